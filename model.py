@@ -1,0 +1,449 @@
+"""GPT-2 and nothing else: architecture, loss, KV cache, and its weights in Hugging Face's layout.
+
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3. There is no
+optimizer, no tokenizer, no printing and no training loop here, and this file imports torch alone,
+so that it can be lifted out whole. Broken weights raise ValueError, missing ones FileNotFoundError.
+
+Shapes: B rows, T tokens, C channels, N heads, H head size (C = N * H), V vocabulary, M targets,
+S cache slots, P = B * T positions of a batch laid end to end; 3 stands for query, key and value.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+IGNORE = -100  # target of a padded position: no loss, no gradient
+
+SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # 124M, 355M, 774M and 1.5B parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig:
+    """The shape of a GPT-2; the defaults are the published 124M model's."""
+
+    vocab_size: int = 50257
+    block_size: int = 1024  # longest row in tokens: one learned position each
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    dropout: float = 0.0  # of embeddings and of both residual branches, while training
+    layer_norm_epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding in memory: a multiple of 64 keeps the head's matmul aligned."""
+        return math.ceil(self.vocab_size / 64) * 64
+
+
+# ------------------------------------------------------------------------------------------------
+# The three ways to attend: whole rows, documents of packed rows, a cache. An Attend takes a layer's
+# number and its queries, keys and values (B, T, 3, N, H), and gives (B, T, N, H).
+
+Attend = Callable[[int, Tensor], Tensor]
+
+
+def _attend(qkv_BT3NH: Tensor, mask: Tensor | None) -> Tensor:
+    q, k, v = qkv_BT3NH.permute(2, 0, 3, 1, 4)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+    return y.transpose(1, 2)
+
+
+def attend_causally(_layer: int, qkv_BT3NH: Tensor) -> Tensor:
+    """Every position sees itself and all earlier ones of its row."""
+    return _attend(qkv_BT3NH, None)
+
+
+def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
+    """Every position sees itself and the earlier ones of its own document."""
+    if borders.device.type == "cpu":
+        attend = _document_attention
+        return lambda _, qkv: attend(qkv.flatten(0, 1), borders)[0].unflatten(0, (rows, length))
+    index_P = torch.arange(rows * length, device=borders.device)
+    document_BT = torch.searchsorted(borders, index_P, right=True).view(rows, length)
+    same = document_BT[:, None, :, None] == document_BT[:, None, None, :]
+    mask_B1TT = same & same.new_ones(length, length).tril()
+    return lambda _, qkv: _attend(qkv, mask_B1TT)
+
+
+def _documents(x_PNH: Tensor, borders: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Each document's slice of P, and its (..., 1, N, T, H) view of (P, ..., N, H)."""
+    edges: list[int] = borders.tolist()
+    for start, end in zip(edges, edges[1:], strict=False):
+        if end > start:
+            yield slice(start, end), x_PNH[start:end].movedim(0, -2).unsqueeze(-4)
+
+
+@torch.library.custom_op("clingpt::document_attention", mutates_args=())
+def _document_attention(qkv_P3NH: Tensor, borders: Tensor) -> tuple[Tensor, Tensor]:
+    """Causal attention within each document, one fused CPU kernel call a document.
+
+    A dense mask computes every block, 2.7 times the work at 1,024 positions of three documents.
+    An operator of its own keeps the loop out of torch.compile's graph: a new number of documents
+    is no new graph. Gives y (P, N, H), and the log-sum-exp (P, N) that its backward reads.
+    """
+    y_PNH, lse_PN = _empty_attention(qkv_P3NH, borders)
+    for span, qkv in _documents(qkv_P3NH, borders):
+        y, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*qkv, is_causal=True)
+        y_PNH[span], lse_PN[span] = y[0].transpose(0, 1), lse[0].t()
+    return y_PNH, lse_PN
+
+
+@_document_attention.register_fake
+def _empty_attention(qkv_P3NH: Tensor, borders: Tensor) -> tuple[Tensor, Tensor]:
+    P, _, N, H = qkv_P3NH.shape
+    wide = torch.promote_types(qkv_P3NH.dtype, torch.float32)
+    return qkv_P3NH.new_empty(P, N, H), qkv_P3NH.new_empty(P, N, dtype=wide)
+
+
+@torch.library.custom_op("clingpt::document_attention_backward", mutates_args=())
+def _document_attention_backward(
+    grad_PNH: Tensor, qkv_P3NH: Tensor, y_PNH: Tensor, lse_PN: Tensor, borders: Tensor
+) -> Tensor:
+    grad_qkv_P3NH = torch.empty_like(qkv_P3NH)
+    both_P2NH = torch.stack((grad_PNH, y_PNH), dim=1)
+    for (span, qkv), (_, (grad, y)) in zip(
+        _documents(qkv_P3NH, borders), _documents(both_P2NH, borders), strict=True
+    ):
+        grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            grad, *qkv, y, lse_PN[span].t()[None], 0.0, True
+        )
+        grad_qkv_P3NH[span] = torch.cat(grads).movedim(2, 0)
+    return grad_qkv_P3NH
+
+
+def _backward(ctx: Any, grad_PNH: Tensor, _: Tensor) -> tuple[Tensor, None]:
+    return _document_attention_backward(grad_PNH, *ctx.saved_tensors), None
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    ctx.save_for_backward(inputs[0], *output, inputs[1])
+
+
+_document_attention.register_autograd(_backward, setup_context=_keep_for_backward)
+_document_attention_backward.register_fake(lambda grad, qkv, *rest: torch.empty_like(qkv))
+
+
+class KVCache:
+    """Keys and values of B rows, one static tensor a layer, and how many tokens each row holds."""
+
+    def __init__(self, config: GPTConfig, *, rows: int, capacity: int, like: Tensor) -> None:
+        if capacity > config.block_size:
+            raise ValueError(f"a cache of {capacity} exceeds the context of {config.block_size}")
+        # The slot behind the last one takes what the padding of a ragged batch writes.
+        shape = (rows, config.n_head, capacity + 1, config.n_embd // config.n_head)
+        self.capacity = capacity
+        self.keys = [like.new_zeros(shape) for _ in range(config.n_layer)]
+        self.values = [like.new_zeros(shape) for _ in range(config.n_layer)]
+        self.lengths_B = torch.zeros(rows, dtype=torch.long, device=like.device)
+
+    def append(self, counts_B: Tensor, length: int) -> tuple[Tensor, Attend]:
+        """Positions (B, T) of the next tokens, of which counts_B are real, and how they attend."""
+        offset_T = torch.arange(length, device=counts_B.device)
+        position_BT = self.lengths_B[:, None] + offset_T
+        slots_BT = position_BT.where(offset_T < counts_B[:, None], self.capacity)
+        self.lengths_B = self.lengths_B + counts_B
+        if (used := int(self.lengths_B.max())) > self.capacity:
+            raise ValueError(f"{used} tokens exceed the cache of {self.capacity}")
+        mask_B1TS = (torch.arange(used, device=counts_B.device) <= position_BT[..., None])[:, None]
+        row_B1 = torch.arange(len(counts_B), device=counts_B.device)[:, None]
+
+        def attend(layer: int, qkv_BT3NH: Tensor) -> Tensor:
+            q_BTNH, k_BTNH, v_BTNH = qkv_BT3NH.unbind(2)
+            keys, values = self.keys[layer], self.values[layer]
+            keys[row_B1, :, slots_BT] = k_BTNH.to(keys.dtype)
+            values[row_B1, :, slots_BT] = v_BTNH.to(values.dtype)
+            k, v = (t[:, :, :used].to(q_BTNH.dtype) for t in (keys, values))
+            q_BNTH = q_BTNH.transpose(1, 2)
+            return F.scaled_dot_product_attention(q_BNTH, k, v, mask_B1TS).transpose(1, 2)
+
+        return position_BT, attend
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention. Its probabilities are not dropped out: the fused kernels of packed
+    rows cannot, and the residual branch is dropped out right behind it."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.n_head, self.layer = config.n_head, layer
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BTC: Tensor, attend: Attend) -> Tensor:
+        qkv_BT3NH = self.c_attn(x_BTC).unflatten(-1, (3, self.n_head, -1))
+        y_BTC = attend(self.layer, qkv_BT3NH).flatten(-2)
+        return self.dropout(self.c_proj(y_BTC))  # type: ignore[no-any-return]
+
+
+class MLP(nn.Module):
+    """Two linear layers around GELU in its tanh form, as GPT-2 has it (Hendrycks & Gimpel 2016)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        y_BTC = self.c_proj(F.gelu(self.c_fc(x_BTC), approximate="tanh"))
+        return self.dropout(y_BTC)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: attention, then MLP."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.attn = Attention(config, layer)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+
+    def forward(self, x_BTC: Tensor, attend: Attend) -> Tensor:
+        x_BTC = x_BTC + self.attn(self.ln_1(x_BTC), attend)
+        return x_BTC + self.mlp(self.ln_2(x_BTC))  # type: ignore[no-any-return]
+
+
+class Batch(NamedTuple):
+    """Packed rows and what to predict in them; every tensor int64 and on one device."""
+
+    ids_BT: Tensor
+    positions_BT: Tensor  # restart at 0 with each document
+    borders: Tensor  # first position (of P) of each document, then P; spare entries are P
+    target_index_M: Tensor  # position (of P) whose next token is predicted
+    targets_M: Tensor  # that token, or IGNORE
+
+
+class GPT(nn.Module):
+    """GPT-2: learned positions, pre-norm blocks, output head tied to the token embedding."""
+
+    pad_bias_V: Tensor
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.checkpoint_activations = False  # recompute each block in the backward: less memory
+        self.wte = nn.Embedding(config.padded_vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.dropout = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        # Minus infinity hides the padded part of the vocabulary from softmax and loss, so its
+        # embedding rows get no gradient and stay zero.
+        hidden_V = torch.arange(config.padded_vocab_size) >= config.vocab_size
+        pad_bias_V = torch.where(hidden_V, -torch.inf, 0.0)
+        self.register_buffer("pad_bias_V", pad_bias_V, persistent=False)
+        self.apply(self._initialise)
+        self.wte.weight.data[config.vocab_size :] = 0
+
+    def _initialise(self, module: nn.Module) -> None:
+        """Normal 0.02; residual projections scaled by depth (GPT-2 paper, section 2.3)."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, Attention | MLP):
+            nn.init.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.config.n_layer))
+
+    def _hidden(self, ids_BT: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+        x_BTC = self.dropout(self.wte(ids_BT) + self.wpe(positions_BT))
+        for block in self.h:
+            if self.checkpoint_activations and self.training:
+                x_BTC = checkpoint(block, x_BTC, attend, use_reentrant=False)
+            else:
+                x_BTC = block(x_BTC, attend)
+        return x_BTC  # type: ignore[no-any-return]
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """(..., C) before the final norm -> (..., padded V)."""
+        return F.linear(self.ln_f(x), self.wte.weight, self.pad_bias_V)
+
+    def forward(self, inputs: Tensor | Batch) -> Tensor:
+        """Losses (M,) in nats and fp32 of a Batch, 0 where ignored; or logits (B, T, V) of ids."""
+        if isinstance(inputs, Batch):
+            return self._losses(inputs)
+        B, T = inputs.shape
+        if T > self.config.block_size:
+            raise ValueError(f"{T} tokens exceed the context of {self.config.block_size}")
+        positions_BT = torch.arange(T, device=inputs.device).expand(B, T)
+        x_BTC = self._hidden(inputs, positions_BT, attend_causally)
+        return self._logits(x_BTC)[..., : self.config.vocab_size]
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """Cross-entropy at the target positions alone: most of a row's logits are never needed."""
+        attend = attend_within_documents(batch.borders, *batch.ids_BT.shape)
+        x_BTC = self._hidden(batch.ids_BT, batch.positions_BT, attend)
+        x_MC = x_BTC.flatten(0, 1).index_select(0, batch.target_index_M)
+        logits_MV = self._logits(x_MC).to(torch.promote_types(x_MC.dtype, torch.float32))
+        return F.cross_entropy(logits_MV, batch.targets_M, ignore_index=IGNORE, reduction="none")
+
+    def new_cache(self, *, rows: int, capacity: int) -> KVCache:
+        """An empty cache on this model's device, in the dtype of its weights."""
+        return KVCache(self.config, rows=rows, capacity=capacity, like=self.wte.weight)
+
+    def step(self, ids_BT: Tensor, counts_B: Tensor, cache: KVCache) -> Tensor:
+        """Append counts_B[b] tokens (the rest of a row is padding) to each row of the cache.
+
+        Gives the logits (B, V) behind each row's last real token; a row of count 0 is left as it
+        was and its logits mean nothing.
+        """
+        position_BT, attend = cache.append(counts_B, ids_BT.shape[1])
+        x_BTC = self._hidden(ids_BT, position_BT.clamp(max=self.config.block_size - 1), attend)
+        last_B1C = (counts_B - 1).clamp(min=0)[:, None, None].expand(-1, 1, x_BTC.shape[-1])
+        return self._logits(x_BTC.gather(1, last_B1C)[:, 0])[:, : self.config.vocab_size]
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, block_size: int | None = None, dropout: float = 0.0
+    ) -> "GPT":
+        """Weights of `gpt2` … `gpt2-xl`, of a Hub repository or of a folder in the Hub's layout.
+
+        `block_size` crops the context. ValueError: not a GPT-2, or a tensor unknown, missing,
+        misshapen or not finite. FileNotFoundError: no weights there.
+        """
+        folder = Path(source) if Path(source).is_dir() else hub_folder(str(source))
+        model = cls(_read_config(folder, block_size, dropout))
+        model.load_hub_state(_read_tensors(folder))
+        return model
+
+    def load_hub_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take over tensors in the Hub's names and [in, out] layout; ValueError names a bad one."""
+        state = _from_hub(tensors)
+        for name, tensor in state.items():
+            if not tensor.isfinite().all():
+                raise ValueError(f"{name} holds values that are not finite")
+        if "wte.weight" in state:
+            padding = self.config.padded_vocab_size - self.config.vocab_size
+            state["wte.weight"] = F.pad(state["wte.weight"], (0, 0, 0, padding))
+        if "wpe.weight" in state:
+            state["wpe.weight"] = state["wpe.weight"][: self.config.block_size]
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:  # its lines name what is missing, unexpected or misshapen
+            raise ValueError(" ".join(str(error).split())) from None
+
+    def hub_state(self) -> dict[str, Tensor]:
+        """The weights in `transformers`' names and layout, without the vocabulary's padding."""
+        state = {name: _transposed(name, tensor) for name, tensor in self.state_dict().items()}
+        state["wte.weight"] = state["wte.weight"][: self.config.vocab_size]
+        return {f"transformer.{name}": t.contiguous().cpu() for name, t in state.items()}
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write model.safetensors, config.json and generation_config.json into a folder."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.hub_state(), folder / "model.safetensors", metadata={"format": "pt"})
+        # safetensors creates 0600, which another user's server could not read.
+        (folder / "model.safetensors").chmod(0o644)
+        config = _hub_config(self.config, self.wte.weight.dtype)
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
+        (folder / "generation_config.json").write_text(json.dumps(_END_OF_TEXT, indent=2))
+
+
+# ------------------------------------------------------------------------------------------------
+# Hugging Face's layout: the Hub's own files have no prefix and carry mask buffers, those of
+# `transformers` start with "transformer."; both keep linear weights as [in, out] (Conv1D).
+
+_LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+
+
+def _transposed(name: str, tensor: Tensor) -> Tensor:
+    return tensor.t() if name.endswith(_LINEARS) else tensor
+
+
+def _from_hub(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    names = {name: name.removeprefix("transformer.") for name in tensors}
+    masks = (".attn.bias", ".attn.masked_bias")  # buffers, from before there was an operator
+    state = {new: _transposed(new, tensors[k]) for k, new in names.items() if not k.endswith(masks)}
+    head = state.pop("lm_head.weight", None)
+    if head is not None and not torch.equal(head, state.get("wte.weight", head)):
+        raise ValueError("lm_head.weight differs from wte.weight: GPT-2's output head is tied")
+    return state
+
+
+_END_OF_TEXT = {"bos_token_id": 50256, "eos_token_id": 50256}
+# Variants that keep every tensor's name and shape but change the arithmetic are refused.
+_FIXED = {
+    "model_type": "gpt2",
+    "activation_function": "gelu_new",
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "tie_word_embeddings": True,
+    "n_inner": None,
+}
+_SHAPE = ("vocab_size", "n_layer", "n_head", "n_embd", "layer_norm_epsilon")
+
+
+def _hub_config(config: GPTConfig, dtype: torch.dtype) -> dict[str, Any]:
+    """config.json as `transformers` writes it, and n_ctx, which llama.cpp's converter reads."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        **_FIXED,
+        **{key: getattr(config, key) for key in _SHAPE},
+        "n_positions": config.block_size,
+        "n_ctx": config.block_size,
+        "attn_pdrop": 0.0,
+        "embd_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        **_END_OF_TEXT,
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+
+
+def _read_config(folder: Path, block_size: int | None, dropout: float) -> GPTConfig:
+    path = folder / "config.json"
+    hub: dict[str, Any] = {"layer_norm_epsilon": 1e-5} | json.loads(path.read_text("utf-8"))
+    if absent := {*_SHAPE, "n_positions"} - hub.keys():
+        raise ValueError(f"{path} has no {', '.join(sorted(absent))}")
+    same = {"gelu_pytorch_tanh": "gelu_new", 4 * hub["n_embd"]: None}  # other spellings
+    for key, fixed in _FIXED.items():
+        if (found := hub.get(key, fixed)) != fixed and same.get(found, found) != fixed:
+            raise ValueError(f"{path}: {key} is {found!r}, GPT-2 has {fixed!r}")
+    trained = hub["n_positions"]
+    if block_size is not None and block_size > trained:
+        raise ValueError(f"{path}: block_size {block_size} exceeds n_positions {trained}")
+    shape = {key: hub[key] for key in _SHAPE}
+    return GPTConfig(**shape, block_size=block_size or trained, dropout=dropout)
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    index, old = folder / "model.safetensors.index.json", folder / "pytorch_model.bin"
+    shards = {"model.safetensors"}
+    if index.exists():
+        shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    elif old.exists() and not (folder / "model.safetensors").exists():
+        return dict(torch.load(old, map_location="cpu", weights_only=True))
+    return {k: t for name in sorted(shards) for k, t in load_file(folder / name).items()}
+
+
+def hub_folder(name: str) -> Path:
+    """The local copy of a Hub repository's GPT-2, downloaded where the cache lacks it."""
+    from huggingface_hub import snapshot_download
+
+    name = f"openai-community/{name}" if name in SIZES else name
+    wanted = ["*config.json", "model*.safetensors*", "vocab.json", "merges.txt", "tokenizer.json"]
+    folder = Path(snapshot_download(name, allow_patterns=wanted))
+    if any(folder.glob("model*.safetensors")):
+        return folder
+    return Path(snapshot_download(name, allow_patterns=[*wanted, "pytorch_model.bin"]))

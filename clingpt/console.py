@@ -1,0 +1,273 @@
+"""Everything that people see: output, notes, tables, progress, and how a command ends.
+
+Results go to standard output, diagnostics to standard error. Text from records and models is data:
+its control characters are shown, never sent to the terminal. Nothing here decides what to say.
+"""
+
+import contextlib
+import errno
+import io
+import math
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn, TextIO, TypeVar
+
+from tqdm import tqdm
+
+from clingpt.errors import ClingptError
+
+Item = TypeVar("Item")
+Cell = str | int | float | None
+
+PAGE_COLUMNS = 100  # tables wrap their text to stay within
+NARROWEST_TEXT = 16  # … but no column of text gets narrower
+SHELL_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+SHELL_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+# C0 but tab and newline, DEL, C1, marks that reorder text (CVE-2021-42574), lone surrogates.
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# A figure, a short unit or interval behind it included: "3 min 12 s", "55.2 (50.8–59.5)".
+NUMERIC = re.compile(r"[-+−~<>≤≥]?\s?\d\S*( .{0,16})?|–?")
+
+BOLD_GREEN, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
+
+ADVICE = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "give a file instead",
+    errno.EEXIST: "choose another name or remove it first",
+    errno.ENOTEMPTY: "choose another name or empty it first",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EACCES: "check who owns it and what may be done with it",
+    errno.EPERM: "check who owns it and what may be done with it",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOSPC: "free some space or choose another disk",
+    errno.EDQUOT: "free some space or choose another disk",
+    errno.EFBIG: "choose a disk that takes larger files",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EADDRINUSE: "choose another port or stop what uses this one",
+}
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command; a user's mistake ends in one line and an exit status, a bug in a traceback."""
+    _show_what_cannot_be_encoded()
+    try:
+        main()
+        sys.stdout.flush()  # so that a full disk or a closed pipe is met here, not at shutdown
+    except ClingptError as error:
+        _end(f"error: {error}", status=error.exit_status)
+    except KeyboardInterrupt:
+        _end("interrupted", status=SHELL_INTERRUPTED)
+    except BrokenPipeError:
+        _end(None, status=SHELL_BROKEN_PIPE)
+    except OSError as error:
+        if error.errno not in ADVICE:
+            raise
+        _end(f"error: {describe_os_error(error)}; {ADVICE[error.errno]}", status=1)
+
+
+def describe_os_error(error: OSError) -> str:
+    """The file or files, then what the system said about them."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return f"{' -> '.join(names)}: {error.strerror}" if names else str(error.strerror)
+
+
+def _end(message: str | None, *, status: int) -> NoReturn:
+    if message is not None:
+        with contextlib.suppress(OSError):
+            note(one_line(message))
+    _give_up_broken_streams()
+    raise SystemExit(status)
+
+
+def _give_up_broken_streams() -> None:
+    """Keep the interpreter from flushing into a closed pipe or a full disk when it shuts down.
+
+    docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _show_what_cannot_be_encoded() -> None:
+    """A terminal that has no ± must not stop a run; standard error is like this from the start."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def say(text: str, *, end: str = "\n", styled: bool = False) -> None:
+    """Print a result; `styled` text, made safe and coloured by mark(), goes out as it is."""
+    _write(text if styled else visible(text), sys.stdout, end=end)
+
+
+def note(text: str) -> None:
+    """Print a diagnostic."""
+    _write(visible(text), sys.stderr, end="\n")
+
+
+def _write(text: str, stream: TextIO, *, end: str) -> None:
+    tqdm.write(text, file=stream, end=end)  # lifts progress bars out of the way
+    stream.flush()
+
+
+def visible(text: str) -> str:
+    """`text` with control characters spelled out, so that data cannot drive the terminal."""
+    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """`text` with its line breaks folded to blanks."""
+    return " ".join(stripped for line in text.splitlines() if (stripped := line.strip()))
+
+
+def safe_line(text: str) -> str:
+    """`text` on one line, fit for a table."""
+    return visible(one_line(text)).replace("\t", " ")
+
+
+def colour_enabled(stream: TextIO) -> bool:
+    """Whether colours suit the stream: a capable terminal, and no NO_COLOR (no-color.org)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and stream.isatty()
+
+
+def mark(text: str, *, trained: bool, colour: bool) -> str:
+    """Safe text that shows whether it is trained on: bold green against dim, or [[…]] against bare.
+
+    Plain ASCII brackets survive every pipe and can be searched for.
+    """
+    text = visible(text)
+    if not text:
+        return text
+    if colour:
+        return f"{BOLD_GREEN if trained else DIM}{text}{PLAIN}"
+    return f"[[{text}]]" if trained else text
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """A plain-text table; numbers stand right, and long text wraps to keep within a page."""
+    body = [[cell_text(cell) for cell in row] for row in rows]
+    head = [safe_line(column) for column in columns]
+    cells = list(zip(head, *body, strict=True))  # a tuple a column
+    right = [bool(body) and all(map(NUMERIC.fullmatch, column[1:])) for column in cells]
+    widths = [max(map(len, column)) for column in cells]
+    widths = fit_widths(widths, shrinkable=[not numeric for numeric in right])
+    rule = ["-" * width for width in widths]
+    lines = [line for row in [head, rule, *body] for line in row_lines(row, widths, right)]
+    return "\n".join([safe_line(title), *lines] if title else lines)
+
+
+def key_values(title: str, pairs: Iterable[tuple[str, Cell]]) -> str:
+    """Names and values, one pair a line, the values starting in one column."""
+    texts = [(safe_line(name), cell_text(value)) for name, value in pairs]
+    width = max((len(name) for name, _ in texts), default=0)
+    lines = [f"  {name.ljust(width)}  {value}".rstrip() for name, value in texts]
+    return "\n".join([safe_line(title), *lines] if title else lines)
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell in one line: thousands separated, two decimals, a dash for what is not known."""
+    if cell is None:
+        return "–"
+    if isinstance(cell, str):
+        return safe_line(cell)
+    if isinstance(cell, bool):
+        return str(cell)
+    return count(cell) if isinstance(cell, int) else f"{cell:,.2f}"
+
+
+def fit_widths(widths: Sequence[int], *, shrinkable: Sequence[bool]) -> list[int]:
+    """Column widths within PAGE_COLUMNS where possible, taken from the widest text first."""
+    fitted = list(widths)
+    while sum(fitted) + 2 * (len(fitted) - 1) > PAGE_COLUMNS:
+        wide = [i for i, may in enumerate(shrinkable) if may and fitted[i] > NARROWEST_TEXT]
+        if not wide:
+            break
+        fitted[max(wide, key=lambda i: fitted[i])] -= 1
+    return fitted
+
+
+def row_lines(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
+    """One row as lines of text, as many as its longest cell needs."""
+    wrapped = [
+        textwrap.wrap(cell, width, break_on_hyphens=False) if len(cell) > width else [cell]
+        for cell, width in zip(row, widths, strict=True)
+    ]
+    height = max(map(len, wrapped), default=0)
+    lines = []
+    for i in range(height):
+        pieces = [cell[i] if i < len(cell) else "" for cell in wrapped]
+        aligned = [
+            piece.rjust(width) if to_right else piece.ljust(width)
+            for piece, width, to_right in zip(pieces, widths, right, strict=True)
+        ]
+        lines.append("  ".join(aligned).rstrip())
+    return lines
+
+
+def progress(
+    items: Iterable[Item],
+    *,
+    label: str,
+    total: int | None = None,
+    unit: str = "it",
+    initial: int = 0,
+) -> "tqdm[Item]":
+    """Iterate under a bar with the time left, on standard error; silent where it is no terminal."""
+    return tqdm(
+        items,
+        desc=label,
+        total=total,
+        unit=unit,
+        initial=initial,
+        file=sys.stderr,
+        disable=None,  # tqdm's word for: only on a terminal
+        dynamic_ncols=True,
+    )
+
+
+def progress_bar(
+    *, label: str, total: int | None, unit: str = "it", initial: int = 0
+) -> "tqdm[None]":
+    """The same bar moved by hand: update(n), set_postfix(loss=…), and close() or `with`."""
+    return progress((), label=label, total=total, unit=unit, initial=initial)
+
+
+def count(n: int) -> str:
+    """12,345."""
+    return f"{n:,}"
+
+
+def duration(seconds: float) -> str:
+    """0.4 s, 3 min 12 s, 2 h 5 min, 1 d 3 h: two units at most."""
+    if not math.isfinite(seconds):
+        return "–"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def size(n_bytes: int) -> str:
+    """999 B, 1.5 kB, 497.8 MB: decimal units, as disks and networks are sold."""
+    if n_bytes < 1000:
+        return f"{n_bytes} B"
+    value = float(n_bytes)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if round(value, 1) < 1000:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"

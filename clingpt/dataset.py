@@ -1,0 +1,158 @@
+"""From a prepared split to the rows of a training step: packing, order and assembly, in numpy.
+
+Every row is block_size tokens. Which rows make step s is a pure function of (seed, step), the same
+for any number of processes, so that resuming is setting the step.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clingpt.errors import DataError
+from clingpt.prepared import Split
+from clingpt.tokenizer import EOT
+
+Ints = NDArray[np.int64]
+IGNORE = -100  # target of a padded position, as model.IGNORE
+
+
+class Arrays(NamedTuple):
+    """Rows as model.Batch wants them: same fields, same order, still on the host."""
+
+    ids_BT: Ints
+    positions_BT: Ints
+    borders: Ints
+    target_index_M: Ints
+    targets_M: Ints
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a split: the examples of row r are order[starts[r] : starts[r + 1]]."""
+
+    split: Split
+    block_size: int
+    order: Ints
+    starts: Ints
+    max_documents: int  # of any row, its padding included
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def examples(self, row: int) -> Ints:
+        """The numbers of the examples in a row."""
+        return self.order[self.starts[row] : self.starts[row + 1]]
+
+    def n_targets(self, rows: Ints) -> int:
+        """How many tokens of these rows are trained on."""
+        index = self.split.index[np.concatenate([self.examples(row) for row in rows])]
+        return int((index[:, 2] - index[:, 1]).sum())
+
+    def assemble(self, rows: Ints) -> Arrays:
+        """The tokens, positions, document borders and targets of some rows."""
+        parts = [self.examples(row) for row in rows]
+        index = self.split.index[np.concatenate(parts)]
+        start, first_target, end = index[:, 0], index[:, 1], index[:, 2]
+        length, n_targets = end - start, end - first_target
+        row_of = np.repeat(np.arange(len(rows)), [len(part) for part in parts])
+        first = np.searchsorted(row_of, row_of)  # the first example of each example's row
+        offset = (np.cumsum(length) - length)[first]
+        place = row_of * self.block_size + np.cumsum(length) - length - offset
+
+        shape = (len(rows), self.block_size)
+        ids, positions = np.full(shape, EOT, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        within = _ramps(length)
+        target = np.repeat(place, length) + within
+        ids.reshape(-1)[target] = self.split.tokens[np.repeat(start, length) + within]
+        positions.reshape(-1)[target] = within
+        before = np.repeat(place + first_target - start - 1, n_targets) + _ramps(n_targets)
+        return Arrays(
+            ids,
+            positions,
+            self._borders(place, length, len(rows)),
+            *_padded_targets(before, ids.reshape(-1)[before + 1], ids.size),
+        )
+
+    def _borders(self, place: Ints, length: Ints, n_rows: int) -> Ints:
+        """Where documents start, paddings included; as many entries for any rows of this split."""
+        size = n_rows * self.block_size
+        edges = np.unique(np.concatenate([place, place + length, [size]]))
+        spare = n_rows * self.max_documents + 1 - len(edges)
+        return np.concatenate([edges, np.full(spare, size)])
+
+
+def _ramps(lengths: Ints) -> Ints:
+    """0, 1, …, n - 1 for each n, laid end to end."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+
+
+def _padded_targets(index: Ints, targets: Ints, n_positions: int) -> tuple[Ints, Ints]:
+    """Up to one of sixteen sizes, so that a compiled step meets few shapes."""
+    step = max(1, n_positions // 16)
+    spare = -len(index) % step
+    return (
+        np.concatenate([index, np.zeros(spare, dtype=np.int64)]),
+        np.concatenate([targets, np.full(spare, IGNORE, dtype=np.int64)]),
+    )
+
+
+def build_rows(split: Split, block_size: int, *, pack: bool, seed: int) -> Rows:
+    """Pack the examples into rows, or (`pack` off) pad each to a row of its own."""
+    lengths = split.lengths
+    if not len(lengths):
+        raise DataError(f"{split.name} holds no example; prepare more records or other --tasks")
+    if lengths.max() > block_size:
+        raise DataError(
+            f"{split.name} holds examples of up to {lengths.max()} tokens, block_size is "
+            f"{block_size}; run prepare.py --block_size={block_size}"
+        )
+    if pack:
+        order, starts = pack_best_fit(lengths, block_size, seed=seed)
+    else:
+        order, starts = np.arange(len(lengths)), np.arange(len(lengths) + 1)
+    max_documents = int(np.diff(starts).max()) + 1
+    return Rows(split, block_size, order, starts, max_documents)
+
+
+def pack_best_fit(lengths: Ints, capacity: int, *, seed: int) -> tuple[Ints, Ints]:
+    """Best-fit decreasing (Johnson 1974): longest first, each into the fullest row with room.
+
+    Gives the examples row by row and where each row starts. Equal lengths are ordered by `seed`.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(lengths))
+    decreasing = shuffled[np.argsort(-lengths[shuffled], kind="stable")]
+    rows: list[list[int]] = []
+    by_room: list[list[int]] = [[] for _ in range(capacity + 1)]
+    rooms = 0  # bit r is set where some row has room for exactly r more tokens
+    for example in decreasing.tolist():
+        length = int(lengths[example])
+        fitting = rooms >> length << length
+        if fitting:
+            room = (fitting & -fitting).bit_length() - 1
+            row = by_room[room].pop()
+            if not by_room[room]:
+                rooms ^= 1 << room
+        else:
+            room, row = capacity, len(rows)
+            rows.append([])
+        rows[row].append(example)
+        by_room[room - length].append(row)
+        rooms |= 1 << room - length
+    starts = np.cumsum([0, *map(len, rows)])
+    return np.array([example for row in rows for example in row], dtype=np.int64), starts
+
+
+@lru_cache(maxsize=2)  # a step reads from one epoch, or from two at an edge
+def _permutation(seed: int, epoch: int, n_rows: int) -> Ints:
+    return np.random.default_rng([seed, epoch]).permutation(n_rows)
+
+
+def rows_of_step(step: int, *, batch_size: int, n_rows: int, seed: int) -> Ints:
+    """Rows [step * batch_size, (step + 1) * batch_size) of the epochs' permutations end to end."""
+    epoch, offset = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_rows)
+    picked = [_permutation(seed, e, n_rows)[offset[epoch == e]] for e in np.unique(epoch).tolist()]
+    return np.concatenate(picked)

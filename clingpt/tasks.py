@@ -1,0 +1,171 @@
+"""Tasks: what a record is asked and what the right reply is, as text and as tokens within a budget.
+
+A prompt never ends in a blank and a target starts with one, so that their GPT-2 tokens put together
+are the tokens of the whole text. For example, for `answer`:
+
+    Context:                                                                  (prompt, no loss)
+    RESULTS: Pain fell by 31% with the drug and by 8% with placebo (P = 0.002).
+    Question: Does the drug relieve pain?
+    Answer: yes                                                      (target, from " yes" on)
+    Explanation: The drug relieved pain.<|endoftext|>
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from clingpt.records import Record
+from clingpt.sentences import split_sentences
+from clingpt.tokenizer import EOT, Tokenizer
+
+TASKS = ("answer", "summarize", "document", "text")
+LABEL_IDS = (3763, 645, 3863)  # " yes", " no", " maybe": one GPT-2 token each, in LABELS' order
+LONGEST_SENTENCE_WORDS = 64  # a table or a list without full stops is cut in pieces of so many
+
+Sections = tuple[tuple[str, str], ...]
+
+# Section names onto the headings of a structured report; the first match wins.
+HEADINGS = (
+    ("RESULTS", r"RESULT|FINDING|OBSERVATION|DATA SYNTHESIS"),
+    ("DISCUSSION", r"DISCUSSION|LIMITATION|^SUMMARY$"),
+    ("BACKGROUND", r"BACKGROUND|OBJECT|PURPOSE|INTRODUCTION|AIM|CONTEXT|HYPOTHES|RATIONALE|GOAL"),
+    (
+        "METHODS",
+        r"METHOD|DESIGN|SETTING|PATIENT|PARTICIPANT|SUBJECT|PROBAND|MATERIAL|INTERVENTION|MEASURE"
+        r"|OUTCOME|END POINT|POPULATION|SAMPLE|DATA|COLLECTION|EXTRACTION|LOCATION|STUDY|TRIAL"
+        r"|VARIABLES|CASE|DESCRIPTION|PRESENTATION",
+    ),
+)
+DOCUMENT_ORDER = ("BACKGROUND", "METHODS", "RESULTS", "DISCUSSION")
+
+
+class NotApplicable(Exception):
+    """The record lacks what the task needs, or does not fit; the message is the reason to count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What the model is given, and how many tokens of context had to go to fit the budget."""
+
+    ids: list[int]
+    trimmed_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """Prompt tokens without loss, then target tokens with it, end of text included."""
+
+    prompt_ids: list[int]
+    target_ids: list[int]
+    trimmed_tokens: int
+
+
+def heading(label: str) -> str | None:
+    """The heading of a structured report that a section's name stands for."""
+    return next((name for name, names in HEADINGS if re.search(names, label.upper())), None)
+
+
+def prompt_text(task: str, record: Record) -> str:
+    """The prompt of a task; NotApplicable says what the record lacks."""
+    lines = "".join(f"{label}: {text}\n" for label, text in record.sections)
+    if task == "answer":
+        if not record.question:
+            raise NotApplicable("no question")
+        return f"Context:\n{lines}Question: {record.question}\nAnswer:"
+    if not record.sections:
+        raise NotApplicable("no text")
+    if task == "summarize":
+        return f"Report:\n{lines}Summary:"
+    if task == "document":
+        parts = [text for _, text in record.sections]
+        notes = " ".join([*parts, record.long_answer] if record.long_answer else parts)
+        return f"Notes:\n{notes}\nDocument:"
+    raise ValueError(f"the task {task} has no prompt")
+
+
+def target_text(task: str, record: Record) -> str:
+    """The reply that a task wants, without the end of text; NotApplicable says what is missing."""
+    if task == "answer":
+        if record.decision is None:
+            raise NotApplicable("no yes/no/maybe")
+        explanation = f"\nExplanation: {record.long_answer}" if record.long_answer else ""
+        return f" {record.decision}{explanation}"
+    if record.long_answer is None:
+        raise NotApplicable("no conclusion")
+    return f" {record.long_answer}" if task == "summarize" else _document(record)
+
+
+def _document(record: Record) -> str:
+    texts: dict[str, list[str]] = {}
+    for label, text in record.sections:
+        if (name := heading(label)) is None:
+            raise NotApplicable("a section of unknown kind")
+        texts.setdefault(name, []).append(text)
+    if len(texts) < 2:
+        raise NotApplicable("fewer than two kinds of section")
+    lines = [f"{name}: {' '.join(texts[name])}" for name in DOCUMENT_ORDER if name in texts]
+    return " " + "\n".join([*lines, f"CONCLUSION: {record.long_answer}"])
+
+
+def make_prompt(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Prompt:
+    """The prompt in at most `budget` tokens: whole sentences of context go, never the question."""
+    ids = tokenizer.encode(prompt_text(task, record))
+    full = len(ids)
+    while len(ids) > budget:
+        record = _without_sentences(record, tokenizer, excess=len(ids) - budget)
+        ids = tokenizer.encode(prompt_text(task, record))
+    return Prompt(ids=ids, trimmed_tokens=full - len(ids))
+
+
+def make_example(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Example:
+    """Prompt and target in at most `budget` tokens together; the target is never cut."""
+    target_ids = [*tokenizer.encode(target_text(task, record)), EOT]
+    if len(target_ids) >= budget:
+        raise NotApplicable("target too long")
+    prompt = make_prompt(task, record, tokenizer, budget=budget - len(target_ids))
+    if task == "document" and prompt.trimmed_tokens:
+        # Shorter notes under the same document would teach the model to invent the difference.
+        raise NotApplicable("target too long")
+    return Example(
+        prompt_ids=prompt.ids, target_ids=target_ids, trimmed_tokens=prompt.trimmed_tokens
+    )
+
+
+def _without_sentences(record: Record, tokenizer: Tokenizer, *, excess: int) -> Record:
+    """The record less enough sentences from the end of its sections, RESULTS last, to save tokens.
+
+    RESULTS hold the evidence that an answer follows from.
+    """
+    texts = [_pieces(text) for _, text in record.sections]
+    order = sorted(
+        range(len(texts)), key=lambda i: (heading(record.sections[i][0]) == "RESULTS", -i)
+    )
+    if not any(texts):
+        raise NotApplicable("prompt too long without any context")
+    for i in order:
+        while texts[i] and excess > 0:
+            excess -= len(tokenizer.encode(" " + texts[i].pop()))
+    labels = (label for label, _ in record.sections)
+    kept = zip(labels, texts, strict=True)
+    return replace(record, sections=tuple((label, " ".join(t)) for label, t in kept if t))
+
+
+def _pieces(text: str) -> list[str]:
+    return [
+        " ".join(words[i : i + LONGEST_SENTENCE_WORDS])
+        for words in map(str.split, split_sentences(text))
+        for i in range(0, len(words), LONGEST_SENTENCE_WORDS)
+    ]
+
+
+def text_windows(record: Record, tokenizer: Tokenizer, *, budget: int) -> Iterator[Example]:
+    """The record's whole text after an end of text, in windows that score each token once.
+
+    A window starts with the token before it (the end of text before the first one), unscored.
+    """
+    lines = [f"{label}: {text}" for label, text in record.sections]
+    whole = "\n".join(part for part in (record.question, *lines, record.long_answer) if part)
+    ids = [EOT, *tokenizer.encode(whole), EOT]
+    for start in range(0, len(ids) - 1, budget - 1):
+        window = ids[start : start + budget]
+        yield Example(prompt_ids=window[:1], target_ids=window[1:], trimmed_tokens=0)

@@ -1,0 +1,191 @@
+"""Metrics against scikit-learn, hand-worked values and published intervals."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+from clingpt.errors import DataError
+from clingpt.metrics import (
+    Interval,
+    bleu,
+    classification,
+    novel_bigrams,
+    one_sentence_a_line,
+    perplexity,
+    rouge,
+    wilson_interval,
+)
+from clingpt.records import LABELS
+
+CAT = "The cat sat on the mat today."
+DOG = "A dog lay under the table all night."
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "", "Yes", "failed"])),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_classification_equals_scikit_learn(pairs: list[tuple[str, str]]) -> None:
+    gold, predicted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    ours = classification(gold, predicted)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        gold, predicted, labels=list(LABELS), zero_division=0
+    )
+    assert ours.n == len(pairs)
+    assert ours.accuracy == pytest.approx(accuracy_score(gold, predicted))
+    assert ours.macro_f1 == pytest.approx(f1.mean())
+    assert list(ours.per_label) == list(LABELS)
+    for i, score in enumerate(ours.per_label.values()):
+        assert score.precision == pytest.approx(precision[i])
+        assert score.recall == pytest.approx(recall[i])
+        assert score.f1 == pytest.approx(f1[i])
+        assert score.support == support[i]
+    kept = [*LABELS, "", "Yes", "failed"]
+    table = confusion_matrix(gold, predicted, labels=kept)[:3]
+    assert [list(row) for row in ours.confusion] == table[:, :3].tolist()
+    assert ours.unparseable == table[:, 3:].sum()
+
+
+def test_stray_predictions_add_no_class() -> None:
+    # The official script's union of labels would average over four classes and give 0.75 here.
+    ours = classification(["yes", "no", "maybe", "yes"], ["yes", "no", "maybe", "failed"])
+    assert ours.macro_f1 == pytest.approx((2 / 3 + 1 + 1) / 3)
+    assert ours.unparseable == 1
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [  # scipy.stats.binomtest(hits, n).proportion_ci(method="wilson")
+        (276, 500, 50.8, 59.5),
+        (300, 500, 55.6, 64.2),
+        (390, 500, 74.2, 81.4),
+        (30, 50, 46.2, 72.4),
+        (0, 10, 0.0, 27.8),
+        (10, 10, 72.2, 100.0),
+    ],
+)
+def test_wilson_interval(hits: int, n: int, low: float, high: float) -> None:
+    interval = wilson_interval(hits=hits, n=n)
+    assert (100 * interval.low, 100 * interval.high) == pytest.approx((low, high), abs=0.06)
+
+
+def test_classification_carries_its_interval() -> None:
+    ours = classification(["yes"] * 10, ["yes"] * 9 + ["no"])
+    assert ours.accuracy_interval == wilson_interval(hits=9, n=10)
+    assert isinstance(ours.accuracy_interval, Interval)
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "phrase"),
+    [
+        (["yes"], [], "0 predictions for 1 references"),
+        ([], [], "no predictions to score"),
+        (["yes", "perhaps"], ["yes", "yes"], "'perhaps' is not one of yes, no, maybe"),
+    ],
+)
+def test_classification_refuses(gold: list[str], predicted: list[str], phrase: str) -> None:
+    with pytest.raises(DataError, match=phrase):
+        classification(gold, predicted)
+
+
+@pytest.mark.parametrize("score", [bleu, rouge])
+def test_texts_must_pair_up(score: type[object]) -> None:
+    with pytest.raises(DataError, match="1 hypotheses for 2 references"):
+        score(["a"], ["a", "b"])  # type: ignore[call-arg]
+    with pytest.raises(DataError, match="no hypotheses to score"):
+        score([], [])  # type: ignore[call-arg]
+
+
+def test_bleu_of_copies_and_of_nothing() -> None:
+    same = bleu([CAT, DOG], [CAT, DOG])
+    assert same.score == pytest.approx(100)
+    assert same.nltk_score == pytest.approx(100)
+    assert (same.brevity_penalty, same.hypothesis_tokens, same.reference_tokens) == (1.0, 17, 17)
+    empty = bleu(["", ""], [CAT, DOG])
+    assert (empty.score, empty.nltk_score, empty.hypothesis_tokens) == (0.0, 0.0, 0)
+
+
+def test_bleu_without_a_match_of_four_words_is_0_unsmoothed() -> None:
+    scores = bleu(["The cat sat by a mat."], [CAT])
+    assert scores.nltk_score == 0.0
+    assert 0 < scores.score < 50  # sacrebleu smooths
+
+
+def test_bleu_is_cased_and_penalises_brevity() -> None:
+    assert bleu([CAT.lower()], [CAT]).nltk_score < 90
+    half = bleu([CAT, ""], [CAT, DOG])  # 8 of 17 tokens, all of them right
+    assert half.brevity_penalty == pytest.approx(math.exp(1 - 17 / 8))
+    assert half.score == pytest.approx(100 * math.exp(1 - 17 / 8))
+    # nltk: 8/9 · 7/8 · 6/7 · 5/6 of the n-grams, as the empty hypothesis counts for one of each.
+    assert half.nltk_score == pytest.approx(half.score * (5 / 9) ** 0.25)
+
+
+def test_bleu_names_its_settings() -> None:
+    scores = bleu([CAT], [CAT])
+    assert scores.signature == "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
+    assert scores.nltk_signature.endswith("|tok:NLTKWordTokenizer|case:mixed|smooth:none")
+
+
+def test_rouge_by_hand() -> None:
+    # Stemmed: treat a patient / the patient wa treat. 2 of 3 and of 4 words; no pair; longest 1.
+    scores = rouge(["treating a patient"], ["The patients were treated"])
+    assert scores.rouge1 == pytest.approx(100 * 4 / 7)
+    assert scores.rouge2 == 0
+    assert scores.rougeL == pytest.approx(100 * 2 / 7)
+
+
+def test_rouge_lsum_sees_sentences() -> None:
+    swapped = rouge([f"{DOG} {CAT}"], [f"{CAT} {DOG}"])
+    assert swapped.rougeLsum == pytest.approx(100)
+    assert swapped.rougeL < 60
+
+
+def test_rouge_averages_over_examples_and_counts_empty_ones() -> None:
+    scores = rouge([CAT, ""], [CAT, DOG])
+    assert (scores.rouge1, scores.rouge2) == pytest.approx((50, 50))
+    assert (scores.rougeL, scores.rougeLsum) == pytest.approx((50, 50))
+    assert scores.signature.startswith("rouge-score:0.1.2|f1|stemmer:porter")
+
+
+def test_one_sentence_a_line_keeps_line_breaks() -> None:
+    assert one_sentence_a_line("One. Two\nthree. Four.") == "One.\nTwo\nthree.\nFour."
+
+
+def test_perplexity_of_a_uniform_guess() -> None:
+    scores = perplexity(nats=10 * math.log(50257), tokens=10, utf8_bytes=40)
+    assert scores.token_perplexity == pytest.approx(50257)
+    assert scores.nats_per_token == pytest.approx(math.log(50257))
+    assert scores.bits_per_byte == pytest.approx(math.log2(50257) / 4)
+
+
+def test_perplexity_never_overflows() -> None:
+    scores = perplexity(nats=1e6, tokens=1, utf8_bytes=1)
+    assert scores.token_perplexity == math.inf
+    assert scores.bits_per_byte == pytest.approx(1e6 / math.log(2))
+
+
+@pytest.mark.parametrize(("tokens", "utf8_bytes"), [(0, 5), (5, 0)])
+def test_perplexity_of_nothing_is_refused(tokens: int, utf8_bytes: int) -> None:
+    with pytest.raises(DataError, match="no text to measure perplexity on"):
+        perplexity(nats=1.0, tokens=tokens, utf8_bytes=utf8_bytes)
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "source", "share"),
+    [
+        ("the cat sat", "Well, the CAT sat down", 0.0),
+        ("the cat ran", "the cat sat", 0.5),
+        ("sat cat the", "the cat sat", 1.0),
+        ("word", "other words", 0.0),
+        ("", "the cat", 0.0),
+    ],
+)
+def test_novel_bigrams(hypothesis: str, source: str, share: float) -> None:
+    assert novel_bigrams(hypothesis, source) == share

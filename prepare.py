@@ -13,7 +13,7 @@ memory. Needs no GPU and no PyTorch.
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -61,6 +61,7 @@ class PrepareConfig:
         config.check(bool(self.tasks), "tasks is empty; give some of " + ", ".join(TASKS))
         for task in self.tasks:
             config.check(task in TASKS, f"unknown task {task!r}; there are {', '.join(TASKS)}")
+            config.check(self.tasks.count(task) == 1, f"tasks names {task} twice; keep one")
 
     @property
     def folder(self) -> Path:
@@ -76,7 +77,7 @@ class Survey:
 
     records: Counter[str] = field(default_factory=Counter)
     labels: Counter[tuple[str, str | None]] = field(default_factory=Counter)
-    ids: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
+    ids: dict[str, set[str]] = field(default_factory=lambda: {"val": set(), "test": set()})
     bad: list[str] = field(default_factory=list)
     grams: dict[str, NgramIndex] = field(default_factory=dict)
 
@@ -103,6 +104,7 @@ def main() -> None:
     with FolderWriter(cfg.folder, tokenizer) as writer:
         tally = write_examples(items, writer, survey, cfg)
         check_overlap(tally, cfg)
+        check_examples(writer, tally, cfg)
         writer.finish(config.to_json(cfg))
     prepared = open_prepared(cfg.folder, tokenizer)
     print_tables(prepared, survey, tally, cfg)
@@ -153,8 +155,8 @@ def take_survey(items: Items, cfg: PrepareConfig) -> Survey:
     for split, record in console.progress(items(on_bad), label="reading", unit=" records"):
         survey.records[split] += 1
         survey.labels[split, record.decision] += 1
-        survey.ids[split].add(record.id)
         if split in texts:
+            survey.ids[split].add(record.id)
             texts[split].append(record_text(record))
     if not survey.records["train"]:
         raise DataError(f"{cfg.source} gives no record to train on; is it the right file?")
@@ -242,6 +244,15 @@ def check_overlap(tally: Tally, cfg: PrepareConfig) -> None:
         )
 
 
+def check_examples(writer: FolderWriter, tally: Tally, cfg: PrepareConfig) -> None:
+    """Refuse a training set without any example."""
+    if not writer.n_tokens["train"]:
+        reasons = ", ".join(f"{task}: {why} ({n})" for (task, why), n in tally.dropped.items())
+        raise DataError(
+            f"{cfg.source} gives no training example ({reasons}); choose other --tasks or records"
+        )
+
+
 def print_tables(prepared: Prepared, survey: Survey, tally: Tally, cfg: PrepareConfig) -> None:
     counts = prepared.manifest["counts"]
     console.say(
@@ -260,13 +271,13 @@ def print_tables(prepared: Prepared, survey: Survey, tally: Tally, cfg: PrepareC
         )
     )
     console.say("\n" + console.table("Examples", *examples_table(counts, tally)))
-    dropped: list[list[console.Cell]] = [[*key, n] for key, n in sorted(tally.dropped.items())]
+    dropped: list[Sequence[console.Cell]] = [[*key, n] for key, n in sorted(tally.dropped.items())]
     dropped += [["record", text, 1] for text in survey.bad[:20]]
     if len(survey.bad) > 20:
         dropped.append(["record", "others that could not be used", len(survey.bad) - 20])
     if dropped:
         console.say("\n" + console.table("Dropped", ["task", "reason", "count"], dropped))
-    rows: list[list[console.Cell]] = [
+    rows: list[Sequence[console.Cell]] = [
         [f"train and {split}", tally.shared_ids[split], len(tally.sharing[split])]
         for split in ("val", "test")
     ]
@@ -278,9 +289,9 @@ def print_tables(prepared: Prepared, survey: Survey, tally: Tally, cfg: PrepareC
 
 def examples_table(
     counts: dict[str, dict[str, dict[str, int]]], tally: Tally
-) -> tuple[list[str], list[list[console.Cell]]]:
+) -> tuple[list[str], list[Sequence[console.Cell]]]:
     columns = ["task", *SPLITS, "tokens, mean", "max", "> 512", "> 1024", "trimmed", "tokens cut"]
-    rows: list[list[console.Cell]] = []
+    rows: list[Sequence[console.Cell]] = []
     for task, lengths in tally.lengths.items():
         n = lengths.total()
         rows.append(

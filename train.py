@@ -9,33 +9,29 @@ tokens divided by their number, whatever the micro-batches.
 """
 
 import math
+import shlex
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from clingpt import config, console, runtime
-from clingpt.checkpoint import CARD, Loaded, RunFolder, load_model, load_trainer
+from clingpt.checkpoint import Loaded, RunFolder, load_model, load_trainer
 from clingpt.curves import append_metrics, draw_curves, drop_after
 from clingpt.dataset import Ints, Rows, build_rows, rows_of_step
 from clingpt.errors import CheckpointError, ConfigError
-from clingpt.hardware import peak_flops, training_flops
-from clingpt.optim import (
-    build_optimizer,
-    load_optimizer_state,
-    optimizer_state,
-    scheduled_rate,
-    set_learning_rate,
-)
+from clingpt.hardware import peak_flops
+from clingpt.meter import Meter
+from clingpt.optim import build_optimizer, scheduled_rate, set_learning_rate
 from clingpt.prepared import Prepared, open_prepared
+from clingpt.resume import State, Trained, check_same_run
 from clingpt.runtime import Runtime, StopSignals
+from clingpt.steps import accumulate_gradients, mean_loss
 from clingpt.tokenizer import Tokenizer
-from model import GPT, Batch, GPTConfig
+from model import GPT, GPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,40 +77,19 @@ class TrainConfig:
         config.check_range(self, "grad_clip", "seed", at_least=0)
         config.check_range(self, "dropout", "beta1", "beta2", at_least=0, below=1)
         config.check(self.min_lr <= self.learning_rate, "min_lr must not exceed learning_rate")
-        config.check(
-            self.n_embd % self.n_head == 0,
-            f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}",
-        )
+        config.check(self.n_embd % self.n_head == 0, "n_embd must be a multiple of n_head")
 
 
-# Two runs that differ in one of these are not the same run.
-IDENTITY = ("init_from", "n_layer", "n_head", "n_embd", "block_size", "pack", "batch_size", "seed")
-
-
-@dataclass
-class State:
-    """Where a run stands: everything that changes with the steps but weights and optimizer."""
-
-    step: int = 0
-    best_val_loss: float = math.inf
-    tokens: int = 0  # seen so far, padding not counted
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run is made of, once it stands."""
+@dataclass(frozen=True, kw_only=True)
+class Run(Trained):
+    """A training run, once it stands: its state, and what it is made of."""
 
     cfg: TrainConfig
-    rt: Runtime
     data: Prepared
     train: Rows
-    val: Rows
-    model: GPT
+    val: Rows | None  # None where nothing was held out
     tokenizer: Tokenizer
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
     folder: RunFolder
-    state: State
 
     @property
     def steps(self) -> int:
@@ -152,17 +127,17 @@ def begin_or_resume(cfg: TrainConfig, rt: Runtime) -> Run:
     loaded = load_model(newest, dropout=cfg.dropout) if newest else initialise(cfg)
     data = open_prepared(cfg.data, loaded.tokenizer)
     if newest is not None:
-        check_same_run(cfg, loaded, data)
+        check_same_run(loaded, config.to_json(cfg), data)
     cfg.out.mkdir(parents=True, exist_ok=True)
     model = loaded.model.to(rt.device).train()
     model.checkpoint_activations = cfg.checkpoint_activations
-    block_size = model.config.block_size
+    block_size, val = model.config.block_size, data.split("val")
     run = Run(
         cfg=cfg,
         rt=rt,
         data=data,
         train=build_rows(data.split("train"), block_size, pack=cfg.pack, seed=cfg.seed),
-        val=build_rows(data.split("val"), block_size, pack=cfg.pack, seed=cfg.seed),
+        val=build_rows(val, block_size, pack=cfg.pack, seed=cfg.seed) if len(val.index) else None,
         model=model,
         tokenizer=loaded.tokenizer,
         optimizer=build_optimizer(
@@ -176,7 +151,10 @@ def begin_or_resume(cfg: TrainConfig, rt: Runtime) -> Run:
         state=State(),
     )
     if newest is not None:
-        restore(run, load_trainer(newest))
+        run.restore(load_trainer(newest))
+        folder.link_best()  # a crash may have come between a checkpoint and its link
+        console.note(f"resuming {cfg.out} at step {run.state.step}")
+    drop_after(run.metrics, run.state.step)
     return run
 
 
@@ -192,37 +170,6 @@ def initialise(cfg: TrainConfig) -> Loaded:
         dropout=cfg.dropout,
     )
     return Loaded(GPT(shape), Tokenizer.load(), {}, cfg.out)
-
-
-def check_same_run(cfg: TrainConfig, loaded: Loaded, data: Prepared) -> None:
-    """Refuse to go on with other data or another model; say what else changed."""
-    before = loaded.card.get("settings", {})
-    now = config.to_json(cfg)
-    changed = {key: (before[key], now[key]) for key in now if before.get(key, now[key]) != now[key]}
-    essential = [f"{key} {old} -> {new}" for key, (old, new) in changed.items() if key in IDENTITY]
-    if loaded.card.get("data", {}).get("fingerprint") != data.fingerprint:
-        essential.append(f"the data in {data.folder}")
-    if essential:
-        raise CheckpointError(
-            f"{loaded.folder} belongs to another run: {', '.join(essential)}; choose another "
-            "--out, or give the same settings again"
-        )
-    for key, (old, new) in changed.items():
-        console.note(f"resuming with {key} {new}, it was {old}")
-
-
-def restore(run: Run, saved: dict[str, Any]) -> None:
-    """Put back everything that the weights do not hold."""
-    try:
-        load_optimizer_state(run.model, run.optimizer, saved["optimizer"])
-        run.scaler.load_state_dict(saved["scaler"])
-        run.rt.set_rng_state(saved["rng"])
-        run.state.step, run.state.tokens = saved["step"], saved["tokens"]
-        run.state.best_val_loss = saved["best_val_loss"]
-    except KeyError as missing:
-        raise CheckpointError(f"the training state lacks {missing}; it cannot be resumed") from None
-    drop_after(run.metrics, run.state.step)
-    console.note(f"resuming {run.cfg.out} at step {run.state.step}")
 
 
 def announce(run: Run) -> None:
@@ -255,7 +202,7 @@ def compile_model(run: Run) -> None:
 def train(run: Run, stop: StopSignals) -> bool:
     """Step until the end; False where a signal ended it first. Saves in either case."""
     cfg, state = run.cfg, run.state
-    meter = Meter(run)
+    meter = Meter(run.train, run.model.config, peak_flops(run.rt.name(), run.rt.dtype))
     with console.progress_bar(
         label="training", total=run.steps, unit="step", initial=state.step
     ) as bar:
@@ -265,18 +212,16 @@ def train(run: Run, stop: StopSignals) -> bool:
             )
             result = train_step(run, rows)
             state.step += 1
-            meter.count(rows)
+            state.tokens += meter.count(rows)
             bar.update(1)
             if state.step % cfg.log_every == 0 or state.step == run.steps:
-                row = meter.read(result)
-                append_metrics(run.metrics, row)
-                bar.set_postfix_str(describe(row))
+                bar.set_postfix_str(log_step(run, result, meter))
             if state.step % cfg.eval_every == 0 or state.step == run.steps:
                 evaluate_and_save(run, stop)
                 meter.restart()
-        if stop.received and state.step not in run.folder.steps() and state.step:
+        if stop.received and state.step and state.step not in run.folder.steps():
             save(run)
-    return state.step >= run.steps
+    return state.step >= run.steps and not stop.received
 
 
 @dataclass(frozen=True)
@@ -300,153 +245,93 @@ def train_step(run: Run, rows: Ints) -> StepResult:
         steps=run.steps,
     )
     set_learning_rate(optimizer, rate)
-    n_targets = run.train.n_targets(rows)
-    total = torch.zeros((), device=run.rt.device)
-    for batch in micro_batches(run.train, rows, run):
-        with run.rt.autocast():
-            loss = run.model(batch).sum() / n_targets
-        scaler.scale(loss).backward()
-        total += loss.detach()
+    loss = accumulate_gradients(
+        run.model,
+        run.train,
+        rows,
+        micro_batch_size=cfg.micro_batch_size,
+        rt=run.rt,
+        scaler=scaler,
+    )
     scaler.unscale_(optimizer)
     limit = cfg.grad_clip or math.inf
     grad_norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), limit)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return StepResult(total, grad_norm, rate)
+    return StepResult(loss, grad_norm, rate)
 
 
-def micro_batches(data: Rows, rows: Ints, run: Run) -> Iterator[Batch]:
-    """The rows in forwards of at most micro_batch_size, the last one perhaps smaller."""
-    for start in range(0, len(rows), run.cfg.micro_batch_size):
-        arrays = data.assemble(rows[start : start + run.cfg.micro_batch_size])
-        yield Batch(*map(run.rt.put, arrays))
-
-
-class Meter:
-    """Speed since the last reading, validation left out."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.peak_flops = peak_flops(run.rt.name(), run.rt.dtype)
-        self.restart()
-
-    def restart(self) -> None:
-        self.tokens, self.flops, self.started_at = 0, 0.0, time.perf_counter()
-
-    def count(self, rows: Ints) -> None:
-        """Add a step's work."""
-        train = self.run.train
-        lengths = train.split.lengths[np.concatenate([train.examples(row) for row in rows])]
-        tokens = int(lengths.sum())
-        self.tokens += tokens
-        self.run.state.tokens += tokens
-        self.flops += training_flops(
-            self.run.model.config,
-            tokens=tokens,
-            targets=train.n_targets(rows),
-            attended_pairs=float((lengths * (lengths + 1)).sum()) / 2,
+def log_step(run: Run, result: StepResult, meter: Meter) -> str:
+    """Write a line of metrics.jsonl and give its gist; ends the run where the loss is no number."""
+    loss = float(result.loss)
+    if not math.isfinite(loss):
+        raise CheckpointError(
+            f"the loss of step {run.state.step} is {loss}; the last checkpoint is intact: lower "
+            "learning_rate, or look at the data of that step"
         )
-
-    def read(self, result: StepResult) -> dict[str, Any]:
-        """A line of metrics.jsonl; ends the run where the loss is no number."""
-        run, state = self.run, self.run.state
-        loss = float(result.loss)
-        if not math.isfinite(loss):
-            raise CheckpointError(
-                f"the loss of step {state.step} is {loss}; the last checkpoint is intact: lower "
-                "learning_rate, or look at the data of that step"
-            )
-        run.rt.synchronize()
-        elapsed_s = time.perf_counter() - self.started_at
-        row = {
-            "step": state.step,
-            "epoch": state.step * run.cfg.batch_size / len(run.train),
-            "train_loss": loss,
-            "learning_rate": result.learning_rate,
-            "grad_norm": float(result.grad_norm),
-            "tokens": state.tokens,
-            "tokens_per_s": self.tokens / elapsed_s,
-            "mfu": self.flops / elapsed_s / self.peak_flops if self.peak_flops else None,
-        }
-        self.restart()
-        return row
-
-
-def describe(row: dict[str, Any]) -> str:
+    row: dict[str, Any] = {
+        "step": run.state.step,
+        "epoch": run.state.step * run.cfg.batch_size / len(run.train),
+        "train_loss": loss,
+        "learning_rate": result.learning_rate,
+        "grad_norm": float(result.grad_norm),
+        "tokens": run.state.tokens,
+        **meter.read(),
+    }
+    append_metrics(run.metrics, row)
     mfu = f", MFU {row['mfu']:.1%}" if row["mfu"] is not None else ""
-    return f"loss {row['train_loss']:.3f}, {row['tokens_per_s']:,.0f} tokens/s{mfu}"
+    return f"loss {loss:.3f}, {row['tokens_per_s']:,.0f} tokens/s{mfu}"
 
 
 def evaluate_and_save(run: Run, stop: StopSignals) -> None:
-    """Measure the whole validation split, save, and move `best` if it is."""
-    val_loss = validate(run, stop)
-    if val_loss is None:
+    """Measure the whole validation split, save, and let `best` follow."""
+    val_loss = None
+    if run.val is not None:
+        size = run.cfg.micro_batch_size
+        val_loss = mean_loss(run.model, run.val, micro_batch_size=size, rt=run.rt, stop=stop)
+    if stop.received:
         return
-    improved = val_loss < run.state.best_val_loss
-    run.state.best_val_loss = min(val_loss, run.state.best_val_loss)
-    append_metrics(run.metrics, {"step": run.state.step, "val_loss": val_loss})
+    if val_loss is not None:
+        append_metrics(run.metrics, {"step": run.state.step, "val_loss": val_loss})
     folder = save(run, val_loss)
-    if improved:
-        run.folder.point("best", folder)
+    best, _ = run.folder.link_best()
     run.folder.prune(run.cfg.keep)
     draw_curves(run.metrics, run.cfg.out / "curves.png")
-    mark = " (best)" if improved else ""
-    console.note(f"step {run.state.step}/{run.steps}: validation loss {val_loss:.4f}{mark}")
-
-
-@torch.no_grad()
-def validate(run: Run, stop: StopSignals) -> float | None:
-    """Mean loss over every target token of the split; None where a signal cut it short.
-
-    Draws no random number, so that measuring more often changes nothing in training.
-    """
-    run.model.eval()
-    total = torch.zeros((), device=run.rt.device, dtype=torch.float64)
-    rows = np.arange(len(run.val))
-    for batch in micro_batches(run.val, rows, run):
-        if stop.received:
-            break
-        with run.rt.autocast():
-            total += run.model(batch).sum()
-    run.model.train()
-    return None if stop.received else float(total) / run.val.n_targets(rows)
+    measured = "not measured" if val_loss is None else f"{val_loss:.4f}"
+    mark = " (best)" if folder == best else ""
+    console.note(f"step {run.state.step}/{run.steps}: validation loss {measured}{mark}")
 
 
 def save(run: Run, val_loss: float | None = None) -> Path:
     """A checkpoint of this step, from which the same run can go on."""
-    state = run.state
     card = {
         "val_loss": val_loss,
         "data": {"folder": str(run.cfg.data), "fingerprint": run.data.fingerprint},
         "tokenizer": run.tokenizer.fingerprint,
         "settings": config.to_json(run.cfg),
     }
-    trainer = {
-        "step": state.step,
-        "tokens": state.tokens,
-        "best_val_loss": state.best_val_loss,
-        "optimizer": optimizer_state(run.model, run.optimizer),
-        "scaler": run.scaler.state_dict(),
-        "rng": run.rt.rng_state(),
-    }
     return run.folder.save(
-        state.step, model=run.model, tokenizer=run.tokenizer, card=card, trainer=trainer
+        run.state.step,
+        model=run.model,
+        tokenizer=run.tokenizer,
+        card=card,
+        trainer=run.capture(),
     )
 
 
 def summarise(run: Run, elapsed_s: float, finished: bool) -> None:
     """What came out, where it is, and what to do next."""
     out, state = run.cfg.out, run.state
-    best = f"{state.best_val_loss:.4f}" if math.isfinite(state.best_val_loss) else "not measured"
+    _, val_loss = run.folder.link_best()
     console.say(
         console.key_values(
             f"\n{'Trained' if finished else 'Stopped'} at step {state.step} of {run.steps}",
             [
                 ("time", console.duration(elapsed_s)),
                 ("tokens", console.count(state.tokens)),
-                ("best validation loss", best),
-                ("checkpoints", f"{out}/best, {out}/last ({CARD} says which step)"),
+                ("best validation loss", "not measured" if val_loss is None else f"{val_loss:.4f}"),
+                ("checkpoints", ", ".join(map(str, sorted(out.glob("[bl]*st")))) or "none"),
                 ("curves", f"{out}/curves.png"),
             ],
         )
@@ -454,7 +339,8 @@ def summarise(run: Run, elapsed_s: float, finished: bool) -> None:
     if finished:
         console.say(f"\nNext:  python eval.py --checkpoint={out}/best --split=test")
     else:
-        console.say(f"\nSaved. To go on:  python {' '.join(sys.argv)}")
+        saved = "Saved. To go on" if state.step else "Nothing to save yet. To begin again"
+        console.say(f"\n{saved}:  python {shlex.join(sys.argv)}")
 
 
 if __name__ == "__main__":

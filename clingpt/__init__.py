@@ -1,1 +1,1 @@
-"""The parts that clinGPT's commands share. Each module holds one concept; nothing is re-exported."""
+"""The parts that the commands share: one concept a module, nothing re-exported."""

@@ -177,6 +177,19 @@ class RunFolder:
         scratch.symlink_to(folder.name)
         os.replace(scratch, self.path / name)
 
+    def link_best(self) -> tuple[Path | None, float | None]:
+        """Point `best` at the checkpoint with the lowest validation loss, the oldest of equals.
+
+        Read off the checkpoints themselves, so that no crash can leave the link wrong for long.
+        Where no loss was measured, the newest is as good as any.
+        """
+        losses = {folder: read_card(folder).get("val_loss") for folder in self.steps().values()}
+        measured = {folder: loss for folder, loss in losses.items() if loss is not None}
+        best = min(measured, key=lambda folder: measured[folder]) if measured else self.newest()
+        if best is not None:
+            self.point("best", best)
+        return best, losses.get(best) if best else None
+
     def prune(self, keep: int) -> None:
         """Delete old checkpoints but the newest `keep` and those that `best` and `last` lead to."""
         linked = {(self.path / name).resolve() for name in ("best", "last")}

@@ -5,6 +5,8 @@ after every byte has been checked against the manifest. What becomes of the toke
 clingpt/dataset.py's concern.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -28,7 +30,10 @@ from clingpt.tasks import TASKS, Example
 from clingpt.tokenizer import Tokenizer
 
 FORMAT = 1
+MANIFEST = "manifest.json"
 HELD_OUT = ("val", "test")  # their records are kept whole, for eval.py
+FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
+FILES |= {f"{split}.jsonl" for split in HELD_OUT}
 INDEX_COLUMNS = ("start", "first_target", "end", "task", "record")
 
 
@@ -36,27 +41,44 @@ class FolderWriter:
     """Writes a prepared folder example by example; a context that ends whole or leaves nothing."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
-        if folder.exists() and not (folder / "manifest.json").exists() and any(folder.iterdir()):
-            raise DataError(f"{folder} exists and is not prepared data; choose another --out")
-        self.folder, self.tokenizer = folder, tokenizer
-        self.partial = folder.with_name(f".{folder.name}.partial")
+        _check_replaceable(folder)
+        self.folder, self.tokenizer = Path(os.path.realpath(folder)), tokenizer
+        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self.old = self.folder.with_name(f".{self.folder.name}.old")
         self.n_tokens, self.n_records = Counter[str](), Counter[str]()
         self.n_examples: Counter[tuple[str, str]] = Counter()
         self.files: dict[str, IO[Any]] = {}
+        self.finished = False
 
     def __enter__(self) -> "FolderWriter":
-        shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
-        for split in SPLITS:
-            for suffix, mode in (("bin", "wb"), ("idx", "wb"), ("ids", "w")):
-                self._open(f"{split}.{suffix}", mode)
-        for split in HELD_OUT:
-            self._open(f"{split}.jsonl", "w")
+        self.partial.mkdir(parents=True, exist_ok=True)
+        # The manifest is written last and locked from the start: the system unlocks what a killed
+        # process left behind, so that only a living writer keeps others out.
+        lock = (self.partial / MANIFEST).open("a", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            reason = "is being written by another prepare.py; wait for it or choose another --out"
+            raise DataError(f"{self.folder} {reason}") from None
+        except OSError:
+            pass  # a file system without locks, as some clusters have: nothing keeps two apart
+        self.files[MANIFEST] = lock
+        try:
+            self._open_files()
+        except BaseException:
+            self._leave()
+            raise
         return self
 
-    def _open(self, name: str, mode: str) -> None:
-        encoding = None if "b" in mode else "utf-8"
-        self.files[name] = (self.partial / name).open(mode, encoding=encoding)
+    def _open_files(self) -> None:
+        if self.old.exists() and not self.folder.exists():  # killed between the two renames
+            self.old.rename(self.folder)
+        self._remove_files()
+        for name in sorted(FILES):
+            mode = "wb" if name.endswith((".bin", ".idx")) else "w"
+            encoding = None if mode == "wb" else "utf-8"
+            self.files[name] = (self.partial / name).open(mode, encoding=encoding)
 
     def add(self, split: str, record: Record, examples: list[tuple[str, Example]]) -> None:
         """Append a record and its (task, example) pairs to a split."""
@@ -79,12 +101,12 @@ class FolderWriter:
 
     def finish(self, settings: dict[str, Any]) -> None:
         """Close the files, add the tokenizer and the manifest, and move the folder into place."""
+        manifest_file = self.files.pop(MANIFEST)
         for file in self.files.values():
-            file.flush()
-            os.fsync(file.fileno())
             file.close()
-        self.tokenizer.save(self.partial)
-        files = {path.name: file_entry(path) for path in sorted(self.partial.iterdir())}
+        self.files = {MANIFEST: manifest_file}
+        written = [self.partial / name for name in sorted(FILES)]
+        written = sorted([*written, *self.tokenizer.save(self.partial)])
         manifest = {
             "format": FORMAT,
             "tokenizer": self.tokenizer.fingerprint,
@@ -97,15 +119,30 @@ class FolderWriter:
                 }
                 for split in SPLITS
             },
-            "files": files,
+            "files": {path.name: file_entry(path) for path in written},
         }
-        (self.partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        old = self.folder.with_name(f".{self.folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.folder.exists():
-            self.folder.rename(old)
-        self.partial.rename(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
+        manifest_file.truncate(0)
+        manifest_file.write(json.dumps(manifest, indent=1) + "\n")
+        manifest_file.flush()
+        for path in (*written, self.partial / MANIFEST, self.partial):
+            _sync(path)
+        self._swap()
+
+    def _swap(self) -> None:
+        """Move the old folder aside and the new one into its place; the old one back on failure."""
+        shutil.rmtree(self.old, ignore_errors=True)
+        try:
+            if self.folder.exists():
+                self.folder.rename(self.old)
+            self.partial.rename(self.folder)
+        except OSError as error:
+            if self.old.exists() and not self.folder.exists():
+                self.old.rename(self.folder)
+            reason = f"cannot be replaced ({error.strerror}); choose another --out"
+            raise DataError(f"{self.folder} {reason}") from error
+        self.finished = True
+        _sync(self.folder.parent)
+        shutil.rmtree(self.old, ignore_errors=True)
 
     def __exit__(
         self,
@@ -113,9 +150,51 @@ class FolderWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """Close the files and remove what was not finished; the lock on it goes last."""
+        lock = self.files.pop(MANIFEST)
         for file in self.files.values():
-            file.close()
-        shutil.rmtree(self.partial, ignore_errors=True)
+            with contextlib.suppress(OSError):  # what a full disk did not take: it goes anyway
+                file.close()
+        if not self.finished:
+            with contextlib.suppress(OSError):
+                self._remove_files()
+            shutil.rmtree(self.partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            lock.close()
+
+    def _remove_files(self) -> None:
+        """All but the lock, so that nobody moves in before the last of them is gone."""
+        for path in self.partial.iterdir():
+            if path.name != MANIFEST:
+                path.unlink()
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to write over anything that a FolderWriter did not write."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; choose another --out")
+    found = {path.name for path in folder.iterdir()}
+    try:
+        known = {MANIFEST, *read_manifest(folder)["files"]} if found else set()
+    except DataError:
+        reason = "exists and is not prepared data; remove it or choose another --out"
+        raise DataError(f"{folder} {reason}") from None
+    if strange := found - known:
+        reason = f"holds {min(strange)}, which prepare.py did not write; choose another --out"
+        raise DataError(f"{folder} {reason}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def file_entry(path: Path) -> dict[str, Any]:
@@ -171,19 +250,34 @@ class Prepared:
         return read_jsonl(self.folder / f"{split}.jsonl")
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a prepared folder says of itself; of what it holds only the outline is checked."""
+    path = folder / MANIFEST
+    if not path.exists():
+        raise DataError(f"{folder} is not prepared data (it has no {MANIFEST}); run prepare.py")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        version, tokenizer, files = (manifest[key] for key in ("format", "tokenizer", "files"))
+        whole = isinstance(version, int) and isinstance(tokenizer, str)
+        whole = whole and all(isinstance(manifest[key], dict) for key in ("settings", "counts"))
+        whole = whole and all(entry.keys() == {"bytes", "sha256"} for entry in files.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise DataError(f"{path} is not a manifest; remove {folder} and run prepare.py again")
+    return manifest
+
+
 def open_prepared(folder: Path, tokenizer: Tokenizer) -> Prepared:
     """Check a folder against its manifest and tokenizer; DataError names the first difference."""
     again = "run prepare.py again"
-    path = folder / "manifest.json"
-    if not path.exists():
-        raise DataError(f"{folder} is not prepared data (it has no manifest.json); run prepare.py")
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-        version, fingerprint, files = (manifest[k] for k in ("format", "tokenizer", "files"))
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path} is not a manifest; {again}") from None
+    manifest = read_manifest(folder)
+    version, fingerprint, files = (manifest[key] for key in ("format", "tokenizer", "files"))
     if version != FORMAT:
-        raise DataError(f"{path} has format {version}, this version reads {FORMAT}; {again}")
+        seen = f"{folder / MANIFEST} has format {version}, this version reads {FORMAT}"
+        raise DataError(f"{seen}; {again}")
+    if missing := FILES - files.keys():
+        raise DataError(f"{folder / MANIFEST} does not name {min(missing)}; {again}")
     if fingerprint != tokenizer.fingerprint:
         raise DataError(
             f"{folder} was tokenised by another tokenizer ({fingerprint[:12]}, this one is "

@@ -16,6 +16,7 @@ LABELS = ("yes", "no", "maybe")
 # Left by the corpus' parser where a label was itself cut at a slash: "…controls.QUESTIONS/".
 _LABEL_DEBRIS = re.compile(r"(?<=[.?!])\s*[A-Z]{3}[A-Z &]*/$")
 _BLANKS = re.compile(r"\s+")  # Unicode: thin, no-break and paragraph spaces as well
+_DROPPED = ("Cc", "Cs")  # Unicode categories: control characters, surrogates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,10 @@ def clean(text: str) -> str:
 
     Symbols (± ≥ µ β) stay as they are: they carry meaning, and GPT-2 spells any of them.
     """
-    text = _BLANKS.sub(" ", text).strip()
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs"))
+    if not (text.isascii() and text.isprintable()):
+        # First, so that what stood around a dropped character becomes one run of blanks.
+        text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in _DROPPED)
+    return _BLANKS.sub(" ", text).strip()
 
 
 def make_record(
@@ -55,6 +56,9 @@ def make_record(
     keywords: Iterable[object] = (),
 ) -> Record:
     """Clean raw fields into a Record; DataError names the id and the field that cannot be used."""
+    if not isinstance(record_id, str | int) or isinstance(record_id, bool):
+        kind = type(record_id).__name__
+        raise DataError(f"a record's id is not a text or a number but {kind}; correct it")
     name = clean(str(record_id))
     if not name:
         raise DataError("a record has an empty id; give every record an id of its own")
@@ -75,10 +79,13 @@ def make_record(
     answer = None if long_answer is None else text("the long answer", long_answer)
     if answer == "":
         raise DataError(f"record {name}: the long answer is empty; fill it in or leave it out")
+    asked, told = text("the question", question), tuple(pair for pair in cleaned if pair[1])
+    if not asked and not told:
+        raise DataError(f"record {name}: it has neither a question nor a text; give one of them")
     return Record(
         id=name,
-        question=text("the question", question),
-        sections=tuple((label, body) for label, body in cleaned if body),
+        question=asked,
+        sections=told,
         long_answer=answer,
         decision=verdict,
         keywords=tuple(text("a keyword", keyword) for keyword in keywords),
@@ -90,7 +97,7 @@ def to_json(record: Record) -> dict[str, Any]:
     return asdict(record)
 
 
-def from_json(fields: object) -> Record:
+def from_json(fields: object, *, default_id: str = "input") -> Record:
     """A Record from such an object; sections may also be one text, or the key `text` may hold it.
 
     Only a question or some text is required, so that a note can be typed by hand.
@@ -101,20 +108,31 @@ def from_json(fields: object) -> Record:
     if unknown := fields.keys() - known:
         names = ", ".join(sorted(map(str, unknown)))
         raise DataError(f"unknown field {names}; a record's fields are {', '.join(sorted(known))}")
-    sections = fields.get("sections", fields.get("text", []))
-    if isinstance(sections, str):
-        sections = [("TEXT", sections)]
-    elif isinstance(sections, Mapping):
-        sections = sections.items()
-    if not fields.get("question") and not sections:
-        raise DataError("a record needs a question or a text")
-    if not all(isinstance(pair, Iterable) and len(tuple(pair)) == 2 for pair in sections):
-        raise DataError('sections must be pairs: [["RESULTS", "…"], …]')
+    if {"sections", "text"} <= fields.keys():
+        raise DataError("a record has both sections and text; put the text among the sections")
+    question, keywords = fields.get("question"), fields.get("keywords") or ()
+    if not isinstance(keywords, list | tuple):
+        raise DataError('keywords must be a list of texts: ["pain", …]')
     return make_record(
-        record_id=fields.get("id", "input"),
-        question=fields.get("question") or "",
-        sections=sections,
+        record_id=fields.get("id", default_id),
+        question="" if question is None else question,
+        sections=_section_pairs(fields.get("sections", fields.get("text"))),
         long_answer=fields.get("long_answer"),
         decision=fields.get("decision"),
-        keywords=fields.get("keywords", ()),
+        keywords=keywords,
     )
+
+
+def _section_pairs(sections: object) -> Iterable[tuple[object, object]]:
+    if sections is None:
+        return ()
+    if isinstance(sections, str):
+        return [("TEXT", sections)]
+    if isinstance(sections, Mapping):
+        return sections.items()
+    # A text of two letters is iterable and two long, and so is {"label": …, "text": …}.
+    if not isinstance(sections, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in sections
+    ):
+        raise DataError('sections must be pairs: [["RESULTS", "…"], …]')
+    return sections

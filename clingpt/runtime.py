@@ -139,6 +139,10 @@ class StopSignals:
             self._before[number] = signal.SIG_DFL if before is None else before
         return self
 
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.received is not None
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         self._restore()

@@ -6,7 +6,7 @@ be iterated more than once. Malformed input raises DataError naming the file and
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -16,9 +16,10 @@ from clingpt.records import Record, from_json, make_record
 HUB_NAME = "qiaojin/PubMedQA"
 SUBSETS = ("pqa_labeled", "pqa_artificial", "pqa_unlabeled")
 
+HUB_TIMEOUT_S = 5.0
 LONGEST_RECORD_CHARS = 64 << 20
 _DECODER = json.JSONDecoder()
-_SEPARATOR = re.compile(r"\s*([{,:}])\s*")
+_SEPARATOR = re.compile(r"[ \t\n\r]*([{,:}])[ \t\n\r]*")
 
 OnBad = Callable[[DataError], None]  # raises, or counts and returns
 Source = Callable[[OnBad], Iterator[Record]]
@@ -34,7 +35,7 @@ def open_source(source: str, *, subset: str) -> Source:
         return lambda on_bad: read_official(path, on_bad)
     if path.suffix == ".jsonl":
         return lambda on_bad: read_jsonl(path, on_bad)
-    if path.is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    if source and (path.is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", source)):
         return lambda on_bad: read_hub(source, subset, on_bad)
     raise DataError(
         f"unknown source {source!r}; give pubmedqa, synthetic, a Hub data set or its local copy, "
@@ -64,15 +65,32 @@ def read_hub(name: str, subset: str, on_bad: OnBad = refuse) -> Iterator[Record]
     import datasets
 
     datasets.disable_progress_bars()
+    silence = None if Path(name).is_dir() else _ask_hub(name)
     try:
         rows = datasets.load_dataset(name, subset, split="train")
     except Exception as error:  # its failures share no base class: connection, parquet, config …
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(silence or error).split())[:200]
         raise DataError(
             f"cannot load {name} ({subset}) from the Hub or its cache: {reason}; with no network, "
             "download ori_pqal.json on another machine and pass --source=ori_pqal.json"
         ) from error
     yield from _convert(rows, from_hub_row, on_bad)
+
+
+def _ask_hub(name: str) -> Exception | None:
+    """Why the Hub does not give a data set, if so; `datasets` then looks in its cache alone.
+
+    By itself it repeats its request for half a minute and complains about each.
+    """
+    import datasets
+    from huggingface_hub import HfApi, constants
+
+    try:
+        HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
+    except Exception as error:  # no base class here either: connection, name, permission …
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        return error
+    return None
 
 
 def from_hub_row(row: Mapping[str, Any]) -> Record:
@@ -88,7 +106,7 @@ def from_hub_row(row: Mapping[str, Any]) -> Record:
         )
     decision = row.get("final_decision")
     if isinstance(decision, list):
-        decision = "".join(decision)
+        decision = "".join(map(str, decision))
     return _from_lists(
         record_id=row.get("pubid"),
         question=row.get("question"),
@@ -96,17 +114,23 @@ def from_hub_row(row: Mapping[str, Any]) -> Record:
         labels=context.get("labels"),
         long_answer=row.get("long_answer"),
         decision=decision,
-        keywords=context.get("meshes") or (),
+        keywords=context.get("meshes"),
     )
 
 
 def _from_lists(
-    *, record_id: object, texts: Sequence[object], labels: Sequence[object] | None, **rest: Any
+    *, record_id: object, texts: Any, labels: Any, keywords: Any, **rest: Any
 ) -> Record:
-    labels = labels if labels else ["CONTEXT"] * len(texts)
+    labels, keywords = labels or [], keywords or []
+    for name, value in (("contexts", texts), ("labels", labels), ("keywords", keywords)):
+        if not isinstance(value, list):  # a text would pass as a list of letters
+            kind = type(value).__name__
+            raise DataError(f"record {record_id}: {name} are not a list but {kind}; correct it")
+    labels = labels or ["CONTEXT"] * len(texts)
     if len(labels) != len(texts):
         raise DataError(f"record {record_id}: {len(texts)} contexts but {len(labels)} labels")
-    return make_record(record_id=record_id, sections=zip(labels, texts, strict=True), **rest)
+    sections = zip(labels, texts, strict=True)
+    return make_record(record_id=record_id, sections=sections, keywords=keywords, **rest)
 
 
 def read_official(path: Path, on_bad: OnBad = refuse) -> Iterator[Record]:
@@ -127,7 +151,7 @@ def from_official_item(pair: tuple[str, Any]) -> Record:
         labels=item.get("LABELS"),
         long_answer=item.get("LONG_ANSWER"),
         decision=item.get("final_decision"),
-        keywords=item.get("MESHES") or (),
+        keywords=item.get("MESHES"),
     )
 
 
@@ -139,47 +163,68 @@ def iter_json_object(
     while True:
         try:
             key, value, end = _next_pair(buffer, start, opening)
-        except ValueError as error:
-            more = file.read(chunk_chars)
+        except (ValueError, RecursionError) as error:  # malformed, or goes on in the next chunk
+            more = _read_text(file, path, chunk_chars)
             if not more or len(buffer) - start > LONGEST_RECORD_CHARS:
                 line += buffer.count("\n", start, getattr(error, "pos", start))
                 raise DataError(f"{path} is not a valid JSON object near line {line}") from None
             buffer, start = buffer[start:] + more, 0
             continue
-        if key is None:
-            return
         line += buffer.count("\n", start, end)
+        if key is None:
+            break
         start, opening = end, ","
         yield key, value
+    rest = buffer[end:]
+    while rest or (rest := _read_text(file, path, chunk_chars)):
+        if rest.strip():
+            raise DataError(f"{path} goes on behind its JSON object, which ends in line {line}")
+        rest = ""
+
+
+def _read_text(file: TextIO, path: Path, n_chars: int) -> str:
+    try:
+        return file.read(n_chars)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}); convert it") from None
 
 
 def _next_pair(buffer: str, start: int, opening: str) -> tuple[str | None, Any, int]:
     """The pair at `start` and where it ends; None as the key at the object's end."""
-    separator = _SEPARATOR.match(buffer, start)
-    found = separator[1] if separator else ""
-    if separator and found == "}" and opening == ",":
-        return None, None, separator.end()
-    if not separator or found != opening:
-        raise json.JSONDecodeError(f"expected {opening}", buffer, start)
-    key, end = _DECODER.raw_decode(buffer, separator.end())
-    colon = _SEPARATOR.match(buffer, end)
-    if not isinstance(key, str) or not colon or colon[1] != ":":
-        raise json.JSONDecodeError("expected a key and a colon", buffer, end)
-    value, end = _DECODER.raw_decode(buffer, colon.end())
-    if end == len(buffer):  # a number may go on in the next chunk, and an object's end must come
-        raise json.JSONDecodeError("expected more", buffer, end)
+    separator = _match(opening if opening == "{" else ",}", buffer, start)
+    key_at = separator.end()
+    if separator[1] == "}":
+        return None, None, separator.end(1)
+    if opening == "{" and buffer.startswith("}", key_at):
+        return None, None, key_at + 1
+    key, end = _DECODER.raw_decode(buffer, key_at)
+    if not isinstance(key, str):
+        raise json.JSONDecodeError("expected a key", buffer, key_at)
+    value, end = _DECODER.raw_decode(buffer, _match(":", buffer, end).end())
+    _match(",}", buffer, end)  # without it a number may go on in the next chunk
     return key, value, end
+
+
+def _match(separators: str, buffer: str, start: int) -> re.Match[str]:
+    found = _SEPARATOR.match(buffer, start)
+    if not found or found[1] not in separators:
+        raise json.JSONDecodeError(f"expected one of {separators}", buffer, start)
+    return found
 
 
 def read_jsonl(path: Path, on_bad: OnBad = refuse) -> Iterator[Record]:
     """Records one a line, in the form of clingpt.records.to_json."""
 
-    def from_line(numbered: tuple[int, str]) -> Record:
+    def from_line(numbered: tuple[int, bytes]) -> Record:
+        place = f"{path.name}:{numbered[0]}"
         try:
-            return from_json(json.loads(numbered[1]))
-        except ValueError as error:
-            raise DataError(f"{path}:{numbered[0]}: {error}") from None
+            return from_json(json.loads(numbered[1].decode("utf-8-sig")), default_id=place)
+        except json.JSONDecodeError as error:
+            reason = f"it is not JSON ({error.msg} at column {error.colno})"
+        except (ValueError, RecursionError) as error:  # a bad record, not UTF-8, or nested too deep
+            reason = str(error)
+        raise DataError(f"{path}:{numbered[0]}: {reason}")
 
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open("rb") as file:
         lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
         yield from _convert(lines, from_line, on_bad)

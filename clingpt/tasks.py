@@ -20,6 +20,7 @@ from clingpt.tokenizer import EOT, Tokenizer
 
 TASKS = ("answer", "summarize", "document", "text")
 LABEL_IDS = (3763, 645, 3863)  # " yes", " no", " maybe": one GPT-2 token each, in LABELS' order
+NO_ROOM = "prompt too long without any context"
 LONGEST_SENTENCE_WORDS = 64  # a table or a list without full stops is cut in pieces of so many
 
 Sections = tuple[tuple[str, str], ...]
@@ -107,12 +108,29 @@ def _document(record: Record) -> str:
     return " " + "\n".join([*lines, f"CONCLUSION: {record.long_answer}"])
 
 
+def parse_answer(prompt: str, target: str) -> Record:
+    """The record behind an answer example's text: prompt_text and target_text, undone."""
+    context, _, question = prompt.removesuffix("\nAnswer:").rpartition("Question: ")
+    lines = context.removeprefix("Context:\n").splitlines()
+    pairs = (line.partition(": ") for line in lines)
+    label, _, explanation = target.strip().partition("\nExplanation: ")
+    return Record(
+        id="",
+        question=question,
+        sections=tuple((label, text) for label, _, text in pairs),
+        long_answer=explanation or None,
+        decision=label,
+    )
+
+
 def make_prompt(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Prompt:
     """The prompt in at most `budget` tokens: whole sentences of context go, never the question."""
     ids = tokenizer.encode(prompt_text(task, record))
     full = len(ids)
     while len(ids) > budget:
         record = _without_sentences(record, tokenizer, excess=len(ids) - budget)
+        if not record.sections and task != "answer":
+            raise NotApplicable(NO_ROOM)
         ids = tokenizer.encode(prompt_text(task, record))
     return Prompt(ids=ids, trimmed_tokens=full - len(ids))
 
@@ -141,10 +159,12 @@ def _without_sentences(record: Record, tokenizer: Tokenizer, *, excess: int) -> 
         range(len(texts)), key=lambda i: (heading(record.sections[i][0]) == "RESULTS", -i)
     )
     if not any(texts):
-        raise NotApplicable("prompt too long without any context")
+        raise NotApplicable(NO_ROOM)
     for i in order:
         while texts[i] and excess > 0:
             excess -= len(tokenizer.encode(" " + texts[i].pop()))
+            if not texts[i]:  # the section's name goes with its last sentence
+                excess -= len(tokenizer.encode(f"{record.sections[i][0]}:\n"))
     labels = (label for label, _ in record.sections)
     kept = zip(labels, texts, strict=True)
     return replace(record, sections=tuple((label, " ".join(t)) for label, t in kept if t))
@@ -165,6 +185,8 @@ def text_windows(record: Record, tokenizer: Tokenizer, *, budget: int) -> Iterat
     """
     lines = [f"{label}: {text}" for label, text in record.sections]
     whole = "\n".join(part for part in (record.question, *lines, record.long_answer) if part)
+    if not whole:
+        raise NotApplicable("no text")
     ids = [EOT, *tokenizer.encode(whole), EOT]
     for start in range(0, len(ids) - 1, budget - 1):
         window = ids[start : start + budget]

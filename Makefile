@@ -1,0 +1,56 @@
+# clinGPT's two commands for a fresh machine are `make quickstart` and `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup quickstart pubmedqa test check format clean
+
+help:
+	@echo "make quickstart  set up, then prepare, train, evaluate and prompt a small model (CPU, offline)"
+	@echo "make pubmedqa    the real thing: GPT-2 124M on PubMedQA (downloads both; wants a GPU)"
+	@echo "make test        set up, then run the whole test suite (CPU, offline)"
+	@echo "make check       formatting, lint and types"
+	@echo "make clean       remove the quickstart's data and run"
+
+setup: .venv/core
+
+.venv/core: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+.venv/dev: requirements.txt requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@ .venv/core
+
+quickstart: .venv/core
+	$(BIN)/python prepare.py config/quickstart_data.py
+	$(BIN)/python train.py config/quickstart.py
+	$(BIN)/python eval.py --checkpoint=out/quickstart/best --split=test --texts=60
+	$(BIN)/python sample.py --checkpoint=out/quickstart/best --task=answer --input=data/quickstart/test.jsonl --limit=3
+	@echo
+	@echo "Where things are:  data/quickstart (tokens), out/quickstart (checkpoints, curves.png, eval_test)"
+	@echo "What to try next:  .venv/bin/python sample.py --task=answer    ask it about a text of your own"
+	@echo "                   .venv/bin/python train.py --help            every setting"
+	@echo "                   make pubmedqa                               GPT-2 on the real thing"
+
+pubmedqa: .venv/core
+	$(BIN)/python prepare.py --source=pubmedqa --out=data/pubmedqa
+	$(BIN)/python train.py config/pubmedqa.py
+	$(BIN)/python eval.py --checkpoint=out/pubmedqa/best --split=test
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+check: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf data/quickstart out/quickstart

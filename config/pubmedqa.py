@@ -1,0 +1,22 @@
+# Fine-tune GPT-2 124M on PubMedQA's 450 labelled training records (fold 0 validates).
+#   prepare:  python prepare.py --source=pubmedqa --out=data/pubmedqa
+#   run:      python train.py config/pubmedqa.py
+# Hardware:  one GPU of 12 GB or more (2 GB of weights and moments, the rest activations). A CPU
+#            works too, at hours an epoch: --compile=False --micro_batch_size=1.
+# Time:      not measured on a GPU.
+# Expected:  not measured. Published figures for models of this size on these 450 records are 55-60 %
+#            accuracy; the majority class has 55.2 %.
+
+data = "data/pubmedqa"
+out = "out/pubmedqa"
+init_from = "gpt2"
+
+block_size = 1024
+batch_size = 16
+micro_batch_size = 8
+epochs = 5
+learning_rate = 5e-5
+min_lr = 5e-6
+warmup_steps = 20
+dropout = 0.1
+eval_every = 20

@@ -1,0 +1,22 @@
+# Fine-tune GPT-2 774M on PubMedQA's 450 labelled training records (fold 0 validates).
+#   prepare:  python prepare.py --source=pubmedqa --out=data/pubmedqa
+#   run:      python train.py config/pubmedqa_large.py
+# Hardware:  one GPU of 24 GB: 12.4 GB of weights, gradients and moments by arithmetic (16 bytes a
+#            parameter), activations kept small by recomputing blocks and by accumulation.
+# Time:      not measured.
+# Expected:  not measured.
+
+data = "data/pubmedqa"
+out = "out/pubmedqa_large"
+init_from = "gpt2-large"
+
+block_size = 1024
+batch_size = 16
+micro_batch_size = 2
+checkpoint_activations = True
+epochs = 4
+learning_rate = 2e-5
+min_lr = 2e-6
+warmup_steps = 20
+dropout = 0.1
+eval_every = 20

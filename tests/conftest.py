@@ -1,0 +1,102 @@
+"""What the numerics tests share: tiny random models and documents, and a slow way to batch them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model import GPT, Batch, GPTConfig
+
+Document = tuple[list[int], int]  # token ids, and how many of them are prompt
+SlowBatch = Callable[..., Batch]
+
+VOCAB_SIZE = 96  # padded to 128 inside
+TINY = {"vocab_size": VOCAB_SIZE, "block_size": 24, "n_layer": 2, "n_head": 2, "n_embd": 16}
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Callable[..., GPT]:
+    """Makes a two-layer GPT whose every weight is large enough to matter."""
+
+    def build(seed: int = 0, **shape: Any) -> GPT:
+        torch.manual_seed(seed)
+        model = GPT(GPTConfig(**TINY | shape))
+        for name, parameter in model.named_parameters():
+            norm = "ln_" in name and name.endswith("weight")
+            torch.nn.init.normal_(parameter, mean=float(norm), std=0.2)
+        model.wte.weight.data[model.config.vocab_size :] = 0
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[Document]:
+    """Twelve documents of 2 to 24 tokens, each with a prompt and a target."""
+    generator = torch.Generator().manual_seed(7)
+    lengths, prompts = (
+        (24, 9, 2, 13, 5, 11, 3, 24, 8, 17, 2, 6),
+        (5, 8, 1, 4, 2, 1, 2, 23, 3, 9, 1, 1),
+    )
+    return [
+        (torch.randint(VOCAB_SIZE, (length,), generator=generator).tolist(), prompt)
+        for length, prompt in zip(lengths, prompts, strict=True)
+    ]
+
+
+@pytest.fixture(scope="session")
+def slow_batch() -> SlowBatch:
+    """Makes a Batch of rows of documents in plain Python, without spare borders or targets."""
+
+    def assemble(rows: list[list[Document]], length: int, padding: int = 0) -> Batch:
+        ids: list[int] = []
+        positions, borders, index, targets = [], [], [], []
+        for row in rows:
+            for tokens, n_prompt in row:
+                borders.append(len(ids))
+                for place, token in enumerate(tokens):
+                    if place >= n_prompt:
+                        index.append(len(ids) - 1)
+                        targets.append(token)
+                    ids.append(token)
+                    positions.append(place)
+            if len(ids) % length:
+                borders.append(len(ids))
+            while len(ids) % length:
+                ids.append(padding)
+                positions.append(0)
+        borders.append(len(ids))
+        shaped = (torch.tensor(x).view(len(rows), length) for x in (ids, positions))
+        return Batch(*shaped, *map(torch.tensor, (borders, index, targets)))
+
+    return assemble
+
+
+@pytest.fixture
+def hub_gpt2(tmp_path: Path) -> Path:
+    """A random two-layer GPT-2 by `transformers`, as the Hub has it: no prefix, mask buffers."""
+    from safetensors.torch import save_file
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(1)
+    config = GPT2Config(
+        vocab_size=VOCAB_SIZE,
+        n_positions=24,
+        n_layer=2,
+        n_head=2,
+        n_embd=16,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    tensors = dict(GPT2LMHeadModel(config).transformer.state_dict())
+    for layer in range(config.n_layer):
+        tensors[f"h.{layer}.attn.bias"] = torch.ones(24, 24).tril().view(1, 1, 24, 24)
+        tensors[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors")
+    config.save_pretrained(folder)
+    return folder

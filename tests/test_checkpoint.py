@@ -1,0 +1,175 @@
+"""Checkpoints: whole or not at all, hashed, linked, pruned; loading them executes nothing."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from clingpt import checkpoint
+from clingpt.checkpoint import RunFolder, load_model, load_trainer, read_card, verify, written_whole
+from clingpt.errors import CheckpointError
+from clingpt.tokenizer import Tokenizer
+from model import GPT, GPTConfig
+
+
+@pytest.fixture
+def model() -> GPT:
+    torch.manual_seed(0)
+    return GPT(GPTConfig(n_layer=1, n_head=2, n_embd=8, block_size=16))
+
+
+def save(run: RunFolder, model: GPT, step: int, val_loss: float | None = None) -> Path:
+    return run.save(
+        step,
+        model=model,
+        tokenizer=Tokenizer.load(),
+        card={"val_loss": val_loss},
+        trainer={"step": step, "rng": {"cpu": torch.get_rng_state()}},
+    )
+
+
+def test_what_was_saved_is_what_loads(tmp_path: Path, model: GPT) -> None:
+    folder = save(RunFolder(tmp_path), model, 7, 1.5)
+    loaded = load_model(folder)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], tensor), name
+    assert loaded.card["step"] == 7
+    assert load_trainer(folder)["step"] == 7
+    assert (tmp_path / "last").resolve() == folder
+    assert not (tmp_path / "last").readlink().is_absolute()
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} <= {0o644, 0o664}
+
+
+def test_the_run_folder_can_be_moved(tmp_path: Path, model: GPT) -> None:
+    save(RunFolder(tmp_path / "a"), model, 1, 2.0)
+    (tmp_path / "a").rename(tmp_path / "b")
+    RunFolder(tmp_path / "b").link_best()
+    assert load_model(tmp_path / "b" / "best").card["val_loss"] == 2.0
+
+
+def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="No space"),
+        written_whole(tmp_path / "step_000001") as folder,
+    ):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError("No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path: Path, model: GPT) -> None:
+    run = RunFolder(tmp_path)
+    folder = save(run, model, 1)
+    before = (folder / "SHA256SUMS").read_bytes()
+    with pytest.raises(CheckpointError, match="exists already"):
+        save(run, model, 1)
+    assert (folder / "SHA256SUMS").read_bytes() == before
+
+
+def test_leftovers_of_a_crash_are_never_taken_for_a_checkpoint(tmp_path: Path, model: GPT) -> None:
+    run = RunFolder(tmp_path)
+    folder = save(run, model, 3)
+    (tmp_path / ".step_000009.partial").mkdir()
+    (tmp_path / "notes").mkdir()
+    assert run.newest() == folder
+
+
+def test_best_is_the_lowest_validation_loss_and_survives_pruning(
+    tmp_path: Path, model: GPT
+) -> None:
+    run = RunFolder(tmp_path)
+    for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, None), (5, 1.0), (6, 4.0)):
+        save(run, model, step, loss)
+        run.link_best()
+        run.prune(keep=2)
+    assert list(run.steps()) == [2, 5, 6]
+    assert run.link_best() == (tmp_path / "step_000002", 1.0)
+    assert (tmp_path / "best").resolve().name == "step_000002"
+    assert (tmp_path / "last").resolve().name == "step_000006"
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "trainer.pt", "merges.txt"])
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, Path.unlink])
+def test_damage_is_named(tmp_path: Path, model: GPT, name: str, damage: Any) -> None:
+    folder = save(RunFolder(tmp_path), model, 1)
+    damage(folder / name)
+    with pytest.raises(CheckpointError, match=rf"{name} is (damaged|missing)"):
+        verify(folder)
+    with pytest.raises(CheckpointError, match=name):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("out/nowhere/best", "out/nowhere/best is not a folder"),
+        ("./x", "is not a folder"),
+        ("no-such-name", "no-such-name is not a folder; give a checkpoint, gpt2 or a Hub id"),
+    ],
+)
+def test_a_source_that_is_nothing_is_refused(source: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load_model(source)
+
+
+def test_missing_weights_come_with_the_way_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(name: str) -> Path:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(checkpoint, "hub_folder", offline)
+    with pytest.raises(CheckpointError) as error:
+        load_model("gpt2-medium")
+    for phrase in ("gpt2-medium", "no network", "hf download openai-community/gpt2-medium"):
+        assert phrase in str(error.value)
+
+
+def test_an_empty_folder_and_a_broken_weights_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot load"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot load"):
+        load_model(tmp_path)
+
+
+def test_a_card_of_another_format_is_refused(tmp_path: Path) -> None:
+    assert read_card(tmp_path) == {}
+    (tmp_path / checkpoint.CARD).write_text(json.dumps({"format": 99}))
+    with pytest.raises(CheckpointError, match="format 99, this version reads 1"):
+        read_card(tmp_path)
+    (tmp_path / checkpoint.CARD).write_text("[]")
+    with pytest.raises(CheckpointError, match="not a checkpoint's card"):
+        read_card(tmp_path)
+
+
+class Malicious:
+    """Writes a marker file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.marker,))
+
+
+def test_training_state_is_never_executed(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    (tmp_path / "trainer.pt").write_bytes(pickle.dumps(Malicious(marker)))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_trainer(tmp_path)
+    assert not marker.exists()
+    (tmp_path / "trainer.pt").unlink()
+    with pytest.raises(CheckpointError, match="can be used but not resumed"):
+        load_trainer(tmp_path)

@@ -1,0 +1,780 @@
+"""GPT-2 against `transformers`, packed rows against single documents, cache against no cache."""
+
+import json
+import math
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from conftest import Document, SlowBatch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers.pytorch_utils import Conv1D
+
+from model import (
+    GPT,
+    IGNORE,
+    Attend,
+    Batch,
+    GPTConfig,
+    _document_attention,
+    _document_attention_backward,
+    attend_within_documents,
+    hub_folder,
+)
+
+Build = Callable[..., GPT]
+
+# ------------------------------------------------------------------------------------------------
+# Parity with transformers' GPT-2
+
+
+def largest_difference(ours: Tensor, theirs: Tensor) -> float:
+    """Relative to the largest entry; NaN counts as infinitely far."""
+    difference = (ours - theirs).abs().max() / theirs.abs().max()
+    return float(difference.detach().nan_to_num(math.inf))
+
+
+def rows_of(ids_BT: Tensor) -> Batch:
+    """Whole rows, one document each, as transformers' labels=ids trains on them."""
+    B, T = ids_BT.shape
+    place_BT = torch.arange(B * T).view(B, T)
+    return Batch(
+        ids_BT,
+        torch.arange(T).expand(B, T).contiguous(),
+        torch.arange(B + 1) * T,
+        place_BT[:, :-1].flatten(),
+        ids_BT[:, 1:].flatten(),
+    )
+
+
+def differences(ours: GPT, theirs: Any, ids_BT: Tensor) -> dict[str, float]:
+    """How far logits, loss and each parameter's gradient are from transformers' own."""
+    output = theirs(ids_BT, labels=ids_BT)
+    output.loss.backward()
+    loss = ours(rows_of(ids_BT)).mean()
+    loss.backward()
+    found = {
+        "logits": largest_difference(ours(ids_BT), output.logits),
+        "loss": largest_difference(loss, output.loss),
+    }
+    transposed = {f"{n}.weight" for n, m in theirs.named_modules() if isinstance(m, Conv1D)}
+    gradients = {f"transformer.{n}": p.grad for n, p in ours.named_parameters()}
+    for name, parameter in theirs.named_parameters():
+        gradient = gradients.pop(name)
+        assert gradient is not None
+        if name == "transformer.wte.weight":
+            assert not gradient[len(parameter) :].any()  # the vocabulary's padding
+            gradient = gradient[: len(parameter)]
+        gradient = gradient.t() if name in transposed else gradient
+        found[name] = largest_difference(gradient, parameter.grad)
+    assert not gradients
+    return found
+
+
+def build_theirs(attention: str = "eager", **shape: Any) -> Any:
+    torch.manual_seed(3)
+    config = GPT2Config(initializer_range=0.15, attn_pdrop=0, embd_pdrop=0, resid_pdrop=0, **shape)
+    config._attn_implementation = attention
+    theirs = GPT2LMHeadModel(config)
+    for parameter in theirs.parameters():  # biases and norms too, which start as 0 and 1
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return theirs
+
+
+def of_shape(**sizes: int) -> dict[str, Any]:
+    # Larger than the usual 1e-5, so that ignoring it shows.
+    return {**sizes, "layer_norm_epsilon": 1e-3}
+
+
+SHAPES = [
+    ("eager", of_shape(vocab_size=64, n_positions=16, n_layer=1, n_head=1, n_embd=8)),
+    ("sdpa", of_shape(vocab_size=101, n_positions=32, n_layer=3, n_head=4, n_embd=48)),
+    ("eager", of_shape(vocab_size=333, n_positions=64, n_layer=2, n_head=2, n_embd=128)),
+    ("sdpa", of_shape(vocab_size=50257, n_positions=16, n_layer=2, n_head=3, n_embd=24)),
+]
+
+
+@pytest.mark.parametrize(("attention", "shape"), SHAPES)
+def test_their_weights_give_their_logits_loss_and_gradients(
+    attention: str, shape: dict[str, Any], tmp_path: Path
+) -> None:
+    theirs = build_theirs(attention, **shape)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = GPT.from_pretrained(tmp_path / "theirs")
+    ids_BT = torch.randint(shape["vocab_size"], (3, shape["n_positions"]))
+    ids_BT[0, 0] = shape["vocab_size"] - 1
+    found = differences(ours, theirs, ids_BT)
+    assert max(found.values()) <= 1e-5, found
+    assert ours(ids_BT).shape == (*ids_BT.shape, shape["vocab_size"])
+
+    ours.save_pretrained(tmp_path / "ours")
+    first, again = (load_file(tmp_path / x / "model.safetensors") for x in ("theirs", "ours"))
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+@pytest.mark.parametrize(("attention", "shape"), SHAPES)
+def test_our_weights_give_our_logits_loss_and_gradients_there(
+    attention: str, shape: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(4)
+    shape = {"block_size" if k == "n_positions" else k: size for k, size in shape.items()}
+    ours = GPT(GPTConfig(**shape))
+    ours.save_pretrained(tmp_path / "ours")
+    theirs = GPT2LMHeadModel.from_pretrained(tmp_path / "ours", attn_implementation=attention)
+    ids_BT = torch.randint(shape["vocab_size"], (2, shape["block_size"]))
+    found = differences(ours, theirs.train(), ids_BT)
+    assert max(found.values()) <= 1e-5, found
+
+    theirs.save_pretrained(tmp_path / "theirs")
+    again = GPT.from_pretrained(tmp_path / "theirs").state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in ours.state_dict().items())
+
+
+@pytest.mark.parametrize("broken", ["h.0.attn.c_proj", "h.1.attn.c_proj"])
+def test_parity_notices_a_transposed_square_weight(broken: str) -> None:
+    # [in, out] and [out, in] have one shape here: no loader can notice, only arithmetic can.
+    theirs = build_theirs(vocab_size=64, n_positions=16, n_layer=2, n_head=2, n_embd=16)
+    ours = GPT(GPTConfig(vocab_size=64, block_size=16, n_layer=2, n_head=2, n_embd=16))
+    tensors = theirs.transformer.state_dict()
+    tensors[f"{broken}.weight"] = tensors[f"{broken}.weight"].t()
+    ours.load_hub_state(tensors)
+    found = differences(ours, theirs, torch.randint(64, (2, 16)))
+    assert found["logits"] > 1e-2
+    assert max(found.values()) > 1e-2
+
+
+def test_vocabulary_padding_cannot_be_seen(tiny_model: Build) -> None:
+    model = tiny_model(vocab_size=50257)
+    ids_BT = torch.tensor([[50256, 0, 50256, 17]])
+    assert model.wte.weight.shape == (50304, 16)
+    assert model(ids_BT).shape == (1, 4, 50257)
+    cache = model.new_cache(rows=1, capacity=4)
+    assert model.step(ids_BT, torch.tensor([4]), cache).shape == (1, 50257)
+    assert model.hub_state()["transformer.wte.weight"].shape == (50257, 16)
+    losses_M = model(rows_of(ids_BT))
+    log_probabilities = model(ids_BT)[0, :-1].log_softmax(-1)  # over the real vocabulary alone
+    expected_M = -log_probabilities.gather(1, ids_BT[0, 1:, None])[:, 0]
+    torch.testing.assert_close(losses_M, expected_M, rtol=1e-6, atol=1e-6)
+    losses_M.sum().backward()
+    assert model.wte.weight.grad is not None
+    assert not model.wte.weight.grad[50257:].any()
+    torch.optim.AdamW(model.parameters(), weight_decay=0.1).step()
+    assert not model.wte.weight[50257:].any()
+
+
+def test_a_row_longer_than_the_context_is_refused(tiny_model: Build) -> None:
+    with pytest.raises(ValueError, match="25 tokens exceed the context of 24"):
+        tiny_model()(torch.zeros(1, 25, dtype=torch.long))
+
+
+# ------------------------------------------------------------------------------------------------
+# Packed rows
+
+
+class _NoCPU(str):
+    """The CPU under another name."""
+
+    type = "elsewhere"
+
+
+class _Elsewhere(Tensor):
+    """Borders whose device is not called a CPU: attention takes the way of all other devices."""
+
+    @property
+    def device(self) -> Any:  # type: ignore[override]
+        return _NoCPU("cpu")
+
+
+no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+PATHS = ["operator", "mask", pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda])]
+
+
+@pytest.fixture(params=PATHS)
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each way to attend within documents: the CPU's operator, and the dense mask. Gives a device.
+
+    The mask is computed on the CPU under another name, and on a GPU where there is one.
+    """
+
+    def masked(borders: Tensor, rows: int, length: int) -> Attend:
+        attend = attend_within_documents(borders.as_subclass(_Elsewhere), rows, length)
+        return lambda layer, qkv: attend(layer, qkv).as_subclass(Tensor)
+
+    if request.param == "mask":
+        monkeypatch.setattr("model.attend_within_documents", masked)
+    return "cuda" if request.param == "cuda" else "cpu"
+
+
+def losses_and_gradient(model: GPT, batch: Batch) -> tuple[Tensor, Tensor]:
+    device = model.wte.weight.device
+    model.zero_grad()
+    losses_M = model(Batch(*(t.to(device) for t in batch)))
+    losses_M.sum().backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert len(gradients) == len(list(model.parameters()))
+    return losses_M.detach().cpu(), torch.cat([g.flatten() for g in gradients]).cpu()
+
+
+def packed(documents: list[Document]) -> list[list[Document]]:
+    """Rows of 24: full ones, ones with padding, documents of 2 tokens."""
+    by_row = ((0,), (1, 2, 3), (4, 5), (6, 10, 9), (7,), (8, 11))
+    return [[documents[i] for i in row] for row in by_row]
+
+
+def test_packed_rows_equal_their_documents(
+    place: str, tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
+) -> None:
+    model = tiny_model().double().to(place)
+    rows = packed(documents)
+    losses_M, gradient = losses_and_gradient(model, slow_batch(rows, 24))
+    single = [slow_batch([[document]], len(document[0])) for row in rows for document in row]
+    found = [losses_and_gradient(model, batch) for batch in single]
+    torch.testing.assert_close(losses_M, torch.cat([loss for loss, _ in found]), rtol=0, atol=1e-10)
+    total = torch.stack([g for _, g in found]).sum(0)
+    assert float((gradient - total).norm() / total.norm()) <= 1e-10
+
+
+def test_spare_borders_and_targets_change_nothing(
+    place: str, tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
+) -> None:
+    model = tiny_model().double().to(place)
+    batch = slow_batch(packed(documents), 24)
+    losses_M, gradient = losses_and_gradient(model, batch)
+    spare = torch.full((5,), batch.ids_BT.numel())
+    padded = batch._replace(
+        borders=torch.cat([batch.borders, spare]),
+        target_index_M=torch.cat([batch.target_index_M, torch.zeros(3, dtype=torch.long)]),
+        targets_M=torch.cat([batch.targets_M, torch.full((3,), IGNORE)]),
+    )
+    again_M, gradient_again = losses_and_gradient(model, padded)
+    assert not again_M[-3:].any()
+    torch.testing.assert_close(again_M[:-3], losses_M, rtol=0, atol=1e-12)
+    assert float((gradient - gradient_again).norm() / gradient.norm()) <= 1e-12
+
+
+def test_a_document_does_not_feel_its_neighbours(
+    place: str, tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
+) -> None:
+    model = tiny_model().to(place)
+    rows = packed(documents)
+    batch = slow_batch(rows, 24)
+    losses_M, _ = losses_and_gradient(model, batch)
+    start, end = 24 + 9, 24 + 9 + 2  # row 1 holds documents of 9, 2 and 13 tokens
+    other_BT = (batch.ids_BT + 1) % 96
+    other_BT.view(-1)[start:end] = batch.ids_BT.view(-1)[start:end]
+    changed_M, _ = losses_and_gradient(model, batch._replace(ids_BT=other_BT))
+    own_M = (batch.target_index_M >= start) & (batch.target_index_M < end)
+    assert own_M.sum() == 1
+    assert torch.equal(losses_M[own_M], changed_M[own_M])
+    assert not torch.isclose(losses_M[~own_M], changed_M[~own_M]).any()
+
+
+def test_a_token_does_not_feel_later_ones(place: str, tiny_model: Build) -> None:
+    model = tiny_model().to(place)
+    batch = rows_of(torch.arange(20).view(2, 10))
+    losses_M, _ = losses_and_gradient(model, batch)
+    other_BT = batch.ids_BT.clone()
+    other_BT[:, 6] = 90
+    changed_M, _ = losses_and_gradient(model, batch._replace(ids_BT=other_BT))
+    same_M = losses_M == changed_M
+    assert same_M.view(2, 9).tolist() == [[True] * 6 + [False] * 3] * 2
+
+
+def operator_case() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(5)
+    qkv = torch.randn(9, 3, 2, 4, dtype=torch.float64, requires_grad=True)
+    return qkv, torch.tensor([0, 4, 4, 5, 9, 9, 9])
+
+
+def test_the_operators_gradient_is_right() -> None:
+    qkv, borders = operator_case()
+    assert torch.autograd.gradcheck(lambda x: _document_attention(x, borders)[0], (qkv,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_operators_keep_torchs_contract(dtype: torch.dtype) -> None:
+    qkv, borders = operator_case()
+    qkv = qkv.detach().to(dtype).requires_grad_()
+    torch.library.opcheck(_document_attention, (qkv, borders))
+    with torch.no_grad():
+        y, lse = _document_attention(qkv, borders)
+        torch.library.opcheck(
+            _document_attention_backward, (torch.randn_like(y), qkv.detach(), y, lse, borders)
+        )
+
+
+def ragged_batches(documents: list[Document], slow_batch: SlowBatch) -> list[Batch]:
+    """Three batches of one shape: one to nine documents, all kinds of lengths."""
+    choices = (((0,), (7,)), ((1, 2, 3), (8, 11, 4)), ((4, 10, 6, 1, 2), (3, 8)))
+    batches = []
+    for choice in choices:
+        batch = slow_batch([[documents[i] for i in row] for row in choice], 24)
+        borders = torch.full((12,), 48)
+        borders[: len(batch.borders)] = batch.borders
+        index, targets = torch.zeros(48, dtype=torch.long), torch.full((48,), IGNORE)
+        index[: len(batch.target_index_M)] = batch.target_index_M
+        targets[: len(batch.targets_M)] = batch.targets_M
+        batches.append(Batch(batch.ids_BT, batch.positions_BT, borders, index, targets))
+    return batches
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_compiled_equals_eager_and_compiles_once(
+    tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
+) -> None:
+    eager, compiled = tiny_model(n_layer=1), tiny_model(n_layer=1)
+    compiled.compile(fullgraph=True)
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for batch in ragged_batches(documents, slow_batch):
+            losses_M, gradient = losses_and_gradient(eager, batch)
+            again_M, gradient_again = losses_and_gradient(compiled, batch)
+            torch.testing.assert_close(again_M, losses_M, rtol=1e-5, atol=1e-5)
+            assert float((gradient - gradient_again).norm() / gradient.norm()) <= 1e-5
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+# ------------------------------------------------------------------------------------------------
+# Targets, dropout, precision, activation checkpointing
+
+
+def test_ignored_targets_have_no_loss_and_no_gradient(
+    tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
+) -> None:
+    model = tiny_model().double()
+    batch = slow_batch([documents[1:4]], 24)
+    kept_M = torch.arange(len(batch.targets_M)) % 3 == 0
+    some = batch._replace(targets_M=batch.targets_M.where(kept_M, IGNORE))
+    fewer = batch._replace(
+        targets_M=batch.targets_M[kept_M], target_index_M=batch.target_index_M[kept_M]
+    )
+    losses_M, gradient = losses_and_gradient(model, some)
+    fewer_M, gradient_of_fewer = losses_and_gradient(model, fewer)
+    assert not losses_M[~kept_M].any()
+    torch.testing.assert_close(losses_M[kept_M], fewer_M, rtol=0, atol=1e-12)
+    assert float((gradient - gradient_of_fewer).norm() / gradient.norm()) <= 1e-12
+
+
+def test_a_batch_of_ignored_targets_gives_zeros(
+    tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
+) -> None:
+    batch = slow_batch([documents[1:4]], 24)
+    nothing = batch._replace(targets_M=torch.full_like(batch.targets_M, IGNORE))
+    losses_M, gradient = losses_and_gradient(tiny_model(), nothing)
+    assert not losses_M.any()
+    assert not gradient.any()
+
+
+def test_losses_are_fp32_under_autocast(
+    tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
+) -> None:
+    model, batch = tiny_model(), slow_batch(packed(documents), 24)
+    losses_M, gradient = losses_and_gradient(model, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low_M, low_gradient = losses_and_gradient(model, batch)
+    assert low_M.dtype == low_gradient.dtype == torch.float32
+    assert float((losses_M - low_M).norm() / losses_M.norm()) < 0.02
+    assert float((gradient - low_gradient).norm() / gradient.norm()) < 0.05
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_checkpointed_activations_change_no_bit(
+    dropout: float, tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
+) -> None:
+    batch, model = slow_batch(packed(documents), 24), tiny_model(dropout=dropout)
+    torch.manual_seed(6)
+    losses_M, gradient = losses_and_gradient(model, batch)
+    model.checkpoint_activations = True
+    torch.manual_seed(6)
+    again_M, gradient_again = losses_and_gradient(model, batch)
+    assert torch.equal(losses_M, again_M)
+    assert torch.equal(gradient, gradient_again)
+
+
+def test_dropout_acts_in_training_alone(tiny_model: Build) -> None:
+    model, plain, ids_BT = tiny_model(dropout=0.5), tiny_model(), torch.arange(10)[None]
+    assert not torch.equal(model(ids_BT), model(ids_BT))
+    assert torch.equal(model.eval()(ids_BT), plain(ids_BT))
+
+
+def test_dropout_acts_where_transformers_has_it(tiny_model: Build) -> None:
+    # On the embeddings and on the output of both branches: its embd_pdrop and resid_pdrop.
+    model, acted = tiny_model(dropout=0.25), []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout):
+            assert module.p == 0.25
+            module.register_forward_hook(lambda *_, name=name: acted.append(name))
+    model(torch.arange(10)[None])
+    assert acted == ["dropout", *(f"h.{i}.{x}.dropout" for i in (0, 1) for x in ("attn", "mlp"))]
+
+
+def test_initial_weights_are_gpt2s() -> None:
+    torch.manual_seed(8)
+    model = GPT(GPTConfig(vocab_size=1000, block_size=128, n_layer=6, n_head=4, n_embd=128))
+    for name, tensor in model.named_parameters():
+        if name.endswith("bias"):
+            assert not tensor.any(), name
+        elif "ln_" in name:
+            assert torch.equal(tensor, torch.ones_like(tensor)), name
+        else:
+            std = 0.02 / math.sqrt(2 * 6) if "c_proj" in name else 0.02
+            real = tensor.detach()[:1000] if name == "wte.weight" else tensor.detach()
+            assert float(real.std()) == pytest.approx(std, rel=0.04), name
+            assert abs(float(real.mean())) < 0.05 * std, name
+
+
+@pytest.mark.parametrize(
+    ("shape", "phrase"),
+    [
+        ({"n_layer": 0}, "n_layer must be at least 1, got 0"),
+        ({"n_head": -1}, "n_head must be at least 1, got -1"),
+        ({"n_embd": 0}, "n_embd must be at least 1, got 0"),
+        ({"vocab_size": 0}, "vocab_size must be at least 1, got 0"),
+        ({"block_size": 0}, "block_size must be at least 1, got 0"),
+        ({"n_embd": 100, "n_head": 3}, "n_embd 100 is not a multiple of n_head 3"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"dropout": -0.1}, "dropout must be at least 0 and below 1, got -0.1"),
+    ],
+)
+def test_a_shape_that_cannot_work_is_refused(shape: dict[str, Any], phrase: str) -> None:
+    with pytest.raises(ValueError, match=phrase):
+        GPTConfig(**shape)
+
+
+# ------------------------------------------------------------------------------------------------
+# KV cache
+
+
+def assert_as_without_cache(model: GPT, rows: list[list[int]], logits_BV: Tensor) -> None:
+    for tokens, logits_V in zip(rows, logits_BV, strict=True):
+        if tokens:
+            expected_V = model(torch.tensor([tokens]))[0, -1]
+            assert largest_difference(logits_V, expected_V) <= 1e-5
+
+
+def test_cached_steps_equal_whole_rows(tiny_model: Build) -> None:
+    torch.manual_seed(9)
+    model = tiny_model().eval()
+    cache = model.new_cache(rows=4, capacity=24)
+    rows: list[list[int]] = [[], [], [], []]
+    # Prefill, decode with a row at rest, a late start, a chunk, rest, and up to the last slot.
+    plan = ((5, 2, 0, 7), (1, 1, 0, 1), (0, 1, 6, 1), (4, 1, 3, 0), (1, 0, 1, 1), (13, 1, 2, 14))
+    with torch.no_grad():
+        for counts in plan:
+            ids_BT = torch.randint(96, (4, max(counts)))
+            before = [[t.clone() for t in kind] for kind in (cache.keys, cache.values)]
+            logits_BV = model.step(ids_BT, torch.tensor(counts), cache)
+            for row, count, ids_T in zip(rows, counts, ids_BT.tolist(), strict=True):
+                row += ids_T[:count]
+            acted = [row if count else [] for row, count in zip(rows, counts, strict=True)]
+            assert_as_without_cache(model, acted, logits_BV)
+            assert cache.lengths_B.tolist() == [len(row) for row in rows]
+            for kind, old in zip((cache.keys, cache.values), before, strict=True):
+                for layer, tensor in enumerate(kind):
+                    for b, count in enumerate(counts):
+                        start = len(rows[b]) - count  # what the row held before stays as it was
+                        assert torch.equal(tensor[b, :, :start], old[layer][b, :, :start])
+                        assert not tensor[b, :, len(rows[b]) : 24].any()
+    assert cache.lengths_B.tolist() == [24, 6, 12, 24]
+
+
+def test_the_cache_never_reads_padding(tiny_model: Build) -> None:
+    model, counts_B = tiny_model().eval(), torch.tensor([2, 6, 4])
+    ids_BT = torch.randint(96, (3, 6), generator=torch.Generator().manual_seed(10))
+    padding_BT = torch.arange(6) >= counts_B[:, None]
+    found = []
+    for other in (0, 95):
+        cache = model.new_cache(rows=3, capacity=10)
+        first_BV = model.step(ids_BT.masked_fill(padding_BT, other), counts_B, cache)
+        found.append([first_BV, model.step(ids_BT[:, :2], torch.tensor([1, 2, 0]), cache)[:2]])
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def test_a_full_cache_says_so(tiny_model: Build) -> None:
+    model = tiny_model()
+    cache = model.new_cache(rows=2, capacity=8)
+    model.step(torch.zeros(2, 8, dtype=torch.long), torch.tensor([8, 3]), cache)
+    with pytest.raises(ValueError, match="9 tokens exceed the cache of 8"):
+        model.step(torch.zeros(2, 1, dtype=torch.long), torch.tensor([1, 1]), cache)
+
+
+def test_a_cache_beyond_the_context_is_refused(tiny_model: Build) -> None:
+    with pytest.raises(ValueError, match="a cache of 25 exceeds the context of 24"):
+        tiny_model().new_cache(rows=1, capacity=25)
+
+
+# ------------------------------------------------------------------------------------------------
+# Reading and writing Hugging Face's layout
+
+
+def write_again(folder: Path, edit: Callable[[dict[str, Tensor]], object]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    save_file(tensors, folder / "model.safetensors")
+
+
+def split_in_shards(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    weight_map = {
+        name: f"model-0000{i % 2 + 1}-of-00002.safetensors" for i, name in enumerate(tensors)
+    }
+    for shard in set(weight_map.values()):
+        part = {name: t for name, t in tensors.items() if weight_map[name] == shard}
+        save_file(part, folder / shard)
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def add_prefix(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
+    tensors["lm_head.weight"] = tensors["transformer.wte.weight"].clone()
+    save_file(tensors, folder / "model.safetensors")
+
+
+def turn_into_pickle(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+LAYOUTS = [split_in_shards, add_prefix, turn_into_pickle]
+
+
+@pytest.mark.parametrize("change", LAYOUTS)
+def test_every_layout_holds_the_same_model(change: Callable[[Path], None], hub_gpt2: Path) -> None:
+    before = GPT.from_pretrained(hub_gpt2)
+    assert before.wte.weight.std() > 0.2
+    change(hub_gpt2)
+    after = GPT.from_pretrained(hub_gpt2).state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.state_dict().items())
+
+
+class _Bomb:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_pickle_is_not_executed(hub_gpt2: Path, tmp_path: Path) -> None:
+    weights, bomb = hub_gpt2 / "pytorch_model.bin", {"wte.weight": _Bomb(tmp_path / "marker")}
+    torch.save(bomb, weights)
+    GPT.from_pretrained(hub_gpt2)  # beside safetensors it is not even opened
+    (hub_gpt2 / "model.safetensors").unlink()
+    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
+        GPT.from_pretrained(hub_gpt2)
+    assert not (tmp_path / "marker").exists()
+    torch.load(weights, weights_only=False)
+    assert (tmp_path / "marker").exists()  # so the bomb was live
+
+
+def spoil(name: str, value: float) -> Callable[[dict[str, Tensor]], object]:
+    return lambda tensors: tensors[name].view(-1)[-1:].fill_(value)
+
+
+def put(name: str, *shape: int) -> Callable[[dict[str, Tensor]], object]:
+    return lambda tensors: tensors.update({name: torch.ones(shape)})
+
+
+@pytest.mark.parametrize(
+    ("edit", "phrase"),
+    [
+        (put("h.0.attn.rotary.weight", 4), r"Unexpected key.*h\.0\.attn\.rotary\.weight"),
+        (put("h.2.ln_1.weight", 16), r"Unexpected key.*h\.2\.ln_1\.weight"),
+        (lambda t: t.pop("h.1.mlp.c_fc.bias"), r"Missing key.*h\.1\.mlp\.c_fc\.bias"),
+        (lambda t: t.pop("wte.weight"), r"Missing key.*wte\.weight"),
+        (lambda t: t.pop("wpe.weight"), r"Missing key.*wpe\.weight"),
+        (put("ln_f.weight", 8), r"size mismatch for ln_f\.weight"),
+        (put("h.0.mlp.c_fc.weight", 64, 16), r"size mismatch for h\.0\.mlp\.c_fc\.weight"),
+        (put("wte.weight", 95, 16), r"size mismatch for wte\.weight"),
+        (put("wte.weight", 97, 16), r"size mismatch for wte\.weight"),
+        (put("wpe.weight", 23, 16), r"size mismatch for wpe\.weight"),
+        (spoil("h.0.ln_1.weight", math.nan), r"h\.0\.ln_1\.weight holds values that are not"),
+        (spoil("h.1.attn.c_attn.weight", math.inf), r"h\.1\.attn\.c_attn\.weight holds values"),
+        (spoil("wpe.weight", -math.inf), r"wpe\.weight holds values that are not finite"),
+        (put("lm_head.weight", 96, 16), r"lm_head\.weight differs from wte\.weight"),
+        (put("lm_head.weight", 95, 16), r"lm_head\.weight differs from wte\.weight"),
+    ],
+)
+def test_bad_weights_are_refused_by_name(
+    edit: Callable[[dict[str, Tensor]], object], phrase: str, hub_gpt2: Path
+) -> None:
+    write_again(hub_gpt2, edit)
+    with pytest.raises(ValueError, match=phrase):
+        GPT.from_pretrained(hub_gpt2)
+
+
+def edit_config(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text("utf-8")) | changes
+    kept = {key: value for key, value in config.items() if value is not ...}
+    (folder / "config.json").write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [
+        ({"activation_function": "relu"}, "activation_function is 'relu', GPT-2 has 'gelu_new'"),
+        ({"activation_function": "gelu"}, "activation_function is 'gelu', GPT-2 has 'gelu_new'"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
+        ({"scale_attn_weights": False}, "scale_attn_weights is False, GPT-2 has True"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is False, GPT-2 has True"),
+        ({"model_type": "llama"}, "model_type is 'llama', GPT-2 has 'gpt2'"),
+        ({"n_inner": 32}, "n_inner is 32, GPT-2 has None"),
+        ({"n_head": ..., "n_positions": ...}, "config.json has no n_head, n_positions"),
+        ({"n_head": 3}, "n_embd 16 is not a multiple of n_head 3"),
+    ],
+)
+def test_another_architecture_is_refused(
+    changes: dict[str, object], phrase: str, hub_gpt2: Path
+) -> None:
+    edit_config(hub_gpt2, **changes)
+    with pytest.raises(ValueError, match=phrase):
+        GPT.from_pretrained(hub_gpt2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"n_inner": 64}, {"activation_function": "gelu_pytorch_tanh"}, {"layer_norm_epsilon": ...}],
+)
+def test_other_spellings_of_gpt2_are_read(changes: dict[str, object], hub_gpt2: Path) -> None:
+    before = GPT.from_pretrained(hub_gpt2).state_dict()
+    edit_config(hub_gpt2, **changes)
+    after = GPT.from_pretrained(hub_gpt2)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.state_dict().items())
+    assert after.config.layer_norm_epsilon == 1e-5
+
+
+def test_a_folder_without_weights_is_refused(hub_gpt2: Path) -> None:
+    (hub_gpt2 / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="model.safetensors"):
+        GPT.from_pretrained(hub_gpt2)
+    (hub_gpt2 / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="config.json"):
+        GPT.from_pretrained(hub_gpt2)
+
+
+def test_a_cropped_context_gives_the_first_positions_logits(hub_gpt2: Path) -> None:
+    whole, cropped = (GPT.from_pretrained(hub_gpt2, block_size=n) for n in (None, 8))
+    assert (whole.config.block_size, cropped.config.block_size) == (24, 8)
+    ids_BT = torch.arange(16).view(2, 8)
+    assert torch.equal(whole(ids_BT), cropped(ids_BT))
+    with pytest.raises(ValueError, match="9 tokens exceed the context of 8"):
+        cropped(torch.zeros(1, 9, dtype=torch.long))
+    assert cropped.hub_state()["transformer.wpe.weight"].shape == (8, 16)
+
+
+def test_a_longer_context_than_the_trained_one_is_refused(hub_gpt2: Path) -> None:
+    with pytest.raises(ValueError, match="block_size 25 exceeds n_positions 24"):
+        GPT.from_pretrained(hub_gpt2, block_size=25)
+
+
+def test_what_is_saved(tiny_model: Build, tmp_path: Path) -> None:
+    model = tiny_model(dropout=0.1)
+    mask = os.umask(0o022)
+    model.save_pretrained(tmp_path / "a" / "b")
+    os.umask(mask)
+    folder = tmp_path / "a" / "b"
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()}
+    names = ("model.safetensors", "config.json", "generation_config.json")
+    assert modes == dict.fromkeys(names, "0o644")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert len(file.keys()) == 12 * 2 + 4
+        assert all(name.startswith("transformer.") for name in file.keys())
+        assert file.metadata() == {"format": "pt"}
+    assert json.loads((folder / "config.json").read_text()) == {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "tie_word_embeddings": True,
+        "n_inner": None,
+        "vocab_size": 96,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_embd": 16,
+        "layer_norm_epsilon": 1e-5,
+        "n_positions": 24,
+        "n_ctx": 24,
+        "attn_pdrop": 0.0,
+        "embd_pdrop": 0.1,
+        "resid_pdrop": 0.1,
+        "bos_token_id": 50256,
+        "eos_token_id": 50256,
+        "dtype": "float32",
+    }
+    end_of_text = {"bos_token_id": 50256, "eos_token_id": 50256}
+    assert json.loads((folder / "generation_config.json").read_text()) == end_of_text
+
+
+def greedy(model: GPT, ids: list[int], n_tokens: int) -> Iterator[int]:
+    cache = model.new_cache(rows=1, capacity=len(ids) + n_tokens)
+    for _ in range(n_tokens):
+        logits_BV = model.step(torch.tensor([ids]), torch.tensor([len(ids)]), cache)
+        ids = [int(logits_BV.argmax())]
+        yield ids[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_transformers_opens_what_is_saved(
+    dtype: torch.dtype, tiny_model: Build, tmp_path: Path
+) -> None:
+    ours = tiny_model(block_size=32).to(dtype).eval()
+    torch.nn.init.normal_(ours.wpe.weight)  # so that its text does not stand still
+    ours.save_pretrained(tmp_path)
+    theirs, info = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert type(theirs) is GPT2LMHeadModel
+    assert not any(info.values()), info
+    assert theirs.dtype == dtype
+    state = theirs.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in ours.hub_state().items())
+    if dtype == torch.float32:
+        prompt = [5, 17, 90, 3]
+        text = theirs.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False)
+        assert text[0].tolist() == [*prompt, *greedy(ours, prompt, 20)]
+        assert len(set(text[0].tolist())) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "asked"),
+    [
+        ("gpt2", ["model.safetensors"], [("openai-community/gpt2", False)]),
+        ("gpt2-xl", ["model.safetensors"], [("openai-community/gpt2-xl", False)]),
+        ("someone/gpt2", ["model-1.safetensors"], [("someone/gpt2", False)]),
+        ("someone/old", [], [("someone/old", False), ("someone/old", True)]),
+    ],
+)
+def test_the_hub_is_asked_for_no_more_than_needed(
+    name: str,
+    files: list[str],
+    asked: list[tuple[str, bool]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def download(repository: str, *, allow_patterns: list[str]) -> str:
+        calls.append((repository, "pytorch_model.bin" in allow_patterns))
+        return str(tmp_path)
+
+    for file in files:
+        (tmp_path / file).touch()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert hub_folder(name) == tmp_path
+    assert calls == asked

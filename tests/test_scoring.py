@@ -1,0 +1,120 @@
+"""Scores of a small random model: labels, outputs and perplexity against slow ways to get them."""
+
+import math
+
+import pytest
+import torch
+
+from clingpt import runtime
+from clingpt.generate import Sampling
+from clingpt.records import LABELS, Record
+from clingpt.scoring import (
+    Scorer,
+    context_examples,
+    explained,
+    explanation_examples,
+    score_labels,
+    score_text,
+    write_outputs,
+)
+from clingpt.synthetic import iter_records
+from clingpt.tasks import LABEL_IDS, prompt_text
+from clingpt.tokenizer import EOT, Tokenizer
+from model import GPT, GPTConfig
+
+RECORDS = list(iter_records("test", count=5, seed=1))
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=256)).eval()
+    return Scorer(model, Tokenizer.load(), runtime.start(device="cpu"), batch_size=2)
+
+
+@torch.no_grad()
+def log_probs(scorer: Scorer, ids: list[int]) -> torch.Tensor:
+    logits: torch.Tensor = scorer.model(torch.tensor([ids]))[0]
+    return logits.double().log_softmax(-1)
+
+
+def test_labels_are_read_behind_the_cue_in_the_records_order(scorer: Scorer) -> None:
+    scores = score_labels(scorer, RECORDS)
+    assert [score.record for score in scores] == RECORDS
+    for score in scores:
+        ids = scorer.tokenizer.encode(prompt_text("answer", score.record))
+        expected = log_probs(scorer, ids)[-1][list(LABEL_IDS)]
+        torch.testing.assert_close(
+            torch.tensor(score.log_probs).double(), expected, atol=1e-5, rtol=0
+        )
+        assert score.label == LABELS[int(expected.argmax())]
+        assert math.isclose(sum(score.probabilities.values()), 1)
+
+
+def test_a_context_that_does_not_fit_is_trimmed_and_counted(scorer: Scorer) -> None:
+    long = Record(id="1", question="Is it so?", sections=(("RESULTS", "It was so. " * 200),))
+    [score] = score_labels(scorer, [long])
+    assert score.trimmed_tokens > 0
+
+
+def test_the_limit_on_new_tokens_does_not_change_label_scores(scorer: Scorer) -> None:
+    """Their budget is the whole context."""
+    text = "It was so. " * 45  # fits 256 tokens, but not with 100 new ones
+    record = Record(id="1", question="Is it so?", sections=(("RESULTS", text.strip()),))
+    [score] = score_labels(scorer, [record])
+    assert score.trimmed_tokens == 0
+    [output] = write_outputs(
+        scorer,
+        "summarize",
+        [Record(id="1", question="?", sections=record.sections, long_answer="Yes.")],
+        Sampling(max_new_tokens=100),
+    )
+    assert output.trimmed_tokens > 0
+
+
+def test_outputs_come_in_the_records_order_with_their_references(scorer: Scorer) -> None:
+    outputs = write_outputs(scorer, "answer", RECORDS, Sampling(max_new_tokens=3))
+    assert [output.record_id for output in outputs] == [record.id for record in RECORDS]
+    assert outputs[0].reference == f"{RECORDS[0].decision}\nExplanation: {RECORDS[0].long_answer}"
+    assert {output.finish_reason for output in outputs} == {"length"}
+    no_conclusion = Record(id="1", question="?", sections=(("A", "b"),))
+    assert write_outputs(scorer, "summarize", [no_conclusion], Sampling(max_new_tokens=3)) == []
+
+
+def test_perplexity_is_corpus_level_without_the_end_of_text(scorer: Scorer) -> None:
+    nats = end_nats = 0.0
+    tokens = 0
+    for record in RECORDS:
+        lead = scorer.tokenizer.encode(
+            f"{prompt_text('answer', record)} {record.decision}\nExplanation:"
+        )
+        answer = scorer.tokenizer.encode(f" {record.long_answer}")
+        table = log_probs(scorer, [*lead, *answer, EOT])
+        for place, token in enumerate(answer, start=len(lead)):
+            nats -= float(table[place - 1, token])
+        end_nats -= float(table[len(lead) + len(answer) - 1, EOT])
+        tokens += len(answer)
+    score = score_text(scorer, explanation_examples(scorer, RECORDS), "")
+    assert score is not None
+    assert score.text.tokens == tokens and score.with_end.tokens == tokens + len(RECORDS)
+    assert math.isclose(score.text.nats_per_token, nats / tokens, rel_tol=1e-5)
+    with_end = (nats + end_nats) / (tokens + len(RECORDS))
+    assert math.isclose(score.with_end.nats_per_token, with_end, rel_tol=1e-5)
+    n_bytes = sum(len(f" {record.long_answer}".encode()) for record in RECORDS)
+    assert math.isclose(score.text.bits_per_byte, nats / math.log(2) / n_bytes, rel_tol=1e-5)
+
+
+def test_every_token_of_a_context_is_scored_once_also_in_windows(scorer: Scorer) -> None:
+    text = "The trial went on for years. " * 100
+    record = Record(id="1", question="?", sections=(("RESULTS", text.strip()), ("B", "End.")))
+    ids = scorer.tokenizer.encode(f"{text.strip()} End.")
+    examples = context_examples(scorer, [record])
+    assert [token for example in examples for token in example.target_ids] == ids
+    assert [len(e.prompt_ids) for e in examples] == [1] * len(examples) and len(examples) > 2
+    assert examples[0].prompt_ids == [EOT] and examples[1].prompt_ids == [ids[254]]
+    assert score_text(scorer, [], "") is None
+
+
+def test_the_explanation_is_what_stands_behind_its_cue() -> None:
+    assert explained("yes\nExplanation: Because it is.") == "Because it is."
+    assert explained("yes") == ""

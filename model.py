@@ -158,9 +158,10 @@ class KVCache:
         offset_T = torch.arange(length, device=counts_B.device)
         position_BT = self.lengths_B[:, None] + offset_T
         slots_BT = position_BT.where(offset_T < counts_B[:, None], self.capacity)
-        self.lengths_B = self.lengths_B + counts_B
-        if (used := int(self.lengths_B.max())) > self.capacity:
+        lengths_B = self.lengths_B + counts_B
+        if (used := int(lengths_B.max())) > self.capacity:
             raise ValueError(f"{used} tokens exceed the cache of {self.capacity}")
+        self.lengths_B = lengths_B
         mask_B1TS = (torch.arange(used, device=counts_B.device) <= position_BT[..., None])[:, None]
         row_B1 = torch.arange(len(counts_B), device=counts_B.device)[:, None]
 
@@ -328,12 +329,12 @@ class GPT(nn.Module):
         """Take over tensors in the Hub's names and [in, out] layout; ValueError names a bad one."""
         state = _from_hub(tensors)
         for name, tensor in state.items():
-            if not tensor.isfinite().all():
-                raise ValueError(f"{name} holds values that are not finite")
-        if "wte.weight" in state:
+            if not (tensor.is_floating_point() and tensor.isfinite().all()):
+                raise ValueError(f"{name} holds values that are not finite floating-point numbers")
+        if "wte.weight" in state and state["wte.weight"].dim() == 2:
             padding = self.config.padded_vocab_size - self.config.vocab_size
             state["wte.weight"] = F.pad(state["wte.weight"], (0, 0, 0, padding))
-        if "wpe.weight" in state:
+        if "wpe.weight" in state and state["wpe.weight"].dim() == 2:
             state["wpe.weight"] = state["wpe.weight"][: self.config.block_size]
         try:
             self.load_state_dict(state)
@@ -367,7 +368,7 @@ _LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.
 
 
 def _transposed(name: str, tensor: Tensor) -> Tensor:
-    return tensor.t() if name.endswith(_LINEARS) else tensor
+    return tensor.t() if name.endswith(_LINEARS) and tensor.dim() == 2 else tensor
 
 
 def _from_hub(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -418,11 +419,11 @@ def _read_config(folder: Path, block_size: int | None, dropout: float) -> GPTCon
     for key, fixed in _FIXED.items():
         if (found := hub.get(key, fixed)) != fixed and same.get(found, found) != fixed:
             raise ValueError(f"{path}: {key} is {found!r}, GPT-2 has {fixed!r}")
-    trained = hub["n_positions"]
-    if block_size is not None and block_size > trained:
-        raise ValueError(f"{path}: block_size {block_size} exceeds n_positions {trained}")
+    length = hub["n_positions"] if block_size is None else block_size
+    if length > hub["n_positions"]:
+        raise ValueError(f"{path}: block_size {length} exceeds n_positions {hub['n_positions']}")
     shape = {key: hub[key] for key in _SHAPE}
-    return GPTConfig(**shape, block_size=block_size or trained, dropout=dropout)
+    return GPTConfig(**shape, block_size=length, dropout=dropout)
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -430,7 +431,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
 
     index, old = folder / "model.safetensors.index.json", folder / "pytorch_model.bin"
     shards = {"model.safetensors"}
-    if index.exists():
+    if index.exists() and not (folder / "model.safetensors").exists():
         shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
     elif old.exists() and not (folder / "model.safetensors").exists():
         return dict(torch.load(old, map_location="cpu", weights_only=True))

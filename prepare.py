@@ -31,7 +31,6 @@ from clingpt.tasks import TASKS, Example, NotApplicable, make_example, text_wind
 from clingpt.tokenizer import Tokenizer
 
 Items = Callable[[OnBad], Iterator[tuple[str, Record]]]  # (split, record), read anew at each call
-SYNTHETIC_HELD_OUT = 10  # one val and one test record for so many training records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,8 @@ class PrepareConfig:
     val_share: float = 0.05  # of records outside the official lists
     test_share: float = 0.05  # of records outside the official lists
     yes_share: float | None = None  # of training answers: drops surplus yes; None keeps all
-    synthetic_records: int = 6000  # to train on; a tenth as many each to validate and to test
+    synthetic_records: int = 8000  # to train on
+    synthetic_held_out: int = 300  # to validate on, and as many to test on
     seed: int = 1337  # of the synthetic source
     skip_bad: bool = False  # drop and count records that cannot be used, instead of stopping
     allow_overlap: bool = False  # go on although training text shares 13 words with the test set
@@ -56,7 +56,7 @@ class PrepareConfig:
         config.check_range(self, "fold", at_least=0, below=N_FOLDS)
         config.check_range(self, "val_share", "test_share", at_least=0, at_most=0.5)
         config.check_range(self, "yes_share", above=0, below=1)
-        config.check_range(self, "synthetic_records", at_least=SYNTHETIC_HELD_OUT)
+        config.check_range(self, "synthetic_records", "synthetic_held_out", at_least=1)
         config.check_range(self, "seed", "show", at_least=0)
         config.check(bool(self.tasks), "tasks is empty; give some of " + ", ".join(TASKS))
         for task in self.tasks:
@@ -114,7 +114,7 @@ def main() -> None:
 
 def iter_synthetic(cfg: PrepareConfig) -> Items:
     """The generator decides the split before it writes a record."""
-    held_out = cfg.synthetic_records // SYNTHETIC_HELD_OUT
+    held_out = cfg.synthetic_held_out
     counts = {"train": cfg.synthetic_records, "val": held_out, "test": held_out}
     return lambda _: (
         (split, record)

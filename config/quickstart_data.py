@@ -7,5 +7,5 @@
 source = "synthetic"
 out = "data/quickstart"
 tasks = ("answer",)
-block_size = 256
-synthetic_records = 9000
+block_size = 512
+synthetic_records = 8000

@@ -47,7 +47,14 @@ def run(*args: object, stdin: str = "", check: bool = True) -> subprocess.Comple
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty synthetic records, prepared."""
     folder = tmp_path_factory.mktemp("data") / "tiny"
-    flags = ["--source=synthetic", "--synthetic_records=60", "--tasks", "answer", "summarize"]
+    flags = [
+        "--source=synthetic",
+        "--synthetic_records=60",
+        "--synthetic_held_out=6",
+        "--tasks",
+        "answer",
+        "summarize",
+    ]
     run("prepare.py", *flags, f"--out={folder}", "--block_size=256")
     return folder
 
@@ -220,7 +227,13 @@ def test_pubmedqa_preset_takes_another_tools_weights(hub_gpt2: Path, tmp_path: P
         theirs
     )
     folder, out = tmp_path / "data", tmp_path / "run"
-    run("prepare.py", "--source=synthetic", "--synthetic_records=10", f"--out={folder}")
+    run(
+        "prepare.py",
+        "--source=synthetic",
+        "--synthetic_records=9",
+        "--synthetic_held_out=2",
+        f"--out={folder}",
+    )
     flags = [f"--data={folder}", f"--out={out}", "--steps=1", "--compile=False", "--device=cpu"]
     flags += ["--block_size=512", "--batch_size=2"]
     run("train.py", "config/pubmedqa.py", f"--init_from={theirs}", *flags)

@@ -509,6 +509,8 @@ def test_a_full_cache_says_so(tiny_model: Build) -> None:
     model.step(torch.zeros(2, 8, dtype=torch.long), torch.tensor([8, 3]), cache)
     with pytest.raises(ValueError, match="9 tokens exceed the cache of 8"):
         model.step(torch.zeros(2, 1, dtype=torch.long), torch.tensor([1, 1]), cache)
+    assert cache.lengths_B.tolist() == [8, 3]  # refused whole: the other row can go on
+    model.step(torch.zeros(2, 1, dtype=torch.long), torch.tensor([0, 1]), cache)
 
 
 def test_a_cache_beyond_the_context_is_refused(tiny_model: Build) -> None:
@@ -564,6 +566,15 @@ def test_every_layout_holds_the_same_model(change: Callable[[Path], None], hub_g
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.state_dict().items())
 
 
+def test_saving_over_shards_replaces_them(hub_gpt2: Path, tiny_model: Build) -> None:
+    split_in_shards(hub_gpt2)
+    ours = tiny_model()
+    ours.save_pretrained(hub_gpt2)
+    assert torch.equal(GPT.from_pretrained(hub_gpt2).wte.weight, ours.wte.weight)
+    theirs = GPT2LMHeadModel.from_pretrained(hub_gpt2)
+    assert torch.equal(theirs.transformer.wte.weight, ours.wte.weight[:96])
+
+
 class _Bomb:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -602,6 +613,10 @@ def put(name: str, *shape: int) -> Callable[[dict[str, Tensor]], object]:
         (lambda t: t.pop("wpe.weight"), r"Missing key.*wpe\.weight"),
         (put("ln_f.weight", 8), r"size mismatch for ln_f\.weight"),
         (put("h.0.mlp.c_fc.weight", 64, 16), r"size mismatch for h\.0\.mlp\.c_fc\.weight"),
+        (put("h.0.mlp.c_fc.weight", 64, 16, 1), r"size mismatch for h\.0\.mlp\.c_fc\.weight"),
+        (put("wte.weight", 96), r"size mismatch for wte\.weight"),
+        (put("wpe.weight"), r"size mismatch for wpe\.weight"),
+        (lambda t: t.update({"ln_f.weight": t["ln_f.weight"].char()}), r"ln_f\.weight holds"),
         (put("wte.weight", 95, 16), r"size mismatch for wte\.weight"),
         (put("wte.weight", 97, 16), r"size mismatch for wte\.weight"),
         (put("wpe.weight", 23, 16), r"size mismatch for wpe\.weight"),
@@ -682,6 +697,8 @@ def test_a_cropped_context_gives_the_first_positions_logits(hub_gpt2: Path) -> N
 def test_a_longer_context_than_the_trained_one_is_refused(hub_gpt2: Path) -> None:
     with pytest.raises(ValueError, match="block_size 25 exceeds n_positions 24"):
         GPT.from_pretrained(hub_gpt2, block_size=25)
+    with pytest.raises(ValueError, match="block_size must be at least 1, got 0"):
+        GPT.from_pretrained(hub_gpt2, block_size=0)
 
 
 def test_what_is_saved(tiny_model: Build, tmp_path: Path) -> None:

@@ -166,6 +166,17 @@ def test_a_failure_midway_leaves_the_old_folder(old: Path, failure: BaseExceptio
     assert names(old.parent) == ["data"]
 
 
+def test_a_failure_at_the_start_leaves_the_old_folder(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(old)
+    monkeypatch.setattr(prepared, "FILES", {"test.bin", "none/train.bin"})
+    with pytest.raises(FileNotFoundError):
+        write(old)
+    assert contents(old) == before
+    assert names(old.parent) == ["data"]
+
+
 @pytest.mark.parametrize("function", ["Tokenizer.save", "prepared.file_entry", "prepared._sync"])
 def test_a_failure_at_the_end_leaves_the_old_folder(
     old: Path, function: str, monkeypatch: pytest.MonkeyPatch
@@ -271,7 +282,11 @@ def test_two_writers_are_kept_apart(old: Path) -> None:
                 write(old)
         writer.finish(SETTINGS)
         assert len(open_prepared(old, GPT2).record_ids("train")) == 6
-        write(old, range(3))  # while the first one has not left yet
+        second = FolderWriter(old, GPT2).__enter__()  # while the first one has not left yet
+    for n in range(2):
+        second.add("train", record(n), examples(record(n)))
+    second.finish(SETTINGS)
+    second.__exit__(None, None, None)
     assert len(open_prepared(old, GPT2).record_ids("train")) == 2
     assert names(old.parent) == ["data"]
 

@@ -6,8 +6,8 @@
 #                 --out=out/pubmedqa_two_phase
 # Hardware:  one GPU of 24 GB or more.
 # Time:      not measured; about 250 million tokens an epoch.
-# Expected:  not measured. Without phase I, 110M-parameter models stay near the majority class (Jin et
-#            al. 2019, table 5).
+# Expected:  not measured. Without phase I, models of 110M parameters stay near the majority class
+#            (Jin et al. 2019, table 5).
 
 data = "data/pqa_artificial"
 out = "out/pubmedqa_artificial"

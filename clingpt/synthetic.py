@@ -32,7 +32,8 @@ Zone = tuple[float, float, int]  # lowest z, highest z, +1 for the wanted direct
 SPLITS = ("train", "val", "test")
 # Percent of each space kept for (test, val); the rest is train's. At (n, 0) val shares with train.
 KEPT = {"name": (20, 0), "combination": (20, 10), "number": (45, 0)}
-ALONE = {"train": 0.4, "val": 0.0, "test": 0.0}  # share of records without a second outcome
+BRIEF = {"train": 0.6, "val": 0.0, "test": 0.0}  # share of brief reports: RESULTS, no conclusion
+ALONE = {"train": 0.25, "val": 0.0, "test": 0.0}  # share of records without a second outcome
 CONTRARY = {"train": 0.0, "val": 0.75, "test": 0.75}  # how often a second equal verdict is redrawn
 
 
@@ -294,11 +295,14 @@ def _build_record(identity: str, split: str, rng: random.Random) -> Record:
     if rng.random() < 0.4:
         results.insert(int(rng.random() * (len(results) + 1)), _neutral(rng, split))
     opening = [_pick(rng, group).format(**facts) for group in (CONTEXTS, METHODS)]
+    brief = rng.random() < BRIEF[split]
     return Record(
         id=identity,
         question=question.format(**facts),
-        sections=tuple(_section(text) for text in (*opening, "RESULTS: " + " ".join(results))),
-        long_answer=conclusion.format(**facts),
+        sections=tuple(
+            _section(text) for text in (*opening, "RESULTS: " + " ".join(results))[2 * brief :]
+        ),
+        long_answer=None if brief else conclusion.format(**facts),
         decision=asked.label,
         keywords=(facts["x"], facts["y"], facts["z"]),
     )

@@ -11,13 +11,13 @@ init_from = "scratch"
 
 n_layer = 3
 n_head = 4
-n_embd = 128
+n_embd = 64
 block_size = 512
 dropout = 0.0
 batch_size = 2
 micro_batch_size = 2
 epochs = 1
-learning_rate = 3e-3
+learning_rate = 5e-3
 min_lr = 3e-4
 warmup_steps = 50
 weight_decay = 0.01

@@ -8,4 +8,4 @@ source = "synthetic"
 out = "data/quickstart"
 tasks = ("answer",)
 block_size = 512
-synthetic_records = 8000
+synthetic_records = 24000

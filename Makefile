@@ -31,9 +31,9 @@ quickstart: .venv/core
 	$(BIN)/python sample.py --checkpoint=out/quickstart/best --task=answer --input=data/quickstart/test.jsonl --limit=3
 	@echo
 	@echo "Where things are:  data/quickstart (tokens), out/quickstart (checkpoints, curves.png, eval_test)"
-	@echo "What to try next:  .venv/bin/python sample.py --task=answer    ask it about a text of your own"
-	@echo "                   .venv/bin/python train.py --help            every setting"
-	@echo "                   make pubmedqa                               GPT-2 on the real thing"
+	@echo "What to try next:  $(BIN)/python sample.py --task=answer   ask it about a text of your own"
+	@echo "                   $(BIN)/python train.py --help           every setting"
+	@echo "                   make pubmedqa                              GPT-2 on the real thing"
 
 pubmedqa: .venv/core
 	$(BIN)/python prepare.py --source=pubmedqa --out=data/pubmedqa

@@ -4,7 +4,8 @@ The label follows from the asked outcome's sentence in RESULTS and from nothing 
 changed as asked; no, it did not differ or got worse; maybe, only in part, only for a while or just
 short of significance. A second sentence reports another outcome in the same words, mostly with
 another verdict. To let a small model learn that within minutes, asked outcomes are called a rate or
-a score, the others never are, and in some of train's records the asked outcome stands alone.
+a score, the others never are, some of train's records hold the asked outcome alone, and most are
+brief: RESULTS and a label. Pairs of words in RESULTS thus give the label; question and rest do not.
 
 What test holds is never seen in train or val: each space is divided by a sha256 before anything is
 drawn, so no seed can move an item. The spaces are full names (interventions, outcomes,
@@ -294,14 +295,13 @@ def _build_record(identity: str, split: str, rng: random.Random) -> Record:
         results.insert(int(rng.random() * 2), told)
     if rng.random() < 0.4:
         results.insert(int(rng.random() * (len(results) + 1)), _neutral(rng, split))
-    opening = [_pick(rng, group).format(**facts) for group in (CONTEXTS, METHODS)]
-    brief = rng.random() < BRIEF[split]
+    parts = [_pick(rng, group).format(**facts) for group in (CONTEXTS, METHODS)]
+    if brief := rng.random() < BRIEF[split]:
+        parts.clear()
     return Record(
         id=identity,
         question=question.format(**facts),
-        sections=tuple(
-            _section(text) for text in (*opening, "RESULTS: " + " ".join(results))[2 * brief :]
-        ),
+        sections=(*map(_section, parts), ("RESULTS", " ".join(results))),
         long_answer=None if brief else conclusion.format(**facts),
         decision=asked.label,
         keywords=(facts["x"], facts["y"], facts["z"]),

@@ -63,8 +63,9 @@ def draw_curves(metrics: Path, picture: Path) -> None:
         axes.annotate(
             f"best {losses[best]:.3f}",
             (steps[best], losses[best]),
-            xytext=(6, 8),
+            xytext=(0, 12),
             textcoords="offset points",
+            ha="right",
         )
     axes.set(xlabel="optimizer step", ylabel="loss (nats per target token)", ylim=(0, None))
     axes.grid(alpha=0.3)

@@ -11,9 +11,8 @@ What test holds is never seen in train or val: each space is divided by a sha256
 drawn, so no seed can move an item. The spaces are full names (interventions, outcomes,
 populations), combinations of templates (question x finding x distractor x conclusion) and measured
 numbers (arm values, differences, interval bounds, sample sizes). Val shares names and numbers with
-train; its combinations, ids and random stream are its own. All are made of words and digit groups
-that train holds too. p-values come from one common list: "03" is a single token for GPT-2, so a
-p-value kept for test would be a token that was never trained. Times are spelled out.
+train; the rest is its own. All are made of words and digit groups that train holds too. p-values
+come from one common list: "03" is one token for GPT-2, which kept for test would go untrained.
 """
 
 import functools
@@ -296,12 +295,11 @@ def _build_record(identity: str, split: str, rng: random.Random) -> Record:
     if rng.random() < 0.4:
         results.insert(int(rng.random() * (len(results) + 1)), _neutral(rng, split))
     parts = [_pick(rng, group).format(**facts) for group in (CONTEXTS, METHODS)]
-    if brief := rng.random() < BRIEF[split]:
-        parts.clear()
+    brief = rng.random() < BRIEF[split]
     return Record(
         id=identity,
         question=question.format(**facts),
-        sections=(*map(_section, parts), ("RESULTS", " ".join(results))),
+        sections=(*map(_section, parts[2 * brief :]), ("RESULTS", " ".join(results))),
         long_answer=None if brief else conclusion.format(**facts),
         decision=asked.label,
         keywords=(facts["x"], facts["y"], facts["z"]),

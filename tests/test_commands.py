@@ -196,7 +196,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
 @pytest.mark.slow
 def test_eight_examples_are_learned_by_heart(tmp_path: Path) -> None:
     """Done-when 6: near-zero loss, and the targets come back word for word."""
-    records = list(synthetic.iter_records("train", count=8, seed=5))
+    records = list(synthetic.iter_records("val", count=8, seed=5))
     source = tmp_path / "eight.jsonl"
     source.write_text("".join(json.dumps(to_json(record)) + "\n" for record in records))
     folder, out = tmp_path / "data", tmp_path / "run"

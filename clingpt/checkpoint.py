@@ -5,7 +5,6 @@ A run folder holds step_000500/ folders, each there whole or not at all, and the
 disk is executed.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from clingpt.disk import sha256, sync
 from clingpt.errors import CheckpointError
 from clingpt.tokenizer import Tokenizer
 from model import GPT, SIZES, hub_folder
@@ -95,13 +95,8 @@ def verify(folder: Path) -> None:
         path = folder / name
         if not path.exists():
             raise CheckpointError(f"{path} is missing; use another checkpoint of the run")
-        if _sha256(path) != wanted:
+        if sha256(path) != wanted:
             raise CheckpointError(f"{path} is damaged (its hash differs); use another checkpoint")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -113,24 +108,16 @@ def written_whole(folder: Path) -> Iterator[Path]:
     try:
         yield scratch
         names = sorted(path.name for path in scratch.iterdir())
-        sums = "".join(f"{_sha256(scratch / name)}  {name}\n" for name in names)
+        sums = "".join(f"{sha256(scratch / name)}  {name}\n" for name in names)
         (scratch / SUMS).write_text(sums)
         for path in (*scratch.iterdir(), scratch):
-            _sync(path)
+            sync(path)
         if folder.exists():
             raise CheckpointError(f"{folder} exists already; nothing was overwritten")
         scratch.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -161,12 +148,18 @@ class RunFolder:
     ) -> Path:
         """Write step_…/ whole, and point `last` at it."""
         folder = self.path / f"step_{step:06d}"
-        with written_whole(folder) as scratch:
-            model.save_pretrained(scratch)
-            tokenizer.save(scratch)
-            text = json.dumps({"format": FORMAT, "step": step, **card}, indent=1)
-            (scratch / CARD).write_text(text + "\n", encoding="utf-8")
-            torch.save(trainer, scratch / TRAINER)
+        try:
+            with written_whole(folder) as scratch:
+                model.save_pretrained(scratch)
+                tokenizer.save(scratch)
+                text = json.dumps({"format": FORMAT, "step": step, **card}, indent=1)
+                (scratch / CARD).write_text(text + "\n", encoding="utf-8")
+                torch.save(trainer, scratch / TRAINER)
+        except (OSError, RuntimeError, SafetensorError) as error:  # a full disk, by any writer
+            raise CheckpointError(
+                f"{folder} could not be written ({error}); earlier checkpoints are intact: make "
+                "room, then give the same command again"
+            ) from error
         self.point("last", folder)
         return folder
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from clingpt.disk import write_whole
+
 SMOOTHING_POINTS = 50  # the drawn training loss is a mean over about a 50th of the run
 
 
@@ -33,9 +35,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def drop_after(path: Path, step: int) -> None:
     """Forget what came after `step`, which a resumed run will do again."""
     rows = [row for row in read_metrics(path) if row["step"] <= step]
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    os.replace(scratch, path)
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:

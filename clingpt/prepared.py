@@ -22,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clingpt.disk import sha256, sync
 from clingpt.errors import DataError
 from clingpt.records import Record, to_json
 from clingpt.sources import read_jsonl
@@ -125,7 +126,7 @@ class FolderWriter:
         manifest_file.write(json.dumps(manifest, indent=1) + "\n")
         manifest_file.flush()
         for path in (*written, self.partial / MANIFEST, self.partial):
-            _sync(path)
+            sync(path)
         self._swap()
 
     def _swap(self) -> None:
@@ -141,7 +142,7 @@ class FolderWriter:
             reason = f"cannot be replaced ({error.strerror}); choose another --out"
             raise DataError(f"{self.folder} {reason}") from error
         self.finished = True
-        _sync(self.folder.parent)
+        sync(self.folder.parent)
         shutil.rmtree(self.old, ignore_errors=True)
 
     def __exit__(
@@ -189,21 +190,9 @@ def _check_replaceable(folder: Path) -> None:
         raise DataError(f"{folder} {reason}")
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def file_entry(path: Path) -> dict[str, Any]:
     """A file's size and sha256, as manifests keep them."""
-    with path.open("rb") as file:
-        return {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-        }
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ Collects and formats; every figure comes from clingpt/metrics.py by way of the c
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from clingpt import console
+from clingpt.disk import write_whole
 from clingpt.metrics import Classification, bleu, novel_bigrams, rouge
 from clingpt.records import LABELS, Record
 from clingpt.scoring import Output, TextScore
@@ -61,10 +61,7 @@ def source_text(record: Record) -> str:
 
 def write_json(path: Path, content: object) -> None:
     """A JSON file, replaced whole."""
-    scratch = path.with_name(f".{path.name}.partial")
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    scratch.write_text(text + "\n", encoding="utf-8")
-    os.replace(scratch, path)
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def tables(report: Mapping[str, Any]) -> str:

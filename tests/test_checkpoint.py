@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,30 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError("No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit_bytes", [100_000, 1_700_000, 2_500_000])
+def test_a_full_disk_costs_no_earlier_checkpoint(
+    tmp_path: Path, model: GPT, limit_bytes: int
+) -> None:
+    """The limit meets safetensors, the tokenizer's files or torch.save."""
+    run = RunFolder(tmp_path)
+    first = save(run, model, 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match="could not be written .* are intact: make room"):
+            run.save(
+                2,
+                model=model,
+                tokenizer=Tokenizer.load(),
+                card={},
+                trainer={"moments": torch.zeros(1_000_000)},
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name for path in tmp_path.iterdir()} == {"step_000001", "last"}
+    verify(first)
 
 
 def test_nothing_is_overwritten(tmp_path: Path, model: GPT) -> None:

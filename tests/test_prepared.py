@@ -177,7 +177,7 @@ def test_a_failure_at_the_start_leaves_the_old_folder(
     assert names(old.parent) == ["data"]
 
 
-@pytest.mark.parametrize("function", ["Tokenizer.save", "prepared.file_entry", "prepared._sync"])
+@pytest.mark.parametrize("function", ["Tokenizer.save", "prepared.file_entry", "prepared.sync"])
 def test_a_failure_at_the_end_leaves_the_old_folder(
     old: Path, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,6 @@ from clingpt.errors import DataError
 from clingpt.records import Record, from_json, make_record
 
 HUB_NAME = "qiaojin/PubMedQA"
-SUBSETS = ("pqa_labeled", "pqa_artificial", "pqa_unlabeled")
 
 HUB_TIMEOUT_S = 5.0
 LONGEST_RECORD_CHARS = 64 << 20

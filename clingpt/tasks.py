@@ -23,8 +23,6 @@ LABEL_IDS = (3763, 645, 3863)  # " yes", " no", " maybe": one GPT-2 token each, 
 NO_ROOM = "prompt too long without any context"
 LONGEST_SENTENCE_WORDS = 64  # a table or a list without full stops is cut in pieces of so many
 
-Sections = tuple[tuple[str, str], ...]
-
 # Section names onto the headings of a structured report; the first match wins.
 HEADINGS = (
     ("RESULTS", r"RESULT|FINDING|OBSERVATION|DATA SYNTHESIS"),

@@ -4,13 +4,14 @@ Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", sect
 optimizer, no tokenizer, no printing and no training loop here, and this file imports torch alone,
 so that it can be lifted out whole. Broken weights raise ValueError, missing ones FileNotFoundError.
 
-Shapes: B rows, T tokens, C channels, N heads, H head size (C = N * H), V vocabulary, M targets,
-S cache slots, P = B * T positions of a batch laid end to end; 3 stands for query, key and value.
+Shapes: B rows, T tokens, C channels, N heads, H head size (C = N * H), V vocabulary, K chunks of
+M targets, S cache slots, P = B * T positions of a batch laid end to end; 3 stands for query, key
+and value.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,73 +72,12 @@ def attend_causally(_layer: int, qkv_BT3NH: Tensor) -> Tensor:
 
 
 def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
-    """Every position sees itself and the earlier ones of its own document."""
-    if borders.device.type == "cpu":
-        attend = _document_attention
-        return lambda _, qkv: attend(qkv.flatten(0, 1), borders)[0].unflatten(0, (rows, length))
+    """Every position sees itself and the earlier ones of its own document, by a dense mask."""
     index_P = torch.arange(rows * length, device=borders.device)
     document_BT = torch.searchsorted(borders, index_P, right=True).view(rows, length)
     same = document_BT[:, None, :, None] == document_BT[:, None, None, :]
     mask_B1TT = same & same.new_ones(length, length).tril()
     return lambda _, qkv: _attend(qkv, mask_B1TT)
-
-
-def _documents(x_PNH: Tensor, borders: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Each document's slice of P, and its (..., 1, N, T, H) view of (P, ..., N, H)."""
-    edges: list[int] = borders.tolist()
-    for start, end in zip(edges, edges[1:], strict=False):
-        if end > start:
-            yield slice(start, end), x_PNH[start:end].movedim(0, -2).unsqueeze(-4)
-
-
-@torch.library.custom_op("clingpt::document_attention", mutates_args=())
-def _document_attention(qkv_P3NH: Tensor, borders: Tensor) -> tuple[Tensor, Tensor]:
-    """Causal attention within each document, one fused CPU kernel call a document.
-
-    A dense mask computes every block, 2.7 times the work at 1,024 positions of three documents.
-    An operator of its own keeps the loop out of torch.compile's graph: a new number of documents
-    is no new graph. Gives y (P, N, H), and the log-sum-exp (P, N) that its backward reads.
-    """
-    y_PNH, lse_PN = _empty_attention(qkv_P3NH, borders)
-    for span, qkv in _documents(qkv_P3NH, borders):
-        y, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*qkv, is_causal=True)
-        y_PNH[span], lse_PN[span] = y[0].transpose(0, 1), lse[0].t()
-    return y_PNH, lse_PN
-
-
-@_document_attention.register_fake
-def _empty_attention(qkv_P3NH: Tensor, borders: Tensor) -> tuple[Tensor, Tensor]:
-    P, _, N, H = qkv_P3NH.shape
-    wide = torch.promote_types(qkv_P3NH.dtype, torch.float32)
-    return qkv_P3NH.new_empty(P, N, H), qkv_P3NH.new_empty(P, N, dtype=wide)
-
-
-@torch.library.custom_op("clingpt::document_attention_backward", mutates_args=())
-def _document_attention_backward(
-    grad_PNH: Tensor, qkv_P3NH: Tensor, y_PNH: Tensor, lse_PN: Tensor, borders: Tensor
-) -> Tensor:
-    grad_qkv_P3NH = torch.empty_like(qkv_P3NH)
-    both_P2NH = torch.stack((grad_PNH, y_PNH), dim=1)
-    for (span, qkv), (_, (grad, y)) in zip(
-        _documents(qkv_P3NH, borders), _documents(both_P2NH, borders), strict=True
-    ):
-        grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            grad, *qkv, y, lse_PN[span].t()[None], 0.0, True
-        )
-        grad_qkv_P3NH[span] = torch.cat(grads).movedim(2, 0)
-    return grad_qkv_P3NH
-
-
-def _backward(ctx: Any, grad_PNH: Tensor, _: Tensor) -> tuple[Tensor, None]:
-    return _document_attention_backward(grad_PNH, *ctx.saved_tensors), None
-
-
-def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    ctx.save_for_backward(inputs[0], *output, inputs[1])
-
-
-_document_attention.register_autograd(_backward, setup_context=_keep_for_backward)
-_document_attention_backward.register_fake(lambda grad, qkv, *rest: torch.empty_like(qkv))
 
 
 class KVCache:
@@ -188,10 +128,10 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTC: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x_BTC: Tensor, attend: Attend, kept_M: Tensor | None) -> Tensor:
         qkv_BT3NH = self.c_attn(x_BTC).unflatten(-1, (3, self.n_head, -1))
-        y_BTC = attend(self.layer, qkv_BT3NH).flatten(-2)
-        return self.dropout(self.c_proj(y_BTC))  # type: ignore[no-any-return]
+        y = _kept(attend(self.layer, qkv_BT3NH).flatten(-2), kept_M)
+        return self.dropout(self.c_proj(y))  # type: ignore[no-any-return]
 
 
 class MLP(nn.Module):
@@ -203,13 +143,16 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTC: Tensor) -> Tensor:
-        y_BTC = self.c_proj(F.gelu(self.c_fc(x_BTC), approximate="tanh"))
-        return self.dropout(y_BTC)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        return self.dropout(y)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, then MLP."""
+    """Pre-norm residual block: attention, then MLP.
+
+    Gives (B, T, C), or of the positions kept_M alone (M, C): no loss reads the last block's others.
+    """
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
@@ -218,9 +161,25 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x_BTC: Tensor, attend: Attend) -> Tensor:
-        x_BTC = x_BTC + self.attn(self.ln_1(x_BTC), attend)
-        return x_BTC + self.mlp(self.ln_2(x_BTC))  # type: ignore[no-any-return]
+    def forward(self, x_BTC: Tensor, attend: Attend, kept_M: Tensor | None = None) -> Tensor:
+        x = _kept(x_BTC, kept_M) + self.attn(self.ln_1(x_BTC), attend, kept_M)
+        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+
+
+def _kept(x_BTC: Tensor, kept_M: Tensor | None) -> Tensor:
+    return x_BTC if kept_M is None else x_BTC.flatten(0, 1).index_select(0, kept_M)
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Losses are worked out in fp32, whatever the matrix products are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def summed_loss(x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Tensor) -> Tensor:
+    """Cross-entropy of the tied head, in nats, summed over all targets."""
+    logits_KMV = at_least_fp32(F.linear(x_KMC, weight_VC, bias_V))
+    args = logits_KMV.flatten(0, 1), targets_KM.flatten()
+    return F.cross_entropy(*args, ignore_index=IGNORE, reduction="sum")
 
 
 class Batch(NamedTuple):
@@ -229,8 +188,8 @@ class Batch(NamedTuple):
     ids_BT: Tensor
     positions_BT: Tensor  # restart at 0 with each document
     borders: Tensor  # first position (of P) of each document, then P; spare entries are P
-    target_index_M: Tensor  # position (of P) whose next token is predicted
-    targets_M: Tensor  # that token, or IGNORE
+    target_index_KM: Tensor  # position (of P) whose next token is predicted
+    targets_KM: Tensor  # that token, or IGNORE
 
 
 class GPT(nn.Module):
@@ -242,6 +201,9 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.checkpoint_activations = False  # recompute each block in the backward: less memory
+        # Plain ways to do the two costly things; clingpt/kernels.py puts faster ones here.
+        self.attend_within_documents = attend_within_documents
+        self.summed_loss = summed_loss
         self.wte = nn.Embedding(config.padded_vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
@@ -264,23 +226,30 @@ class GPT(nn.Module):
         if isinstance(module, Attention | MLP):
             nn.init.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.config.n_layer))
 
-    def _hidden(self, ids_BT: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
-        x_BTC = self.dropout(self.wte(ids_BT) + self.wpe(positions_BT))
+    def _hidden(
+        self, ids_BT: Tensor, positions_BT: Tensor, attend: Attend, kept_M: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, C) before the final norm, or (M, C) of some positions."""
+        x = self.dropout(self.wte(ids_BT) + self.wpe(positions_BT))
         for block in self.h:
+            kept = kept_M if block is self.h[-1] else None
             if self.checkpoint_activations and self.training:
-                x_BTC = checkpoint(block, x_BTC, attend, use_reentrant=False)
+                x = checkpoint(block, x, attend, kept, use_reentrant=False)
             else:
-                x_BTC = block(x_BTC, attend)
-        return x_BTC  # type: ignore[no-any-return]
+                x = block(x, attend, kept)
+        return x  # type: ignore[no-any-return]
 
     def _logits(self, x: Tensor) -> Tensor:
         """(..., C) before the final norm -> (..., padded V)."""
         return F.linear(self.ln_f(x), self.wte.weight, self.pad_bias_V)
 
     def forward(self, inputs: Tensor | Batch) -> Tensor:
-        """Losses (M,) in nats and fp32 of a Batch, 0 where ignored; or logits (B, T, V) of ids."""
+        """Loss in nats and fp32, summed over the targets of a Batch; or logits (B, T, V) of ids."""
         if isinstance(inputs, Batch):
-            return self._losses(inputs)
+            x_KMC = self.ln_f(self._hidden_at_targets(inputs))
+            return self.summed_loss(
+                x_KMC, self.wte.weight, self.pad_bias_V, targets_KM=inputs.targets_KM
+            )
         B, T = inputs.shape
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens exceed the context of {self.config.block_size}")
@@ -288,13 +257,25 @@ class GPT(nn.Module):
         x_BTC = self._hidden(inputs, positions_BT, attend_causally)
         return self._logits(x_BTC)[..., : self.config.vocab_size]
 
-    def _losses(self, batch: Batch) -> Tensor:
-        """Cross-entropy at the target positions alone: most of a row's logits are never needed."""
-        attend = attend_within_documents(batch.borders, *batch.ids_BT.shape)
-        x_BTC = self._hidden(batch.ids_BT, batch.positions_BT, attend)
-        x_MC = x_BTC.flatten(0, 1).index_select(0, batch.target_index_M)
-        logits_MV = self._logits(x_MC).to(torch.promote_types(x_MC.dtype, torch.float32))
-        return F.cross_entropy(logits_MV, batch.targets_M, ignore_index=IGNORE, reduction="none")
+    def _hidden_at_targets(self, batch: Batch) -> Tensor:
+        """(K, M, C) before the final norm: logits are worked out at target positions alone."""
+        attend = self.attend_within_documents(batch.borders, *batch.ids_BT.shape)
+        kept_M = batch.target_index_KM.flatten()
+        x_MC = self._hidden(batch.ids_BT, batch.positions_BT, attend, kept_M)
+        return x_MC.view(*batch.target_index_KM.shape, -1)
+
+    @torch.no_grad()
+    def token_losses(self, batch: Batch) -> Tensor:
+        """Each target's loss (K, M) in nats and fp32, 0 where ignored, to be measured alone."""
+        losses = [
+            F.cross_entropy(
+                at_least_fp32(self._logits(x_MC)), targets_M, ignore_index=IGNORE, reduction="none"
+            )
+            for x_MC, targets_M in zip(
+                self._hidden_at_targets(batch), batch.targets_KM, strict=True
+            )
+        ]
+        return torch.stack(losses)
 
     def new_cache(self, *, rows: int, capacity: int) -> KVCache:
         """An empty cache on this model's device, in the dtype of its weights."""

@@ -24,6 +24,7 @@ from clingpt.curves import append_metrics, draw_curves, drop_after
 from clingpt.dataset import Ints, Rows, build_rows, rows_of_step
 from clingpt.errors import CheckpointError, ConfigError
 from clingpt.hardware import peak_flops
+from clingpt.kernels import use_kernels
 from clingpt.meter import Meter
 from clingpt.optim import build_optimizer, scheduled_rate, set_learning_rate
 from clingpt.prepared import Prepared, open_prepared
@@ -169,7 +170,7 @@ def initialise(cfg: TrainConfig) -> Loaded:
         n_embd=cfg.n_embd,
         dropout=cfg.dropout,
     )
-    return Loaded(GPT(shape), Tokenizer.load(), {}, cfg.out)
+    return Loaded(use_kernels(GPT(shape)), Tokenizer.load(), {}, cfg.out)
 
 
 def announce(run: Run) -> None:

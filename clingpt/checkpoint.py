@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from clingpt.disk import sha256, sync
 from clingpt.errors import CheckpointError
+from clingpt.kernels import use_kernels
 from clingpt.tokenizer import Tokenizer
 from model import GPT, SIZES, hub_folder
 
@@ -46,7 +47,7 @@ def load_model(source: str | Path, *, block_size: int | None = None, dropout: fl
     if (folder / SUMS).exists():
         verify(folder)
     try:
-        model = GPT.from_pretrained(folder, block_size=block_size, dropout=dropout)
+        model = use_kernels(GPT.from_pretrained(folder, block_size=block_size, dropout=dropout))
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot load {source}: {error}") from error
     except Exception as error:  # torch.load on a broken pytorch_model.bin: several private kinds

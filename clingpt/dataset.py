@@ -4,8 +4,9 @@ Every row is block_size tokens. Which rows make step s is a pure function of (se
 for any number of processes, so that resuming is setting the step.
 """
 
+import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from clingpt.tokenizer import EOT
 
 Ints = NDArray[np.int64]
 IGNORE = -100  # target of a padded position, as model.IGNORE
+TARGETS_AT_ONCE = 4096  # of one chunk of logits: 0.8 GB of them in fp32
+ALIGNED_TARGETS = 16  # a chunk is a multiple of these, as 16-bit matrix units like it
 
 
 class Arrays(NamedTuple):
@@ -25,8 +28,8 @@ class Arrays(NamedTuple):
     ids_BT: Ints
     positions_BT: Ints
     borders: Ints
-    target_index_M: Ints
-    targets_M: Ints
+    target_index_KM: Ints
+    targets_KM: Ints
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,49 @@ class Rows:
         """The numbers of the examples in a row."""
         return self.order[self.starts[row] : self.starts[row + 1]]
 
+    def records(self, rows: Ints) -> Ints:
+        """The numbers of the records behind these rows' examples, in their order."""
+        return self._index(rows)[:, 4]
+
+    def _index(self, rows: Ints) -> Ints:
+        parts = [self.examples(row) for row in rows]
+        index: Ints = self.split.index[np.concatenate([np.empty(0, dtype=np.int64), *parts])]
+        return index
+
+    @cached_property
+    def row_targets(self) -> Ints:
+        """How many tokens of each row are trained on."""
+        n_targets = (self.split.index[:, 2] - self.split.index[:, 1])[self.order]
+        return np.asarray(np.add.reduceat(n_targets, self.starts[:-1]))
+
+    @cached_property
+    def _most_targets(self) -> Ints:
+        """The most tokens to train on in any 1, 2, … rows."""
+        return np.cumsum(np.sort(self.row_targets)[::-1])
+
     def n_targets(self, rows: Ints) -> int:
         """How many tokens of these rows are trained on."""
-        index = self.split.index[np.concatenate([self.examples(row) for row in rows])]
-        return int((index[:, 2] - index[:, 1]).sum())
+        return int(self.row_targets[rows].sum())
 
-    def assemble(self, rows: Ints) -> Arrays:
-        """The tokens, positions, document borders and targets of some rows."""
-        parts = [self.examples(row) for row in rows]
-        index = self.split.index[np.concatenate(parts)]
+    def n_chunks(self, n_rows: int) -> int:
+        """Chunks of targets that any n_rows of these rows fit in: one number for the whole run."""
+        return math.ceil(int(self._most_targets[:n_rows][-1]) / TARGETS_AT_ONCE)
+
+    def assemble(self, rows: Ints, *, n_rows: int | None = None) -> Arrays:
+        """The tokens, positions, document borders and targets of some rows.
+
+        Up to `n_rows` with rows of padding alone, so that a ragged batch has a full one's shape.
+        """
+        n_rows = len(rows) if n_rows is None else n_rows
+        index = self._index(rows)
         start, first_target, end = index[:, 0], index[:, 1], index[:, 2]
         length, n_targets = end - start, end - first_target
-        row_of = np.repeat(np.arange(len(rows)), [len(part) for part in parts])
+        row_of = np.repeat(np.arange(len(rows)), np.diff(self.starts)[rows])
         first = np.searchsorted(row_of, row_of)  # the first example of each example's row
         offset = (np.cumsum(length) - length)[first]
         place = row_of * self.block_size + np.cumsum(length) - length - offset
 
-        shape = (len(rows), self.block_size)
+        shape = (n_rows, self.block_size)
         ids, positions = np.full(shape, EOT, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         within = _ramps(length)
         target = np.repeat(place, length) + within
@@ -72,14 +101,15 @@ class Rows:
         return Arrays(
             ids,
             positions,
-            self._borders(place, length, len(rows)),
-            *_padded_targets(before, ids.reshape(-1)[before + 1], ids.size),
+            self._borders(place, length, n_rows),
+            *_in_chunks(before, ids.reshape(-1)[before + 1], self.n_chunks(n_rows)),
         )
 
     def _borders(self, place: Ints, length: Ints, n_rows: int) -> Ints:
         """Where documents start, paddings included; as many entries for any rows of this split."""
         size = n_rows * self.block_size
-        edges = np.unique(np.concatenate([place, place + length, [size]]))
+        rows = np.arange(0, size + 1, self.block_size)
+        edges = np.unique(np.concatenate([place, place + length, rows]))
         spare = n_rows * self.max_documents + 1 - len(edges)
         return np.concatenate([edges, np.full(spare, size)])
 
@@ -90,14 +120,12 @@ def _ramps(lengths: Ints) -> Ints:
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
 
 
-def _padded_targets(index: Ints, targets: Ints, n_positions: int) -> tuple[Ints, Ints]:
-    """Up to one of sixteen sizes, so that a compiled step meets few shapes."""
-    step = max(1, n_positions // 16)
-    spare = -len(index) % step
-    return (
-        np.concatenate([index, np.zeros(spare, dtype=np.int64)]),
-        np.concatenate([targets, np.full(spare, IGNORE, dtype=np.int64)]),
-    )
+def _in_chunks(index: Ints, targets: Ints, n_chunks: int) -> tuple[Ints, Ints]:
+    """Both as (K, M), the last chunk filled up with targets that are ignored."""
+    width = max(1, math.ceil(len(index) / n_chunks / ALIGNED_TARGETS)) * ALIGNED_TARGETS
+    spare = n_chunks * width - len(index)
+    padded = np.pad(index, (0, spare)), np.pad(targets, (0, spare), constant_values=IGNORE)
+    return padded[0].reshape(n_chunks, width), padded[1].reshape(n_chunks, width)
 
 
 def build_rows(split: Split, block_size: int, *, pack: bool, seed: int) -> Rows:

@@ -33,10 +33,11 @@ def training_flops(config: GPTConfig, *, tokens: int, targets: int, attended_pai
     """FLOPs of a forward and backward pass: what the model needs, recomputation not counted.
 
     2 FLOPs a weight and token forward, twice that backward (Kaplan et al. 2020, section 2.1); the
-    head counts at target positions alone; attention is 4 C FLOPs a visible pair and layer forward.
+    head, and what stands behind the last block's attention (9 C^2 weights), count at target
+    positions alone; attention is 4 C FLOPs a visible pair and layer forward.
     """
     channels = config.n_embd
-    blocks = 12 * config.n_layer * channels**2 * tokens
+    blocks = channels**2 * ((12 * config.n_layer - 9) * tokens + 9 * targets)
     head = channels * config.vocab_size * targets
     attention = 2 * config.n_layer * channels * attended_pairs
     return 6.0 * (blocks + head + attention)

@@ -181,9 +181,9 @@ def score_text(scorer: Scorer, examples: Sequence[Example], label: str) -> TextS
     for start in console.progress(starts, label=f"perplexity: {label}", unit=" batches"):
         numbers = np.arange(start, min(start + scorer.batch_size, len(rows)))
         batch = Batch(*map(scorer.rt.put, rows.assemble(numbers)))
-        losses = scorer.model(batch).double()
-        for is_end, chosen in ((True, batch.targets_M == EOT), (False, batch.targets_M != EOT)):
-            chosen = chosen & (batch.targets_M != IGNORE)
+        losses = scorer.model.token_losses(batch).double()
+        for is_end, chosen in ((True, batch.targets_KM == EOT), (False, batch.targets_KM != EOT)):
+            chosen = chosen & (batch.targets_KM != IGNORE)
             nats[is_end] += float(losses[chosen].sum())
             tokens[is_end] += int(chosen.sum())
     content = [token for example in examples for token in example.target_ids if token != EOT]

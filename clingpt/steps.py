@@ -35,7 +35,7 @@ def accumulate_gradients(
     total = torch.zeros((), device=rt.device)
     for batch in iter_batches(data, rows, micro_batch_size, rt):
         with rt.autocast():
-            loss = model(batch).sum() / n_targets
+            loss = model(batch) / n_targets
         scaler.scale(loss).backward()
         total = total + loss.detach()
     return total
@@ -61,6 +61,6 @@ def mean_loss(
         if stop():
             break
         with rt.autocast():
-            total += float(model(batch).sum())
+            total += float(model(batch))
     model.train(was_training)
     return None if stop() else total / data.n_targets(rows)

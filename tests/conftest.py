@@ -69,9 +69,27 @@ def slow_batch() -> SlowBatch:
                 positions.append(0)
         borders.append(len(ids))
         shaped = (torch.tensor(x).view(len(rows), length) for x in (ids, positions))
-        return Batch(*shaped, *map(torch.tensor, (borders, index, targets)))
+        return Batch(*shaped, *map(torch.tensor, (borders, [index], [targets])))
 
     return assemble
+
+
+def packed(documents: list[Document]) -> list[list[Document]]:
+    """Rows of 24: full ones, ones with padding, documents of 2 tokens."""
+    by_row = ((0,), (1, 2, 3), (4, 5), (6, 10, 9), (7,), (8, 11))
+    return [[documents[i] for i in row] for row in by_row]
+
+
+def losses_and_gradient(model: GPT, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each target's loss, flat, and the gradient of their sum by all parameters, flat."""
+    model.zero_grad()
+    batch = Batch(*(t.to(model.wte.weight.device) for t in batch))
+    losses_M, loss = model.token_losses(batch).flatten().cpu(), model(batch)
+    torch.testing.assert_close(loss.detach().cpu(), losses_M.sum())
+    loss.backward()
+    gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    assert len(gradients) == len(list(model.parameters()))
+    return losses_M, torch.cat(gradients).cpu()
 
 
 @pytest.fixture

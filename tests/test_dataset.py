@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt import dataset
-from clingpt.dataset import IGNORE, Arrays, Ints, Rows, build_rows, pack_best_fit, rows_of_step
+from clingpt.dataset import (
+    ALIGNED_TARGETS,
+    IGNORE,
+    Arrays,
+    Ints,
+    Rows,
+    build_rows,
+    pack_best_fit,
+    rows_of_step,
+)
 from clingpt.errors import DataError
 from clingpt.prepared import Split
 from clingpt.tokenizer import EOT
@@ -141,14 +150,14 @@ def test_a_later_step_does_not_depend_on_a_restart() -> None:
 def trimmed(arrays: Arrays) -> list[list[int]]:
     """The five arrays flat, without spare borders and targets."""
     size = arrays.ids_BT.size
-    kept = arrays.targets_M != IGNORE
+    kept = arrays.targets_KM != IGNORE
     n_borders = int(np.argmax(arrays.borders == size)) + 1
     return [
         arrays.ids_BT.reshape(-1).tolist(),
         arrays.positions_BT.reshape(-1).tolist(),
         arrays.borders[:n_borders].tolist(),
-        arrays.target_index_M[kept].tolist(),
-        arrays.targets_M[kept].tolist(),
+        arrays.target_index_KM[kept].tolist(),
+        arrays.targets_KM[kept].tolist(),
     ]
 
 
@@ -160,14 +169,17 @@ def check_assembly(rows: Rows, documents: list[Document], numbers: Ints, slow: S
     assert {array.dtype for array in arrays} == {np.dtype(np.int64)}
     assert arrays.ids_BT.shape == arrays.positions_BT.shape == (len(numbers), rows.block_size)
     assert rows.n_targets(numbers) == len(found[4])
-    # As many borders for any rows, and few sizes of targets, so that a compiled step meets few.
+    # As many borders and chunks for any rows; a chunk has little to spare.
     size = arrays.ids_BT.size
     assert len(arrays.borders) == len(numbers) * rows.max_documents + 1
     assert (arrays.borders[len(found[2]) :] == size).all()
-    assert len(arrays.targets_M) % max(1, size // 16) == 0
-    assert len(arrays.targets_M) - len(found[4]) < max(1, size // 16)
-    assert len(arrays.target_index_M) == len(arrays.targets_M)
-    assert (arrays.target_index_M < size).all()
+    n_chunks, width = arrays.targets_KM.shape
+    assert n_chunks == rows.n_chunks(len(numbers))
+    assert width % ALIGNED_TARGETS == 0 < width
+    assert arrays.targets_KM.size - len(found[4]) < n_chunks * ALIGNED_TARGETS + ALIGNED_TARGETS
+    assert arrays.target_index_KM.shape == arrays.targets_KM.shape
+    assert (arrays.target_index_KM < size).all()
+    assert rows.records(numbers).tolist() == [i for row in numbers for i in rows.examples(row)]
 
 
 document = st.integers(2, 16).flatmap(
@@ -197,14 +209,14 @@ def test_without_packing_each_example_has_a_row(
     check_assembly(rows, documents, np.arange(12), slow_batch)
 
 
-def losses_and_gradient(
+def loss_and_gradient(
     model: GPT, rows: Rows, parts: Iterator[Ints]
 ) -> tuple[float, torch.Tensor, int]:
     """Summed over micro-batches, as train.py accumulates them; and how many targets there were."""
     model.zero_grad()
     total, n_targets = 0.0, 0
     for numbers in parts:
-        loss = model(Batch(*map(torch.from_numpy, rows.assemble(numbers)))).sum()
+        loss = model(Batch(*map(torch.from_numpy, rows.assemble(numbers))))
         loss.backward()
         total += float(loss.detach())
         n_targets += rows.n_targets(numbers)
@@ -224,14 +236,12 @@ def test_packing_and_micro_batches_change_no_gradient(
     single = build_rows(split, 24, pack=False, seed=1)
     packed = build_rows(split, 24, pack=True, seed=1)
     assert len(packed) < len(single)
-    loss, gradient, n_targets = losses_and_gradient(
+    loss, gradient, n_targets = loss_and_gradient(
         model, single, micro_batches(np.arange(len(single)), 1)
     )
     for rows in (single, packed):
         order = rows_of_step(0, batch_size=len(rows), n_rows=len(rows), seed=size)
-        again, gradient_again, n_again = losses_and_gradient(
-            model, rows, micro_batches(order, size)
-        )
+        again, gradient_again, n_again = loss_and_gradient(model, rows, micro_batches(order, size))
         assert n_again == n_targets == sum(len(ids) - n_prompt for ids, n_prompt in documents)
         assert again == pytest.approx(loss, rel=1e-12)
         assert float((gradient - gradient_again).norm() / gradient.norm()) <= 1e-10
@@ -260,6 +270,38 @@ def test_an_example_may_fill_a_row(slow_batch: SlowBatch) -> None:
         rows = build_rows(as_split(documents), 16, pack=pack, seed=0)
         assert len(rows) == 2
         check_assembly(rows, documents, np.arange(2), slow_batch)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_a_ragged_batch_takes_a_full_ones_shape(
+    pack: bool, documents: list[Document], tiny_model: Callable[..., GPT]
+) -> None:
+    """Rows of padding alone: the same shapes as any full batch, the same loss, each row apart."""
+    rows = build_rows(as_split(documents), 24, pack=pack, seed=1)
+    model = tiny_model(vocab_size=EOT + 1)
+    full = rows.assemble(np.arange(4), n_rows=4)
+    for n in range(4):
+        few = rows.assemble(np.arange(n), n_rows=4)
+        assert [few[i].shape for i in range(3)] == [full[i].shape for i in range(3)]
+        assert len(few.targets_KM) == len(full.targets_KM)
+        assert np.diff(few.borders).max() <= 24 and set(range(0, 97, 24)) <= set(few.borders)
+        parts = [few, *(rows.assemble(np.array([row])) for row in range(n))]
+        loss, *alone = (
+            float(model.token_losses(Batch(*map(torch.from_numpy, part))).sum()) for part in parts
+        )
+        assert loss == pytest.approx(sum(alone), rel=1e-6)
+
+
+def test_many_targets_come_in_chunks(
+    documents: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "TARGETS_AT_ONCE", 32)
+    rows = build_rows(as_split(documents), 24, pack=True, seed=1)
+    whole = rows.n_targets(np.arange(len(rows)))
+    assert rows.n_chunks(len(rows)) == -(-whole // 32) == rows.n_chunks(99) > 1
+    chunks = rows.assemble(np.arange(len(rows))).targets_KM
+    assert chunks.shape == (rows.n_chunks(len(rows)), 32)
+    assert (chunks != IGNORE).sum() == whole
 
 
 def test_ignored_targets_are_the_models() -> None:

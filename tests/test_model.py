@@ -4,7 +4,6 @@ import json
 import math
 import os
 import pickle
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
-from conftest import Document, SlowBatch
+from conftest import Document, SlowBatch, losses_and_gradient, packed
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,12 +21,8 @@ from transformers.pytorch_utils import Conv1D
 from model import (
     GPT,
     IGNORE,
-    Attend,
     Batch,
     GPTConfig,
-    _document_attention,
-    _document_attention_backward,
-    attend_within_documents,
     hub_folder,
 )
 
@@ -51,8 +46,8 @@ def rows_of(ids_BT: Tensor) -> Batch:
         ids_BT,
         torch.arange(T).expand(B, T).contiguous(),
         torch.arange(B + 1) * T,
-        place_BT[:, :-1].flatten(),
-        ids_BT[:, 1:].flatten(),
+        place_BT[:, :-1].reshape(1, -1),
+        ids_BT[:, 1:].reshape(1, -1),
     )
 
 
@@ -60,7 +55,7 @@ def differences(ours: GPT, theirs: Any, ids_BT: Tensor) -> dict[str, float]:
     """How far logits, loss and each parameter's gradient are from transformers' own."""
     output = theirs(ids_BT, labels=ids_BT)
     output.loss.backward()
-    loss = ours(rows_of(ids_BT)).mean()
+    loss = ours(rows_of(ids_BT)) / ids_BT[:, 1:].numel()
     loss.backward()
     found = {
         "logits": largest_difference(ours(ids_BT), output.logits),
@@ -161,11 +156,11 @@ def test_vocabulary_padding_cannot_be_seen(tiny_model: Build) -> None:
     cache = model.new_cache(rows=1, capacity=4)
     assert model.step(ids_BT, torch.tensor([4]), cache).shape == (1, 50257)
     assert model.hub_state()["transformer.wte.weight"].shape == (50257, 16)
-    losses_M = model(rows_of(ids_BT))
+    losses_M = model.token_losses(rows_of(ids_BT))[0]
     log_probabilities = model(ids_BT)[0, :-1].log_softmax(-1)  # over the real vocabulary alone
     expected_M = -log_probabilities.gather(1, ids_BT[0, 1:, None])[:, 0]
     torch.testing.assert_close(losses_M, expected_M, rtol=1e-6, atol=1e-6)
-    losses_M.sum().backward()
+    model(rows_of(ids_BT)).backward()
     assert model.wte.weight.grad is not None
     assert not model.wte.weight.grad[50257:].any()
     torch.optim.AdamW(model.parameters(), weight_decay=0.1).step()
@@ -178,175 +173,6 @@ def test_a_row_longer_than_the_context_is_refused(tiny_model: Build) -> None:
 
 
 # ------------------------------------------------------------------------------------------------
-# Packed rows
-
-
-class _NoCPU(str):
-    """The CPU under another name."""
-
-    type = "elsewhere"
-
-
-class _Elsewhere(Tensor):
-    """Borders whose device is not called a CPU: attention takes the way of all other devices."""
-
-    @property
-    def device(self) -> Any:  # type: ignore[override]
-        return _NoCPU("cpu")
-
-
-no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-PATHS = ["operator", "mask", pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda])]
-
-
-@pytest.fixture(params=PATHS)
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each way to attend within documents: the CPU's operator, and the dense mask. Gives a device.
-
-    The mask is computed on the CPU under another name, and on a GPU where there is one.
-    """
-
-    def masked(borders: Tensor, rows: int, length: int) -> Attend:
-        attend = attend_within_documents(borders.as_subclass(_Elsewhere), rows, length)
-        return lambda layer, qkv: attend(layer, qkv).as_subclass(Tensor)
-
-    if request.param == "mask":
-        monkeypatch.setattr("model.attend_within_documents", masked)
-    return "cuda" if request.param == "cuda" else "cpu"
-
-
-def losses_and_gradient(model: GPT, batch: Batch) -> tuple[Tensor, Tensor]:
-    device = model.wte.weight.device
-    model.zero_grad()
-    losses_M = model(Batch(*(t.to(device) for t in batch)))
-    losses_M.sum().backward()
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    assert len(gradients) == len(list(model.parameters()))
-    return losses_M.detach().cpu(), torch.cat([g.flatten() for g in gradients]).cpu()
-
-
-def packed(documents: list[Document]) -> list[list[Document]]:
-    """Rows of 24: full ones, ones with padding, documents of 2 tokens."""
-    by_row = ((0,), (1, 2, 3), (4, 5), (6, 10, 9), (7,), (8, 11))
-    return [[documents[i] for i in row] for row in by_row]
-
-
-def test_packed_rows_equal_their_documents(
-    place: str, tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
-) -> None:
-    model = tiny_model().double().to(place)
-    rows = packed(documents)
-    losses_M, gradient = losses_and_gradient(model, slow_batch(rows, 24))
-    single = [slow_batch([[document]], len(document[0])) for row in rows for document in row]
-    found = [losses_and_gradient(model, batch) for batch in single]
-    torch.testing.assert_close(losses_M, torch.cat([loss for loss, _ in found]), rtol=0, atol=1e-10)
-    total = torch.stack([g for _, g in found]).sum(0)
-    assert float((gradient - total).norm() / total.norm()) <= 1e-10
-
-
-def test_spare_borders_and_targets_change_nothing(
-    place: str, tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
-) -> None:
-    model = tiny_model().double().to(place)
-    batch = slow_batch(packed(documents), 24)
-    losses_M, gradient = losses_and_gradient(model, batch)
-    spare = torch.full((5,), batch.ids_BT.numel())
-    padded = batch._replace(
-        borders=torch.cat([batch.borders, spare]),
-        target_index_M=torch.cat([batch.target_index_M, torch.zeros(3, dtype=torch.long)]),
-        targets_M=torch.cat([batch.targets_M, torch.full((3,), IGNORE)]),
-    )
-    again_M, gradient_again = losses_and_gradient(model, padded)
-    assert not again_M[-3:].any()
-    torch.testing.assert_close(again_M[:-3], losses_M, rtol=0, atol=1e-12)
-    assert float((gradient - gradient_again).norm() / gradient.norm()) <= 1e-12
-
-
-def test_a_document_does_not_feel_its_neighbours(
-    place: str, tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
-) -> None:
-    model = tiny_model().to(place)
-    rows = packed(documents)
-    batch = slow_batch(rows, 24)
-    losses_M, _ = losses_and_gradient(model, batch)
-    start, end = 24 + 9, 24 + 9 + 2  # row 1 holds documents of 9, 2 and 13 tokens
-    other_BT = (batch.ids_BT + 1) % 96
-    other_BT.view(-1)[start:end] = batch.ids_BT.view(-1)[start:end]
-    changed_M, _ = losses_and_gradient(model, batch._replace(ids_BT=other_BT))
-    own_M = (batch.target_index_M >= start) & (batch.target_index_M < end)
-    assert own_M.sum() == 1
-    assert torch.equal(losses_M[own_M], changed_M[own_M])
-    assert not torch.isclose(losses_M[~own_M], changed_M[~own_M]).any()
-
-
-def test_a_token_does_not_feel_later_ones(place: str, tiny_model: Build) -> None:
-    model = tiny_model().to(place)
-    batch = rows_of(torch.arange(20).view(2, 10))
-    losses_M, _ = losses_and_gradient(model, batch)
-    other_BT = batch.ids_BT.clone()
-    other_BT[:, 6] = 90
-    changed_M, _ = losses_and_gradient(model, batch._replace(ids_BT=other_BT))
-    same_M = losses_M == changed_M
-    assert same_M.view(2, 9).tolist() == [[True] * 6 + [False] * 3] * 2
-
-
-def operator_case() -> tuple[Tensor, Tensor]:
-    torch.manual_seed(5)
-    qkv = torch.randn(9, 3, 2, 4, dtype=torch.float64, requires_grad=True)
-    return qkv, torch.tensor([0, 4, 4, 5, 9, 9, 9])
-
-
-def test_the_operators_gradient_is_right() -> None:
-    qkv, borders = operator_case()
-    assert torch.autograd.gradcheck(lambda x: _document_attention(x, borders)[0], (qkv,))
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_operators_keep_torchs_contract(dtype: torch.dtype) -> None:
-    qkv, borders = operator_case()
-    qkv = qkv.detach().to(dtype).requires_grad_()
-    torch.library.opcheck(_document_attention, (qkv, borders))
-    with torch.no_grad():
-        y, lse = _document_attention(qkv, borders)
-        torch.library.opcheck(
-            _document_attention_backward, (torch.randn_like(y), qkv.detach(), y, lse, borders)
-        )
-
-
-def ragged_batches(documents: list[Document], slow_batch: SlowBatch) -> list[Batch]:
-    """Three batches of one shape: one to nine documents, all kinds of lengths."""
-    choices = (((0,), (7,)), ((1, 2, 3), (8, 11, 4)), ((4, 10, 6, 1, 2), (3, 8)))
-    batches = []
-    for choice in choices:
-        batch = slow_batch([[documents[i] for i in row] for row in choice], 24)
-        borders = torch.full((12,), 48)
-        borders[: len(batch.borders)] = batch.borders
-        index, targets = torch.zeros(48, dtype=torch.long), torch.full((48,), IGNORE)
-        index[: len(batch.target_index_M)] = batch.target_index_M
-        targets[: len(batch.targets_M)] = batch.targets_M
-        batches.append(Batch(batch.ids_BT, batch.positions_BT, borders, index, targets))
-    return batches
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler")
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-def test_compiled_equals_eager_and_compiles_once(
-    tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
-) -> None:
-    eager, compiled = tiny_model(n_layer=1), tiny_model(n_layer=1)
-    compiled.compile(fullgraph=True)
-    torch._dynamo.reset()
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for batch in ragged_batches(documents, slow_batch):
-            losses_M, gradient = losses_and_gradient(eager, batch)
-            again_M, gradient_again = losses_and_gradient(compiled, batch)
-            torch.testing.assert_close(again_M, losses_M, rtol=1e-5, atol=1e-5)
-            assert float((gradient - gradient_again).norm() / gradient.norm()) <= 1e-5
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-
-
-# ------------------------------------------------------------------------------------------------
 # Targets, dropout, precision, activation checkpointing
 
 
@@ -355,10 +181,10 @@ def test_ignored_targets_have_no_loss_and_no_gradient(
 ) -> None:
     model = tiny_model().double()
     batch = slow_batch([documents[1:4]], 24)
-    kept_M = torch.arange(len(batch.targets_M)) % 3 == 0
-    some = batch._replace(targets_M=batch.targets_M.where(kept_M, IGNORE))
+    kept_M = torch.arange(batch.targets_KM.numel()) % 3 == 0
+    some = batch._replace(targets_KM=batch.targets_KM.where(kept_M, IGNORE))
     fewer = batch._replace(
-        targets_M=batch.targets_M[kept_M], target_index_M=batch.target_index_M[kept_M]
+        targets_KM=batch.targets_KM[:, kept_M], target_index_KM=batch.target_index_KM[:, kept_M]
     )
     losses_M, gradient = losses_and_gradient(model, some)
     fewer_M, gradient_of_fewer = losses_and_gradient(model, fewer)
@@ -371,7 +197,7 @@ def test_a_batch_of_ignored_targets_gives_zeros(
     tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
 ) -> None:
     batch = slow_batch([documents[1:4]], 24)
-    nothing = batch._replace(targets_M=torch.full_like(batch.targets_M, IGNORE))
+    nothing = batch._replace(targets_KM=torch.full_like(batch.targets_KM, IGNORE))
     losses_M, gradient = losses_and_gradient(tiny_model(), nothing)
     assert not losses_M.any()
     assert not gradient.any()
@@ -395,12 +221,14 @@ def test_checkpointed_activations_change_no_bit(
 ) -> None:
     batch, model = slow_batch(packed(documents), 24), tiny_model(dropout=dropout)
     torch.manual_seed(6)
-    losses_M, gradient = losses_and_gradient(model, batch)
+    loss = model(batch)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
     model.checkpoint_activations = True
     torch.manual_seed(6)
-    again_M, gradient_again = losses_and_gradient(model, batch)
-    assert torch.equal(losses_M, again_M)
-    assert torch.equal(gradient, gradient_again)
+    again = model(batch)
+    assert torch.equal(loss, again)
+    gradients_again = torch.autograd.grad(again, list(model.parameters()))
+    assert all(map(torch.equal, gradients, gradients_again))
 
 
 def test_dropout_acts_in_training_alone(tiny_model: Build) -> None:

@@ -77,6 +77,11 @@ def test_flops_of_gpt2_are_those_of_the_usual_count() -> None:
     weights = 12 * 12 * 768**2 + 768 * 50257
     usual = 6 * weights + 6 * 12 * 768 * tokens
     assert math.isclose(flops / tokens, usual, rel_tol=2e-3)
+    less = training_flops(
+        config, tokens=tokens, targets=tokens // 4, attended_pairs=tokens * (tokens + 1) / 2
+    )
+    at_targets_alone = 6 * (768 * 50257 + 9 * 768**2)  # the head, and behind the last attention
+    assert math.isclose((flops - less) / tokens, 0.75 * at_targets_alone, rel_tol=1e-9)
 
 
 def test_the_meter_counts_tokens_and_no_padding() -> None:

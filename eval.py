@@ -70,7 +70,7 @@ def main() -> None:
     records = list(data.records(cfg.split))
     if not records:
         raise DataError(f"{data.folder} holds no {cfg.split} record; prepare it with more records")
-    labels = score_labels(scorer, records) if "answer" in tasks_of(data) else []
+    labels = score_labels(scorer, records) if "answer" in data.tasks else []
     outputs = write_texts(scorer, records, data, cfg)
     result = {
         "format": report.FORMAT,
@@ -102,18 +102,12 @@ def open_data(cfg: EvalConfig, loaded: Loaded) -> Prepared:
     return data
 
 
-def tasks_of(data: Prepared) -> list[str]:
-    """The tasks that the folder was prepared for."""
-    settings: dict[str, Any] = data.manifest["settings"]
-    return [task for task in TASKS if task in settings["tasks"]]
-
-
 def write_texts(
     scorer: Scorer, records: Sequence[Record], data: Prepared, cfg: EvalConfig
 ) -> dict[str, list[Output]]:
     """Outputs of every generating task, greedy; the limit shrinks in a short context."""
     outputs = {}
-    for task in tasks_of(data):
+    for task in data.tasks:
         if task == "text" or cfg.texts == 0:
             continue
         limit = cfg.max_document_tokens if task == "document" else cfg.max_new_tokens

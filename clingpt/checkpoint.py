@@ -18,16 +18,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from clingpt.disk import sha256, sync
-from clingpt.errors import CheckpointError
+from clingpt import console
+from clingpt.disk import sha256, sync, write_whole
+from clingpt.errors import CheckpointError, ConfigError
 from clingpt.kernels import use_kernels
+from clingpt.selection import score
 from clingpt.tokenizer import Tokenizer
-from model import GPT, SIZES, hub_folder
+from model import GPT, SIZES, GPTConfig, hub_folder
 
 FORMAT = 1
 CARD = "clingpt.json"  # what clinGPT knows about a checkpoint, beside Hugging Face's files
 TRAINER = "trainer.pt"
 SUMS = "SHA256SUMS"
+OUR_SUFFIXES = {".safetensors", ".json", ".pt"}  # of files that must not go without a hash
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 
 
@@ -41,10 +44,19 @@ class Loaded:
     folder: Path
 
 
-def load_model(source: str | Path, *, block_size: int | None = None, dropout: float = 0) -> Loaded:
-    """A checkpoint folder, `gpt2` … `gpt2-xl`, a Hub id or any Hugging Face GPT-2 folder."""
+def load_model(
+    source: str | Path,
+    *,
+    block_size: int | None = None,
+    dropout: float = 0,
+    verified: bool = False,
+) -> Loaded:
+    """A checkpoint or run folder, `gpt2` … `gpt2-xl`, a Hub id or any Hugging Face GPT-2 folder.
+
+    Of a run the best checkpoint. What has hashes is compared with them, unless it was just now.
+    """
     folder = _locate(str(source))
-    if (folder / SUMS).exists():
+    if (folder / SUMS).exists() and not verified:
         verify(folder)
     try:
         model = use_kernels(GPT.from_pretrained(folder, block_size=block_size, dropout=dropout))
@@ -55,7 +67,16 @@ def load_model(source: str | Path, *, block_size: int | None = None, dropout: fl
     return Loaded(model, Tokenizer.load(folder), read_card(folder), folder)
 
 
+def load_or_new(source: str, shape: GPTConfig) -> Loaded:
+    """`scratch`: random weights of this shape; else another's, with this context and dropout."""
+    if source == "scratch":
+        return Loaded(use_kernels(GPT(shape)), Tokenizer.load(), {}, Path())
+    return load_model(source, block_size=shape.block_size, dropout=shape.dropout)
+
+
 def _locate(source: str) -> Path:
+    if (Path(source) / "best").is_dir() and not (Path(source) / SUMS).exists():
+        return Path(source) / "best"
     if Path(source).is_dir():
         return Path(source)
     looks_local = source not in SIZES and (
@@ -91,12 +112,20 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 def verify(folder: Path) -> None:
     """Compare every file with SHA256SUMS; CheckpointError names the first that differs."""
-    for line in (folder / SUMS).read_text("utf-8").splitlines():
-        wanted, _, name = line.partition("  ")
+    if not (folder / SUMS).exists():
+        raise CheckpointError(f"{folder / SUMS} is missing; use another checkpoint of the run")
+    lines = (folder / SUMS).read_text("utf-8", errors="replace").splitlines()
+    wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    ours = {path.name for path in folder.iterdir() if path.suffix in OUR_SUFFIXES}
+    if unlisted := (ours | {"model.safetensors", CARD}) - wanted.keys():
+        raise CheckpointError(
+            f"{folder / SUMS} is damaged (it lacks {min(unlisted)}); use another checkpoint"
+        )
+    for name, digest in wanted.items():
         path = folder / name
         if not path.exists():
             raise CheckpointError(f"{path} is missing; use another checkpoint of the run")
-        if sha256(path) != wanted:
+        if sha256(path) != digest:
             raise CheckpointError(f"{path} is damaged (its hash differs); use another checkpoint")
 
 
@@ -138,6 +167,46 @@ class RunFolder:
         """The newest checkpoint, if there is one."""
         return next(reversed(self.steps().values()), None)
 
+    def newest_whole(self, *, wanted: bool) -> Path | None:
+        """The newest checkpoint whose files match their hashes; None in a run that has none.
+
+        Damaged ones that are newer are named and moved aside, so that their steps can be done
+        again. Where none is whole nothing is touched: CheckpointError. One that is there but not
+        wanted is a ConfigError.
+        """
+        if self.newest() is not None and not wanted:
+            raise ConfigError(f"{self.path} holds a run already; choose another --out or remove it")
+        damaged: dict[Path, str] = {}
+        for folder in reversed(self.steps().values()):
+            try:
+                verify(folder)
+            except (CheckpointError, OSError) as error:
+                damaged[folder] = str(error).partition(";")[0]
+                continue
+            for broken, reason in damaged.items():
+                aside = broken.with_name(f"damaged_{broken.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                broken.rename(aside)
+                console.note(f"{reason}; moved to {aside.name}, using {folder.name}")
+            return folder
+        if damaged:
+            raise CheckpointError(
+                f"no checkpoint of {self.path} is whole ({', '.join(damaged.values())}); nothing "
+                "was changed: restore one from a copy, or begin anew with another --out"
+            )
+        return None
+
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Make the folder, write config.json, and remove what a crash left half done.
+
+        So that a folder which cannot be written to is met before the first step.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": FORMAT, **facts}, indent=1)
+        write_whole(self.path / "config.json", text + "\n")
+        for left in (*self.path.glob(".step_*.partial"), *self.path.glob(".step_*.deleted")):
+            shutil.rmtree(left)
+
     def save(
         self,
         step: int,
@@ -171,25 +240,34 @@ class RunFolder:
         scratch.symlink_to(folder.name)
         os.replace(scratch, self.path / name)
 
-    def link_best(self) -> tuple[Path | None, float | None]:
-        """Point `best` at the checkpoint with the lowest validation loss, the oldest of equals.
+    def link_best(self, select: str = "loss") -> Path | None:
+        """Point `best` at the checkpoint that validated best, the oldest of equals; gives it.
 
         Read off the checkpoints themselves, so that no crash can leave the link wrong for long.
-        Where no loss was measured, the newest is as good as any.
+        Where nothing was measured, the newest is as good as any.
         """
-        losses = {folder: read_card(folder).get("val_loss") for folder in self.steps().values()}
-        measured = {folder: loss for folder, loss in losses.items() if loss is not None}
-        best = min(measured, key=lambda folder: measured[folder]) if measured else self.newest()
+        scores = {folder: score(read_card(folder), select) for folder in self.steps().values()}
+        measured = {folder: found for folder, found in scores.items() if found is not None}
+        best = max(measured, key=lambda folder: measured[folder]) if measured else self.newest()
         if best is not None:
             self.point("best", best)
-        return best, losses.get(best) if best else None
+        return best
+
+    def keep_best(self, select: str, *, keep: int) -> Path | None:
+        """Point `best`, and delete what neither it nor the newest `keep` are; gives the best."""
+        best = self.link_best(select)
+        self.prune(keep)
+        return best
 
     def prune(self, keep: int) -> None:
         """Delete old checkpoints but the newest `keep` and those that `best` and `last` lead to."""
         linked = {(self.path / name).resolve() for name in ("best", "last")}
         for folder in list(self.steps().values())[:-keep]:
             if folder.resolve() not in linked:
-                shutil.rmtree(folder)
+                # Renamed first: a crash must not leave half a checkpoint under a whole one's name.
+                doomed = folder.with_name(f".{folder.name}.deleted")
+                folder.rename(doomed)
+                shutil.rmtree(doomed)
 
 
 def load_trainer(folder: Path) -> dict[str, Any]:
@@ -198,7 +276,7 @@ def load_trainer(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise CheckpointError(f"{folder} has no {TRAINER}: it can be used but not resumed")
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch.load raises several private kinds on broken files
         raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return state

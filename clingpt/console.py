@@ -36,6 +36,8 @@ NUMERIC = re.compile(r"[-+−~<>≤≥]?\s?\d\S*( .{0,16})?|–?")
 
 BOLD_GREEN, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 
+_muted = False  # by mute()
+
 ADVICE = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path",
@@ -81,6 +83,7 @@ def describe_os_error(error: OSError) -> str:
 
 def _end(message: str | None, *, status: int) -> NoReturn:
     if message is not None:
+        mute(unless=True)
         with contextlib.suppress(OSError):
             note(one_line(message))
     _give_up_broken_streams()
@@ -105,6 +108,12 @@ def _show_what_cannot_be_encoded() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def mute(*, unless: bool) -> None:
+    """Show no results, notes or progress any more: another process of the same run does."""
+    global _muted
+    _muted = not unless
+
+
 def say(text: str, *, end: str = "\n", styled: bool = False) -> None:
     """Print a result; `styled` text, made safe and coloured by mark(), goes out as it is."""
     _write(text if styled else visible(text), sys.stdout, end=end)
@@ -116,6 +125,8 @@ def note(text: str) -> None:
 
 
 def _write(text: str, stream: TextIO, *, end: str) -> None:
+    if _muted:
+        return
     tqdm.write(text, file=stream, end=end)  # lifts progress bars out of the way
     stream.flush()
 
@@ -231,7 +242,8 @@ def progress(
         unit=unit,
         initial=initial,
         file=sys.stderr,
-        disable=None,  # tqdm's word for: only on a terminal
+        leave=None,  # a bar below another one goes when it is done
+        disable=_muted or None,  # None is tqdm's word for: only on a terminal
         dynamic_ncols=True,
     )
 

@@ -3,7 +3,8 @@
     ClingptError            one line: what was wrong, what was seen, what to do
     ├── ConfigError         a flag or a preset (exit status 2)
     ├── DataError           a source, a record or a prepared folder (exit status 1)
-    └── CheckpointError     weights, tokenizer files or training state (exit status 1)
+    ├── CheckpointError     weights, tokenizer files or training state (exit status 1)
+    └── TrainingError       a run that cannot go on (exit status 1)
 
 Anything else that escapes a command is a bug and keeps its traceback.
 """
@@ -27,3 +28,7 @@ class DataError(ClingptError):
 
 class CheckpointError(ClingptError):
     """Weights, tokenizer files or training state that cannot be used."""
+
+
+class TrainingError(ClingptError):
+    """A run that cannot go on as it is; what it saved is intact."""

@@ -16,7 +16,8 @@ class Meter:
 
     data: Rows
     config: GPTConfig
-    peak_flops: float | None  # of the device; None where it is not known
+    peak_flops: float | None  # of one device; None where it is not known
+    n_devices: int = 1
     tokens: int = 0
     flops: float = 0.0
     started_at: float = field(default_factory=time.perf_counter)
@@ -40,7 +41,9 @@ class Meter:
         elapsed_s = time.perf_counter() - self.started_at
         speeds = {
             "tokens_per_s": self.tokens / elapsed_s,
-            "mfu": self.flops / elapsed_s / self.peak_flops if self.peak_flops else None,
+            "mfu": self.flops / elapsed_s / (self.peak_flops * self.n_devices)
+            if self.peak_flops
+            else None,
         }
         self.restart()
         return speeds

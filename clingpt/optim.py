@@ -1,10 +1,12 @@
 """AdamW with GPT-2's decay groups, and the learning rate as a pure function of the step."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from clingpt.runtime import spread_like, whole
 
 
 def build_optimizer(
@@ -26,26 +28,63 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate
 
 
-def scheduled_rate(
-    step: int, *, schedule: str, peak: float, floor: float, warmup_steps: int, steps: int
-) -> float:
-    """Linear warm-up to `peak`, then constant, or linear or cosine decay to `floor` at the end.
+def step_unless(broken: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """An optimizer step that leaves weights and moments as they are where `broken` is 1.
 
-    `step` counts from 0; the first step already moves.
+    The fused kernels read the flag on the device, as they do for a GradScaler: nothing waits.
     """
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    if schedule == "constant":
-        return peak
-    done = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
-    share = 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-    return floor + (peak - floor) * share
+    if optimizer.defaults["fused"]:
+        optimizer.found_inf = broken  # type: ignore[attr-defined]
+        optimizer.step()
+        del optimizer.found_inf  # type: ignore[attr-defined]
+    elif not broken:
+        optimizer.step()
 
 
-def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's moments by parameter name, which any later arrangement can read."""
+def allocate_all(optimizer: torch.optim.Optimizer) -> None:
+    """Allocate gradients and moments and change nothing: what is left is room for activations."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    step_unless(torch.ones((), device=parameters[0].device), optimizer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Linear warm-up to `peak`, then constant, or linear or cosine decay to `floor` at the end."""
+
+    kind: str
+    peak: float
+    floor: float
+    warmup_steps: int
+    steps: int
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step; they count from 0, and the first one already moves."""
+        if step < self.warmup_steps:
+            return self.peak * (step + 1) / self.warmup_steps
+        if self.kind == "constant":
+            return self.peak
+        done = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
+        share = 1 - done if self.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+        return self.floor + (self.peak - self.floor) * share
+
+
+def optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bool = True
+) -> dict[str, dict[str, Tensor]]:
+    """The optimizer's moments by parameter name, which any later arrangement can read.
+
+    Whole, on the host. Where they are spread, all ranks must call; one without `keep` gets nothing.
+    """
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-    return {names[parameter]: dict(state) for parameter, state in optimizer.state.items()}
+    moments: dict[str, dict[str, Tensor]] = {}
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            tensor = whole(value)
+            if keep:
+                moments.setdefault(names[parameter], {})[key] = tensor.cpu()
+    return moments
 
 
 def load_optimizer_state(
@@ -53,7 +92,13 @@ def load_optimizer_state(
 ) -> None:
     """Take over moments from `optimizer_state`; KeyError where a parameter has none."""
     names = {parameter: name for name, parameter in model.named_parameters()}
-    order = [names[p] for group in optimizer.param_groups for p in group["params"]]
+    order = [p for group in optimizer.param_groups for p in group["params"]]
     groups = optimizer.state_dict()["param_groups"]
-    state = {number: moments[name] for number, name in enumerate(order)}
+    state = {
+        number: {
+            key: spread_like(tensor.clone(), parameter)  # off the file that it may be mapped from
+            for key, tensor in moments[names[parameter]].items()
+        }
+        for number, parameter in enumerate(order)
+    }
     optimizer.load_state_dict({"state": state, "param_groups": groups})

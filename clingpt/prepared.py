@@ -222,6 +222,12 @@ class Prepared:
         text = json.dumps(self.manifest["files"], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def tasks(self) -> list[str]:
+        """What the folder was prepared for."""
+        settings: dict[str, Any] = self.manifest["settings"]
+        return [task for task in TASKS if task in settings["tasks"]]
+
     def split(self, name: str) -> Split:
         """Open one of train, val and test."""
         path = self.folder / f"{name}.bin"

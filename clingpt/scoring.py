@@ -12,7 +12,7 @@ import torch
 
 from clingpt import console
 from clingpt.dataset import IGNORE, build_rows
-from clingpt.generate import Sampling, batches_by_length, generate, label_log_probs
+from clingpt.generate import OnToken, Sampling, batches_by_length, generate, label_log_probs
 from clingpt.metrics import Perplexity, perplexity
 from clingpt.prepared import Split
 from clingpt.records import LABELS, Record
@@ -93,7 +93,12 @@ class Output:
 
 
 def write_outputs(
-    scorer: Scorer, task: str, records: Iterable[Record], sampling: Sampling
+    scorer: Scorer,
+    task: str,
+    records: Iterable[Record],
+    sampling: Sampling,
+    *,
+    on_token: OnToken | None = None,
 ) -> list[Output]:
     """Let the model answer every record that has a reference for the task."""
     budget = scorer.context - sampling.max_new_tokens
@@ -115,6 +120,7 @@ def write_outputs(
                     sampling,
                     context=scorer.context,
                     device=scorer.rt.device,
+                    on_token=on_token,
                 )
             for i, reply in zip(batch, replies, strict=True):
                 record, prompt, reference = items[i]

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from clingpt.dataset import Rows, build_rows
+from clingpt.scoring import split_of_examples
+from clingpt.tasks import Example
 from model import GPT, Batch, GPTConfig
 
 Document = tuple[list[int], int]  # token ids, and how many of them are prompt
@@ -72,6 +75,14 @@ def slow_batch() -> SlowBatch:
         return Batch(*shaped, *map(torch.tensor, (borders, [index], [targets])))
 
     return assemble
+
+
+def rows_of_documents(documents: list[Document], block_size: int, *, pack: bool = False) -> Rows:
+    """The documents as a prepared split's rows."""
+    examples = [
+        Example(prompt_ids=ids[:n], target_ids=ids[n:], trimmed_tokens=0) for ids, n in documents
+    ]
+    return build_rows(split_of_examples(examples), block_size, pack=pack, seed=0)
 
 
 def packed(documents: list[Document]) -> list[list[Document]]:

@@ -111,7 +111,7 @@ def test_best_is_the_lowest_validation_loss_and_survives_pruning(
         run.link_best()
         run.prune(keep=2)
     assert list(run.steps()) == [2, 5, 6]
-    assert run.link_best() == (tmp_path / "step_000002", 1.0)
+    assert run.link_best() == tmp_path / "step_000002"
     assert (tmp_path / "best").resolve().name == "step_000002"
     assert (tmp_path / "last").resolve().name == "step_000006"
 

@@ -11,11 +11,13 @@ from conftest import Document, SlowBatch
 from torch import Tensor
 
 from clingpt.optim import (
+    Schedule,
+    allocate_all,
     build_optimizer,
     load_optimizer_state,
     optimizer_state,
-    scheduled_rate,
     set_learning_rate,
+    step_unless,
 )
 from model import GPT, Batch
 
@@ -72,22 +74,16 @@ def test_the_learning_rate_of_every_group_is_set(tiny_model: Build) -> None:
     ],
 )
 def test_scheduled_rates(schedule: str, warmup_steps: int, rates: dict[int, float]) -> None:
+    made = Schedule(kind=schedule, peak=1.0, floor=0.1, warmup_steps=warmup_steps, steps=10)
     for step, rate in rates.items():
-        found = scheduled_rate(
-            step, schedule=schedule, peak=1.0, floor=0.1, warmup_steps=warmup_steps, steps=10
-        )
-        assert found == pytest.approx(rate, abs=1e-12), step
+        assert made.rate(step) == pytest.approx(rate, abs=1e-12), step
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 @pytest.mark.parametrize("warmup_steps", [0, 3])
 def test_rates_never_rise_after_the_warmup(schedule: str, warmup_steps: int) -> None:
-    rates = [
-        scheduled_rate(
-            step, schedule=schedule, peak=3e-4, floor=3e-5, warmup_steps=warmup_steps, steps=20
-        )
-        for step in range(25)
-    ]
+    made = Schedule(kind=schedule, peak=3e-4, floor=3e-5, warmup_steps=warmup_steps, steps=20)
+    rates = [made.rate(step) for step in range(25)]
     assert rates[:warmup_steps] == sorted(rates[:warmup_steps])
     assert rates[warmup_steps:] == sorted(rates[warmup_steps:], reverse=True)
     assert all(0 < rate <= 3e-4 for rate in rates)
@@ -95,7 +91,7 @@ def test_rates_never_rise_after_the_warmup(schedule: str, warmup_steps: int) -> 
 
 def train(model: GPT, optimizer: torch.optim.Optimizer, batches: list[Batch]) -> None:
     for batch in batches:
-        model(batch).mean().backward()
+        model(batch).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -125,6 +121,47 @@ def test_three_and_three_steps_are_six(tiny_model: Build, batches: list[Batch]) 
     forgetful.load_state_dict(weights)
     train(forgetful, adamw(forgetful), batches[3:])
     assert not torch.equal(forgetful.wte.weight, straight.wte.weight)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_broken_step_changes_nothing(
+    fused: bool, tiny_model: Build, batches: list[Batch]
+) -> None:
+    model = tiny_model()
+    optimizer = adamw(model)
+    if not fused:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        optimizer.defaults["fused"] = False
+    train(model, optimizer, batches[:2])
+    before = copy.deepcopy((model.state_dict(), optimizer_state(model, optimizer)))
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, math.nan)
+    step_unless(torch.ones(()), optimizer)
+    assert_equal(model.state_dict(), before[0])
+    for name, state in optimizer_state(model, optimizer).items():
+        assert_equal(state, before[1][name])
+    model(batches[2]).backward()
+    optimizer.zero_grad()
+    model(batches[2]).backward()
+    step_unless(torch.zeros(()), optimizer)
+    assert not torch.equal(model.wte.weight, before[0]["wte.weight"])
+
+
+def test_allocating_everything_changes_nothing(tiny_model: Build, batches: list[Batch]) -> None:
+    ours, theirs = tiny_model(), tiny_model()
+    optimizers = adamw(ours), adamw(theirs)
+    allocate_all(optimizers[0])
+    moments = optimizer_state(ours, optimizers[0])
+    assert moments.keys() == dict(ours.named_parameters()).keys()
+    assert not any(tensor.any() for state in moments.values() for tensor in state.values())
+    optimizers[0].zero_grad()
+    train(ours, optimizers[0], batches[:3])
+    train(theirs, optimizers[1], batches[:3])
+    assert_equal(ours.state_dict(), theirs.state_dict())
+    allocate_all(optimizers[0])  # in a resumed run
+    again = optimizer_state(theirs, optimizers[1])
+    for name, state in optimizer_state(ours, optimizers[0]).items():
+        assert_equal(state, again[name])
 
 
 def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -1,18 +1,11 @@
 """Device, precision, compilation and signals."""
 
-import os
-import shutil
-import signal
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 
 from clingpt import runtime
 from clingpt.errors import ConfigError
-from clingpt.runtime import Runtime, StopSignals
-from model import GPT
+from clingpt.runtime import Runtime
 
 
 def test_the_cpu_computes_in_fp32_by_default() -> None:
@@ -58,12 +51,6 @@ def test_a_missing_gpu_is_never_replaced_in_silence(monkeypatch: pytest.MonkeyPa
         runtime.start(device="cuda")
 
 
-def test_more_than_one_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="one process"):
-        runtime.start(device="cpu")
-
-
 def test_random_numbers_go_on_where_they_were() -> None:
     rt = runtime.start(device="cpu", seed=3)
     state = rt.rng_state()
@@ -72,41 +59,3 @@ def test_random_numbers_go_on_where_they_were() -> None:
     assert torch.equal(torch.rand(4), drawn)
     runtime.start(device="cpu", seed=3)
     assert torch.equal(torch.rand(4), drawn)
-
-
-def test_without_a_compiler_the_model_stays_eager(
-    monkeypatch: pytest.MonkeyPatch, tiny_model: Callable[..., GPT]
-) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    model = tiny_model()
-    rt = runtime.start(device="cpu")
-    assert runtime.compile_in_place(model, rt) == "no C++ compiler"
-    assert model._compiled_call_impl is None
-
-
-def test_a_tool_chain_that_fails_leaves_the_model_eager(
-    monkeypatch: pytest.MonkeyPatch, tiny_model: Callable[..., GPT]
-) -> None:
-    def broken(function: Any) -> Any:
-        def call(*_: Any) -> None:
-            raise RuntimeError("Python.h not found\nand much more")
-
-        return call
-
-    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/c++")
-    monkeypatch.setattr(torch, "compile", broken)
-    model = tiny_model()
-    assert runtime.compile_in_place(model, runtime.start(device="cpu")) == "Python.h not found"
-    assert model._compiled_call_impl is None
-
-
-def test_the_first_signal_is_a_wish_and_the_second_an_order() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with StopSignals() as stop:
-        assert not stop()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop() and stop.exit_status == 130
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) == before
-    assert StopSignals().exit_status == 128

@@ -1,0 +1,44 @@
+"""Which checkpoint of a run is the best, and when waiting for a better one is over."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from clingpt.errors import ConfigError
+
+
+def key_of(select: str) -> str:
+    """The name of a criterion among a validation's figures."""
+    return f"val_{select}"
+
+
+def score(figures: Mapping[str, Any], select: str) -> float | None:
+    """How good a validation was, higher is better; None where the criterion was not measured."""
+    value = figures.get(key_of(select))
+    if value is None or math.isnan(value):
+        return None
+    return -float(value) if select == "loss" else float(value)
+
+
+def check_measurable(select: str, *, tasks: Sequence[str], held_out: bool) -> None:
+    """Refuse to select by what the data cannot show."""
+    reason = ""
+    if select in ("accuracy", "macro_f1") and "answer" not in tasks:
+        reason = "the data was not prepared for the task answer"
+    elif select == "rougeL" and list(tasks) == ["text"]:
+        reason = "the data was prepared for text alone, which has no references"
+    elif select != "loss" and not held_out:
+        reason = "the data holds no validation record"
+    if reason:
+        raise ConfigError(f"select={select} cannot be measured: {reason}; give --select=loss")
+
+
+def is_settled(rows: Iterable[Mapping[str, Any]], select: str, patience: int | None) -> bool:
+    """Whether `patience` validations have passed without a better one; None waits for ever.
+
+    The first of equals is the best.
+    """
+    scores = [found for row in rows if (found := score(row, select)) is not None]
+    if patience is None or not scores:
+        return False
+    return len(scores) - 1 - scores.index(max(scores)) >= patience

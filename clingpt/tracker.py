@@ -1,0 +1,53 @@
+"""Where a run's figures go: metrics.jsonl, and TensorBoard where asked; nothing is sent."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clingpt.curves import append_metrics, draw_curves, drop_after, read_metrics
+from clingpt.errors import ConfigError
+
+
+class Tracker:
+    """Writes a run's figures; each step stands once, however often the run was resumed.
+
+    Where it is not `active` it does nothing: one process of a run writes.
+    """
+
+    def __init__(self, run: Path, *, board: str, step: int, active: bool) -> None:
+        self.path = run / "metrics.jsonl"
+        self._active, self._board = active, None
+        if active:
+            drop_after(self.path, step)
+            self._board = _tensorboard(run / "tensorboard", step) if board != "none" else None
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """One event: its step, and what was measured there."""
+        if not self._active:
+            return
+        append_metrics(self.path, row)
+        if self._board is not None:
+            for name, value in row.items():
+                if name != "step" and value is not None:
+                    self._board.add_scalar(name, value, row["step"])
+            self._board.flush()
+
+    def draw(self) -> None:
+        """curves.png beside metrics.jsonl, once there is something to draw."""
+        if self._active and self.path.stat().st_size:
+            draw_curves(self.path, self.path.with_name("curves.png"))
+
+    def read(self) -> list[dict[str, Any]]:
+        """All events so far."""
+        return read_metrics(self.path)
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            "--tracker=tensorboard needs its package: pip install tensorboard"
+        ) from None
+    # Events of steps that are done again are hidden, as metrics.jsonl forgets them.
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -1,0 +1,165 @@
+"""What a run finds out about itself while it trains, by really answering held-out records.
+
+Greedy, and by a copy of the model without dropout: no random number is drawn. Records are shared
+out over the ranks, and what they gave is scored in one order, whatever the number of ranks.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from torch import nn
+
+from clingpt import console
+from clingpt.feed import Feed
+from clingpt.generate import OnToken, Sampling, generate
+from clingpt.metrics import classification, rouge
+from clingpt.records import Record
+from clingpt.resume import plain_copy
+from clingpt.runtime import Runtime
+from clingpt.scoring import Output, Scorer, explained, score_labels, write_outputs
+from clingpt.steps import mean_loss
+from clingpt.tokenizer import EOT, Tokenizer
+from model import GPT
+
+Result = TypeVar("Result")
+RECORDS_AT_ONCE = 16
+
+
+class Stopped(Exception):
+    """The run was asked to end while texts were being written; raised on every rank."""
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """The records to answer at each validation, and the tasks that the data was prepared for."""
+
+    records: Sequence[Record]
+    tasks: Sequence[str]
+    max_new_tokens: int
+    rt: Runtime
+    stop: Callable[[], bool]  # this rank's own wish to stop, asked at every token
+
+    def figures(self, scorer: Scorer) -> dict[str, float]:
+        """val_accuracy and val_macro_f1 (0 to 1), val_rougeL (0 to 100), where the tasks have them.
+
+        ROUGE-L is over the outputs of all tasks together, of an answer over its explanation.
+        """
+        figures = {}
+        mine = self.rt.share(list(self.records))
+        if "answer" in self.tasks:
+            known = [record for record in mine if record.decision]
+            found = [
+                (score.record.id, score.record.decision or "", score.label)
+                for score in score_labels(scorer, known)
+            ]
+            if labels := self._of_all_ranks(found):
+                scores = classification([gold for _, gold, _ in labels], [x for _, _, x in labels])
+                figures = {"val_accuracy": scores.accuracy, "val_macro_f1": scores.macro_f1}
+        outputs = self._unless_stopped(lambda ask: self._outputs(scorer, mine, ask))
+        texts = self._of_all_ranks([_prose(output) for output in outputs])
+        if pairs := [(text, reference) for *_, text, reference in texts if reference]:
+            f1 = rouge([text for text, _ in pairs], [reference for _, reference in pairs])
+            figures["val_rougeL"] = f1.rougeL
+        return figures
+
+    def sample(self, scorer: Scorer) -> list[str]:
+        """Lines that show what the model makes of the first record; of nothing, for text alone."""
+        if not self.rt.is_main:
+            return self._unless_stopped(lambda _: [])
+        if list(self.tasks) == ["text"]:
+            return self._unless_stopped(lambda ask: [self._free_text(scorer, ask)])
+        outputs = self._unless_stopped(lambda ask: self._outputs(scorer, self.records[:1], ask))
+        return [
+            line
+            for output in outputs
+            for line in (
+                f"{output.task} {output.record_id}",
+                f"  output:    {console.one_line(output.text)}",
+                f"  reference: {console.one_line(output.reference)}",
+            )
+        ]
+
+    def _free_text(self, scorer: Scorer, ask: OnToken) -> str:
+        [reply] = generate(
+            scorer.model,
+            [[EOT]],
+            Sampling(max_new_tokens=min(self.max_new_tokens, scorer.context - 1)),
+            context=scorer.context,
+            device=self.rt.device,
+            on_token=ask,
+        )
+        return f"  output:    {scorer.tokenizer.decode(reply.ids)}"
+
+    def _outputs(self, scorer: Scorer, records: Sequence[Record], ask: OnToken) -> list[Output]:
+        sampling = Sampling(max_new_tokens=min(self.max_new_tokens, scorer.context // 2))
+        return [
+            output
+            for task in self.tasks
+            if task != "text"
+            for output in write_outputs(scorer, task, records, sampling, on_token=ask)
+        ]
+
+    def _unless_stopped(self, work: Callable[[OnToken], list[Result]]) -> list[Result]:
+        """The result of work that asks at every token; Stopped on all ranks where one is."""
+        result = None
+
+        def ask(_row: int, _token: int) -> None:
+            if self.stop():
+                raise Stopped
+
+        try:
+            result = work(ask)
+        except Stopped:
+            pass
+        if self.rt.agreed(result is None) or result is None:
+            raise Stopped
+        return result
+
+    def _of_all_ranks(self, mine: list[Result]) -> list[Result]:
+        """What the ranks have, in an order that does not depend on their number."""
+        return sorted((x for theirs in self.rt.gathered(mine) for x in theirs), key=str)
+
+
+def _prose(output: Output) -> tuple[str, str, str, str]:
+    """Record, task, text and reference; of an answer the explanation alone."""
+    strip = explained if output.task == "answer" else str
+    return output.record_id, output.task, strip(output.text), strip(output.reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validator:
+    """Measures a run on what was held out."""
+
+    feed: Feed | None  # of the validation rows; None where there are none
+    examiner: Examiner
+    tokenizer: Tokenizer
+    n_records: int  # that the examiner answers; 0 where the loss says enough
+    sample: bool  # whether to show what the model makes of one
+
+    def in_forwards_of(self, rows: int) -> "Validator":
+        """The same with other micro-batches."""
+        return replace(self, feed=self.feed and replace(self.feed, micro_batch_size=rows))
+
+    def figures(
+        self, model: GPT, replica: nn.Module, *, told_to_stop: Callable[[], bool]
+    ) -> dict[str, float] | None:
+        """val_loss (nats, exact, the whole split) and the examiner's; None where told to stop."""
+        if self.feed is None:
+            return {}
+        loss = mean_loss(replica, self.feed, stop=told_to_stop)
+        if loss is None:
+            return None
+        figures = {"val_loss": loss}
+        if not (self.n_records or self.sample):
+            return figures
+        rt = self.examiner.rt
+        scorer = Scorer(plain_copy(model, rt), self.tokenizer, rt, RECORDS_AT_ONCE)
+        try:
+            if self.n_records:
+                figures |= self.examiner.figures(scorer)
+            for line in self.examiner.sample(scorer) if self.sample else ():
+                console.note(line)
+        except Stopped:
+            return None
+        return figures

@@ -1,0 +1,39 @@
+"""train.py with a fault that strikes once: what machines do to a run, for the tests.
+
+    python tests/faults.py FAULT [arguments of train.py]
+
+Not a test itself. FAULT is one of the functions below and what it takes, as in crash:1:10.
+"""
+
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import train
+from clingpt import console
+
+
+def crash(rank: str, step: str) -> None:
+    """The process of this rank dies in this step, unless torchrun has started it again."""
+    plain = train.train_step
+
+    def dying(run: train.Run, work: train.Work) -> train.StepResult:
+        first_time = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+        if first_time and run.rt.rank == int(rank) and run.state.step == int(step) - 1:
+            os._exit(17)
+        return plain(run, work)
+
+    mock.patch.object(train, "train_step", dying).start()
+
+
+def main() -> None:
+    name, *values = sys.argv.pop(1).split(":")
+    globals()[name](*values)
+    console.run(train.main)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""The first signal is a wish where there is something to save, else an order; as is the second."""
+
+import os
+import signal
+
+import pytest
+
+from clingpt.signals import StopSignals
+
+
+def test_the_first_signal_is_a_wish_and_the_second_an_order() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with StopSignals() as stop:
+        stop.wait_for_steps()
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop() and stop.exit_status == 130
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_with_nothing_to_save_the_first_signal_ends(number: signal.Signals, status: int) -> None:
+    with pytest.raises(SystemExit) as end, StopSignals():
+        os.kill(os.getpid(), number)
+    assert end.value.code == status
+
+
+def test_a_process_that_stops_for_another_ones_sake_ends_alike() -> None:
+    assert StopSignals().exit_status == 143

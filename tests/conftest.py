@@ -1,12 +1,20 @@
 """What the numerics tests share: tiny random models and documents, and a slow way to batch them."""
 
+import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
+from clingpt import console
+from clingpt.checkpoint import load_trainer
+from clingpt.curves import read_metrics
 from clingpt.dataset import Rows, build_rows
 from clingpt.scoring import split_of_examples
 from clingpt.tasks import Example
@@ -16,6 +24,10 @@ Document = tuple[list[int], int]  # token ids, and how many of them are prompt
 SlowBatch = Callable[..., Batch]
 
 VOCAB_SIZE = 96  # padded to 128 inside
+ROOT = Path(__file__).parents[1]
+# The smallest run of train.py.
+TINY_RUN = ["--init_from=scratch", "--n_layer=2", "--n_head=2", "--n_embd=32", "--compile=False"]
+TINY_RUN += ["--block_size=256", "--batch_size=2", "--micro_batch_size=2", "--device=cpu"]
 TINY = {"vocab_size": VOCAB_SIZE, "block_size": 24, "n_layer": 2, "n_head": 2, "n_embd": 16}
 
 
@@ -129,3 +141,87 @@ def hub_gpt2(tmp_path: Path) -> Path:
     save_file(tensors, folder / "model.safetensors")
     config.save_pretrained(folder)
     return folder
+
+
+# ------------------------------------------------------------------------------------------------
+# Commands
+
+
+def run(*args: object, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, offline."""
+    result = subprocess.run(
+        [sys.executable, *map(str, args)],
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1"},
+        check=False,
+    )
+    assert not check or result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty synthetic records, prepared."""
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    flags = [
+        "--source=synthetic",
+        "--synthetic_records=60",
+        "--synthetic_held_out=6",
+        "--tasks",
+        "answer",
+        "summarize",
+    ]
+    run("prepare.py", *flags, f"--out={folder}", "--block_size=256")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def thirteen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirteen synthetic records to train on, four held out, prepared for the task answer."""
+    folder = tmp_path_factory.mktemp("data") / "thirteen"
+    flags = ["--source=synthetic", "--synthetic_records=13", "--synthetic_held_out=4"]
+    run("prepare.py", *flags, f"--out={folder}", "--tasks=answer", "--block_size=256")
+    return folder
+
+
+def run_flags(*flags: object) -> list[str]:
+    """The smallest run's flags, or those given in their place."""
+    chosen = {text.split("=")[0]: text for text in [*TINY_RUN, *map(str, flags)]}
+    return list(chosen.values())
+
+
+def train_here(*flags: object) -> int:
+    """train.py in this process; gives its exit status."""
+    import train
+
+    random_numbers = torch.get_rng_state()
+    with mock.patch.object(sys, "argv", ["train.py", *run_flags(*flags)]):
+        try:
+            console.run(train.main)
+        except SystemExit as end:
+            return int(end.code or 0)
+        finally:
+            console.mute(unless=True)
+            torch.set_rng_state(random_numbers)
+    return 0
+
+
+def train_losses(run: Path) -> dict[int, float]:
+    """What metrics.jsonl says of each step, which stands there once."""
+    rows = [row for row in read_metrics(run / "metrics.jsonl") if "train_loss" in row]
+    losses = {row["step"]: row["train_loss"] for row in rows}
+    assert len(losses) == len(rows)
+    return losses
+
+
+def fingerprint(checkpoint: Path) -> str:
+    """sha256 over weights and optimizer moments, bit for bit."""
+    digest = hashlib.sha256((checkpoint / "model.safetensors").read_bytes())
+    moments = load_trainer(checkpoint)["optimizer"]
+    for name in sorted(moments):
+        for key in sorted(moments[name]):
+            digest.update(f"{name} {key}".encode() + moments[name][key].numpy().tobytes())
+    return digest.hexdigest()

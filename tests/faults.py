@@ -14,13 +14,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import train
 from clingpt import console
+from clingpt.feed import Work
+from clingpt.steps import StepResult
 
 
 def crash(rank: str, step: str) -> None:
     """The process of this rank dies in this step, unless torchrun has started it again."""
     plain = train.train_step
 
-    def dying(run: train.Run, work: train.Work) -> train.StepResult:
+    def dying(run: train.Run, work: Work) -> StepResult:
         first_time = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
         if first_time and run.rt.rank == int(rank) and run.state.step == int(step) - 1:
             os._exit(17)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT, TINY_RUN, run
 
 from clingpt import console, synthetic
 from clingpt.curves import read_metrics
@@ -22,41 +23,7 @@ from clingpt.prepared import open_prepared
 from clingpt.records import to_json
 from clingpt.tokenizer import Tokenizer
 
-ROOT = Path(__file__).parents[1]
 PUBMEDQA = ROOT.parent / "shared/data/pubmedqa"
-TINY = ["--init_from=scratch", "--n_layer=2", "--n_head=2", "--n_embd=32", "--compile=False"]
-TINY += ["--block_size=256", "--batch_size=2", "--micro_batch_size=2", "--device=cpu"]
-
-
-def run(*args: object, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, offline."""
-    result = subprocess.run(
-        [sys.executable, *map(str, args)],
-        cwd=ROOT,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1"},
-        check=False,
-    )
-    assert not check or result.returncode == 0, result.stderr
-    return result
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty synthetic records, prepared."""
-    folder = tmp_path_factory.mktemp("data") / "tiny"
-    flags = [
-        "--source=synthetic",
-        "--synthetic_records=60",
-        "--synthetic_held_out=6",
-        "--tasks",
-        "answer",
-        "summarize",
-    ]
-    run("prepare.py", *flags, f"--out={folder}", "--block_size=256")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     out = tmp_path_factory.mktemp("run") / "tiny"
     flags = ["--steps=4", "--eval_every=2", "--log_every=1", "--warmup_steps=0"]
     flags += ["--learning_rate=3e-3"]
-    printed = run("train.py", *TINY, *flags, f"--data={data}", f"--out={out}").stdout
+    printed = run("train.py", *TINY_RUN, *flags, f"--data={data}", f"--out={out}").stdout
     assert "Trained at step 4 of 4" in printed
     assert f"python eval.py --checkpoint={out}/best --split=test" in printed
     return out
@@ -157,7 +124,7 @@ def test_the_same_command_resumes_and_then_has_nothing_to_do(
 ) -> None:
     out = tmp_path / "copy"
     shutil.copytree(trained, out, symlinks=True)
-    flags = [*TINY, "--eval_every=2", "--log_every=1", "--warmup_steps=0", f"--out={out}"]
+    flags = [*TINY_RUN, "--eval_every=2", "--log_every=1", "--warmup_steps=0", f"--out={out}"]
     flags += ["--learning_rate=3e-3", f"--data={data}"]
     printed = run("train.py", *flags, "--steps=6")
     assert "resuming" in printed.stderr and "steps 4 -> 6" in printed.stderr
@@ -179,7 +146,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     out = tmp_path / "run"
     flags = ["--steps=100000", "--eval_every=100000", "--log_every=1"]
     process = subprocess.Popen(
-        [sys.executable, "train.py", *TINY, *flags, f"--data={data}", f"--out={out}"],
+        [sys.executable, "train.py", *TINY_RUN, *flags, f"--data={data}", f"--out={out}"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
@@ -284,11 +251,11 @@ MISTAKES: list[tuple[str, list[str], int, str]] = [
     ("train", ["--n_layer=3.5"], 2, "n_layer"),
     ("train", ["--keep=1"], 2, "keep must be at least 2"),
     ("train", ["config/nothing.py"], 2, "config/nothing.py does not exist"),
-    ("train", ["--data={tmp}/none", *TINY], 1, "none is not prepared data"),
+    ("train", ["--data={tmp}/none", *TINY_RUN], 1, "none is not prepared data"),
     ("train", ["--init_from=./none"], 1, "./none is not a folder"),
     ("train", ["--device=tpu9"], 2, "device"),
-    ("train", ["--data={cut}", *TINY], 1, "truncated or changed; run prepare.py again"),
-    ("train", ["--data={alien}", *TINY], 1, "another tokenizer"),
+    ("train", ["--data={cut}", *TINY_RUN], 1, "truncated or changed; run prepare.py again"),
+    ("train", ["--data={alien}", *TINY_RUN], 1, "another tokenizer"),
     (
         "train",
         ["--data={data}", "--init_from=scratch", "--block_size=64"],

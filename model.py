@@ -195,8 +195,6 @@ class Batch(NamedTuple):
 class GPT(nn.Module):
     """GPT-2: learned positions, pre-norm blocks, output head tied to the token embedding."""
 
-    pad_bias_V: Tensor
-
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
@@ -209,11 +207,6 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
-        # Minus infinity hides the padded part of the vocabulary from softmax and loss, so its
-        # embedding rows get no gradient and stay zero.
-        hidden_V = torch.arange(config.padded_vocab_size) >= config.vocab_size
-        pad_bias_V = torch.where(hidden_V, -torch.inf, 0.0)
-        self.register_buffer("pad_bias_V", pad_bias_V, persistent=False)
         self.apply(self._initialise)
         self.wte.weight.data[config.vocab_size :] = 0
 
@@ -239,17 +232,25 @@ class GPT(nn.Module):
                 x = block(x, attend, kept)
         return x  # type: ignore[no-any-return]
 
+    def _pad_bias(self) -> Tensor:
+        """Minus infinity hides the padded part of the vocabulary (V,) from softmax and loss.
+
+        So its embedding rows get no gradient and stay zero.
+        """
+        weight_VC = self.wte.weight
+        token_V = torch.arange(len(weight_VC), device=weight_VC.device)
+        bias_V = torch.where(token_V < self.config.vocab_size, 0.0, -torch.inf)
+        return bias_V.to(weight_VC.dtype)
+
     def _logits(self, x: Tensor) -> Tensor:
         """(..., C) before the final norm -> (..., padded V)."""
-        return F.linear(self.ln_f(x), self.wte.weight, self.pad_bias_V)
+        return F.linear(self.ln_f(x), self.wte.weight, self._pad_bias())
 
     def forward(self, inputs: Tensor | Batch) -> Tensor:
         """Loss in nats and fp32, summed over the targets of a Batch; or logits (B, T, V) of ids."""
         if isinstance(inputs, Batch):
             x_KMC = self.ln_f(self._hidden_at_targets(inputs))
-            return self.summed_loss(
-                x_KMC, self.wte.weight, self.pad_bias_V, targets_KM=inputs.targets_KM
-            )
+            return self.summed_loss(x_KMC, self.wte.weight, self._pad_bias(), inputs.targets_KM)
         B, T = inputs.shape
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens exceed the context of {self.config.block_size}")

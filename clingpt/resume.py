@@ -96,7 +96,6 @@ def plain_copy(model: GPT, rt: Runtime) -> GPT:
     with torch.device("meta"):
         copy = GPT(model.config)
     copy.load_state_dict(weights, assign=True)
-    copy.pad_bias_V = model.pad_bias_V
     return use_kernels(copy).eval()
 
 

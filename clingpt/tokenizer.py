@@ -102,8 +102,9 @@ class Tokenizer:
         """The tokenizer of a checkpoint or data folder, where it must be GPT-2's; else GPT-2's."""
         return _build((folder and _read_folder(folder)) or _read_published())
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write the files that `load`, transformers, vLLM and llama.cpp read."""
+    @functools.cached_property
+    def _files(self) -> dict[str, bytes]:
+        """The files that `load`, transformers, vLLM and llama.cpp read; the same in every save."""
         model = BPE_MODEL | {"vocab": self._ids, "merges": self._merges}
         texts = {
             "vocab.json": json.dumps(self._ids),
@@ -111,11 +112,15 @@ class Tokenizer:
             "tokenizer.json": json.dumps(TOKENIZER_JSON | {"model": model}, ensure_ascii=False),
             "tokenizer_config.json": json.dumps(TOKENIZER_CONFIG, indent=2) + "\n",
         }
+        return {name: text.encode() for name, text in texts.items()}
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write its files into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_bytes(text.encode())
+        for name, content in self._files.items():
+            (folder / name).write_bytes(content)
             (folder / name).chmod(0o644)
-        return [folder / name for name in texts]
+        return [folder / name for name in self._files]
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; `<|endoftext|>` typed in it is seven harmless ids, never EOT."""

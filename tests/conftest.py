@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,11 +14,14 @@ import pytest
 import torch
 
 from clingpt import console
-from clingpt.checkpoint import load_trainer
+from clingpt.checkpoint import RunFolder, load_trainer
 from clingpt.curves import read_metrics
 from clingpt.dataset import Rows, build_rows
+from clingpt.disk import sha256
+from clingpt.prepared import open_prepared
 from clingpt.scoring import split_of_examples
 from clingpt.tasks import Example
+from clingpt.tokenizer import Tokenizer
 from model import GPT, Batch, GPTConfig
 
 Document = tuple[list[int], int]  # token ids, and how many of them are prompt
@@ -31,24 +35,23 @@ TINY_RUN += ["--block_size=256", "--batch_size=2", "--micro_batch_size=2", "--de
 TINY = {"vocab_size": VOCAB_SIZE, "block_size": 24, "n_layer": 2, "n_head": 2, "n_embd": 16}
 
 
+def make_tiny_model(seed: int = 0, **shape: Any) -> GPT:
+    """A two-layer GPT whose every weight is large enough to matter."""
+    torch.manual_seed(seed)
+    model = GPT(GPTConfig(**TINY | shape))
+    for name, parameter in model.named_parameters():
+        norm = "ln_" in name and name.endswith("weight")
+        torch.nn.init.normal_(parameter, mean=float(norm), std=0.2)
+    model.wte.weight.data[model.config.vocab_size :] = 0
+    return model
+
+
 @pytest.fixture(scope="session")
 def tiny_model() -> Callable[..., GPT]:
-    """Makes a two-layer GPT whose every weight is large enough to matter."""
-
-    def build(seed: int = 0, **shape: Any) -> GPT:
-        torch.manual_seed(seed)
-        model = GPT(GPTConfig(**TINY | shape))
-        for name, parameter in model.named_parameters():
-            norm = "ln_" in name and name.endswith("weight")
-            torch.nn.init.normal_(parameter, mean=float(norm), std=0.2)
-        model.wte.weight.data[model.config.vocab_size :] = 0
-        return model
-
-    return build
+    return make_tiny_model
 
 
-@pytest.fixture(scope="session")
-def documents() -> list[Document]:
+def make_documents() -> list[Document]:
     """Twelve documents of 2 to 24 tokens, each with a prompt and a target."""
     generator = torch.Generator().manual_seed(7)
     lengths, prompts = (
@@ -59,6 +62,11 @@ def documents() -> list[Document]:
         (torch.randint(VOCAB_SIZE, (length,), generator=generator).tolist(), prompt)
         for length, prompt in zip(lengths, prompts, strict=True)
     ]
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[Document]:
+    return make_documents()
 
 
 @pytest.fixture(scope="session")
@@ -215,6 +223,64 @@ def train_losses(run: Path) -> dict[int, float]:
     losses = {row["step"]: row["train_loss"] for row in rows}
     assert len(losses) == len(rows)
     return losses
+
+
+def cut_back(run: Path, copy: Path, *, step: int = 13) -> Path:
+    """A run as it was at this step."""
+    shutil.copytree(run, copy, symlinks=True)
+    folder = RunFolder(copy)
+    for later, checkpoint in folder.steps().items():
+        if later > step:
+            shutil.rmtree(checkpoint)
+    folder.point("last", copy / f"step_{step:06d}")
+    folder.link_best()
+    return copy
+
+
+def write_sums(checkpoint: Path) -> None:
+    """SHA256SUMS as they would be, had the checkpoint been written like this."""
+    names = sorted(path.name for path in checkpoint.iterdir() if path.name != "SHA256SUMS")
+    sums = "".join(f"{sha256(checkpoint / name)}  {name}\n" for name in names)
+    (checkpoint / "SHA256SUMS").write_text(sums)
+
+
+def other_random_numbers(checkpoint: Path, *, rank: int) -> None:
+    """A checkpoint as if a rank had drawn other random numbers."""
+    state = torch.load(checkpoint / "trainer.pt", weights_only=True)
+    state["rng"][rank] = {"cpu": torch.Generator().manual_seed(5).get_state()}
+    torch.save(state, checkpoint / "trainer.pt")
+    write_sums(checkpoint)
+
+
+def only_rows(most: int, *, here: bool = True) -> Any:
+    """A machine whose memory takes so many rows at once; `here` or on another rank."""
+    plain = GPT.forward
+
+    def forward(self: GPT, inputs: Any) -> torch.Tensor:
+        if isinstance(inputs, Batch) and len(inputs.ids_BT) > most and here:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return plain(self, inputs)
+
+    return mock.patch.object(GPT, "forward", forward)
+
+
+def no_number_from(step: int, data: Path, *, example: int) -> Any:
+    """A model whose loss is no number for an example of the training split from a forward on."""
+    plain, seen = GPT.forward, 0
+    split = open_prepared(data, Tokenizer.load()).split("train")
+    first, _, end = split.index[example, :3]
+    marker = split.tokens[first:end].tolist()
+
+    def forward(self: GPT, inputs: Any) -> torch.Tensor:
+        nonlocal seen
+        loss = plain(self, inputs)
+        if isinstance(inputs, Batch) and self.training:
+            seen += 1
+            if seen > step and inputs.ids_BT.flatten().tolist()[: len(marker)] == marker:
+                return loss * torch.nan
+        return loss
+
+    return mock.patch.object(GPT, "forward", forward)
 
 
 def fingerprint(checkpoint: Path) -> str:

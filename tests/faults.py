@@ -31,6 +31,17 @@ def crash(rank: str, step: str) -> None:
     mock.patch.object(train, "train_step", dying).start()
 
 
+def witness(folder: str) -> None:
+    """Each rank writes down at which step it saves."""
+    plain = train.save
+
+    def saving(run: train.Run, figures: dict[str, float]) -> Path:
+        (Path(folder) / f"stopped_{run.rt.rank}").write_text(str(run.state.step))
+        return plain(run, figures)
+
+    mock.patch.object(train, "save", saving).start()
+
+
 def main() -> None:
     name, *values = sys.argv.pop(1).split(":")
     globals()[name](*values)

@@ -13,16 +13,25 @@ from unittest import mock
 
 import pytest
 import torch
-from conftest import ROOT, fingerprint, run_flags, train_here, train_losses
+from conftest import (
+    ROOT,
+    cut_back,
+    fingerprint,
+    no_number_from,
+    only_rows,
+    other_random_numbers,
+    run_flags,
+    train_here,
+    train_losses,
+    write_sums,
+)
 
 import train
 from clingpt import validation
 from clingpt.checkpoint import CARD, RunFolder, read_card
 from clingpt.curves import read_metrics
-from clingpt.disk import sha256
 from clingpt.prepared import open_prepared
 from clingpt.tokenizer import Tokenizer
-from model import GPT, Batch
 
 STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]
 STEPS += ["--dropout=0.1", "--learning_rate=3e-3", "--n_layer=1", "--n_embd=16"]
@@ -45,26 +54,9 @@ def straight(tmp_path_factory: pytest.TempPathFactory, thirteen: Path) -> Callab
     return get
 
 
-def cut_back(run: Path, copy: Path) -> Path:
-    """A run as it was at step 13."""
-    shutil.copytree(run, copy, symlinks=True)
-    shutil.rmtree(copy / "step_000024")
-    (copy / "last").unlink()
-    RunFolder(copy).point("last", copy / "step_000013")
-    RunFolder(copy).link_best()
-    return copy
-
-
 def times(folder: Path) -> dict[Path, int]:
     """When anything below a folder was last changed."""
     return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
-
-
-def write_sums(checkpoint: Path) -> None:
-    """SHA256SUMS as they would be, had the checkpoint been written like this."""
-    names = sorted(path.name for path in checkpoint.iterdir() if path.name != "SHA256SUMS")
-    sums = "".join(f"{sha256(checkpoint / name)}  {name}\n" for name in names)
-    (checkpoint / "SHA256SUMS").write_text(sums)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -95,13 +87,13 @@ def test_without_a_part_of_its_state_a_resumed_run_goes_elsewhere(
     """The check above has power: it notices other random numbers, and other moments."""
     resumed = cut_back(straight(*AMID), tmp_path / "resumed")
     checkpoint = resumed / "step_000013"
-    state = torch.load(checkpoint / "trainer.pt", weights_only=True)
     if part == "rng":
-        state["rng"] = [{"cpu": torch.Generator().manual_seed(5).get_state()}]
+        other_random_numbers(checkpoint, rank=0)
     else:
+        state = torch.load(checkpoint / "trainer.pt", weights_only=True)
         state["optimizer"]["wpe.weight"]["exp_avg"].zero_()
-    torch.save(state, checkpoint / "trainer.pt")
-    write_sums(checkpoint)
+        torch.save(state, checkpoint / "trainer.pt")
+        write_sums(checkpoint)
     assert train_here(*STEPS, *AMID, f"--data={thirteen}", f"--out={resumed}") == 0
     found = fingerprint(resumed / "step_000024")
     assert found != fingerprint(straight(*AMID) / "step_000024")
@@ -198,18 +190,6 @@ def test_measuring_logging_and_saving_change_nothing(
     rows = [row for row in read_metrics(tmp_path / "often/metrics.jsonl") if "val_loss" in row]
     assert [row["step"] for row in rows] == list(range(2, 25, 2))
     assert all({"val_accuracy", "val_macro_f1", "val_rougeL"} <= row.keys() for row in rows)
-
-
-def only_rows(most: int, *, where: Callable[[], bool] = lambda: True) -> Any:
-    """A machine whose memory takes so many rows at once."""
-    plain = GPT.forward
-
-    def forward(self: GPT, inputs: Any) -> torch.Tensor:
-        if isinstance(inputs, Batch) and len(inputs.ids_BT) > most and where():
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return plain(self, inputs)
-
-    return mock.patch.object(GPT, "forward", forward)
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(
@@ -402,24 +382,9 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_records(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One example's loss becomes NaN from step 16 on; step 13's checkpoint is the last."""
-    plain, steps = GPT.forward, 0
-    [record] = open_prepared(thirteen, Tokenizer.load()).record_ids("train")[4:5]
-    split = open_prepared(thirteen, Tokenizer.load()).split("train")
-    start, _, end = split.index[4, :3]
-    marker = split.tokens[start:end].tolist()
-
-    def forward(self: GPT, inputs: Any) -> torch.Tensor:
-        nonlocal steps
-        loss = plain(self, inputs)
-        if isinstance(inputs, Batch) and self.training:
-            steps += 1
-            row = inputs.ids_BT.flatten().tolist()
-            if steps > 16 and row[: len(marker)] == marker:
-                return loss * torch.nan
-        return loss
-
+    record = open_prepared(thirteen, Tokenizer.load()).record_ids("train")[4]
     out = tmp_path / "run"
-    with mock.patch.object(GPT, "forward", forward):
+    with no_number_from(16, thirteen, example=4):
         flags = [*STEPS, *AT_AN_EDGE, f"--data={thirteen}", f"--out={out}"]
         assert train_here(*flags) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]

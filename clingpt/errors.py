@@ -4,7 +4,8 @@
     ├── ConfigError         a flag or a preset (exit status 2)
     ├── DataError           a source, a record or a prepared folder (exit status 1)
     ├── CheckpointError     weights, tokenizer files or training state (exit status 1)
-    └── TrainingError       a run that cannot go on (exit status 1)
+    ├── TrainingError       a run that cannot go on (exit status 1)
+    └── BenchError          a contender that cannot be timed (exit status 1)
 
 Anything else that escapes a command is a bug and keeps its traceback.
 """
@@ -32,3 +33,7 @@ class CheckpointError(ClingptError):
 
 class TrainingError(ClingptError):
     """A run that cannot go on as it is; what it saved is intact."""
+
+
+class BenchError(ClingptError):
+    """A contender that failed or died before it could be timed."""

@@ -279,7 +279,7 @@ def start(*, device: str, dtype: str = "auto", seed: int = 0) -> Runtime:
     if chosen.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(seed)
-    return Runtime(chosen, _dtype(dtype, chosen))
+    return Runtime(chosen, choose_dtype(dtype, chosen))
 
 
 def keep_freed_memory() -> None:
@@ -307,7 +307,8 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Of matrix products: as named, or the fastest that the device has and training survives."""
     bfloat16 = (
         device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
     )

@@ -27,7 +27,7 @@ def test_a_gpu_computes_in_what_it_has(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    chosen = runtime._dtype("auto", torch.device("cuda"))
+    chosen = runtime.choose_dtype("auto", torch.device("cuda"))
     assert chosen == dtype
     assert Runtime(torch.device("cpu"), chosen).scaler().is_enabled() == scaled
 

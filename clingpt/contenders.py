@@ -1,0 +1,229 @@
+"""Ways to train a GPT-2 on the same examples, for bench.py to time: ours, and what peers do.
+
+Each is built in a process of its own and takes optimizer steps: forward, backward, clipping, fused
+AdamW. `transformers` and a checkout of nanoGPT are imported where they are asked for, and only
+there.
+"""
+
+import contextlib
+import importlib.util
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clingpt.compiling import compile_in_place
+from clingpt.dataset import IGNORE, Ints, build_rows
+from clingpt.errors import ConfigError
+from clingpt.feed import Feed
+from clingpt.kernels import use_kernels
+from clingpt.optim import Schedule, build_optimizer
+from clingpt.runtime import Runtime, choose_dtype, start
+from clingpt.scoring import split_of_examples
+from clingpt.steps import Updater, accumulate_gradients
+from clingpt.tasks import Example
+from clingpt.tokenizer import EOT
+from model import GPT, GPTConfig
+
+RATE, CLIP = 1e-4, 1.0
+NANOGPT_IGNORE = -1  # its model.py has no other way to leave a target out
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on, and how; the same for all contenders."""
+
+    shape: GPTConfig
+    examples: Sequence[Example]
+    rows: int  # of block_size tokens in a forward
+    device: str
+    dtype: str
+    nanogpt: Path | None  # a checkout of it
+
+
+Step = Callable[[], Tensor]  # one optimizer step on all examples; gives the loss
+
+
+def ours(job: Job, *, compiled: bool) -> Step:
+    """train.py's own step: packed rows, documents apart, logits at targets alone."""
+    rt = start(device=job.device, dtype=job.dtype)
+    rows = build_rows(split_of_examples(job.examples), job.shape.block_size, pack=True, seed=0)
+    model = use_kernels(GPT(job.shape)).to(rt.device)
+    if compiled and not compile_in_place(model, rt, wanted=True):
+        raise ConfigError("torch.compile is not available here; leave out the compiled contenders")
+    optimizer = build_optimizer(model, learning_rate=RATE, betas=(0.9, 0.95), weight_decay=0.1)
+    constant = Schedule(kind="constant", peak=RATE, floor=0, warmup_steps=0, steps=1)
+    updater = Updater(optimizer, rt.scaler(), constant, rt, CLIP)
+    feed, everything = Feed(rows, rt, job.rows), np.arange(len(rows))
+    n_targets = rows.n_targets(everything)
+
+    def step() -> Tensor:
+        work = feed.work(everything)
+        losses = accumulate_gradients(model, work, n_targets, rt=rt, scaler=rt.scaler())
+        return updater.step(0, losses, n_targets).loss
+
+    return step
+
+
+def usual_step(model: nn.Module, rt: Runtime, losses: Callable[[], Iterator[Tensor]]) -> Step:
+    """Backward through each loss as it comes, clipping and AdamW, as a usual loop has them."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
+
+    def step() -> Tensor:
+        total = torch.zeros((), device=rt.device)
+        for loss in losses():
+            loss.backward()  # type: ignore[no-untyped-call]
+            total = total + loss.detach()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return total
+
+    return step
+
+
+def usual_runtime(job: Job) -> Runtime:
+    """Device and precision alone: nothing of what we do to a process besides."""
+    device = torch.device(job.device)
+    return Runtime(device, choose_dtype(job.dtype, device))
+
+
+def transformers_gpt2(job: Job, rt: Runtime) -> nn.Module:
+    """Random weights of the job's shape; eager, with PyTorch's fused attention."""
+    try:
+        from transformers import GPT2Config, GPT2LMHeadModel, logging
+    except ImportError:
+        raise ConfigError("transformers is not installed: pip install transformers") from None
+    logging.set_verbosity_error()
+    shape, off = job.shape, {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+    sizes = {"n_layer": shape.n_layer, "n_head": shape.n_head, "n_embd": shape.n_embd}
+    config = GPT2Config(vocab_size=shape.vocab_size, n_positions=shape.block_size, **sizes, **off)
+    model: nn.Module = GPT2LMHeadModel(config).to(rt.device).train()
+    return model
+
+
+def transformers_padded(job: Job, *, to_longest: bool) -> Step:
+    """As its Trainer does: a row an example, padded, full logits, one loss over all targets.
+
+    `to_longest`: sorted by length, a forward padded to its longest example and holding about as
+    many tokens as one of ours (its group_by_length). Else every row has block_size tokens.
+    """
+    rt = usual_runtime(job)
+    model = transformers_gpt2(job, rt)
+    full, longest_first = job.shape.block_size, sorted(job.examples, key=lambda x: -length_of(x))
+    mean = float(np.mean([length_of(example) for example in job.examples]))
+    at_once = max(1, round(job.rows * full / mean)) if to_longest else job.rows
+    n_targets = sum(len(example.target_ids) for example in job.examples)
+
+    def losses() -> Iterator[Tensor]:
+        for first in range(0, len(longest_first), at_once):
+            part = longest_first[first : first + at_once]
+            ids, mask, labels = padded(part, length_of(part[0]) if to_longest else full)
+            with rt.autocast():
+                yield model(
+                    input_ids=rt.put(ids),
+                    attention_mask=rt.put(mask),
+                    labels=rt.put(labels),
+                    num_items_in_batch=n_targets,
+                ).loss
+
+    return usual_step(model, rt, losses)
+
+
+def length_of(example: Example) -> int:
+    """Tokens of prompt and target."""
+    return len(example.prompt_ids) + len(example.target_ids)
+
+
+def padded(examples: Sequence[Example], length: int) -> tuple[Ints, Ints, Ints]:
+    """Ids, attention mask and labels, a row an example."""
+    ids = np.full((len(examples), length), EOT, dtype=np.int64)
+    mask, labels = np.zeros_like(ids), np.full_like(ids, IGNORE)
+    for row, example in enumerate(examples):
+        end = length_of(example)
+        ids[row, :end], mask[row, :end] = [*example.prompt_ids, *example.target_ids], 1
+        labels[row, len(example.prompt_ids) : end] = example.target_ids
+    return ids, mask, labels
+
+
+def packed_rows(
+    job: Job, rt: Runtime, *, ignore: int
+) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
+    """Ids and next tokens (B, T) of our packed rows, for models that attend across documents."""
+    rows = build_rows(split_of_examples(job.examples), job.shape.block_size, pack=True, seed=0)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for first in range(0, len(rows), job.rows):
+            numbers = np.arange(first, min(first + job.rows, len(rows)))
+            arrays = rows.assemble(numbers)
+            targets = np.full(arrays.ids_BT.size, ignore)
+            real = arrays.targets_KM != IGNORE
+            targets[arrays.target_index_KM[real]] = arrays.targets_KM[real]
+            yield rt.put(arrays.ids_BT), rt.put(targets.reshape(arrays.ids_BT.shape))
+
+    return batches
+
+
+def transformers_packed(job: Job) -> Step:
+    """Full logits on our packed rows."""
+    rt = usual_runtime(job)
+    model, batches = transformers_gpt2(job, rt), packed_rows(job, rt, ignore=IGNORE)
+    n_targets = sum(len(example.target_ids) for example in job.examples)
+
+    def losses() -> Iterator[Tensor]:
+        for ids_BT, targets_BT in batches():
+            with rt.autocast():
+                output = model(
+                    input_ids=ids_BT, shift_labels=targets_BT, labels=targets_BT,
+                    num_items_in_batch=n_targets,
+                )  # fmt: skip
+            yield output.loss
+
+    return usual_step(model, rt, losses)
+
+
+def nanogpt(job: Job, *, compiled: bool) -> Step:
+    """Its own model.py on our packed rows, prompts left out by the target that it ignores."""
+    rt = usual_runtime(job)
+    if job.nanogpt is None:
+        raise ConfigError("give --nanogpt=FOLDER, a checkout of github.com/karpathy/nanoGPT")
+    spec = importlib.util.spec_from_file_location("nanogpt_model", job.nanogpt / "model.py")
+    if spec is None or spec.loader is None or not (job.nanogpt / "model.py").exists():
+        raise ConfigError(f"{job.nanogpt} holds no model.py; give a checkout of nanoGPT")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["nanogpt_model"] = module
+    spec.loader.exec_module(module)
+    shape = job.shape
+    config = module.GPTConfig(
+        block_size=shape.block_size, vocab_size=shape.padded_vocab_size, n_layer=shape.n_layer,
+        n_head=shape.n_head, n_embd=shape.n_embd, dropout=0.0,
+    )  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints how large it is
+        model = module.GPT(config).to(rt.device)
+    called = torch.compile(model) if compiled else model
+    batches = packed_rows(job, rt, ignore=NANOGPT_IGNORE)
+
+    def losses() -> Iterator[Tensor]:
+        for ids_BT, targets_BT in batches():
+            with rt.autocast():
+                _, loss = called(ids_BT, targets_BT)
+            yield loss
+
+    return usual_step(model, rt, losses)
+
+
+CONTENDERS: dict[str, Callable[[Job], Step]] = {
+    "ours": partial(ours, compiled=False),
+    "ours-compiled": partial(ours, compiled=True),
+    "hf-sorted": partial(transformers_padded, to_longest=True),
+    "hf-padded": partial(transformers_padded, to_longest=False),
+    "hf-packed": transformers_packed,
+    "nanogpt": partial(nanogpt, compiled=False),
+    "nanogpt-compiled": partial(nanogpt, compiled=True),
+}

@@ -1,0 +1,107 @@
+"""What a training step cannot be faster than on this machine, and its parts alone, for bench.py.
+
+Each is a step to be timed as contenders are: matrix products of the model's own shapes, reading
+memory, the loss with and without logits nobody needs, clipping and AdamW.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clingpt.contenders import CLIP, RATE, Job, Step, usual_runtime
+from clingpt.dataset import IGNORE, build_rows
+from clingpt.kernels import summed_loss
+from clingpt.optim import build_optimizer
+from clingpt.runtime import start
+from clingpt.scoring import split_of_examples
+from model import GPT
+from model import summed_loss as plain_summed_loss
+
+PRODUCT_ROWS = 1024  # of the matrix products that are timed
+READ_BYTES = 256 << 20
+
+
+def product_flops(job: Job) -> float:
+    """Of one `products` step: a linear layer of the MLP forward, and both its gradients."""
+    return 3 * 2.0 * PRODUCT_ROWS * job.shape.n_embd * 4 * job.shape.n_embd
+
+
+def products(job: Job) -> Step:
+    """The model's largest matrix products but the head's, by themselves."""
+    rt = start(device=job.device, dtype=job.dtype)
+    C = job.shape.n_embd
+    x, weight, gradient = (
+        torch.randn(*shape, device=rt.device, dtype=rt.dtype)
+        for shape in ((PRODUCT_ROWS, C), (4 * C, C), (PRODUCT_ROWS, 4 * C))
+    )
+
+    def step() -> Tensor:
+        y, gradient_x, gradient_weight = x @ weight.t(), gradient @ weight, gradient.t() @ x
+        return (y[0, 0] + gradient_x[0, 0] + gradient_weight[0, 0]).float()
+
+    return step
+
+
+def read(job: Job) -> Step:
+    """Reading READ_BYTES once, as a sum does."""
+    rt = start(device=job.device, dtype=job.dtype)
+    numbers = torch.ones(READ_BYTES // 4, device=rt.device)
+    return lambda: numbers.sum()
+
+
+def loss(job: Job, *, everywhere: bool) -> Step:
+    """Head, cross-entropy and their gradients of one forward: at its targets, by our kernel; or at
+    every position, plain, as usual loops have them."""
+    rt = usual_runtime(job) if everywhere else start(device=job.device, dtype=job.dtype)
+    rows = build_rows(split_of_examples(job.examples), job.shape.block_size, pack=True, seed=0)
+    arrays = rows.assemble(np.arange(min(job.rows, len(rows))))
+    index_KM, targets_KM = map(rt.put, (arrays.target_index_KM, arrays.targets_KM))
+    C, V, P = job.shape.n_embd, job.shape.padded_vocab_size, arrays.ids_BT.size
+    hidden_PC = torch.randn(P, C, device=rt.device, requires_grad=True)
+    weight_VC = torch.randn(V, C, device=rt.device).mul_(0.02).requires_grad_()
+    bias_V = torch.zeros(V, device=rt.device)
+    if everywhere:
+        places = torch.arange(P, device=rt.device)[None]
+        targets = torch.full((1, P), IGNORE, device=rt.device)
+        targets[0, index_KM[targets_KM != IGNORE]] = targets_KM[targets_KM != IGNORE]
+    else:
+        places, targets = index_KM, targets_KM
+    head: Callable[..., Tensor] = plain_summed_loss if everywhere else summed_loss
+
+    def step() -> Tensor:
+        with rt.autocast():
+            x_KMC = hidden_PC.index_select(0, places.flatten()).view(*places.shape, C)
+            total = head(x_KMC, weight_VC, bias_V, targets)
+        total.backward()  # type: ignore[no-untyped-call]
+        hidden_PC.grad = weight_VC.grad = None
+        return total.detach()
+
+    return step
+
+
+def update(job: Job) -> Step:
+    """Clipping and fused AdamW on the whole model, gradients given."""
+    rt = start(device=job.device, dtype=job.dtype)
+    model = GPT(job.shape).to(rt.device)
+    optimizer = build_optimizer(model, learning_rate=RATE, betas=(0.9, 0.95), weight_decay=0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3)
+
+    def step() -> Tensor:
+        norm = nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        return norm
+
+    return step
+
+
+PARTS: dict[str, Callable[[Job], Step]] = {
+    "matrix products": products,
+    "reading memory": read,
+    "loss, logits everywhere": partial(loss, everywhere=True),
+    "loss, logits at targets": partial(loss, everywhere=False),
+    "clipping and AdamW": update,
+}

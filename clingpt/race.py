@@ -1,0 +1,176 @@
+"""Times contenders turn by turn, each in a process of its own, so that drift hits all alike.
+
+Interleaved (A B C A B C …), one warm-up turn each, the median decides. A process that waits uses no
+CPU; memory is what the operating system, or the GPU's allocator, saw at the most.
+"""
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from clingpt.console import progress_bar
+from clingpt.contenders import Job, Step
+from clingpt.errors import BenchError, ClingptError
+
+TICKS_PER_S = 100  # of /proc: sysconf(_SC_CLK_TCK) on every Linux
+
+
+@dataclass
+class Timing:
+    """What one contender showed."""
+
+    first_step_s: float  # compilation included
+    loss: float  # of that step
+    built_bytes: int  # what it held before that step
+    peak_bytes: int = 0  # the most that it ever held
+    steps_s: list[float] = field(default_factory=list)
+
+    @property
+    def median_s(self) -> float:
+        return median(self.steps_s)
+
+    def times_as_long(self, other: "Timing") -> list[float]:
+        """How many times as long a step took as the other's, turn by turn."""
+        return [a / b for a, b in zip(self.steps_s, other.steps_s, strict=True)]
+
+
+def race(
+    builders: Mapping[str, Callable[[Job], Step]], job: Job, *, repeats: int, steps: int
+) -> tuple[dict[str, Timing], float]:
+    """Timings in seconds a step, by name; and the share of the CPU that others used meanwhile."""
+    context = multiprocessing.get_context("spawn")
+    processes: list[Any] = []
+    lanes: dict[str, Connection] = {}
+    try:
+        with progress_bar(
+            label="racing", total=len(builders) * (repeats + 1), unit=" turns"
+        ) as bar:
+            timings: dict[str, Timing] = {}
+            for name, build in builders.items():
+                lanes[name], theirs = context.Pipe()
+                process = context.Process(target=_run, args=(build, job, theirs), daemon=True)
+                process.start()
+                processes.append(process)
+                theirs.close()
+                timings[name] = Timing(**_ask(name, lanes[name], "first step"))
+                bar.update(1)
+            others = OtherLoad([process.pid for process in processes])
+            for name in list(builders) * repeats:
+                timings[name].steps_s.append(_ask(name, lanes[name], steps) / steps)
+                bar.update(1)
+            share = others.share()
+        for name, connection in lanes.items():
+            timings[name].peak_bytes = _ask(name, connection, "peak")
+    finally:
+        for connection in lanes.values():
+            connection.close()  # a contender that waits for a question ends by itself
+        for process in processes:
+            process.join(timeout=10)
+            process.kill()
+    return timings, share
+
+
+def _ask(name: str, connection: Connection, what: str | int) -> Any:
+    """A contender's answer; BenchError where it failed or died."""
+    connection.send(what)
+    try:
+        kind, answer = connection.recv()
+    except EOFError:
+        raise BenchError(f"{name} died, perhaps out of memory; lower --rows or --size") from None
+    if kind == "mistake":
+        raise BenchError(f"{name}: {answer}")
+    return answer
+
+
+def _run(build: Callable[[Job], Step], job: Job, connection: Connection) -> None:
+    """One contender's process: an answer a question."""
+    lane = None
+    while True:
+        try:
+            what = connection.recv()
+        except EOFError:
+            return
+        try:
+            lane = lane or Lane(build, job)
+            connection.send(("answer", lane.answer(what)))
+        except (ClingptError, RuntimeError) as error:  # a mistake, or no memory
+            connection.send(("mistake", " ".join(str(error).split())[:300]))
+            return
+
+
+class Lane:
+    """A contender at work."""
+
+    def __init__(self, build: Callable[[Job], Step], job: Job) -> None:
+        torch.manual_seed(0)
+        self._cuda = job.device.startswith("cuda")
+        self._step = build(job)
+        self._built_bytes = torch.cuda.memory_allocated() if self._cuda else resident_memory()
+
+    def answer(self, what: str | int) -> Any:
+        """To "first step", to a number of steps (seconds), or to "peak" (bytes)."""
+        if what == "peak":
+            return torch.cuda.max_memory_allocated() if self._cuda else peak_memory()
+        started_at = time.perf_counter()
+        for _ in range(1 if what == "first step" else int(what)):
+            loss = self._step()
+        if self._cuda:
+            torch.cuda.synchronize()
+        elapsed_s = time.perf_counter() - started_at
+        if what != "first step":
+            return elapsed_s
+        facts = {"first_step_s": elapsed_s, "loss": float(loss)}
+        return facts | {"built_bytes": self._built_bytes}
+
+
+def peak_memory() -> int:
+    """The most physical memory that this process has had, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def resident_memory() -> int:
+    """The physical memory that this process has, in bytes; elsewhere than on Linux the most."""
+    if not Path("/proc/self/statm").exists():
+        return peak_memory()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+class OtherLoad:
+    """How busy the machine is with processes that are not ours; Linux alone tells."""
+
+    def __init__(self, ours: list[int]) -> None:
+        self._ours = ours
+        self._before = self._ticks()
+        self._started_at = time.perf_counter()
+
+    def share(self) -> float:
+        """Of all processors' time since then, 0 to 1; 0 where it cannot be known."""
+        before, after = self._before, self._ticks()
+        elapsed = (
+            (time.perf_counter() - self._started_at) * TICKS_PER_S * multiprocessing.cpu_count()
+        )
+        return max(0.0, (after - before) / elapsed) if elapsed else 0.0
+
+    def _ticks(self) -> int:
+        if not Path("/proc/stat").exists():
+            return 0
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+        user, nice, system, _idle, _wait, irq, softirq, steal = map(int, fields[:8])
+        busy = user + nice + system + irq + softirq + steal
+        return busy - sum(_ticks_of(str(process)) for process in [*self._ours, "self"])
+
+
+def _ticks_of(process: str) -> int:
+    """User and system time of a process, its threads included."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])

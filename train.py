@@ -41,7 +41,6 @@ from clingpt.validation import Examiner, Validator
 from clingpt.warmup import fitting_feed, rehearse_validation
 from model import GPTConfig
 
-Ending = Literal["finished", "settled", "stopped"]
 ENDINGS = {"finished": "Trained", "settled": "No longer better", "stopped": "Stopped"}
 
 
@@ -233,14 +232,15 @@ def warm_up(run: Run) -> Run:
     cfg, rt = run.cfg, run.rt
     console.say(summary.beginning(run.model, run.feed.data, rt, run.steps, config.to_json(cfg)))
     compiled = compile_in_place(run.model, rt, wanted=cfg.compile)
-    feed = fitting_feed(run.replica, run.feed, run.optimizer, batch_size=cfg.batch_size)
-    validator = run.validator.in_forwards_of(feed.micro_batch_size)
+    feed = replace(run.feed, compiled=compiled)
+    feed = fitting_feed(run.replica, feed, run.optimizer, batch_size=cfg.batch_size)
+    validator = run.validator.in_forwards_like(feed)
     if compiled:
         rehearse_validation(run.replica, validator.feed)
     return replace(run, feed=feed, validator=validator)
 
 
-def train(run: Run) -> Ending:
+def train(run: Run) -> str:
     """Step until the last one, a validation that settles it, or a signal; save in any case."""
     cfg, state, rows = run.cfg, run.state, run.feed.data
     meter = Meter(rows, run.model.config, peak_flops(run.rt.name(), run.rt.dtype), run.rt.n_ranks)
@@ -334,7 +334,7 @@ def save(run: Run, figures: dict[str, float]) -> Path:
     return run.save(run.folder, run.tokenizer, card)
 
 
-def say_how_it_ended(run: Run, ending: Ending, elapsed_s: float) -> None:
+def say_how_it_ended(run: Run, ending: str, elapsed_s: float) -> None:
     """What came out, where it is, and what to do next."""
     run.tracker.draw()
     title = f"\n{ENDINGS[ending]} at step {run.state.step} of {run.steps}"

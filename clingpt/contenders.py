@@ -60,7 +60,7 @@ def ours(job: Job, *, compiled: bool) -> Step:
     optimizer = build_optimizer(model, learning_rate=RATE, betas=(0.9, 0.95), weight_decay=0.1)
     constant = Schedule(kind="constant", peak=RATE, floor=0, warmup_steps=0, steps=1)
     updater = Updater(optimizer, rt.scaler(), constant, rt, CLIP)
-    feed, everything = Feed(rows, rt, job.rows), np.arange(len(rows))
+    feed, everything = Feed(rows, rt, job.rows, compiled), np.arange(len(rows))
     n_targets = rows.n_targets(everything)
 
     def step() -> Tensor:

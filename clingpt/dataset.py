@@ -77,21 +77,25 @@ class Rows:
         """Chunks of targets that any n_rows of these rows fit in: one number for the whole run."""
         return math.ceil(int(self._most_targets[:n_rows][-1]) / TARGETS_AT_ONCE)
 
-    def assemble(self, rows: Ints, *, n_rows: int | None = None) -> Arrays:
+    def assemble(self, rows: Ints, *, n_rows: int | None = None, tight: bool = False) -> Arrays:
         """The tokens, positions, document borders and targets of some rows.
 
         Up to `n_rows` with rows of padding alone, so that a ragged batch has a full one's shape.
+        `tight` leaves all padding out and lays the examples end to end in one row: less work,
+        another shape each time.
         """
         n_rows = len(rows) if n_rows is None else n_rows
+        tight = tight and len(rows) > 0
         index = self._index(rows)
         start, first_target, end = index[:, 0], index[:, 1], index[:, 2]
         length, n_targets = end - start, end - first_target
-        row_of = np.repeat(np.arange(len(rows)), np.diff(self.starts)[rows])
-        first = np.searchsorted(row_of, row_of)  # the first example of each example's row
-        offset = (np.cumsum(length) - length)[first]
-        place = row_of * self.block_size + np.cumsum(length) - length - offset
+        place = np.cumsum(length) - length
+        if not tight:
+            row_of = np.repeat(np.arange(len(rows)), np.diff(self.starts)[rows])
+            first = np.searchsorted(row_of, row_of)  # the first example of each example's row
+            place += row_of * self.block_size - place[first]
 
-        shape = (n_rows, self.block_size)
+        shape = (1, int(length.sum())) if tight else (n_rows, self.block_size)
         ids, positions = np.full(shape, EOT, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         within = _ramps(length)
         target = np.repeat(place, length) + within
@@ -101,16 +105,16 @@ class Rows:
         return Arrays(
             ids,
             positions,
-            self._borders(place, length, n_rows),
+            self._borders(place, length, *shape),
             *_in_chunks(before, ids.reshape(-1)[before + 1], self.n_chunks(n_rows)),
         )
 
-    def _borders(self, place: Ints, length: Ints, n_rows: int) -> Ints:
+    def _borders(self, place: Ints, length: Ints, n_rows: int, row_length: int) -> Ints:
         """Where documents start, paddings included; as many entries for any rows of this split."""
-        size = n_rows * self.block_size
-        rows = np.arange(0, size + 1, self.block_size)
+        size = n_rows * row_length
+        rows = np.arange(0, size + 1, row_length)
         edges = np.unique(np.concatenate([place, place + length, rows]))
-        spare = n_rows * self.max_documents + 1 - len(edges)
+        spare = max(0, n_rows * self.max_documents + 1 - len(edges))
         return np.concatenate([edges, np.full(spare, size)])
 
 

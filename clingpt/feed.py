@@ -33,11 +33,13 @@ class Feed:
     data: Rows
     rt: Runtime
     micro_batch_size: int  # most rows of one forward on one rank
+    compiled: bool = False  # then all batches have one shape, padding and all
 
     def work(self, rows: Ints) -> Work:
         """This rank's share in forwards of one size, as many and as large on every rank.
 
-        A rank or a forward that has fewer rows is filled up with padding, which has no target.
+        A rank or a forward that has fewer rows is filled up with padding, which has no target; on
+        a CPU without compilation there is no other padding, and no two sizes are alike.
         """
         most = self.rt.largest_share(len(rows))
         n_parts = math.ceil(most / self.micro_batch_size)
@@ -47,7 +49,9 @@ class Feed:
         return Work(rows, parts, [self._batch(part, size) for part in parts])
 
     def _batch(self, rows: Ints, size: int) -> Batch:
-        batch = Batch(*map(self.rt.put, self.data.assemble(rows, n_rows=size)))
+        tight = self.rt.device.type == "cpu" and not self.compiled
+        arrays = self.data.assemble(rows, n_rows=size, tight=tight)
+        batch = Batch(*map(self.rt.put, arrays))
         mark_ragged(batch)
         return batch
 

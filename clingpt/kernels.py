@@ -139,6 +139,16 @@ def _loss(log_p_MV: Tensor, targets_M: Tensor) -> Tensor:
     return F.nll_loss(log_p_MV, targets_M, ignore_index=IGNORE, reduction="sum")
 
 
+def _softmax_less_one_hot(log_p_MV: Tensor, targets_M: Tensor) -> Tensor:
+    """The gradient of the loss by the logits; spends log_p_MV. Rows to ignore mean nothing."""
+    if torch.compiler.is_compiling():  # fused into one pass over the logits
+        token_V = torch.arange(log_p_MV.shape[1], device=log_p_MV.device)
+        return log_p_MV.exp() - (token_V == targets_M[:, None]).to(log_p_MV.dtype)
+    index_M1 = targets_M.clamp(min=0)[:, None]
+    one_M1 = torch.ones_like(index_M1, dtype=log_p_MV.dtype)
+    return log_p_MV.exp_().scatter_add_(1, index_M1, -one_M1)
+
+
 class _SummedLoss(torch.autograd.Function):
     """A sum, so that one factor scales all its gradients in the backward."""
 
@@ -147,13 +157,11 @@ class _SummedLoss(torch.autograd.Function):
         ctx: Any, x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Tensor
     ) -> Tensor:
         losses, grad_x, grad_weight = [], [], []
-        token_V = torch.arange(len(weight_VC), device=weight_VC.device)
         for x_MC, targets_M in zip(x_KMC, targets_KM, strict=True):
             log_p_MV, dtype = _log_p(x_MC, weight_VC, bias_V)
             losses.append(_loss(log_p_MV, targets_M))
-            hit_MV = token_V == targets_M[:, None]
-            grad_MV = (log_p_MV.exp() - hit_MV.to(log_p_MV.dtype)).to(dtype)
             real_M1 = (targets_M != IGNORE)[:, None]
+            grad_MV = _softmax_less_one_hot(log_p_MV, targets_M).to(dtype)
             grad_x.append((grad_MV @ weight_VC).to(x_MC.dtype) * real_M1)
             grad_weight.append((grad_MV.t() @ (x_MC * real_M1)).to(weight_VC.dtype))
         ctx.save_for_backward(torch.stack(grad_x), sum(grad_weight[1:], grad_weight[0]))

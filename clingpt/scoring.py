@@ -186,7 +186,8 @@ def score_text(scorer: Scorer, examples: Sequence[Example], label: str) -> TextS
     starts = range(0, len(rows), scorer.batch_size)
     for start in console.progress(starts, label=f"perplexity: {label}", unit=" batches"):
         numbers = np.arange(start, min(start + scorer.batch_size, len(rows)))
-        batch = Batch(*map(scorer.rt.put, rows.assemble(numbers)))
+        tight = scorer.rt.device.type == "cpu"
+        batch = Batch(*map(scorer.rt.put, rows.assemble(numbers, tight=tight)))
         losses = scorer.model.token_losses(batch).double()
         for is_end, chosen in ((True, batch.targets_KM == EOT), (False, batch.targets_KM != EOT)):
             chosen = chosen & (batch.targets_KM != IGNORE)

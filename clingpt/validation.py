@@ -137,9 +137,9 @@ class Validator:
     n_records: int  # that the examiner answers; 0 where the loss says enough
     sample: bool  # whether to show what the model makes of one
 
-    def in_forwards_of(self, rows: int) -> "Validator":
-        """The same with other micro-batches."""
-        return replace(self, feed=self.feed and replace(self.feed, micro_batch_size=rows))
+    def in_forwards_like(self, feed: Feed) -> "Validator":
+        """The same, in forwards like those of another feed."""
+        return replace(self, feed=self.feed and replace(feed, data=self.feed.data))
 
     def figures(
         self, model: GPT, replica: nn.Module, *, told_to_stop: Callable[[], bool]

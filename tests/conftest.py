@@ -253,11 +253,12 @@ def other_random_numbers(checkpoint: Path, *, rank: int) -> None:
 
 
 def only_rows(most: int, *, here: bool = True) -> Any:
-    """A machine whose memory takes so many rows at once; `here` or on another rank."""
+    """A machine whose memory trains on so many rows' tokens at once; `here` or on another rank."""
     plain = GPT.forward
 
     def forward(self: GPT, inputs: Any) -> torch.Tensor:
-        if isinstance(inputs, Batch) and len(inputs.ids_BT) > most and here:
+        too_many = isinstance(inputs, Batch) and inputs.ids_BT.numel() > most * 256
+        if too_many and here and torch.is_grad_enabled():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return plain(self, inputs)
 

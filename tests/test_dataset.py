@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from conftest import Document, SlowBatch
+from conftest import Document, SlowBatch, losses_and_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ from clingpt.dataset import (
     rows_of_step,
 )
 from clingpt.errors import DataError
+from clingpt.kernels import use_kernels
 from clingpt.prepared import Split
 from clingpt.tokenizer import EOT
 from model import GPT, Batch
@@ -290,6 +291,24 @@ def test_a_ragged_batch_takes_a_full_ones_shape(
             float(model.token_losses(Batch(*map(torch.from_numpy, part))).sum()) for part in parts
         )
         assert loss == pytest.approx(sum(alone), rel=1e-6)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_without_padding_losses_and_gradients_are_the_same(
+    pack: bool, documents: list[Document], tiny_model: Callable[..., GPT]
+) -> None:
+    rows = build_rows(as_split(documents), 24, pack=pack, seed=1)
+    model = use_kernels(tiny_model(vocab_size=EOT + 1).double())
+    for numbers in (np.arange(len(rows)), np.array([3]), np.array([4, 1])):
+        padded, tight = rows.assemble(numbers), rows.assemble(numbers, tight=True)
+        tokens = sum(int(rows.split.lengths[rows.examples(row)].sum()) for row in numbers.tolist())
+        assert tight.ids_BT.shape == tight.positions_BT.shape == (1, tokens)
+        batches = [Batch(*map(torch.from_numpy, arrays)) for arrays in (padded, tight)]
+        found = [losses_and_gradient(model, batch) for batch in batches]
+        torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-12)
+        assert float((found[0][1] - found[1][1]).norm() / found[0][1].norm()) <= 1e-12
+    nothing = rows.assemble(np.array([], dtype=np.int64), n_rows=2, tight=True)
+    assert nothing.ids_BT.shape == (2, 24)  # a forward needs some tokens
 
 
 def test_many_targets_come_in_chunks(

@@ -19,10 +19,10 @@ def rows(documents: list[tuple[list[int], int]]) -> Rows:
     return rows_of_documents(documents, 24)
 
 
-def feeds(rows: Rows, n_ranks: int, micro_batch_size: int) -> list[Feed]:
+def feeds(rows: Rows, n_ranks: int, micro_batch_size: int, *, compiled: bool) -> list[Feed]:
     cpu = torch.device("cpu")
     ranks = [Runtime(cpu, torch.float32, rank, n_ranks) for rank in range(n_ranks)]
-    return [Feed(rows, rt, micro_batch_size) for rt in ranks]
+    return [Feed(rows, rt, micro_batch_size, compiled) for rt in ranks]
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 7, 8, 12])
@@ -32,7 +32,7 @@ def test_the_ranks_share_a_steps_rows(
     rows: Rows, n_rows: int, n_ranks: int, micro_batch_size: int
 ) -> None:
     chosen = np.arange(12)[::-1][:n_rows]
-    works = [feed.work(chosen) for feed in feeds(rows, n_ranks, micro_batch_size)]
+    works = [feed.work(chosen) for feed in feeds(rows, n_ranks, micro_batch_size, compiled=True)]
     found = sorted(row for work in works for part in work.parts for row in part.tolist())
     assert found == sorted(chosen.tolist())
     shapes = {(len(work.batches), batch.ids_BT.shape) for work in works for batch in work.batches}
@@ -43,10 +43,19 @@ def test_the_ranks_share_a_steps_rows(
     assert n_parts == math.ceil(largest_share / micro_batch_size)  # and no more than needed
 
 
+def test_without_compilation_a_cpu_computes_no_padding(rows: Rows) -> None:
+    [feed] = feeds(rows, 1, 3, compiled=False)
+    work = feed.work(np.arange(7))
+    for batch, part in zip(work.batches, work.parts, strict=True):
+        lengths = [int(rows.split.lengths[rows.examples(row)].sum()) for row in part]
+        assert batch.ids_BT.shape == (1, sum(lengths))
+
+
 @pytest.mark.parametrize("n_ranks", [1, 2, 5])
 @pytest.mark.parametrize("micro_batch_size", [1, 5, 99])
 def test_a_whole_split_is_every_row_once(rows: Rows, n_ranks: int, micro_batch_size: int) -> None:
-    works = [list(feed.whole_split()) for feed in feeds(rows, n_ranks, micro_batch_size)]
+    ranks = feeds(rows, n_ranks, micro_batch_size, compiled=False)
+    works = [list(feed.whole_split()) for feed in ranks]
     assert len({len(mine) for mine in works}) == 1
     assert all(len(work.batches) == 1 for mine in works for work in mine)
     found = [row for mine in works for work in mine for row in work.parts[0].tolist()]

@@ -7,6 +7,7 @@
 
 Contenders take turns on the same examples, each in a process of its own; the median decides.
     ours, ours-compiled           train.py's own step: packed rows, documents apart
+    …-recompute                   the same with --checkpoint_activations=True
     hf-sorted                     transformers as its Trainer does: full logits, rows sorted by
                                   length and padded to the longest of each forward
     hf-padded                     the same, every row padded to block_size

@@ -201,7 +201,7 @@ def report_folder(cfg: EvalConfig, loaded: Loaded) -> Path:
     """Beside the checkpoint in its run; under out/ for a model from elsewhere."""
     if cfg.out is not None:
         return cfg.out
-    run = Path(cfg.checkpoint).parent if loaded.card else Path("out") / loaded.folder.name
+    run = loaded.folder.parent if loaded.card else Path("out") / loaded.folder.name
     return run / f"eval_{cfg.split}"
 
 

@@ -50,11 +50,12 @@ class Job:
 Step = Callable[[], Tensor]  # one optimizer step on all examples; gives the loss
 
 
-def ours(job: Job, *, compiled: bool) -> Step:
+def ours(job: Job, *, compiled: bool, recompute: bool = False) -> Step:
     """train.py's own step: packed rows, documents apart, logits at targets alone."""
     rt = start(device=job.device, dtype=job.dtype)
     rows = build_rows(split_of_examples(job.examples), job.shape.block_size, pack=True, seed=0)
     model = use_kernels(GPT(job.shape)).to(rt.device)
+    model.checkpoint_activations = recompute
     if compiled and not compile_in_place(model, rt, wanted=True):
         raise ConfigError("torch.compile is not available here; leave out the compiled contenders")
     optimizer = build_optimizer(model, learning_rate=RATE, betas=(0.9, 0.95), weight_decay=0.1)
@@ -221,6 +222,8 @@ def nanogpt(job: Job, *, compiled: bool) -> Step:
 CONTENDERS: dict[str, Callable[[Job], Step]] = {
     "ours": partial(ours, compiled=False),
     "ours-compiled": partial(ours, compiled=True),
+    "ours-recompute": partial(ours, compiled=False, recompute=True),
+    "ours-compiled-recompute": partial(ours, compiled=True, recompute=True),
     "hf-sorted": partial(transformers_padded, to_longest=True),
     "hf-padded": partial(transformers_padded, to_longest=False),
     "hf-packed": transformers_packed,

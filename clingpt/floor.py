@@ -55,7 +55,7 @@ def read(job: Job) -> Step:
 def loss(job: Job, *, everywhere: bool) -> Step:
     """Head, cross-entropy and their gradients of one forward: at its targets, by our kernel; or at
     every position, plain, as usual loops have them."""
-    rt = usual_runtime(job) if everywhere else start(device=job.device, dtype=job.dtype)
+    rt = usual_runtime(job)
     rows = build_rows(split_of_examples(job.examples), job.shape.block_size, pack=True, seed=0)
     arrays = rows.assemble(np.arange(min(job.rows, len(rows))))
     index_KM, targets_KM = map(rt.put, (arrays.target_index_KM, arrays.targets_KM))

@@ -95,7 +95,8 @@ def document_attention_backward(
         grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
             grad, *qkv, y, lse_PN[span].t()[None], 0.0, True
         )
-        grad_qkv_P3NH[span] = torch.cat(grads).movedim(2, 0)
+        for part, grad_of_part in enumerate(grads):
+            grad_qkv_P3NH[span, part] = grad_of_part[0].transpose(0, 1)
     return grad_qkv_P3NH
 
 
@@ -123,30 +124,16 @@ def summed_loss(x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Te
     if torch.is_grad_enabled():
         apply: Callable[..., Tensor] = _SummedLoss.apply
         return apply(x_KMC, weight_VC, bias_V, targets_KM)
-    chunks = zip(x_KMC, targets_KM, strict=True)
-    return torch.stack(
-        [_loss(_log_p(x, weight_VC, bias_V)[0], targets) for x, targets in chunks]
-    ).sum()
-
-
-def _log_p(x_MC: Tensor, weight_VC: Tensor, bias_V: Tensor) -> tuple[Tensor, torch.dtype]:
-    """Log-probabilities (M, V), and the type that their matrix product was computed in."""
-    logits_MV = F.linear(x_MC, weight_VC, bias_V)
-    return at_least_fp32(logits_MV).log_softmax(-1), logits_MV.dtype
-
-
-def _loss(log_p_MV: Tensor, targets_M: Tensor) -> Tensor:
-    return F.nll_loss(log_p_MV, targets_M, ignore_index=IGNORE, reduction="sum")
-
-
-def _softmax_less_one_hot(log_p_MV: Tensor, targets_M: Tensor) -> Tensor:
-    """The gradient of the loss by the logits; spends log_p_MV. Rows to ignore mean nothing."""
-    if torch.compiler.is_compiling():  # fused into one pass over the logits
-        token_V = torch.arange(log_p_MV.shape[1], device=log_p_MV.device)
-        return log_p_MV.exp() - (token_V == targets_M[:, None]).to(log_p_MV.dtype)
-    index_M1 = targets_M.clamp(min=0)[:, None]
-    one_M1 = torch.ones_like(index_M1, dtype=log_p_MV.dtype)
-    return log_p_MV.exp_().scatter_add_(1, index_M1, -one_M1)
+    losses = [
+        F.cross_entropy(
+            at_least_fp32(F.linear(x_MC, weight_VC, bias_V)),
+            targets_M,
+            ignore_index=IGNORE,
+            reduction="sum",
+        )
+        for x_MC, targets_M in zip(x_KMC, targets_KM, strict=True)
+    ]
+    return torch.stack(losses).sum()
 
 
 class _SummedLoss(torch.autograd.Function):
@@ -158,10 +145,11 @@ class _SummedLoss(torch.autograd.Function):
     ) -> Tensor:
         losses, grad_x, grad_weight = [], [], []
         for x_MC, targets_M in zip(x_KMC, targets_KM, strict=True):
-            log_p_MV, dtype = _log_p(x_MC, weight_VC, bias_V)
-            losses.append(_loss(log_p_MV, targets_M))
+            logits_MV = F.linear(x_MC, weight_VC, bias_V)
+            loss, grad_MV = _loss_and_gradient(at_least_fp32(logits_MV), targets_M)
+            losses.append(loss)
+            grad_MV = grad_MV.to(logits_MV.dtype)
             real_M1 = (targets_M != IGNORE)[:, None]
-            grad_MV = _softmax_less_one_hot(log_p_MV, targets_M).to(dtype)
             grad_x.append((grad_MV @ weight_VC).to(x_MC.dtype) * real_M1)
             grad_weight.append((grad_MV.t() @ (x_MC * real_M1)).to(weight_VC.dtype))
         ctx.save_for_backward(torch.stack(grad_x), sum(grad_weight[1:], grad_weight[0]))
@@ -169,8 +157,28 @@ class _SummedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
+        # In place: a second backward through the same graph is refused by autograd's own check.
         grad_x_KMC, grad_weight_VC = ctx.saved_tensors
-        return grad_x_KMC * factor, grad_weight_VC * factor, None, None
+        return grad_x_KMC.mul_(factor), grad_weight_VC.mul_(factor), None, None
+
+
+def _loss_and_gradient(logits_MV: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy, and its gradient by the logits in their own memory.
+
+    Softmax less one at the target; rows to ignore have no loss, and a gradient that means nothing.
+    """
+    index_M1 = targets_M.clamp(min=0)[:, None]
+    logits_MV.sub_(logits_MV.amax(-1, keepdim=True))
+    at_target_M1 = logits_MV.gather(1, index_M1)
+    exp_MV = logits_MV.exp_()
+    total_M1 = exp_MV.sum(-1, keepdim=True)
+    losses_M1 = (total_M1.log() - at_target_M1) * (targets_M != IGNORE)[:, None]
+    softmax_MV = exp_MV.div_(total_M1)
+    if torch.compiler.is_compiling():  # then it is fused into one pass
+        token_V = torch.arange(softmax_MV.shape[1], device=softmax_MV.device)
+        return losses_M1.sum(), softmax_MV - (token_V == targets_M[:, None]).to(softmax_MV.dtype)
+    one_M1 = torch.ones_like(index_M1, dtype=softmax_MV.dtype)
+    return losses_M1.sum(), softmax_MV.scatter_add_(1, index_M1, -one_M1)
 
 
 def mark_ragged(batch: Batch) -> None:

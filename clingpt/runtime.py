@@ -60,9 +60,10 @@ class Runtime:
     def put(self, array: Ints) -> Tensor:
         """A host array on the device; the copy does not wait for the kernels before it."""
         tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        with torch.cuda.device(self.device):  # each thread has a current device of its own
             return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
 
     def later(self, tensor: Tensor) -> Callable[[], Tensor]:
         """Start copying a tensor to the host; what is given waits for that copy alone."""
@@ -160,12 +161,17 @@ class Runtime:
             return replica.no_sync()
         return nullcontext()
 
+    def is_sharded(self, replica: nn.Module) -> bool:
+        """Whether its weights are spread over the ranks."""
+        return any(isinstance(parameter, DTensor) for parameter in replica.parameters())
+
     def reshard(self, replica: nn.Module) -> None:
         """Spread again what forwards without a backward put together of sharded weights."""
-        from torch.distributed.fsdp import FSDPModule
+        if self.n_ranks > 1:
+            from torch.distributed.fsdp import FSDPModule
 
-        if isinstance(replica, FSDPModule):
-            replica.reshard()
+            if isinstance(replica, FSDPModule):
+                replica.reshard()
 
     def clip_gradients(self, parameters: Iterable[Tensor], limit: float) -> Tensor:
         """Scale averaged gradients down to a norm of `limit`; their norm before, on the device."""
@@ -226,17 +232,20 @@ def spread_like(tensor: Tensor, example: Tensor) -> Tensor:
 @contextmanager
 def joined(*, device: str, dtype: str = "auto", seed: int = 0) -> Iterator[Runtime]:
     """This process' place among the ranks that torchrun started; without torchrun, alone."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not _among_many():
         yield start(device=device, dtype=dtype, seed=seed)
         return
-    rank, n_ranks, local = (int(os.environ[x]) for x in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    try:
+        rank, n_ranks, local = (int(os.environ[x]) for x in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    except KeyError as missing:
+        raise ConfigError(f"WORLD_SIZE is set, {missing} is not; start with torchrun") from None
     console.mute(unless=rank == 0)
     chosen = _device_of_rank(device, local)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     _warn_of_restarts()
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
-    alone = start(device=str(chosen), dtype=dtype, seed=seed)
+    alone = _begin(chosen, dtype, seed)
     try:
         yield replace(alone, rank=rank, n_ranks=n_ranks)
     except RuntimeError as error:
@@ -274,12 +283,24 @@ def _warn_of_restarts() -> None:
 
 
 def start(*, device: str, dtype: str = "auto", seed: int = 0) -> Runtime:
-    """Choose device and precision, seed the generators; ConfigError where the machine lacks one."""
-    chosen = _device(device)
-    if chosen.type == "cpu":
+    """Choose device and precision, seed the generators; for what runs in one process.
+
+    ConfigError where the machine lacks the device, or torchrun started many processes.
+    """
+    if _among_many():
+        raise ConfigError("only train.py runs in many processes; start this one without torchrun")
+    return _begin(_device(device), dtype, seed)
+
+
+def _among_many() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _begin(device: torch.device, dtype: str, seed: int) -> Runtime:
+    if device.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(seed)
-    return Runtime(chosen, choose_dtype(dtype, chosen))
+    return Runtime(device, choose_dtype(dtype, device))
 
 
 def keep_freed_memory() -> None:

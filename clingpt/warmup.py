@@ -24,7 +24,8 @@ def fitting_feed(
     """The feed, its micro-batch halved until a step fits, which is then said; batches stay whole.
 
     A step is tried with all its memory and none of its effects before the first real one, so that
-    no rank runs out of memory while others wait for its gradients.
+    no rank runs out of memory while others wait for its gradients. Shards wait for one another in
+    every block: where they do not fit, this is the end (ConfigError).
     """
     random_numbers = feed.rt.rng_state()
     fits = _rehearsal_fits(replica, feed, optimizer, batch_size)
@@ -71,6 +72,10 @@ def _rehearsal_fits(
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        if feed.rt.is_sharded(replica):
+            raise ConfigError(
+                f"out of memory with {feed.micro_batch_size} rows at once; lower --micro_batch_size"
+            ) from None
         return False
     finally:
         optimizer.zero_grad(set_to_none=True)

@@ -78,7 +78,7 @@ def train_run(
 
     @contextmanager
     def joined(*, device: str, dtype: str, seed: int) -> Iterator[Runtime]:
-        runtime.start(device=device, dtype=dtype, seed=seed)
+        torch.manual_seed(seed)
         yield rt
 
     rt.on_main(prepare)

@@ -279,3 +279,24 @@ def test_progress_shows_on_a_terminal_and_notes_lift_it() -> None:
 )
 def test_figures_for_people(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def test_a_muted_process_shows_its_mistakes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    console.mute(unless=True)
+    console.note("heard")
+    console.mute(unless=False)
+    try:
+        console.say("a result")
+        console.note("a note")
+        assert console.progress_bar(label="x", total=2).disable
+
+        def main() -> None:
+            raise ConfigError("wrong")
+
+        with pytest.raises(SystemExit) as end:
+            console.run(main)
+        assert end.value.code == 2
+    finally:
+        console.mute(unless=True)
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err == "heard\nerror: wrong\n"

@@ -191,19 +191,30 @@ def test_the_chunked_loss_has_the_plain_ones_value_and_gradients(
         assert float(summed_loss(*wanted, *others)) == pytest.approx(float(found[0][0]), rel=1e-6)
 
 
+def test_a_second_backward_is_refused() -> None:
+    """The first one spends the gradients; a silent second would give them scaled twice."""
+    wanted, others = head_case(torch.float32)
+    loss = summed_loss(*wanted, *others)
+    torch.autograd.grad(loss * 0.5, wanted, retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(loss * 0.5, wanted)
+
+
 def test_never_more_than_a_chunk_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The largest tensor made on the way has a chunk's rows, not all rows."""
-    seen: list[int] = []
-    plain = torch.Tensor.log_softmax
+    """The head is asked for a chunk's rows at a time, with gradients and without."""
+    seen: list[tuple[int, ...]] = []
+    plain = torch.nn.functional.linear
 
-    def spy(x: Tensor, dim: int) -> Tensor:
-        seen.append(len(x))
-        return plain(x, dim)
+    def spy(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        seen.append(x.shape)
+        return plain(x, weight, bias)
 
-    monkeypatch.setattr(torch.Tensor, "log_softmax", spy)
+    monkeypatch.setattr(torch.nn.functional, "linear", spy)
     wanted, others = head_case(torch.float32)
     torch.autograd.grad(summed_loss(*wanted, *others), wanted)
-    assert seen == [5, 5, 5]
+    with torch.no_grad():
+        summed_loss(*wanted, *others)
+    assert seen == [(5, 8)] * 6
 
 
 # ------------------------------------------------------------------------------------------------

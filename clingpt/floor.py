@@ -1,7 +1,7 @@
 """What a training step cannot be faster than on this machine, and its parts alone, for bench.py.
 
 Each is a step to be timed as contenders are: matrix products of the model's own shapes, reading
-memory, the loss with and without logits nobody needs, clipping and AdamW.
+memory, the loss with and without logits nobody needs, clipping and AdamW, assembling batches.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from clingpt.contenders import CLIP, RATE, Job, Step, usual_runtime
 from clingpt.dataset import IGNORE, build_rows
+from clingpt.feed import Feed
 from clingpt.kernels import summed_loss
 from clingpt.optim import build_optimizer
 from clingpt.runtime import start
@@ -98,10 +99,19 @@ def update(job: Job) -> Step:
     return step
 
 
+def assemble(job: Job) -> Step:
+    """A step's batches from the data to the device, which train.py has done while a step runs."""
+    rt = start(device=job.device, dtype=job.dtype)
+    rows = build_rows(split_of_examples(job.examples), job.shape.block_size, pack=True, seed=0)
+    feed, everything = Feed(rows, rt, job.rows), np.arange(len(rows))
+    return lambda: feed.work(everything).batches[-1].targets_KM.sum()
+
+
 PARTS: dict[str, Callable[[Job], Step]] = {
     "matrix products": products,
     "reading memory": read,
     "loss, logits everywhere": partial(loss, everywhere=True),
     "loss, logits at targets": partial(loss, everywhere=False),
     "clipping and AdamW": update,
+    "assembling batches": assemble,
 }

@@ -198,7 +198,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.checkpoint_activations = False  # recompute each block in the backward: less memory
+        self.checkpoint_activations = False  # recompute blocks in the backward: less memory
         # Plain ways to do the two costly things; clingpt/kernels.py puts faster ones here.
         self.attend_within_documents = attend_within_documents
         self.summed_loss = summed_loss
@@ -224,13 +224,14 @@ class GPT(nn.Module):
     ) -> Tensor:
         """(B, T, C) before the final norm, or (M, C) of some positions."""
         x = self.dropout(self.wte(ids_BT) + self.wpe(positions_BT))
-        for block in self.h:
-            kept = kept_M if block is self.h[-1] else None
+        *blocks, last = self.h
+        for block in blocks:
             if self.checkpoint_activations and self.training:
-                x = checkpoint(block, x, attend, kept, use_reentrant=False)
+                x = checkpoint(block, x, attend, use_reentrant=False)
             else:
-                x = block(x, attend, kept)
-        return x  # type: ignore[no-any-return]
+                x = block(x, attend)
+        # The backward begins with the last one: to recompute it would save no memory.
+        return last(x, attend, kept_M)  # type: ignore[no-any-return]
 
     def _pad_bias(self) -> Tensor:
         """Minus infinity hides the padded part of the vocabulary (V,) from softmax and loss.

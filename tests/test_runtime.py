@@ -1,4 +1,4 @@
-"""Device, precision, compilation and signals."""
+"""Device, precision, ranks and their random numbers."""
 
 import pytest
 import torch

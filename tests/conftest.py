@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -263,6 +264,20 @@ def only_rows(most: int, *, here: bool = True) -> Any:
         return plain(self, inputs)
 
     return mock.patch.object(GPT, "forward", forward)
+
+
+def struck_in_step(step: int, *, here: bool) -> Any:
+    """A SIGTERM to this process in a step, if it is `here` and not to another rank."""
+    import train
+
+    plain = train.train_step
+
+    def struck(run: train.Run, work: Any) -> Any:
+        if here and run.state.step == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(run, work)
+
+    return mock.patch.object(train, "train_step", struck)
 
 
 def no_number_from(step: int, data: Path, *, example: int) -> Any:

@@ -53,6 +53,8 @@ def time_to_the_second_save(flags: list[str], run: RunFolder) -> float:
     """Seconds; the process that shows it is the first to be killed."""
     child, started_at = start_training(flags), time.monotonic()
     while generations(run) < 2:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            raise SystemExit("the run ended before its second checkpoint")
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

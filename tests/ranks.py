@@ -67,6 +67,7 @@ def train_run(
     spoil_rank: int | None = None,
     memory_of_rank: list[int] | None = None,
     no_number: list[Any] | None = None,
+    signal_to_rank: list[int] | None = None,
 ) -> int:
     """train.py's exit status, perhaps from a run cut back to step 13, or with a fault."""
 
@@ -87,6 +88,9 @@ def train_run(
         if memory_of_rank is not None:
             rank, most = memory_of_rank
             stack.enter_context(conftest.only_rows(most, here=rank == rt.rank))
+        if signal_to_rank is not None:
+            rank, step = signal_to_rank
+            stack.enter_context(conftest.struck_in_step(step, here=rank == rt.rank))
         if no_number is not None:
             step, data, example = no_number
             stack.enter_context(conftest.no_number_from(step, Path(data), example=example))

@@ -91,6 +91,7 @@ def ranks(folder: Path, thirteen: Path) -> dict[str, list[Any]]:
         "memory": run(
             "memory", NO_DROPOUT, "--batch_size=4", "--micro_batch_size=2", memory_of_rank=[1, 1]
         ),
+        "signal": run("signal", DROPOUT, signal_to_rank=[1, 7]),
         "no number": run("no number", NO_DROPOUT, "--pack=False", no_number=[28, str(thirteen), 4]),
     }
     plan = folder / "jobs.json"
@@ -182,6 +183,14 @@ def test_a_loss_that_is_no_number_on_one_rank_ends_all(
     record = open_prepared(thirteen, Tokenizer.load()).record_ids("train")[4]
     assert len(lines) == 1 and f"Records: {record}. Look" in lines[0]
     assert list(RunFolder(folder / "no number").steps()) == [13]
+
+
+def test_a_signal_to_one_rank_stops_all_at_one_step(
+    ranks: dict[str, list[Any]], folder: Path
+) -> None:
+    assert ranks["signal"] == [143, 143]
+    assert (folder / "signal" / "last").resolve().name == "step_000007"
+    assert max(train_losses(folder / "signal")) == 7
 
 
 @pytest.mark.slow

@@ -55,6 +55,16 @@ def torchrun(
     )
 
 
+def said_by(process: "subprocess.Popen[str]", *, within_s: float) -> str:
+    """Its standard error, once it has ended; ranks that wait for each other are ended first."""
+    try:
+        return process.communicate(timeout=within_s)[1]
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun ends its ranks
+        process.communicate()
+        raise
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the runs are: those of two ranks under their names, made by `ranks`."""
@@ -97,7 +107,7 @@ def ranks(folder: Path, thirteen: Path) -> dict[str, list[Any]]:
     plan = folder / "jobs.json"
     plan.write_text(json.dumps(list(jobs.values())))
     process = torchrun("tests/ranks.py", plan)
-    stdout, stderr = process.communicate(timeout=150)
+    stderr = said_by(process, within_s=150)
     (folder / "stderr").write_text(stderr)
     assert process.returncode == 0, stderr
     found = [json.loads((folder / f"found_{rank}.json").read_text()) for rank in (0, 1)]
@@ -201,7 +211,7 @@ def test_sigterm_to_torchrun_stops_all_ranks_at_one_step(thirteen: Path, tmp_pat
     wait_for(lambda: len(read_metrics(out / "metrics.jsonl")) >= 3)
     process.send_signal(signal.SIGTERM)
     asked_at = time.monotonic()
-    _, stderr = process.communicate(timeout=60)
+    stderr = said_by(process, within_s=60)
     assert time.monotonic() - asked_at < 25  # torchrun kills after 30 s
     assert process.returncode == 1 and "SIGKILL" not in stderr  # torchrun's own answer
     stopped = [int((tmp_path / f"stopped_{rank}").read_text()) for rank in (0, 1)]
@@ -227,7 +237,7 @@ def test_a_crashed_rank_costs_the_steps_since_the_last_checkpoint(
     flags = run_flags(*STEPS, DROPOUT, f"--data={thirteen}", f"--out={out}")
     env = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     process = torchrun("--max_restarts=1", "tests/faults.py", "crash:1:20", *flags, env=env)
-    _, stderr = process.communicate(timeout=60)
+    stderr = said_by(process, within_s=60)
     assert process.returncode == 0, stderr
     assert f"resuming {out} at step 13" in stderr
     assert "lost contact with another one" in stderr
@@ -239,6 +249,6 @@ def test_a_crashed_rank_costs_the_steps_since_the_last_checkpoint(
 def test_without_the_cure_a_job_that_may_restart_is_warned(thirteen: Path, tmp_path: Path) -> None:
     flags = run_flags(*STEPS, "--steps=1", f"--data={thirteen}", f"--out={tmp_path / 'run'}")
     process = torchrun("--max_restarts=1", "train.py", *flags)
-    _, stderr = process.communicate(timeout=60)
+    stderr = said_by(process, within_s=60)
     assert process.returncode == 0, stderr
     assert stderr.count("start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1") == 1

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from clingpt.compiling import compile_in_place
-from clingpt.dataset import IGNORE, Ints, build_rows
+from clingpt.dataset import IGNORE, Ints, Rows, build_rows
 from clingpt.errors import ConfigError
 from clingpt.feed import Feed
 from clingpt.kernels import use_kernels
@@ -46,27 +46,33 @@ class Job:
     dtype: str
     nanogpt: Path | None  # a checkout of it
 
+    def packed(self) -> Rows:
+        """The examples in train.py's rows."""
+        return build_rows(
+            split_of_examples(self.examples), self.shape.block_size, pack=True, seed=0
+        )
+
 
 Step = Callable[[], Tensor]  # one optimizer step on all examples; gives the loss
 
 
 def ours(job: Job, *, compiled: bool, recompute: bool = False) -> Step:
     """train.py's own step: packed rows, documents apart, logits at targets alone."""
-    rt = start(device=job.device, dtype=job.dtype)
-    rows = build_rows(split_of_examples(job.examples), job.shape.block_size, pack=True, seed=0)
+    rt, rows = start(device=job.device, dtype=job.dtype), job.packed()
     model = use_kernels(GPT(job.shape)).to(rt.device)
     model.checkpoint_activations = recompute
     if compiled and not compile_in_place(model, rt, wanted=True):
         raise ConfigError("torch.compile is not available here; leave out the compiled contenders")
     optimizer = build_optimizer(model, learning_rate=RATE, betas=(0.9, 0.95), weight_decay=0.1)
     constant = Schedule(kind="constant", peak=RATE, floor=0, warmup_steps=0, steps=1)
-    updater = Updater(optimizer, rt.scaler(), constant, rt, CLIP)
+    scaler = rt.scaler()
+    updater = Updater(optimizer, scaler, constant, rt, CLIP)
     feed, everything = Feed(rows, rt, job.rows, compiled), np.arange(len(rows))
     n_targets = rows.n_targets(everything)
 
     def step() -> Tensor:
         work = feed.work(everything)
-        losses = accumulate_gradients(model, work, n_targets, rt=rt, scaler=rt.scaler())
+        losses = accumulate_gradients(model, work, n_targets, rt=rt, scaler=scaler)
         return updater.step(0, losses, n_targets).loss
 
     return step
@@ -157,7 +163,7 @@ def packed_rows(
     job: Job, rt: Runtime, *, ignore: int
 ) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
     """Ids and next tokens (B, T) of our packed rows, for models that attend across documents."""
-    rows = build_rows(split_of_examples(job.examples), job.shape.block_size, pack=True, seed=0)
+    rows = job.packed()
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for first in range(0, len(rows), job.rows):

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from clingpt.contenders import CLIP, RATE, Job, Step, usual_runtime
-from clingpt.dataset import IGNORE, build_rows
+from clingpt.dataset import IGNORE
 from clingpt.feed import Feed
 from clingpt.kernels import summed_loss
 from clingpt.optim import build_optimizer
 from clingpt.runtime import start
-from clingpt.scoring import split_of_examples
 from model import GPT
 from model import summed_loss as plain_summed_loss
 
@@ -56,8 +55,7 @@ def read(job: Job) -> Step:
 def loss(job: Job, *, everywhere: bool) -> Step:
     """Head, cross-entropy and their gradients of one forward: at its targets, by our kernel; or at
     every position, plain, as usual loops have them."""
-    rt = usual_runtime(job)
-    rows = build_rows(split_of_examples(job.examples), job.shape.block_size, pack=True, seed=0)
+    rt, rows = usual_runtime(job), job.packed()
     arrays = rows.assemble(np.arange(min(job.rows, len(rows))))
     index_KM, targets_KM = map(rt.put, (arrays.target_index_KM, arrays.targets_KM))
     C, V, P = job.shape.n_embd, job.shape.padded_vocab_size, arrays.ids_BT.size
@@ -101,8 +99,7 @@ def update(job: Job) -> Step:
 
 def assemble(job: Job) -> Step:
     """A step's batches from the data to the device, which train.py has done while a step runs."""
-    rt = start(device=job.device, dtype=job.dtype)
-    rows = build_rows(split_of_examples(job.examples), job.shape.block_size, pack=True, seed=0)
+    rt, rows = start(device=job.device, dtype=job.dtype), job.packed()
     feed, everything = Feed(rows, rt, job.rows), np.arange(len(rows))
     return lambda: feed.work(everything).batches[-1].targets_KM.sum()
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from model import GPT, IGNORE, Attend, Batch, at_least_fp32
 from model import attend_within_documents as attend_by_mask
+from model import summed_loss as plain_summed_loss
 
 
 def use_kernels(model: GPT) -> GPT:
@@ -125,12 +126,7 @@ def summed_loss(x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Te
         apply: Callable[..., Tensor] = _SummedLoss.apply
         return apply(x_KMC, weight_VC, bias_V, targets_KM)
     losses = [
-        F.cross_entropy(
-            at_least_fp32(F.linear(x_MC, weight_VC, bias_V)),
-            targets_M,
-            ignore_index=IGNORE,
-            reduction="sum",
-        )
+        plain_summed_loss(x_MC[None], weight_VC, bias_V, targets_M[None])
         for x_MC, targets_M in zip(x_KMC, targets_KM, strict=True)
     ]
     return torch.stack(losses).sum()

@@ -19,6 +19,7 @@ from clingpt.dataset import IGNORE
 from clingpt.errors import BenchError, ConfigError
 from clingpt.floor import PARTS
 from clingpt.race import OtherLoad, Timing, peak_memory, race, resident_memory
+from clingpt.runtime import Runtime
 from clingpt.tasks import Example
 from model import GPTConfig
 
@@ -43,6 +44,14 @@ def test_contenders_learn_the_same_examples(name: str) -> None:
     step = CONTENDERS[name](job())
     losses = [float(step()) for _ in range(12)]
     assert losses[0] == pytest.approx(np.log(50257), abs=0.15)
+    assert losses[-1] < losses[0]
+
+
+def test_ours_takes_steps_under_loss_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in float16 on a GPU, where gradients and updates must share one scale."""
+    monkeypatch.setattr(Runtime, "scaler", lambda rt: torch.amp.GradScaler("cpu"))
+    step = CONTENDERS["ours"](job())
+    losses = [float(step()) for _ in range(12)]
     assert losses[-1] < losses[0]
 
 

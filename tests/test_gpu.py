@@ -39,10 +39,10 @@ def model_on(rt: Runtime, **shape: Any) -> GPT:
     return use_kernels(make_tiny_model(vocab_size=50257, block_size=64, **shape)).to(rt.device)
 
 
-def updater_of(model: GPT, rt: Runtime) -> Updater:
+def updater_of(model: GPT, rt: Runtime, scaler: torch.amp.GradScaler) -> Updater:
     optimizer = build_optimizer(model, learning_rate=1, betas=(0.9, 0.95), weight_decay=0.1)
     constant = Schedule(kind="constant", peak=1e-3, floor=0, warmup_steps=0, steps=9)
-    return Updater(optimizer, rt.scaler(), constant, rt, 1.0)
+    return Updater(optimizer, scaler, constant, rt, 1.0)
 
 
 @contextmanager
@@ -64,14 +64,15 @@ def test_a_step_never_waits_for_the_device(device: str, recompute: bool, rows: R
     rt = start(device=device)
     model = model_on(rt, dropout=0.1)
     model.checkpoint_activations = recompute
-    updater, feed = updater_of(model, rt), Feed(rows, rt, 2)
+    scaler, feed = rt.scaler(), Feed(rows, rt, 2)
+    updater = updater_of(model, rt, scaler)
     losses = []
     for step in range(4):  # the first one allocates
         work = feed.work(np.arange(4))
         n_targets = rows.n_targets(work.rows)
         rt.synchronize()
         with no_waiting(rt):
-            parts = accumulate_gradients(model, work, n_targets, rt=rt, scaler=rt.scaler())
+            parts = accumulate_gradients(model, work, n_targets, rt=rt, scaler=scaler)
             result = updater.step(step, parts, n_targets)
             read = rt.later(result.broken)
         losses.append(float(result.loss))
@@ -114,7 +115,8 @@ def test_16_bit_steps_stay_close_to_fp32(dtype: str, rows: Rows) -> None:
     for chosen in ("float32", dtype):
         rt = start(device="cuda", dtype=chosen)
         model, feed = model_on(rt), Feed(rows, rt, 4)
-        updater, scaler = updater_of(model, rt), rt.scaler()
+        scaler = rt.scaler()
+        updater = updater_of(model, rt, scaler)
         for step in range(8):
             work = feed.work(np.arange(4))
             n_targets = rows.n_targets(work.rows)

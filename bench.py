@@ -1,9 +1,11 @@
-"""Measure training beside peers, and this machine's floor beneath it.
+"""Measure training and decoding beside peers, and this machine's floor beneath them.
 
     python bench.py train                                ours and transformers, GPT-2 124M
     python bench.py train --data=data/pubmedqa --examples=32 --repeats=3
     python bench.py train --contenders ours hf-packed nanogpt --nanogpt=../nanoGPT
     python bench.py floor              matrix products, memory, loss, optimizer, assembling batches
+    python bench.py decode             prefill, decoding and label scores, at 1, 8 and 32 prompts
+    python bench.py decode --batches 1 --contenders ours ours-int8 hf nanogpt --nanogpt=../nanoGPT
 
 Contenders take turns on the same examples, each in a process of its own; the median decides.
     ours, ours-compiled           train.py's own step: packed rows, documents apart
@@ -13,32 +15,42 @@ Contenders take turns on the same examples, each in a process of its own; the me
     hf-padded                     the same, every row padded to block_size
     hf-packed                     transformers on our packed rows, attending across documents
     nanogpt, nanogpt-compiled     likewise, by nanoGPT's model.py
+Of decode:
+    ours, ours-int8               sample.py's engine; by graphs on CUDA
+    ours-eager, ours-compiled-graph, ours-reduce-overhead       other ways to take a step on CUDA
+    hf                            transformers' generate with its KV cache; a forward a label prompt
+    nanogpt                       its generate, which has no cache
 
 A figure counts with its spread and on a quiet machine: others' share of the CPU is printed.
 """
 
 import statistics
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 
 from clingpt import config, console
-from clingpt.contenders import CONTENDERS, Job, length_of
+from clingpt.contenders import CONTENDERS, Job, Placed, Step, length_of
+from clingpt.decoders import LABELS, REPLIES, DecodeJob
 from clingpt.errors import ConfigError
-from clingpt.floor import PARTS, READ_BYTES, product_flops
+from clingpt.floor import PARTS, READ_BYTES, product_flops, read
 from clingpt.hardware import peak_flops, training_flops
 from clingpt.prepared import open_prepared
 from clingpt.race import race
 from clingpt.runtime import choose_dtype, start
 from clingpt.tasks import Example
 from clingpt.tokenizer import EOT, Tokenizer
-from model import GPTConfig
+from model import GPT, GPTConfig
 
+T = TypeVar("T")
+BYTES_OF_WEIGHT = {"ours-int8": 1}  # others': as the precision has it
 SIZES = {
     "tiny": GPTConfig(n_layer=2, n_head=2, n_embd=64),
     "124M": GPTConfig(),
@@ -50,7 +62,7 @@ SIZES = {
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    contenders: tuple[str, ...] = ("ours", "hf-sorted", "hf-packed")  # for train: who takes part
+    contenders: tuple[str, ...] = ()  # who takes part; none: ours and transformers
     size: Literal["tiny", "124M", "355M", "774M", "1558M"] = "124M"  # of the model
     rows: int = 2  # of block_size tokens in a forward
     block_size: int = 1024  # tokens in a row
@@ -64,36 +76,50 @@ class BenchConfig:
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
     seed: int = 1337  # of the examples
+    batches: tuple[int, ...] = (1, 8, 32)  # for decode: prompts at once
+    prompt_tokens: int = 256  # for decode: of each prompt
+    new_tokens: int = 65  # for decode: of each reply; its first one is the prefill's
+    label_prompts: int = 16  # for decode: prompts whose labels are scored; 0: none
+    label_tokens: int = 350  # for decode: of each of them
 
     def __post_init__(self) -> None:
         config.check_range(self, "rows", "examples", "repeats", "steps", at_least=1)
         config.check_range(self, "document_tokens", "block_size", at_least=16)
         config.check_range(self, "target_share", above=0, at_most=1)
-        config.check_range(self, "seed", at_least=0)
+        config.check_range(self, "seed", "label_prompts", at_least=0)
+        config.check_range(self, "prompt_tokens", "label_tokens", at_least=1)
+        config.check_range(self, "new_tokens", at_least=2)
+        config.check(min(self.batches, default=0) > 0, "batches must be at least 1")
         config.check(self.document_tokens <= self.block_size, "document_tokens exceed block_size")
-        known, unknown = ", ".join(CONTENDERS), set(self.contenders) - set(CONTENDERS)
-        config.check(not unknown, f"there is no {min(unknown, default='')}, but {known}")
-        config.check(bool(self.contenders), f"name some contenders: {known}")
 
 
 def main() -> None:
-    measures = {"train": bench_train, "floor": bench_floor}
+    measures = {"train": bench_train, "floor": bench_floor, "decode": bench_decode}
     what, *flags = [*sys.argv[1:], "--help"] if len(sys.argv) == 1 else sys.argv[1:]
     if what in ("-h", "--help"):
         what, flags = "train", ["--help"]
     if what not in measures:
-        raise ConfigError(f"bench.py measures {' or '.join(measures)}, not {what!r}")
+        raise ConfigError(f"bench.py measures {', '.join(measures)}, not {what!r}")
     cfg = config.parse(BenchConfig, flags, prog=f"bench.py {what}", description=__doc__ or "")
-    rt = start(device=cfg.device, dtype=cfg.dtype)
-    job = Job(
+    measures[what](cfg)
+
+
+def training_job(cfg: BenchConfig) -> Job:
+    return Job(
         shape=replace(SIZES[cfg.size], block_size=cfg.block_size),
         examples=choose_examples(cfg),
         rows=cfg.rows,
-        device=str(rt.device),
+        device=str(start(device=cfg.device, dtype=cfg.dtype).device),
         dtype=cfg.dtype,
         nanogpt=cfg.nanogpt,
     )
-    measures[what](cfg, job)
+
+
+def chosen(cfg: BenchConfig, known: Mapping[str, T], *default: str) -> dict[str, T]:
+    """The contenders of the flags, or those that take part where none is named."""
+    if unknown := set(cfg.contenders) - set(known):
+        raise ConfigError(f"there is no {min(unknown)}, but {', '.join(known)}")
+    return {name: known[name] for name in cfg.contenders or default}
 
 
 def choose_examples(cfg: BenchConfig) -> list[Example]:
@@ -126,10 +152,11 @@ def random_example(rng: np.random.Generator, length: int, target_share: float) -
     return Example(prompt_ids=ids[:n_prompt], target_ids=ids[n_prompt:], trimmed_tokens=0)
 
 
-def bench_train(cfg: BenchConfig, job: Job) -> None:
+def bench_train(cfg: BenchConfig) -> None:
     """Contenders on the same examples, and the machine's matrix products in the same run."""
     title = "matrix products"
-    builders = {name: CONTENDERS[name] for name in cfg.contenders} | {title: PARTS[title]}
+    builders = chosen(cfg, CONTENDERS, "ours", "hf-sorted", "hf-packed") | {title: PARTS[title]}
+    job = training_job(cfg)
     timings, others = race(builders, job, repeats=cfg.repeats, steps=cfg.steps)
     peak = product_flops(job) / timings.pop(title).median_s
     describe(cfg, job, others)
@@ -147,7 +174,7 @@ def bench_train(cfg: BenchConfig, job: Job) -> None:
             f"{flops / timing.median_s / peak:.0%}", console.size(timing.peak_bytes),
             f"{timing.first_step_s:.1f}",
         ])  # fmt: skip
-    columns = ["contender", "s a step", "tokens/s", "examples/s", f"times {cfg.contenders[0]}"]
+    columns = ["contender", "s a step", "tokens/s", "examples/s", f"times {next(iter(timings))}"]
     columns += ["of matrix peak", "peak memory", "first step, s"]
     console.say(console.table("", columns, rows))
     known = peak_flops(device_name(job), choose_dtype(job.dtype, torch.device(job.device)))
@@ -158,8 +185,9 @@ def bench_train(cfg: BenchConfig, job: Job) -> None:
     )
 
 
-def bench_floor(cfg: BenchConfig, job: Job) -> None:
+def bench_floor(cfg: BenchConfig) -> None:
     """The parts of a step alone, and the time that no step can be below."""
+    job = training_job(cfg)
     timings, others = race(PARTS, job, repeats=cfg.repeats, steps=cfg.steps)
     describe(cfg, job, others)
     rates = {
@@ -182,20 +210,111 @@ def bench_floor(cfg: BenchConfig, job: Job) -> None:
     )
 
 
+def bench_decode(cfg: BenchConfig) -> None:
+    """Contenders on the same prompts by the same weights: prefill and decoding apart, labels."""
+    longest = max(cfg.prompt_tokens + cfg.new_tokens, cfg.label_tokens)
+    config.check(longest <= cfg.block_size, f"{longest} tokens exceed block_size")
+    builders = chosen(cfg, REPLIES, "ours", "ours-int8", "hf")
+    rng, rt = np.random.default_rng(cfg.seed), start(device=cfg.device, dtype=cfg.dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(cfg.seed)
+        model = GPT(replace(SIZES[cfg.size], block_size=cfg.block_size))
+        model.save_pretrained(Path(folder))
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        del model
+        job = DecodeJob(Path(folder), [], cfg.new_tokens, str(rt.device), cfg.dtype, cfg.nanogpt)
+        for batch in cfg.batches:
+            prompts = rng.integers(0, EOT, (batch, cfg.prompt_tokens)).tolist()
+            bench_replies(cfg, replace(job, prompts=prompts), builders, weights)
+        if cfg.label_prompts:
+            prompts = rng.integers(0, EOT, (cfg.label_prompts, cfg.label_tokens)).tolist()
+            bench_labels(cfg, replace(job, prompts=prompts))
+
+
+def bench_replies(
+    cfg: BenchConfig, job: DecodeJob, builders: Mapping[str, Callable[..., Step]], weights: int
+) -> None:
+    """Each contender twice, to a reply's first token and to its end; their difference decodes."""
+    lanes = {f"{name} first": partial(build, new=1) for name, build in builders.items()}
+    lanes |= {f"{name} whole": partial(build, new=None) for name, build in builders.items()}
+    title = "reading memory"
+    timings, others = race({**lanes, title: read}, job, repeats=cfg.repeats, steps=cfg.steps)
+    bandwidth, n_steps = READ_BYTES / timings.pop(title).median_s, cfg.new_tokens - 1
+    firsts = {name: timings[f"{name} first"] for name in builders}
+    wholes = {name: timings[f"{name} whole"] for name in builders}
+    decode_s = {
+        name: [(b - a) / n_steps for a, b in zip(firsts[name].steps_s, whole.steps_s, strict=True)]
+        for name, whole in wholes.items()
+    }
+    yardstick = "hf" if "hf" in builders else next(iter(builders))
+    rows: list[list[console.Cell]] = []
+    for name in builders:
+        slower = [a / b for a, b in zip(decode_s[yardstick], decode_s[name], strict=True)]
+        n_bytes = weights * BYTES_OF_WEIGHT.get(name, rt_bytes(job))
+        rows.append([
+            name,
+            spread(firsts[yardstick].times_as_long(firsts[name])),
+            f"{firsts[name].median_s:.3f}",
+            spread(slower),
+            spread([s * 1e3 for s in decode_s[name]]),
+            f"{len(job.prompts) / statistics.median(decode_s[name]):,.0f}",
+            f"{n_bytes / bandwidth / statistics.median(decode_s[name]):.0%}",
+            spread(wholes[yardstick].times_as_long(wholes[name])),
+            console.size(wholes[name].peak_bytes),
+            "yes" if wholes[name].loss == wholes[yardstick].loss else "no",
+        ])  # fmt: skip
+    announce(cfg, job, others, f"{len(job.prompts)} prompts of {cfg.prompt_tokens} tokens, "
+             f"{n_steps} steps behind the first token")  # fmt: skip
+    columns = ["contender", f"prefill: {yardstick} / it", "s", f"step: {yardstick} / it", "ms"]
+    columns += ["tokens/s", "of reading", f"whole: {yardstick} / it", "peak memory", "same text"]
+    console.say(console.table("", columns, rows))
+    console.say(f"\nReading memory, measured in the same run: {rate(bandwidth, 'B/s')}.\n")
+
+
+def bench_labels(cfg: BenchConfig, job: DecodeJob) -> None:
+    """yes, no or maybe: prompts a second."""
+    builders = {name: LABELS[name] for name in cfg.contenders or LABELS if name in LABELS}
+    timings, others = race(builders, job, repeats=cfg.repeats, steps=cfg.steps)
+    yardstick = timings["hf" if "hf" in timings else next(iter(timings))]
+    rows: list[list[console.Cell]] = [
+        [
+            name, spread(yardstick.times_as_long(timing)), spread(timing.steps_s),
+            f"{len(job.prompts) / timing.median_s:.3g}", f"{timing.loss - yardstick.loss:.1e}",
+        ]
+        for name, timing in timings.items()
+    ]  # fmt: skip
+    announce(cfg, job, others, f"labels of {len(job.prompts)} prompts of {cfg.label_tokens} tokens")
+    columns = ["contender", "times as fast", "s", "prompts/s", "summed log-probs differ by"]
+    console.say(console.table("", columns, rows))
+
+
+def rt_bytes(job: DecodeJob) -> int:
+    """Of a weight in the job's precision."""
+    return choose_dtype(job.dtype, torch.device(job.device)).itemsize
+
+
 def describe(cfg: BenchConfig, job: Job, others: float) -> None:
     """What was run, where, and how quiet it was there."""
     lengths = [length_of(example) for example in job.examples]
     targets = sum(len(example.target_ids) for example in job.examples) / sum(lengths)
+    what = (
+        f"{len(lengths)} examples of {statistics.mean(lengths):.0f} tokens, {targets:.0%} of them "
+        f"targets, {cfg.rows} rows of {cfg.block_size} a forward"
+    )
+    announce(cfg, job, others, what)
+
+
+def announce(cfg: BenchConfig, job: Placed, others: float, what: str) -> None:
+    """What was run, where, and how quiet it was there."""
     console.say(
-        f"GPT-2 {cfg.size}, {len(lengths)} examples of {statistics.mean(lengths):.0f} tokens, "
-        f"{targets:.0%} of them targets, {cfg.rows} rows of {cfg.block_size} a forward; "
+        f"GPT-2 {cfg.size}, {what}; "
         f"{device_name(job)}, {str(choose_dtype(job.dtype, torch.device(job.device)))[6:]}, "
         f"torch {torch.__version__}; medians (and range) of {cfg.repeats} turns; other processes "
         f"used {others:.0%} of the CPU at most.\n"
     )
 
 
-def device_name(job: Job) -> str:
+def device_name(job: Placed) -> str:
     return start(device=job.device, dtype=job.dtype).name()
 
 

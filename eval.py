@@ -12,7 +12,7 @@ outputs.jsonl.
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +20,12 @@ from clingpt import config, console, report, runtime
 from clingpt.baselines import SUMMARIES, BagOfWords, majority_label, question_and_results
 from clingpt.checkpoint import Loaded, load_model
 from clingpt.errors import ConfigError, DataError
-from clingpt.generate import Sampling
+from clingpt.inference import Quantize, make_decoder
 from clingpt.metrics import classification
 from clingpt.prepared import Prepared, open_prepared
 from clingpt.records import Record
+from clingpt.rounding import compare_labels, compare_texts
+from clingpt.sampling import Sampling
 from clingpt.scoring import (
     LabelScores,
     Output,
@@ -53,6 +55,9 @@ class EvalConfig:
     batch_size: int = 16  # rows at once
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"  # of matrix products
+    quantize: Quantize = (
+        "none"  # int8: weights in 8 bits, on the CPU; what that costs is scored too
+    )
 
     def __post_init__(self) -> None:
         config.check(bool(self.checkpoint), "give --checkpoint, for example out/pubmedqa/best")
@@ -66,7 +71,9 @@ def main() -> None:
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     loaded = load_model(cfg.checkpoint)
     data = open_data(cfg, loaded)
-    scorer = Scorer(loaded.model.to(rt.device).eval(), loaded.tokenizer, rt, cfg.batch_size)
+    model = loaded.model.to(rt.device).eval()
+    decoder = make_decoder(model, rt, quantize=cfg.quantize)
+    scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
     records = list(data.records(cfg.split))
     if not records:
         raise DataError(f"{data.folder} holds no {cfg.split} record; prepare it with more records")
@@ -84,6 +91,7 @@ def main() -> None:
         "perplexity": perplexity_section(scorer, records),
         "texts": text_section(outputs, records),
         "label_agreement": agreement(labels, outputs.get("answer", [])),
+        "int8": rounding_section(scorer, records, labels, cfg),
     }
     write_folder(report_folder(cfg, loaded), result, labels, outputs)
     console.say(report.tables(result))
@@ -160,6 +168,25 @@ def perplexity_section(scorer: Scorer, records: Sequence[Record]) -> dict[str, A
         "explanation": score_text(scorer, explanation_examples(scorer, records), "explanation"),
     }
     return {name: report.perplexity_entry(score) for name, score in scores.items() if score}
+
+
+def rounding_section(
+    scorer: Scorer, records: Sequence[Record], labels: Sequence[LabelScores], cfg: EvalConfig
+) -> dict[str, Any]:
+    """What 8-bit weights change, beside the same checkpoint in fp32."""
+    if cfg.quantize == "none":
+        return {}
+    model = load_model(cfg.checkpoint, verified=True).model.to(scorer.rt.device).eval()
+    exact = replace(scorer, model=model, decoder=make_decoder(model, scorer.rt))
+    texts = {
+        "context": context_examples(scorer, records),
+        "explanation": explanation_examples(scorer, records),
+    }
+    in_fp32 = score_labels(exact, [score.record for score in labels])
+    return {
+        "texts": compare_texts(exact, scorer, texts),
+        "labels": compare_labels(in_fp32, labels),
+    }
 
 
 def text_section(

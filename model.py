@@ -5,14 +5,16 @@ optimizer, no tokenizer, no printing and no training loop here, and this file im
 so that it can be lifted out whole. Broken weights raise ValueError, missing ones FileNotFoundError.
 
 Shapes: B rows, T tokens, C channels, N heads, H head size (C = N * H), V vocabulary, K chunks of
-M targets, S cache slots, P = B * T positions of a batch laid end to end; 3 stands for query, key
-and value.
+M targets, R rows of a cache, P positions laid end to end (of a batch B * T); 3 stands for query,
+key and value.
 """
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+ATTENDED = 128  # queries that attend in one kernel call
 IGNORE = -100  # target of a padded position: no loss, no gradient
 
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # 124M, 355M, 774M and 1.5B parameters
@@ -60,15 +63,11 @@ class GPTConfig:
 Attend = Callable[[int, Tensor], Tensor]
 
 
-def _attend(qkv_BT3NH: Tensor, mask: Tensor | None) -> Tensor:
+def _attend(qkv_BT3NH: Tensor, mask: Tensor | None = None) -> Tensor:
+    """By a mask, or causally: every position sees itself and all earlier ones of its row."""
     q, k, v = qkv_BT3NH.permute(2, 0, 3, 1, 4)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
     return y.transpose(1, 2)
-
-
-def attend_causally(_layer: int, qkv_BT3NH: Tensor) -> Tensor:
-    """Every position sees itself and all earlier ones of its row."""
-    return _attend(qkv_BT3NH, None)
 
 
 def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
@@ -81,40 +80,61 @@ def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
 
 
 class KVCache:
-    """Keys and values of B rows, one static tensor a layer, and how many tokens each row holds."""
+    """Keys and values of R rows, one static tensor a layer, and how many tokens each row holds.
+
+    A row takes tokens whatever the others do and reads its own alone: the same bits in any company.
+    """
 
     def __init__(self, config: GPTConfig, *, rows: int, capacity: int, like: Tensor) -> None:
         if capacity > config.block_size:
             raise ValueError(f"a cache of {capacity} exceeds the context of {config.block_size}")
-        # The slot behind the last one takes what the padding of a ragged batch writes.
+        # The place behind the last one takes what rows without a token write in a fixed shape.
         shape = (rows, config.n_head, capacity + 1, config.n_embd // config.n_head)
-        self.capacity = capacity
+        self.capacity, self.lengths = capacity, [0] * rows
         self.keys = [like.new_zeros(shape) for _ in range(config.n_layer)]
         self.values = [like.new_zeros(shape) for _ in range(config.n_layer)]
-        self.lengths_B = torch.zeros(rows, dtype=torch.long, device=like.device)
 
-    def append(self, counts_B: Tensor, length: int) -> tuple[Tensor, Attend]:
-        """Positions (B, T) of the next tokens, of which counts_B are real, and how they attend."""
-        offset_T = torch.arange(length, device=counts_B.device)
-        position_BT = self.lengths_B[:, None] + offset_T
-        slots_BT = position_BT.where(offset_T < counts_B[:, None], self.capacity)
-        lengths_B = self.lengths_B + counts_B
-        if (used := int(lengths_B.max())) > self.capacity:
+    def clear(self, row: int) -> None:
+        """Empty a row; nothing of what it held stays in memory."""
+        for tensor in (*self.keys, *self.values):
+            tensor[row, :, : self.lengths[row]] = 0
+        self.lengths[row] = 0
+
+    def append(self, ids: Mapping[int, Sequence[int]]) -> tuple[list[int], Attend]:
+        """Make room for tokens, or ValueError: their positions, end to end, and how they attend."""
+        spans = {r: range(self.lengths[r], self.lengths[r] + len(new)) for r, new in ids.items()}
+        if (used := max(span.stop for span in spans.values())) > self.capacity:
             raise ValueError(f"{used} tokens exceed the cache of {self.capacity}")
-        self.lengths_B = lengths_B
-        mask_B1TS = (torch.arange(used, device=counts_B.device) <= position_BT[..., None])[:, None]
-        row_B1 = torch.arange(len(counts_B), device=counts_B.device)[:, None]
+        if not all(spans.values()):
+            raise ValueError("a row is given no token; leave it out")
+        runs: list[tuple[slice, int, int]] = []
+        for row, span in spans.items():
+            self.lengths[row] = span.stop
+            if runs and (runs[-1][0].stop, *runs[-1][1:]) == (row, span.start, span.stop):
+                runs[-1] = (slice(runs[-1][0].start, row + 1), span.start, span.stop)
+                continue
+            for start, stop in pairwise([*range(span.start, span.stop, ATTENDED), span.stop]):
+                runs.append((slice(row, row + 1), start, stop))
+        return [p for span in spans.values() for p in span], partial(self._attend, runs)
 
-        def attend(layer: int, qkv_BT3NH: Tensor) -> Tensor:
-            q_BTNH, k_BTNH, v_BTNH = qkv_BT3NH.unbind(2)
-            keys, values = self.keys[layer], self.values[layer]
-            keys[row_B1, :, slots_BT] = k_BTNH.to(keys.dtype)
-            values[row_B1, :, slots_BT] = v_BTNH.to(values.dtype)
-            k, v = (t[:, :, :used].to(q_BTNH.dtype) for t in (keys, values))
-            q_BNTH = q_BTNH.transpose(1, 2)
-            return F.scaled_dot_product_attention(q_BNTH, k, v, mask_B1TS).transpose(1, 2)
-
-        return position_BT, attend
+    def _attend(self, runs: list[tuple[slice, int, int]], layer: int, qkv_1P3NH: Tensor) -> Tensor:
+        """In runs of ATTENDED tokens: a prompt in such pieces gives the bits of a whole one."""
+        y_PNH, place = torch.empty_like(qkv_1P3NH[0, :, 0]), 0
+        for rows, start, stop in runs:
+            n_rows, n_new = rows.stop - rows.start, stop - start
+            span = slice(place, place := place + n_rows * n_new)
+            q, k, v = torch.unflatten(qkv_1P3NH[0, span], 0, (n_rows, n_new)).permute(2, 0, 3, 1, 4)
+            keys, values = (cached[layer][rows, :, :stop] for cached in (self.keys, self.values))
+            keys[:, :, start:], values[:, :, start:] = k, v
+            args, mask = (q, keys.to(q.dtype), values.to(q.dtype)), None
+            if start and n_new > 1:  # the first run is causal, a single query sees all
+                mask = keys.new_ones(n_new, stop, dtype=torch.bool).tril(start)
+            # The kernel splits a single query's keys by the number of rows: one row at a time.
+            parts = zip(*(x.split(1 if n_new == 1 else n_rows) for x in args), strict=True)
+            attend = partial(F.scaled_dot_product_attention, attn_mask=mask, is_causal=not start)
+            y = torch.cat([attend(*part) for part in parts])
+            y_PNH[span] = y.transpose(1, 2).flatten(0, 1)
+        return y_PNH[None]
 
 
 class Attention(nn.Module):
@@ -141,18 +161,15 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.gelu: nn.Module = nn.GELU(approximate="tanh")
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
-        return self.dropout(y)  # type: ignore[no-any-return]
+        return self.dropout(self.c_proj(self.gelu(self.c_fc(x))))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, then MLP.
-
-    Gives (B, T, C), or of the positions kept_M alone (M, C): no loss reads the last block's others.
-    """
+    """Attention, then MLP, each normed first; (B, T, C), or of positions kept_M alone (M, C)."""
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
@@ -199,9 +216,10 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.checkpoint_activations = False  # recompute blocks in the backward: less memory
-        # Plain ways to do the two costly things; clingpt/kernels.py puts faster ones here.
+        # Plain ways to do the costly things; clingpt/kernels.py and inference.py put faster ones.
         self.attend_within_documents = attend_within_documents
         self.summed_loss = summed_loss
+        self.head: Callable[[Tensor, Tensor], Tensor] = F.linear
         self.wte = nn.Embedding(config.padded_vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
@@ -219,7 +237,7 @@ class GPT(nn.Module):
         if isinstance(module, Attention | MLP):
             nn.init.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.config.n_layer))
 
-    def _hidden(
+    def hidden(
         self, ids_BT: Tensor, positions_BT: Tensor, attend: Attend, kept_M: Tensor | None = None
     ) -> Tensor:
         """(B, T, C) before the final norm, or (M, C) of some positions."""
@@ -234,65 +252,64 @@ class GPT(nn.Module):
         return last(x, attend, kept_M)  # type: ignore[no-any-return]
 
     def _pad_bias(self) -> Tensor:
-        """Minus infinity hides the padded part of the vocabulary (V,) from softmax and loss.
-
-        So its embedding rows get no gradient and stay zero.
-        """
+        """Minus infinity (V,) hides the vocabulary's padding: no gradient, rows that stay zero."""
         weight_VC = self.wte.weight
         token_V = torch.arange(len(weight_VC), device=weight_VC.device)
         bias_V = torch.where(token_V < self.config.vocab_size, 0.0, -torch.inf)
         return bias_V.to(weight_VC.dtype)
 
-    def _logits(self, x: Tensor) -> Tensor:
-        """(..., C) before the final norm -> (..., padded V)."""
-        return F.linear(self.ln_f(x), self.wte.weight, self._pad_bias())
+    def logits(self, x: Tensor) -> Tensor:
+        """(..., C) before the final norm -> (..., V)."""
+        return self.head(self.ln_f(x), self.wte.weight)[..., : self.config.vocab_size]
 
     def forward(self, inputs: Tensor | Batch) -> Tensor:
         """Loss in nats and fp32, summed over the targets of a Batch; or logits (B, T, V) of ids."""
         if isinstance(inputs, Batch):
-            x_KMC = self.ln_f(self._hidden_at_targets(inputs))
+            x_KMC = self.ln_f(self.hidden_at_targets(inputs))
             return self.summed_loss(x_KMC, self.wte.weight, self._pad_bias(), inputs.targets_KM)
         B, T = inputs.shape
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens exceed the context of {self.config.block_size}")
         positions_BT = torch.arange(T, device=inputs.device).expand(B, T)
-        x_BTC = self._hidden(inputs, positions_BT, attend_causally)
-        return self._logits(x_BTC)[..., : self.config.vocab_size]
+        x_BTC = self.hidden(inputs, positions_BT, lambda _, qkv: _attend(qkv))
+        return self.logits(x_BTC)
 
-    def _hidden_at_targets(self, batch: Batch) -> Tensor:
+    def hidden_at_targets(self, batch: Batch) -> Tensor:
         """(K, M, C) before the final norm: logits are worked out at target positions alone."""
         attend = self.attend_within_documents(batch.borders, *batch.ids_BT.shape)
         kept_M = batch.target_index_KM.flatten()
-        x_MC = self._hidden(batch.ids_BT, batch.positions_BT, attend, kept_M)
+        x_MC = self.hidden(batch.ids_BT, batch.positions_BT, attend, kept_M)
         return x_MC.view(*batch.target_index_KM.shape, -1)
 
     @torch.no_grad()
     def token_losses(self, batch: Batch) -> Tensor:
         """Each target's loss (K, M) in nats and fp32, 0 where ignored, to be measured alone."""
-        losses = [
-            F.cross_entropy(
-                at_least_fp32(self._logits(x_MC)), targets_M, ignore_index=IGNORE, reduction="none"
-            )
-            for x_MC, targets_M in zip(
-                self._hidden_at_targets(batch), batch.targets_KM, strict=True
-            )
-        ]
-        return torch.stack(losses)
+        chunks = zip(self.hidden_at_targets(batch), batch.targets_KM, strict=True)
+        logits_and_targets = ((at_least_fp32(self.logits(x_MC)), y_M) for x_MC, y_M in chunks)
+        loss = partial(F.cross_entropy, ignore_index=IGNORE, reduction="none")
+        return torch.stack([loss(*pair) for pair in logits_and_targets])
 
     def new_cache(self, *, rows: int, capacity: int) -> KVCache:
         """An empty cache on this model's device, in the dtype of its weights."""
         return KVCache(self.config, rows=rows, capacity=capacity, like=self.wte.weight)
 
-    def step(self, ids_BT: Tensor, counts_B: Tensor, cache: KVCache) -> Tensor:
-        """Append counts_B[b] tokens (the rest of a row is padding) to each row of the cache.
+    @torch.no_grad()
+    def step(
+        self, ids: Mapping[int, Sequence[int]], cache: KVCache, among: Sequence[int] | None = None
+    ) -> Tensor:
+        """Append tokens to rows of the cache; logits (len(ids), V) behind the last one of each.
 
-        Gives the logits (B, V) behind each row's last real token; a row of count 0 is left as it
-        was and its logits mean nothing.
+        Of the tokens `among` alone where given. ValueError where they exceed the cache.
         """
-        position_BT, attend = cache.append(counts_B, ids_BT.shape[1])
-        x_BTC = self._hidden(ids_BT, position_BT.clamp(max=self.config.block_size - 1), attend)
-        last_B1C = (counts_B - 1).clamp(min=0)[:, None, None].expand(-1, 1, x_BTC.shape[-1])
-        return self._logits(x_BTC.gather(1, last_B1C)[:, 0])[:, : self.config.vocab_size]
+        positions, attend = cache.append(ids)
+        flat = [token for tokens in ids.values() for token in tokens]
+        last_R = torch.tensor(list(map(len, ids.values()))).cumsum(0) - 1
+        inputs = (torch.tensor([flat]), torch.tensor([positions]), last_R)
+        ids_1P, position_1P, last_R = (x.to(self.wte.weight.device) for x in inputs)
+        x_RC = self.hidden(ids_1P, position_1P, attend, last_R)
+        if among is None:
+            return self.logits(x_RC)
+        return torch.sum(self.ln_f(x_RC)[:, None] * self.wte.weight[list(among)], dim=-1)
 
     @classmethod
     def from_pretrained(

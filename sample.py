@@ -3,32 +3,37 @@
     python sample.py                                          newest run's best checkpoint, asking
     python sample.py --prompt="Aspirin in the elderly" --temperature=0.8 --samples=3
     python sample.py --task=answer --input=note.json          a record: question and text
-    echo "Metformin is" | python sample.py --checkpoint=gpt2
+    python sample.py --task=summarize --input=notes.jsonl --output=replies.jsonl
+    echo "Metformin is" | python sample.py --checkpoint=gpt2 --logprobs=True
 
 A record is a JSON object with `question` and `text` (or `sections`, [["RESULTS", "…"], …]); a
-.jsonl file holds one a line. Replies go to standard output, everything else to standard error.
+.jsonl file holds one a line, or without --task {"prompt": "…"}. With --output a file is answered
+line by line, in order; the same command again goes on where it was stopped. Replies go to standard
+output, everything else to standard error.
 Not intended to inform diagnosis, treatment or patient management.
 """
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import torch
-
-from clingpt import config, console, runtime
-from clingpt.checkpoint import Loaded, RunFolder, load_model
-from clingpt.errors import CheckpointError, ConfigError, DataError
-from clingpt.generate import Sampling, TextStream, generate
+from clingpt import config, console, replies, runtime
+from clingpt.batches import Line, answer_file, iter_lines, json_line
+from clingpt.checkpoint import RunFolder, load_model
+from clingpt.errors import CheckpointError, DataError
+from clingpt.generate import Reply, generate
+from clingpt.inference import Quantize, make_decoder
 from clingpt.records import LABELS, Record, from_json
-from clingpt.runtime import Runtime
-from clingpt.scoring import Scorer, score_labels
-from clingpt.sources import read_jsonl
-from clingpt.tasks import NotApplicable, make_prompt
-from clingpt.tokenizer import EOT
+from clingpt.replies import Question
+from clingpt.sampling import Sampling
+from clingpt.scoring import LabelScores, Scorer, score_labels
+from clingpt.shell import Asked, Shell, line_breaks, parse_record, read_text
+
+LINES_AT_ONCE = 4  # of a file, for each row of the batch: short and long replies even out
+NOT_A_SETTING = ("output", "limit", "batch_size", "device")  # of what a file is made with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,39 +42,63 @@ class SampleConfig:
     prompt: str | None = None  # text to continue
     prompt_file: Path | None = None  # file with the text to continue
     task: Literal["answer", "summarize", "document"] | None = None  # what to do with a record
-    input: Path | None = None  # .json record or .jsonl of records, for --task
-    limit: int = 1  # records of a .jsonl, the first ones
+    input: Path | None = None  # .json record or .jsonl of records, for --task; or .jsonl of prompts
+    output: Path | None = None  # .jsonl to write, a reply for each line of --input
+    limit: int | None = None  # lines of a .jsonl, the first ones; None: one, with --output all
     samples: int = 1  # replies to each prompt, with seeds seed, seed + 1, …
     max_new_tokens: int = 200  # longest reply
     temperature: float = 0.0  # 0 is greedy: always the most probable token
     top_k: int | None = None  # choose among the k most probable tokens; None: among all
     top_p: float = 1.0  # choose among the fewest tokens this probable together; 1: among all
+    min_p: float = 0.0  # choose among those this probable beside the first; 0: among all
+    repetition_penalty: float = 1.0  # above 1: what stands there already gets less probable
+    no_repeat_ngram: int | None = None  # no run of so many tokens twice; None: off
+    stop: tuple[str, ...] = ()  # texts that end a reply; \n is a line break
     seed: int = 1337  # of the choice at a temperature above 0
+    json: bool = False  # print replies as JSON, a line each
+    logprobs: bool = False  # mark unsure words: red below 50 %, yellow below 90 %; [[…]] in files
+    batch_size: int = 8  # replies at once, with --output
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
+    quantize: Quantize = "none"  # int8: weights in 8 bits, on the CPU; twice as fast or more
 
     def __post_init__(self) -> None:
-        config.check_range(self, "limit", "samples", at_least=1)
-        given = [name for name in ("prompt", "prompt_file", "input") if getattr(self, name)]
-        config.check(len(given) < 2, f"give one of --{' and --'.join(given)}, not both")
+        config.check_range(self, "limit", "samples", "batch_size", at_least=1)
+        config.check(len(self.given) < 2, f"give one of --{' and --'.join(self.given)}, not both")
+        is_file = self.input is not None and self.input.suffix == ".jsonl"
         config.check(
-            self.task is not None or self.input is None,
+            self.task is not None or self.input is None or is_file,
             "--input holds a record and needs --task=answer, summarize or document",
         )
         config.check(
-            self.task is None or not (self.prompt or self.prompt_file),
+            self.task is None or self.given in ([], ["input"]),
             "--task takes a record: give --input=record.json instead of a prompt",
+        )
+        config.check(
+            self.output is None or (is_file and self.samples == 1),
+            "--output answers a .jsonl file, one reply a line: give --input=FILE.jsonl",
         )
         self.sampling()
 
-    def sampling(self, n: int = 0) -> Sampling:
-        """The settings of the n-th reply."""
+    @property
+    def given(self) -> list[str]:
+        """The flags that ask something; --prompt= asks for a text from its very beginning."""
+        names = ("prompt", "prompt_file", "input")
+        return [name for name in names if getattr(self, name) is not None]
+
+    def sampling(self) -> Sampling:
+        """The settings of the first reply."""
         return Sampling(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
-            seed=self.seed + n,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            no_repeat_ngram=self.no_repeat_ngram,
+            stop=tuple(map(line_breaks, self.stop)),
+            seed=self.seed,
+            log_probs=0 if self.logprobs else None,
         )
 
 
@@ -78,19 +107,7 @@ class Session:
     """A model that answers."""
 
     cfg: SampleConfig
-    rt: Runtime
-    loaded: Loaded
-
-    @property
-    def budget(self) -> int:
-        """Tokens that a prompt may take, so that the longest reply still fits."""
-        budget = self.loaded.model.config.block_size - self.cfg.max_new_tokens
-        if budget < 1:
-            raise ConfigError(
-                f"max_new_tokens {self.cfg.max_new_tokens} leaves no room for a prompt in a "
-                f"context of {self.loaded.model.config.block_size}; lower it"
-            )
-        return budget
+    scorer: Scorer
 
 
 def main() -> None:
@@ -98,15 +115,19 @@ def main() -> None:
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     checkpoint = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_model(checkpoint)
-    loaded.model.to(rt.device).eval()
-    console.note(f"model: {checkpoint} on {rt.name()}")
-    session = Session(cfg, rt, loaded)
-    if cfg.task is not None:
-        for record in iter_records(cfg):
-            reply_to_record(session, record)
+    model = loaded.model.to(rt.device).eval()
+    decoder = make_decoder(model, rt, quantize=cfg.quantize)
+    precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")
+    console.note(f"model: {checkpoint} on {rt.name()}, {precision}")
+    session = Session(cfg, Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size))
+    replies.prompt_budget(session.scorer, cfg.sampling())
+    if cfg.output is not None:
+        write_file(session, loaded.folder)
+    elif not cfg.given and sys.stdin.isatty():
+        Shell(lambda *asked: reply_to(session, *asked), cfg.sampling(), cfg.task).run()
     else:
-        for prompt in iter_prompts(cfg):
-            reply_to_text(session, prompt)
+        for asked in iter_asked(cfg):
+            reply_to(session, cfg.task, asked, cfg.sampling())
 
 
 def newest_best(runs: Path) -> str:
@@ -120,114 +141,155 @@ def newest_best(runs: Path) -> str:
     return str(newest)
 
 
-def iter_prompts(cfg: SampleConfig) -> Iterator[str]:
-    """The prompt of the flags, of standard input, or as many as a person types."""
-    if cfg.prompt is not None:
-        yield cfg.prompt
-    elif cfg.prompt_file is not None:
-        yield read_text(cfg.prompt_file)
-    elif not sys.stdin.isatty():
-        yield sys.stdin.read().rstrip("\n")
-    else:
-        yield from iter(lambda: ask("prompt> "), "")
-
-
-def read_text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8").rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); convert it first") from None
-
-
-def ask(question: str) -> str:
-    """A line from a person; empty at the end of input."""
-    try:
-        return input(question)
-    except EOFError:
-        console.say("")
-        return ""
-
-
-def iter_records(cfg: SampleConfig) -> Iterator[Record]:
-    """The records of --input, of standard input, or as a person types them."""
+def iter_asked(cfg: SampleConfig) -> Iterator[Asked]:
+    """The prompt or the records of the flags or of standard input."""
     if cfg.input is not None and cfg.input.suffix == ".jsonl":
-        for _, record in zip(range(cfg.limit), read_jsonl(cfg.input), strict=False):
-            yield record
-    elif cfg.input is not None:
-        yield parse_record(read_text(cfg.input), str(cfg.input))
-    elif not sys.stdin.isatty():
-        yield parse_record(sys.stdin.read(), "standard input")
+        for number, line in iter_lines(cfg.input, cfg.limit or 1):
+            yield parse_line(line, f"{cfg.input.name}:{number}", cfg)[1]
+    elif cfg.prompt is not None:
+        yield cfg.prompt
     else:
-        console.note("An empty line ends.")
-        while text := ask("text> "):
-            question = ask("question> ") if cfg.task == "answer" else ""
-            yield from_json({"text": text, "question": question})
+        path = cfg.prompt_file or cfg.input
+        text = read_text(path)
+        yield parse_record(text, str(path or "standard input")) if cfg.task else text
 
 
-def parse_record(text: str, source: str) -> Record:
+def parse_line(line: bytes, place: str, cfg: SampleConfig) -> tuple[str, Asked]:
+    """The name of a .jsonl line, and the record or, without a task, the prompt that it holds."""
     try:
-        return from_json(json.loads(text))
-    except ValueError as error:
-        raise DataError(f"{source} is not a record: {error}") from None
+        fields = json.loads(line.decode("utf-8-sig"))
+        if cfg.task is not None:
+            record = from_json(fields, default_id=place)
+            return record.id, record
+        if not isinstance(fields, dict) or not isinstance(fields.get("prompt"), str):
+            raise DataError('without --task a line is {"prompt": "…"}')
+    except (ValueError, RecursionError) as error:  # a bad record, no JSON, or nested too deep
+        raise DataError(f"{place}: {error}") from None
+    return str(fields.get("id", place)), fields["prompt"]
 
 
-def reply_to_text(session: Session, prompt: str) -> None:
-    """Continue a text; the newest part of one that is too long."""
-    ids = session.loaded.tokenizer.encode(prompt) or [EOT]
-    if len(ids) > session.budget:
-        console.note(f"the prompt's first {len(ids) - session.budget} tokens do not fit; left out")
-        ids = ids[-session.budget :]
-    stream_replies(session, ids, shown=prompt)
+# Replies on the terminal
 
 
-def reply_to_record(session: Session, record: Record) -> None:
-    """Do the task; for an answer, the three labels' probabilities first."""
-    task = session.cfg.task or "answer"
-    try:
-        prompt = make_prompt(task, record, session.loaded.tokenizer, budget=session.budget)
-        console.note(f"\n{record.id}: {record.question}" if record.question else f"\n{record.id}")
-        if prompt.trimmed_tokens:
-            console.note(f"{prompt.trimmed_tokens} tokens of context do not fit; left out")
-        if task == "answer":
-            show_probabilities(session, record)
-    except NotApplicable as reason:
-        raise DataError(f"record {record.id} cannot be used for {task}: {reason}") from None
-    stream_replies(session, prompt.ids, shown="")
-    if record.long_answer and task != "document":
+def reply_to(session: Session, task: str | None, asked: Asked, sampling: Sampling) -> None:
+    """Print the replies as they are written; for an answer, the three probabilities first."""
+    cfg, scorer = session.cfg, session.scorer
+    question = ask(scorer, task, asked, sampling)
+    scores = label_scores(scorer, [question])[0]
+    introduce(question, scores)
+    for n in range(cfg.samples):
+        chosen = replies.numbered(sampling, n)
+        if cfg.json:
+            completion = replies.answer(scorer, question, chosen)
+            fields = replies.to_json(question, completion, chosen, scorer.tokenizer, scores)
+            console.say(json_line(fields))
+            continue
+        console.say(asked if isinstance(asked, str) else "", end="")
+        completion = replies.answer(scorer, question, chosen, show_piece)
+        console.say("")
+        if completion.finish_reason == "length":
+            console.note(f"(stopped after {chosen.max_new_tokens} tokens: max_new_tokens)")
+    if question.record and question.record.long_answer and task != "document":
+        record = question.record
         said = f"{record.decision}: " if record.decision and task == "answer" else ""
         console.note(f"(reference: {said}{record.long_answer})")
 
 
-def show_probabilities(session: Session, record: Record) -> None:
-    loaded = session.loaded
-    scorer = Scorer(loaded.model, loaded.tokenizer, session.rt, batch_size=1)
-    [score] = score_labels(scorer, [record])
-    shares = ", ".join(f"{label} {score.probabilities[label]:.1%}" for label in LABELS)
-    console.note(f"probabilities: {shares}")
+def ask(
+    scorer: Scorer, task: str | None, asked: Asked, sampling: Sampling, name: str = "input"
+) -> Question:
+    if isinstance(asked, Record):
+        return replies.ask_task(task or "answer", asked, scorer, sampling)
+    return replies.ask_to_continue(asked, scorer, sampling, name=name)
 
 
-def stream_replies(session: Session, ids: list[int], *, shown: str) -> None:
-    """Print the replies as they are written; `shown` is repeated before each."""
+def label_scores(scorer: Scorer, questions: Sequence[Question]) -> list[LabelScores | None]:
+    """What the model says of each answer's three labels; None where something else is asked."""
+    records = [q.record for q in questions if q.record is not None and q.task == "answer"]
+    found = iter(score_labels(scorer, records) if records else ())
+    return [next(found) if q.task == "answer" else None for q in questions]
+
+
+def introduce(question: Question, scores: LabelScores | None) -> None:
+    """What is asked, what of it did not fit, and how probable each label is."""
+    if question.record is not None:
+        asked = question.record.question
+        console.note(f"\n{question.id}: {asked}" if asked else f"\n{question.id}")
+    if n_trimmed := question.prompt.trimmed_tokens:
+        what = "context" if question.record is not None else "the prompt, the first ones,"
+        console.note(f"{n_trimmed} tokens of {what} do not fit; left out")
+    if scores is not None:
+        shares = ", ".join(f"{label} {scores.probabilities[label]:.1%}" for label in LABELS)
+        console.note(f"probabilities: {shares}")
+
+
+def show_piece(reply: Reply) -> None:
+    """Print what a token added, marked by how sure the model was of it."""
+    if reply.log_probs and reply.new_text:
+        shaded = console.shade(
+            reply.new_text,
+            log_prob=reply.log_probs[-1].log_prob,
+            colour=console.colour_enabled(sys.stdout),
+        )
+        console.say(shaded, end="", styled=True)
+    else:
+        console.say(reply.new_text, end="")
+
+
+# Replies in a file
+
+
+def write_file(session: Session, checkpoint: Path) -> None:
+    """Answer --input into --output."""
     cfg = session.cfg
-    for n in range(cfg.samples):
-        stream = TextStream(session.loaded.tokenizer)
-        console.say(shown, end="")
+    source, target = cfg.input, cfg.output
+    assert source is not None and target is not None, "main looked"
+    settings = {k: v for k, v in config.to_json(cfg).items() if k not in NOT_A_SETTING}
+    # What `best` leads to and `auto` means here and now: either may change before a run goes on.
+    settings |= {"checkpoint": str(checkpoint.resolve()), "dtype": str(session.scorer.rt.dtype)[6:]}
+    n_replies, n_failed = answer_file(
+        source,
+        target,
+        lambda lines: answer_lines(session, lines),
+        settings=settings,
+        limit=cfg.limit,
+        at_once=cfg.batch_size * LINES_AT_ONCE,
+    )
+    console.say(f"Wrote {target}: {n_replies} replies, in the order of {source}.")
+    if n_failed:
+        console.note(f"{n_failed} lines could not be answered: see their field `error`.")
 
-        def show(_: int, token: int, stream: TextStream = stream) -> None:
-            console.say(stream.push(token), end="")
 
-        with session.rt.autocast(), torch.no_grad():
-            [reply] = generate(
-                session.loaded.model,
-                [ids],
-                cfg.sampling(n),
-                context=session.loaded.model.config.block_size,
-                device=session.rt.device,
-                on_token=show,
-            )
-        console.say(stream.end())
-        if reply.finish_reason == "length":
-            console.note(f"(stopped after {cfg.max_new_tokens} tokens: max_new_tokens)")
+def answer_lines(session: Session, lines: Sequence[Line]) -> list[Mapping[str, Any]]:
+    """A reply to each line, or why there is none; seeds go by the line's number."""
+    cfg, scorer = session.cfg, session.scorer
+    sampling, found = cfg.sampling(), dict[int, Mapping[str, Any]]()
+    questions: dict[int, Question] = {}
+    for number, line in lines:
+        place = f"{cfg.input.name if cfg.input else ''}:{number}"
+        try:
+            place, asked = parse_line(line, place, cfg)
+            questions[number] = ask(scorer, cfg.task, asked, sampling, place)
+        except DataError as error:
+            found[number] = {"id": place, "error": str(error)}
+    scores = label_scores(scorer, list(questions.values()))
+    with scorer.rt.autocast():
+        completions = generate(
+            scorer.decoder,
+            scorer.tokenizer,
+            [question.prompt.ids for question in questions.values()],
+            sampling,
+            context=scorer.context,
+            rows=cfg.batch_size,
+            seeds=[sampling.seed + number for number in questions],
+        )
+    for (number, question), score, completion in zip(
+        questions.items(), scores, completions, strict=True
+    ):
+        chosen = replies.numbered(sampling, number)
+        args = question, completion, chosen, scorer.tokenizer, score
+        found[number] = replies.to_json(*args)
+    return [found[number] for number, _ in lines]
 
 
 if __name__ == "__main__":

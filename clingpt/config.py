@@ -151,7 +151,9 @@ def _parse_flag(settings: type[T], name: str, texts: list[str]) -> Any:
     if not texts or (texts == [""] and Path in _options(wanted)):
         raise ConfigError(f"--{name} lacks its value; write --{name}=VALUE")
     if get_origin(wanted) is tuple:
-        value: Any = [text for text in texts if texts != [""]]
+        item = get_args(wanted)[0]
+        given = [text for text in texts if texts != [""]]
+        value: Any = given if item is str else [_parse_text(name, item, text) for text in given]
     else:
         value = _parse_text(name, wanted, texts[0])
     return _check(settings, {name: value}, "--")[name]
@@ -224,7 +226,9 @@ def _describe(wanted: Any) -> str:
     for option in _options(wanted):
         kind = get_origin(option) or option
         choices = [str(choice) for choice in get_args(option)] if kind is Literal else []
-        words += choices or [names.get(kind, "a list of str" if kind is tuple else kind.__name__)]
+        if kind is tuple:
+            choices = [f"a list of {_describe(get_args(option)[0])}"]
+        words += choices or [names.get(kind, kind.__name__)]
     return " or ".join(words)
 
 

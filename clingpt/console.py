@@ -35,6 +35,8 @@ UNSAFE = re.compile(
 NUMERIC = re.compile(r"[-+−~<>≤≥]?\s?\d\S*( .{0,16})?|–?")
 
 BOLD_GREEN, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
+RED, YELLOW = "\x1b[31m", "\x1b[33m"
+UNSURE, NOT_SURE = 0.5, 0.9  # probabilities below which a word is marked
 
 _muted = False  # by mute()
 
@@ -165,6 +167,16 @@ def mark(text: str, *, trained: bool, colour: bool) -> str:
     return f"[[{text}]]" if trained else text
 
 
+def shade(text: str, *, log_prob: float, colour: bool) -> str:
+    """Safe text that shows how sure a model was of it: red, yellow or bare; [[…]] where unsure."""
+    text, probability = visible(text), math.exp(log_prob)
+    if not colour:
+        return f"[[{text}]]" if probability < UNSURE and text else text
+    if probability >= NOT_SURE:
+        return text
+    return f"{RED if probability < UNSURE else YELLOW}{text}{PLAIN}"
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """A plain-text table; numbers stand right, and long text wraps to keep within a page."""
     body = [[cell_text(cell) for cell in row] for row in rows]
@@ -243,7 +255,7 @@ def progress(
         initial=initial,
         file=sys.stderr,
         leave=None,  # a bar below another one goes when it is done
-        disable=_muted or None,  # None is tqdm's word for: only on a terminal
+        disable=_muted or total == 1 or None,  # None is tqdm's word for: only on a terminal
         dynamic_ncols=True,
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -95,7 +96,17 @@ def usual_step(model: nn.Module, rt: Runtime, losses: Callable[[], Iterator[Tens
     return step
 
 
-def usual_runtime(job: Job) -> Runtime:
+class Placed(Protocol):
+    """A job that says where it is done, and in what."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+
+def usual_runtime(job: Placed) -> Runtime:
     """Device and precision alone: nothing of what we do to a process besides."""
     device = torch.device(job.device)
     return Runtime(device, choose_dtype(job.dtype, device))
@@ -195,18 +206,22 @@ def transformers_packed(job: Job) -> Step:
     return usual_step(model, rt, losses)
 
 
-def nanogpt(job: Job, *, compiled: bool) -> Step:
-    """Its own model.py on our packed rows, prompts left out by the target that it ignores."""
-    rt = usual_runtime(job)
-    if job.nanogpt is None:
+def nanogpt_module(checkout: Path | None) -> Any:
+    """nanoGPT's model.py."""
+    if checkout is None:
         raise ConfigError("give --nanogpt=FOLDER, a checkout of github.com/karpathy/nanoGPT")
-    spec = importlib.util.spec_from_file_location("nanogpt_model", job.nanogpt / "model.py")
-    if spec is None or spec.loader is None or not (job.nanogpt / "model.py").exists():
-        raise ConfigError(f"{job.nanogpt} holds no model.py; give a checkout of nanoGPT")
+    spec = importlib.util.spec_from_file_location("nanogpt_model", checkout / "model.py")
+    if spec is None or spec.loader is None or not (checkout / "model.py").exists():
+        raise ConfigError(f"{checkout} holds no model.py; give a checkout of nanoGPT")
     module = importlib.util.module_from_spec(spec)
     sys.modules["nanogpt_model"] = module
     spec.loader.exec_module(module)
-    shape = job.shape
+    return module
+
+
+def nanogpt(job: Job, *, compiled: bool) -> Step:
+    """Its own model.py on our packed rows, prompts left out by the target that it ignores."""
+    module, rt, shape = nanogpt_module(job.nanogpt), usual_runtime(job), job.shape
     config = module.GPTConfig(
         block_size=shape.block_size, vocab_size=shape.padded_vocab_size, n_layer=shape.n_layer,
         n_head=shape.n_head, n_embd=shape.n_embd, dropout=0.0,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clingpt.contenders import CLIP, RATE, Job, Step, usual_runtime
+from clingpt.contenders import CLIP, RATE, Job, Placed, Step, usual_runtime
 from clingpt.dataset import IGNORE
 from clingpt.feed import Feed
 from clingpt.kernels import summed_loss
@@ -45,7 +45,7 @@ def products(job: Job) -> Step:
     return step
 
 
-def read(job: Job) -> Step:
+def read(job: Placed) -> Step:
     """Reading READ_BYTES once, as a sum does."""
     rt = start(device=job.device, dtype=job.dtype)
     numbers = torch.ones(READ_BYTES // 4, device=rt.device)

@@ -1,20 +1,38 @@
-"""Decoding: prompts in, tokens out, over any model that can append to a cache; and label scores.
+"""The decoding engine: requests in, tokens and text out, any number of them at once.
 
-It knows neither GPT nor the tokenizer: tokens in, tokens out. Prompts of different lengths share a
-batch, each row samples from a generator of its own, and nothing here trims: a prompt that does not
-fit is refused with both numbers.
+It knows no GPT: anything will do that appends tokens to the rows of a cache and gives the logits
+behind them. Requests take a row of the cache as one gets free and leave it when they end, at any
+step (continuous batching: Yu et al. 2022, "Orca", section 3.1). Nothing here trims: a prompt that
+does not fit is refused with both numbers. R rows, V the vocabulary.
 """
 
-import codecs
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from clingpt.errors import ConfigError, DataError
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.errors import ClingptError, DataError
+from clingpt.sampling import Chooser, Sampling, TokenLogProb, checked, log_prob_of
+from clingpt.streaming import TextStream
+from clingpt.tokenizer import EOT, VOCAB_SIZE, Tokenizer
+
+# Prompts come in pieces of so many tokens, or a multiple; model.ATTENDED says why it is this many.
+PIECE = 128
+PREFILL_TOKENS = 2048  # of prompts in a step, all rows together: bounds memory and waiting
+
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+class Cache(Protocol):
+    """Rows that tokens are appended to."""
+
+    def clear(self, row: int) -> None:
+        """Empty a row."""
+        ...
 
 
 class Decoder(Protocol):
@@ -22,146 +40,298 @@ class Decoder(Protocol):
 
     def new_cache(self, *, rows: int, capacity: int) -> Any: ...
 
-    def step(self, ids_BT: Tensor, counts_B: Tensor, cache: Any) -> Tensor:
-        """Append counts_B[b] tokens to each row; logits (B, V) behind each row's last one."""
+    def step(
+        self, ids: Mapping[int, Sequence[int]], cache: Any, among: Sequence[int] | None = None
+    ) -> Tensor:
+        """Append tokens to rows; logits (len(ids), V) behind the last one of each, in their order,
+        or of the tokens `among` alone."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the next token is chosen and when a text ends."""
-
-    max_new_tokens: int = 160
-    temperature: float = 0.0  # 0 takes the most probable token
-    top_k: int | None = None  # of the k most probable tokens; None: of all
-    top_p: float = 1.0  # of the fewest tokens that together are this probable; 1: of all
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, holds in (
-            ("max_new_tokens must be at least 1", self.max_new_tokens >= 1),
-            ("temperature must be at least 0 and finite", 0 <= self.temperature < float("inf")),
-            ("top_k must be at least 1", self.top_k is None or self.top_k >= 1),
-            ("top_p must be above 0 and at most 1", 0 < self.top_p <= 1),
-        ):
-            if not holds:
-                raise ConfigError(f"{name}, got {getattr(self, name.split()[0])}")
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The tokens of one reply, without the end of text, and why it ended."""
+    """A reply: its tokens (no end of text), its text (no stop string), and why it ended."""
 
     ids: list[int]
-    finish_reason: Literal["stop", "length"]
+    text: str
+    finish_reason: FinishReason
+    stopped_by: str | None = None  # the stop string; None: the end of text, or not at all
+    log_probs: list[TokenLogProb] = field(default_factory=list)  # one a token, where asked for
 
 
-OnToken = Callable[[int, int], None]  # (row, token), as soon as it is chosen
+class Reply:
+    """A reply in the making."""
+
+    def __init__(self, prompt: Sequence[int], sampling: Sampling, tokenizer: Tokenizer) -> None:
+        self.prompt, self.sampling = list(prompt), sampling
+        self.ids: list[int] = []
+        self.log_probs: list[TokenLogProb] = []
+        self.new_text = ""  # what the last step added
+        self.finish_reason: FinishReason | None = None
+        self.error: ClingptError | None = None  # why it could not go on
+        self._fed = 0  # tokens of prompt and reply that the cache holds
+        self._chooser = Chooser(sampling, prompt)
+        self._stream = TextStream(tokenizer, sampling.stop)
+
+    @property
+    def n_waiting(self) -> int:
+        """Prompt tokens that the cache does not hold yet."""
+        return max(0, len(self.prompt) - self._fed)
+
+    def feed(self, most: int) -> list[int]:
+        """The next tokens for the cache: a piece of the prompt, or the last token chosen."""
+        if not self.n_waiting:
+            return self.ids[-1:]
+        piece = self.prompt[self._fed : self._fed + most]
+        self._fed += len(piece)
+        return piece
+
+    def take(self, logits_V: Tensor, highest: float, best: int) -> None:
+        """Choose a token; `best` is the most probable one and `highest` its logit."""
+        sampling = self.sampling
+        plain = sampling.is_plain
+        token = checked(highest, best) if plain else self._chooser.choose(logits_V)
+        self.new_text = ""
+        if token == EOT and not sampling.ignore_end:
+            self.end("stop")
+            return
+        self.ids.append(token)
+        if sampling.log_probs is not None:
+            self.log_probs.append(log_prob_of(logits_V, token, sampling.log_probs))
+        self.new_text = self._stream.push(token)
+        if self._stream.stopped_by is not None:
+            self.finish_reason = "stop"
+        elif len(self.ids) == sampling.max_new_tokens:
+            self.end("length")
+
+    def end(self, reason: FinishReason) -> None:
+        """No more tokens; what was held back in case of a stop string is text after all."""
+        self.new_text += self._stream.end()
+        self.finish_reason = reason
+
+    def completion(self) -> Completion:
+        """What has come of it."""
+        stream = self._stream
+        reason = self.finish_reason or "cancelled"
+        return Completion(self.ids, stream.text, reason, stream.stopped_by, self.log_probs)
 
 
-@torch.no_grad()
+class Engine:
+    """Decodes many requests, each in a row of one cache.
+
+    A reply, greedy or sampled, is the same bits in any row and any company, wherever the decoder's
+    own are (docs/results.md says where). Not thread-safe: one thread owns it.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        *,
+        rows: int,
+        context: int,
+        prefill_tokens: int = PREFILL_TOKENS,
+    ) -> None:
+        self._decoder, self._tokenizer, self._context = decoder, tokenizer, context
+        self._prefill_tokens = max(PIECE, prefill_tokens)
+        self._cache = decoder.new_cache(rows=rows, capacity=context)
+        self._free = list(range(rows))[::-1]
+        self._waiting: deque[Reply] = deque()
+        self._at_work: dict[int, Reply] = {}
+
+    @property
+    def n_waiting(self) -> int:
+        """Requests without a row."""
+        return len(self._waiting)
+
+    @property
+    def n_at_work(self) -> int:
+        """Requests with a row."""
+        return len(self._at_work)
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling) -> Reply:
+        """Take on a request; DataError where it does not fit the context."""
+        check_fits(prompt, sampling, self._context)
+        reply = Reply(prompt, sampling, self._tokenizer)
+        self._waiting.append(reply)
+        return reply
+
+    def cancel(self, reply: Reply) -> None:
+        """End a reply; its row is free for the next step."""
+        if reply.finish_reason is not None:
+            return
+        reply.new_text = ""
+        reply.end("cancelled")
+        if reply in self._waiting:
+            self._waiting.remove(reply)
+        for row in [row for row, other in self._at_work.items() if other is reply]:
+            self._release(row)
+
+    def step(self) -> list[Reply]:
+        """One step of the model for all rows; the replies that got a token or came to their end.
+
+        Where it fails, whatever the reason, those that have a row are cancelled: what their rows
+        hold is not known any more. Others can go on.
+        """
+        while self._free and self._waiting:
+            self._at_work[self._free.pop()] = self._waiting.popleft()
+        if not self._at_work:
+            return []
+        try:
+            return self._take_step(self._next_tokens())
+        except BaseException:
+            for reply in list(self._at_work.values()):
+                self.cancel(reply)
+            raise
+
+    @torch.no_grad()
+    def _take_step(self, fed: Mapping[int, Sequence[int]]) -> list[Reply]:
+        logits_RV = self._decoder.step(fed, self._cache)
+        highest_R, best_R = (x.tolist() for x in logits_RV.max(dim=-1))
+        moved = []
+        for row, *choice in zip(fed, logits_RV, highest_R, best_R, strict=True):
+            reply = self._at_work[row]
+            if reply.n_waiting:
+                continue
+            try:
+                reply.take(*choice)
+            except ClingptError as error:  # of this reply alone
+                reply.error = error
+                reply.end("error")
+            moved.append(reply)
+            if reply.finish_reason is not None:
+                self._release(row)
+        return moved
+
+    def _next_tokens(self) -> dict[int, list[int]]:
+        """Each row's tokens for a step: a token, or of a prompt as much as there is room for.
+
+        Prompts that came first go first.
+        """
+        fed, room = {}, self._prefill_tokens
+        for row, reply in self._at_work.items():
+            if reply.n_waiting and room < min(PIECE, reply.n_waiting):
+                continue
+            most = room if room >= reply.n_waiting else room // PIECE * PIECE
+            room -= min(most, reply.n_waiting)
+            fed[row] = reply.feed(most)
+        return fed
+
+    def _release(self, row: int) -> None:
+        del self._at_work[row]
+        try:
+            self._cache.clear(row)
+        finally:
+            self._free.append(row)
+            self._free.sort(reverse=True)
+
+
+def check_fits(prompt: Sequence[int], sampling: Sampling, context: int) -> None:
+    """DataError where a prompt is empty, no token of GPT-2's, or too long for its reply."""
+    if not prompt:
+        raise DataError("a prompt is empty; give at least one token")
+    if not (0 <= min(prompt) and max(prompt) < VOCAB_SIZE):
+        raise DataError(f"a prompt holds a token that is not GPT-2's; its ids go from 0 to {EOT}")
+    if len(prompt) + sampling.max_new_tokens > context:
+        raise DataError(
+            f"a prompt of {len(prompt)} tokens and {sampling.max_new_tokens} new ones exceed the "
+            f"context of {context}; shorten the prompt or lower max_new_tokens"
+        )
+
+
+OnReply = Callable[[int, Reply], None]  # a prompt's number and its reply, after each token
+
+
 def generate(
-    model: Decoder,
+    decoder: Decoder,
+    tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
     context: int,
-    device: torch.device | str = "cpu",
-    on_token: OnToken | None = None,
+    rows: int = 16,
+    seeds: Sequence[int] | None = None,
+    on_reply: OnReply | None = None,
 ) -> list[Completion]:
-    """One reply to each prompt, all in one batch; row r samples with the seed `seed + r`."""
-    longest = max(map(len, prompts))
-    if not all(prompts):
-        raise DataError("a prompt is empty; give at least one token")
-    if longest + sampling.max_new_tokens > context:
-        raise DataError(
-            f"a prompt of {longest} tokens and {sampling.max_new_tokens} new ones exceed the "
-            f"context of {context}; shorten the prompt or lower max_new_tokens"
-        )
-    cache = model.new_cache(rows=len(prompts), capacity=longest + sampling.max_new_tokens)
-    generators = [torch.Generator().manual_seed(sampling.seed + r) for r in range(len(prompts))]
-    replies: list[list[int]] = [[] for _ in prompts]
-    open_rows = set(range(len(prompts)))
-    logits_BV = model.step(*_padded(prompts, device), cache)
-    for remaining in reversed(range(sampling.max_new_tokens)):
-        fed: list[list[int]] = [[] for _ in prompts]
-        for row in sorted(open_rows):
-            token = choose(logits_BV[row], sampling, generators[row])
-            if token == EOT:
-                open_rows.remove(row)
-                continue
-            replies[row].append(token)
-            fed[row] = [token]
-            if on_token:
-                on_token(row, token)
-        if not open_rows or not remaining:
-            break
-        logits_BV = model.step(*_padded(fed, device), cache)
-    return [
-        Completion(reply, "length" if row in open_rows else "stop")
-        for row, reply in enumerate(replies)
-    ]
+    """A reply to each prompt; number n samples with a seed of its own, `sampling.seed + n`.
 
-
-def _padded(rows: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Ragged rows as (B, T) ids, padded on the right, and their lengths."""
-    counts = [len(row) for row in rows]
-    ids_BT = torch.full((len(rows), max(counts)), EOT)
-    for b, row in enumerate(rows):
-        ids_BT[b, : len(row)] = torch.tensor(row, dtype=torch.long)
-    return ids_BT.to(device), torch.tensor(counts, device=device)
-
-
-def choose(logits_V: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """The next token of one row.
-
-    Top-k: Fan et al. 2018, section 5.4. Nucleus (top-p): Holtzman et al. 2020, section 3.1. As in
-    `transformers`, temperature comes first and top-p looks at what top-k left.
+    `rows` at once, the longest prompt first: memory peaks at the start, and the short ones fill up.
     """
-    if sampling.temperature == 0:
-        return int(logits_V.argmax())
-    logits_V = logits_V.float().cpu() / sampling.temperature
-    if sampling.top_k is not None and sampling.top_k < len(logits_V):
-        kth = logits_V.topk(sampling.top_k).values[-1]
-        logits_V = logits_V.masked_fill(logits_V < kth, -torch.inf)
-    if sampling.top_p < 1:
-        sorted_V, order_V = logits_V.sort(descending=True)
-        before_V = sorted_V.softmax(0).cumsum(0) - sorted_V.softmax(0)
-        logits_V = logits_V.index_fill(0, order_V[before_V >= sampling.top_p], -torch.inf)
-    return int(logits_V.softmax(0).multinomial(1, generator=generator))
+    for prompt in prompts:
+        check_fits(prompt, sampling, context)
+    if not prompts:
+        return []
+    capacity, rows = max(map(len, prompts)) + sampling.max_new_tokens, min(rows, len(prompts))
+    engine = Engine(decoder, tokenizer, rows=rows, context=capacity)
+    return answer_all(engine, prompts, sampling, seeds=seeds, on_reply=on_reply)
 
 
-def batches_by_length(prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
-    """The numbers of the prompts, longest first: little padding, and memory peaks at once."""
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    return (order[i : i + batch_size] for i in range(0, len(order), batch_size))
+def answer_all(
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    seeds: Sequence[int] | None = None,
+    on_reply: OnReply | None = None,
+) -> list[Completion]:
+    """As `generate`, by an engine that is there and has nothing else to do."""
+    replies: dict[int, Reply] = {}
+    for n in by_length(prompts):
+        seed = sampling.seed + n if seeds is None else seeds[n]
+        replies[n] = engine.submit(prompts[n], replace(sampling, seed=seed))
+    numbers = {id(reply): n for n, reply in replies.items()}
+    while engine.n_waiting or engine.n_at_work:
+        for reply in engine.step():
+            if reply.error is not None:
+                raise reply.error
+            if on_reply:
+                on_reply(numbers[id(reply)], reply)
+    return [replies[n].completion() for n in range(len(prompts))]
+
+
+def by_length(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The numbers of the prompts, the longest first."""
+    return sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
 
 
 @torch.no_grad()
 def label_log_probs(
-    model: Decoder,
+    decoder: Decoder,
     prompts: Sequence[Sequence[int]],
     label_ids: Sequence[int],
     *,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Log-probability of each label as the next token of each prompt, (B, labels), fp32."""
-    cache = model.new_cache(rows=len(prompts), capacity=max(map(len, prompts)))
-    logits_BV = model.step(*_padded(prompts, device), cache).float()
-    return logits_BV.log_softmax(dim=-1)[:, list(label_ids)].cpu()
+    rows: int = 16,
+    on_batch: Callable[[int], object] | None = None,
+) -> list[list[float]]:
+    """Log-probability of each label among the labels, as the next token of each prompt.
+
+    One prefill a prompt, many prompts at once, and of the vocabulary the labels' rows alone.
+    """
+    found: dict[int, list[float]] = {}
+    longest = max(map(len, prompts), default=0)
+    cache = decoder.new_cache(rows=max(1, min(rows, len(prompts))), capacity=max(1, longest))
+    order = by_length(prompts)
+    while order:
+        batch = _filling(order, prompts, rows)
+        order = order[len(batch) :]
+        logits_RL = decoder.step(
+            {row: prompts[n] for row, n in enumerate(batch)}, cache, label_ids
+        ).float()
+        found |= zip(batch, logits_RL.log_softmax(dim=-1).tolist(), strict=True)
+        for row in range(len(batch)):
+            cache.clear(row)
+        if on_batch:
+            on_batch(len(batch))
+    return [found[n] for n in range(len(prompts))]
 
 
-class TextStream:
-    """Tokens to text as they come, never half a character."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, token: int) -> str:
-        """The characters that this token completes."""
-        return self._decoder.decode(self._tokenizer.decode_bytes([token]))
-
-    def end(self) -> str:
-        """What is left: U+FFFD for a character that never came to its end."""
-        return self._decoder.decode(b"", final=True)
+def _filling(order: Iterable[int], prompts: Sequence[Sequence[int]], rows: int) -> list[int]:
+    """The next prompts, at most `rows`, that a step's tokens have room for; at least one."""
+    batch: list[int] = []
+    tokens = 0
+    for n in order:
+        tokens += len(prompts[n])
+        if batch and (len(batch) == rows or tokens > PREFILL_TOKENS):
+            break
+        batch.append(n)
+    return batch

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from clingpt.console import progress_bar
-from clingpt.contenders import Job, Step
+from clingpt.contenders import Placed, Step
 from clingpt.errors import BenchError, ClingptError
 
+J = TypeVar("J", bound=Placed)
 TICKS_PER_S = 100  # of /proc: sysconf(_SC_CLK_TCK) on every Linux
 
 
@@ -29,7 +30,7 @@ class Timing:
     """What one contender showed."""
 
     first_step_s: float  # compilation included
-    loss: float  # of that step
+    loss: float  # of that step, or whatever else it gave
     built_bytes: int  # what it held before that step
     peak_bytes: int = 0  # the most that it ever held
     steps_s: list[float] = field(default_factory=list)
@@ -44,7 +45,7 @@ class Timing:
 
 
 def race(
-    builders: Mapping[str, Callable[[Job], Step]], job: Job, *, repeats: int, steps: int
+    builders: Mapping[str, Callable[[J], Step]], job: J, *, repeats: int, steps: int
 ) -> tuple[dict[str, Timing], float]:
     """Timings in seconds a step, by name; and the share of the CPU that others used meanwhile."""
     context = multiprocessing.get_context("spawn")
@@ -91,7 +92,7 @@ def _ask(name: str, connection: Connection, what: str | int) -> Any:
     return answer
 
 
-def _run(build: Callable[[Job], Step], job: Job, connection: Connection) -> None:
+def _run(build: Callable[[J], Step], job: J, connection: Connection) -> None:
     """One contender's process: an answer a question."""
     lane = None
     while True:
@@ -110,7 +111,7 @@ def _run(build: Callable[[Job], Step], job: Job, connection: Connection) -> None
 class Lane:
     """A contender at work."""
 
-    def __init__(self, build: Callable[[Job], Step], job: Job) -> None:
+    def __init__(self, build: Callable[[J], Step], job: J) -> None:
         torch.manual_seed(0)
         self._cuda = job.device.startswith("cuda")
         self._step = build(job)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clingpt import console
+from clingpt import console, rounding
 from clingpt.disk import write_whole
 from clingpt.metrics import Classification, bleu, novel_bigrams, rouge
 from clingpt.records import LABELS, Record
@@ -72,6 +72,8 @@ def tables(report: Mapping[str, Any]) -> str:
     if report["perplexity"]:
         parts.append(_perplexity_table(report["perplexity"]))
     parts += [_text_table(task, systems) for task, systems in report["texts"].items()]
+    if report["int8"]:
+        parts.append(rounding.table(report["int8"]))
     return "\n\n".join(parts)
 
 
@@ -110,7 +112,7 @@ def _perplexity_table(texts: Mapping[str, Mapping[str, Any]]) -> str:
         for name, scores in texts.items()
     ]
     columns = ["text", "tokens", "perplexity", "bits per byte", "with end of text"]
-    return console.table("Perplexity per token, corpus-level, fp32", columns, rows)
+    return console.table("Perplexity per token, corpus-level", columns, rows)
 
 
 def _text_table(task: str, systems: Mapping[str, Mapping[str, Any]]) -> str:

@@ -4,7 +4,7 @@ Measures; what the figures are compared with is clingpt/baselines.py, how they a
 clingpt/report.py. Prompts are trimmed by their task's rule, and by how much is counted.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,12 @@ import torch
 
 from clingpt import console
 from clingpt.dataset import IGNORE, build_rows
-from clingpt.generate import OnToken, Sampling, batches_by_length, generate, label_log_probs
+from clingpt.generate import Decoder, OnReply, Reply, generate, label_log_probs
 from clingpt.metrics import Perplexity, perplexity
 from clingpt.prepared import Split
 from clingpt.records import LABELS, Record
 from clingpt.runtime import Runtime
+from clingpt.sampling import Sampling
 from clingpt.tasks import (
     LABEL_IDS,
     Example,
@@ -33,7 +34,8 @@ from model import GPT, Batch
 class Scorer:
     """A model ready to be measured."""
 
-    model: GPT
+    model: GPT  # its losses
+    decoder: Decoder  # its replies and label scores
     tokenizer: Tokenizer
     rt: Runtime
     batch_size: int  # rows at once
@@ -48,7 +50,7 @@ class LabelScores:
     """What the model says of each record: a distribution over LABELS, and the tokens it lost."""
 
     record: Record
-    log_probs: tuple[float, ...]  # over the whole vocabulary; only their order decides
+    log_probs: tuple[float, ...]  # among the three
     trimmed_tokens: int
 
     @property
@@ -68,16 +70,21 @@ def score_labels(scorer: Scorer, records: Iterable[Record]) -> list[LabelScores]
     prompts = [
         make_prompt("answer", record, scorer.tokenizer, budget=scorer.context) for record in kept
     ]
-    rows: dict[int, LabelScores] = {}
-    with console.progress_bar(label="scoring labels", total=len(kept), unit=" records") as bar:
-        for batch in batches_by_length([prompt.ids for prompt in prompts], scorer.batch_size):
-            ids = [prompts[i].ids for i in batch]
-            with scorer.rt.autocast():
-                scores = label_log_probs(scorer.model, ids, LABEL_IDS, device=scorer.rt.device)
-            for i, row in zip(batch, scores.tolist(), strict=True):
-                rows[i] = LabelScores(kept[i], tuple(row), prompts[i].trimmed_tokens)
-            bar.update(len(batch))
-    return [rows[i] for i in range(len(kept))]
+    with (
+        console.progress_bar(label="scoring labels", total=len(kept), unit=" records") as bar,
+        scorer.rt.autocast(),
+    ):
+        log_probs = label_log_probs(
+            scorer.decoder,
+            [prompt.ids for prompt in prompts],
+            LABEL_IDS,
+            rows=scorer.batch_size,
+            on_batch=bar.update,
+        )
+    return [
+        LabelScores(record, tuple(row), prompt.trimmed_tokens)
+        for record, row, prompt in zip(kept, log_probs, prompts, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ def write_outputs(
     records: Iterable[Record],
     sampling: Sampling,
     *,
-    on_token: OnToken | None = None,
+    on_reply: OnReply | None = None,
 ) -> list[Output]:
     """Let the model answer every record that has a reference for the task."""
     budget = scorer.context - sampling.max_new_tokens
@@ -110,26 +117,36 @@ def write_outputs(
         except NotApplicable:
             continue
         items.append((record, prompt, reference.strip()))
-    outputs: dict[int, Output] = {}
-    with console.progress_bar(label=f"writing: {task}", total=len(items), unit=" texts") as bar:
-        for batch in batches_by_length([prompt.ids for _, prompt, _ in items], scorer.batch_size):
-            with scorer.rt.autocast():
-                replies = generate(
-                    scorer.model,
-                    [items[i][1].ids for i in batch],
-                    sampling,
-                    context=scorer.context,
-                    device=scorer.rt.device,
-                    on_token=on_token,
-                )
-            for i, reply in zip(batch, replies, strict=True):
-                record, prompt, reference = items[i]
-                text = scorer.tokenizer.decode(reply.ids).strip()
-                outputs[i] = Output(
-                    record.id, task, text, reference, reply.finish_reason, prompt.trimmed_tokens
-                )
-            bar.update(len(batch))
-    return [outputs[i] for i in range(len(items))]
+    with (
+        console.progress_bar(label=f"writing: {task}", total=len(items), unit=" texts") as bar,
+        scorer.rt.autocast(),
+    ):
+
+        def show(n: int, reply: Reply) -> None:
+            bar.update(reply.finish_reason is not None)
+            if on_reply:
+                on_reply(n, reply)
+
+        replies = generate(
+            scorer.decoder,
+            scorer.tokenizer,
+            [prompt.ids for _, prompt, _ in items],
+            sampling,
+            context=scorer.context,
+            rows=scorer.batch_size,
+            on_reply=show,
+        )
+    return [
+        Output(
+            record.id,
+            task,
+            reply.text.strip(),
+            reference,
+            reply.finish_reason,
+            prompt.trimmed_tokens,
+        )
+        for (record, prompt, reference), reply in zip(items, replies, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -175,22 +192,27 @@ def explanation_examples(scorer: Scorer, records: Iterable[Record]) -> list[Exam
     return examples
 
 
+def iter_batches(scorer: Scorer, examples: Sequence[Example], *, label: str) -> Iterator[Batch]:
+    """The examples' packed rows, under a progress bar."""
+    rows = build_rows(split_of_examples(examples), scorer.context, pack=True, seed=0)
+    starts = range(0, len(rows), scorer.batch_size)
+    for start in console.progress(starts, label=label, unit=" batches"):
+        numbers = np.arange(start, min(start + scorer.batch_size, len(rows)))
+        tight = scorer.rt.device.type == "cpu"
+        yield Batch(*map(scorer.rt.put, rows.assemble(numbers, tight=tight)))
+
+
 @torch.no_grad()
 def score_text(scorer: Scorer, examples: Sequence[Example], label: str) -> TextScore | None:
     """Corpus perplexity of the examples' targets, each scored on its own, in fp32."""
     if not examples:
         return None
-    rows = build_rows(split_of_examples(examples), scorer.context, pack=True, seed=0)
     nats = {True: 0.0, False: 0.0}  # of ends of text, of everything else
     tokens = {True: 0, False: 0}
-    starts = range(0, len(rows), scorer.batch_size)
-    for start in console.progress(starts, label=f"perplexity: {label}", unit=" batches"):
-        numbers = np.arange(start, min(start + scorer.batch_size, len(rows)))
-        tight = scorer.rt.device.type == "cpu"
-        batch = Batch(*map(scorer.rt.put, rows.assemble(numbers, tight=tight)))
-        losses = scorer.model.token_losses(batch).double()
-        for is_end, chosen in ((True, batch.targets_KM == EOT), (False, batch.targets_KM != EOT)):
-            chosen = chosen & (batch.targets_KM != IGNORE)
+    for batch in iter_batches(scorer, examples, label=f"perplexity: {label}"):
+        losses, targets_KM = scorer.model.token_losses(batch).cpu().double(), batch.targets_KM.cpu()
+        for is_end, chosen in ((True, targets_KM == EOT), (False, targets_KM != EOT)):
+            chosen = chosen & (targets_KM != IGNORE)
             nats[is_end] += float(losses[chosen].sum())
             tokens[is_end] += int(chosen.sum())
     content = [token for example in examples for token in example.target_ids if token != EOT]

@@ -12,11 +12,13 @@ from torch import nn
 
 from clingpt import console
 from clingpt.feed import Feed
-from clingpt.generate import OnToken, Sampling, generate
+from clingpt.generate import OnReply, Reply, generate
+from clingpt.inference import make_decoder
 from clingpt.metrics import classification, rouge
 from clingpt.records import Record
 from clingpt.resume import plain_copy
 from clingpt.runtime import Runtime
+from clingpt.sampling import Sampling
 from clingpt.scoring import Output, Scorer, explained, score_labels, write_outputs
 from clingpt.steps import mean_loss
 from clingpt.tokenizer import EOT, Tokenizer
@@ -80,31 +82,31 @@ class Examiner:
             )
         ]
 
-    def _free_text(self, scorer: Scorer, ask: OnToken) -> str:
+    def _free_text(self, scorer: Scorer, ask: OnReply) -> str:
         [reply] = generate(
-            scorer.model,
+            scorer.decoder,
+            scorer.tokenizer,
             [[EOT]],
             Sampling(max_new_tokens=min(self.max_new_tokens, scorer.context - 1)),
             context=scorer.context,
-            device=self.rt.device,
-            on_token=ask,
+            on_reply=ask,
         )
-        return f"  output:    {scorer.tokenizer.decode(reply.ids)}"
+        return f"  output:    {reply.text}"
 
-    def _outputs(self, scorer: Scorer, records: Sequence[Record], ask: OnToken) -> list[Output]:
+    def _outputs(self, scorer: Scorer, records: Sequence[Record], ask: OnReply) -> list[Output]:
         sampling = Sampling(max_new_tokens=min(self.max_new_tokens, scorer.context // 2))
         return [
             output
             for task in self.tasks
             if task != "text"
-            for output in write_outputs(scorer, task, records, sampling, on_token=ask)
+            for output in write_outputs(scorer, task, records, sampling, on_reply=ask)
         ]
 
-    def _unless_stopped(self, work: Callable[[OnToken], list[Result]]) -> list[Result]:
+    def _unless_stopped(self, work: Callable[[OnReply], list[Result]]) -> list[Result]:
         """The result of work that asks at every token; Stopped on all ranks where one is."""
         result = None
 
-        def ask(_row: int, _token: int) -> None:
+        def ask(_number: int, _reply: Reply) -> None:
             if self.stop():
                 raise Stopped
 
@@ -154,7 +156,10 @@ class Validator:
         if not (self.n_records or self.sample):
             return figures
         rt = self.examiner.rt
-        scorer = Scorer(plain_copy(model, rt), self.tokenizer, rt, RECORDS_AT_ONCE)
+        copy = plain_copy(model, rt)
+        # To capture graphs takes longer than a few texts.
+        decoder = copy if rt.device.type == "cuda" else make_decoder(copy, rt)
+        scorer = Scorer(copy, decoder, self.tokenizer, rt, RECORDS_AT_ONCE)
         try:
             if self.n_records:
                 figures |= self.examiner.figures(scorer)

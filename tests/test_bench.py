@@ -16,12 +16,13 @@ import bench
 from clingpt import console
 from clingpt.contenders import CONTENDERS, Job, packed_rows, padded, usual_runtime
 from clingpt.dataset import IGNORE
+from clingpt.decoders import LABELS, REPLIES, DecodeJob
 from clingpt.errors import BenchError, ConfigError
 from clingpt.floor import PARTS
 from clingpt.race import OtherLoad, Timing, peak_memory, race, resident_memory
 from clingpt.runtime import Runtime
 from clingpt.tasks import Example
-from model import GPTConfig
+from model import GPT, GPTConfig
 
 
 def job(**changes: Any) -> Job:
@@ -148,9 +149,13 @@ def test_examples_come_from_prepared_data(thirteen: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["fly"], "measures train or floor, not 'fly'"),
+        (["fly"], "measures train, floor, decode, not 'fly'"),
         (["train", "--contenders", "ours", "you"], "there is no you, but ours"),
-        (["train", "--contenders="], "name some contenders"),
+        (["decode", "--contenders=hf-padded"], "there is no hf-padded, but ours"),
+        (["decode", "--batches", "1", "0"], "batches must be at least 1"),
+        (["decode", "--batches", "x"], "--batches wants int, got 'x'"),
+        (["decode", "--block_size=345"], "350 tokens exceed block_size"),
+        (["decode", "--contenders=nanogpt", "--size=tiny", "--repeats=1"], "nanogpt first: give"),
         (["floor", "--document_tokens=99", "--block_size=64"], "document_tokens exceed block_size"),
     ],
 )
@@ -163,7 +168,7 @@ def test_mistakes_get_a_line(
     monkeypatch.setattr(sys, "argv", ["bench.py", *argv])
     with pytest.raises(SystemExit) as end:
         console.run(bench.main)
-    assert end.value.code == 2 and message in capsys.readouterr().err
+    assert end.value.code in (1, 2) and message in capsys.readouterr().err
 
 
 def test_nanogpt_is_asked_for_by_its_folder(tmp_path: Path) -> None:
@@ -172,6 +177,36 @@ def test_nanogpt_is_asked_for_by_its_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no model\.py"):
         CONTENDERS["nanogpt"](job(nanogpt=tmp_path))
     assert importlib.util.find_spec("nanogpt_model") is None
+
+
+@pytest.fixture(scope="module")
+def decode_job(tmp_path_factory: pytest.TempPathFactory) -> DecodeJob:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=32)).save_pretrained(folder)
+    prompts = torch.randint(50257, (3, 9), generator=torch.Generator().manual_seed(1)).tolist()
+    return DecodeJob(folder, prompts, 6, "cpu", "float32", None)
+
+
+def test_contenders_decode_the_same_text_and_score_the_same_labels(decode_job: DecodeJob) -> None:
+    found = {name: float(REPLIES[name](decode_job, new=None)()) for name in ("ours", "hf")}
+    assert found["ours"] == found["hf"] > 0
+    assert float(REPLIES["ours-eager"](decode_job, new=None)()) == found["ours"]
+    first = float(REPLIES["ours"](decode_job, new=1)())
+    assert first < found["ours"] and first == float(REPLIES["hf"](decode_job, new=1)())
+    labels = {name: float(LABELS[name](decode_job)()) for name in LABELS}
+    assert labels["ours"] == pytest.approx(labels["hf"], abs=1e-4)
+    assert 0 < abs(labels["ours-int8"] - labels["hf"]) < 0.1
+
+
+@pytest.mark.slow
+def test_decoding_is_put_in_a_table() -> None:
+    printed = run(
+        "bench.py", "decode", "--size=tiny", "--batches", "2", "--prompt_tokens=20",
+        "--new_tokens=5", "--label_prompts=2", "--label_tokens=30", "--repeats=1",
+    ).stdout  # fmt: skip
+    for phrase in ("step: hf / it", "ours-int8", "Reading memory", "same text", "prompts/s"):
+        assert phrase in printed, phrase
 
 
 @pytest.mark.slow

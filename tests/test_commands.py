@@ -53,7 +53,8 @@ def test_transformers_opens_a_checkpoint_as_it_is(trained: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from clingpt.checkpoint import load_model
-    from clingpt.generate import Sampling, generate
+    from clingpt.generate import generate
+    from clingpt.sampling import Sampling
 
     theirs, loading = AutoModelForCausalLM.from_pretrained(
         trained / "best", output_loading_info=True
@@ -68,7 +69,8 @@ def test_transformers_opens_a_checkpoint_as_it_is(trained: Path) -> None:
     with torch.no_grad():
         expected, found = theirs.eval()(torch.tensor([ids])).logits, model(torch.tensor([ids]))
     assert float((expected - found).abs().max() / expected.abs().max()) <= 1e-5
-    [reply] = generate(model, [ids], Sampling(max_new_tokens=20), context=256)
+    args = ours.tokenizer, [ids], Sampling(max_new_tokens=20)
+    [reply] = generate(model, *args, context=256)
     greedy = theirs.generate(torch.tensor([ids]), max_new_tokens=20, do_sample=False)[0, len(ids) :]
     assert greedy.tolist()[: len(reply.ids)] == reply.ids
     assert tokenizer.decode(reply.ids) == ours.tokenizer.decode(reply.ids)
@@ -274,7 +276,7 @@ MISTAKES: list[tuple[str, list[str], int, str]] = [
     ("sample", ["--prompt=a", "--prompt_file=b"], 2, "give one of --prompt and --prompt_file"),
     ("sample", ["--prompt=a", "--task=answer"], 2, "--task takes a record"),
     ("sample", ["--input=a.json"], 2, "needs --task"),
-    ("sample", ["--temperature=-1"], 2, "temperature must be at least 0"),
+    ("sample", ["--temperature=-1"], 2, "temperature must be 0, or at"),
     ("sample", ["--checkpoint={best}", "--prompt_file={tmp}/none"], 1, "none"),
     ("sample", ["--checkpoint={best}", "--prompt=x", "--max_new_tokens=999"], 2, "lower it"),
     ("sample", ["--checkpoint={best}", "--task=answer", "--input={tmp}/bad.json"], 1, "bad.json"),

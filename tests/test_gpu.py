@@ -14,10 +14,15 @@ from conftest import fingerprint, make_tiny_model, rows_of_documents, train_here
 from clingpt.curves import read_metrics
 from clingpt.dataset import Rows
 from clingpt.feed import Feed
+from clingpt.generate import generate
+from clingpt.graphs import GraphedDecoder, How
+from clingpt.inference import make_decoder
 from clingpt.kernels import use_kernels
 from clingpt.optim import Schedule, build_optimizer
 from clingpt.runtime import Runtime, start
+from clingpt.sampling import Sampling
 from clingpt.steps import Updater, accumulate_gradients
+from clingpt.tokenizer import Tokenizer
 from clingpt.warmup import fitting_feed
 from model import GPT
 
@@ -186,3 +191,38 @@ def test_a_run_on_a_gpu_learns_saves_and_goes_on(thirteen: Path, tmp_path: Path)
     # Atomic additions on a GPU come in any order: close, not the same bits.
     assert train_losses(resumed) == pytest.approx(losses, rel=1e-3)
     assert fingerprint(resumed / "step_000006") == fingerprint(straight / "step_000006")
+
+
+# ------------------------------------------------------------------------------------------------
+# Decoding
+
+DECODE_PROMPTS = [[5, 6, 7], [8] * 40, [9], [10, 11] * 9]
+
+
+def greedy_ids(decoder: Any, **more: Any) -> list[list[int]]:
+    sampling = Sampling(max_new_tokens=20, ignore_end=True)
+    found = generate(decoder, Tokenizer.load(), DECODE_PROMPTS, sampling, context=64, **more)
+    return [reply.ids for reply in found]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("how", ["graph", "compiled-graph", "reduce-overhead"])
+def test_steps_by_graphs_give_the_text_of_plain_ones(device: str, how: How) -> None:
+    """In fp32; with rows that join and leave, so that graphs of several sizes are replayed."""
+    if device == "cpu" and how != "graph":
+        pytest.skip("torch.compile takes longer than this test is worth on a CPU")
+    rt = start(device=device, dtype="float32")
+    expected = greedy_ids(model_on(rt).eval())
+    for n_rows in (1, 2, 4):
+        assert greedy_ids(GraphedDecoder(model_on(rt).eval(), how), rows=n_rows) == expected
+
+
+@pytest.mark.gpu
+@no_cuda
+def test_sample_and_eval_decode_by_graphs_in_bfloat16() -> None:
+    rt = start(device="cuda", dtype="bfloat16")
+    model = model_on(rt).eval()
+    decoder = make_decoder(model, rt)
+    assert isinstance(decoder, GraphedDecoder)
+    assert model.wte.weight.dtype == torch.float32  # its losses stay exact
+    assert all(len(ids) == 20 for ids in greedy_ids(decoder))

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import huggingface_hub
 import pytest
@@ -154,7 +155,7 @@ def test_vocabulary_padding_cannot_be_seen(tiny_model: Build) -> None:
     assert model.wte.weight.shape == (50304, 16)
     assert model(ids_BT).shape == (1, 4, 50257)
     cache = model.new_cache(rows=1, capacity=4)
-    assert model.step(ids_BT, torch.tensor([4]), cache).shape == (1, 50257)
+    assert model.step({0: ids_BT[0].tolist()}, cache).shape == (1, 50257)
     assert model.hub_state()["transformer.wte.weight"].shape == (50257, 16)
     losses_M = model.token_losses(rows_of(ids_BT))[0]
     log_probabilities = model(ids_BT)[0, :-1].log_softmax(-1)  # over the real vocabulary alone
@@ -285,60 +286,63 @@ def test_a_shape_that_cannot_work_is_refused(shape: dict[str, Any], phrase: str)
 # KV cache
 
 
-def assert_as_without_cache(model: GPT, rows: list[list[int]], logits_BV: Tensor) -> None:
-    for tokens, logits_V in zip(rows, logits_BV, strict=True):
-        if tokens:
-            expected_V = model(torch.tensor([tokens]))[0, -1]
-            assert largest_difference(logits_V, expected_V) <= 1e-5
-
-
 def test_cached_steps_equal_whole_rows(tiny_model: Build) -> None:
+    """Runs of 5 queries, so that pieces begin and end inside, at and across a run's border."""
     torch.manual_seed(9)
     model = tiny_model().eval()
     cache = model.new_cache(rows=4, capacity=24)
     rows: list[list[int]] = [[], [], [], []]
-    # Prefill, decode with a row at rest, a late start, a chunk, rest, and up to the last slot.
+    # Prefill, decode with a row at rest, a late start, a chunk, rest, and up to the last place.
     plan = ((5, 2, 0, 7), (1, 1, 0, 1), (0, 1, 6, 1), (4, 1, 3, 0), (1, 0, 1, 1), (13, 1, 2, 14))
-    with torch.no_grad():
+    with mock.patch("model.ATTENDED", 5), torch.no_grad():
         for counts in plan:
-            ids_BT = torch.randint(96, (4, max(counts)))
+            fed = {r: torch.randint(96, (n,)).tolist() for r, n in enumerate(counts) if n}
             before = [[t.clone() for t in kind] for kind in (cache.keys, cache.values)]
-            logits_BV = model.step(ids_BT, torch.tensor(counts), cache)
-            for row, count, ids_T in zip(rows, counts, ids_BT.tolist(), strict=True):
-                row += ids_T[:count]
-            acted = [row if count else [] for row, count in zip(rows, counts, strict=True)]
-            assert_as_without_cache(model, acted, logits_BV)
-            assert cache.lengths_B.tolist() == [len(row) for row in rows]
+            logits_RV = model.step(fed, cache)
+            for (row, tokens), logits_V in zip(fed.items(), logits_RV, strict=True):
+                rows[row] += tokens
+                expected_V = model(torch.tensor([rows[row]]))[0, -1]
+                assert largest_difference(logits_V, expected_V) <= 1e-5
+            assert cache.lengths == [len(row) for row in rows]
             for kind, old in zip((cache.keys, cache.values), before, strict=True):
                 for layer, tensor in enumerate(kind):
                     for b, count in enumerate(counts):
                         start = len(rows[b]) - count  # what the row held before stays as it was
                         assert torch.equal(tensor[b, :, :start], old[layer][b, :, :start])
-                        assert not tensor[b, :, len(rows[b]) : 24].any()
-    assert cache.lengths_B.tolist() == [24, 6, 12, 24]
+                        assert not tensor[b, :, len(rows[b]) :].any()
+    assert cache.lengths == [24, 6, 12, 24]
 
 
-def test_the_cache_never_reads_padding(tiny_model: Build) -> None:
-    model, counts_B = tiny_model().eval(), torch.tensor([2, 6, 4])
-    ids_BT = torch.randint(96, (3, 6), generator=torch.Generator().manual_seed(10))
-    padding_BT = torch.arange(6) >= counts_B[:, None]
-    found = []
-    for other in (0, 95):
-        cache = model.new_cache(rows=3, capacity=10)
-        first_BV = model.step(ids_BT.masked_fill(padding_BT, other), counts_B, cache)
-        found.append([first_BV, model.step(ids_BT[:, :2], torch.tensor([1, 2, 0]), cache)[:2]])
-    assert torch.equal(found[0][0], found[1][0])
-    assert torch.equal(found[0][1], found[1][1])
+def test_rows_may_come_in_any_order_and_tokens_be_asked_for_alone(tiny_model: Build) -> None:
+    model = tiny_model().eval()
+    one, other = model.new_cache(rows=3, capacity=9), model.new_cache(rows=3, capacity=9)
+    ordered_RV = model.step({0: [5, 6], 2: [7]}, one)
+    swapped_RV = model.step({2: [7], 0: [5, 6]}, other, among=[4, 90, 4])
+    torch.testing.assert_close(swapped_RV, ordered_RV.flip(0)[:, [4, 90, 4]])
+
+
+def test_nothing_of_a_row_is_left_once_it_is_cleared(tiny_model: Build) -> None:
+    model = tiny_model().eval()
+    cache, fresh = (model.new_cache(rows=2, capacity=9) for _ in range(2))
+    model.step({0: [1, 2, 3], 1: [4, 5, 6, 7, 8, 9]}, cache)
+    kept = [tensor[0].clone() for tensor in (*cache.keys, *cache.values)]
+    cache.clear(1)
+    for tensor, old in zip((*cache.keys, *cache.values), kept, strict=True):
+        assert not tensor[1].any() and torch.equal(tensor[0], old)
+    assert cache.lengths == [3, 0]
+    assert torch.equal(model.step({1: [11, 12]}, cache), model.step({1: [11, 12]}, fresh))
 
 
 def test_a_full_cache_says_so(tiny_model: Build) -> None:
     model = tiny_model()
     cache = model.new_cache(rows=2, capacity=8)
-    model.step(torch.zeros(2, 8, dtype=torch.long), torch.tensor([8, 3]), cache)
+    model.step({0: [0] * 8, 1: [0] * 3}, cache)
     with pytest.raises(ValueError, match="9 tokens exceed the cache of 8"):
-        model.step(torch.zeros(2, 1, dtype=torch.long), torch.tensor([1, 1]), cache)
-    assert cache.lengths_B.tolist() == [8, 3]  # refused whole: the other row can go on
-    model.step(torch.zeros(2, 1, dtype=torch.long), torch.tensor([0, 1]), cache)
+        model.step({0: [0], 1: [0]}, cache)
+    with pytest.raises(ValueError, match="a row is given no token"):
+        model.step({1: []}, cache)
+    assert cache.lengths == [8, 3]  # refused whole: the other row can go on
+    model.step({1: [0]}, cache)
 
 
 def test_a_cache_beyond_the_context_is_refused(tiny_model: Build) -> None:
@@ -571,8 +575,7 @@ def test_what_is_saved(tiny_model: Build, tmp_path: Path) -> None:
 def greedy(model: GPT, ids: list[int], n_tokens: int) -> Iterator[int]:
     cache = model.new_cache(rows=1, capacity=len(ids) + n_tokens)
     for _ in range(n_tokens):
-        logits_BV = model.step(torch.tensor([ids]), torch.tensor([len(ids)]), cache)
-        ids = [int(logits_BV.argmax())]
+        ids = [int(model.step({0: ids}, cache).argmax())]
         yield ids[0]
 
 

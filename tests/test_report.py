@@ -111,9 +111,28 @@ def test_a_report_is_json_and_reads_as_tables(tmp_path: Path) -> None:
         "labels": {"majority": scores, "model": scores},
         "perplexity": {},
         "texts": {"summarize": {"model": entry}},
-    }
+        "int8": {
+            "texts": {
+                "context": {
+                    "tokens": 999, "perplexity_fp32": 20.0, "perplexity_int8": 20.1,
+                    "decisions_changed": 0.0125,
+                }
+            },
+            "labels": {
+                "records": 9, "changed": 1, "labelled": 8, "right_fp32": 6, "right_int8": 5,
+            },
+        },
+    }  # fmt: skip
     report.write_json(tmp_path / "report.json", content)
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(content))
     printed = report.tables(content)
-    for phrase in ("accuracy", "50.0", "said maybe", "50.0% hit the limit"):
+    for phrase in (
+        "accuracy",
+        "50.0",
+        "said maybe",
+        "50.0% hit the limit",
+        "+0.50%",
+        "1.25%",
+        "1 of 9",
+    ):
         assert phrase in printed, phrase

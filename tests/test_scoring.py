@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from clingpt import runtime
-from clingpt.generate import Sampling
 from clingpt.records import LABELS, Record
+from clingpt.sampling import Sampling
 from clingpt.scoring import (
     Scorer,
     context_examples,
@@ -29,7 +29,7 @@ RECORDS = list(iter_records("test", count=5, seed=1))
 def scorer() -> Scorer:
     torch.manual_seed(0)
     model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=256)).eval()
-    return Scorer(model, Tokenizer.load(), runtime.start(device="cpu"), batch_size=2)
+    return Scorer(model, model, Tokenizer.load(), runtime.start(device="cpu"), batch_size=2)
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def test_labels_are_read_behind_the_cue_in_the_records_order(scorer: Scorer) -> 
     assert [score.record for score in scores] == RECORDS
     for score in scores:
         ids = scorer.tokenizer.encode(prompt_text("answer", score.record))
-        expected = log_probs(scorer, ids)[-1][list(LABEL_IDS)]
+        expected = log_probs(scorer, ids)[-1][list(LABEL_IDS)].log_softmax(-1)
         torch.testing.assert_close(
             torch.tensor(score.log_probs).double(), expected, atol=1e-5, rtol=0
         )

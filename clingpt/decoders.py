@@ -1,0 +1,168 @@
+"""Ways to decode the same prompts by the same weights, and to score labels, for bench.py to time.
+
+Each is built in a process of its own from one Hugging Face folder. `transformers` and a checkout of
+nanoGPT are imported where they are asked for, and only there. A step gives the sum of the ids that
+it chose, or of the log-probabilities, so that it can be seen whether contenders did the same.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clingpt.contenders import Step, nanogpt_module, usual_runtime
+from clingpt.generate import Decoder, Engine, answer_all, label_log_probs
+from clingpt.graphs import GraphedDecoder, How
+from clingpt.inference import Quantize, make_decoder
+from clingpt.runtime import Runtime, start
+from clingpt.sampling import Sampling
+from clingpt.tasks import LABEL_IDS
+from clingpt.tokenizer import EOT, Tokenizer
+from model import GPT
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """What is decoded, and how; the same for all contenders."""
+
+    weights: Path  # a Hugging Face folder
+    prompts: Sequence[Sequence[int]]
+    new_tokens: int  # of each reply, whose last one no step is taken for
+    device: str
+    dtype: str
+    nanogpt: Path | None  # a checkout of it
+
+
+def our_decoder(
+    job: DecodeJob, *, quantize: Quantize = "none", how: How | None = None
+) -> tuple[Runtime, Decoder]:
+    """As sample.py has it; or on CUDA in another way of clingpt/graphs.py."""
+    rt = start(device=job.device, dtype=job.dtype)
+    model = GPT.from_pretrained(job.weights).to(rt.device).eval()
+    if how is not None:
+        return rt, GraphedDecoder(model.to(rt.dtype), how)
+    return rt, make_decoder(model, rt, quantize=quantize)
+
+
+def ours(
+    job: DecodeJob, *, new: int | None, quantize: Quantize = "none", how: How | None = None
+) -> Step:
+    """The engine, all prompts at once."""
+    rt, decoder = our_decoder(job, quantize=quantize, how=how)
+    sampling = Sampling(max_new_tokens=new or job.new_tokens, ignore_end=True)
+    context = len(job.prompts[0]) + job.new_tokens
+    engine = Engine(decoder, Tokenizer.load(), rows=len(job.prompts), context=context)
+
+    def step() -> Tensor:
+        with rt.autocast():
+            found = answer_all(engine, job.prompts, sampling)
+        return torch.tensor(float(sum(sum(reply.ids) for reply in found)))
+
+    return step
+
+
+def transformers_model(job: DecodeJob) -> Any:
+    """In evaluation mode, eager, with PyTorch's fused attention."""
+    from transformers import AutoModelForCausalLM, logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    rt = usual_runtime(job)
+    model: Any = AutoModelForCausalLM.from_pretrained(job.weights, dtype=rt.dtype)
+    model.generation_config.eos_token_id = None  # all replies are of one length
+    return model.to(rt.device).eval()
+
+
+def transformers_generate(job: DecodeJob, *, new: int | None) -> Step:
+    """Its own generate: KV cache on, greedy."""
+    model = transformers_model(job)
+    ids_BT = torch.tensor(job.prompts, device=job.device)
+
+    @torch.no_grad()
+    def step() -> Tensor:
+        found_BT = model.generate(
+            ids_BT,
+            attention_mask=torch.ones_like(ids_BT),
+            max_new_tokens=new or job.new_tokens,
+            do_sample=False,
+            pad_token_id=EOT,
+        )
+        total: Tensor = found_BT[:, ids_BT.shape[1] :].sum().float()
+        return total
+
+    return step
+
+
+def nanogpt_generate(job: DecodeJob, *, new: int | None) -> Step:
+    """Its own generate: no cache; top_k=1 is its greedy."""
+    module, rt = nanogpt_module(job.nanogpt), usual_runtime(job)
+    source = GPT.from_pretrained(job.weights)
+    shape = source.config
+    config = module.GPTConfig(
+        block_size=shape.block_size, vocab_size=shape.vocab_size, n_layer=shape.n_layer,
+        n_head=shape.n_head, n_embd=shape.n_embd, dropout=0.0,
+    )  # fmt: skip
+    with contextlib.redirect_stdout(None):  # it prints how large it is
+        model = module.GPT(config)
+    weights = {f"transformer.{name}": tensor for name, tensor in source.state_dict().items()}
+    weights["transformer.wte.weight"] = weights["transformer.wte.weight"][: shape.vocab_size]
+    weights["lm_head.weight"] = weights["transformer.wte.weight"]
+    model.load_state_dict(weights)
+    model = model.to(rt.device).eval()
+    ids_BT = torch.tensor(job.prompts, device=job.device)
+
+    def step() -> Tensor:
+        with rt.autocast():
+            found_BT = model.generate(ids_BT, new or job.new_tokens, top_k=1)
+        total: Tensor = found_BT[:, ids_BT.shape[1] :].sum().float()
+        return total
+
+    return step
+
+
+def our_labels(job: DecodeJob, *, quantize: Quantize = "none") -> Step:
+    """yes, no and maybe as eval.py scores them."""
+    rt, decoder = our_decoder(job, quantize=quantize)
+
+    def step() -> Tensor:
+        with rt.autocast():
+            return torch.tensor(label_log_probs(decoder, job.prompts, LABEL_IDS)).sum()
+
+    return step
+
+
+def transformers_labels(job: DecodeJob) -> Step:
+    """A forward a prompt, all logits, as a usual evaluation has it."""
+    model = transformers_model(job)
+
+    @torch.no_grad()
+    def step() -> Tensor:
+        total = torch.zeros(())
+        for prompt in job.prompts:
+            logits_V = model(torch.tensor([prompt], device=job.device)).logits[0, -1]
+            total = total + logits_V[list(LABEL_IDS)].float().log_softmax(0).sum().cpu()
+        return total
+
+    return step
+
+
+# Of a reply: `new` None is all of it, 1 its first token, which is the prefill.
+REPLIES: dict[str, Callable[..., Step]] = {
+    "ours": ours,
+    "ours-int8": partial(ours, quantize="int8"),
+    "ours-eager": partial(ours, how="eager"),
+    "ours-compiled-graph": partial(ours, how="compiled-graph"),
+    "ours-reduce-overhead": partial(ours, how="reduce-overhead"),
+    "hf": transformers_generate,
+    "nanogpt": nanogpt_generate,
+}
+LABELS: dict[str, Callable[[DecodeJob], Step]] = {
+    "ours": our_labels,
+    "ours-int8": partial(our_labels, quantize="int8"),
+    "hf": transformers_labels,
+}

@@ -1,0 +1,164 @@
+"""Files of questions into files of replies by a fake model: order, resuming, broken files."""
+
+import json
+import resource
+import tracemalloc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clingpt.batches import Line, answer_file, json_line
+from clingpt.errors import DataError
+
+SETTINGS = {"seed": 1, "top_p": 0.9, "stop": ["a"], "top_k": None}
+INPUT = b"one\n\nbad\n  \r\ntwo\xc2\xb5\nthree"  # lines 1, 3, 5 and 6
+WHOLE = '{"n": 1}\n{"n": 3, "error": "µ"}\n{"n": 5}\n{"n": 6}\n'.encode()
+BEGUN = WHOLE[: WHOLE.index(b'{"n": 5}')]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "in.jsonl").write_bytes(INPUT)
+    return tmp_path / "in.jsonl"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "out.jsonl"
+
+
+def answer(lines: Sequence[Line]) -> list[Mapping[str, Any]]:
+    return [{"n": n} | ({"error": "µ"} if b"bad" in line else {}) for n, line in lines]
+
+
+def run(source: Path, target: Path, answer: Any = answer, **other: Any) -> tuple[int, int]:
+    how = {"settings": SETTINGS, "limit": None, "at_once": 3} | other
+    return answer_file(source, target, answer, **how)
+
+
+def test_every_line_that_holds_something_is_answered_in_order(source: Path, target: Path) -> None:
+    assert run(source, target, limit=2) == (2, 1) and target.read_bytes() == BEGUN
+    assert run(source, target) == (4, 1) and target.read_bytes() == WHOLE
+
+
+def test_a_file_cut_anywhere_is_resumed_to_the_same_bytes(source: Path, target: Path) -> None:
+    run(source, target)
+    for length in range(len(WHOLE) + 1):
+        target.write_bytes(WHOLE[:length])
+        seen: list[int] = []
+
+        def noted(lines: Sequence[Line], seen: list[int] = seen) -> list[Mapping[str, Any]]:
+            seen.extend(number for number, _ in lines)
+            return answer(lines)
+
+        assert run(source, target, noted, at_once=4) == (4, 1)
+        assert target.read_bytes() == WHOLE
+        assert seen == [1, 3, 5, 6][WHOLE[:length].count(b"\n") :]
+
+
+@pytest.mark.parametrize("struck", [KeyboardInterrupt(), DataError("no"), MemoryError()])
+def test_a_run_that_ends_in_the_middle_keeps_what_it_wrote(
+    struck: BaseException, source: Path, target: Path
+) -> None:
+    def dying(lines: Sequence[Line]) -> list[Mapping[str, Any]]:
+        if lines[0][0] == 5:
+            assert target.read_bytes() == BEGUN  # already: a kill leaves no time for cleaning up
+            raise struck
+        return answer(lines)
+
+    with pytest.raises(type(struck)):
+        run(source, target, dying, at_once=1)
+    assert target.read_bytes() == BEGUN
+    assert run(source, target) == (4, 1) and target.read_bytes() == WHOLE
+
+
+def test_a_full_disk_costs_no_earlier_reply(source: Path, target: Path) -> None:
+    run(source, target, limit=2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(BEGUN) + 3, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run(source, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    left = target.read_bytes()
+    assert left.startswith(BEGUN) and WHOLE.startswith(left) and left != WHOLE
+    assert run(source, target) == (4, 1) and target.read_bytes() == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"top_p": 0.8}, r"\(top_p\)"),
+        ({"seed": 2, "stop": []}, r"\(seed, stop\)"),
+        ({"top_k": 5}, r"\(top_k\)"),
+        ({"quantize": "int8"}, r"\(quantize\)"),
+    ],
+)
+def test_no_file_mixes_settings(
+    other: dict[str, Any], named: str, source: Path, target: Path
+) -> None:
+    run(source, target, limit=2)
+    with pytest.raises(DataError, match=rf"out.jsonl was begun with other settings {named}"):
+        run(source, target, settings=SETTINGS | other)
+    assert target.read_bytes() == BEGUN
+
+
+def test_a_file_that_is_not_ours_is_left_alone(source: Path, target: Path) -> None:
+    target.parent.mkdir()
+    target.write_text("precious")
+    for path in (target, source):
+        with pytest.raises(DataError, match=rf"exists and {path.name}.settings.json does not"):
+            run(source, path)
+    assert target.read_text() == "precious" and source.read_bytes() == INPUT
+
+
+def test_more_replies_than_lines_are_refused(source: Path, target: Path) -> None:
+    run(source, target)
+    with pytest.raises(DataError, match=r"out.jsonl holds 4 replies, .*in.jsonl 3 lines"):
+        run(source, target, limit=3)
+    assert target.read_bytes() == WHOLE
+
+
+@pytest.mark.parametrize("content", [b"}", b"[1]", b"\xff", b"[" * 100_000, b""])
+def test_spoiled_files_are_named_and_left_alone(content: bytes, source: Path, target: Path) -> None:
+    run(source, target)
+    spoiled = BEGUN + content + b'\n{"n": 6}\n'
+    target.write_bytes(spoiled)
+    with pytest.raises(DataError, match=r"out.jsonl:3 is not a JSON object"):
+        run(source, target)
+    target.with_name("out.jsonl.settings.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"out.jsonl.settings.json is not a JSON object"):
+        run(source, target)
+    assert target.read_bytes() == spoiled
+
+
+def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
+    source, target, sizes = tmp_path / "in", tmp_path / "out", list[int]()
+    with source.open("wb") as file:
+        file.writelines(b"%d %s\n" % (n, b"x" * 10_000) for n in range(2000))
+
+    def long(lines: Sequence[Line]) -> list[Mapping[str, Any]]:
+        sizes.append(len(lines))
+        return [{"text": line.decode()} for _, line in lines]
+
+    tracemalloc.start()
+    try:
+        run(source, target, long, limit=1990, at_once=60)
+        run(source, target, long, at_once=60)  # reads what is there
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sizes == [60] * 33 + [10, 10]
+    assert peak < 5e6 < target.stat().st_size / 3
+
+
+@pytest.mark.parametrize(
+    "text", ["é µ 😀", "\x00\x1b[2J\n", "a\x7f\x85b", "\ud800", "\u202e\u2066"]
+)
+def test_json_keeps_to_one_safe_line_of_utf_8(text: str) -> None:
+    line = json_line({"text": text})
+    assert json.loads(line.encode()) == {"text": text}
+    assert ("é" in text) == (not line.isascii()) and "\x7f" not in line and "\n" not in line

@@ -1,0 +1,186 @@
+"""A conversation with sample.py: what is typed and the replies are faked, nothing else."""
+
+import errno
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from clingpt.errors import DataError
+from clingpt.records import from_json
+from clingpt.sampling import Sampling
+from clingpt.shell import HELP, SETTINGS, Asked, Shell
+
+CTRL_C = KeyboardInterrupt()
+RECORD = {"id": "7", "question": "Does it help?", "text": "It helped."}
+
+
+@dataclass
+class Talk:
+    """A conversation that was held."""
+
+    asked: list[tuple[str | None, Asked]] = field(default_factory=list)
+    settings: list[Sampling] = field(default_factory=list)  # of each reply
+    prompts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def hold(*lines: str | BaseException, struck: BaseException | None = None) -> Talk:
+    """A conversation of these lines, or of what is raised instead, and then Ctrl-D; its first reply
+    is `struck`."""
+    talk, rest, out, err = Talk(), iter(lines), io.StringIO(), io.StringIO()
+
+    def typed(question: str) -> str:
+        sys.stdout.write(f"{question}\n")  # as input() does
+        talk.prompts.append(question)
+        line = next(rest, EOFError())
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    def reply(task: str | None, asked: Asked, sampling: Sampling) -> None:
+        talk.asked.append((task, asked))
+        talk.settings.append(sampling)
+        if struck is not None and len(talk.asked) == 1:
+            raise struck
+
+    with mock.patch("builtins.input", typed), redirect_stdout(out), redirect_stderr(err):
+        Shell(reply, Sampling(temperature=0.5), None).run()
+    assert out.getvalue().strip() == "", "where it is no terminal, it is for replies alone"
+    shown = err.getvalue().splitlines()[1:]
+    talk.notes = [line for line in shown if line and line not in talk.prompts]
+    return talk
+
+
+def test_a_text_goes_to_the_task_in_force() -> None:
+    talk = hold(" A ", "/task answer", "", "It helped.", "Does it?", "/task continue", "B")
+    answered = from_json({"text": "It helped.", "question": "Does it?"})
+    assert talk.asked == [(None, " A "), ("answer", answered), (None, "B")]
+    prompts = ["continue", "continue", "answer", "answer", "question", "answer", "continue"]
+    assert talk.prompts == [f"{name}> " for name in [*prompts, "continue"]]
+
+
+def test_a_block_is_one_text_of_several_lines() -> None:
+    talk = hold('"""', "/quit", "", "  two", '"""', '"""', "cut short")
+    assert talk.asked == [(None, "/quit\n\n  two"), (None, "cut short")]
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "value"),
+    [
+        (" temperature = 1 ", "temperature", 1.0),
+        ("top_k=40", "top_k", 40),
+        ("top_k=None", "top_k", None),
+        (r"stop=\n\nEND", "stop", ("\n\nEND",)),
+        ("stop= b", "stop", (" b",)),
+        ("stop=", "stop", ()),
+    ],
+)
+def test_set_changes_one_setting(typed: str, name: str, value: object) -> None:
+    talk = hold("/set no_repeat_ngram=3", "/set top_k=9", "/set stop=x", f"/set {typed}", "A")
+    before = {"no_repeat_ngram": 3, "top_k": 9, "stop": ("x",), "temperature": 0.5}
+    assert talk.settings == [Sampling(**before | {name: value})]  # type: ignore[arg-type]
+
+
+def test_settings_and_help_show_what_there_is() -> None:
+    notes = hold("/set stop=\\n", "/settings").notes
+    assert [note.split()[0] for note in notes] == list(SETTINGS)
+    assert notes[1].endswith("  0.5") and notes[-1].endswith(r"  ('\n',)")
+    assert hold("/help").notes == HELP.splitlines()
+
+
+def test_a_file_stands_for_what_is_typed(tmp_path: Path) -> None:
+    (tmp_path / "a note.txt").write_text("\ufeffIt helped.\nMuch.\n\n", "utf-8")
+    (tmp_path / "record.json").write_text(json.dumps(RECORD))
+    text, record = f"/file {tmp_path}/a note.txt", f"/file {tmp_path}/record.json"
+    talk = hold(text, record, "/task answer", record, text, "Does it?")
+    assert talk.asked[:2] == [(None, "It helped.\nMuch."), (None, json.dumps(RECORD))]
+    typed = from_json({"text": "It helped. Much.", "question": "Does it?"})
+    assert talk.asked[2:] == [("answer", from_json(RECORD)), ("answer", typed)]
+
+
+def test_again_repeats_with_the_task_of_then_and_the_settings_of_now() -> None:
+    talk = hold("/again", "A", "/task summarize", "C", "/set seed=5", "/again 1", "/again")
+    assert talk.notes == ["error: nothing of that number was asked; see /history"]
+    assert [talk.asked.index(asked) for asked in talk.asked] == [0, 1, 0, 1]
+    assert [sampling.seed for sampling in talk.settings] == [0, 0, 5, 5]
+    talk = hold("A", "/task summarize", "C\tD", "/again 1", "/history")
+    assert talk.notes == ["  1  continue   A", "  2  summarize  C D"]
+
+
+MISTAKES: list[tuple[str | Exception, str]] = [
+    (UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid"), "what was typed is not UTF-8"),
+    ("/sing", "there is no /sing"),
+    ("/task sing", "there is no task 'sing', but continue, answer, summarize, document"),
+    ("/set temprature=1", "give NAME=VALUE, with one of max_new_tokens, temperature"),
+    ("/set temperature", "give NAME=VALUE"),
+    ("/set log_probs=3", "give NAME=VALUE"),
+    ("/set temperature=warm", "temperature is a number or none, not 'warm'"),
+    ("/set temperature=true", "temperature wants a finite number, got True"),
+    ("/set temperature=NaN", "temperature wants a finite number"),
+    ("/set temperature=-1", "temperature must be 0, or at"),
+    ("/set top_k=2.5", "top_k wants int or None, got 2.5"),
+    ("/set top_p=1.5", "top_p must be above 0 and at most 1"),
+    ("/set seed=none", "seed wants int, got None"),
+    ("/set seed=" + "[" * 100_000, "seed is a number or none"),
+    *((f"/again {n}", "nothing of that number") for n in ("0", "2", "-1", "x", "²", "9" * 5000)),
+    ("/file {tmp}/none.txt", "none.txt: No such file or directory"),
+    ("/file ~no-such-user/a.txt", "~no-such-user/a.txt: No such file or directory"),
+    ("/file", "Is a directory"),
+    ("/file {tmp}/latin.txt", "latin.txt is not UTF-8 (byte 3)"),
+]
+
+
+@pytest.mark.parametrize(("typed", "message"), MISTAKES, ids=lambda x: str(x)[:25])
+def test_a_mistake_gets_one_line_and_changes_nothing(
+    typed: str | Exception, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    typed = typed.replace("{tmp}", str(tmp_path)) if isinstance(typed, str) else typed
+    talk = hold("A", typed, "B")
+    assert talk.asked == [(None, "A"), (None, "B")]
+    assert talk.settings == [Sampling(temperature=0.5)] * 2
+    [note] = talk.notes
+    assert note.startswith("error: ") and message in note
+
+
+@pytest.mark.parametrize(
+    ("struck", "note"),
+    [
+        (CTRL_C, "(stopped)"),
+        (DataError("it does not fit"), "error: it does not fit"),
+        (OSError(errno.ENOSPC, "No space left"), "error: No space left"),
+    ],
+)
+def test_what_ends_a_reply_does_not_end_the_conversation(struck: BaseException, note: str) -> None:
+    talk = hold("A", "B", "/again 1", struck=struck)
+    assert talk.notes == [note] and talk.asked == [(None, "A"), (None, "B"), (None, "A")]
+
+
+@pytest.mark.parametrize("struck", [ZeroDivisionError(), BrokenPipeError(errno.EPIPE, "pipe")])
+def test_a_bug_and_a_reader_who_has_left_do(struck: BaseException) -> None:
+    with pytest.raises(type(struck)):
+        hold("A", "B", struck=struck)
+
+
+def test_ctrl_c_gives_up_what_is_being_typed() -> None:
+    talk = hold(CTRL_C, '"""', "half", CTRL_C, "/task answer", "A", CTRL_C, "/task continue", "B")
+    assert talk.asked == [(None, "B")] and talk.notes == ["(stopped)"] * 3
+
+
+def test_quit_and_ctrl_d_end_it() -> None:
+    assert hold("A", " /quit ", "B").asked == hold("A", EOFError(), "B").asked == [(None, "A")]
+
+
+def test_nothing_that_is_typed_is_written_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    hold("A", '"""', "B", '"""', "/again", "/history", "/set seed=1", struck=DataError("C"))
+    assert list(tmp_path.rglob("*")) == []

@@ -88,6 +88,8 @@ def use_products(model: GPT, make: Callable[[Tensor, Tensor | None], Product]) -
     """Have every linear layer of a model, and its head, computed by a product of their weights."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Dropout):
+                setattr(parent, name, nn.Identity())  # it is off, and costs a call
             if isinstance(child, nn.Linear):
                 weights, made = (child.weight.detach(), child.bias.detach()), make
                 if make is packed_product and isinstance(parent, MLP) and name == "c_fc":

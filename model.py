@@ -89,15 +89,14 @@ class KVCache:
         if capacity > config.block_size:
             raise ValueError(f"a cache of {capacity} exceeds the context of {config.block_size}")
         # The place behind the last one takes what rows without a token write in a fixed shape.
-        shape = (rows, config.n_head, capacity + 1, config.n_embd // config.n_head)
+        shape = (2, rows, config.n_head, capacity + 1, config.n_embd // config.n_head)
         self.capacity, self.lengths = capacity, [0] * rows
-        self.keys = [like.new_zeros(shape) for _ in range(config.n_layer)]
-        self.values = [like.new_zeros(shape) for _ in range(config.n_layer)]
+        self.layers = [like.new_zeros(shape) for _ in range(config.n_layer)]
 
     def clear(self, row: int) -> None:
         """Empty a row; nothing of what it held stays in memory."""
-        for tensor in (*self.keys, *self.values):
-            tensor[row, :, : self.lengths[row]] = 0
+        for layer in self.layers:
+            layer[:, row, :, : self.lengths[row]] = 0
         self.lengths[row] = 0
 
     def append(self, ids: Mapping[int, Sequence[int]]) -> tuple[list[int], Attend]:
@@ -119,22 +118,22 @@ class KVCache:
 
     def _attend(self, runs: list[tuple[slice, int, int]], layer: int, qkv_1P3NH: Tensor) -> Tensor:
         """In runs of ATTENDED tokens: a prompt in such pieces gives the bits of a whole one."""
-        y_PNH, place = torch.empty_like(qkv_1P3NH[0, :, 0]), 0
-        for rows, start, stop in runs:
-            n_rows, n_new = rows.stop - rows.start, stop - start
-            span = slice(place, place := place + n_rows * n_new)
-            q, k, v = torch.unflatten(qkv_1P3NH[0, span], 0, (n_rows, n_new)).permute(2, 0, 3, 1, 4)
-            keys, values = (cached[layer][rows, :, :stop] for cached in (self.keys, self.values))
-            keys[:, :, start:], values[:, :, start:] = k, v
-            args, mask = (q, keys.to(q.dtype), values.to(q.dtype)), None
+        sizes = [(rows.stop - rows.start) * (stop - start) for rows, start, stop in runs]
+        pieces, parts = qkv_1P3NH[0].split_with_sizes(sizes), []
+        for (rows, start, stop), new in zip(runs, pieces, strict=True):
+            n_new = stop - start
+            new_3RNTH = torch.unflatten(new, 0, (-1, n_new)).permute(2, 0, 3, 1, 4)
+            held_2RNTH = self.layers[layer][:, rows, :, :stop]
+            held_2RNTH[:, :, :, start:] = new_3RNTH[1:]
+            args, mask = (new_3RNTH[0], *held_2RNTH.to(new.dtype)), None
             if start and n_new > 1:  # the first run is causal, a single query sees all
-                mask = keys.new_ones(n_new, stop, dtype=torch.bool).tril(start)
-            # The kernel splits a single query's keys by the number of rows: one row at a time.
-            parts = zip(*(x.split(1 if n_new == 1 else n_rows) for x in args), strict=True)
+                mask = new.new_ones(n_new, stop, dtype=torch.bool).tril(start)
             attend = partial(F.scaled_dot_product_attention, attn_mask=mask, is_causal=not start)
-            y = torch.cat([attend(*part) for part in parts])
-            y_PNH[span] = y.transpose(1, 2).flatten(0, 1)
-        return y_PNH[None]
+            # The kernel splits a single query's keys by the number of rows: one row at a time.
+            by_row = n_new == 1 and len(args[0]) > 1
+            groups = zip(*(x.split(1) for x in args), strict=True) if by_row else [args]
+            parts += [attend(*group).transpose(1, 2).flatten(0, 1) for group in groups]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
 
 
 class Attention(nn.Module):

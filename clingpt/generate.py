@@ -176,6 +176,8 @@ class Engine:
         while self._free and self._waiting:
             self._at_work[self._free.pop()] = self._waiting.popleft()
         if not self._at_work:
+            if self._waiting:  # a caller that steps until all is done would never end
+                raise RuntimeError(f"{len(self._waiting)} requests wait for a row; there is none")
             return []
         try:
             return self._take_step(self._next_tokens())

@@ -69,7 +69,7 @@ class GraphedDecoder:
         return cache.graphs[n_rows, span](ids_S, positions_S)[list(single)]
 
     def _build(self, cache: KVCache, n_rows: int, span: int) -> FixedStep:
-        model, device = self._model, cache.keys[0].device
+        model, device = self._model, cache.layers[0].device
 
         def step(ids_S: Tensor, positions_S: Tensor) -> Tensor:
             attend = attend_in_place(cache, positions_S, span)
@@ -79,7 +79,7 @@ class GraphedDecoder:
             return model.logits(model.hidden(ids_S[:, None], embedded_S1, attend, kept_S))
 
         if self._how in ("compiled-graph", "reduce-overhead"):
-            for tensor in (*cache.keys, *cache.values):
+            for tensor in cache.layers:
                 torch._dynamo.mark_static_address(tensor)
             mode = "reduce-overhead" if self._how == "reduce-overhead" else None
             step = torch.compile(step, mode=mode, dynamic=False)
@@ -98,8 +98,8 @@ class GraphedCache(KVCache):
     def clear(self, row: int) -> None:
         """Empty a row, and the place where it wrote while it had no token."""
         super().clear(row)
-        for tensor in (*self.keys, *self.values):
-            tensor[row, :, self.capacity] = 0
+        for layer in self.layers:
+            layer[:, row, :, self.capacity] = 0
 
 
 def attend_in_place(cache: KVCache, positions_S: Tensor, span: int) -> Attend:
@@ -109,7 +109,7 @@ def attend_in_place(cache: KVCache, positions_S: Tensor, span: int) -> Attend:
 
     def attend(layer: int, qkv_S13NH: Tensor) -> Tensor:
         q_S1NH, k_S1NH, v_S1NH = qkv_S13NH.unbind(2)
-        keys, values = cache.keys[layer], cache.values[layer]
+        keys, values = cache.layers[layer]
         keys[row_S, :, positions_S] = k_S1NH[:, 0].to(keys.dtype)
         values[row_S, :, positions_S] = v_S1NH[:, 0].to(values.dtype)
         k, v = (t[: len(row_S), :, :span].to(q_S1NH.dtype) for t in (keys, values))

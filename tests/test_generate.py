@@ -178,9 +178,17 @@ def test_prompts_come_in_pieces_beside_rows_that_decode() -> None:
     while engine.n_at_work:
         engine.step()
     sizes = [[len(tokens) for tokens in step.values()] for step in fake.steps]
-    assert sizes[:5] == [[1], [1, 2 * PIECE], [1, PIECE, PIECE], [1, 1, 2 * PIECE], [1, 1]][:5]
+    assert sizes[:5] == [[1], [1, 2 * PIECE], [1, PIECE, PIECE], [1, 1, 2 * PIECE], [1, 1]]
     assert first.ids == list(range(8, 17)) and [r.ids for r in others] == [[2, 3], [3, 4]]
     assert PIECE % ATTENDED == 0 and PREFILL_TOKENS % PIECE == 0
+
+
+def test_requests_that_no_row_will_ever_take_are_an_error() -> None:
+    engine = Engine(Counting(), TOKENIZER, rows=0, context=9)
+    assert engine.step() == []
+    engine.submit([1], Sampling(max_new_tokens=2))
+    with pytest.raises(RuntimeError, match="1 requests wait for a row"):
+        engine.step()
 
 
 def test_a_cancelled_reply_keeps_its_text_and_frees_its_row() -> None:
@@ -363,7 +371,7 @@ def test_nothing_of_an_earlier_request_reaches_a_later_one(decoder: Any) -> None
         engine.step()
     cache = engine._cache
     assert cache.lengths == [0]
-    assert not any(tensor.any() for tensor in (*cache.keys, *cache.values))
+    assert not any(tensor.any() for tensor in cache.layers)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def test_a_graphs_idle_rows_leave_no_trace() -> None:
     mixed = decoder.step({3: [8], 1: [5, 6], 0: [7]}, cache)  # a prompt between single tokens
     torch.testing.assert_close(mixed, model.step({3: [8], 1: [5, 6], 0: [7]}, other))
     assert cache.lengths == other.lengths == [3, 2, 0, 3]
-    for ours, theirs in zip(cache.keys + cache.values, other.keys + other.values, strict=True):
-        torch.testing.assert_close(ours[:, :, :20], theirs[:, :, :20])
+    for ours, theirs in zip(cache.layers, other.layers, strict=True):
+        torch.testing.assert_close(ours[:, :, :, :20], theirs[:, :, :, :20])
     among = decoder.step({0: [9]}, cache, among=[3, 4])
     torch.testing.assert_close(among, model.step({0: [9]}, other)[:, [3, 4]])

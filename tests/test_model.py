@@ -297,19 +297,18 @@ def test_cached_steps_equal_whole_rows(tiny_model: Build) -> None:
     with mock.patch("model.ATTENDED", 5), torch.no_grad():
         for counts in plan:
             fed = {r: torch.randint(96, (n,)).tolist() for r, n in enumerate(counts) if n}
-            before = [[t.clone() for t in kind] for kind in (cache.keys, cache.values)]
+            before = [layer.clone() for layer in cache.layers]
             logits_RV = model.step(fed, cache)
             for (row, tokens), logits_V in zip(fed.items(), logits_RV, strict=True):
                 rows[row] += tokens
                 expected_V = model(torch.tensor([rows[row]]))[0, -1]
                 assert largest_difference(logits_V, expected_V) <= 1e-5
             assert cache.lengths == [len(row) for row in rows]
-            for kind, old in zip((cache.keys, cache.values), before, strict=True):
-                for layer, tensor in enumerate(kind):
-                    for b, count in enumerate(counts):
-                        start = len(rows[b]) - count  # what the row held before stays as it was
-                        assert torch.equal(tensor[b, :, :start], old[layer][b, :, :start])
-                        assert not tensor[b, :, len(rows[b]) :].any()
+            for layer, old in zip(cache.layers, before, strict=True):
+                for b, count in enumerate(counts):
+                    start = len(rows[b]) - count  # what the row held before stays as it was
+                    assert torch.equal(layer[:, b, :, :start], old[:, b, :, :start])
+                    assert not layer[:, b, :, len(rows[b]) :].any()
     assert cache.lengths == [24, 6, 12, 24]
 
 
@@ -325,10 +324,10 @@ def test_nothing_of_a_row_is_left_once_it_is_cleared(tiny_model: Build) -> None:
     model = tiny_model().eval()
     cache, fresh = (model.new_cache(rows=2, capacity=9) for _ in range(2))
     model.step({0: [1, 2, 3], 1: [4, 5, 6, 7, 8, 9]}, cache)
-    kept = [tensor[0].clone() for tensor in (*cache.keys, *cache.values)]
+    kept = [layer[:, 0].clone() for layer in cache.layers]
     cache.clear(1)
-    for tensor, old in zip((*cache.keys, *cache.values), kept, strict=True):
-        assert not tensor[1].any() and torch.equal(tensor[0], old)
+    for layer, old in zip(cache.layers, kept, strict=True):
+        assert not layer[:, 1].any() and torch.equal(layer[:, 0], old)
     assert cache.lengths == [3, 0]
     assert torch.equal(model.step({1: [11, 12]}, cache), model.step({1: [11, 12]}, fresh))
 

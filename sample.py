@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from clingpt import config, console, replies, runtime
 from clingpt.batches import Line, answer_file, iter_lines, json_line
+from clingpt.calibration import Calibration
 from clingpt.checkpoint import RunFolder, load_model
 from clingpt.errors import CheckpointError, DataError
 from clingpt.generate import Reply, generate
@@ -108,6 +109,7 @@ class Session:
 
     cfg: SampleConfig
     scorer: Scorer
+    calibration: Calibration | None  # by eval.py, where it was run
 
 
 def main() -> None:
@@ -119,7 +121,8 @@ def main() -> None:
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")
     console.note(f"model: {checkpoint} on {rt.name()}, {precision}")
-    session = Session(cfg, Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size))
+    scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
+    session = Session(cfg, scorer, Calibration.load(loaded.folder))
     replies.prompt_budget(session.scorer, cfg.sampling())
     if cfg.output is not None:
         write_file(session, loaded.folder)
@@ -176,12 +179,14 @@ def reply_to(session: Session, task: str | None, asked: Asked, sampling: Samplin
     cfg, scorer = session.cfg, session.scorer
     question = ask(scorer, task, asked, sampling)
     scores = label_scores(scorer, [question])[0]
-    introduce(question, scores)
+    introduce(question, scores, session.calibration)
     for n in range(cfg.samples):
         chosen = replies.numbered(sampling, n)
         if cfg.json:
             completion = replies.answer(scorer, question, chosen)
-            fields = replies.to_json(question, completion, chosen, scorer.tokenizer, scores)
+            fields = replies.to_json(
+                question, completion, chosen, scorer.tokenizer, scores, session.calibration
+            )
             console.say(json_line(fields))
             continue
         console.say(asked if isinstance(asked, str) else "", end="")
@@ -210,7 +215,9 @@ def label_scores(scorer: Scorer, questions: Sequence[Question]) -> list[LabelSco
     return [next(found) if q.task == "answer" else None for q in questions]
 
 
-def introduce(question: Question, scores: LabelScores | None) -> None:
+def introduce(
+    question: Question, scores: LabelScores | None, calibration: Calibration | None
+) -> None:
     """What is asked, what of it did not fit, and how probable each label is."""
     if question.record is not None:
         asked = question.record.question
@@ -219,8 +226,14 @@ def introduce(question: Question, scores: LabelScores | None) -> None:
         what = "context" if question.record is not None else "the prompt, the first ones,"
         console.note(f"{n_trimmed} tokens of {what} do not fit; left out")
     if scores is not None:
-        shares = ", ".join(f"{label} {scores.probabilities[label]:.1%}" for label in LABELS)
+        probabilities, abstained = scores.judged(calibration)
+        shares = ", ".join(f"{label} {probabilities[label]:.1%}" for label in LABELS)
         console.note(f"probabilities: {shares}")
+        if calibration is not None and abstained:
+            console.note(
+                f"not sure enough to answer: below {calibration.threshold:.1%}, the least that "
+                f"eval.py chose on {calibration.fitted_on['records']} validation records"
+            )
 
 
 def show_piece(reply: Reply) -> None:
@@ -287,7 +300,7 @@ def answer_lines(session: Session, lines: Sequence[Line]) -> list[Mapping[str, A
         questions.items(), scores, completions, strict=True
     ):
         chosen = replies.numbered(sampling, number)
-        args = question, completion, chosen, scorer.tokenizer, score
+        args = question, completion, chosen, scorer.tokenizer, score, session.calibration
         found[number] = replies.to_json(*args)
     return [found[number] for number, _ in lines]
 

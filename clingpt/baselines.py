@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Self
 
@@ -222,6 +223,7 @@ def closest_sentence(record: Record) -> str:
 
 
 SUMMARIES: dict[str, Callable[[Record], str]] = {
+    "lead-1": partial(lead, sentences=1),
     "lead-3": lead,
     "question": lambda record: record.question,
     "question + last sentence": question_plus_last_sentence,

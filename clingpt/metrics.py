@@ -7,12 +7,14 @@ BLEU and ROUGE are on the scale 0 to 100; accuracy, precision, recall and F1 on 
 
 import math
 import re
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from itertools import pairwise
 from statistics import NormalDist, fmean
+from typing import Any
 
 from clingpt.errors import DataError
 from clingpt.records import LABELS
@@ -20,6 +22,7 @@ from clingpt.sentences import split_sentences
 
 WORD = re.compile(r"\w+")
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+N_BLEU_COUNTS = 20  # matches and n-grams of orders 1 to 4, both lengths; by sacrebleu, by nltk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +87,10 @@ class Perplexity:
 
     nats_per_token: float
     token_perplexity: float
+    word_perplexity: float
     bits_per_byte: float
     tokens: int
+    words: int
     utf8_bytes: int
 
 
@@ -141,62 +146,100 @@ def wilson_interval(*, hits: int, n: int) -> Interval:
     )
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Bleu:
-    """Corpus BLEU-4 with one reference each; an empty hypothesis counts by its length of 0."""
-    from sacrebleu.metrics.bleu import BLEU  # 0.1 s to import
+def bleu_counts(hypothesis: str, reference: str) -> list[int]:
+    """What one text adds to corpus BLEU: matches and n-grams of orders 1 to 4, and lengths, by
+    sacrebleu, then by nltk.
 
-    check_pairs(references, hypotheses, of="hypotheses")
-    metric = BLEU(tokenize="13a", force=True)  # force: no advice about tokenised input in the log
-    result = metric.corpus_score(list(hypotheses), [list(references)])
-    nltk_score, nltk_signature = nltk_bleu(hypotheses, references)
-    return Bleu(
-        score=result.score,
-        signature=str(metric.get_signature()),
-        precisions=tuple(result.precisions),
-        brevity_penalty=result.bp,
-        hypothesis_tokens=result.sys_len,
-        reference_tokens=result.ref_len,
-        nltk_score=nltk_score,
-        nltk_signature=nltk_signature,
+    nltk counts one missed n-gram of each order for a hypothesis too short to have any, an empty one
+    included: a little below BLEU's definition, kept because that is the figure others print.
+    """
+    sacre = _sacrebleu().sentence_score(hypothesis, [reference])
+    return [*sacre.counts, *sacre.totals, sacre.sys_len, sacre.ref_len] + _nltk_counts(
+        hypothesis, reference
     )
 
 
-def nltk_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
-    """nltk's corpus BLEU and its settings; its word_tokenize would need a download.
+@cache
+def _sacrebleu() -> Any:
+    from sacrebleu.metrics.bleu import BLEU  # 0.1 s to import
 
-    It counts one missed n-gram of each order for a hypothesis too short to have any, an empty one
-    included: a little below BLEU's definition, kept because that is the figure others print.
-    """
-    from nltk import __version__ as version  # 1.5 s to import
-    from nltk.tokenize import NLTKWordTokenizer
-    from nltk.translate.bleu_score import corpus_bleu
+    # force: no advice about tokenised input in the log; effective_order: none about short texts.
+    return BLEU(tokenize="13a", force=True, effective_order=True)
 
-    words = NLTKWordTokenizer().tokenize
-    with warnings.catch_warnings():
-        # nltk warns about each order of n-grams without a match, and lets 2.2e-308 stand for its
-        # precision of 0; the score is then 0 by definition.
-        warnings.simplefilter("ignore")
-        score = corpus_bleu([[words(text)] for text in references], [words(t) for t in hypotheses])
-    signature = f"nltk:{version}|tok:NLTKWordTokenizer|case:mixed|smooth:none"
-    return (100 * score if score > 1e-50 else 0.0), signature
+
+def _nltk_counts(hypothesis: str, reference: str) -> list[int]:
+    from nltk.tokenize import NLTKWordTokenizer  # 1.5 s to import; word_tokenize needs a download
+    from nltk.translate.bleu_score import modified_precision
+
+    tokenize = NLTKWordTokenizer().tokenize
+    said, wanted = tokenize(hypothesis), tokenize(reference)
+    found = [modified_precision([wanted], said, n) for n in range(1, 5)]
+    counts = [x.numerator for x in found] + [x.denominator for x in found]
+    return [*counts, len(said), len(wanted)]
+
+
+def bleu_of(counts: Sequence[int]) -> Bleu:
+    """Corpus BLEU-4 with one reference each, from the texts' summed bleu_counts."""
+    from nltk import __version__ as nltk_version
+    from sacrebleu import __version__ as sacrebleu_version
+    from sacrebleu.metrics.bleu import BLEU
+
+    correct, total, (said, wanted) = counts[:4], counts[4:8], counts[8:10]
+    result = BLEU.compute_bleu(list(correct), list(total), said, wanted, smooth_method="exp")
+    return Bleu(
+        score=result.score,
+        signature=f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{sacrebleu_version}",
+        precisions=tuple(result.precisions),
+        brevity_penalty=result.bp,
+        hypothesis_tokens=said,
+        reference_tokens=wanted,
+        nltk_score=_unsmoothed(counts[10:14], counts[14:18], *counts[18:20]),
+        nltk_signature=f"nltk:{nltk_version}|tok:NLTKWordTokenizer|case:mixed|smooth:none",
+    )
+
+
+def _unsmoothed(correct: Sequence[int], total: Sequence[int], said: int, wanted: int) -> float:
+    """BLEU by its definition (Papineni et al. 2002, section 2.3); 0 without a common 4-gram."""
+    if not all(correct) or not said:
+        return 0.0
+    penalty = min(1.0, math.exp(1 - wanted / said))
+    logs = [math.log(c / t) for c, t in zip(correct, total, strict=True)]
+    return 100 * penalty * math.exp(fmean(logs))
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Bleu:
+    """Corpus BLEU-4 with one reference each; an empty hypothesis counts by its length of 0."""
+    check_pairs(references, hypotheses, of="hypotheses")
+    rows = zip(*map(bleu_counts, hypotheses, references), strict=True)
+    return bleu_of([sum(column) for column in rows])
+
+
+def rouge_scores(hypothesis: str, reference: str) -> list[float]:
+    """F1 × 100 of each of ROUGE_TYPES; rougeLsum sees one sentence a line, or would be rougeL."""
+    # The other three see a line break as a blank, so that one pass serves all four.
+    scored = _rouge_scorer().score(one_sentence_a_line(reference), one_sentence_a_line(hypothesis))
+    return [100 * scored[kind].fmeasure for kind in ROUGE_TYPES]
+
+
+@cache
+def _rouge_scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # 1.3 s to import
+
+    return RougeScorer(ROUGE_TYPES, use_stemmer=True)
+
+
+def rouge_of(means: Sequence[float]) -> Rouge:
+    """From the texts' mean rouge_scores."""
+    settings = "f1|stemmer:porter|lsum:clingpt.sentences|mean of examples"
+    named = dict(zip(ROUGE_TYPES, means, strict=True))
+    return Rouge(**named, signature=f"rouge-score:{version('rouge-score')}|{settings}")
 
 
 def rouge(hypotheses: Sequence[str], references: Sequence[str]) -> Rouge:
-    """Mean ROUGE F1; rougeLsum sees one sentence a line, else it would silently equal rougeL."""
-    from importlib.metadata import version
-
-    from rouge_score.rouge_scorer import RougeScorer  # 1.3 s to import
-
+    """Mean ROUGE F1."""
     check_pairs(references, hypotheses, of="hypotheses")
-    scorer = RougeScorer(ROUGE_TYPES, use_stemmer=True)
-    # The other three see a line break as a blank, so that one pass serves all four.
-    scored = [
-        scorer.score(one_sentence_a_line(reference), one_sentence_a_line(hypothesis))
-        for hypothesis, reference in zip(hypotheses, references, strict=True)
-    ]
-    mean = {kind: 100 * fmean(one[kind].fmeasure for one in scored) for kind in ROUGE_TYPES}
-    settings = "f1|stemmer:porter|lsum:clingpt.sentences|mean of examples"
-    return Rouge(**mean, signature=f"rouge-score:{version('rouge-score')}|{settings}")
+    columns = zip(*map(rouge_scores, hypotheses, references), strict=True)
+    return rouge_of([fmean(column) for column in columns])
 
 
 def one_sentence_a_line(text: str) -> str:
@@ -204,18 +247,24 @@ def one_sentence_a_line(text: str) -> str:
     return "\n".join(sentence for line in text.split("\n") for sentence in split_sentences(line))
 
 
-def perplexity(*, nats: float, tokens: int, utf8_bytes: int) -> Perplexity:
-    """Perplexity of a text from the sum of its tokens' losses; inf where exp would overflow."""
-    if tokens <= 0 or utf8_bytes <= 0:
+def perplexity(*, nats: float, tokens: int, words: int, utf8_bytes: int) -> Perplexity:
+    """Perplexity of a text from the sum of its tokens' losses; words stand between blanks."""
+    if tokens <= 0 or words <= 0 or utf8_bytes <= 0:
         raise DataError(f"no text to measure perplexity on: {tokens} tokens, {utf8_bytes} bytes")
-    nats_per_token = nats / tokens
     return Perplexity(
-        nats_per_token=nats_per_token,
-        token_perplexity=math.inf if nats_per_token > 700 else math.exp(nats_per_token),
+        nats_per_token=nats / tokens,
+        token_perplexity=exp(nats / tokens),
+        word_perplexity=exp(nats / words),
         bits_per_byte=nats / (math.log(2) * utf8_bytes),
         tokens=tokens,
+        words=words,
         utf8_bytes=utf8_bytes,
     )
+
+
+def exp(nats: float) -> float:
+    """e to a power; inf where it would overflow."""
+    return math.inf if nats > 700 else math.exp(nats)
 
 
 def novel_bigrams(hypothesis: str, source: str) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from clingpt.calibration import Calibration
 from clingpt.errors import ConfigError, DataError
 from clingpt.generate import Completion, Reply, generate
 from clingpt.records import Record
@@ -84,11 +85,13 @@ def to_json(
     sampling: Sampling,
     tokenizer: Tokenizer,
     scores: LabelScores | None = None,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """A reply as one JSON object (docs/formats.md)."""
     fields: dict[str, Any] = {"id": question.id, "task": question.task}
     if scores is not None:
-        fields |= {"label": scores.label, "probabilities": scores.probabilities}
+        probabilities, abstained = scores.judged(calibration)
+        fields |= {"label": scores.label, "probabilities": probabilities, "abstained": abstained}
     fields |= {
         "text": completion.text,
         "finish_reason": completion.finish_reason,

@@ -4,16 +4,22 @@ Measured on the same tokens by both models, each token behind the true ones befo
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from clingpt import console
+from clingpt.checkpoint import load_model
 from clingpt.dataset import IGNORE
-from clingpt.scoring import LabelScores, Scorer, iter_batches
-from clingpt.tasks import Example
+from clingpt.evaluation import RECORD_PASSAGES
+from clingpt.inference import make_decoder
+from clingpt.prepared import Prepared
+from clingpt.records import Record
+from clingpt.scoring import LabelScores, Passage, Scorer, iter_batches, score_labels
+from clingpt.tasks import Example, NotApplicable
 from model import Batch
 
 
@@ -27,7 +33,10 @@ def compare_texts(
         if not examples:
             continue
         nats, changed, n_tokens = [0.0, 0.0], 0, 0
-        for batch in iter_batches(exact, examples, label=f"int8 beside fp32: {name}"):
+        batches = iter_batches(exact, examples)
+        for _, batch in console.progress(
+            batches, label=f"int8 beside fp32: {name}", unit=" batches"
+        ):
             one, other = (decisions(scorer, batch) for scorer in (exact, rounded))
             nats = [nats[0] + one[1], nats[1] + other[1]]
             changed += int((one[0] != other[0]).sum())
@@ -39,6 +48,34 @@ def compare_texts(
             "decisions_changed": changed / n_tokens,
         }
     return found
+
+
+def rounding_section(source: str, scorer: Scorer, data: Prepared, split: str) -> dict[str, Any]:
+    """A rounded checkpoint beside itself in fp32, on all records of a split."""
+    model = load_model(source, verified=True).model.to(scorer.rt.device).eval()
+    exact = replace(scorer, model=model, decoder=make_decoder(model, scorer.rt))
+    records = list(data.records(split))
+    texts = {
+        name: [example for record in records for example in examples_of(scorer, record, passage)]
+        for name, passage in RECORD_PASSAGES.items()
+    }
+    labels = (
+        [score_labels(one, records) for one in (exact, scorer)] if "answer" in data.tasks else []
+    )
+    return {
+        "texts": compare_texts(exact, scorer, texts),
+        "labels": compare_labels(*labels) if labels else {},
+    }
+
+
+def examples_of(
+    scorer: Scorer, record: Record, passage_of: Callable[[Scorer, Record], Passage]
+) -> list[Example]:
+    """What is measured of a record; nothing where it lacks it."""
+    try:
+        return passage_of(scorer, record).examples
+    except NotApplicable:
+        return []
 
 
 def decisions(scorer: Scorer, batch: Batch) -> tuple[Tensor, float]:
@@ -59,27 +96,3 @@ def compare_labels(exact: Sequence[LabelScores], rounded: Sequence[LabelScores])
         "right_fp32": sum(one.label == one.record.decision for one, _ in known),
         "right_int8": sum(other.label == other.record.decision for _, other in known),
     }
-
-
-def table(found: Mapping[str, Any]) -> str:
-    """The comparison for people."""
-    rows: list[Sequence[console.Cell]] = [
-        [
-            name,
-            text["tokens"],
-            text["perplexity_fp32"],
-            text["perplexity_int8"],
-            f"{text['perplexity_int8'] / text['perplexity_fp32'] - 1:+.2%}",
-            f"{text['decisions_changed']:.2%}",
-        ]
-        for name, text in found["texts"].items()
-    ]
-    columns = ["text", "tokens", "perplexity, fp32", "int8", "change", "other decisions"]
-    shown = console.table("8-bit weights beside fp32, on the same tokens", columns, rows)
-    if labels := found["labels"]:
-        shown += (
-            f"\n{labels['changed']} of {labels['records']} labels differ; of "
-            f"{labels['labelled']} known ones {labels['right_fp32']} are right in fp32, "
-            f"{labels['right_int8']} in int8."
-        )
-    return shown

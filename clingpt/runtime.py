@@ -288,7 +288,9 @@ def start(*, device: str, dtype: str = "auto", seed: int = 0) -> Runtime:
     ConfigError where the machine lacks the device, or torchrun started many processes.
     """
     if _among_many():
-        raise ConfigError("only train.py runs in many processes; start this one without torchrun")
+        raise ConfigError(
+            "only train.py and eval.py run in many processes; start this one without torchrun"
+        )
     return _begin(_device(device), dtype, seed)
 
 

@@ -4,16 +4,17 @@ Measures; what the figures are compared with is clingpt/baselines.py, how they a
 clingpt/report.py. Prompts are trimmed by their task's rule, and by how much is counted.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from clingpt import console
-from clingpt.dataset import IGNORE, build_rows
-from clingpt.generate import Decoder, OnReply, Reply, generate, label_log_probs
-from clingpt.metrics import Perplexity, perplexity
+from clingpt.calibration import Calibration
+from clingpt.dataset import IGNORE, Ints, build_rows
+from clingpt.generate import Completion, Decoder, OnReply, generate, label_log_probs
 from clingpt.prepared import Split
 from clingpt.records import LABELS, Record
 from clingpt.runtime import Runtime
@@ -53,6 +54,12 @@ class LabelScores:
     log_probs: tuple[float, ...]  # among the three
     trimmed_tokens: int
 
+    def judged(self, calibration: Calibration | None) -> tuple[dict[str, float], bool | None]:
+        """Probabilities, calibrated where a fit is given, and whether it withholds the label."""
+        if calibration is None:
+            return self.probabilities, None
+        return calibration.judge(self.log_probs)
+
     @property
     def label(self) -> str:
         return LABELS[int(np.argmax(self.log_probs))]
@@ -64,27 +71,40 @@ class LabelScores:
         return dict(zip(LABELS, (shares / shares.sum()).tolist(), strict=True))
 
 
-def score_labels(scorer: Scorer, records: Iterable[Record]) -> list[LabelScores]:
-    """Compare " yes", " no" and " maybe" behind `Answer:`; nothing is generated or parsed."""
+def score_labels(
+    scorer: Scorer,
+    records: Iterable[Record],
+    *,
+    reasoning_free: bool = False,
+    on_batch: Callable[[int], object] | None = None,
+) -> list[LabelScores]:
+    """Compare " yes", " no" and " maybe" behind `Answer:`; nothing is generated or parsed.
+
+    Reasoning-free (Jin et al. 2019, section 3.3) shows the conclusion in place of the context.
+    """
     kept = [record for record in records if record.question]
+    shown = [given_conclusion(record) if reasoning_free else record for record in kept]
     prompts = [
-        make_prompt("answer", record, scorer.tokenizer, budget=scorer.context) for record in kept
+        make_prompt("answer", record, scorer.tokenizer, budget=scorer.context) for record in shown
     ]
-    with (
-        console.progress_bar(label="scoring labels", total=len(kept), unit=" records") as bar,
-        scorer.rt.autocast(),
-    ):
+    with scorer.rt.autocast():
         log_probs = label_log_probs(
             scorer.decoder,
             [prompt.ids for prompt in prompts],
             LABEL_IDS,
             rows=scorer.batch_size,
-            on_batch=bar.update,
+            on_batch=on_batch,
         )
     return [
         LabelScores(record, tuple(row), prompt.trimmed_tokens)
         for record, row, prompt in zip(kept, log_probs, prompts, strict=True)
     ]
+
+
+def given_conclusion(record: Record) -> Record:
+    """The record with its conclusion as the only section."""
+    conclusion = record.long_answer or ""
+    return replace(record, sections=(("CONCLUSION", conclusion),) if conclusion else ())
 
 
 @dataclass(frozen=True)
@@ -99,6 +119,13 @@ class Output:
     trimmed_tokens: int
 
 
+def ask(scorer: Scorer, task: str, record: Record, sampling: Sampling) -> tuple[Prompt, str]:
+    """A task's prompt and its reference; NotApplicable where the record has none."""
+    reference = target_text(task, record).strip()
+    budget = scorer.context - sampling.max_new_tokens
+    return make_prompt(task, record, scorer.tokenizer, budget=budget), reference
+
+
 def write_outputs(
     scorer: Scorer,
     task: str,
@@ -108,25 +135,11 @@ def write_outputs(
     on_reply: OnReply | None = None,
 ) -> list[Output]:
     """Let the model answer every record that has a reference for the task."""
-    budget = scorer.context - sampling.max_new_tokens
     items: list[tuple[Record, Prompt, str]] = []
     for record in records:
-        try:
-            reference = target_text(task, record)
-            prompt = make_prompt(task, record, scorer.tokenizer, budget=budget)
-        except NotApplicable:
-            continue
-        items.append((record, prompt, reference.strip()))
-    with (
-        console.progress_bar(label=f"writing: {task}", total=len(items), unit=" texts") as bar,
-        scorer.rt.autocast(),
-    ):
-
-        def show(n: int, reply: Reply) -> None:
-            bar.update(reply.finish_reason is not None)
-            if on_reply:
-                on_reply(n, reply)
-
+        with contextlib.suppress(NotApplicable):
+            items.append((record, *ask(scorer, task, record, sampling)))
+    with scorer.rt.autocast():
         replies = generate(
             scorer.decoder,
             scorer.tokenizer,
@@ -134,95 +147,98 @@ def write_outputs(
             sampling,
             context=scorer.context,
             rows=scorer.batch_size,
-            on_reply=show,
+            on_reply=on_reply,
         )
     return [
-        Output(
-            record.id,
-            task,
-            reply.text.strip(),
-            reference,
-            reply.finish_reason,
-            prompt.trimmed_tokens,
-        )
+        output_of(record.id, task, prompt, reference, reply)
         for (record, prompt, reference), reply in zip(items, replies, strict=True)
     ]
 
 
+def output_of(
+    record_id: str, task: str, prompt: Prompt, reference: str, reply: Completion
+) -> Output:
+    """A reply as it is scored."""
+    text, trimmed = reply.text.strip(), prompt.trimmed_tokens
+    return Output(record_id, task, text, reference, reply.finish_reason, trimmed)
+
+
 @dataclass(frozen=True)
-class TextScore:
-    """Perplexity without the end of text, which is a habit and not a word, and with it."""
+class Passage:
+    """A text whose tokens are scored, each once, and the examples that its windows make."""
 
-    text: Perplexity
-    with_end: Perplexity
+    text: str
+    examples: list[Example]
 
 
-def context_examples(scorer: Scorer, records: Iterable[Record]) -> list[Example]:
-    """Each record's context alone, from its start: every token is scored, in windows if long."""
+def context_passage(scorer: Scorer, text: str) -> Passage:
+    """A text alone, from its start: every token is scored, in windows where it is long.
+
+    The first token is predicted from an end of text, a window's first from the token before it.
+    """
+    ids = scorer.tokenizer.encode(text)
     examples = []
-    for record in records:
-        ids = scorer.tokenizer.encode(" ".join(text for _, text in record.sections))
-        for start in range(0, len(ids), scorer.context - 1):
-            window = ids[start : start + scorer.context - 1]
-            before = [EOT] if start == 0 else [ids[start - 1]]
-            examples.append(Example(prompt_ids=before, target_ids=window, trimmed_tokens=0))
-    return examples
+    for start in range(0, len(ids), scorer.context - 1):
+        window = ids[start : start + scorer.context - 1]
+        before = [EOT] if start == 0 else [ids[start - 1]]
+        examples.append(Example(prompt_ids=before, target_ids=window, trimmed_tokens=0))
+    return Passage(text, examples)
 
 
-def explanation_examples(scorer: Scorer, records: Iterable[Record]) -> list[Example]:
-    """The long answer alone is scored, behind the question, the context and the true label."""
-    examples = []
-    for record in records:
-        if record.long_answer is None or record.decision is None:
-            continue
-        answer = scorer.tokenizer.encode(f" {record.long_answer}")
-        lead = scorer.tokenizer.encode(f" {record.decision}\nExplanation:")
-        budget = scorer.context - len(answer) - len(lead) - 1
-        try:
-            prompt = make_prompt("answer", record, scorer.tokenizer, budget=budget)
-        except NotApplicable:
-            continue
-        examples.append(
-            Example(
-                prompt_ids=prompt.ids + lead,
-                target_ids=[*answer, EOT],
-                trimmed_tokens=prompt.trimmed_tokens,
-            )
-        )
-    return examples
+def explanation_passage(scorer: Scorer, record: Record) -> Passage:
+    """The long answer alone is scored, behind the question, the context and the true label.
+
+    NotApplicable where the record lacks one of these or does not fit.
+    """
+    if record.long_answer is None or record.decision is None:
+        raise NotApplicable("no explained answer")
+    text = f" {record.long_answer}"
+    answer = scorer.tokenizer.encode(text)
+    lead = scorer.tokenizer.encode(f" {record.decision}\nExplanation:")
+    budget = scorer.context - len(answer) - len(lead) - 1
+    prompt = make_prompt("answer", record, scorer.tokenizer, budget=budget)
+    example = Example(
+        prompt_ids=prompt.ids + lead,
+        target_ids=[*answer, EOT],
+        trimmed_tokens=prompt.trimmed_tokens,
+    )
+    return Passage(text, [example])
 
 
-def iter_batches(scorer: Scorer, examples: Sequence[Example], *, label: str) -> Iterator[Batch]:
-    """The examples' packed rows, under a progress bar."""
+def record_text(record: Record) -> str:
+    """A record's context in one piece."""
+    return " ".join(text for _, text in record.sections)
+
+
+def iter_batches(scorer: Scorer, examples: Sequence[Example]) -> Iterator[tuple[Ints, Batch]]:
+    """The examples in packed rows, and the example that each target belongs to, in their order."""
     rows = build_rows(split_of_examples(examples), scorer.context, pack=True, seed=0)
-    starts = range(0, len(rows), scorer.batch_size)
-    for start in console.progress(starts, label=label, unit=" batches"):
+    n_targets = np.array([len(example.target_ids) for example in examples])
+    for start in range(0, len(rows), scorer.batch_size):
         numbers = np.arange(start, min(start + scorer.batch_size, len(rows)))
         tight = scorer.rt.device.type == "cpu"
-        yield Batch(*map(scorer.rt.put, rows.assemble(numbers, tight=tight)))
+        owners = rows.records(numbers)
+        batch = Batch(*map(scorer.rt.put, rows.assemble(numbers, tight=tight)))
+        yield np.repeat(owners, n_targets[owners]), batch
 
 
 @torch.no_grad()
-def score_text(scorer: Scorer, examples: Sequence[Example], label: str) -> TextScore | None:
-    """Corpus perplexity of the examples' targets, each scored on its own, in fp32."""
-    if not examples:
-        return None
-    nats = {True: 0.0, False: 0.0}  # of ends of text, of everything else
-    tokens = {True: 0, False: 0}
-    for batch in iter_batches(scorer, examples, label=f"perplexity: {label}"):
-        losses, targets_KM = scorer.model.token_losses(batch).cpu().double(), batch.targets_KM.cpu()
-        for is_end, chosen in ((True, targets_KM == EOT), (False, targets_KM != EOT)):
-            chosen = chosen & (targets_KM != IGNORE)
-            nats[is_end] += float(losses[chosen].sum())
-            tokens[is_end] += int(chosen.sum())
-    content = [token for example in examples for token in example.target_ids if token != EOT]
-    n_bytes = len(scorer.tokenizer.decode_bytes(content))
-    return TextScore(
-        text=perplexity(nats=nats[False], tokens=tokens[False], utf8_bytes=n_bytes),
-        with_end=perplexity(
-            nats=nats[True] + nats[False], tokens=tokens[True] + tokens[False], utf8_bytes=n_bytes
-        ),
-    )
+def passage_losses(scorer: Scorer, passages: Sequence[Passage]) -> NDArray[np.float64]:
+    """Of each passage: nats and tokens of its text, nats and number of its ends of text.
+
+    (n, 4), in fp32 summed in double precision: each example is scored on its own.
+    """
+    examples = [example for passage in passages for example in passage.examples]
+    passage_of = np.repeat(np.arange(len(passages)), [len(p.examples) for p in passages])
+    sums = np.zeros((len(passages), 4))
+    for owners, batch in iter_batches(scorer, examples) if examples else ():
+        targets = batch.targets_KM.flatten().cpu().numpy()
+        losses = scorer.model.token_losses(batch).double().flatten().cpu().numpy()
+        real = targets != IGNORE
+        column = np.where(targets[real] == EOT, 2, 0)
+        np.add.at(sums, (passage_of[owners], column), losses[real])
+        np.add.at(sums, (passage_of[owners], column + 1), 1)
+    return sums
 
 
 def split_of_examples(examples: Sequence[Example]) -> Split:

@@ -7,6 +7,7 @@ official file; they apply by id, whatever road the records came by.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def _official() -> dict[str, int]:
 def official_test_ids() -> set[str]:
     """The 500 PMIDs that PubMedQA's leaderboard scores."""
     return {pmid for pmid, fold in _official().items() if fold == -1}
+
+
+def official_folds(ids: Iterable[str]) -> list[int] | None:
+    """The validation fold of each id, -1 of a test id; None where not all are PubMedQA-L's."""
+    folds = [_official().get(name) for name in ids]
+    return None if None in folds else [fold for fold in folds if fold is not None]
 
 
 def split_of(record: Record, *, fold: int, val_share: float, test_share: float) -> str:

@@ -81,18 +81,49 @@ def test_eval_writes_a_report_and_the_official_predictions(trained: Path, data: 
         "eval.py", f"--checkpoint={trained}/best", "--split=test", "--texts=3",
         "--max_new_tokens=8",
     ).stdout  # fmt: skip
-    for phrase in ("majority", "question only", "lead-3", "bits per byte", "macro-F1"):
+    for phrase in ("majority", "question only", "lead-3", "bits per byte", "macro-F1", "ECE"):
         assert phrase in printed, phrase
     folder = trained / "eval_test"
     report = json.loads((folder / "report.json").read_text())
     ids = open_prepared(data, Tokenizer.load()).record_ids("test")
     predictions = json.loads((folder / "predictions.json").read_text())
-    assert sorted(predictions) == sorted(ids) and report["labels"]["model"]["n"] == len(ids)
+    assert sorted(predictions) == sorted(ids) and report["labels"]["systems"]["model"]["n"] == len(
+        ids
+    )
     assert set(predictions.values()) <= {"yes", "no", "maybe"}
     shares = json.loads((folder / "probabilities.json").read_text()).values()
     assert all(abs(sum(each.values()) - 1) < 1e-6 for each in shares)
     assert len((folder / "outputs.jsonl").read_text().splitlines()) == 6  # two tasks of three
-    assert report["texts"]["summarize"]["model"]["texts"] == 3
+    assert report["texts"]["summarize"]["systems"]["model"]["texts"] == 3
+    assert report["look"] == 1 and not (folder / "parts").exists()
+    assert len(report["examples"]) == 6 and len(report["curve"]) == 6
+    disclaimer = "Not intended to inform diagnosis, treatment or patient management."
+    for path in (folder / "report.html", trained / "best/README.md"):
+        assert disclaimer in path.read_text(), path
+    assert "| majority |" in (folder / "report.md").read_text()
+    fitted = json.loads((trained / "best/calibration.json").read_text())
+    assert fitted["fitted_on"]["split"] == "val"
+    note = json.dumps({"question": "Does it help?", "text": "It helped (P = 0.01)."})
+    flags = ["--task=answer", "--json=True", "--max_new_tokens=2", f"--checkpoint={trained}/best"]
+    reply = json.loads(run("sample.py", *flags, stdin=note).stdout)
+    assert reply["abstained"] == (max(reply["probabilities"].values()) < fitted["threshold"])
+
+
+def test_two_checkpoints_are_compared(trained: Path, tmp_path: Path) -> None:
+    out, names = tmp_path / "both", [str(trained / f"step_{n:06}") for n in (2, 4)]
+    flags = ["--split=val", "--texts=0", f"--out={out}", "--checkpoint", *names]
+    assert "McNemar" in run("eval.py", *flags).stdout
+    found = json.loads((out / "report.json").read_text())["comparison"]
+    assert found["checkpoints"] == names and found["paired"]["second"] == names[1]
+    assert found["spread"]["context bits per byte"]["n"] == 2
+
+
+def test_conclusions_are_shown_only_on_request(trained: Path, tmp_path: Path) -> None:
+    flags = [f"--checkpoint={trained}/best", "--reasoning_free=True", f"--out={tmp_path / 'free'}"]
+    run("eval.py", *flags)
+    report = json.loads((tmp_path / "free/report.json").read_text())
+    assert report["setting"] == "reasoning-free" and report["texts"] == {}
+    assert "reasoning-free" in (tmp_path / "free/report.html").read_text()
 
 
 @pytest.mark.parametrize(

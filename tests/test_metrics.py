@@ -159,14 +159,14 @@ def test_one_sentence_a_line_keeps_line_breaks() -> None:
 
 
 def test_perplexity_of_a_uniform_guess() -> None:
-    scores = perplexity(nats=10 * math.log(50257), tokens=10, utf8_bytes=40)
+    scores = perplexity(nats=10 * math.log(50257), tokens=10, words=5, utf8_bytes=40)
     assert scores.token_perplexity == pytest.approx(50257)
     assert scores.nats_per_token == pytest.approx(math.log(50257))
     assert scores.bits_per_byte == pytest.approx(math.log2(50257) / 4)
 
 
 def test_perplexity_never_overflows() -> None:
-    scores = perplexity(nats=1e6, tokens=1, utf8_bytes=1)
+    scores = perplexity(nats=1e6, tokens=1, words=1, utf8_bytes=1)
     assert scores.token_perplexity == math.inf
     assert scores.bits_per_byte == pytest.approx(1e6 / math.log(2))
 
@@ -174,7 +174,7 @@ def test_perplexity_never_overflows() -> None:
 @pytest.mark.parametrize(("tokens", "utf8_bytes"), [(0, 5), (5, 0)])
 def test_perplexity_of_nothing_is_refused(tokens: int, utf8_bytes: int) -> None:
     with pytest.raises(DataError, match="no text to measure perplexity on"):
-        perplexity(nats=1.0, tokens=tokens, utf8_bytes=utf8_bytes)
+        perplexity(nats=1.0, tokens=tokens, words=tokens, utf8_bytes=utf8_bytes)
 
 
 @pytest.mark.parametrize(

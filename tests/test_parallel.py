@@ -1,4 +1,4 @@
-"""What train.py promises on many processes: two gloo ranks on the CPU against one process."""
+"""What train.py and eval.py promise on many processes: two gloo ranks against one process."""
 
 import itertools
 import json
@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from conftest import (
     ROOT,
+    TINY_RUN,
     cut_back,
     fingerprint,
+    run,
     run_flags,
     train_here,
     train_losses,
@@ -201,6 +203,23 @@ def test_a_signal_to_one_rank_stops_all_at_one_step(
     assert ranks["signal"] == [143, 143]
     assert (folder / "signal" / "last").resolve().name == "step_000007"
     assert max(train_losses(folder / "signal")) == 7
+
+
+def test_two_ranks_report_what_one_process_does(data: Path, tmp_path: Path) -> None:
+    run("train.py", *TINY_RUN, "--steps=1", f"--data={data}", f"--out={tmp_path / 'run'}")
+    flags = [f"--checkpoint={tmp_path / 'run/last'}", "--max_new_tokens=6", "--split=val"]
+    process = torchrun("eval.py", *flags, f"--out={tmp_path / 'two'}")
+    said = said_by(process, within_s=240)
+    assert process.returncode == 0, said
+    run("eval.py", *flags, f"--out={tmp_path / 'one'}")
+    one, two = (json.loads((tmp_path / x / "report.json").read_text()) for x in ("one", "two"))
+    for name in ("labels", "texts", "calibration", "examples", "label_agreement"):
+        assert one[name] == two[name], name
+    for name, entry in one["perplexity"].items():
+        nats = [x["perplexity"][name]["text"]["nats_per_token"] for x in (one, two)]
+        assert nats[0] == pytest.approx(nats[1], rel=1e-6) and entry["text"]["tokens"] > 0
+    outputs = [(tmp_path / x / "outputs.jsonl").read_text() for x in ("one", "two")]
+    assert outputs[0] == outputs[1] != ""
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from clingpt import replies, runtime
+from clingpt.calibration import Calibration
 from clingpt.errors import ConfigError, DataError
 from clingpt.generate import Completion
 from clingpt.records import Record
@@ -91,7 +92,8 @@ def test_json_says_how_a_reply_came_about(scorer: Scorer) -> None:
     fields = replies.to_json(question, completion, second, scorer.tokenizer, scores)
     assert fields.pop("probabilities") == pytest.approx({"yes": 0.5, "no": 0.25, "maybe": 0.25})
     expected = {
-        "id": "r9", "task": "answer", "label": "yes", "text": " yes", "finish_reason": "stop",
+        "id": "r9", "task": "answer", "label": "yes", "abstained": None, "text": " yes",
+        "finish_reason": "stop",
         "stopped_by": "\n", "seed": 4, "prompt_tokens": 3, "trimmed_tokens": 4, "new_tokens": 1,
     }  # fmt: skip
     assert fields == expected
@@ -100,3 +102,19 @@ def test_json_says_how_a_reply_came_about(scorer: Scorer) -> None:
     top = {" yes": -0.1235, " a": -2.0}
     assert told["log_probs"] == [{"token": " yes", "log_prob": -0.1235, "top": top}]
     assert "label" not in told
+
+
+def test_a_calibrated_answer_is_withheld_below_the_threshold(scorer: Scorer) -> None:
+    record = Record(id="r9", question="Is it so?", sections=())
+    question = Question("r9", Prompt(ids=[1], trimmed_tokens=0), "answer", record)
+    scores = LabelScores(record, (math.log(0.5), math.log(0.25), math.log(0.25)), 0)
+    for threshold, abstained in ((0.39, False), (0.42, True)):
+        fitted = Calibration(
+            temperature=2, threshold=threshold, coverage=0.8, ece_before=0, ece_after=0,
+            nll_before=1, nll_after=1, fitted_on={"split": "val", "records": 9, "fingerprint": "f"},
+        )  # fmt: skip
+        args = question, Completion([], "", "stop"), SAMPLING, scorer.tokenizer, scores
+        fields = replies.to_json(*args, fitted)
+        assert (fields["label"], fields["abstained"]) == ("yes", abstained)
+        cooler = 1 / (1 + 2 * 0.5**0.5)  # 0.5 and twice 0.25, each to the power of 1/2
+        assert fields["probabilities"]["yes"] == pytest.approx(cooler)

@@ -2,19 +2,25 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
-from clingpt import report
+from clingpt import metrics, report
+from clingpt.baselines import SUMMARIES
 from clingpt.curves import append_metrics, draw_curves, drop_after, read_metrics
 from clingpt.dataset import build_rows
 from clingpt.hardware import PEAK_FLOPS, peak_flops, training_flops
 from clingpt.meter import Meter
-from clingpt.metrics import classification
+from clingpt.records import Record
 from clingpt.scoring import Output, split_of_examples
+from clingpt.sources import from_official_item
+from clingpt.splits import official_folds, official_test_ids
 from clingpt.tasks import Example
 from model import GPTConfig
 
@@ -96,43 +102,127 @@ def test_the_meter_counts_tokens_and_no_padding() -> None:
     assert meter.tokens == 0 and meter.flops == 0
 
 
-def test_a_report_is_json_and_reads_as_tables(tmp_path: Path) -> None:
-    gold, said = ["yes", "no", "maybe", "yes"], ["yes", "no", "no", "no"]
-    scores = report.label_entry(classification(gold, said))
-    texts = ["Pain fell by 31%.", ""]
-    entry = report.text_entry(texts, ["Pain fell.", "No effect."], ["Pain fell by 31%.", "None."])
-    outputs = [
-        Output("1", "summarize", texts[0], "Pain fell.", "stop", 0),
-        Output("2", "summarize", texts[1], "No effect.", "length", 9),
+RECORD = Record(
+    id="1",
+    question="Does pain fall?",
+    sections=(("RESULTS", "Pain fell by 31% (P < 0.05)."), ("METHODS", "A trial.")),
+    long_answer="Pain fell.",
+    decision="yes",
+)
+
+
+def test_texts_are_scored_as_a_corpus_beside_copies_and_references() -> None:
+    found = report.Texts("summarize")
+    said, wanted = ["Pain fell by 13%.", "", "Pain fell — ± µ."], ["Pain fell.", "No. Effect.", "x"]
+    for text, reference in zip(said, wanted, strict=True):
+        output = Output("1", "summarize", text, reference, "stop" if text else "length", 9)
+        found.add(output, RECORD, None)
+    entry = found.entry()
+    model = entry["systems"]["model"]
+    assert model["bleu"] == asdict(metrics.bleu(said, wanted))
+    assert model["rouge"] == pytest.approx(asdict(metrics.rouge(said, wanted)))
+    assert list(entry["systems"])[0] == "reference" and list(entry["systems"])[-1] == "model"
+    assert set(SUMMARIES) < set(entry["systems"])
+    assert entry["hit_the_limit"] == pytest.approx(1 / 3) and entry["trimmed_tokens"] == 27
+    assert model["empty"] == 1 and model["faithfulness"]["per_kind"]["number"] == pytest.approx(
+        1 / 3
+    )
+    assert entry["systems"]["lead-1"]["faithfulness"]["flagged"] == 0
+    low, high = model["rougeL_interval"]["low"], model["rougeL_interval"]["high"]
+    assert low <= model["rouge"]["rougeL"] <= high and entry["structure"] is None
+    assert report.Texts("answer").entry() == {}
+
+
+def test_an_answer_is_scored_by_its_explanation_and_its_label_compared() -> None:
+    found = report.Texts("answer")
+    reference = "yes\nExplanation: Pain fell."
+    for text in ("yes\nExplanation: Pain fell.", "no\nExplanation: Pain fell."):
+        found.add(Output("1", "answer", text, reference, "stop", 0), RECORD, "yes")
+    assert found.agreeing == [True, False]
+    assert found.entry()["systems"]["model"]["rouge"]["rouge1"] == 100
+    found.add(Output("1", "answer", "yes", "yes", "stop", 0), RECORD, "yes")
+    assert found.entry()["systems"]["model"]["texts"] == 2  # none to compare with
+
+
+def test_documents_have_their_structure_scored() -> None:
+    found = report.Texts("document")
+    text = "BACKGROUND: It is.\nRESULTS: Pain fell.\nCONCLUSION: So."
+    found.add(Output("1", "document", text, text, "stop", 0), RECORD, None)
+    entry = found.entry()
+    assert entry["structure"]["complete"] == 1 and list(entry["systems"]) == ["reference", "model"]
+
+
+def test_perplexity_is_weighted_by_tokens() -> None:
+    items = [
+        {"nats": 20.0, "tokens": 10, "end_nats": 1.0, "ends": 1, "words": 8, "bytes": 40},
+        {"nats": 60.0, "tokens": 20, "end_nats": 3.0, "ends": 1, "words": 16, "bytes": 90},
+        {},
     ]
-    entry |= report.output_entry(outputs)
-    assert entry["hit_the_limit"] == 0.5 and entry["trimmed_tokens"] == 9 and entry["empty"] == 1
-    content = {
-        "labels": {"majority": scores, "model": scores},
-        "perplexity": {},
-        "texts": {"summarize": {"model": entry}},
-        "int8": {
-            "texts": {
-                "context": {
-                    "tokens": 999, "perplexity_fp32": 20.0, "perplexity_int8": 20.1,
-                    "decisions_changed": 0.0125,
-                }
-            },
-            "labels": {
-                "records": 9, "changed": 1, "labelled": 8, "right_fp32": 6, "right_int8": 5,
-            },
-        },
-    }  # fmt: skip
-    report.write_json(tmp_path / "report.json", content)
-    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(content))
-    printed = report.tables(content)
-    for phrase in (
-        "accuracy",
-        "50.0",
-        "said maybe",
-        "50.0% hit the limit",
-        "+0.50%",
-        "1.25%",
-        "1 of 9",
-    ):
-        assert phrase in printed, phrase
+    entry = report.perplexity_entry(items)
+    assert entry["text"]["token_perplexity"] == pytest.approx(math.exp(80 / 30))
+    assert entry["text"]["word_perplexity"] == pytest.approx(math.exp(80 / 24))
+    assert entry["text"]["bits_per_byte"] == pytest.approx(80 / 130 / math.log(2))
+    assert entry["with_end"]["token_perplexity"] == pytest.approx(math.exp(84 / 32))
+    around = entry["text"]["token_perplexity_interval"]
+    assert (around["low"], around["high"]) == pytest.approx((math.exp(2), math.exp(3)))
+    assert report.perplexity_entry([{}]) == {}
+
+
+def test_examples_are_chosen_by_their_ids_alone() -> None:
+    ids = [str(n) for n in range(50)]
+    chosen = report.chosen_examples(ids, 5)
+    assert len(chosen) == 5 and chosen == report.chosen_examples(ids[::-1], 5)
+    assert chosen != set(ids[:5]) and report.chosen_examples(["a"], 5) == {"a"}
+
+
+# PubMedQA's own figures, where the data are at hand
+
+
+@pytest.fixture(scope="module")
+def official() -> dict[str, Any]:
+    path = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
+    if not path.exists():
+        pytest.skip("the official file is not at hand")
+    items: dict[str, Any] = json.loads(path.read_text())
+    return items
+
+
+@pytest.mark.parametrize(
+    ("key", "accuracy", "macro_f1"),
+    [("reasoning_required_pred", 78.0, 72.19), ("reasoning_free_pred", 90.4, 84.18)],
+)
+def test_people_score_as_published(
+    key: str, accuracy: float, macro_f1: float, official: dict[str, Any]
+) -> None:
+    """And the official script's arithmetic, by scikit-learn, agrees."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    test = [official[name] for name in sorted(official_test_ids())]
+    gold, said = [item["final_decision"] for item in test], [item[key] for item in test]
+    entry = report.label_entry(gold, said)
+    assert 100 * entry["accuracy"] == pytest.approx(accuracy, abs=0.05)
+    assert 100 * entry["macro_f1"] == pytest.approx(macro_f1, abs=0.05)
+    assert entry["accuracy"] == pytest.approx(accuracy_score(gold, said))
+    assert entry["macro_f1"] == pytest.approx(f1_score(gold, said, average="macro"))
+
+
+def test_baselines_are_those_that_are_known(official: dict[str, Any]) -> None:
+    """Majority 55.2 / 23.7; bags of words as the mean of the ten official folds' models."""
+    records = [from_official_item(pair) for pair in official.items()]
+    folds = official_folds(record.id for record in records)
+    assert folds is not None and official_folds(["not one"]) is None
+    test = [record for record, fold in zip(records, folds, strict=True) if fold == -1]
+    sets = [
+        [record for record, fold in zip(records, folds, strict=True) if fold not in (-1, k)]
+        for k in range(10)
+    ]
+    systems = report.label_systems(sets, test, ["yes"] * len(test))
+    expected = {
+        "majority": (55.2, 23.7, 0.05),
+        "question only (bag of words)": (54.6, 32.2, 1.5),
+        "question and results (bag of words)": (58.3, 42.6, 1.5),
+        "model": (55.2, 23.7, 0.05),
+    }
+    for name, (accuracy, macro_f1, tolerance) in expected.items():
+        found = 100 * systems[name]["accuracy"], 100 * systems[name]["macro_f1"]
+        assert found == pytest.approx((accuracy, macro_f1), abs=tolerance), name

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from clingpt import runtime
+from clingpt.evaluation import record_context
 from clingpt.inference import make_decoder
-from clingpt.rounding import compare_labels, compare_texts
-from clingpt.scoring import Scorer, context_examples, score_labels
+from clingpt.rounding import compare_labels, compare_texts, examples_of
+from clingpt.scoring import Scorer, score_labels
 from clingpt.synthetic import iter_records
 from clingpt.tokenizer import Tokenizer
 from model import GPT, GPTConfig
@@ -30,7 +31,7 @@ def scorer(*, int8: bool) -> Scorer:
 @torch.no_grad()
 def test_perplexities_and_decisions_are_those_of_each_model_alone() -> None:
     exact, rounded = scorer(int8=False), scorer(int8=True)
-    examples = context_examples(exact, RECORDS)
+    examples = [e for r in RECORDS for e in examples_of(exact, r, record_context)]
     found = compare_texts(exact, rounded, {"context": examples, "nothing": []})
     nats, changed, n_tokens = {True: 0.0, False: 0.0}, 0, 0
     for example in examples:

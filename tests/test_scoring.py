@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,11 +11,12 @@ from clingpt.records import LABELS, Record
 from clingpt.sampling import Sampling
 from clingpt.scoring import (
     Scorer,
-    context_examples,
+    context_passage,
     explained,
-    explanation_examples,
+    explanation_passage,
+    passage_losses,
+    record_text,
     score_labels,
-    score_text,
     write_outputs,
 )
 from clingpt.synthetic import iter_records
@@ -94,25 +96,25 @@ def test_perplexity_is_corpus_level_without_the_end_of_text(scorer: Scorer) -> N
             nats -= float(table[place - 1, token])
         end_nats -= float(table[len(lead) + len(answer) - 1, EOT])
         tokens += len(answer)
-    score = score_text(scorer, explanation_examples(scorer, RECORDS), "")
-    assert score is not None
-    assert score.text.tokens == tokens and score.with_end.tokens == tokens + len(RECORDS)
-    assert math.isclose(score.text.nats_per_token, nats / tokens, rel_tol=1e-5)
-    with_end = (nats + end_nats) / (tokens + len(RECORDS))
-    assert math.isclose(score.with_end.nats_per_token, with_end, rel_tol=1e-5)
-    n_bytes = sum(len(f" {record.long_answer}".encode()) for record in RECORDS)
-    assert math.isclose(score.text.bits_per_byte, nats / math.log(2) / n_bytes, rel_tol=1e-5)
+    passages = [explanation_passage(scorer, record) for record in RECORDS]
+    assert [passage.text for passage in passages] == [f" {r.long_answer}" for r in RECORDS]
+    sums = passage_losses(scorer, passages)
+    assert sums.sum(axis=0) == pytest.approx([nats, tokens, end_nats, len(RECORDS)], rel=1e-5)
+    alone = [passage_losses(scorer, [passage])[0] for passage in passages]
+    assert np.abs(sums - alone).max() <= 1e-5  # in no company, at no place in a row
 
 
 def test_every_token_of_a_context_is_scored_once_also_in_windows(scorer: Scorer) -> None:
     text = "The trial went on for years. " * 100
     record = Record(id="1", question="?", sections=(("RESULTS", text.strip()), ("B", "End.")))
     ids = scorer.tokenizer.encode(f"{text.strip()} End.")
-    examples = context_examples(scorer, [record])
+    passage = context_passage(scorer, record_text(record))
+    examples = passage.examples
     assert [token for example in examples for token in example.target_ids] == ids
     assert [len(e.prompt_ids) for e in examples] == [1] * len(examples) and len(examples) > 2
     assert examples[0].prompt_ids == [EOT] and examples[1].prompt_ids == [ids[254]]
-    assert score_text(scorer, [], "") is None
+    assert passage_losses(scorer, [passage])[0].tolist()[1:] == [len(ids), 0, 0]
+    assert passage_losses(scorer, []).shape == (0, 4)
 
 
 def test_the_explanation_is_what_stands_behind_its_cue() -> None:

@@ -1,0 +1,348 @@
+"""Probabilities of labels that mean what they say, and when to withhold a label.
+
+A temperature and a threshold are fitted on validation records and then kept: calibration.json in
+the checkpoint's folder. Never fit them on the records that the result is reported on. Columns are
+the labels in the order of LABELS; shares, risks and errors are on the scale 0 to 1, losses in nats
+a record. The order of the records changes no figure.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clingpt.baselines import softmax
+from clingpt.disk import write_whole
+from clingpt.errors import CheckpointError, DataError
+from clingpt.records import LABELS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FORMAT = 1
+FILE = "calibration.json"
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
+HALVINGS = 60  # of the bracket around 1 / T, down to the last bits of a double
+ROUNDING = 1e-5  # how far from 1 float32 probabilities may add up
+
+
+class FittedOn(TypedDict):
+    """What a calibration was learned from."""
+
+    split: str
+    records: int
+    fingerprint: str  # of the prepared folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """The records whose confidence is above `low` and at most `high`."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float  # mean
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Answering where the confidence is at least `threshold`: how many records, how many wrong."""
+
+    coverage: float
+    risk: float
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A temperature for the probabilities, and the confidence below which a label is withheld.
+
+    `coverage` is the share of records to answer that the threshold was chosen for. The errors and
+    losses are of the fitting records themselves, so those after it flatter a little.
+    """
+
+    temperature: float
+    threshold: float
+    coverage: float
+    fitted_on: FittedOn
+    ece_before: float
+    ece_after: float
+    nll_before: float
+    nll_after: float
+
+    @classmethod
+    def fit(
+        cls,
+        log_probs: ArrayLike,
+        gold: Sequence[str],
+        *,
+        coverage: float = 0.8,
+        fitted_on: FittedOn,
+    ) -> Self:
+        """Learn from validation records.
+
+        DataError: no records, rows that are not three finite numbers, gold labels that are not one
+        of LABELS for each row, a coverage outside (0, 1], or another number of records than
+        `fitted_on` says.
+        """
+        if fitted_on["records"] != len(gold):
+            raise DataError(
+                f"fitted_on says {fitted_on['records']} records, there are {len(gold)}; count again"
+            )
+        temperature = fit_temperature(log_probs, gold)
+        before, after = calibrated(log_probs, 1.0), calibrated(log_probs, temperature)
+        return cls(
+            temperature=temperature,
+            threshold=abstention_threshold(after, coverage=coverage),
+            coverage=coverage,
+            fitted_on=fitted_on,
+            ece_before=expected_calibration_error(before, gold),
+            ece_after=expected_calibration_error(after, gold),
+            nll_before=negative_log_likelihood(log_probs, gold),
+            nll_after=negative_log_likelihood(log_probs, gold, temperature=temperature),
+        )
+
+    def apply(self, log_probs: ArrayLike) -> Floats:
+        """Calibrated probabilities, a row a record; DataError: rows of another kind."""
+        return calibrated(log_probs, self.temperature)
+
+    def judge(self, log_probs: Sequence[float]) -> tuple[dict[str, float], bool]:
+        """One record's calibrated probabilities by label, and whether its label is withheld."""
+        [shares] = self.apply([log_probs])
+        return dict(zip(LABELS, shares.tolist(), strict=True)), self.abstains(shares)
+
+    def abstains(self, probabilities: ArrayLike) -> bool:
+        """Whether the label of one record, with these calibrated probabilities, is withheld."""
+        return bool(np.max(probabilities) < self.threshold)
+
+    def save(self, folder: Path) -> None:
+        """Write calibration.json, whole or not at all."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
+        write_whole(folder / FILE, text + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """What `save` wrote; None where nothing was. CheckpointError: anything else is there."""
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise refusal(path, f"it cannot be read ({type(error).__name__})") from error
+        version = content.pop("format", None) if isinstance(content, dict) else None
+        if version is None:
+            raise refusal(path, "it has no format number")
+        if version != FORMAT:
+            raise refusal(path, f"its format is {version}, this version reads {FORMAT}")
+        if content.keys() != {field.name for field in fields(cls)}:
+            raise refusal(path, "it lacks or adds a field")
+        if wrong := first_out_of_range(content):
+            raise refusal(path, f"its {wrong} is {content[wrong]!r}")
+        return cls(**content)
+
+
+def fit_temperature(log_probs: ArrayLike, gold: Sequence[str]) -> float:
+    """The T that minimises the mean negative log-likelihood of softmax(log_probs / T).
+
+    Guo et al. 2017, section 4.2. The loss is convex in 1 / T, so that its slope is zero once, and
+    halving finds where. Where every label is right, sharper is always better: T is then
+    LOWEST_TEMPERATURE; where no T is flat enough, HIGHEST_TEMPERATURE. At such a bound the records
+    do not determine T, as also where each row gives its labels one probability: T is then 1.
+    """
+    gaps = gaps_to_gold(log_probs, gold)
+    if not gaps.any():
+        return 1.0
+    low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
+    if slope(gaps, high) <= 0:
+        return LOWEST_TEMPERATURE
+    if slope(gaps, low) >= 0:
+        return HIGHEST_TEMPERATURE
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(gaps, middle) > 0 else (middle, high)
+    return 2 / (low + high)
+
+
+def slope(gaps: Floats, sharpness: float) -> float:
+    """Derivative of the mean loss by 1 / T: the gap expected under the model's own labels."""
+    return float((softmax(sharpness * gaps) * gaps).sum(axis=1).mean())
+
+
+def gaps_to_gold(log_probs: ArrayLike, gold: Sequence[str]) -> Floats:
+    """How far each label's score lies above the gold label's; sorted, so that sums are too."""
+    rows = finite_rows(log_probs, of="log-probabilities")
+    gaps = rows - np.take_along_axis(rows, label_numbers(gold, n=len(rows))[:, None], axis=1)
+    return np.asarray(gaps[np.lexsort(gaps.T)])
+
+
+def calibrated(log_probs: ArrayLike, temperature: float) -> Floats:
+    """softmax(log_probs / T), a row a record: the most probable label stays so."""
+    return softmax(finite_rows(log_probs, of="log-probabilities") / temperature)
+
+
+def negative_log_likelihood(
+    log_probs: ArrayLike, gold: Sequence[str], *, temperature: float = 1.0
+) -> float:
+    """Mean of -ln softmax(log_probs / T)[gold], in nats; finite however small a probability is."""
+    gaps = gaps_to_gold(log_probs, gold) / temperature
+    top = gaps.max(axis=1)
+    return float((top + np.log(np.exp(gaps - top[:, None]).sum(axis=1))).mean())
+
+
+def brier_score(probabilities: ArrayLike, gold: Sequence[str]) -> float:
+    """Mean squared distance from certainty in the gold label, 0 to 2 (Brier 1950)."""
+    rows = probability_rows(probabilities)
+    certain = np.eye(len(LABELS))[label_numbers(gold, n=len(rows))]
+    return float(np.sort(((rows - certain) ** 2).sum(axis=1)).mean())
+
+
+def expected_calibration_error(
+    probabilities: ArrayLike, gold: Sequence[str], bins: int = 10
+) -> float:
+    """Mean distance between confidence and accuracy, bins weighted by their records, 0 to 1.
+
+    Guo et al. 2017, equation 3. It depends on the number of bins, and is above 0 by chance alone.
+    """
+    filled = reliability(probabilities, gold, bins)
+    return sum(b.n * abs(b.accuracy - b.confidence) for b in filled) / sum(b.n for b in filled)
+
+
+def reliability(probabilities: ArrayLike, gold: Sequence[str], bins: int = 10) -> list[Bin]:
+    """The bins of equal width that hold a record, by its highest probability, ascending.
+
+    Guo et al. 2017, section 2: bin m of M is ((m - 1) / M, m / M].
+    """
+    if bins < 1:
+        raise DataError(f"{bins} bins hold no record; take 1 or more")
+    confidence, right = ranked(probabilities, gold)
+    edges = np.arange(bins + 1) / bins
+    starts = np.searchsorted(confidence, edges[:-1], side="right")
+    ends = [*starts[1:], len(confidence)]  # the last takes what rounding lifts above 1
+    return [
+        Bin(
+            low=float(edges[m]),
+            high=float(edges[m + 1]),
+            n=int(end - start),
+            confidence=float(confidence[start:end].mean()),
+            accuracy=float(right[start:end].mean()),
+        )
+        for m, (start, end) in enumerate(zip(starts, ends, strict=True))
+        if end > start
+    ]
+
+
+def risk_coverage(probabilities: ArrayLike, gold: Sequence[str]) -> list[Point]:
+    """Share of wrong labels among the surest records, for every threshold, coverage ascending.
+
+    El-Yaniv and Wiener 2010; Geifman and El-Yaniv 2017, whose softmax response is the confidence
+    here. Records of equal confidence come and go together.
+    """
+    confidence, right = ranked(probabilities, gold)
+    n = len(confidence)
+    firsts = np.unique(confidence, return_index=True)[1][::-1]  # of each confidence, surest first
+    answered = n - firsts
+    wrong = np.cumsum(~right[::-1])[answered - 1]
+    return [
+        Point(coverage=a / n, risk=w / a, threshold=c)
+        for a, w, c in zip(
+            answered.tolist(), wrong.tolist(), confidence[firsts].tolist(), strict=True
+        )
+    ]
+
+
+def area_under_risk_coverage(curve: Sequence[Point]) -> float:
+    """Mean over the records of the risk at their own confidence, 0 to 1; lower is better.
+
+    AURC of Geifman, Uziel and El-Yaniv 2019 (arXiv 1805.08206). Compare it only between models of
+    similar accuracy: a perfect ranking of many wrong labels is still above 0.
+    """
+    before = [0.0, *(point.coverage for point in curve)]
+    return math.fsum(
+        (point.coverage - last) * point.risk for point, last in zip(curve, before[:-1], strict=True)
+    )
+
+
+def abstention_threshold(probabilities: ArrayLike, *, coverage: float) -> float:
+    """The confidence at or above which `coverage` of these records lie: so many or, tied, more.
+
+    0 for a coverage of 1, so that no record is ever withheld, however unsure.
+    """
+    if not 0 < coverage <= 1:
+        raise DataError(f"the coverage is {coverage:g}; choose a share above 0, at most 1")
+    confidence = np.sort(probability_rows(probabilities).max(axis=1))
+    # 0.07 · 100 is a little above 7 in doubles, and would keep 8.
+    kept = max(1, math.ceil(coverage * len(confidence) - 1e-9))
+    return 0.0 if coverage == 1 else float(confidence[-kept])
+
+
+def ranked(probabilities: ArrayLike, gold: Sequence[str]) -> tuple[Floats, NDArray[np.bool_]]:
+    """Each record's highest probability and whether that label is right, least sure first."""
+    rows = probability_rows(probabilities)
+    confidence = rows.max(axis=1)
+    right = rows.argmax(axis=1) == label_numbers(gold, n=len(rows))
+    order = np.argsort(confidence)  # that of ties moves no sum: they share a bin and a point
+    return confidence[order], right[order]
+
+
+def finite_rows(values: ArrayLike, *, of: str) -> Floats:
+    """Three numbers a record, checked."""
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] != len(LABELS) or not len(rows):
+        raise DataError(
+            f"{of} have the shape {rows.shape}; give a row for each record and in it a number for "
+            f"each of {', '.join(LABELS)}"
+        )
+    if not np.isfinite(rows).all():
+        raise DataError(f"{of} hold nan or infinity; score the records again, in float32")
+    return rows
+
+
+def probability_rows(values: ArrayLike) -> Floats:
+    """Three probabilities a record, checked."""
+    rows = finite_rows(values, of="probabilities")
+    if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > ROUNDING:
+        raise DataError("probabilities of a record do not add up to 1; take the exponents first")
+    return rows
+
+
+def label_numbers(gold: Sequence[str], *, n: int) -> Ints:
+    """Places of the gold labels in LABELS, checked."""
+    if len(gold) != n:
+        raise DataError(f"{n} rows for {len(gold)} gold labels; give one for each")
+    if unknown := set(gold).difference(LABELS):
+        raise DataError(f"gold label {min(unknown)!r} is not one of {', '.join(LABELS)}")
+    return np.array([LABELS.index(label) for label in gold], dtype=np.int64)
+
+
+def first_out_of_range(content: dict[str, Any]) -> str | None:
+    """The first field of a calibration that cannot be what it should be."""
+    ranges = {
+        "temperature": (LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE),
+        "threshold": (0, 1),
+        "coverage": (sys.float_info.min, 1),
+        "ece_before": (0, 1),
+        "ece_after": (0, 1),
+        "nll_before": (0, sys.float_info.max),
+        "nll_after": (0, sys.float_info.max),
+    }
+    for name, (low, high) in ranges.items():
+        value = content[name]
+        if type(value) not in (int, float) or not low <= value <= high:
+            return name
+    source, wanted = content["fitted_on"], {"split": str, "records": int, "fingerprint": str}
+    kinds = {key: type(value) for key, value in source.items()} if type(source) is dict else {}
+    return None if kinds == wanted and source["records"] > 0 else "fitted_on"
+
+
+def refusal(path: Path, reason: str) -> CheckpointError:
+    """An error about a calibration that cannot be used."""
+    advice = "fit it again on the validation records, or remove it"
+    return CheckpointError(f"{path} is not a calibration: {reason}; {advice}")

@@ -1,0 +1,323 @@
+"""What a generated clinical text says that its source does not hold; not whether it reads well.
+
+Comparing strings finds four errors that can harm a patient: a number that the source lacks, one of
+its numbers with another unit or comparator, one of its sentences with a "not" more or less. What
+stands there word for word passes, as does a wrong drug, group or claim told in other words.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import Match, SequenceMatcher
+from heapq import nlargest
+from typing import Literal, NamedTuple, get_args
+
+from clingpt.sentences import split_sentences
+
+FlagKind = Literal["number", "unit", "comparator", "negation"]
+KINDS: tuple[FlagKind, ...] = get_args(FlagKind)
+Place = tuple[int, int, FlagKind]
+
+TOKEN = re.compile(r"[0-9]+(?:[.,·][0-9]+)*|\w+(?:['’]\w+)*|[^\w\s]")
+LETTER, HYPHEN = r"[^\W\d_]", "[-‐‑–]"
+NUMBER = re.compile(
+    # Not the 2 of CD2, O(2), m(-2), 10(2) or 10^2, nor the 3 of 1.2.3.
+    rf"(?<!\w)(?<!{LETTER}\()(?<!{LETTER}\(-)(?<!10\()(?<!10\(-)(?<!\^)(?<!\^-)(?<![0-9][.·])"
+    r"(?:(?:[0-9]{1,3}(?:(?:,[0-9]{3})+|(?:\s[0-9]{3})+)(?!\w)|[0-9]+)(?:[.·][0-9]+)?|[.·][0-9]+)"
+)
+MINUS = re.compile(r"(?<=[\s(\[,:;=<>≤≥~][-−])")
+NAME_BEFORE = re.compile(rf"(?<={LETTER}{HYPHEN})")  # IL-6
+WORD_BEFORE = re.compile(rf"(?<=[a-z]{{3}}{HYPHEN})")  # day-7
+NAME_AFTER = re.compile(rf"{LETTER}|{HYPHEN}(?:[A-Z]|{LETTER}{{1,2}}(?![^\W_]))")  # 18F, 5-HT
+WORD_AFTER = re.compile(rf"{HYPHEN}{LETTER}")
+LISTED = re.compile(r"(?:^|[,;:.]\s|\band\s)\(?(?=[1-9]\)\s)|^(?=[1-9]\.\s)")  # (1) and (2)
+AGE = re.compile(r"\b(?:age[ds]?|younger\sthan|older\sthan)\s[^0-9.,;]{0,8}$")
+
+ONES = "one two three four five six seven eight nine".split()
+TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+SPELLED_VALUES = {word: n for n, word in enumerate(ONES + TEENS, 1)}
+SPELLED_VALUES |= {word: 10 * n for n, word in enumerate(TENS, 2)}
+BELOW_100 = rf"(?:(?:{'|'.join(TENS)})[-\s](?:{'|'.join(ONES)})|{'|'.join(SPELLED_VALUES)})\b"
+HUNDREDS = rf"(?:{'|'.join(ONES)})\shundred\b(?:\s(?:and\s)?{BELOW_100})?"
+SPELLED = re.compile(rf"\b(?:{HUNDREDS}|{BELOW_100})", re.IGNORECASE)
+# Not "two groups" or "three methods", which a writer often counts where the source lists them.
+COUNTED = re.compile(r"\s(?:(?:patient|subject|case|death|dose|tablet)s|men|women|people)\b")
+
+# Between bars: a unit's name, then its other spellings; _ is an optional blank.
+UNITS = """
+    % percent per_cent pct | pg | ng | µg μg ug mcg microg microgram micrograms
+    | mg milligram milligrams | g gm gram grams | kg Kg kilogram kilograms | µl μl µL μL microl
+    | ml mL milliliter milliliters millilitre millilitres cc | dl dL | l L liter liters litre litres
+    | pmol | nmol | µmol μmol umol micromol | mmol | mol | mEq meq | IU | mIU | U unit units
+    | ms msec | s sec secs seconds | min mins minute minutes | h hr hrs hour hours hourly
+    | day days d daily | week weeks wk wks weekly | month months mo mos monthly
+    | year years yr yrs y yearly | nm | µm μm | mm | cm | m | km
+    | mm2 mm² mm(2) mm^2 | cm2 cm² cm(2) cm^2 | m2 m² m(2) m^2 | mm3 mm³ mm(3) mm^3
+    | cm3 cm³ cm(3) cm^3 | mmHg mm_Hg | cmH2O cm_H2O cm_H(2)O | kPa | °C °_C ºC degrees_C
+    | ° º degrees | beat/min bpm | beat beats | Hz | kHz | MHz | dB | kcal | Gy | cGy | mSv
+"""
+UNIT_NAMES = {
+    one.replace("_", ""): names[0] for names in map(str.split, UNITS.split("|")) for one in names
+}
+TIMES = ("s", "min", "h", "day", "week", "month", "year")
+SPELLINGS = "|".join(map(re.escape, sorted(UNITS.replace("|", " ").split(), reverse=True)))
+ATOM = "(?:%|(?:" + SPELLINGS.replace("_", r"\s?") + r")(?![^\W_]))"
+PER = r"(?:\s?/\s?|\s(?:per|an?|each|every)\s|\s(?=\w+ly\b))"
+# An s right behind the digits is a plural, as in 1990s, and "2 daily doses" are not 2 days.
+UNIT = re.compile(rf"(?!s\b|\s\w+ly\b)(?:\s{{0,2}}|{HYPHEN})({ATOM}(?:{PER}{ATOM}){{0,3}})")
+LINK = re.compile(r"(?:[-‐‑–−/,±:\s]|\+/-|to\b|and\b|or\b|vs?\b\.?|versus\b|through\b)+")
+
+MORE = "(?:more|greater|higher|larger|longer|older|later)"
+LESS = "(?:less|fewer|lower|smaller|shorter|younger|earlier)"
+COMPARATOR = re.compile(
+    rf"""(?=[<>=≤≥⩽⩾a-z])(?:(?P<le>[≤⩽]|<\s?/?\s?=|=\s?<|<\s?or\s?=|\b{LESS}\sthan\sor\sequal\sto
+                |\bat\smost|\bnot?\s{MORE}\sthan|(?<![\w-])up\sto|\bas\s(?:many|much)\sas)
+          |(?P<ge>[≥⩾]|>\s?/?\s?=|=\s?>|>\s?or\s?=|\b{MORE}\sthan\sor\sequal\sto
+                |\bat\sleast|\bnot?\s{LESS}\sthan)
+          |(?P<lt><|\b{LESS}\sthan|\bunder|\bbelow)
+          |(?P<gt>>|\b{MORE}\sthan|\babove|\bexceed(?:s|ed|ing)?)
+          |(?P<over>\bover)
+          |(?P<eq>=))\s*[$£€]?$""",
+    re.IGNORECASE | re.VERBOSE,
+)
+POSTFIX = re.compile(rf"\s(?:or|and)\s(?:(?P<ge>{MORE}|over|above)|(?P<le>{LESS}|under|below))\b")
+# Which of the source's comparators bear out one of the output's: "over 5 years" may only mean long.
+BORNE_OUT = {"lt": ("lt",), "le": ("le",), "gt": ("gt", "over"), "ge": ("ge",)}
+BORNE_OUT |= {"eq": ("eq", ""), "over": ("over", "gt", ""), "": ()}
+
+NEGATORS = "no not none never neither nor without cannot non absence unable".split()
+NEGATORS += "deny denies denied denying".split()
+NEGATING_PAIRS = {"lack": "of", "fail": "to", "fails": "to", "failed": "to", "negative": "for"}
+NON = re.compile(r"non(?!e)\w{4}|\w+n['’]t$")  # nonsignificant, didn't
+# A gap with more of these on one side is a clause more or less, not a sentence turned around.
+CLAUSE_MARKS = ", ; : ( ) [ ] – — but and or although though while whereas".split()
+LABEL = re.compile(r"(?:[A-Z][A-Z &,/-]*|[A-Z][a-z]+):\s")
+OPEN = set("? whether if hypothesis hypothesized hypothesised aim objective unknown".split())
+LOST = 0.3  # share of an output sentence's words that its source sentence need not hold in order
+LOST_IF_OPEN = 0.05  # "Does it help?" may be answered by "It does not help."
+LONGEST_GAP, LONGEST_START = 4, 1  # tokens between common words, and before the first of them
+LONGEST_PIECE = 150  # tokens; longer sentences are compared in pieces, to stay linear
+CANDIDATES = 3  # sentences of the source compared with one of the output
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A place in the output that the source does not bear out."""
+
+    kind: FlagKind
+    start: int
+    end: int
+    text: str
+
+
+class Use(NamedTuple):
+    """How a number is used; "" is no unit or no comparator, and a symbol one of < > ≤ ≥."""
+
+    unit: str
+    comparator: str
+    symbol: bool
+
+
+class Number(NamedTuple):
+    """A number, where it stands, and where its comparator begins and its unit ends."""
+
+    start: int
+    end: int
+    comparator_start: int
+    unit_end: int
+    value: str
+    use: Use
+
+
+class Source(NamedTuple):
+    """A text to check others against: its tokens, its values, its assertions by their words."""
+
+    text: str
+    uses: dict[str, set[Use]]
+    sentences: list[list[str]]
+    having: dict[str, list[int]]
+
+
+def find_flags(output: str, source: str) -> list[Flag]:
+    """What `output` says that `source` does not hold, in order of place."""
+    known = read_source(source)
+    found: set[Place] = set()
+    position = 0
+    for n, sentence in enumerate(split_sentences(output)):
+        offset = output.index(sentence, position)
+        position = offset + len(sentence)
+        if join_tokens(sentence) not in known.text:
+            places = [*check_numbers(sentence, known.uses, opens=n == 0)]
+            places += check_negation(sentence, known)
+            found |= {(offset + start, offset + end, kind) for start, end, kind in places}
+    return [Flag(kind, start, end, output[start:end]) for start, end, kind in sorted(found)]
+
+
+def read_source(text: str) -> Source:
+    """The source, searchable."""
+    pieces = [piece for sentence in split_sentences(text) for piece in split_pieces(sentence)]
+    sentences = [[token[0].lower() for token in piece] for piece in pieces]
+    having: dict[str, list[int]] = defaultdict(list)
+    for i, sentence in enumerate(sentences):
+        for word in set(sentence):
+            having[word].append(i)
+    return Source(join_tokens(text), find_uses(text), sentences, having)
+
+
+def join_tokens(text: str) -> str:
+    """The text with single blanks around each word and mark: contained means word for word."""
+    return f" {' '.join(TOKEN.findall(text))} "
+
+
+def find_numbers(text: str, *, loose: bool = False) -> list[Number]:
+    """The numbers of a text; `loose` adds those that another text may write in another way."""
+    numbers = []
+    listed = set() if loose else {match.end() for match in LISTED.finditer(text)}
+    for match in NUMBER.finditer(text):
+        (start, end), number = match.span(), read_number(text, match, value_of(match[0]))
+        before = NAME_BEFORE.match(text, start)
+        after = not number.use.unit and NAME_AFTER.match(text, end)
+        is_word = WORD_BEFORE.match(text, start) if before else WORD_AFTER.match(text, end)
+        if not (before or after or start in listed) or (loose and is_word):
+            numbers.append(number)
+    for match in SPELLED.finditer(text):
+        number = read_number(text, match, spelled_value(match[0]))
+        if loose or number.use.unit or COUNTED.match(text, match.end()):
+            numbers.append(number)
+    return sorted(numbers)
+
+
+def read_number(text: str, match: re.Match[str], value: str) -> Number:
+    """The number at a match with its sign, comparator and unit."""
+    start, end = match.span()
+    if MINUS.match(text, start):
+        start, value = start - 1, f"-{value}"
+    unit = UNIT.match(text, end)
+    atoms = ["".join(atom.split()) for atom in re.split(PER, unit[1])] if unit else []
+    name, unit_end = "/".join(UNIT_NAMES[atom] for atom in atoms), unit.end() if unit else end
+    before = COMPARATOR.search(text[max(0, start - 40) : start])  # the longest has 24
+    found = before or POSTFIX.match(text, unit_end)
+    comparator = (found and found.lastgroup) or ""
+    if comparator == "over" and name not in TIMES:
+        comparator = "gt"
+    symbol = before is not None and comparator != "eq" and not before[0][0].isalpha()
+    from_start = start - len(before[0]) if before else start
+    return Number(start, end, from_start, unit_end, value, Use(name, comparator, symbol))
+
+
+def value_of(digits: str) -> str:
+    """Equal numbers as equal strings; a generated one can be too long for int."""
+    whole, _, fraction = re.sub(r"[,\s]", "", digits).replace("·", ".").partition(".")
+    return f"{whole.lstrip('0') or '0'}.{fraction.rstrip('0')}".rstrip(".")
+
+
+def spelled_value(words: str) -> str:
+    """The digits of a number below a thousand in words."""
+    total = 0
+    for word in re.split(r"[-\s]", words.lower()):
+        total = 100 * total if word == "hundred" else total + SPELLED_VALUES.get(word, 0)
+    return str(total)
+
+
+def find_uses(source: str) -> dict[str, set[Use]]:
+    """The source's values with all their uses; "5 to 10 mg" are both mg, "aged 6" may be years."""
+    uses: dict[str, set[Use]] = defaultdict(set)
+    next_start, next_unit = len(source), ""
+    for number in reversed(find_numbers(source, loose=True)):
+        unit = number.use.unit
+        if not unit and LINK.fullmatch(source, number.end, next_start):
+            unit = next_unit
+        age = AGE.search(source[max(0, number.start - 24) : number.start])
+        units = {number.use.unit, unit, "year" if age and not unit else unit}
+        for value in (number.value, number.value.removeprefix("-")):  # "fell by 2" tells of -2
+            uses[value] |= {number.use._replace(unit=unit) for unit in units}
+        next_start, next_unit = number.start, unit
+    return uses
+
+
+def check_numbers(sentence: str, uses: dict[str, set[Use]], *, opens: bool) -> Iterator[Place]:
+    """Where a number is not the source's, or has a unit or a comparator that it lacks there."""
+    for number in find_numbers(sentence):
+        known, (unit, comparator, _) = uses.get(number.value, set()), number.use
+        if not known:
+            yield number.start, number.end, "number"
+            continue
+        alike = {unit, *(f"{unit}/{time}" for time in TIMES)}  # "per day" may stay out
+        if unit and alike.isdisjoint(use.unit for use in known):
+            yield number.start, number.unit_end, "unit"
+        allowed = BORNE_OUT[comparator]
+        changed = comparator and not any(use.comparator in allowed for use in known)
+        dropped = not comparator and all(use.symbol for use in known)
+        if changed or (dropped and not (opens and number.start == 0)):
+            yield number.comparator_start, number.end, "comparator"
+
+
+def check_negation(sentence: str, source: Source) -> Iterator[Place]:
+    """Where the sentence has a negation more or less than the sentence it is taken from."""
+    for piece in split_pieces(sentence):
+        words = [token[0].lower() for token in piece]
+        compared = [compare(known, words) for known in nearest_sentences(words, source)]
+        lost, _, turns = min(compared, default=(1.0, 0, []))
+        if lost <= LOST:
+            yield from ((piece[a].start(), piece[b].end(), "negation") for a, b in turns)
+
+
+def nearest_sentences(words: list[str], source: Source) -> list[list[str]]:
+    """The source's sentences that share the most words, rare ones before all."""
+    weights: dict[int, float] = defaultdict(float)
+    for word in dict.fromkeys(words):  # a set would order ties differently in each run
+        for i in source.having.get(word, ()):
+            weights[i] += 1 / len(source.having[word])
+    return [source.sentences[i] for i in nlargest(CANDIDATES, weights, key=weights.__getitem__)]
+
+
+def compare(known: list[str], words: list[str]) -> tuple[float, int, list[tuple[int, int]]]:
+    """How much of a sentence is not in a known one; how often and where it turns that around."""
+    blocks = SequenceMatcher(a=known, b=words, autojunk=False).get_matching_blocks()
+    lost = lost_share(words, {block.b + k for block in blocks for k in range(block.size)})
+    # An answer may deny what is asked or supposed, unless it repeats all the rest of it.
+    if known[0] == "to" or not OPEN.isdisjoint(known):
+        more = lost_share(known, {block.a + k for block in blocks for k in range(block.size)})
+        if max(lost, more) > LOST_IF_OPEN:
+            return lost, 0, []
+    turns = find_turns(blocks, known, words)
+    return lost, len(turns), turns
+
+
+def split_pieces(sentence: str) -> list[list[re.Match[str]]]:
+    """The tokens behind a section's label; those of a long sentence in overlapping pieces."""
+    label = LABEL.match(sentence)
+    tokens = list(TOKEN.finditer(sentence, label.end() if label else 0))
+    starts = range(0, max(1, len(tokens) - LONGEST_PIECE // 2), LONGEST_PIECE // 2)
+    return [tokens[start : start + LONGEST_PIECE] for start in starts]
+
+
+def lost_share(words: list[str], matched: set[int]) -> float:
+    """Share of the words, less those that only negate, that are not matched."""
+    lost = [j for j in range(len(words)) if j not in matched and not is_negator(words, j)]
+    return len(lost) / max(1, len(matched) + len(lost))
+
+
+def find_turns(blocks: list[Match], known: list[str], words: list[str]) -> list[tuple[int, int]]:
+    """First and last word of each place where one of two like sentences negates."""
+    turns = []
+    i = j = 0
+    for block in blocks[:-1]:  # the last one is the end of both
+        dropped = [k for k in range(i, block.a) if is_negator(known, k)]
+        added = [k for k in range(j, block.b) if is_negator(words, k)]
+        gaps = known[i : block.a], words[j : block.b]
+        marks = [sum(word in CLAUSE_MARKS for word in gap) for gap in gaps]
+        longest = LONGEST_GAP if j else LONGEST_START
+        alike = marks[0] == marks[1] and max(map(len, gaps)) <= longest
+        if alike and bool(dropped) != bool(added):
+            turns.append((added[0], added[-1]) if added else (max(j - 1, 0), block.b))
+        i, j = block.a + block.size, block.b + block.size
+    return turns
+
+
+def is_negator(words: list[str], place: int) -> bool:
+    """Whether the word there negates what follows."""
+    word, following = words[place], words[place + 1 : place + 2]
+    return word in NEGATORS or bool(NON.match(word)) or following == [NEGATING_PAIRS.get(word)]

@@ -1,0 +1,267 @@
+"""How far a score could have moved with other records or another seed; not the scores themselves.
+
+Intervals are 95 % percentile intervals of the bootstrap over records (Efron 1979; Efron and
+Tibshirani 1993, chapter 13). The same seed gives the same figures, and the order of the records
+changes none of them: labels are resampled as a table of counts, other values sorted first.
+Accuracy and macro-F1 are on the scale 0 to 1, as in clingpt/metrics.py.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clingpt.errors import DataError
+from clingpt.metrics import Interval, classification
+from clingpt.records import LABELS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+STRAY = len(LABELS)  # the column of predictions that are no label
+TAILS = (2.5, 97.5)  # percentiles
+DRAWS_AT_ONCE = 2**20  # records drawn in one block: 16 MB, whatever the number of resamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelIntervals:
+    """Where accuracy and macro-F1 fall in 95 % of the resamples."""
+
+    accuracy: Interval
+    macro_f1: Interval
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """The second system's scores less the first's, on the same records.
+
+    `wins` counts the records that only the second has right, `losses` those that only the first
+    has; `mcnemar_p` is the two-sided exact probability of so uneven a pair of counts by chance.
+    """
+
+    accuracy: float
+    accuracy_interval: Interval
+    macro_f1: float
+    macro_f1_interval: Interval
+    wins: int
+    losses: int
+    mcnemar_p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Repeated measurements of one figure; `sd` divides by n - 1 and is None for a single one."""
+
+    mean: float
+    sd: float | None
+    low: float
+    high: float
+    n: int
+
+
+def bootstrap_labels(
+    gold: Sequence[str], said: Sequence[str], *, seed: int = 0, resamples: int = 2000
+) -> LabelIntervals:
+    """Intervals of the accuracy and macro-F1 that metrics.classification gives.
+
+    Of few records the resamples lose the rare label, and macro-F1's interval is too narrow: with
+    11 % maybe it held the true value in 94 % of 400 samples of 500 records, in 80 % of 50 records.
+    DataError: as metrics.classification, or no resamples.
+    """
+    tables = draw_tables(count_labels(gold, said), seed=seed, resamples=resamples)
+    return LabelIntervals(
+        accuracy=percentile_interval(accuracies(tables)),
+        macro_f1=percentile_interval(macro_f1s(tables)),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def paired_difference(
+    gold: Sequence[str],
+    first: Sequence[str],
+    second: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> PairedDifference:
+    """The second system against the first, resampled together: what one draws the other draws.
+
+    DataError: as metrics.classification, or no resamples.
+    """
+    table = count_labels(gold, first, second)
+    before, after = classification(gold, first), classification(gold, second)
+    tables = draw_tables(table, seed=seed, resamples=resamples)
+    of_first, of_second = tables.sum(axis=3), tables.sum(axis=2)
+    wins = sum(int(table[i, :, i].sum() - table[i, i, i]) for i in range(STRAY))
+    losses = sum(int(table[i, i, :].sum() - table[i, i, i]) for i in range(STRAY))
+    return PairedDifference(
+        accuracy=after.accuracy - before.accuracy,
+        accuracy_interval=percentile_interval(accuracies(of_second) - accuracies(of_first)),
+        macro_f1=after.macro_f1 - before.macro_f1,
+        macro_f1_interval=percentile_interval(macro_f1s(of_second) - macro_f1s(of_first)),
+        wins=wins,
+        losses=losses,
+        mcnemar_p=mcnemar_p(wins=wins, losses=losses),
+    )
+
+
+def bootstrap_sums(
+    rows: ArrayLike,
+    figure: Callable[[Floats], Floats],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Interval:
+    """Interval of a figure made from sums over records, such as corpus BLEU from its counts.
+
+    `rows` has one row of numbers a record; `figure` turns their sums, a row a resample, into one
+    figure a resample. DataError: no rows, a number that is not finite, or no resamples.
+    """
+    return percentile_interval(
+        figure(resampled_sums(finite(rows, ndim=2, of="rows"), seed=seed, resamples=resamples))
+    )
+
+
+def bootstrap_mean(values: ArrayLike, *, seed: int = 0, resamples: int = 2000) -> Interval:
+    """Interval of the mean of one value a record; for two systems, pass the records' differences.
+
+    DataError: no values, one that is not finite, or no resamples.
+    """
+    column = finite(values, ndim=1, of="values")
+    n = len(column)
+    return bootstrap_sums(
+        column[:, None], lambda sums: sums[:, 0] / n, seed=seed, resamples=resamples
+    )
+
+
+def bootstrap_ratio(
+    numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0, resamples: int = 2000
+) -> Interval:
+    """Interval of sum(numerators) / sum(denominators), such as nats over tokens, by record.
+
+    DataError: lists of unequal length, no values, one that is not finite, a denominator that is
+    not above 0, or no resamples.
+    """
+    above = finite(numerators, ndim=1, of="numerators")
+    below = finite(denominators, ndim=1, of="denominators")
+    if len(above) != len(below):
+        raise DataError(
+            f"{len(above)} numerators for {len(below)} denominators; give one of each a record"
+        )
+    if below.min() <= 0:
+        raise DataError(f"a denominator is {below.min():g}; leave out records without any tokens")
+    rows = np.stack([above, below], axis=1)
+    return bootstrap_sums(
+        rows, lambda sums: sums[:, 0] / sums[:, 1], seed=seed, resamples=resamples
+    )
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean, standard deviation and extremes of a figure over seeds, folds or the like.
+
+    DataError: no values, or one that is not finite.
+    """
+    numbers = finite(values, ndim=1, of="values").tolist()
+    return Spread(
+        mean=fmean(numbers),
+        sd=stdev(numbers) if len(numbers) > 1 else None,
+        low=min(numbers),
+        high=max(numbers),
+        n=len(numbers),
+    )
+
+
+def mcnemar_p(*, wins: int, losses: int) -> float:
+    """Exact two-sided McNemar test: twice the smaller tail of Binomial(wins + losses, 1/2).
+
+    McNemar 1947, with the binomial in place of its normal approximation; 1 where the two agree.
+    """
+    n, least = wins + losses, min(wins, losses)
+    # The tail's largest term in logarithms, as it is 1e-301030 for a million; the rest by ratios.
+    log_largest = math.lgamma(n + 1) - math.lgamma(least + 1) - math.lgamma(n - least + 1)
+    log_largest -= n * math.log(2)
+    k = np.arange(least, 0, -1)
+    others = float(np.cumprod(k / (n - k + 1)).sum())
+    return min(1.0, 2 * math.exp(log_largest) * (1 + others))
+
+
+def count_labels(gold: Sequence[str], *systems: Sequence[str]) -> Ints:
+    """How often each combination occurs: an axis for gold labels, then one of 3 + 1 a system."""
+    for said in systems:
+        classification(gold, said)  # refuses what cannot be scored
+    table = np.zeros((len(LABELS), *[len(LABELS) + 1] * len(systems)), dtype=np.int64)
+    for names, n in Counter(zip(gold, *systems, strict=True)).items():
+        table[tuple(LABELS.index(name) if name in LABELS else STRAY for name in names)] += n
+    return table
+
+
+def draw_tables(table: Ints, *, seed: int, resamples: int) -> Ints:
+    """Tables of as many records, drawn with replacement; the resample is the first axis.
+
+    Records with the same entry are interchangeable, so that a multinomial draw of the counts is
+    the bootstrap over records, at a cost that does not grow with their number.
+    """
+    check_resamples(resamples)
+    n = int(table.sum())
+    drawn = np.random.default_rng(seed).multinomial(n, table.ravel() / n, size=resamples)
+    return drawn.reshape(resamples, *table.shape)
+
+
+def accuracies(tables: Ints) -> Floats:
+    """Share of right labels in each table of gold labels by predictions."""
+    hits = np.trace(tables, axis1=1, axis2=2)
+    return np.asarray(hits / tables.sum(axis=(1, 2)))
+
+
+def macro_f1s(tables: Ints) -> Floats:
+    """Macro-F1 of the three labels in each table; a label neither there nor predicted adds 0."""
+    hits = np.diagonal(tables, axis1=1, axis2=2)
+    total = tables.sum(axis=2) + tables.sum(axis=1)[:, :STRAY]
+    return np.asarray((2 * hits / np.maximum(total, 1)).mean(axis=1))
+
+
+def resampled_sums(rows: Floats, *, seed: int, resamples: int) -> Floats:
+    """Sums of as many rows, drawn with replacement; a row a resample."""
+    check_resamples(resamples)
+    rng = np.random.default_rng(seed)
+    # Sorted, so that the order of the records does not matter; a column after the other, as to
+    # draw whole rows and sum them takes seven times as long.
+    columns = np.ascontiguousarray(rows[np.lexsort(rows.T)].T)
+    n = len(rows)
+    at_once = max(1, DRAWS_AT_ONCE // n)
+    sums = np.empty((resamples, len(columns)))
+    for start in range(0, resamples, at_once):
+        drawn = rng.integers(n, size=(min(at_once, resamples - start), n))
+        for place, column in enumerate(columns):
+            sums[start : start + at_once, place] = column[drawn].sum(axis=1)
+    return sums
+
+
+def percentile_interval(figures: Floats) -> Interval:
+    """The middle 95 % of some figures."""
+    low, high = np.percentile(figures, TAILS).tolist()
+    return Interval(low=low, high=high)
+
+
+def finite(values: ArrayLike, *, ndim: int, of: str) -> Floats:
+    """Numbers, or rows of them, as an array; checked."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != ndim or not array.size:
+        wanted = "number" if ndim == 1 else "row of numbers"
+        raise DataError(f"{of} have the shape {array.shape}; give one {wanted} a record")
+    if not np.isfinite(array).all():
+        raise DataError(f"{of} hold nan or infinity; leave such records out and count them")
+    return array
+
+
+def check_resamples(resamples: int) -> None:
+    """Refuse an interval made of nothing."""
+    if resamples < 1:
+        raise DataError(f"{resamples} resamples make no interval; 1000 to 2000 are usual")

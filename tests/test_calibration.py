@@ -1,0 +1,350 @@
+"""Calibration against scikit-learn, closed forms and simulated records; its file against damage."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss, log_loss
+
+from clingpt.calibration import (
+    FILE,
+    HIGHEST_TEMPERATURE,
+    LOWEST_TEMPERATURE,
+    Calibration,
+    FittedOn,
+    Point,
+    abstention_threshold,
+    area_under_risk_coverage,
+    brier_score,
+    calibrated,
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    reliability,
+    risk_coverage,
+)
+from clingpt.errors import CheckpointError, DataError
+from clingpt.records import LABELS
+
+Floats = NDArray[np.float64]
+ROW = [[0.5, 0.25, 0.25]]
+ALPHABETICAL = [2, 1, 0]  # scikit-learn's columns: maybe, no, yes
+
+
+def make_records(n: int, *, seed: int = 0) -> tuple[Floats, list[str]]:
+    """Log-probabilities that are exactly the chances of the gold labels drawn from them."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(0, 1.5, (n, 3))
+    log_probs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    drawn = (rng.random(n)[:, None] > np.exp(log_probs).cumsum(axis=1)).sum(axis=1)
+    return log_probs, [LABELS[min(i, 2)] for i in drawn]
+
+
+def fitted_on(gold: list[str]) -> FittedOn:
+    return {"split": "val", "records": len(gold), "fingerprint": "5eed"}
+
+
+def make_calibration() -> Calibration:
+    log_probs, gold = make_records(300)
+    return Calibration.fit(3 * log_probs, gold, fitted_on=fitted_on(gold))
+
+
+def sure(*confidences: float) -> Floats:
+    """Rows that say yes with these probabilities."""
+    return np.array([[c, (1 - c) / 2, (1 - c) / 2] for c in confidences])
+
+
+def test_calibrated_scores_have_a_temperature_of_1_and_doubled_ones_of_2() -> None:
+    log_probs, gold = make_records(20_000)
+    temperature = fit_temperature(log_probs, gold)
+    assert temperature == pytest.approx(1, abs=0.03)
+    assert fit_temperature(2 * log_probs, gold) == pytest.approx(2 * temperature, rel=1e-9)
+    shifted = log_probs + np.arange(20_000)[:, None] % 7
+    assert fit_temperature(shifted, gold) == pytest.approx(temperature, rel=1e-9)
+
+
+@pytest.mark.parametrize(("right", "score"), [(90, 1.0), (60, 0.2), (35, 0.5), (99, 20.0)])
+def test_temperature_in_closed_form(right: int, score: float) -> None:
+    # One row for all: softmax gives yes its share where exp(score / T) = 2 · share / (1 - share).
+    gold = ["yes"] * right + ["no"] * (100 - right)
+    best = score / math.log(2 * right / (100 - right))
+    ours = fit_temperature([[score, 0.0, 0.0]] * 100, gold)
+    assert ours == pytest.approx(best, rel=1e-9)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 40), st.floats(0.1, 30))
+def test_no_other_temperature_is_likelier(seed: int, n: int, scale: float) -> None:
+    log_probs, gold = make_records(n, seed=seed)
+    best = fit_temperature(scale * log_probs, gold)
+    loss = negative_log_likelihood(scale * log_probs, gold, temperature=best)
+    others = np.clip([0, 0.97 * best, 1, 1.03 * best, 99], LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE)
+    for other in others.tolist():
+        other_loss = negative_log_likelihood(scale * log_probs, gold, temperature=other)
+        assert loss <= other_loss + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("row", "temperature"),
+    [
+        ([0.0, -1.0, -2.0], LOWEST_TEMPERATURE),  # right: sharper is better
+        ([0.0, -1e5, -1e5], LOWEST_TEMPERATURE),  # too sure for a slope that is not 0
+        ([-1.0, 0.0, -2.0], HIGHEST_TEMPERATURE),  # wrong: flatter is better
+        ([-1e5, 0.0, -1e5], HIGHEST_TEMPERATURE),
+        ([-1.1, -1.1, -1.1], 1.0),  # nothing to learn from
+    ],
+)
+def test_records_that_determine_no_temperature(row: list[float], temperature: float) -> None:
+    assert fit_temperature([row], ["yes"]) == temperature
+
+
+def test_likelihood_and_brier_score_equal_scikit_learns() -> None:
+    log_probs, gold = make_records(200)
+    for temperature in (0.5, 1.0, 3.0):
+        rows = calibrated(log_probs, temperature)
+        columns = rows[:, ALPHABETICAL]
+        nats = negative_log_likelihood(log_probs, gold, temperature=temperature)
+        brier = brier_score_loss(gold, columns, labels=sorted(LABELS), scale_by_half=False)
+        assert nats == pytest.approx(log_loss(gold, columns))
+        assert brier_score(rows, gold) == pytest.approx(brier)
+
+
+def test_a_loss_beyond_the_smallest_double_is_finite() -> None:
+    nats = negative_log_likelihood([[-5000.0, 0.0, -1.0]], ["yes"], temperature=0.5)
+    assert nats == pytest.approx(10_000 + math.log(1 + math.exp(-2)))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.floats(LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE))
+def test_a_temperature_changes_no_label(seed: int, temperature: float) -> None:
+    log_probs, _ = make_records(30, seed=seed)
+    rows = calibrated(log_probs, temperature)
+    assert rows.sum(axis=1) == pytest.approx(1)
+    assert (rows.argmax(axis=1) == log_probs.argmax(axis=1)).all()
+    assert calibrated(log_probs, 1.0) == pytest.approx(np.exp(log_probs))
+
+
+def test_calibration_error_by_hand() -> None:
+    perfect = ["yes", "yes", "yes", "no", "yes", "maybe", "no", "yes"]
+    assert expected_calibration_error(sure(*[0.75] * 4, *[0.5] * 4), perfect) == 0
+    # (0.5, 0.6]: 2 records, right 1/2, confidence 0.58; (0.9, 1]: 3, right 2/3, confidence 0.98.
+    rows = sure(0.56, 0.6, 0.96, 1.0, 0.98)
+    gold = ["no", "yes", "yes", "yes", "maybe"]
+    assert [(b.low, b.high, b.n) for b in reliability(rows, gold)] == [(0.5, 0.6, 2), (0.9, 1, 3)]
+    error = 2 / 5 * 0.08 + 3 / 5 * (0.98 - 2 / 3)
+    assert expected_calibration_error(rows, gold) == pytest.approx(error)
+
+
+@pytest.mark.parametrize(("confidence", "bins", "low"), [(0.55, 20, 0.5), (0.7, 10, 0.6)])
+def test_an_edge_belongs_to_the_bin_below(confidence: float, bins: int, low: float) -> None:
+    (only,) = reliability(sure(confidence), ["yes"], bins)
+    assert (only.low, only.high) == (low, confidence)
+    (last,) = reliability([[1 + 1e-6, 0.0, 0.0]], ["yes"], bins)  # by float32's rounding
+    assert (last.high, last.n) == (1.0, 1)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 25))
+def test_reliability_equals_scikit_learns(seed: int, n: int, bins: int) -> None:
+    log_probs, gold = make_records(n, seed=seed)
+    rows = np.exp(log_probs)
+    right = [LABELS[i] == label for i, label in zip(rows.argmax(axis=1), gold, strict=True)]
+    accuracy, confidence = calibration_curve(right, rows.max(axis=1), n_bins=bins)
+    ours = reliability(rows, gold, bins)
+    assert [b.accuracy for b in ours] == pytest.approx(list(accuracy))
+    assert [b.confidence for b in ours] == pytest.approx(list(confidence))
+    assert sum(b.n for b in ours) == n
+
+
+def test_records_that_tie_come_together() -> None:
+    # Surest first: right, then a right and a wrong one that tie, then a wrong one.
+    curve = risk_coverage(sure(0.8, 0.6, 0.9, 0.8), ["no", "no", "yes", "yes"])
+    assert curve[1] == Point(coverage=0.75, risk=1 / 3, threshold=0.8)
+    assert area_under_risk_coverage(curve) == pytest.approx(0.5 / 3 + 0.25 * 0.5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(34, 100), st.sampled_from(LABELS)), min_size=1, max_size=40))
+def test_every_point_is_what_its_threshold_gives(records: list[tuple[int, str]]) -> None:
+    confidence = np.array([percent / 100 for percent, _ in records])
+    wrong = np.array([label != "yes" for _, label in records])
+    curve = risk_coverage(sure(*confidence), [label for _, label in records])
+    for point in curve:
+        answered = confidence >= point.threshold
+        assert point.coverage == answered.mean()
+        assert point.risk == pytest.approx(wrong[answered].mean())
+    assert [p.threshold for p in curve] == sorted(set(confidence), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("gold", "area"), [("yyyy", 0), ("nnnn", 1), ("yyyn", 1 / 16), ("nyyy", 25 / 48)]
+)
+def test_area_under_risk_coverage(gold: str, area: float) -> None:
+    # Risks of the surest record, of the surest two …: of the last, (1 + 1/2 + 1/3 + 1/4) / 4.
+    labels = [{"y": "yes", "n": "no"}[letter] for letter in gold]
+    curve = risk_coverage(sure(0.9, 0.8, 0.7, 0.6), labels)
+    assert area_under_risk_coverage(curve) == pytest.approx(area)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(34, 100), min_size=1, max_size=60), st.floats(1e-6, 0.999))
+def test_the_threshold_keeps_the_coverage_and_no_more(percents: list[int], coverage: float) -> None:
+    rows = sure(*[percent / 100 for percent in percents])
+    threshold = abstention_threshold(rows, coverage=coverage)
+    confidence = rows.max(axis=1)
+    assert (confidence >= threshold).mean() >= coverage - 1e-9
+    assert (confidence > threshold).mean() < coverage  # less would do but for ties
+
+
+def test_thresholds_at_the_ends() -> None:
+    rows = sure(*np.linspace(0.5, 0.995, 100))
+    assert (rows.max(axis=1) >= abstention_threshold(rows, coverage=0.07)).sum() == 7
+    assert abstention_threshold(rows, coverage=1e-12) == 0.995
+    assert abstention_threshold(rows, coverage=1.0) == 0.0
+
+
+def test_a_calibration_keeps_its_promises_on_new_records() -> None:
+    log_probs, gold = make_records(4000, seed=1)
+    ours = Calibration.fit(3 * log_probs, gold, coverage=0.6, fitted_on=fitted_on(gold))
+    assert ours.temperature == pytest.approx(3, abs=0.25)
+    fitted = ours.apply(3 * log_probs)
+    assert sum(not ours.abstains(row) for row in fitted) / 4000 == 0.6
+    raw = calibrated(3 * log_probs, 1.0)
+    eces, nlls = (ours.ece_before, ours.ece_after), (ours.nll_before, ours.nll_after)
+    for rows, ece, nll in zip((raw, fitted), eces, nlls, strict=True):
+        assert ece == expected_calibration_error(rows, gold)
+        assert nll == pytest.approx(negative_log_likelihood(np.log(rows), gold))
+    new_log_probs, new_gold = make_records(4000, seed=2)
+    new = ours.apply(3 * new_log_probs)
+    kept = np.array([not ours.abstains(row) for row in new])
+    assert kept.mean() == pytest.approx(0.6, abs=0.03)
+    assert expected_calibration_error(new, new_gold) < 0.03 < 0.1 < ours.ece_before
+    right = new.argmax(axis=1) == [LABELS.index(label) for label in new_gold]
+    assert right[kept].mean() > right.mean() + 0.08 > right[~kept].mean()
+
+
+def test_a_record_at_the_threshold_is_answered() -> None:
+    ours = replace(make_calibration(), threshold=0.75, temperature=2.0)
+    assert not ours.abstains([0.125, 0.75, 0.125])
+    assert ours.abstains([0.125, 0.125, math.nextafter(0.75, 0)])
+    shares, withheld = ours.judge([2 * math.log(0.25), 2 * math.log(0.5), 2 * math.log(0.25)])
+    assert shares == pytest.approx({"yes": 0.25, "no": 0.5, "maybe": 0.25})
+    assert (withheld, ours.judge([0.0, -9.0, -9.0])[1]) == (True, False)
+
+
+def test_the_order_of_the_records_changes_nothing() -> None:
+    log_probs, gold = make_records(1000)
+    log_probs *= 3  # apart enough for sums to show their order
+    log_probs[::50] = log_probs[0]  # ties
+    straight = Calibration.fit(log_probs, gold, fitted_on=fitted_on(gold))
+    for seed in range(6):
+        order = np.random.default_rng(seed).permutation(1000)
+        mixed, mixed_gold = log_probs[order], [gold[i] for i in order]
+        assert Calibration.fit(mixed, mixed_gold, fitted_on=fitted_on(gold)) == straight
+        rows, mixed_rows = straight.apply(log_probs), straight.apply(mixed)
+        for measure in (brier_score, reliability, risk_coverage):
+            assert measure(mixed_rows, mixed_gold) == measure(rows, gold)
+
+
+def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert Calibration.load(tmp_path) is None
+    ours = make_calibration()
+    ours.save(tmp_path)
+    assert Calibration.load(tmp_path) == ours
+    assert json.loads((tmp_path / FILE).read_text())["format"] == 1
+    certain = Calibration.fit([[0, -900, -900]], ["no"], coverage=1, fitted_on=fitted_on(["no"]))
+    certain.save(tmp_path)
+    assert Calibration.load(tmp_path) == certain
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_failed_save_leaves_the_old_calibration(tmp_path: Path) -> None:
+    ours = make_calibration()
+    ours.save(tmp_path)
+    full = mock.patch.object(os, "replace", side_effect=OSError("no space left"))
+    with full, pytest.raises(OSError, match="no space left"):
+        replace(ours, threshold=0.5).save(tmp_path)
+    assert Calibration.load(tmp_path) == ours
+
+
+BAD_VALUES: dict[str, list[Any]] = {
+    "temperature": [0.0, 21, "1", True],
+    "threshold": [1.5, math.nan],
+    "coverage": [0],
+    "ece_before": [-0.1],
+    "ece_after": [2],
+    "nll_before": [-1],
+    "nll_after": [math.inf],
+    "fitted_on": ["val", {}, *({"split": "v", "records": n, "fingerprint": ""} for n in (0, "9"))],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD_VALUES.items() for value in values]
+)
+def test_a_file_out_of_range_is_refused(name: str, value: Any, tmp_path: Path) -> None:
+    make_calibration().save(tmp_path)
+    path = tmp_path / FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    phrase = f"{FILE} is not a calibration: its {name} is {re.escape(repr(value))}"
+    with pytest.raises(CheckpointError, match=phrase):
+        Calibration.load(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"more": 1}))
+    with pytest.raises(CheckpointError, match="it lacks or adds a field"):
+        Calibration.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "phrase"),
+    [
+        (b"", r"it cannot be read \(JSONDecodeError\)"),
+        (b"\xff\xfe", r"it cannot be read \(UnicodeDecodeError\)"),
+        (b"[" * 100_000, r"it cannot be read \(RecursionError\)"),
+        (b"[1]", "it has no format number"),
+        (b'{"format": null}', "it has no format number"),
+        (b'{"format": 2}', "its format is 2, this version reads 1"),
+        (b'{"format": 1}', "it lacks or adds a field"),
+    ],
+)
+def test_a_malformed_file_is_refused(content: bytes, phrase: str, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{phrase}; fit it again") as refused:
+        Calibration.load(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("measure", "phrase"),
+    [
+        (lambda: fit_temperature([], []), r"log-probabilities have the shape \(0,\); give a row"),
+        (lambda: calibrated([[1.0, 2.0]], 1.0), r"log-probabilities have the shape \(1, 2\)"),
+        (lambda: calibrated([[0, 0, -math.inf]], 1.0), "log-probabilities hold nan or infinity"),
+        (lambda: fit_temperature(ROW, ["no", "no"]), "1 rows for 2 gold labels"),
+        (lambda: brier_score(ROW, ["No"]), "gold label 'No' is not one of yes, no, maybe"),
+        (lambda: brier_score([[0.5, 0.5, 0.5]], ["no"]), "do not add up to 1"),
+        (lambda: brier_score([[1.5, -0.25, -0.25]], ["no"]), "do not add up"),
+        (lambda: risk_coverage(np.log(ROW), ["no"]), "do not add up to 1; take the exponents"),
+        (lambda: reliability(ROW, ["no"], 0), "0 bins hold no record"),
+        (lambda: abstention_threshold(ROW, coverage=0.0), "the coverage is 0; choose a share"),
+        (lambda: abstention_threshold(ROW, coverage=1.1), "the coverage is 1.1"),
+        (
+            lambda: Calibration.fit(ROW, ["no"], fitted_on=fitted_on([])),
+            "says 0 records, there are 1",
+        ),
+    ],
+)
+def test_refusals(measure: Callable[[], Any], phrase: str) -> None:
+    with pytest.raises(DataError, match=phrase):
+        measure()

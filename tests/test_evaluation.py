@@ -1,0 +1,237 @@
+"""Measuring record by record: the same whatever the order, the batch and the stops."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+from clingpt import evaluation, runtime
+from clingpt.comparison import comparison
+from clingpt.errors import DataError
+from clingpt.evaluation import RECORD_PASSAGES, Evaluation, iter_pieces, read_text
+from clingpt.inference import make_decoder
+from clingpt.looks import count_look
+from clingpt.parts import Parts
+from clingpt.prepared import Prepared
+from clingpt.records import Record
+from clingpt.report import label_entry
+from clingpt.sampling import Sampling
+from clingpt.scoring import Scorer, context_passage, explanation_passage, passage_losses
+from clingpt.synthetic import iter_records
+from clingpt.tasks import prompt_text
+from clingpt.tokenizer import EOT, Tokenizer
+from model import GPT, GPTConfig
+
+RECORDS = [*iter_records("test", count=7, seed=1)]
+ODD = [
+    Record(id="no question", question="", sections=(("RESULTS", "It fell by 3 mg."),)),
+    Record(id="no text", question="Is it so?", sections=(), long_answer="No.", decision="no"),
+    Record(id="long", question="Is it?", sections=(("A", "It was so, µ < 5. " * 90),)),
+]
+SAMPLING = Sampling(max_new_tokens=9)
+
+
+@dataclass
+class Folder:
+    """As much of prepared data as an evaluation reads."""
+
+    kept: Sequence[Record]
+    tasks: list[str] = field(default_factory=lambda: ["answer", "summarize"])
+
+    def records(self, split: str) -> Iterator[Record]:
+        return iter(self.kept)
+
+    def record_ids(self, split: str) -> list[str]:
+        return [record.id for record in self.kept]
+
+
+def scorer(batch_size: int = 3) -> Scorer:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(n_layer=2, n_head=2, n_embd=32, block_size=256)).eval()
+    for parameter in model.parameters():
+        parameter.data *= 3
+    rt = runtime.start(device="cpu")
+    return Scorer(model, make_decoder(model, rt), Tokenizer.load(), rt, batch_size)
+
+
+def measured(
+    folder: Path, records: Sequence[Record], batch_size: int = 3, **others: Any
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every item by its name and the record's id."""
+    one = scorer(batch_size)
+    data: Any = Folder(records)
+    parts = Parts(folder, {"x": 1}, one.rt)
+    evaluated = Evaluation(one, data, parts)
+    evaluated.labels("labels", "test", reasoning_free=False)
+    for name, passage_of in RECORD_PASSAGES.items():
+        evaluated.losses(name, "test", passage_of)
+    for task in data.tasks:
+        evaluated.texts(task, "test", SAMPLING, None)
+    parts.gather()
+    names = parts.names()
+    assert all([item["n"] for item in parts.items(x)] == [*range(len(records))] for x in names)
+    items = ((name, item) for name in names for item in parts.items(name))
+    return {(name, records[item.pop("n")].id): item for name, item in items}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
+    return measured(tmp_path_factory.mktemp("whole"), RECORDS + ODD)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_neither_order_nor_batch_changes_an_item(
+    batch_size: int, whole: dict[tuple[str, str], dict[str, Any]], tmp_path: Path
+) -> None:
+    shuffled = (RECORDS + ODD)[::-1][3:] + (RECORDS + ODD)[::-1][:3]
+    found = measured(tmp_path, shuffled, batch_size)
+    assert found.keys() == whole.keys()
+    for key, item in whole.items():
+        if "nats" in item:
+            item = {name: pytest.approx(value, rel=1e-6) for name, value in item.items()}
+        assert found[key] == item, key  # labels and texts to the bit
+    texts = {item["text"] for item in whole.values() if "text" in item}
+    assert len(texts) > 10, "the model says too little for this test"
+
+
+def test_what_a_record_lacks_is_no_item_but_done(
+    whole: dict[tuple[str, str], dict[str, Any]],
+) -> None:
+    assert whole["labels", "no question"] == {} and "log_probs" in whole["labels", "no text"]
+    assert whole["context", "no text"] == {} and whole["explanation", "long"] == {}
+    assert whole["summarize", "no question"]["skipped"] == "no conclusion"
+    assert whole["labels", "long"]["trimmed_tokens"] > 0
+    tokens = len(Tokenizer.load().encode(ODD[2].sections[0][1]))
+    assert whole["context", "long"]["tokens"] == tokens > 256  # in windows, each token once
+
+
+def test_a_stopped_measurement_goes_on(
+    whole: dict[tuple[str, str], dict[str, Any]], tmp_path: Path
+) -> None:
+    """Killed at every third item that is written down; nothing is measured twice."""
+    written: list[tuple[str, int]] = []
+    real = Parts.add
+
+    def add(parts: Parts, name: str, items: Any) -> None:
+        items = list(items)
+        real(parts, name, items)
+        written.extend((name, n) for n, _ in items)
+        if len(written) % 3 == 0:
+            raise KeyboardInterrupt
+
+    with mock.patch.object(Parts, "add", add), mock.patch.object(evaluation, "AHEAD", 1):
+        for _attempt in range(99):
+            try:
+                found = measured(tmp_path, RECORDS + ODD, 2)
+                break
+            except KeyboardInterrupt:
+                continue
+    assert found == {
+        key: {n: pytest.approx(v, rel=1e-6) for n, v in item.items()} if "nats" in item else item
+        for key, item in whole.items()
+    }
+    assert len(written) == len(set(written)) == len(whole)
+
+
+@torch.no_grad()
+def test_losses_are_those_of_transformers_in_double_precision(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(1)
+    theirs = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=32, n_positions=256)).eval()
+    theirs.save_pretrained(tmp_path / "gpt2")
+    model, tokenizer = GPT.from_pretrained(tmp_path / "gpt2").eval(), Tokenizer.load()
+    ours = Scorer(model, model, tokenizer, runtime.start(device="cpu"), 3)
+    text = " ".join(body for _, body in RECORDS[0].sections)
+    context, explanation = context_passage(ours, text), explanation_passage(ours, RECORDS[0])
+    found = passage_losses(ours, [context, explanation])
+    lead = f"{prompt_text('answer', RECORDS[0])} {RECORDS[0].decision}\nExplanation:"
+    answer = tokenizer.encode(explanation.text)
+    for row, before, ids in (
+        (found[0], [EOT], tokenizer.encode(text)),
+        (found[1], tokenizer.encode(lead), [*answer, EOT]),
+    ):
+        logits = theirs.double()(torch.tensor([[*before, *ids]])).logits[0]
+        table = logits[len(before) - 1 : -1].log_softmax(-1)
+        nats = [-float(table[place, token]) for place, token in enumerate(ids)]
+        end = nats.pop() if ids[-1] == EOT else 0.0
+        assert row.tolist() == pytest.approx(
+            [sum(nats), len(nats), end, float(ids[-1] == EOT)], rel=1e-5
+        )
+
+
+def test_a_free_text_is_scored_once_in_pieces(tmp_path: Path) -> None:
+    text = "A line of words, µ.\n" * 50 + "x" * 500
+    path = tmp_path / "news.txt"
+    path.write_text(text)
+    with mock.patch.object(evaluation, "TEXT_PIECE", 200):
+        pieces = list(iter_pieces(read_text(path)))
+        assert "".join(pieces) == text and max(map(len, pieces)) <= 200 and len(pieces) > 6
+        one = scorer()
+        parts = Parts(tmp_path / "parts", {}, one.rt)
+        data: Any = Folder([])
+        Evaluation(one, data, parts).text_losses("text news.txt", path)
+    parts.gather()
+    items = list(parts.items("text news.txt"))
+    assert sum(item["bytes"] for item in items) == len(text.encode())
+    assert sum(item["tokens"] for item in items) == sum(
+        len(one.tokenizer.encode(piece)) for piece in pieces
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b" \n", "holds no text"), (b"a\xff", r"is not UTF-8 \(byte 1\)"), (None, "cannot read")],
+)
+def test_a_text_that_cannot_be_read_is_named(
+    content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "news.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=f"news.txt.*{message}|{message}.*news.txt"):
+        read_text(path)
+
+
+def test_looks_at_the_test_records_are_counted(tmp_path: Path) -> None:
+    assert count_look(tmp_path, "best", "f", is_new=True) == 1
+    assert count_look(tmp_path, "best", "f", is_new=False) == 1  # the same, gone on with
+    assert count_look(tmp_path, "last", "f", is_new=True) == 2
+    assert count_look(tmp_path, "best", "other data", is_new=True) == 1
+    lines = (tmp_path / "test_looks.jsonl").read_text().splitlines()
+    assert [json.loads(line)["checkpoint"] for line in lines] == ["best", "last", "best"]
+
+
+# Several checkpoints
+
+
+def reported(labels: dict[str, tuple[str, str]]) -> tuple[dict[str, Any], Any]:
+    entry = label_entry([gold for gold, _ in labels.values()], [x for _, x in labels.values()])
+    return {"labels": {"systems": {"model": entry}}, "perplexity": {}, "texts": {}}, labels
+
+
+def test_folds_are_pooled_and_runs_on_the_same_records_compared() -> None:
+    first = {"a": ("yes", "yes"), "b": ("no", "yes"), "c": ("maybe", "maybe")}
+    other = {"d": ("yes", "no"), "e": ("no", "no"), "f": ("maybe", "yes")}
+    folds = comparison({"one": reported(first), "two": reported(other)})
+    assert (folds["pooled"]["n"], folds["pooled"]["accuracy"]) == (6, 0.5)
+    assert not folds["same_records"] and folds["paired"] == {}
+    better = first | {"b": ("no", "no")}
+    pair = comparison({"one": reported(first), "two": reported(better)})
+    assert pair["same_records"] and pair["pooled"] == {}
+    assert pair["paired"]["accuracy"] == pytest.approx(1 / 3)
+    assert (pair["paired"]["wins"], pair["paired"]["losses"]) == (1, 0)
+    assert pair["spread"]["accuracy"]["mean"] == pytest.approx(5 / 6)
+    assert pair["spread"]["accuracy"]["sd"] == pytest.approx(math.sqrt(2) / 6)
+    three = comparison({name: reported(first) for name in ("one", "two", "three")})
+    assert three["paired"] == {} and three["spread"]["macro_f1"]["sd"] == 0
+
+
+def test_prepared_data_has_what_an_evaluation_reads() -> None:
+    assert all(hasattr(Prepared, name) for name in ("records", "record_ids", "tasks"))

@@ -95,12 +95,19 @@ class Examiner:
 
     def _outputs(self, scorer: Scorer, records: Sequence[Record], ask: OnReply) -> list[Output]:
         sampling = Sampling(max_new_tokens=min(self.max_new_tokens, scorer.context // 2))
-        return [
-            output
-            for task in self.tasks
-            if task != "text"
-            for output in write_outputs(scorer, task, records, sampling, on_reply=ask)
-        ]
+        tasks = [task for task in self.tasks if task != "text"]
+        n_texts = len(tasks) * len(records)
+        with console.progress_bar(label="answering", total=n_texts, unit=" texts") as bar:
+
+            def each(number: int, reply: Reply) -> None:
+                bar.update(reply.finish_reason is not None)
+                ask(number, reply)
+
+            return [
+                output
+                for task in tasks
+                for output in write_outputs(scorer, task, records, sampling, on_reply=each)
+            ]
 
     def _unless_stopped(self, work: Callable[[OnReply], list[Result]]) -> list[Result]:
         """The result of work that asks at every token; Stopped on all ranks where one is."""

@@ -1,6 +1,7 @@
 """Scores of a small random model: labels, outputs and perplexity against slow ways to get them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,3 +121,16 @@ def test_every_token_of_a_context_is_scored_once_also_in_windows(scorer: Scorer)
 def test_the_explanation_is_what_stands_behind_its_cue() -> None:
     assert explained("yes\nExplanation: Because it is.") == "Because it is."
     assert explained("yes") == ""
+
+
+def test_reasoning_free_shows_the_conclusion_in_place_of_the_context(scorer: Scorer) -> None:
+    record = replace(RECORDS[0], long_answer="It fell.")
+    [free] = score_labels(scorer, [record], reasoning_free=True)
+    alone = replace(record, sections=(("CONCLUSION", "It fell."),))
+    assert free.log_probs == score_labels(scorer, [alone])[0].log_probs
+    assert free.record == record and free.log_probs != score_labels(scorer, [record])[0].log_probs
+    nothing = replace(record, long_answer=None)
+    assert (
+        score_labels(scorer, [nothing], reasoning_free=True)[0].log_probs
+        == score_labels(scorer, [replace(record, sections=())])[0].log_probs
+    )

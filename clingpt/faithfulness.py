@@ -84,8 +84,8 @@ COMPARATOR = re.compile(
 )
 POSTFIX = re.compile(rf"\s(?:or|and)\s(?:(?P<ge>{MORE}|over|above)|(?P<le>{LESS}|under|below))\b")
 # Which of the source's comparators bear out one of the output's: "over 5 years" may only mean long.
-BORNE_OUT = {"lt": ("lt",), "le": ("le",), "gt": ("gt", "over"), "ge": ("ge",)}
-BORNE_OUT |= {"eq": ("eq", ""), "over": ("over", "gt", ""), "": ()}
+BORNE_OUT = {"lt": {"lt"}, "le": {"le"}, "gt": {"gt", "over"}, "ge": {"ge"}}
+BORNE_OUT |= {"eq": {"eq", ""}, "over": {"over", "gt", ""}}
 
 NEGATORS = "no not none never neither nor without cannot non absence unable".split()
 NEGATORS += "deny denies denied denying".split()
@@ -247,8 +247,7 @@ def check_numbers(sentence: str, uses: dict[str, set[Use]], *, opens: bool) -> I
         alike = {unit, *(f"{unit}/{time}" for time in TIMES)}  # "per day" may stay out
         if unit and alike.isdisjoint(use.unit for use in known):
             yield number.start, number.unit_end, "unit"
-        allowed = BORNE_OUT[comparator]
-        changed = comparator and not any(use.comparator in allowed for use in known)
+        changed = comparator and BORNE_OUT[comparator].isdisjoint(use.comparator for use in known)
         dropped = not comparator and all(use.symbol for use in known)
         if changed or (dropped and not (opens and number.start == 0)):
             yield number.comparator_start, number.end, "comparator"
@@ -256,12 +255,13 @@ def check_numbers(sentence: str, uses: dict[str, set[Use]], *, opens: bool) -> I
 
 def check_negation(sentence: str, source: Source) -> Iterator[Place]:
     """Where the sentence has a negation more or less than the sentence it is taken from."""
-    for piece in split_pieces(sentence):
+    for n, piece in enumerate(split_pieces(sentence)):
         words = [token[0].lower() for token in piece]
         compared = [compare(known, words) for known in nearest_sentences(words, source)]
         lost, _, turns = min(compared, default=(1.0, 0, []))
-        if lost <= LOST:
-            yield from ((piece[a].start(), piece[b].end(), "negation") for a, b in turns)
+        for first, last in turns if lost <= LOST else []:
+            if n == 0 or first > 0:  # later pieces begin anywhere, and the one before saw it
+                yield piece[first].start(), piece[last].end(), "negation"
 
 
 def nearest_sentences(words: list[str], source: Source) -> list[list[str]]:

@@ -182,6 +182,8 @@ UNFLAGGED = [  # what the source says, what the output says
     ("To test whether the drug relieves pain.", "The drug never relieves pain."),
     ("Pain fell in women but not in men.", "Pain fell in women."),
     ("Pain fell in women, not men, by far.", "Pain fell in women by far."),
+    ("The drug that was not taken by most men helped.", "The drug helped."),
+    ("Pain was not felt by men.", "Pain was felt by newborn babies and nurses, too, in Oslo."),
     ("Fever (none before) rose in men.", "Fever rose in men."),
     ("He did not walk at all.", "He didn't walk at all."),
     ("He cannot walk a mile alone.", "He can not walk a mile alone."),
@@ -201,6 +203,31 @@ def test_the_nearest_sentence_decides() -> None:
     assert find_flags("Pain did fall in women with gout, too.", source) == []
     flags = find_flags("Pain did fall in men with gout, too.", source)
     assert [(flag.kind, flag.text) for flag in flags] == [("negation", "did fall")]
+
+
+def test_the_sentence_with_the_words_in_order_is_found() -> None:
+    source = "Men did fall in pain. Pain did not fall in men."
+    assert [flag.text for flag in find_flags("Pain did fall in men.", source)] == ["did fall"]
+
+
+def test_rare_words_tell_sentences_apart() -> None:
+    source = "North of the men it did hurt in. " * 3 + "Gout did not hurt men in there."
+    flags = find_flags("Gout did hurt men in the north.", source)
+    assert [flag.text for flag in flags] == ["did hurt"]
+
+
+def test_a_long_sentence_is_checked_everywhere() -> None:
+    words = [f"word{i}" for i in range(400)]
+    for place in (1, 74, 75, 76, 149, 150, 151, 225, 300, 399):
+        source = " ".join([*words[:place], "not", *words[place:]])
+        flags = find_flags(" ".join(words), source)
+        expected = " ".join(words[place - 1 : place + 1])
+        assert [(flag.kind, flag.text) for flag in flags] == [("negation", expected)]
+
+
+def test_a_repeated_error_is_flagged_where_it_stands() -> None:
+    flags = find_flags("He took 6 mg. He took 6 mg.", "He took 5 mg.")
+    assert [flag.start for flag in flags] == [8, 22]
 
 
 def test_a_comparator_that_loses_its_no_is_two_errors() -> None:
@@ -298,26 +325,21 @@ def test_a_long_source_takes_no_time() -> None:
     assert [flag.text for flag in flags] == ["12.3456"]
 
 
-@pytest.mark.parametrize(
-    "piece",
-    [
-        "1",
-        "1,111",
-        "1,",
-        "5 ",
-        "5-",
-        "1.2.",
-        "5 mg/",
-        "one hundred and ",
-        "no more than ",
-        "<or= ",
-        " ",
-        "not ",
-        "n't ",
-        "a b c d e f g ",
-        "word not other not ",
-    ],
+PIECES: tuple[str, ...] = (
+    "1",
+    "1,111",
+    "1,",
+    "5 ",
+    "5-",
+    "1.2.",
+    "5 mg/",
+    "one hundred and ",
+    "no more than ",
 )
+PIECES += ("<or= ", " ", "not ", "n't ", "a b c d e f g ", "word not other not ")
+
+
+@pytest.mark.parametrize("piece", PIECES)
 def test_no_text_blows_up(piece: str) -> None:
     text = piece * (20_000 // len(piece))
     started_at = time.perf_counter()

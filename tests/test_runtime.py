@@ -63,7 +63,7 @@ def test_random_numbers_go_on_where_they_were() -> None:
 
 def test_commands_of_one_process_refuse_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"only train\.py runs in many processes"):
+    with pytest.raises(ConfigError, match=r"only train.py and eval.py run in many processes"):
         runtime.start(device="cpu")
     monkeypatch.delenv("RANK", raising=False)
     with (

@@ -84,6 +84,8 @@ def main() -> None:
 
 def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated:
     """Measure one checkpoint, or go on with it, and write its report."""
+    if rt.n_ranks > 1 and cfg.quantize != "none":
+        raise ConfigError("--quantize=int8 is measured by one process; start without torchrun")
     loaded = load_model(source)
     data = open_data(cfg, source, loaded)
     model = loaded.model.to(rt.device).eval()
@@ -93,8 +95,6 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated:
     parts = Parts(folder / "parts", measured_with(cfg, loaded, data), rt)
     if n_done := parts.n_done():
         console.note(f"{folder} holds {console.count(n_done)} results already; going on")
-    if rt.n_ranks > 1 and cfg.quantize != "none":
-        raise ConfigError("--quantize=int8 is measured by one process; start without torchrun")
     look = rt.on_main(
         lambda: (
             count_look(run_folder(loaded), source, data.fingerprint, is_new=parts.is_new)
@@ -102,7 +102,10 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated:
             else None
         )
     )
-    measure(cfg, Evaluation(scorer, data, parts), fitted=Calibration.load(loaded.folder))
+    fitted = Calibration.load(loaded.folder)
+    wanted = (cfg.coverage, data.fingerprint)
+    is_fitted = fitted and (fitted.coverage, fitted.fitted_on["fingerprint"]) == wanted
+    measure(cfg, Evaluation(scorer, data, parts), is_fitted=bool(is_fitted))
     parts.gather()
     if not rt.is_main:
         return Evaluated(source, parts, {}, {})
@@ -157,12 +160,12 @@ def run_folder(loaded: Loaded) -> Path:
     return loaded.folder.parent if loaded.card else Path("out") / loaded.folder.name
 
 
-def measure(cfg: EvalConfig, evaluation: Evaluation, *, fitted: Calibration | None) -> None:
+def measure(cfg: EvalConfig, evaluation: Evaluation, *, is_fitted: bool) -> None:
     """Everything that is asked for and not there yet."""
     tasks, split = evaluation.data.tasks, cfg.split
     if "answer" in tasks:
         evaluation.labels("labels", split, reasoning_free=cfg.reasoning_free)
-        if split != "val" and fitted is None and not cfg.reasoning_free:
+        if split != "val" and not (is_fitted or cfg.reasoning_free):
             evaluation.labels("val_labels", "val", reasoning_free=False)
     if cfg.reasoning_free:
         return

@@ -51,6 +51,11 @@ class Scored:
     def label(self) -> str:
         return LABELS[int(np.argmax(self.log_probs))]
 
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Of the three labels alone, as scored."""
+        return dict(zip(LABELS, calibrated([self.log_probs], 1.0)[0].tolist(), strict=True))
+
 
 class Assembly:
     """All that was measured of a checkpoint on a split."""
@@ -119,18 +124,25 @@ class Assembly:
         write_whole(folder / "report.html", page(content))
         said = {name: scored.label for name, scored in self._scored.items()}
         report.write_json(folder / "predictions.json", said)
-        shares = {
-            name: dict(zip(LABELS, calibrated([s.log_probs], 1.0)[0].tolist(), strict=True))
-            for name, s in self._scored.items()
-        }
+        shares = {name: scored.probabilities for name, scored in self._scored.items()}
         report.write_json(folder / "probabilities.json", shares)
         tasks = [task for task in TASKS if task in content["texts"]]
         lines = ({k: o[k] for k in OUTPUT} for task in tasks for o in self._outputs(task))
         report.write_jsonl(folder / "outputs.jsonl", lines)
-        if self._loaded.card and self._setting == "reasoning-required":
-            self._write_beside_weights(content, tasks)
+        if self._describes_the_weights(content):
+            self._write_beside_weights(content)
 
-    def _write_beside_weights(self, content: Mapping[str, Any], tasks: Sequence[str]) -> None:
+    def _describes_the_weights(self, content: Mapping[str, Any]) -> bool:
+        """Whether these figures are of the checkpoint as it is, on the data it was trained for."""
+        trained_on = self._loaded.card.get("data", {}).get("fingerprint")
+        as_it_is = content["settings"]["quantize"] == "none"
+        return (
+            trained_on == self._data.fingerprint
+            and as_it_is
+            and (self._setting == "reasoning-required")
+        )
+
+    def _write_beside_weights(self, content: Mapping[str, Any]) -> None:
         """calibration.json and the card; a card that shows test figures stays."""
         folder = self._loaded.folder
         if self._calibration is not None:
@@ -259,12 +271,11 @@ class Assembly:
     def _example(self, output: Output, record: Record) -> dict[str, Any]:
         scored = self._scored.get(record.id) if output.task == "answer" else None
         probabilities: dict[str, float] = {}
-        abstained = None
+        abstained: bool | None = None
         if scored is not None:
-            temperature = self._calibration.temperature if self._calibration else 1.0
-            shares = calibrated([scored.log_probs], temperature)[0]
-            probabilities = dict(zip(LABELS, shares.tolist(), strict=True))
-            abstained = self._calibration.abstains(shares) if self._calibration else None
+            probabilities = scored.probabilities
+            if self._calibration is not None:
+                probabilities, abstained = self._calibration.judge(scored.log_probs)
         flags = find_flags(output.text, report.source_text(record, output.task))
         return {
             "id": output.record_id,

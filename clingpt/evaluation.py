@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from clingpt import console
+from clingpt import console, shell
 from clingpt.errors import DataError
 from clingpt.generate import Completion, Engine, Reply
 from clingpt.parts import Parts
@@ -116,9 +116,8 @@ class Evaluation:
         """Losses of a text file in pieces, each from its start, cut between lines or words."""
         pieces = list(iter_pieces(read_text(path)))
         todo = self.parts.todo(name, len(pieces))
-        with self.scorer.rt.autocast():
-            for n in console.progress(todo, label=f"perplexity: {name}", unit=" pieces"):
-                self._add_losses(name, [n], {n: context_passage(self.scorer, pieces[n])})
+        for n in console.progress(todo, label=f"perplexity: {name}", unit=" pieces"):
+            self._add_losses(name, [n], {n: context_passage(self.scorer, pieces[n])})
 
     def _add_losses(self, name: str, numbers: Sequence[int], passages: dict[int, Passage]) -> None:
         items: dict[int, Mapping[str, Any]] = {n: {} for n in numbers}
@@ -197,9 +196,7 @@ RECORD_PASSAGES: dict[str, Callable[[Scorer, Record], Passage]] = {
 def read_text(path: Path) -> str:
     """A text of one's own; DataError where it cannot be read as one."""
     try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); convert it first") from None
+        text = shell.read_text(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {console.describe_os_error(error)}") from None
     if not text.strip():

@@ -8,10 +8,11 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import pairwise
 from statistics import fmean
 
-from clingpt.metrics import check_pairs
+from clingpt.metrics import ROUGE_TYPES, check_pairs, rouge_scores
 from clingpt.tasks import DOCUMENT_ORDER
 
 HEADINGS = (*DOCUMENT_ORDER, "CONCLUSION")
@@ -83,17 +84,13 @@ def score_sections(pairs: Sequence[tuple[Sections, Sections]]) -> tuple[dict[str
     The mean is over the documents whose reference has the heading, in the order of HEADINGS; a
     section that the output lacks counts 0, and the texts of a repeated heading are joined.
     """
-    from importlib.metadata import version
-
-    from rouge_score.rouge_scorer import RougeScorer  # 1.3 s to import
-
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
     scores = defaultdict(list)
     for ours, theirs in pairs:
         said, wanted = join_sections(ours), join_sections(theirs)
         for name, text in wanted.items():
-            scores[name].append(scorer.score(text, said.get(name, ""))["rougeL"].fmeasure)
-    means = {name: 100 * fmean(scores[name]) for name in HEADINGS if name in scores}
+            found = rouge_scores(said.get(name, ""), text)
+            scores[name].append(found[ROUGE_TYPES.index("rougeL")])
+    means = {name: fmean(scores[name]) for name in HEADINGS if name in scores}
     settings = "rougeL|f1|stemmer:porter|mean of documents"
     return means, f"rouge-score:{version('rouge-score')}|{settings}"
 

@@ -109,6 +109,28 @@ def test_eval_writes_a_report_and_the_official_predictions(trained: Path, data: 
     assert reply["abstained"] == (max(reply["probabilities"].values()) < fitted["threshold"])
 
 
+def test_a_calibration_is_kept_only_with_the_weights_and_data_it_describes(
+    trained: Path, tmp_path: Path
+) -> None:
+    run_folder = tmp_path / "run"
+    shutil.copytree(trained, run_folder, symlinks=True)
+    kept = run_folder / "best/calibration.json"
+    kept.unlink(missing_ok=True)
+    flags = [f"--checkpoint={run_folder}/best", "--texts=0", f"--out={tmp_path / 'eval'}"]
+    run("eval.py", *flags, "--quantize=int8")
+    assert not kept.exists()
+    for coverage in (0.5, 0.9):  # on test records: fitted again on validation records
+        run("eval.py", *flags, "--split=test", f"--coverage={coverage}")
+        fitted = json.loads(kept.read_text())
+        assert (fitted["coverage"], fitted["fitted_on"]["split"]) == (coverage, "val")
+    other = tmp_path / "other"
+    run("prepare.py", "--source=synthetic", "--synthetic_records=20", "--seed=7", f"--out={other}",
+        "--synthetic_held_out=4", "--tasks=answer", "--block_size=256")  # fmt: skip
+    before = kept.read_bytes()
+    run("eval.py", *flags, f"--data={other}")
+    assert kept.read_bytes() == before
+
+
 def test_two_checkpoints_are_compared(trained: Path, tmp_path: Path) -> None:
     out, names = tmp_path / "both", [str(trained / f"step_{n:06}") for n in (2, 4)]
     flags = ["--split=val", "--texts=0", f"--out={out}", "--checkpoint", *names]

@@ -89,6 +89,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated:
     loaded = load_model(source)
     data = open_data(cfg, source, loaded)
     model = loaded.model.to(rt.device).eval()
+    n_parameters = sum(p.numel() for p in model.parameters())  # decoding changes the layers
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
     folder = report_folder(cfg, loaded)
@@ -112,7 +113,11 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated:
     int8 = {} if cfg.quantize == "none" else rounding_section(source, scorer, data, cfg.split)
     assembly = Assembly(loaded, data, parts, cfg.split, reasoning_free=cfg.reasoning_free)
     report = assembly.report(
-        coverage=cfg.coverage, settings=config.to_json(cfg), look=look, int8=int8
+        coverage=cfg.coverage,
+        parameters=n_parameters,
+        settings=config.to_json(cfg),
+        look=look,
+        int8=int8,
     )
     assembly.write(folder, report)
     console.say(as_text(tables(report)))

@@ -83,6 +83,7 @@ class Assembly:
         self,
         *,
         coverage: float,
+        parameters: int,
         settings: Mapping[str, Any],
         look: int | None = None,
         int8: Mapping[str, Any] | None = None,
@@ -95,7 +96,7 @@ class Assembly:
             "format": report.FORMAT,
             "checkpoint": str(self._loaded.folder),
             "step": self._loaded.card.get("step"),
-            "parameters": sum(p.numel() for p in self._loaded.model.parameters()),
+            "parameters": parameters,
             "data": {
                 "folder": str(self._data.folder),
                 "fingerprint": self._data.fingerprint,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, TINY_RUN, run, train_here, train_losses
+from safetensors.torch import load_file
 
 from clingpt import console, synthetic
 from clingpt.curves import read_metrics
@@ -95,6 +96,9 @@ def test_eval_writes_a_report_and_the_official_predictions(trained: Path, data: 
     assert all(abs(sum(each.values()) - 1) < 1e-6 for each in shares)
     assert len((folder / "outputs.jsonl").read_text().splitlines()) == 6  # two tasks of three
     assert report["texts"]["summarize"]["systems"]["model"]["texts"] == 3
+    weights = load_file(trained / "best/model.safetensors")
+    padding = 47 * weights["transformer.wte.weight"].shape[1]  # rows up to a multiple of 64
+    assert report["parameters"] == sum(t.numel() for t in weights.values()) + padding
     assert report["look"] == 1 and not (folder / "parts").exists()
     assert len(report["examples"]) == 6 and len(report["curve"]) == 6
     disclaimer = "Not intended to inform diagnosis, treatment or patient management."

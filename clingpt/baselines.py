@@ -24,6 +24,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 WORD = re.compile(r"\b\w\w+\b")  # scikit-learn's token_pattern: two characters or more
+FUNCTION_WORDS = frozenset(
+    "an the of in on for to and or is are was were be with by at from as that this do does did can"
+    " not".split()
+)
 MIN_DOCUMENTS = 2
 MAX_STEPS = 2000
 LARGEST_GRADIENT = 1e-6  # of the mean loss; scikit-learn stops at 1e-4
@@ -213,8 +217,11 @@ def question_plus_last_sentence(record: Record) -> str:
 
 
 def closest_sentence(record: Record) -> str:
-    """The context sentence that shares most words with the question, the first among equals."""
-    asked = set(WORD.findall(record.question.lower()))
+    """The context sentence that shares most words with the question, the first among equals.
+
+    Words that any question has are not counted.
+    """
+    asked = set(WORD.findall(record.question.lower())) - FUNCTION_WORDS
     return max(
         context_sentences(record),
         key=lambda sentence: len(asked.intersection(WORD.findall(sentence.lower()))),

@@ -6,6 +6,8 @@
     python bench.py floor              matrix products, memory, loss, optimizer, assembling batches
     python bench.py decode             prefill, decoding and label scores, at 1, 8 and 32 prompts
     python bench.py decode --batches 1 --contenders ours ours-int8 hf nanogpt --nanogpt=../nanoGPT
+    python bench.py serve              serve.py and `transformers serve` under 1, 8 and 32 clients
+    python bench.py serve --batches 16 --contenders ours-int8 ours-int8-one --new_tokens=64
 
 Contenders take turns on the same examples, each in a process of its own; the median decides.
     ours, ours-compiled           train.py's own step: packed rows, documents apart
@@ -20,6 +22,10 @@ Of decode:
     ours-eager, ours-compiled-graph, ours-reduce-overhead       other ways to take a step on CUDA
     hf                            transformers' generate with its KV cache; a forward a label prompt
     nanogpt                       its generate, which has no cache
+Of serve, on the CPU:
+    ours, ours-int8               serve.py, 16 replies at once
+    ours-one, ours-int8-one       the same, one at a time
+    hf                            `transformers serve`, which needs the package accelerate
 
 A figure counts with its spread and on a quiet machine: others' share of the CPU is printed.
 """
@@ -27,7 +33,7 @@ A figure counts with its spread and on a quiet machine: others' share of the CPU
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,28 +42,21 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
-from clingpt import config, console
-from clingpt.contenders import CONTENDERS, Job, Placed, Step, length_of
+from clingpt import config, console, load
+from clingpt.contenders import CONTENDERS, SIZES, Job, Placed, Step, length_of
 from clingpt.decoders import LABELS, REPLIES, DecodeJob
 from clingpt.errors import ConfigError
 from clingpt.floor import PARTS, READ_BYTES, product_flops, read
 from clingpt.hardware import peak_flops, training_flops
 from clingpt.prepared import open_prepared
-from clingpt.race import race
+from clingpt.race import race, rate, spread
 from clingpt.runtime import choose_dtype, start
 from clingpt.tasks import Example
 from clingpt.tokenizer import EOT, Tokenizer
-from model import GPT, GPTConfig
+from model import GPT
 
 T = TypeVar("T")
 BYTES_OF_WEIGHT = {"ours-int8": 1}  # others': as the precision has it
-SIZES = {
-    "tiny": GPTConfig(n_layer=2, n_head=2, n_embd=64),
-    "124M": GPTConfig(),
-    "355M": GPTConfig(n_layer=24, n_head=16, n_embd=1024),
-    "774M": GPTConfig(n_layer=36, n_head=20, n_embd=1280),
-    "1558M": GPTConfig(n_layer=48, n_head=25, n_embd=1600),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +75,10 @@ class BenchConfig:
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
     seed: int = 1337  # of the examples
-    batches: tuple[int, ...] = (1, 8, 32)  # for decode: prompts at once
-    prompt_tokens: int = 256  # for decode: of each prompt
-    new_tokens: int = 65  # for decode: of each reply; its first one is the prefill's
+    batches: tuple[int, ...] = (1, 8, 32)  # for decode: prompts at once; for serve: clients
+    prompt_tokens: int = 256  # for decode and serve: of each prompt
+    mixed: bool = False  # for serve: prompts of a quarter, a half and all of prompt_tokens
+    new_tokens: int = 65  # for decode and serve: of each reply; its first one is the prefill's
     label_prompts: int = 16  # for decode: prompts whose labels are scored; 0: none
     label_tokens: int = 350  # for decode: of each of them
 
@@ -94,7 +94,8 @@ class BenchConfig:
 
 
 def main() -> None:
-    measures = {"train": bench_train, "floor": bench_floor, "decode": bench_decode}
+    measures = {"train": bench_train, "floor": bench_floor}
+    measures |= {"decode": bench_decode, "serve": bench_serve}
     what, *flags = [*sys.argv[1:], "--help"] if len(sys.argv) == 1 else sys.argv[1:]
     if what in ("-h", "--help"):
         what, flags = "train", ["--help"]
@@ -288,6 +289,32 @@ def bench_labels(cfg: BenchConfig, job: DecodeJob) -> None:
     console.say(console.table("", columns, rows))
 
 
+def bench_serve(cfg: BenchConfig) -> None:
+    """Servers under the same requests: tokens a second, and how long people wait."""
+    servers = chosen(cfg, load.CONTENDERS, "ours", "ours-int8", "ours-one", "hf")
+    lengths = [cfg.prompt_tokens // part for part in ((4, 2, 1) if cfg.mixed else (1,))]
+    n_prompts = max(4, 2 * max(cfg.batches))
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(cfg.seed)
+        GPT(replace(SIZES[cfg.size], block_size=cfg.block_size)).save_pretrained(Path(folder))
+        Tokenizer.load().save(Path(folder))
+        found, others = load.measure(
+            servers,
+            Path(folder),
+            clients=cfg.batches,
+            prompts=load.make_prompts(n_prompts, lengths, seed=cfg.seed),
+            new_tokens=cfg.new_tokens,
+            repeats=cfg.repeats,
+        )
+    for n in cfg.batches:
+        console.say(load.table(n, {name: found[n, name] for name in servers}))
+    console.say(
+        f"\nGPT-2 {cfg.size} on the CPU, prompts of {' or '.join(map(str, lengths))} tokens, "
+        f"{cfg.new_tokens} new ones each, streamed; torch {torch.__version__}; medians (and range) "
+        f"of {cfg.repeats} turns; other processes used {others:.0%} of the CPU at most."
+    )
+
+
 def rt_bytes(job: DecodeJob) -> int:
     """Of a weight in the job's precision."""
     return choose_dtype(job.dtype, torch.device(job.device)).itemsize
@@ -316,17 +343,6 @@ def announce(cfg: BenchConfig, job: Placed, others: float, what: str) -> None:
 
 def device_name(job: Placed) -> str:
     return start(device=job.device, dtype=job.dtype).name()
-
-
-def rate(per_s: float, unit: str) -> str:
-    """12.3 GFLOP/s, 1.5 TB/s."""
-    prefix, size = ("T", 1e12) if per_s >= 1e12 else ("G", 1e9)
-    return f"{per_s / size:.3g} {prefix}{unit}"
-
-
-def spread(values: Sequence[float]) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from typing import Any, Literal
 from clingpt import config, console, replies, runtime
 from clingpt.batches import Line, answer_file, iter_lines, json_line
 from clingpt.calibration import Calibration
-from clingpt.checkpoint import RunFolder, load_model
-from clingpt.errors import CheckpointError, DataError
+from clingpt.checkpoint import load_model, newest_best
+from clingpt.errors import DataError
 from clingpt.generate import Reply, generate
 from clingpt.inference import Quantize, make_decoder
 from clingpt.records import LABELS, Record, from_json
@@ -131,17 +131,6 @@ def main() -> None:
     else:
         for asked in iter_asked(cfg):
             reply_to(session, cfg.task, asked, cfg.sampling())
-
-
-def newest_best(runs: Path) -> str:
-    """The best checkpoint of the run that was saved to last."""
-    found = [path for path in runs.glob("*/best") if (path / "config.json").exists()]
-    if not found:
-        raise CheckpointError(
-            f"no trained run under {runs}/; train one (make quickstart), or give --checkpoint=gpt2"
-        )
-    newest = max(found, key=lambda path: (RunFolder(path.parent).newest() or path).stat().st_mtime)
-    return str(newest)
 
 
 def iter_asked(cfg: SampleConfig) -> Iterator[Asked]:

@@ -55,7 +55,7 @@ def load_model(
 
     Of a run the best checkpoint. What has hashes is compared with them, unless it was just now.
     """
-    folder = _locate(str(source))
+    folder = locate(str(source))
     if (folder / SUMS).exists() and not verified:
         verify(folder)
     try:
@@ -82,7 +82,8 @@ def load_or_new(source: str, shape: GPTConfig) -> Loaded:
     return load_model(source, block_size=shape.block_size, dropout=shape.dropout)
 
 
-def _locate(source: str) -> Path:
+def locate(source: str) -> Path:
+    """The folder that a checkpoint's name stands for, downloaded where it is the Hub's."""
     if (Path(source) / "best").is_dir() and not (Path(source) / SUMS).exists():
         return Path(source) / "best"
     if Path(source).is_dir():
@@ -289,3 +290,14 @@ def load_trainer(folder: Path) -> dict[str, Any]:
     except Exception as error:  # torch.load raises several private kinds on broken files
         raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return state
+
+
+def newest_best(runs: Path) -> str:
+    """The best checkpoint of the run that was saved to last."""
+    found = [path for path in runs.glob("*/best") if (path / "config.json").exists()]
+    if not found:
+        raise CheckpointError(
+            f"no trained run under {runs}/; train one (make quickstart), or give --checkpoint=gpt2"
+        )
+    newest = max(found, key=lambda path: (RunFolder(path.parent).newest() or path).stat().st_mtime)
+    return str(newest)

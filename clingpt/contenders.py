@@ -34,6 +34,13 @@ from model import GPT, GPTConfig
 
 RATE, CLIP = 1e-4, 1.0
 NANOGPT_IGNORE = -1  # its model.py has no other way to leave a target out
+SIZES = {
+    "tiny": GPTConfig(n_layer=2, n_head=2, n_embd=64),
+    "124M": GPTConfig(),
+    "355M": GPTConfig(n_layer=24, n_head=16, n_embd=1024),
+    "774M": GPTConfig(n_layer=36, n_head=20, n_embd=1280),
+    "1558M": GPTConfig(n_layer=48, n_head=25, n_embd=1600),
+}
 
 
 @dataclass(frozen=True)

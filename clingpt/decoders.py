@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from clingpt.contenders import Step, nanogpt_module, usual_runtime
-from clingpt.generate import Decoder, Engine, answer_all, label_log_probs
+from clingpt.generate import Decoder, Engine, answer_all
 from clingpt.graphs import GraphedDecoder, How
 from clingpt.inference import Quantize, make_decoder
+from clingpt.labels import label_log_probs
 from clingpt.runtime import Runtime, start
 from clingpt.sampling import Sampling
 from clingpt.tasks import LABEL_IDS

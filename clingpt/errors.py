@@ -5,6 +5,7 @@
     ├── DataError           a source, a record or a prepared folder (exit status 1)
     ├── CheckpointError     weights, tokenizer files or training state (exit status 1)
     ├── TrainingError       a run that cannot go on (exit status 1)
+    ├── ServingError        a server that cannot go on (exit status 1)
     └── BenchError          a contender that cannot be timed (exit status 1)
 
 Anything else that escapes a command is a bug and keeps its traceback.
@@ -37,3 +38,7 @@ class TrainingError(ClingptError):
 
 class BenchError(ClingptError):
     """A contender that failed or died before it could be timed."""
+
+
+class ServingError(ClingptError):
+    """A server that cannot go on; every request that was open has been told."""

@@ -7,7 +7,7 @@ does not fit is refused with both numbers. R rows, V the vocabulary.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -62,8 +62,16 @@ class Completion:
 class Reply:
     """A reply in the making."""
 
-    def __init__(self, prompt: Sequence[int], sampling: Sampling, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        tokenizer: Tokenizer,
+        first_among: tuple[int, ...] = (),
+    ) -> None:
         self.prompt, self.sampling = list(prompt), sampling
+        self.first_among = first_among  # tokens of which it begins with the likeliest; (): any
+        self.first_log_probs: list[float] = []  # of these, among them
         self.ids: list[int] = []
         self.log_probs: list[TokenLogProb] = []
         self.new_text = ""  # what the last step added
@@ -86,17 +94,30 @@ class Reply:
         self._fed += len(piece)
         return piece
 
+    @property
+    def next_among(self) -> tuple[int, ...] | None:
+        """The tokens that the next one is chosen from; None: all."""
+        return self.first_among if self.first_among and not (self.ids or self.n_waiting) else None
+
     def take(self, logits_V: Tensor, highest: float, best: int) -> None:
-        """Choose a token; `best` is the most probable one and `highest` its logit."""
-        sampling = self.sampling
-        plain = sampling.is_plain
-        token = checked(highest, best) if plain else self._chooser.choose(logits_V)
+        """Choose a token; `best` is the place of the highest logit, which is `highest`.
+
+        The logits are those of `next_among` where it names some.
+        """
+        sampling, among = self.sampling, self.next_among
+        if among is not None:
+            token = among[checked(highest, best)]
+            self.first_log_probs = logits_V.float().log_softmax(0).tolist()
+        elif sampling.is_plain:
+            token = checked(highest, best)
+        else:
+            token = self._chooser.choose(logits_V)
         self.new_text = ""
         if token == EOT and not sampling.ignore_end:
             self.end("stop")
             return
         self.ids.append(token)
-        if sampling.log_probs is not None:
+        if sampling.log_probs is not None and among is None:
             self.log_probs.append(log_prob_of(logits_V, token, sampling.log_probs))
         self.new_text = self._stream.push(token)
         if self._stream.stopped_by is not None:
@@ -149,10 +170,12 @@ class Engine:
         """Requests with a row."""
         return len(self._at_work)
 
-    def submit(self, prompt: Sequence[int], sampling: Sampling) -> Reply:
+    def submit(
+        self, prompt: Sequence[int], sampling: Sampling, first_among: tuple[int, ...] = ()
+    ) -> Reply:
         """Take on a request; DataError where it does not fit the context."""
         check_fits(prompt, sampling, self._context)
-        reply = Reply(prompt, sampling, self._tokenizer)
+        reply = Reply(prompt, sampling, self._tokenizer, first_among)
         self._waiting.append(reply)
         return reply
 
@@ -188,22 +211,28 @@ class Engine:
 
     @torch.no_grad()
     def _take_step(self, fed: Mapping[int, Sequence[int]]) -> list[Reply]:
-        logits_RV = self._decoder.step(fed, self._cache)
-        highest_R, best_R = (x.tolist() for x in logits_RV.max(dim=-1))
+        groups: dict[tuple[int, ...] | None, dict[int, Sequence[int]]] = {}
+        for row, tokens in fed.items():
+            groups.setdefault(self._at_work[row].next_among, {})[row] = tokens
         moved = []
-        for row, *choice in zip(fed, logits_RV, highest_R, best_R, strict=True):
-            reply = self._at_work[row]
-            if reply.n_waiting:
-                continue
-            try:
-                reply.take(*choice)
-            except ClingptError as error:  # of this reply alone
-                reply.error = error
-                reply.end("error")
-            moved.append(reply)
-            if reply.finish_reason is not None:
-                self._release(row)
+        for among, group in groups.items():
+            logits_RV = self._decoder.step(group, self._cache, among)
+            highest_R, best_R = (x.tolist() for x in logits_RV.max(dim=-1))
+            for row, *choice in zip(group, logits_RV, highest_R, best_R, strict=True):
+                if not self._at_work[row].n_waiting:
+                    moved.append(self._choose(row, *choice))
         return moved
+
+    def _choose(self, row: int, logits_V: Tensor, highest: float, best: int) -> Reply:
+        reply = self._at_work[row]
+        try:
+            reply.take(logits_V, highest, best)
+        except ClingptError as error:  # of this reply alone
+            reply.error = error
+            reply.end("error")
+        if reply.finish_reason is not None:
+            self._release(row)
+        return reply
 
     def _next_tokens(self) -> dict[int, list[int]]:
         """Each row's tokens for a step: a token, or of a prompt as much as there is room for.
@@ -294,46 +323,3 @@ def answer_all(
 def by_length(prompts: Sequence[Sequence[int]]) -> list[int]:
     """The numbers of the prompts, the longest first."""
     return sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
-
-
-@torch.no_grad()
-def label_log_probs(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    label_ids: Sequence[int],
-    *,
-    rows: int = 16,
-    on_batch: Callable[[int], object] | None = None,
-) -> list[list[float]]:
-    """Log-probability of each label among the labels, as the next token of each prompt.
-
-    One prefill a prompt, many prompts at once, and of the vocabulary the labels' rows alone.
-    """
-    found: dict[int, list[float]] = {}
-    longest = max(map(len, prompts), default=0)
-    cache = decoder.new_cache(rows=max(1, min(rows, len(prompts))), capacity=max(1, longest))
-    order = by_length(prompts)
-    while order:
-        batch = _filling(order, prompts, rows)
-        order = order[len(batch) :]
-        logits_RL = decoder.step(
-            {row: prompts[n] for row, n in enumerate(batch)}, cache, label_ids
-        ).float()
-        found |= zip(batch, logits_RL.log_softmax(dim=-1).tolist(), strict=True)
-        for row in range(len(batch)):
-            cache.clear(row)
-        if on_batch:
-            on_batch(len(batch))
-    return [found[n] for n in range(len(prompts))]
-
-
-def _filling(order: Iterable[int], prompts: Sequence[Sequence[int]], rows: int) -> list[int]:
-    """The next prompts, at most `rows`, that a step's tokens have room for; at least one."""
-    batch: list[int] = []
-    tokens = 0
-    for n in order:
-        tokens += len(prompts[n])
-        if batch and (len(batch) == rows or tokens > PREFILL_TOKENS):
-            break
-        batch.append(n)
-    return batch

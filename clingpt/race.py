@@ -8,7 +8,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -173,3 +173,14 @@ def _ticks_of(process: str) -> int:
     """User and system time of a process, its threads included."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+def rate(per_s: float, unit: str) -> str:
+    """12.3 GFLOP/s, 1.5 TB/s."""
+    prefix, size = ("T", 1e12) if per_s >= 1e12 else ("G", 1e9)
+    return f"{per_s / size:.3g} {prefix}{unit}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median and range."""
+    return f"{median(values):.3g} ({min(values):.3g}–{max(values):.3g})"

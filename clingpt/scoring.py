@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from clingpt.calibration import Calibration
 from clingpt.dataset import IGNORE, Ints, build_rows
-from clingpt.generate import Completion, Decoder, OnReply, generate, label_log_probs
+from clingpt.generate import Completion, Decoder, OnReply, generate
+from clingpt.labels import label_log_probs
 from clingpt.prepared import Split
 from clingpt.records import LABELS, Record
 from clingpt.runtime import Runtime
@@ -84,9 +85,7 @@ def score_labels(
     """
     kept = [record for record in records if record.question]
     shown = [given_conclusion(record) if reasoning_free else record for record in kept]
-    prompts = [
-        make_prompt("answer", record, scorer.tokenizer, budget=scorer.context) for record in shown
-    ]
+    prompts = [label_prompt(scorer, record) for record in shown]
     with scorer.rt.autocast():
         log_probs = label_log_probs(
             scorer.decoder,
@@ -99,6 +98,11 @@ def score_labels(
         LabelScores(record, tuple(row), prompt.trimmed_tokens)
         for record, row, prompt in zip(kept, log_probs, prompts, strict=True)
     ]
+
+
+def label_prompt(scorer: Scorer, record: Record) -> Prompt:
+    """The prompt that a label is scored behind: as long as can be, the label itself fits too."""
+    return make_prompt("answer", record, scorer.tokenizer, budget=scorer.context - 1)
 
 
 def given_conclusion(record: Record) -> Record:

@@ -152,7 +152,7 @@ def _without_sentences(record: Record, tokenizer: Tokenizer, *, excess: int) -> 
 
     RESULTS hold the evidence that an answer follows from.
     """
-    texts = [_pieces(text) for _, text in record.sections]
+    texts = [text_pieces(text) for _, text in record.sections]
     order = sorted(
         range(len(texts)), key=lambda i: (heading(record.sections[i][0]) == "RESULTS", -i)
     )
@@ -168,7 +168,8 @@ def _without_sentences(record: Record, tokenizer: Tokenizer, *, excess: int) -> 
     return replace(record, sections=tuple((label, " ".join(t)) for label, t in kept if t))
 
 
-def _pieces(text: str) -> list[str]:
+def text_pieces(text: str) -> list[str]:
+    """The sentences of a text, very long ones in parts."""
     return [
         " ".join(words[i : i + LONGEST_SENTENCE_WORDS])
         for words in map(str.split, split_sentences(text))

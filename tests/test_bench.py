@@ -14,7 +14,7 @@ import torch
 from conftest import run
 
 import bench
-from clingpt import console
+from clingpt import console, load
 from clingpt.contenders import CONTENDERS, Job, packed_rows, padded, usual_runtime
 from clingpt.dataset import IGNORE
 from clingpt.decoders import LABELS, REPLIES, DecodeJob
@@ -23,6 +23,7 @@ from clingpt.floor import PARTS
 from clingpt.race import OtherLoad, Timing, peak_memory, race, resident_memory
 from clingpt.runtime import Runtime
 from clingpt.tasks import Example
+from clingpt.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 
 
@@ -224,3 +225,32 @@ def test_the_command_prints_a_table() -> None:
     ).stdout  # fmt: skip
     for phrase in ("times ours", "hf-packed", "Matrix peak", "MFLOP a token", "other processes"):
         assert phrase in printed, phrase
+
+
+@pytest.mark.slow
+def test_serving_is_put_in_a_table() -> None:
+    printed = run(
+        "bench.py", "serve", "--size=tiny", "--batches", "3", "--contenders", "ours", "ours-one",
+        "--prompt_tokens=16", "--new_tokens=4", "--repeats=1", "--mixed=True",
+    ).stdout  # fmt: skip
+    for phrase in ("3 clients", "ours-one", "ours / it", "/health p99", "4 or 8 or 16 tokens"):
+        assert phrase in printed, phrase
+
+
+def test_prompts_are_as_many_tokens_as_asked_for_and_the_same_for_a_seed() -> None:
+    prompts = load.make_prompts(7, (5, 40), seed=3)
+    assert [len(Tokenizer.load().encode(p)) for p in prompts] == [5, 40, 5, 40, 5, 40, 5]
+    assert prompts == load.make_prompts(7, (5, 40), seed=3) != load.make_prompts(7, (5, 40), seed=4)
+
+
+def test_percentiles() -> None:
+    assert load.percentiles([]) == (0, 0) and load.percentiles([2.0]) == (2, 2)
+    assert load.percentiles([float(n) for n in range(101)]) == (50, 99)
+
+
+def test_a_server_that_does_not_start_is_a_mistake(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BenchError, match="run it to see why"),
+        load.running(load.CONTENDERS["ours"], tmp_path / "nothing"),
+    ):
+        raise AssertionError("there is no server")

@@ -21,9 +21,9 @@ from clingpt.generate import (
     Reply,
     by_length,
     generate,
-    label_log_probs,
 )
 from clingpt.inference import make_decoder
+from clingpt.labels import label_log_probs
 from clingpt.sampling import Sampling
 from clingpt.tokenizer import EOT, Tokenizer
 from model import ATTENDED, GPT, GPTConfig
@@ -395,3 +395,23 @@ def test_label_scores_are_those_of_naive_forwards(decoder: Any, prompts: list[li
 
 def test_the_longest_prompts_come_first() -> None:
     assert by_length([[1], [1, 2, 3], [2], [1, 2]]) == [1, 3, 0, 2]
+
+
+def test_a_reply_that_begins_with_a_label_knows_how_probable_each_was(
+    decoder: Any, prompts: list[list[int]]
+) -> None:
+    """The bits of label_log_probs, in the company of replies that begin with anything."""
+    labels, some = (376, 645, 386), prompts[:12]
+    sampling = Sampling(max_new_tokens=6, ignore_end=True, temperature=0.9, seed=4)
+    engine = Engine(decoder, Tokenizer.load(), rows=5, context=CONTEXT, prefill_tokens=PIECE)
+    replies = [engine.submit(p, sampling, labels if n % 2 else ()) for n, p in enumerate(some)]
+    while engine.n_waiting or engine.n_at_work:
+        engine.step()
+    for n, reply in enumerate(replies):
+        if n % 2:
+            assert reply.first_log_probs == label_log_probs(decoder, [some[n]], labels)[0]
+            best = reply.first_log_probs.index(max(reply.first_log_probs))
+            assert reply.ids[0] == labels[best] and len(reply.ids) == 6
+        else:
+            alone = generate(decoder, Tokenizer.load(), [some[n]], sampling, context=CONTEXT)[0]
+            assert reply.completion() == alone and not reply.first_log_probs

@@ -1,0 +1,98 @@
+"""A text longer than a model's context, taken in pieces, and what was written from them joined.
+
+No word is left out and no sentence cut that fits a piece; pieces don't overlap.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from clingpt.records import Record
+from clingpt.structure import HEADINGS, parse_document
+from clingpt.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
+from clingpt.tokenizer import Tokenizer
+
+
+class Piece(NamedTuple):
+    """A part of a section."""
+
+    section: int
+    text: str  # with the blank before it; without one inside a word
+    n_tokens: int
+
+
+def split_windows(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> list[Prompt]:
+    """The prompts of a task for consecutive pieces of a record, each at most `budget` tokens.
+
+    A sentence that is too long for a prompt of its own is halved between words, a word inside.
+    NotApplicable where the record has no text, or the budget no room beside the prompt's own words.
+    """
+    ids = tokenizer.encode(prompt_text(task, record))
+    if len(ids) <= budget:
+        return [Prompt(ids=ids, trimmed_tokens=0)]
+    rest = deque(
+        _sized(section, f" {piece}", tokenizer)
+        for section, (_, text) in enumerate(record.sections)
+        for piece in text_pieces(text)
+    )
+    prompts = []
+    while rest:
+        taken, room = [rest.popleft()], budget
+        while rest and (room := room - taken[-1].n_tokens) > 0:
+            taken.append(rest.popleft())
+        while len(ids := tokenizer.encode(prompt_text(task, _record(record, taken)))) > budget:
+            last = taken.pop()
+            if not taken:
+                taken, last = _halves(last, tokenizer)
+            rest.appendleft(last)
+        prompts.append(Prompt(ids=ids, trimmed_tokens=0))
+    return prompts
+
+
+def _sized(section: int, text: str, tokenizer: Tokenizer) -> Piece:
+    return Piece(section, text, len(tokenizer.encode(text)))
+
+
+def _halves(piece: Piece, tokenizer: Tokenizer) -> tuple[list[Piece], Piece]:
+    """The first half of a piece, alone, and the second one."""
+    words = piece.text.split()
+    # Between two words, or inside the only one.
+    middle = len(" ".join(["", *words[: len(words) // 2]])) or (len(piece.text) + 1) // 2
+    first, second = piece.text[:middle], piece.text[middle:]
+    if not (first.strip() and second):
+        raise NotApplicable(NO_ROOM)
+    return [_sized(piece.section, first, tokenizer)], _sized(piece.section, second, tokenizer)
+
+
+def _record(record: Record, pieces: Sequence[Piece]) -> Record:
+    texts: dict[int, str] = {}
+    for piece in pieces:
+        texts[piece.section] = texts.get(piece.section, "") + piece.text
+    labels = [label for label, _ in record.sections]
+    sections = tuple((labels[section], text.strip()) for section, text in texts.items())
+    return replace(record, sections=sections)
+
+
+def join_summaries(texts: Sequence[str]) -> str:
+    """Summaries of consecutive pieces, one after another."""
+    return " ".join(text.strip() for text in texts if text.strip())
+
+
+def join_documents(texts: Sequence[str]) -> str:
+    """Documents of consecutive pieces as one: what they say under a heading, in their order.
+
+    A piece without headings stands at the end as it is.
+    """
+    if len(texts) == 1:
+        return texts[0].strip()
+    parts: dict[str, list[str]] = {name: [] for name in HEADINGS}
+    loose = []
+    for text in texts:
+        sections = parse_document(text)
+        for name, said in sections:
+            parts[name].append(said)
+        if not sections and text.strip():
+            loose.append(text.strip())
+    lines = [f"{name}: {' '.join(filter(None, said))}" for name, said in parts.items() if said]
+    return "\n".join([*lines, *loose])

@@ -1,0 +1,205 @@
+"""Serve a checkpoint over HTTP: OpenAI's completions, answers, summaries, documents, and a page.
+
+    python serve.py                              the newest run's best, at http://127.0.0.1:8000
+    python serve.py --checkpoint=out/pubmedqa/best --quantize=int8 --rows=16
+    python serve.py --host=0.0.0.0 --port=8080 --api_key_file=keys.txt
+    curl 127.0.0.1:8000/v1/answer -H content-type:application/json \\
+        -d '{"question": "Does the drug relieve pain?", "text": "Pain fell by 31 % with it."}'
+
+/docs describes every route, /metrics is for Prometheus. Nothing that is sent is kept or logged. Who
+can reach the address can use the model: before others can, set keys (a file of them, a line each,
+or the variable CLINGPT_API_KEYS) and put TLS in front. Ctrl-C lets running requests end, a second
+one does not.
+Not intended to inform diagnosis, treatment or patient management.
+"""
+
+import ipaddress
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import torch
+
+from clingpt import config, console, runtime
+from clingpt.calibration import Calibration
+from clingpt.checkpoint import STEP_FOLDER, identity, load_model, locate, newest_best
+from clingpt.errors import CheckpointError, ConfigError
+from clingpt.inference import Quantize, make_decoder
+from clingpt.scoring import Scorer
+from clingpt.worker import Served
+
+OLDEST_TORCH = (2, 10)  # before it weights_only could be got round (CVE-2026-24747)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    checkpoint: str | None = None  # folder, gpt2 … gpt2-xl or a Hub id; None: newest run's best
+    model_name: str | None = None  # that clients give; None: the run's or folder's
+    host: str = "127.0.0.1"  # 0.0.0.0 and :: can be reached from everywhere
+    port: int | None = None  # 0: any free one; None: $AIP_HTTP_PORT, $PORT or 8000
+    api_key_file: Path | None = None  # keys, a line each, one of which every request must bring
+    cors_origins: tuple[str, ...] = ()  # web sites whose pages may ask, https://example.org
+    frame_ancestors: tuple[str, ...] = ()  # web sites that may show the page in a frame
+    rows: int = 8  # replies written at once; each holds a context's keys and values
+    queue: int = 64  # replies that may wait; the next ones are told to come later (429)
+    prefill_tokens: int = 256  # of prompts in a step, so that others' next tokens come soon
+    request_timeout: float = 120.0  # seconds for a whole reply, waiting included
+    shutdown_timeout: float = 25.0  # seconds that running requests get to end
+    max_body_kb: int = 1024  # of a request, in units of 1024 bytes
+    max_windows: int = 16  # pieces that a long report is taken in at the most
+    log_requests: bool = True  # method, route, status, time; never a word of a request
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
+    quantize: Quantize = "none"  # int8: weights in 8 bits, on the CPU; twice as fast or more
+
+    def __post_init__(self) -> None:
+        config.check_range(self, "rows", "max_body_kb", "max_windows", at_least=1)
+        config.check_range(self, "queue", "shutdown_timeout", at_least=0)
+        config.check_range(self, "port", at_least=0, at_most=65535)
+        config.check_range(self, "prefill_tokens", at_least=128)
+        config.check_range(self, "request_timeout", above=0)
+
+
+def main() -> None:
+    cfg = config.parse(ServeConfig, sys.argv[1:], prog="serve.py", description=__doc__ or "")
+    server = import_server()
+    if (found := tuple(map(int, torch.__version__.split(".")[:2]))) < OLDEST_TORCH:
+        raise ConfigError(f"torch {found} is too old to open weights safely; install 2.10 or later")
+    source = cfg.checkpoint or newest_best(Path("out"))
+    folder = check_safe(locate(source))
+    keys = read_keys(cfg.api_key_file, os.environ.get("CLINGPT_API_KEYS", ""))
+    listening = listen(cfg.host, port_of(cfg.port))
+    name = cfg.model_name or name_of(source)
+    address = address_of(listening)
+    console.note(f"clinGPT serves {name} at {address}  (page: {address}/  API: {address}/docs)")
+    if not (keys or is_loopback(cfg.host)):
+        console.note("without keys: whoever can reach this address can use the model")
+    server.run(
+        partial(load, cfg, folder, name),
+        limits=server.Limits(
+            rows=cfg.rows,
+            queue=cfg.queue,
+            prefill_tokens=cfg.prefill_tokens,
+            request_timeout_s=cfg.request_timeout,
+            max_body_bytes=cfg.max_body_kb * 1024,
+            max_windows=cfg.max_windows,
+        ),
+        site=server.Site(
+            keys=keys,
+            cors_origins=cfg.cors_origins,
+            frame_ancestors=cfg.frame_ancestors,
+            health_routes=platform_routes("AIP_HEALTH_ROUTE"),
+            predict_routes=platform_routes("AIP_PREDICT_ROUTE"),
+            log=console.note if cfg.log_requests else server.nothing,
+        ),
+        listening=listening,
+        shutdown_timeout_s=cfg.shutdown_timeout,
+    )
+
+
+def import_server() -> ModuleType:
+    """What needs more packages than the other commands."""
+    try:
+        from clingpt import server
+    except ModuleNotFoundError as missing:
+        raise ConfigError(
+            f"serve.py needs the package {missing.name}; run: pip install -r requirements-serve.txt"
+        ) from None
+    return server
+
+
+def check_safe(folder: Path) -> Path:
+    """A folder whose weights are numbers and nothing else: no pickle is opened by a server."""
+    if not any(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{folder} has no model.safetensors, and other formats can hold programs; convert it "
+            "first: load it in transformers and save_pretrained it into another folder"
+        )
+    return folder
+
+
+def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
+    """The model, ready to decode."""
+    rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
+    loaded = load_model(folder)
+    model = loaded.model.to(rt.device).eval()
+    decoder = make_decoder(model, rt, quantize=cfg.quantize)
+    precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")
+    scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.rows)
+    calibration = Calibration.load(loaded.folder)
+    console.note(f"ready: {folder} on {rt.name()}, {precision}, {cfg.rows} replies at once")
+    return Served(name, scorer, calibration, identity(loaded.folder), precision)
+
+
+def name_of(source: str) -> str:
+    """What a checkpoint is called: by its run, by its folder, or as on the Hub."""
+    path = Path(source)
+    if not path.is_dir():
+        return source
+    own = path.absolute()
+    is_of_run = own.name in ("best", "last") or STEP_FOLDER.fullmatch(own.name)
+    return own.parent.name if is_of_run else own.name
+
+
+def read_keys(path: Path | None, variable: str) -> tuple[str, ...]:
+    """The keys of a file and of a comma-separated variable; ConfigError for a file without any."""
+    lines = path.read_text("utf-8").splitlines() if path is not None else []
+    found = [line.strip() for line in lines if line.strip()]
+    if path is not None and not found:
+        raise ConfigError(f"{path} holds no key; write one a line")
+    return (*found, *(key.strip() for key in variable.split(",") if key.strip()))
+
+
+def port_of(port: int | None) -> int:
+    """The flag's, or the platform's: Vertex AI's, Cloud Run's."""
+    if port is not None:
+        return port
+    text = os.environ.get("AIP_HTTP_PORT") or os.environ.get("PORT") or "8000"
+    if not (text.isdecimal() and int(text) < 65536):
+        raise ConfigError(f"the port in the environment is {text!r}; set a number up to 65535")
+    return int(text)
+
+
+def platform_routes(name: str) -> tuple[str, ...]:
+    """A route that Vertex AI names in the environment."""
+    route = os.environ.get(name)
+    if route and not route.startswith("/"):
+        raise ConfigError(f"{name} is {route!r}; a route starts with /")
+    return (route,) if route else ()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, so that a port in use is found before the model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except socket.gaierror:
+        raise ConfigError(f"{host} is no address of this machine; give --host=127.0.0.1") from None
+    except OverflowError:
+        raise ConfigError(f"there is no port {port}; give one from 0 to 65535") from None
+    except OSError as error:
+        error.filename = f"{host}:{port}"
+        raise
+
+
+def address_of(listening: socket.socket) -> str:
+    """For a browser."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+if __name__ == "__main__":
+    console.run(main)

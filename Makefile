@@ -40,8 +40,9 @@ pubmedqa: .venv/core
 	$(BIN)/python train.py config/pubmedqa.py
 	$(BIN)/python eval.py --checkpoint=out/pubmedqa/best --split=test
 
+# Two workers of one thread each: most tests wait for small processes, which use one core.
 test: .venv/dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist=loadfile
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

@@ -18,6 +18,7 @@ from clingpt.service import ApiError, Service
 Emit = Callable[[object], None]
 Work = Callable[[Emit], Awaitable[Any]]
 PING_S = 15.0  # proxies close a connection that is silent for longer, often after 30 or 60 s
+SENDING_S = 10.0  # beyond a request's time, for a client to take what was sent
 SSE_HEADERS = {"cache-control": "no-cache, no-store", "x-accel-buffering": "no"}
 
 
@@ -44,13 +45,23 @@ class Exchange(Response):
                 task.add_done_callback(lambda _: self._frames.put_nowait(None))
             try:
                 if self._stream:
-                    await self._send_frames(work, gone, send)
+                    await self._send_in_time(self._send_frames(work, gone, send))
                 else:
                     await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
                     if work.done():
                         await JSONResponse(work.result())(scope, receive, send)
             finally:
                 await end([work, gone])
+
+    async def _send_in_time(self, sending: Awaitable[None]) -> None:
+        """See to an end of it: a client that reads no more would hold its places for ever."""
+        most_s = self._service.limits.request_timeout_s + SENDING_S
+        try:
+            async with asyncio.timeout(most_s) as timeout:
+                await sending
+        except TimeoutError:
+            if not timeout.expired():
+                raise
 
     async def _in_time(self) -> Any:
         async with self._service.in_time():

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from fastapi import Body, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
@@ -32,6 +32,7 @@ from clingpt.schemas import (
     MAX_STOPS,
     Answer,
     AnswerRequest,
+    Batch,
     Completion,
     CompletionRequest,
     Document,
@@ -53,6 +54,8 @@ DESCRIPTION = f"""A small clinical language model. **{NOTICE}**
 
 Text that is sent is kept in memory while it is answered and nowhere else.
 Replies may be wrong; read `warnings`, `abstained` and `trimmed_tokens`."""
+# FastAPI's own, on wherever a process has OpenTelemetry: it exports what was not valid, as it came.
+NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 STATUSES = (400, 401, 404, 405, 408, 413, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in STATUSES}
 
@@ -94,6 +97,7 @@ def make_routes(service: Service, site: Site) -> FastAPI:
         description=DESCRIPTION,
         responses=ERRORS,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     add_operations(app, service, site)
     add_apis(app, service)
@@ -128,7 +132,7 @@ def add_operations(app: FastAPI, service: Service, site: Site) -> None:
     for path in ("/ping", *site.health_routes):
         app.get(path, include_in_schema=False)(ready)
 
-    @app.get("/metrics", tags=["operations"])
+    @app.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(service.gauges.text(), media_type=CONTENT_TYPE_LATEST)
@@ -167,17 +171,17 @@ def add_apis(app: FastAPI, service: Service) -> None:
         """Continue texts, as OpenAI's legacy completions."""
         return exchange(service, Completions(service, body))
 
-    @app.post("/v1/answer", tags=["tasks"], responses=documented(Answer))
+    @app.post("/v1/answer", tags=["tasks"], responses=documented(Answer | Batch[Answer]))
     async def answer(body: AnswerRequest) -> Response:
         """Yes, no or maybe, how probable each is, and why."""
         return exchange(service, Tasks(service, body))
 
-    @app.post("/v1/summarize", tags=["tasks"], responses=documented(Summary))
+    @app.post("/v1/summarize", tags=["tasks"], responses=documented(Summary | Batch[Summary]))
     async def summarize(body: SummarizeRequest) -> Response:
         """What a report comes to."""
         return exchange(service, Tasks(service, body))
 
-    @app.post("/v1/document", tags=["tasks"], responses=documented(Document))
+    @app.post("/v1/document", tags=["tasks"], responses=documented(Document | Batch[Document]))
     async def document(body: DocumentRequest) -> Response:
         """Notes as a structured report."""
         return exchange(service, Tasks(service, body))
@@ -241,7 +245,7 @@ def exchange(service: Service, plan: "Completions | Tasks") -> Exchange:
 
 def documented(body: Any) -> dict[int | str, dict[str, Any]]:
     """What a route's description says of its response."""
-    streamed = {"text/event-stream": {"schema": {"type": "string"}}}
+    streamed: dict[str, Any] = {"text/event-stream": {}}  # OpenAPI 3.1 has no word for its events
     return {200: {"model": body, "content": streamed, "description": "Whole, or streamed."}}
 
 

@@ -6,7 +6,7 @@ a type (too long for the context, not supported) is refused where it is used.
 
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar, get_args
 
 from annotated_types import Ge, Gt, Le, Len
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +15,10 @@ from clingpt.sampling import Sampling
 
 MAX_PROMPTS, MAX_CHOICES = 16, 8
 MAX_STOPS, LONGEST_STOP = 4, 64
+MAX_SECTIONS = 1000
+MILDEST = 0.01  # a repetition penalty below it makes logits overflow
 Stop = Annotated[str, Len(1, LONGEST_STOP)]
+Ids = Annotated[list[int], Field(min_length=1, fail_fast=True)]  # a body has room for many errors
 
 
 class Strict(BaseModel):
@@ -34,8 +37,8 @@ class CompletionRequest(Strict):
     prompt: (
         str
         | Annotated[list[str], Len(1, MAX_PROMPTS)]
-        | Annotated[list[int], Len(1)]
-        | Annotated[list[Annotated[list[int], Len(1)]], Len(1, MAX_PROMPTS)]
+        | Ids
+        | Annotated[list[Ids], Len(1, MAX_PROMPTS)]
     ) = Field(description="A text or token ids, or up to 16 of them.")
     model: str | None = Field(None, description="The name that /v1/models gives.")
     max_tokens: Annotated[int, Ge(1)] | None = Field(16, description="Longest reply.")
@@ -43,7 +46,7 @@ class CompletionRequest(Strict):
     top_p: Annotated[float, Gt(0), Le(1)] | None = 1.0
     top_k: Annotated[int, Ge(1)] | None = None
     min_p: Annotated[float, Ge(0), Le(1)] = 0.0
-    repetition_penalty: Annotated[float, Gt(0), Le(10)] = 1.0
+    repetition_penalty: Annotated[float, Ge(MILDEST), Le(10)] = 1.0
     n: Annotated[int, Ge(1), Le(MAX_CHOICES)] | None = 1
     stop: Stop | Annotated[list[Stop], Len(0, MAX_STOPS)] | None = None
     seed: Annotated[int, Ge(0), Le(2**63 - 1 - MAX_CHOICES * MAX_PROMPTS)] | None = None
@@ -174,7 +177,9 @@ class RecordIn(Strict):
     id: Annotated[str, Len(0, 200)] | None = Field(None, description="Given back as it is.")
     question: str | None = None
     text: str | None = None
-    sections: list[Section] | None = Field(None, description='[["RESULTS", "…"], …]')
+    sections: Annotated[list[Section], Len(0, MAX_SECTIONS)] | None = Field(
+        None, description='[["RESULTS", "…"], …]'
+    )
 
 
 class TaskRequest(RecordIn):
@@ -190,7 +195,7 @@ class TaskRequest(RecordIn):
     top_p: Annotated[float, Gt(0), Le(1)] = 1.0
     top_k: Annotated[int, Ge(1)] | None = None
     min_p: Annotated[float, Ge(0), Le(1)] = 0.0
-    repetition_penalty: Annotated[float, Gt(0), Le(10)] = 1.0
+    repetition_penalty: Annotated[float, Ge(MILDEST), Le(10)] = 1.0
     no_repeat_ngram: Annotated[int, Ge(1)] | None = None
     stop: Annotated[list[Stop], Len(0, MAX_STOPS)] = Field(default_factory=list)
     seed: Annotated[int, Ge(0), Le(2**62)] | None = None
@@ -254,6 +259,9 @@ class Result(BaseModel):
     notice: str
 
 
+ResultT = TypeVar("ResultT", bound=Result)
+
+
 class Answer(Result):
     """An answer; where it is `abstained` the model is not sure enough to be believed."""
 
@@ -284,3 +292,10 @@ class Document(Result):
     document: str
     sections: list[SectionOut]
     windows: int
+
+
+class Batch(BaseModel, Generic[ResultT]):
+    """Of several records each one's result, in their order."""
+
+    results: list[ResultT]
+    usage: Usage

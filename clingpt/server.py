@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -39,6 +40,7 @@ def run(
         make_app(service, site),
         lifespan="off",
         log_config=None,
+        log_level="critical",  # its errors are tracebacks, whose messages may hold what users sent
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(shutdown_timeout_s + BACKSTOP_S),
@@ -46,7 +48,7 @@ def run(
         http="h11",
         ws="none",
     )
-    Server(settings, service, shutdown_timeout_s).run(sockets=[listening])
+    Server(settings, service, shutdown_timeout_s, site.log).run(sockets=[listening])
     failure, was_ready = service.worker.failure, service.worker.served is not None
     if failure is not None and was_ready and not isinstance(failure, ClingptError):
         raise ServingError(f"the model has stopped by an error: {places(failure)}")
@@ -57,15 +59,27 @@ def run(
 class Server(uvicorn.Server):
     """uvicorn's, with a service that begins and ends with it."""
 
-    def __init__(self, settings: uvicorn.Config, service: Service, patience_s: float) -> None:
+    def __init__(
+        self,
+        settings: uvicorn.Config,
+        service: Service,
+        patience_s: float,
+        log: Callable[[str], object],
+    ) -> None:
         super().__init__(settings)
-        self._service, self._patience_s = service, patience_s
+        self._service, self._patience_s, self._log = service, patience_s, log
         service.on_failure = self._fail
 
     def _fail(self) -> None:
         self.should_exit = True
 
+    def _note_stray(self, _: object, context: dict[str, Any]) -> None:
+        """An error that no request waits for; asyncio itself would write its message down."""
+        error = context.get("exception")
+        self._log(f"error: {places(error) if error is not None else context['message']}")
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._note_stray)
         self._service.worker.start()
         await super().startup(sockets)
 

@@ -227,4 +227,5 @@ class Service:
         """End what is still being answered; each of them is told."""
         self._aborted = True
         for timeout in self._timeouts:
-            timeout.reschedule(asyncio.get_running_loop().time())
+            if not timeout.expired():  # whose time is up at this moment cannot be moved
+                timeout.reschedule(asyncio.get_running_loop().time())

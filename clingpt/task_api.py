@@ -117,7 +117,7 @@ class Tasks:
         finished = await self._service.reply(
             prompt.ids, sampling, first_among=LABEL_IDS, on_piece=on_piece
         )
-        trimmed, prompts = prompt.trimmed_tokens, len(prompt.ids)
+        trimmed, counts = prompt.trimmed_tokens, usage(len(prompt.ids), len(finished.ids))
         if explains and not fits:  # the label saw all that fits the context, this may see less
             budget = self._served.context - self._sampling.max_new_tokens
             cut = partial(make_prompt, "answer", item.record, self._served.scorer.tokenizer)
@@ -126,11 +126,11 @@ class Tasks:
             finished = await self._service.reply(
                 shorter.ids, self._sampling, first_among=first, on_piece=on_piece
             )
-            trimmed, prompts = shorter.trimmed_tokens, prompts + len(shorter.ids)
+            trimmed = shorter.trimmed_tokens
+            counts = usage(len(prompt.ids) + len(shorter.ids), 1 + len(finished.ids))
         explanation = explained(finished.text) if explains else None
         fields = {**told[0], "explanation": explanation}
         ended = finished.finish_reason if explains else None
-        counts = usage(prompts, len(finished.ids))
         result = await self._result(item, explanation or "", fields, ended, trimmed, counts)
         emit({"type": "result", "index": item.index, "result": result})
         return result
@@ -149,10 +149,11 @@ class Tasks:
         if task == "document":  # as long as its notes: longer ones would not come to their end
             budget = min(budget, max(sampling.max_new_tokens, context // 4))
         tokenizer = self._served.scorer.tokenizer
-        split = partial(split_windows, task, item.record, tokenizer, budget=budget)
+        most = self._service.limits.max_windows
+        split = partial(split_windows, task, item.record, tokenizer, budget=budget, most=most)
         prompts = await self._prepare(item, split)
-        if len(prompts) > (most := self._service.limits.max_windows):
-            message = f"record {item.index} takes {len(prompts)} pieces, {most} are the most"
+        if len(prompts) > most:
+            message = f"record {item.index} takes more than {most} pieces; send it in parts"
             raise ApiError(400, message, param="text", code="context_length_exceeded")
         replies: list[Finished] = []
         for window, prompt in enumerate(prompts):

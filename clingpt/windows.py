@@ -3,6 +3,7 @@
 No word is left out and no sentence cut that fits a piece; pieces don't overlap.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,12 +23,19 @@ class Piece(NamedTuple):
     n_tokens: int
 
 
-def split_windows(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> list[Prompt]:
+def split_windows(
+    task: str, record: Record, tokenizer: Tokenizer, *, budget: int, most: int | None = None
+) -> list[Prompt]:
     """The prompts of a task for consecutive pieces of a record, each at most `budget` tokens.
 
+    Where they are more than `most`, only one more: they will not be used, and take time to make.
     A sentence that is too long for a prompt of its own is halved between words, a word inside.
     NotApplicable where the record has no text, or the budget no room beside the prompt's own words.
     """
+
+    def prompt(pieces: Sequence[Piece]) -> list[int]:
+        return tokenizer.encode(prompt_text(task, _record(record, pieces)))
+
     ids = tokenizer.encode(prompt_text(task, record))
     if len(ids) <= budget:
         return [Prompt(ids=ids, trimmed_tokens=0)]
@@ -36,17 +44,18 @@ def split_windows(task: str, record: Record, tokenizer: Tokenizer, *, budget: in
         for section, (_, text) in enumerate(record.sections)
         for piece in text_pieces(text)
     )
-    prompts = []
-    while rest:
+    prompts: list[Prompt] = []
+    while rest and (most is None or len(prompts) <= most):
         taken, room = [rest.popleft()], budget
         while rest and (room := room - taken[-1].n_tokens) > 0:
             taken.append(rest.popleft())
-        while len(ids := tokenizer.encode(prompt_text(task, _record(record, taken)))) > budget:
-            last = taken.pop()
-            if not taken:
-                taken, last = _halves(last, tokenizer)
-            rest.appendleft(last)
-        prompts.append(Prompt(ids=ids, trimmed_tokens=0))
+        # Far fewer than were taken, where every piece brings the name of a section.
+        n = bisect_right(range(1, len(taken) + 1), budget, key=lambda n: len(prompt(taken[:n])))
+        rest.extendleft(reversed(taken[n:]))
+        if n:
+            prompts.append(Prompt(ids=prompt(taken[:n]), trimmed_tokens=0))
+        else:
+            rest.extendleft(reversed(_halves(rest.popleft(), tokenizer)))
     return prompts
 
 
@@ -54,15 +63,15 @@ def _sized(section: int, text: str, tokenizer: Tokenizer) -> Piece:
     return Piece(section, text, len(tokenizer.encode(text)))
 
 
-def _halves(piece: Piece, tokenizer: Tokenizer) -> tuple[list[Piece], Piece]:
-    """The first half of a piece, alone, and the second one."""
+def _halves(piece: Piece, tokenizer: Tokenizer) -> list[Piece]:
+    """The first half of a piece and the second one."""
     words = piece.text.split()
     # Between two words, or inside the only one.
     middle = len(" ".join(["", *words[: len(words) // 2]])) or (len(piece.text) + 1) // 2
     first, second = piece.text[:middle], piece.text[middle:]
     if not (first.strip() and second):
         raise NotApplicable(NO_ROOM)
-    return [_sized(piece.section, first, tokenizer)], _sized(piece.section, second, tokenizer)
+    return [_sized(piece.section, text, tokenizer) for text in (first, second)]
 
 
 def _record(record: Record, pieces: Sequence[Piece]) -> Record:

@@ -1,0 +1,183 @@
+"""A long text in windows: nothing lost, added or torn; and what was written from them, joined."""
+
+from collections import defaultdict
+from itertools import pairwise
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clingpt.records import Record, clean
+from clingpt.structure import parse_document
+from clingpt.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
+from clingpt.tokenizer import Tokenizer
+from clingpt.windows import join_documents, join_summaries, split_windows
+
+TOKENIZER = Tokenizer.load()
+FRAMES = {"summarize": ("Report:\n", "\nSummary:"), "document": ("Notes:\n", "\nDocument:")}
+LABELS = ("METHODS", "RESULTS", "LONG NAME OF A PART", "TEXT")
+# Sentences of a few words or many, numbers, characters of many bytes, and words without an end.
+WORDS = st.sampled_from(
+    "Pain fell by 31.5 % (P = 0.002). No. of naïve µg/dl ≥ 漢字 😀😀 Then".split()
+)
+LONG = st.integers(1, 400).map(lambda n: "ab9≥"[n % 4] * n)
+TEXTS = st.lists(WORDS | LONG, min_size=1, max_size=80).map(" ".join).map(clean)
+SENTENCES = [f"Patient {n} had a fall of {n}.5 mmHg after dose {n}." for n in range(90)]
+
+
+def record(*texts: str) -> Record:
+    return Record(id="1", question="", sections=tuple(zip(LABELS, texts, strict=False)))
+
+
+def shown(task: str, prompt: Prompt) -> list[tuple[str, str]]:
+    """The labels and texts between a prompt's own words; a document's prompt has no labels."""
+    head, foot = FRAMES[task]
+    text = TOKENIZER.decode(prompt.ids)
+    assert text.startswith(head) and text.endswith(foot)
+    lines = text[len(head) : -len(foot)].split("\n")
+    if task == "document":
+        return [("", line) for line in lines]
+    return [(label, said) for label, _, said in (line.partition(": ") for line in lines)]
+
+
+def fits(task: str, text: str, budget: int) -> bool:
+    """Whether a text has a place in a window of its own, whatever section it is in."""
+    alone = Record(id="1", question="", sections=((LABELS[2], text),))
+    return len(TOKENIZER.encode(prompt_text(task, alone))) <= budget
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    texts=st.lists(TEXTS, min_size=1, max_size=4),
+    task=st.sampled_from(sorted(FRAMES)),
+    budget=st.integers(20, 200),
+)
+def test_windows_hold_every_word_in_order_and_never_too_much(
+    texts: list[str], task: str, budget: int
+) -> None:
+    prompts = split_windows(task, record(*texts), TOKENIZER, budget=budget)
+    assert all(len(prompt.ids) <= budget and not prompt.trimmed_tokens for prompt in prompts)
+    windows = [text for prompt in prompts for _, text in shown(task, prompt)]
+    words = " ".join(texts).split()
+    assert "".join("".join(windows).split()) == "".join(words)
+    if all(fits(task, word, budget) for word in words):  # then none is torn
+        assert " ".join(windows).split() == words
+    for sentence in (piece for text in texts for piece in text_pieces(text)):
+        if fits(task, sentence, budget):
+            assert any(sentence in window for window in windows)
+    if task == "summarize":  # and each stands under its own section's name
+        found: dict[str, str] = defaultdict(str)
+        for label, text in (pair for prompt in prompts for pair in shown(task, prompt)):
+            found[label] += text.replace(" ", "")
+        assert found == {
+            label: text.replace(" ", "") for label, text in zip(LABELS, texts, strict=False)
+        }
+
+
+def test_a_text_that_fits_is_one_prompt_as_it_is() -> None:
+    short = record("Ten patients.", "Pain fell.")
+    for task in FRAMES:
+        ids = TOKENIZER.encode(prompt_text(task, short))
+        for budget in (len(ids), 500):
+            [prompt] = split_windows(task, short, TOKENIZER, budget=budget)
+            assert (prompt.ids, prompt.trimmed_tokens) == (ids, 0)
+        assert len(split_windows(task, short, TOKENIZER, budget=len(ids) - 1)) == 2
+
+
+@pytest.mark.parametrize("task", FRAMES)
+def test_windows_are_whole_sentences_and_as_many_as_fit(task: str) -> None:
+    prompts = split_windows(task, record(" ".join(SENTENCES)), TOKENIZER, budget=100)
+    windows = [shown(task, prompt)[0][1] for prompt in prompts]
+    assert " ".join(windows) == " ".join(SENTENCES)
+    assert all(window.endswith(".") for window in windows) and len(windows) > 10
+    for window, following in pairwise(windows):
+        one_more = f"{window} {following.partition('. ')[0]}."
+        whole = Record(id="1", question="", sections=((LABELS[0], one_more),))
+        assert len(TOKENIZER.encode(prompt_text(task, whole))) > 100
+
+
+def test_a_sentence_longer_than_a_window_is_cut_between_words() -> None:
+    # As long as lists in reports are: more than one window of a small model.
+    text = "; ".join(f"{n}.125 mmol/l at {n} h" for n in range(100, 130))
+    prompts = split_windows("summarize", record(text), TOKENIZER, budget=64)
+    windows = [shown("summarize", prompt)[0][1] for prompt in prompts]
+    assert " ".join(windows) == text and len(windows) > 3
+
+
+def test_a_word_longer_than_a_window_is_cut_and_nothing_put_into_it() -> None:
+    word = "".join(chr(0x4E00 + n) for n in range(300))
+    prompts = split_windows("document", record(f"Before {word} after."), TOKENIZER, budget=64)
+    windows = [shown("document", prompt)[0][1] for prompt in prompts]
+    assert "".join(windows).replace(" ", "") == f"Before{word}after." and len(windows) > 9
+    assert sum(window.count(" ") for window in windows) <= 2  # those around it
+
+
+@pytest.mark.parametrize("budget", [1, 5])
+@pytest.mark.parametrize("task", FRAMES)
+def test_a_budget_without_room_for_any_text_is_refused(task: str, budget: int) -> None:
+    with pytest.raises(NotApplicable, match=NO_ROOM):
+        split_windows(task, record("Pain fell. " * 50), TOKENIZER, budget=budget)
+
+
+def test_a_record_without_text_is_refused() -> None:
+    with pytest.raises(NotApplicable, match="no text"):
+        split_windows(
+            "summarize", Record(id="1", question="Why?", sections=()), TOKENIZER, budget=9
+        )
+
+
+@pytest.mark.parametrize("text", [" ".join(SENTENCES), "a" * 4000])
+def test_no_more_windows_are_made_than_show_that_they_are_too_many(text: str) -> None:
+    whole = split_windows("document", record(text), TOKENIZER, budget=100)
+    for most in (0, 1, 5, len(whole) - 1, len(whole), 99):
+        found = split_windows("document", record(text), TOKENIZER, budget=100, most=most)
+        assert found == whole[: most + 1]
+
+
+@pytest.mark.parametrize("unit", ["a", "Pain fell. ", "pain fell, "])
+def test_the_work_grows_with_the_text_and_not_faster(unit: str) -> None:
+    text = unit * (60_000 // len(unit))
+    with mock.patch.object(TOKENIZER, "encode", wraps=TOKENIZER.encode) as encode:
+        split_windows("document", record(text), TOKENIZER, budget=200)
+    assert sum(len(call.args[0]) for call in encode.call_args_list) < 30 * len(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "joined"),
+    [
+        ([], ""),
+        ([" One. ", "", "  ", "Two.\n"], "One. Two."),
+    ],
+)
+def test_summaries_stand_one_after_another(texts: list[str], joined: str) -> None:
+    assert join_summaries(texts) == joined
+
+
+FIRST = " BACKGROUND: Pain is common.\nRESULTS: It fell by 31 %."
+SECOND = " RESULTS: It fell by 8 % with placebo.\nNausea was rare.\nCONCLUSION: It works."
+
+
+@pytest.mark.parametrize(
+    ("texts", "joined"),
+    [
+        ([FIRST], FIRST.strip()),
+        ([" no heading at all "], "no heading at all"),
+        (
+            [FIRST, SECOND],
+            "BACKGROUND: Pain is common.\n"
+            "RESULTS: It fell by 31 %. It fell by 8 % with placebo.\nNausea was rare.\n"
+            "CONCLUSION: It works.",
+        ),
+        # In the headings' order, whatever the pieces' is; nothing without a heading is lost.
+        (
+            ["CONCLUSION: So.", "  Loose words.", "METHODS: Ten patients.", "\n", "CONCLUSION:"],
+            "METHODS: Ten patients.\nCONCLUSION: So.\nLoose words.",
+        ),
+        (["", " "], ""),
+    ],
+)
+def test_documents_are_joined_by_their_headings(texts: list[str], joined: str) -> None:
+    assert join_documents(texts) == joined
+    names = [name for name, _ in parse_document(joined)]
+    assert len(names) == len(set(names)), "a heading stands twice"

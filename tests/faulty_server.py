@@ -4,9 +4,9 @@
 
 Not a test itself. In a prompt @sleep20 makes each step 20 ms longer, @encode20 its tokenisation;
 @nan3 and @crash3 strike once three tokens are written: a reply's logits are no numbers, or the
-engine ends by an error. @stray0 is an error beside the request. In a report @flags0 makes the search
-for warnings fail. Every error's message holds the text that it strikes. What no request can ask for
-comes from the environment: FAULTY_SETTINGS is a JSON object with fields of Settings.
+engine ends by an error; @stray0 is an error beside the request. In a report @flags0 makes the
+search for warnings fail. Every error's message holds the text that it strikes. What no request can
+ask for comes from the environment: FAULTY_SETTINGS is a JSON object with fields of Settings.
 """
 
 import asyncio

@@ -6,6 +6,7 @@
     python bench.py floor              matrix products, memory, loss, optimizer, assembling batches
     python bench.py decode             prefill, decoding and label scores, at 1, 8 and 32 prompts
     python bench.py decode --batches 1 --contenders ours ours-int8 hf nanogpt --nanogpt=../nanoGPT
+    python bench.py export             decode, by PyTorch and ONNX, fp32 and 8 bits
     python bench.py serve              serve.py and `transformers serve` under 1, 8 and 32 clients
     python bench.py serve --batches 16 --contenders ours-int8 ours-int8-one --new_tokens=64
 
@@ -22,6 +23,7 @@ Of decode:
     ours-eager, ours-compiled-graph, ours-reduce-overhead       other ways to take a step on CUDA
     hf                            transformers' generate with its KV cache; a forward a label prompt
     nanogpt                       its generate, which has no cache
+    onnx, onnx-int8               clingpt/onnx_runner.py with what export.py writes
 Of serve, on the CPU:
     ours, ours-int8               serve.py, 16 replies at once
     ours-one, ours-int8-one       the same, one at a time
@@ -43,12 +45,22 @@ import numpy as np
 import torch
 
 from clingpt import config, console, load
-from clingpt.contenders import CONTENDERS, SIZES, Job, Placed, Step, length_of
-from clingpt.decoders import LABELS, REPLIES, DecodeJob
+from clingpt.contenders import (
+    CONTENDERS,
+    SIZES,
+    Job,
+    Placed,
+    Step,
+    device_name,
+    examples_of,
+    length_of,
+    random_example,
+    rt_bytes,
+)
+from clingpt.decoders import LABELS, REPLIES, DecodeJob, prepare_onnx
 from clingpt.errors import ConfigError
 from clingpt.floor import PARTS, READ_BYTES, product_flops, read
 from clingpt.hardware import peak_flops, training_flops
-from clingpt.prepared import open_prepared
 from clingpt.race import race, rate, spread
 from clingpt.runtime import choose_dtype, start
 from clingpt.tasks import Example
@@ -56,7 +68,8 @@ from clingpt.tokenizer import EOT, Tokenizer
 from model import GPT
 
 T = TypeVar("T")
-BYTES_OF_WEIGHT = {"ours-int8": 1}  # others': as the precision has it
+ENGINES = ("ours", "ours-int8", "onnx", "onnx-int8")  # that a model can be handed to
+BYTES_OF_WEIGHT = {"ours-int8": 1, "onnx-int8": 1}  # others': as the precision has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +108,15 @@ class BenchConfig:
 
 def main() -> None:
     measures = {"train": bench_train, "floor": bench_floor}
-    measures |= {"decode": bench_decode, "serve": bench_serve}
+    measures |= {"decode": bench_decode, "serve": bench_serve, "export": bench_decode}
     what, *flags = [*sys.argv[1:], "--help"] if len(sys.argv) == 1 else sys.argv[1:]
     if what in ("-h", "--help"):
         what, flags = "train", ["--help"]
     if what not in measures:
         raise ConfigError(f"bench.py measures {', '.join(measures)}, not {what!r}")
     cfg = config.parse(BenchConfig, flags, prog=f"bench.py {what}", description=__doc__ or "")
+    if what == "export" and not cfg.contenders:
+        cfg = replace(cfg, contenders=ENGINES, label_prompts=0)
     measures[what](cfg)
 
 
@@ -131,26 +146,7 @@ def choose_examples(cfg: BenchConfig) -> list[Example]:
         n = cfg.examples or max(1, cfg.rows * (cfg.block_size // cfg.document_tokens))
         lengths = np.rint(cfg.document_tokens * rng.uniform(0.9, 1.0, n)).astype(int)
         return [random_example(rng, length, cfg.target_share) for length in lengths.tolist()]
-    split = open_prepared(cfg.data, Tokenizer.load()).split("train")
-    index = split.index[rng.permutation(len(split.index))]
-    index = index[index[:, 2] - index[:, 0] <= cfg.block_size]
-    n = cfg.examples or max(1, int((np.cumsum(index[:, 2] - index[:, 0]) <= room).sum()))
-    if len(index) < n:
-        raise ConfigError(f"{cfg.data} has {len(index)} examples that fit, {n} are asked for")
-    return [
-        Example(
-            prompt_ids=split.tokens[begin:first].tolist(),
-            target_ids=split.tokens[first:end].tolist(),
-            trimmed_tokens=0,
-        )
-        for begin, first, end, _, _ in index[:n].tolist()
-    ]
-
-
-def random_example(rng: np.random.Generator, length: int, target_share: float) -> Example:
-    ids = rng.integers(0, EOT, length).tolist()
-    n_prompt = min(length - 1, max(1, round(length * (1 - target_share))))
-    return Example(prompt_ids=ids[:n_prompt], target_ids=ids[n_prompt:], trimmed_tokens=0)
+    return examples_of(cfg.data, cfg.examples, rng, room=room, longest=cfg.block_size)
 
 
 def bench_train(cfg: BenchConfig) -> None:
@@ -223,6 +219,8 @@ def bench_decode(cfg: BenchConfig) -> None:
         model.save_pretrained(Path(folder))
         weights = sum(parameter.numel() for parameter in model.parameters())
         del model
+        if any(name.startswith("onnx") for name in builders):
+            prepare_onnx(Path(folder))
         job = DecodeJob(Path(folder), [], cfg.new_tokens, str(rt.device), cfg.dtype, cfg.nanogpt)
         for batch in cfg.batches:
             prompts = rng.integers(0, EOT, (batch, cfg.prompt_tokens)).tolist()
@@ -233,7 +231,10 @@ def bench_decode(cfg: BenchConfig) -> None:
 
 
 def bench_replies(
-    cfg: BenchConfig, job: DecodeJob, builders: Mapping[str, Callable[..., Step]], weights: int
+    cfg: BenchConfig,
+    job: DecodeJob,
+    builders: Mapping[str, Callable[..., Step]],
+    weights: int,
 ) -> None:
     """Each contender twice, to a reply's first token and to its end; their difference decodes."""
     lanes = {f"{name} first": partial(build, new=1) for name, build in builders.items()}
@@ -262,12 +263,20 @@ def bench_replies(
             f"{n_bytes / bandwidth / statistics.median(decode_s[name]):.0%}",
             spread(wholes[yardstick].times_as_long(wholes[name])),
             console.size(wholes[name].peak_bytes),
+            f"{wholes[name].load_s:.1f}",
             "yes" if wholes[name].loss == wholes[yardstick].loss else "no",
         ])  # fmt: skip
     announce(cfg, job, others, f"{len(job.prompts)} prompts of {cfg.prompt_tokens} tokens, "
              f"{n_steps} steps behind the first token")  # fmt: skip
     columns = ["contender", f"prefill: {yardstick} / it", "s", f"step: {yardstick} / it", "ms"]
-    columns += ["tokens/s", "of reading", f"whole: {yardstick} / it", "peak memory", "same text"]
+    columns += [
+        "tokens/s",
+        "of reading",
+        f"whole: {yardstick} / it",
+        "peak memory",
+        "load, s",
+        "same text",
+    ]
     console.say(console.table("", columns, rows))
     console.say(f"\nReading memory, measured in the same run: {rate(bandwidth, 'B/s')}.\n")
 
@@ -315,11 +324,6 @@ def bench_serve(cfg: BenchConfig) -> None:
     )
 
 
-def rt_bytes(job: DecodeJob) -> int:
-    """Of a weight in the job's precision."""
-    return choose_dtype(job.dtype, torch.device(job.device)).itemsize
-
-
 def describe(cfg: BenchConfig, job: Job, others: float) -> None:
     """What was run, where, and how quiet it was there."""
     lengths = [length_of(example) for example in job.examples]
@@ -339,10 +343,6 @@ def announce(cfg: BenchConfig, job: Placed, others: float, what: str) -> None:
         f"torch {torch.__version__}; medians (and range) of {cfg.repeats} turns; other processes "
         f"used {others:.0%} of the CPU at most.\n"
     )
-
-
-def device_name(job: Placed) -> str:
-    return start(device=job.device, dtype=job.dtype).name()
 
 
 if __name__ == "__main__":

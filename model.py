@@ -346,14 +346,15 @@ class GPT(nn.Module):
         state["wte.weight"] = state["wte.weight"][: self.config.vocab_size]
         return {f"transformer.{name}": t.contiguous().cpu() for name, t in state.items()}
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write model.safetensors, config.json and generation_config.json into a folder."""
+    def save_pretrained(self, folder: Path, *, weights: bool = True) -> None:
+        """Write config.json, generation_config.json and, if wanted, model.safetensors."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.hub_state(), folder / "model.safetensors", metadata={"format": "pt"})
-        # safetensors creates 0600, which another user's server could not read.
-        (folder / "model.safetensors").chmod(0o644)
+        if weights:
+            save_file(self.hub_state(), folder / "model.safetensors", metadata={"format": "pt"})
+            # safetensors creates 0600, which another user's server could not read.
+            (folder / "model.safetensors").chmod(0o644)
         config = _hub_config(self.config, self.wte.weight.dtype)
         (folder / "config.json").write_text(json.dumps(config, indent=2))
         (folder / "generation_config.json").write_text(json.dumps(_END_OF_TEXT, indent=2))

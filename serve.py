@@ -96,6 +96,7 @@ def main() -> None:
             health_routes=platform_routes("AIP_HEALTH_ROUTE"),
             predict_routes=platform_routes("AIP_PREDICT_ROUTE"),
             log=console.note if cfg.log_requests else server.nothing,
+            note=console.note,
         ),
         listening=listening,
         shutdown_timeout_s=cfg.shutdown_timeout,

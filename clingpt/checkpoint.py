@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 
 from clingpt import calibration, console
-from clingpt.disk import sha256, sync, write_whole
+from clingpt.disk import SUMS, sha256, sync, verify_sums, write_whole
 from clingpt.errors import CheckpointError, ConfigError
 from clingpt.kernels import use_kernels
 from clingpt.selection import score
@@ -29,8 +29,6 @@ from model import GPT, SIZES, GPTConfig, hub_folder
 FORMAT = 1
 CARD = "clingpt.json"  # what clinGPT knows about a checkpoint, beside Hugging Face's files
 TRAINER = "trainer.pt"
-SUMS = "SHA256SUMS"
-OUR_SUFFIXES = {".safetensors", ".json", ".pt"}  # of files that must not go without a hash
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 
 
@@ -121,22 +119,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 def verify(folder: Path) -> None:
     """Compare every file with SHA256SUMS; CheckpointError names the first that differs."""
-    if not (folder / SUMS).exists():
-        raise CheckpointError(f"{folder / SUMS} is missing; use another checkpoint of the run")
-    lines = (folder / SUMS).read_text("utf-8", errors="replace").splitlines()
-    wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    ours = {path.name for path in folder.iterdir() if path.suffix in OUR_SUFFIXES}
-    ours.discard(calibration.FILE)  # eval.py's, which checks itself
-    if unlisted := (ours | {"model.safetensors", CARD}) - wanted.keys():
-        raise CheckpointError(
-            f"{folder / SUMS} is damaged (it lacks {min(unlisted)}); use another checkpoint"
-        )
-    for name, digest in wanted.items():
-        path = folder / name
-        if not path.exists():
-            raise CheckpointError(f"{path} is missing; use another checkpoint of the run")
-        if sha256(path) != digest:
-            raise CheckpointError(f"{path} is damaged (its hash differs); use another checkpoint")
+    verify_sums(folder, required={"model.safetensors", CARD}, exempt={calibration.FILE})
 
 
 @contextmanager

@@ -13,11 +13,12 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn, TextIO, TypeVar
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from clingpt.errors import ClingptError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Item = TypeVar("Item")
 Cell = str | int | float | None
@@ -129,7 +130,10 @@ def note(text: str) -> None:
 def _write(text: str, stream: TextIO, *, end: str) -> None:
     if _muted:
         return
-    tqdm.write(text, file=stream, end=end)  # lifts progress bars out of the way
+    if (bars := sys.modules.get("tqdm")) is not None:
+        bars.tqdm.write(text, file=stream, end=end)  # lifts progress bars out of the way
+    else:
+        stream.write(f"{text}{end}")
     stream.flush()
 
 
@@ -247,6 +251,8 @@ def progress(
     initial: int = 0,
 ) -> "tqdm[Item]":
     """Iterate under a bar with the time left, on standard error; silent where it is no terminal."""
+    from tqdm import tqdm  # not above: what shows no bar needs no tqdm
+
     return tqdm(
         items,
         desc=label,

@@ -25,11 +25,12 @@ from clingpt.errors import ConfigError
 from clingpt.feed import Feed
 from clingpt.kernels import use_kernels
 from clingpt.optim import Schedule, build_optimizer
+from clingpt.prepared import open_prepared
 from clingpt.runtime import Runtime, choose_dtype, start
 from clingpt.scoring import split_of_examples
 from clingpt.steps import Updater, accumulate_gradients
 from clingpt.tasks import Example
-from clingpt.tokenizer import EOT
+from clingpt.tokenizer import EOT, Tokenizer
 from model import GPT, GPTConfig
 
 RATE, CLIP = 1e-4, 1.0
@@ -59,6 +60,32 @@ class Job:
         return build_rows(
             split_of_examples(self.examples), self.shape.block_size, pack=True, seed=0
         )
+
+
+def examples_of(
+    folder: Path, n: int | None, rng: np.random.Generator, *, room: int, longest: int
+) -> list[Example]:
+    """Training examples of a prepared folder, drawn at random: n, or as many as fit the room."""
+    split = open_prepared(folder, Tokenizer.load()).split("train")
+    index = split.index[rng.permutation(len(split.index))]
+    index = index[index[:, 2] - index[:, 0] <= longest]
+    n = n or max(1, int((np.cumsum(index[:, 2] - index[:, 0]) <= room).sum()))
+    if len(index) < n:
+        raise ConfigError(f"{folder} has {len(index)} examples that fit, {n} are asked for")
+    return [
+        Example(
+            prompt_ids=split.tokens[begin:first].tolist(),
+            target_ids=split.tokens[first:end].tolist(),
+            trimmed_tokens=0,
+        )
+        for begin, first, end, _, _ in index[:n].tolist()
+    ]
+
+
+def random_example(rng: np.random.Generator, length: int, target_share: float) -> Example:
+    ids = rng.integers(0, EOT, length).tolist()
+    n_prompt = min(length - 1, max(1, round(length * (1 - target_share))))
+    return Example(prompt_ids=ids[:n_prompt], target_ids=ids[n_prompt:], trimmed_tokens=0)
 
 
 Step = Callable[[], Tensor]  # one optimizer step on all examples; gives the loss
@@ -111,6 +138,16 @@ class Placed(Protocol):
 
     @property
     def dtype(self) -> str: ...
+
+
+def device_name(job: Placed) -> str:
+    """The device's, in words."""
+    return start(device=job.device, dtype=job.dtype).name()
+
+
+def rt_bytes(job: Placed) -> int:
+    """Of a weight in the job's precision."""
+    return choose_dtype(job.dtype, torch.device(job.device)).itemsize
 
 
 def usual_runtime(job: Placed) -> Runtime:

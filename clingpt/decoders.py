@@ -15,16 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clingpt import exports
+from clingpt.checkpoint import written_whole
 from clingpt.contenders import Step, nanogpt_module, usual_runtime
 from clingpt.generate import Decoder, Engine, answer_all
 from clingpt.graphs import GraphedDecoder, How
 from clingpt.inference import Quantize, make_decoder
 from clingpt.labels import label_log_probs
+from clingpt.onnx_runner import Runner
 from clingpt.runtime import Runtime, start
 from clingpt.sampling import Sampling
 from clingpt.tasks import LABEL_IDS
 from clingpt.tokenizer import EOT, Tokenizer
 from model import GPT
+
+ONNX_FOLDER = "onnx"  # beside a job's weights
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,27 @@ def nanogpt_generate(job: DecodeJob, *, new: int | None) -> Step:
     return step
 
 
+def prepare_onnx(weights: Path) -> None:
+    """What export.py writes, in a folder beside the weights."""
+    model = GPT.from_pretrained(weights).eval()
+    with written_whole(weights / ONNX_FOLDER) as folder:
+        model.save_pretrained(folder, weights=False)
+        Tokenizer.load().save(folder)
+        exports.write_onnx(model, folder, facts={})
+        exports.write_onnx_int8(folder)
+
+
+def onnx_generate(job: DecodeJob, *, new: int | None, int8: bool = False) -> Step:
+    """clingpt/onnx_runner.py's, all prompts at once."""
+    runner = Runner(job.weights / ONNX_FOLDER, int8=int8)
+
+    def step() -> Tensor:
+        found = runner.generate(job.prompts, max_new_tokens=new or job.new_tokens)
+        return torch.tensor(float(sum(sum(reply.ids) for reply in found)))
+
+    return step
+
+
 def our_labels(job: DecodeJob, *, quantize: Quantize = "none") -> Step:
     """yes, no and maybe as eval.py scores them."""
     rt, decoder = our_decoder(job, quantize=quantize)
@@ -160,6 +186,8 @@ REPLIES: dict[str, Callable[..., Step]] = {
     "ours-compiled-graph": partial(ours, how="compiled-graph"),
     "ours-reduce-overhead": partial(ours, how="reduce-overhead"),
     "hf": transformers_generate,
+    "onnx": onnx_generate,
+    "onnx-int8": partial(onnx_generate, int8=True),
     "nanogpt": nanogpt_generate,
 }
 LABELS: dict[str, Callable[[DecodeJob], Step]] = {

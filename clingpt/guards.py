@@ -54,8 +54,16 @@ class Shield:
     An exception is logged by its kind and places: its message may hold what a user sent.
     """
 
-    def __init__(self, app: ASGIApp, *, gauges: Gauges, log: Callable[[str], object]) -> None:
-        self._app, self._gauges, self._log = app, gauges, log
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        gauges: Gauges,
+        log: Callable[[str], object],
+        note: Callable[[str], object],
+    ) -> None:
+        """`log` takes a line for each request, `note` one for each error."""
+        self._app, self._gauges, self._log, self._note = app, gauges, log, note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,7 +84,7 @@ class Shield:
         try:
             await self._app(scope, receive, send_and_note)
         except Exception as error:
-            self._log(f"error in request {request_id}: {places(error)}")
+            self._note(f"error in request {request_id}: {places(error)}")
             if not status:
                 await refuse(ApiError(500, "an error in the server"), send_and_note)
         finally:

@@ -29,6 +29,7 @@ from clingpt.tokenizer import EOT, Tokenizer
 
 ROOT = Path(__file__).parents[1]
 STARTING_S = 180.0
+PATIENCE_S = 3600  # many clients wait long for a server that answers one at a time
 PEER = ("-c", "from transformers.cli.transformers import main; main()", "serve")
 
 
@@ -43,6 +44,7 @@ class Contender:
         """What to start."""
         if self.is_ours:
             own = [f"--checkpoint={weights}", f"--model_name={weights}", f"--port={port}"]
+            own += [f"--request_timeout={PATIENCE_S}", "--log_requests=False"]
             return [sys.executable, str(ROOT / "serve.py"), *own, *self.arguments]
         return [sys.executable, *PEER, str(weights), "--port", str(port), *self.arguments]
 

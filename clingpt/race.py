@@ -29,6 +29,7 @@ TICKS_PER_S = 100  # of /proc: sysconf(_SC_CLK_TCK) on every Linux
 class Timing:
     """What one contender showed."""
 
+    load_s: float  # until it could take a step
     first_step_s: float  # compilation included
     loss: float  # of that step, or whatever else it gave
     built_bytes: int  # what it held before that step
@@ -114,7 +115,9 @@ class Lane:
     def __init__(self, build: Callable[[J], Step], job: J) -> None:
         torch.manual_seed(0)
         self._cuda = job.device.startswith("cuda")
+        begun = time.perf_counter()
         self._step = build(job)
+        self._load_s = time.perf_counter() - begun
         self._built_bytes = torch.cuda.memory_allocated() if self._cuda else resident_memory()
 
     def answer(self, what: str | int) -> Any:
@@ -129,7 +132,7 @@ class Lane:
         elapsed_s = time.perf_counter() - started_at
         if what != "first step":
             return elapsed_s
-        facts = {"first_step_s": elapsed_s, "loss": float(loss)}
+        facts = {"load_s": self._load_s, "first_step_s": elapsed_s, "loss": float(loss)}
         return facts | {"built_bytes": self._built_bytes}
 
 

@@ -23,8 +23,9 @@ from clingpt.faithfulness import KINDS, find_flags, find_numbers
 from clingpt.intervals import bootstrap_labels, bootstrap_mean, bootstrap_ratio, bootstrap_sums
 from clingpt.metrics import ROUGE_TYPES, novel_bigrams
 from clingpt.records import Record
-from clingpt.scoring import Output, explained, record_text
+from clingpt.scoring import Output, record_text
 from clingpt.structure import structure
+from clingpt.tasks import explained
 
 FORMAT = 2
 EXAMPLES = 20

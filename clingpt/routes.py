@@ -69,7 +69,8 @@ class Site:
     frame_ancestors: tuple[str, ...] = ()
     health_routes: tuple[str, ...] = ()  # beside /health, for a platform that names its own
     predict_routes: tuple[str, ...] = ()
-    log: Callable[[str], object] = field(default=lambda _: None)
+    log: Callable[[str], object] = field(default=lambda _: None)  # a line for each request
+    note: Callable[[str], object] = field(default=lambda _: None)  # and one for each error
 
 
 def make_app(service: Service, site: Site) -> ASGIApp:
@@ -83,7 +84,7 @@ def make_app(service: Service, site: Site) -> ASGIApp:
         inner = CORSMiddleware(
             inner, allow_origins=site.cors_origins, allow_methods=methods, allow_headers=headers
         )
-    return Shield(inner, gauges=service.gauges, log=site.log)
+    return Shield(inner, gauges=service.gauges, log=site.log, note=site.note)
 
 
 def make_routes(service: Service, site: Site) -> FastAPI:

@@ -254,9 +254,3 @@ def split_of_examples(examples: Sequence[Example]) -> Split:
     columns = [starts, first, ends, np.zeros_like(ends), np.arange(len(ids))]
     tokens = np.fromiter((token for row in ids for token in row), dtype=np.uint16)
     return Split("text", tokens, np.stack(columns, axis=1).astype(np.int64))
-
-
-def explained(text: str) -> str:
-    """The explanation of an answer, without its label line."""
-    _, _, explanation = text.partition("Explanation:")
-    return explanation.strip()

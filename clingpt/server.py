@@ -48,7 +48,7 @@ def run(
         http="h11",
         ws="none",
     )
-    Server(settings, service, shutdown_timeout_s, site.log).run(sockets=[listening])
+    Server(settings, service, shutdown_timeout_s, site.note).run(sockets=[listening])
     failure, was_ready = service.worker.failure, service.worker.served is not None
     if failure is not None and was_ready and not isinstance(failure, ClingptError):
         raise ServingError(f"the model has stopped by an error: {places(failure)}")

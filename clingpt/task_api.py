@@ -17,10 +17,10 @@ from clingpt.records import LABELS, Record, from_json
 from clingpt.report import source_text
 from clingpt.sampling import Sampling
 from clingpt.schemas import AnswerRequest, RecordIn, TaskRequest
-from clingpt.scoring import LabelScores, explained, label_prompt
+from clingpt.scoring import LabelScores, label_prompt
 from clingpt.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service
 from clingpt.structure import parse_document
-from clingpt.tasks import LABEL_IDS, NotApplicable, Prompt, make_prompt
+from clingpt.tasks import LABEL_IDS, NotApplicable, Prompt, explained, make_prompt
 from clingpt.windows import join_documents, join_summaries, split_windows
 from clingpt.worker import Piece
 

@@ -121,6 +121,12 @@ def parse_answer(prompt: str, target: str) -> Record:
     )
 
 
+def explained(text: str) -> str:
+    """The explanation of an answer, without its label line."""
+    _, _, explanation = text.partition("Explanation:")
+    return explanation.strip()
+
+
 def make_prompt(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Prompt:
     """The prompt in at most `budget` tokens: whole sentences of context go, never the question."""
     ids = tokenizer.encode(prompt_text(task, record))

@@ -19,8 +19,9 @@ from clingpt.records import Record
 from clingpt.resume import plain_copy
 from clingpt.runtime import Runtime
 from clingpt.sampling import Sampling
-from clingpt.scoring import Output, Scorer, explained, score_labels, write_outputs
+from clingpt.scoring import Output, Scorer, score_labels, write_outputs
 from clingpt.steps import mean_loss
+from clingpt.tasks import explained
 from clingpt.tokenizer import EOT, Tokenizer
 from model import GPT
 

@@ -7,10 +7,11 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import NamedTuple
 
 from clingpt.records import Record
-from clingpt.structure import HEADINGS, parse_document
+from clingpt.structure import HEADED, HEADINGS, parse_document
 from clingpt.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
 from clingpt.tokenizer import Tokenizer
 
@@ -91,17 +92,16 @@ def join_summaries(texts: Sequence[str]) -> str:
 def join_documents(texts: Sequence[str]) -> str:
     """Documents of consecutive pieces as one: what they say under a heading, in their order.
 
-    A piece without headings stands at the end as it is.
+    What stands before the first heading of a piece stands at the end.
     """
     if len(texts) == 1:
         return texts[0].strip()
     parts: dict[str, list[str]] = {name: [] for name in HEADINGS}
     loose = []
     for text in texts:
-        sections = parse_document(text)
-        for name, said in sections:
+        for name, said in parse_document(text):
             parts[name].append(said)
-        if not sections and text.strip():
-            loose.append(text.strip())
+        unheaded = takewhile(lambda line: not HEADED.fullmatch(line), text.split("\n"))
+        loose.append("\n".join(unheaded).strip())
     lines = [f"{name}: {' '.join(filter(None, said))}" for name, said in parts.items() if said]
-    return "\n".join([*lines, *loose])
+    return "\n".join([*lines, *filter(None, loose)])

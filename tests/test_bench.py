@@ -15,7 +15,7 @@ from conftest import run
 
 import bench
 from clingpt import console, load
-from clingpt.contenders import CONTENDERS, Job, packed_rows, padded, usual_runtime
+from clingpt.contenders import CONTENDERS, Job, packed_rows, padded, random_example, usual_runtime
 from clingpt.dataset import IGNORE
 from clingpt.decoders import LABELS, REPLIES, DecodeJob
 from clingpt.errors import BenchError, ConfigError
@@ -31,7 +31,7 @@ def job(**changes: Any) -> Job:
     rng = np.random.default_rng(0)
     facts: dict[str, Any] = {
         "shape": GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=32),
-        "examples": [bench.random_example(rng, length, 0.25) for length in (12, 9, 8, 20, 4)],
+        "examples": [random_example(rng, length, 0.25) for length in (12, 9, 8, 20, 4)],
         "rows": 2,
         "device": "cpu",
         "dtype": "float32",
@@ -112,8 +112,8 @@ def test_a_contender_that_fails_is_named(build: Any, message: str) -> None:
 
 
 def test_ratios_are_taken_turn_by_turn() -> None:
-    slow = Timing(1, 0, 0, 0, [4.0, 9.0, 2.0])
-    fast = Timing(1, 0, 0, 0, [2.0, 3.0, 2.0])
+    slow = Timing(1, 1, 0, 0, 0, [4.0, 9.0, 2.0])
+    fast = Timing(1, 1, 0, 0, 0, [2.0, 3.0, 2.0])
     assert slow.times_as_long(fast) == [2, 3, 1] and slow.median_s == 4
 
 
@@ -157,7 +157,7 @@ def test_examples_come_from_prepared_data(thirteen: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["fly"], "measures train, floor, decode, not 'fly'"),
+        (["fly"], "measures train, floor, decode, serve, export, not 'fly'"),
         (["train", "--contenders", "ours", "you"], "there is no you, but ours"),
         (["decode", "--contenders=hf-padded"], "there is no hf-padded, but ours"),
         (["decode", "--batches", "1", "0"], "batches must be at least 1"),

@@ -31,7 +31,7 @@ def test_a_run_killed_thirty_times_ends_as_if_it_had_not_been(
         "--dropout=0.1",
     ]
     flags += [
-        "--steps=60",
+        "--steps=90",
         "--eval_every=1",
         "--log_every=1",
         "--sample=False",

@@ -13,7 +13,6 @@ from clingpt.sampling import Sampling
 from clingpt.scoring import (
     Scorer,
     context_passage,
-    explained,
     explanation_passage,
     passage_losses,
     record_text,
@@ -21,7 +20,7 @@ from clingpt.scoring import (
     write_outputs,
 )
 from clingpt.synthetic import iter_records
-from clingpt.tasks import LABEL_IDS, prompt_text
+from clingpt.tasks import LABEL_IDS, explained, prompt_text
 from clingpt.tokenizer import EOT, Tokenizer
 from model import GPT, GPTConfig
 

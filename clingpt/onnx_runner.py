@@ -1,0 +1,260 @@
+"""Answer, summarise and draft with an exported ONNX model; needs onnxruntime and numpy, no torch.
+
+    python -m clingpt.onnx_runner --model=exported/onnx --task=answer --input=note.json
+    python -m clingpt.onnx_runner --model=exported/onnx --task=summarize --input=notes.jsonl --int8
+    python -m clingpt.onnx_runner --model=exported/onnx --prompt="Metformin is"
+
+A record is a JSON object with `question` and `text` (or `sections`); a .jsonl file holds one a
+line. Greedy, as sample.py is unless told otherwise: the same texts. Prompts of a batch are padded
+on the left. Not intended to inform diagnosis, treatment or patient management.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clingpt import console
+from clingpt.batches import iter_lines
+from clingpt.calibration import Calibration
+from clingpt.disk import verify_sums
+from clingpt.errors import CheckpointError, ConfigError, DataError
+from clingpt.faithfulness import find_flags
+from clingpt.records import LABELS, Record, from_json
+from clingpt.streaming import TextStream
+from clingpt.tasks import LABEL_IDS, NotApplicable, Prompt, make_prompt
+from clingpt.tokenizer import EOT, Tokenizer
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+OnText = Callable[[int, str], None]  # the number of a prompt, and what its reply grows by
+LONGEST = {"answer": 160, "summarize": 160, "document": 448}
+
+
+class Text(NamedTuple):
+    """A reply: its text, its tokens (no end of text), and why it ended: stop or length."""
+
+    text: str
+    ids: list[int]
+    finish_reason: str
+
+
+class Runner:
+    """An exported folder, ready to be asked."""
+
+    def __init__(self, folder: Path, *, int8: bool = False, threads: int = 0) -> None:
+        """CheckpointError: no such export, or a file whose hash differs. 0 threads: all cores."""
+        name = "model_int8.onnx" if int8 else "model.onnx"
+        if not (folder / name).exists():
+            raise CheckpointError(
+                f"{folder / name} is missing; run: python export.py --format=onnx"
+            )
+        verify_sums(folder, required={name, "config.json"})
+        self.tokenizer, self.calibration = Tokenizer.load(folder), Calibration.load(folder)
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        self.context = int(config["n_positions"])
+        self._empty = (config["n_head"], 0, config["n_embd"] // config["n_head"])
+        self._session = open_session(folder / name, threads)
+        self._inputs = [each.name for each in self._session.get_inputs()]
+
+    def step(self, *arrays: Any) -> tuple[Floats, list[Floats]]:
+        """Logits (B, T, V), and keys and values of all tokens so far."""
+        logits, *past = self._session.run(None, dict(zip(self._inputs, arrays, strict=True)))
+        return logits, past
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Floats, Ints, list[Floats]]:
+        """Logits (B, V) behind each prompt, the mask (B, longest), and keys and values."""
+        longest = max(map(len, prompts))
+        ids_BT = np.array([[EOT] * (longest - len(p)) + list(p) for p in prompts], dtype=np.int64)
+        mask_BT = np.array([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+        position_BT = np.maximum(mask_BT.cumsum(1) - 1, 0)
+        empty = np.zeros((len(prompts), *self._empty), dtype=np.float32)
+        past = [empty] * (len(self._inputs) - 3)
+        logits, past = self.step(ids_BT, mask_BT, position_BT, *past)
+        return logits[:, -1], mask_BT, past
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        on_text: OnText = lambda n, text: None,
+    ) -> list[Text]:
+        """A greedy reply to each prompt; DataError where one leaves no room for it."""
+        check_room(prompts, max_new_tokens, self.context)
+        logits_BV, mask_BS, past = self.prefill(prompts)
+        streams = [TextStream(self.tokenizer) for _ in prompts]
+        ids: list[list[int]] = [[] for _ in prompts]
+        ends = ["length"] * len(prompts)
+        rows = list(range(len(prompts)))  # the prompt that each row of the batch belongs to
+        for n_new in range(1, max_new_tokens + 1):
+            token_B = logits_BV.argmax(-1)
+            kept = []
+            for place, (row, token) in enumerate(zip(rows, token_B.tolist(), strict=True)):
+                if token == EOT:
+                    ends[row] = "stop"
+                    continue
+                ids[row].append(token)
+                on_text(row, streams[row].push(token))
+                kept.append(place)
+            if not kept or n_new == max_new_tokens:
+                break
+            rows = [rows[place] for place in kept]
+            mask_BS = np.pad(mask_BS[kept], ((0, 0), (0, 1)), constant_values=1)
+            position_B1 = mask_BS.sum(1, keepdims=True) - 1
+            past = [each[kept] for each in past]
+            logits, past = self.step(token_B[kept, None], mask_BS, position_B1, *past)
+            logits_BV = logits[:, -1]
+        for row, stream in enumerate(streams):
+            on_text(row, stream.end())
+        texts = (stream.text for stream in streams)
+        return [Text(*parts) for parts in zip(texts, ids, ends, strict=True)]
+
+    def label_log_probs(self, prompt: Sequence[int]) -> list[float]:
+        """Of yes, no and maybe, among the three."""
+        logits_V = self.prefill([prompt])[0][0]
+        chosen = logits_V[list(LABEL_IDS)].astype(np.float64)
+        return (chosen - np.logaddexp.reduce(chosen)).tolist()  # type: ignore[no-any-return]
+
+    def labelled(self, record: Record) -> dict[str, Any]:
+        """The label, its probabilities, and whether it is withheld; null: not calibrated."""
+        log_probs = self.label_log_probs(self._prompt("answer", record, self.context - 1).ids)
+        shares, abstained = np.exp(log_probs).tolist(), None
+        probabilities = dict(zip(LABELS, shares, strict=True))
+        if self.calibration is not None:
+            probabilities, abstained = self.calibration.judge(log_probs)
+        label = LABELS[int(np.argmax(log_probs))]
+        return {"label": label, "probabilities": probabilities, "abstained": abstained}
+
+    def do(
+        self,
+        task: str,
+        records: Sequence[Record],
+        *,
+        max_new_tokens: int | None = None,
+        on_text: OnText = lambda n, text: None,
+    ) -> list[dict[str, Any]]:
+        """A task with some records at once: the fields of `sample.py --json`, and warnings."""
+        longest = max_new_tokens or min(LONGEST[task], self.context // 2)
+        prompts = [self._prompt(task, record, self.context - longest) for record in records]
+        labels = [self.labelled(record) if task == "answer" else {} for record in records]
+        replies = self.generate([p.ids for p in prompts], max_new_tokens=longest, on_text=on_text)
+        return [
+            {
+                "id": record.id,
+                "task": task,
+                **label,
+                "text": reply.text,
+                "finish_reason": reply.finish_reason,
+                "prompt_tokens": len(prompt.ids),
+                "trimmed_tokens": prompt.trimmed_tokens,
+                "new_tokens": len(reply.ids),
+                "warnings": [vars(flag) for flag in find_flags(reply.text.strip(), source(record))],
+            }
+            for record, prompt, label, reply in zip(records, prompts, labels, replies, strict=True)
+        ]
+
+    def _prompt(self, task: str, record: Record, budget: int) -> Prompt:
+        try:
+            return make_prompt(task, record, self.tokenizer, budget=budget)
+        except NotApplicable as reason:
+            raise DataError(f"record {record.id} cannot be used for {task}: {reason}") from None
+
+
+def source(record: Record) -> str:
+    """What a reply may say."""
+    texts = [record.question, *(text for _, text in record.sections), record.long_answer]
+    return " ".join(text for text in texts if text)
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """onnxruntime's, on the CPU; CheckpointError where it cannot read the file."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise ConfigError("the runner needs onnxruntime; run: pip install onnxruntime") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds have no common name
+        raise CheckpointError(f"{path} cannot be opened: {error}") from error
+
+
+def check_room(prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int) -> None:
+    """DataError where a prompt is empty or leaves no room for its reply."""
+    for prompt in prompts:
+        if not prompt:
+            raise DataError("a prompt is empty; give at least one token")
+        if len(prompt) + max_new_tokens > context:
+            raise DataError(
+                f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the "
+                f"context of {context}; shorten the prompt or lower --max_new_tokens"
+            )
+
+
+# The command
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m clingpt.onnx_runner",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", type=Path, required=True, help="folder that export.py wrote")
+    parser.add_argument("--task", choices=sorted(LONGEST), help="what to do with a record")
+    parser.add_argument("--input", type=Path, help=".json record or .jsonl of records")
+    parser.add_argument("--prompt", help="text to continue")
+    parser.add_argument("--max_new_tokens", type=int, help="longest reply (default: the task's)")
+    parser.add_argument("--batch_size", type=int, default=8, help="records at once (default: 8)")
+    parser.add_argument("--int8", action="store_true", help="the 8-bit weights")
+    parser.add_argument("--threads", type=int, default=0, help="of the CPU (default: all)")
+    flags = parser.parse_args(argv)
+    if (flags.prompt is None) == (flags.input is None) or bool(flags.input) != bool(flags.task):
+        parser.error("give --prompt, or --task and --input")
+    if flags.batch_size < 1 or (flags.max_new_tokens is not None and flags.max_new_tokens < 1):
+        parser.error("--batch_size and --max_new_tokens are at least 1")
+    return flags
+
+
+def main() -> None:
+    flags = parse(sys.argv[1:])
+    runner = Runner(flags.model, int8=flags.int8, threads=flags.threads)
+    if flags.prompt is not None:
+        ids = runner.tokenizer.encode(flags.prompt) or [EOT]
+        console.say(flags.prompt, end="")
+        runner.generate([ids], max_new_tokens=flags.max_new_tokens or 200, on_text=show)
+        console.say("")
+        return
+    records = list(iter_records(flags.input))
+    for start in range(0, len(records), flags.batch_size):
+        batch = records[start : start + flags.batch_size]
+        for reply in runner.do(flags.task, batch, max_new_tokens=flags.max_new_tokens):
+            console.say(json.dumps(reply, ensure_ascii=False))
+
+
+def show(_: int, text: str) -> None:
+    """Print what a reply grows by."""
+    console.say(text, end="")
+
+
+def iter_records(path: Path) -> Iterator[Record]:
+    """The record of a .json file, or those of a .jsonl; DataError names the line."""
+    is_many = path.suffix == ".jsonl"
+    for number, line in iter_lines(path, None) if is_many else [(1, path.read_bytes())]:
+        try:
+            fields = json.loads(line.decode("utf-8-sig"))
+            yield from_json(fields, default_id=f"{path.name}:{number}")
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path.name}:{number}: {error}") from None
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,84 @@
+"""GPT-2 as a function without memory, for other engines: tokens and past keys and values in, logits
+and all keys and values out.
+
+Names and order of inputs and outputs are optimum's (huggingface/optimum-onnx), so that its runtime
+finds them. B rows, T new tokens, P past ones, S = P + T, N heads, H head size, V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model import GPT, GPTConfig
+
+KINDS = ("key", "value")
+Inputs = tuple[Tensor, ...]
+
+
+class Stateless(nn.Module):
+    """One step of a GPT; rows may be padded on the left, where attention_mask is 0."""
+
+    def __init__(self, model: GPT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Logits (B, T, V), then each layer's keys and values (B, N, S, H).
+
+        int64: input_ids and position_ids (B, T), attention_mask (B, S). `past` are keys and values
+        (B, N, P, H) of each layer in turn; P may be 0.
+        """
+        presents: list[Tensor] = []
+        mask_B1TS = additive_mask(attention_mask, input_ids.shape[1])
+
+        def attend(layer: int, qkv_BT3NH: Tensor) -> Tensor:
+            q, k, v = qkv_BT3NH.permute(2, 0, 3, 1, 4)
+            k, v = torch.cat([past[2 * layer], k], 2), torch.cat([past[2 * layer + 1], v], 2)
+            presents.extend((k, v))
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask_B1TS).transpose(1, 2)
+
+        x_BTC = self.model.hidden(input_ids, position_ids, attend)
+        return self.model.logits(x_BTC), *presents
+
+
+def additive_mask(attention_mask_BS: Tensor, n_new: int) -> Tensor:
+    """0 where a new token may look, the lowest number elsewhere (B, 1, T, S).
+
+    Not minus infinity: a padded position that may look nowhere would become NaN.
+    """
+    n_all = attention_mask_BS.shape[1]
+    # Not a slice of one range: torch.export could not tell its length.
+    new_T, all_S = torch.arange(n_new) + (n_all - n_new), torch.arange(n_all)
+    causal_TS = all_S <= new_T[:, None]
+    seen_B1TS = causal_TS & attention_mask_BS.bool()[:, None, None, :]
+    return torch.where(seen_B1TS, 0.0, torch.finfo(torch.float32).min)
+
+
+def input_names(config: GPTConfig) -> list[str]:
+    """In their order."""
+    kinds = [f"past_key_values.{n}.{kind}" for n in range(config.n_layer) for kind in KINDS]
+    return ["input_ids", "attention_mask", "position_ids", *kinds]
+
+
+def output_names(config: GPTConfig) -> list[str]:
+    """In their order."""
+    return ["logits", *(f"present.{n}.{kind}" for n in range(config.n_layer) for kind in KINDS)]
+
+
+def make_inputs(
+    ids_BT: Tensor, config: GPTConfig, past: Inputs = (), padding: Sequence[int] = ()
+) -> Inputs:
+    """Inputs for new tokens behind past ones; row b begins with `padding[b]` padded positions."""
+    B, T = ids_BT.shape
+    if not past:
+        shape = (B, config.n_head, 0, config.n_embd // config.n_head)
+        past = (torch.zeros(shape),) * (2 * config.n_layer)
+    mask_BS = torch.ones(B, past[0].shape[2] + T, dtype=torch.int64)
+    for row, n in enumerate(padding):
+        mask_BS[row, :n] = 0
+    position_BT = (mask_BS.cumsum(1) - 1).clamp(min=0)[:, -T:]
+    return ids_BT, mask_BS, position_BT, *past

@@ -1,0 +1,124 @@
+"""Write a checkpoint for other engines; it counts once it was compared with the model.
+
+    python export.py --checkpoint=out/pubmedqa/best --format=onnx --out=exported/onnx
+    python export.py --format=hf --dtype=bfloat16 --out=exported/hf      half the size
+    python export.py --format=torch_export                              a .pt2 program
+    python export.py --format=torchscript                               deprecated by PyTorch
+
+onnx, with keys and values as inputs and outputs by optimum's names, also as 8-bit weights;
+clingpt/onnx_runner.py answers with it and needs no torch. Every format is loaded again and compared
+on a grid of shapes; where it differs by more than rounding, nothing is kept. The folder holds the
+tokenizer, the card, the calibration and SHA256SUMS too.
+Not intended to inform diagnosis, treatment or patient management.
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from clingpt import calibration, config, console, exports
+from clingpt.checkpoint import (
+    CARD,
+    FORMAT,
+    Loaded,
+    identity,
+    load_model,
+    newest_best,
+    written_whole,
+)
+from clingpt.errors import CheckpointError
+from clingpt.exports import Format, Precision
+from clingpt.grid import Difference, check, compare
+from model import GPT
+
+NEXT = {
+    "hf": "python sample.py --checkpoint={out}",
+    "onnx": "python -m clingpt.onnx_runner --model={out} --task=answer --input=note.json",
+    "torchscript": "torch.jit.load('{out}/model.ts')",
+    "torch_export": "torch.export.load('{out}/model.pt2')",
+}
+COMPANIONS = ("README.md", CARD, calibration.FILE)  # of a checkpoint, where it has them
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    checkpoint: str | None = None  # folder, gpt2 … gpt2-xl or a Hub id; None: newest run's best
+    format: Format = "onnx"
+    out: Path | None = None  # folder to write; None: exported/ and the format's name
+    dtype: Precision = "float32"  # of the weights of --format=hf
+    int8: bool = True  # with --format=onnx: 8-bit weights too, in model_int8.onnx
+
+    def __post_init__(self) -> None:
+        config.check(
+            self.dtype == "float32" or self.format == "hf", "--dtype is for --format=hf alone"
+        )
+
+
+def main() -> None:
+    cfg = config.parse(ExportConfig, sys.argv[1:], prog="export.py", description=__doc__ or "")
+    out = cfg.out or Path("exported") / cfg.format
+    if out.exists():
+        raise CheckpointError(f"{out} exists already; remove it or choose another --out")
+    if cfg.format == "onnx":
+        exports.import_onnx()
+    source = cfg.checkpoint or newest_best(Path("out"))
+    loaded = load_model(source)
+    model = GPT.from_pretrained(loaded.folder).eval()  # plain: exporters follow every call
+    console.note(f"{source} as {cfg.format}: writing, reading back, comparing")
+    with written_whole(out) as scratch:
+        write_companions(loaded, model, scratch)
+        differences = write(cfg, loaded, model, scratch)
+    summarize(cfg, out, differences)
+
+
+def write_companions(loaded: Loaded, model: GPT, folder: Path) -> None:
+    """Configuration, tokenizer, and what the checkpoint says about itself."""
+    model.save_pretrained(folder, weights=False)
+    loaded.tokenizer.save(folder)
+    for name in COMPANIONS:
+        if (loaded.folder / name).exists():
+            shutil.copyfile(loaded.folder / name, folder / name)
+    if not (folder / CARD).exists():  # by which our commands know that the hashes are whole
+        (folder / CARD).write_text(json.dumps({"format": FORMAT}))
+
+
+def write(
+    cfg: ExportConfig, loaded: Loaded, model: GPT, folder: Path
+) -> dict[str, list[Difference]]:
+    """The weights in the format; how far each file is from the model."""
+    if cfg.format == "hf":
+        return {
+            "model.safetensors": check(exports.write_hf(model, folder, precision=cfg.dtype), model)
+        }
+    if cfg.format == "torchscript":
+        console.note("TorchScript is deprecated; torch_export and onnx are what replaces it")
+        return {exports.TORCHSCRIPT: check(exports.write_torchscript(model, folder), model)}
+    if cfg.format == "torch_export":
+        return {exports.TORCH_EXPORT: check(exports.write_torch_export(model, folder), model)}
+    facts = {"clingpt.checkpoint": identity(loaded.folder), "torch": torch.__version__}
+    found = {exports.ONNX: check(exports.write_onnx(model, folder, facts=facts), model)}
+    if cfg.int8:  # rounded on purpose: shown, not judged
+        found[exports.ONNX_INT8] = list(compare(exports.write_onnx_int8(folder), model))
+    return found
+
+
+def summarize(cfg: ExportConfig, out: Path, found: dict[str, list[Difference]]) -> None:
+    """What was written, how large it is and how far from the model."""
+    columns = ["rows, past, new tokens", *(f"{name}: of the highest logit" for name in found)]
+    shapes = [one.shape for one in next(iter(found.values()))]
+    rows = [
+        [shape, *(f"{differences[n].relative:.1e}" for differences in found.values())]
+        for n, shape in enumerate(shapes)
+    ]
+    console.say(console.table("Largest difference from the model", columns, rows))
+    sizes = [(path.name, console.size(path.stat().st_size)) for path in sorted(out.iterdir())]
+    console.say(console.key_values(f"\nWrote {out}", sizes))
+    console.say(f"Next:  {NEXT[cfg.format].format(out=out)}")
+
+
+if __name__ == "__main__":
+    console.run(main)

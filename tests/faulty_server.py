@@ -26,6 +26,7 @@ from weakref import WeakKeyDictionary
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from opentelemetry._logs import LoggerProvider, NoOpLogger, set_logger_provider
 from torch import Tensor
 
 import serve
@@ -120,6 +121,14 @@ def listen_with_little_room(plain: Any, host: str, port: int) -> socket.socket:
     return listening
 
 
+class Telemetry(LoggerProvider):
+    """What an operator may have set up for all programs: FastAPI would hand it invalid requests."""
+
+    def get_logger(self, name: str, *_: Any, **__: Any) -> NoOpLogger:
+        sys.audit("clingpt.telemetry")
+        return NoOpLogger(name)
+
+
 def load_late(plain: Any, settings: Settings, *args: Any) -> Served:
     """The model, after a while; from then on a witness takes notes."""
     time.sleep(settings.load_s)
@@ -129,7 +138,7 @@ def load_late(plain: Any, settings: Settings, *args: Any) -> Served:
         watched = ("open", "socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.exec")
 
         def note(event: str, given: tuple[Any, ...]) -> None:
-            if event in (*watched, "clingpt.end_of_text"):
+            if event in watched or event.startswith("clingpt."):
                 notes.write(f"{event} {given[:2]}\n")
                 notes.flush()
 
@@ -140,6 +149,7 @@ def load_late(plain: Any, settings: Settings, *args: Any) -> Served:
 def main() -> None:
     settings = Settings(**json.loads(os.environ.get("FAULTY_SETTINGS", "{}")))
     events.PING_S, events.SENDING_S = settings.ping_s, settings.sending_s
+    set_logger_provider(Telemetry())
     faults = Faults()
     for owner, name, changed in (
         (Engine, "submit", lambda *args: faults.submit(*args)),

@@ -5,17 +5,21 @@ Real processes over real sockets; tests/faulty_server.py provokes what a good re
 
 import itertools
 import json
-import os
 import re
 import socket
+import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import torch
 from conftest import ROOT
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from servers import Answer, Server, serving
@@ -25,6 +29,8 @@ from test_serve_openai import (
     one_thread_each,  # noqa: F401 -- a fixture
 )
 
+import serve
+from clingpt.errors import ConfigError
 from clingpt.task_api import NOTICE
 
 FAULTY = ROOT / "tests/faulty_server.py"
@@ -140,16 +146,11 @@ def test_what_is_no_request_is_turned_away(name: str, server: Server) -> None:
 def test_a_text_that_cannot_fit_is_refused_before_any_work(
     path: str, letter: str, server: Server
 ) -> None:
-    """Quicker than the shortest time in which it could be encoded; the rest is reading JSON."""
-    text = letter * (900_000 // len(json.dumps(letter)))
+    text = "@encode3000 " + letter * (900_000 // len(json.dumps(letter)))
     fields = {"prompt": text} if path == COMPLETIONS else {"text": text, "question": "Why?"}
-    seconds = []
-    for _ in range(3):
-        begun = time.monotonic()
-        answer = server.ask(path, fields)
-        seconds.append(time.monotonic() - begun)
-        assert error_of(answer, 400)["code"] == "context_length_exceeded"
-    assert min(seconds) < 0.5
+    begun = time.monotonic()
+    assert error_of(server.ask(path, fields), 400)["code"] == "context_length_exceeded"
+    assert time.monotonic() - begun < 2, "it was encoded, which takes three seconds"
     assert server.gauge("num_requests_running") == 0
 
 
@@ -259,10 +260,21 @@ def planted(server: Server) -> list[Callable[[str], Answer | None]]:
     ]
 
 
+def written_since(begun: float, folder: Path) -> dict[Path, str]:
+    """Files that were written to, but for tools' own; others write and remove some meanwhile."""
+    found = {}
+    for inside in folder.iterdir():
+        for path in (inside, *inside.rglob("*")) if inside.name not in (".git", ".venv") else ():
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_mtime >= begun - 1:
+                    found[path] = path.read_bytes().decode(errors="replace")
+    return found
+
+
 def test_no_secret_is_left_anywhere(server: Server, checkpoint: Path) -> None:  # noqa: F811
     begun, statuses, secrets = time.time(), Counter[int](), []
     for n, send in zip(range(208), itertools.cycle(planted(server)), strict=False):
-        secrets.append(f"Qx{n}zZebulon")
+        secrets.append(f"Qx{n}z{uuid.uuid4().hex}")
         answer = send(secrets[-1])
         if answer is not None:
             statuses[answer.status] += 1
@@ -271,35 +283,39 @@ def test_no_secret_is_left_anywhere(server: Server, checkpoint: Path) -> None:  
                 error_of(answer, answer.status)
     assert {200, 400, 404, 405, 413, 500} <= set(statuses), statuses
     assert server.process.poll() is None
-    left = [server.ask("/metrics").body.decode(), server.log.read_text()]
-    folder = checkpoint.parent
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    new = [path for path in files if path.stat().st_mtime >= begun - 1]
-    assert server.log in new
-    left += [path.read_bytes().decode(errors="replace") for path in new]
+    new = written_since(begun, checkpoint.parent) | written_since(begun, ROOT)
+    assert "error in request" in new[server.log]
+    left = [server.ask("/metrics").body.decode(), *new.values()]
     assert not [secret for secret, text in itertools.product(secrets, left) if secret in text]
-    assert "Zebulon" not in "".join(left) and "error in request" in server.log.read_text()
 
 
-def test_a_key_that_is_wrong_and_a_full_house_tell_nothing(
-    checkpoint: Path,  # noqa: F811
-) -> None:
-    """401, 429 and 504, with secrets in what is sent."""
+def test_refusals_and_a_crash_tell_nothing(checkpoint: Path) -> None:  # noqa: F811
+    """401, 429, 504, and an error that ends the process; all with secrets in what is sent."""
     log = checkpoint.parent / "keyed.log"
-    flags = ("--rows=1", "--queue=0", "--request_timeout=0.3")
+    flags = ("--rows=1", "--queue=0", "--request_timeout=1")
     with serving(checkpoint, *flags, script=FAULTY, log=log, CLINGPT_API_KEYS=KEY) as server:
-        right, wrong = ({"authorization": f"Bearer {key}"} for key in (KEY, "Zebulon-401"))
-        assert server.ask("/metrics", headers=wrong).status == 401
-        slow = {"prompt": "@sleep50 Zebulon", "max_tokens": 200}
-        late = server.ask(COMPLETIONS, slow, headers=right)
-        full = server.ask(COMPLETIONS, {"prompt": ["Zebulon"] * 2, "n": 1}, headers=right)
-        assert (late.status, full.status) == (504, 400)
-        assert KEY not in " ".join(
-            Path(f"/proc/{server.process.pid}/cmdline").read_text().split("\0")
-        )
-        figures = server.ask("/metrics", headers=right).body.decode()
-        assert "Zebulon" not in log.read_text() + figures + late.body.decode() + full.body.decode()
-        assert KEY not in log.read_text() + figures
+
+        def post(text: str, key: str = KEY) -> Answer:
+            headers = {"authorization": f"Bearer {key}"}
+            return server.ask(COMPLETIONS, {"prompt": text, "max_tokens": 200}, headers=headers)
+
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(post, ["@sleep50 Zebulon"] * 6))
+        assert Counter(answer.status for answer in answers) == {429: 5, 504: 1}
+        answers += [post("Zebulon", "Zebulon-401")]
+        figures = server.ask("/metrics", headers={"authorization": f"Bearer {KEY}"}).body.decode()
+        answers += [post("@crash3 Zebulon")]
+        assert [answer.status for answer in answers[-2:]] == [401, 500]
+        assert server.process.wait(20) == 1
+    left = "".join([figures, log.read_text(), *(answer.body.decode() for answer in answers)])
+    assert "Zebulon" not in left and KEY not in left and "RuntimeError at" in left
+
+
+def test_telemetry_of_the_machine_gets_nothing(server: Server, witness: Path) -> None:
+    """FastAPI would export a request that is not valid, text and all."""
+    assert server.ask(COMPLETIONS, {"prompt": "a", "temperature": "b"}).status == 400
+    assert server.ask("/docs").status == 200
+    assert "clingpt.telemetry" not in witness.read_text("utf-8")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -320,7 +336,7 @@ def test_nothing_that_the_description_allows_breaks_it(server: Server) -> None:
 
         @seed(1)
         @settings(
-            max_examples=12,
+            max_examples=25,
             deadline=None,
             database=None,
             phases=[Phase.generate],
@@ -328,6 +344,8 @@ def test_nothing_that_the_description_allows_breaks_it(server: Server) -> None:
         )
         @given(case=operation.as_strategy())
         def attack(case: Any) -> None:
+            if isinstance(case.body, dict):
+                case.body.pop("model", None)  # which is nearly always another one
             answer = case.call(base_url=server.url)
             statuses[answer.status_code] += 1
             case.validate_response(answer, excluded_checks=skipped)
@@ -353,10 +371,20 @@ UNSAFE = (
 )
 
 
+def test_an_old_torch_is_refused_and_none_is_asked_for() -> None:
+    """Before 2.10 weights_only could be got round (CVE-2026-24747)."""
+    with (
+        mock.patch.object(sys, "argv", ["serve.py"]),
+        mock.patch.object(torch, "__version__", "2.9.1"),
+        pytest.raises(ConfigError, match="too old"),
+    ):
+        serve.main()
+    [pinned] = re.findall(r"^torch==(\d+)\.(\d+)", (ROOT / "requirements.txt").read_text(), re.M)
+    assert tuple(map(int, pinned)) >= serve.OLDEST_TORCH
+
+
 def test_nothing_in_the_code_runs_what_it_reads() -> None:
     sources = [*ROOT.glob("*.py"), *(ROOT / "clingpt").glob("*.py")]
     found = [path.name for path in sources if re.search(UNSAFE, path.read_text("utf-8"))]
     assert not found
-    assert "hmac.compare_digest" in (ROOT / "clingpt/guards.py").read_text("utf-8")
     assert "multipart" not in (ROOT / "requirements-serve.txt").read_text("utf-8")
-    assert os.access(ROOT / "serve.py", os.R_OK)

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Fill a clone of a Docker Space's repository with all that it needs.
+#
+#   git clone https://huggingface.co/spaces/NAME/SPACE ../space
+#   sh deploy/space/fill.sh ../space out/pubmedqa/best
+#   cd ../space && git add . && git commit -m "clinGPT" && git push
+set -eu
+if [ ! -d "${1-}" ] || [ ! -f "${2-}/config.json" ]; then
+    echo "usage: sh deploy/space/fill.sh FOLDER MODEL, a Space's clone and a checkpoint's folder" >&2
+    exit 2
+fi
+space=$(cd "$1" && pwd)
+model=$(cd "$2" && pwd)
+cd "$(dirname "$0")/../.."
+
+mkdir -p "$space/deploy" "$space/model"
+cp LICENSE model.py serve.py requirements.txt requirements-serve.txt "$space"
+cp deploy/entrypoint.py deploy/healthcheck.py "$space/deploy"
+rm -rf "$space/clingpt"
+cp -R clingpt "$space"
+find "$space/clingpt" -name __pycache__ -prune -exec rm -r {} +
+cp -RL "$model/." "$space/model"
+cp deploy/space/README.md "$space"
+sed 's/^ARG MODEL=.*/ARG MODEL=model/' deploy/Dockerfile > "$space/Dockerfile"
+echo "$space is filled; next: git add, git commit, git push"

@@ -228,9 +228,10 @@ def main() -> None:
     flags = parse(sys.argv[1:])
     runner = Runner(flags.model, int8=flags.int8, threads=flags.threads)
     if flags.prompt is not None:
-        ids = runner.tokenizer.encode(flags.prompt) or [EOT]
+        ids, longest = runner.tokenizer.encode(flags.prompt) or [EOT], flags.max_new_tokens or 200
+        check_room([ids], longest, runner.context)
         console.say(flags.prompt, end="")
-        runner.generate([ids], max_new_tokens=flags.max_new_tokens or 200, on_text=show)
+        runner.generate([ids], max_new_tokens=longest, on_text=show)
         console.say("")
         return
     records = list(iter_records(flags.input))

@@ -76,39 +76,61 @@ def lives(server: Server) -> bool:
 # Bytes
 
 
+LEGAL = {"NUL", "duplicate keys", "a byte order mark", "UTF-16"}  # strange, but JSON
 FUZZ: dict[str, bytes] = {
-    "lone surrogate": rb'{"prompt": "\ud800", "text": "\ud800", "question": "\udfff"}',
-    "NaN": b'{"prompt": "a", "text": "a", "temperature": NaN}',
-    "infinity": b'{"prompt": "a", "text": "a", "temperature": 1e999}',
-    "minus infinity": b'{"prompt": "a", "text": "a", "top_p": -Infinity}',
-    "no UTF-8": b'{"prompt": "\xff\xfe", "text": "\xc3\x28"}',
+    "lone surrogate": rb'{"prompt": "\ud800 \udfff", "max_tokens": 1}',
+    "NaN": b'{"prompt": "a", "temperature": NaN}',
+    "infinity": b'{"prompt": "a", "temperature": 1e999}',
+    "minus infinity": b'{"prompt": "a", "top_p": -Infinity}',
+    "no UTF-8": b'{"prompt": "\xff\xfe"}',
+    "half a character": b'{"prompt": "\xc3"}',
     "nested deeply": b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-    "objects nested deeply": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
-    "a number of 5,000 digits": b'{"prompt": "a", "text": "a", "seed": ' + b"9" * 5000 + b"}",
-    "duplicate keys": b'{"prompt": "a", "prompt": 7, "text": "a", "text": 7}',
+    "objects nested deeply": b'{"prompt":' * 50_000 + b"1" + b"}" * 50_000,
+    "a number of 5,000 digits": b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}",
+    "a number of 4,000 digits": b'{"prompt": "a", "max_tokens": ' + b"9" * 4000 + b"}",
+    "duplicate keys": b'{"prompt": 7, "prompt": "a", "max_tokens": 1}',
     "an array": b'[{"prompt": "a"}]',
     "a text": b'"prompt"',
     "null": b"null",
-    "NUL": b'{"prompt": "a\\u0000b", "text": "a\\u0000b", "question": "\\u0000", "max_tokens": 1}',
-    "raw NUL": b'{"prompt": "a\x00b", "text": "a\x00b"}',
+    "NUL": b'{"prompt": "a\\u0000b", "max_tokens": 1}',
+    "raw NUL": b'{"prompt": "a\x00b"}',
     "nothing": b"",
     "blanks": b"   \n",
-    "a byte order mark": b'\xef\xbb\xbf{"prompt": "a", "text": "a", "max_tokens": 1}',
+    "a byte order mark": b'\xef\xbb\xbf{"prompt": "a", "max_tokens": 1}',
+    "UTF-16": '{"prompt": "a", "max_tokens": 1}'.encode("utf-16"),
     "half": b'{"prompt": "a',
-    "UTF-16": '{"prompt": "a"}'.encode("utf-16"),
-    "a prototype": b'{"__proto__": {"a": 1}, "constructor": 1, "prompt": "a", "text": "a"}',
-    "a large integer prompt": b'{"prompt": [99999999999999999999], "text": "a"}',
-    "booleans": b'{"prompt": [true, false], "text": true}',
+    "a prototype": b'{"__proto__": {"a": 1}, "constructor": 1, "prompt": "a"}',
+    "a large id": b'{"prompt": [99999999999999999999]}',
+    "overflowing logits": b'{"prompt": "a b c d e f", "repetition_penalty": 1e-300}',
+    "a division by nothing": b'{"prompt": "a", "temperature": 1e-320}',
+    "booleans": b'{"prompt": [true, false]}',
+    "many errors": b'{"prompt": [' + b"[]," * 300_000 + b"1]}",
 }
+
+
+def in_the_words_of(path: str, body: bytes) -> bytes:
+    """A completion's body as another route has it."""
+    if path == "/predict":
+        return b'{"instances": [' + body + b"]}"
+    if path in (COMPLETIONS, "/invocations"):
+        return body
+    field, longest = b"question" if path == "/v1/answer" else b"text", b"max_new_tokens"
+    for old, new in ((b"prompt", field), (b"max_tokens", longest)):
+        body = body.replace(old, new)
+    return body
 
 
 @pytest.mark.parametrize("path", POSTS)
 def test_no_bytes_of_a_body_break_it(path: str, server: Server) -> None:
+    fine = set()
     for name, body in FUZZ.items():
-        answer = server.ask(path, body)
-        assert answer.status in (200, 400), (name, answer.status, answer.body[:200])
-        if answer.status == 400:
+        answer = server.ask(path, in_the_words_of(path, body))
+        if answer.status == 200:
+            fine.add(name)
+        else:
             error_of(answer, 400)
+    # A task takes half a surrogate pair for an unknown character.
+    assert fine - {"lone surrogate"} <= LEGAL and {"NUL", "duplicate keys"} <= fine
     assert lives(server)
 
 
@@ -351,6 +373,12 @@ def test_nothing_that_the_description_allows_breaks_it(server: Server) -> None:
             case.validate_response(answer, excluded_checks=skipped)
 
         attack()
+    for path in POSTS[1:4]:  # valid bodies, which are rare among the generated ones
+        record, short = {"question": "Did it fall?", "text": "It fell."}, {"max_new_tokens": 2}
+        for kind in (record, {"records": [record] * 2}, {**record, "stream": True}):
+            body = {**kind, **short}
+            case = found[path]["POST"].Case(body=body, media_type="application/json")
+            assert case.call_and_validate(base_url=server.url).status_code == 200
     assert statuses[200] and statuses[400] and lives(server)
 
 

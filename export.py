@@ -67,7 +67,7 @@ def main() -> None:
         exports.import_onnx()
     source = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_model(source)
-    model = GPT.from_pretrained(loaded.folder).eval()  # plain: exporters follow every call
+    model = loaded.model.eval()
     console.note(f"{source} as {cfg.format}: writing, reading back, comparing")
     with written_whole(out) as scratch:
         write_companions(loaded, model, scratch)

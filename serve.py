@@ -181,8 +181,6 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except socket.gaierror:
         raise ConfigError(f"{host} is no address of this machine; give --host=127.0.0.1") from None
-    except OverflowError:
-        raise ConfigError(f"there is no port {port}; give one from 0 to 65535") from None
     except OSError as error:
         error.filename = f"{host}:{port}"
         raise

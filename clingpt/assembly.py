@@ -28,7 +28,7 @@ from clingpt.records import LABELS, Record
 from clingpt.scoring import Output
 from clingpt.splits import N_FOLDS, official_folds, official_test_ids
 from clingpt.tables import as_markdown, tables
-from clingpt.tasks import TASKS, parse_answer, prompt_text
+from clingpt.tasks import TASKS, parse_answer, prompt_text, source_text
 
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words on, within seconds
 BAG_SETTINGS = (
@@ -277,7 +277,7 @@ class Assembly:
             probabilities = scored.probabilities
             if self._calibration is not None:
                 probabilities, abstained = self._calibration.judge(scored.log_probs)
-        flags = find_flags(output.text, report.source_text(record, output.task))
+        flags = find_flags(output.text, source_text(record, output.task))
         return {
             "id": output.record_id,
             "task": output.task,

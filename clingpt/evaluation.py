@@ -26,10 +26,9 @@ from clingpt.scoring import (
     explanation_passage,
     output_of,
     passage_losses,
-    record_text,
     score_labels,
 )
-from clingpt.tasks import NotApplicable, Prompt
+from clingpt.tasks import NotApplicable, Prompt, record_text
 
 AHEAD = 8  # times the rows of a batch: records looked at together, the longest first
 TEXT_PIECE = 20_000  # characters of a free text that are one item

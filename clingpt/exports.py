@@ -5,6 +5,7 @@ Of these formats only safetensors is safe to open from strangers: TorchScript an
 archives hold programs, ONNX graphs can name other files.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import torch
 
 from clingpt.errors import CheckpointError, ConfigError
 from clingpt.grid import Step
+from clingpt.onnx_runner import open_session
 from clingpt.stateless import Inputs, Stateless, input_names, make_inputs, output_names
 from model import GPT
 
@@ -116,9 +118,7 @@ def write_onnx_int8(folder: Path) -> Step:
 
 def onnx_step(path: Path) -> Step:
     """A step by onnxruntime on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     names = [each.name for each in session.get_inputs()]
 
     def step(inputs: Inputs) -> list[torch.Tensor]:
@@ -181,8 +181,6 @@ def _name_axes(graph: Any) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what exporters say of themselves; a failure still raises."""
-    import logging
-
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

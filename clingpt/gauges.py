@@ -47,7 +47,7 @@ class Gauges:
         """A gauge that is read when somebody looks."""
         Gauge(f"{PREFIX}_{name}", text, registry=self._registry).set_function(value)
 
-    def token(self, _: Job, seconds: float, *, is_first: bool) -> None:
+    def token(self, seconds: float, *, is_first: bool) -> None:
         """A token came so long after the one before, or the first so long after it was asked."""
         (self.first_token if is_first else self.between_tokens).observe(seconds)
 

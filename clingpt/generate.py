@@ -14,10 +14,11 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from clingpt.errors import ClingptError, DataError
+from clingpt.errors import ClingptError
 from clingpt.sampling import Chooser, Sampling, TokenLogProb, checked, log_prob_of
 from clingpt.streaming import TextStream
-from clingpt.tokenizer import EOT, VOCAB_SIZE, Tokenizer
+from clingpt.tasks import check_fits
+from clingpt.tokenizer import EOT, Tokenizer
 
 # Prompts come in pieces of so many tokens, or a multiple; model.ATTENDED says why it is this many.
 PIECE = 128
@@ -174,7 +175,7 @@ class Engine:
         self, prompt: Sequence[int], sampling: Sampling, first_among: tuple[int, ...] = ()
     ) -> Reply:
         """Take on a request; DataError where it does not fit the context."""
-        check_fits(prompt, sampling, self._context)
+        check_fits(prompt, sampling.max_new_tokens, self._context)
         reply = Reply(prompt, sampling, self._tokenizer, first_among)
         self._waiting.append(reply)
         return reply
@@ -257,19 +258,6 @@ class Engine:
             self._free.sort(reverse=True)
 
 
-def check_fits(prompt: Sequence[int], sampling: Sampling, context: int) -> None:
-    """DataError where a prompt is empty, no token of GPT-2's, or too long for its reply."""
-    if not prompt:
-        raise DataError("a prompt is empty; give at least one token")
-    if not (0 <= min(prompt) and max(prompt) < VOCAB_SIZE):
-        raise DataError(f"a prompt holds a token that is not GPT-2's; its ids go from 0 to {EOT}")
-    if len(prompt) + sampling.max_new_tokens > context:
-        raise DataError(
-            f"a prompt of {len(prompt)} tokens and {sampling.max_new_tokens} new ones exceed the "
-            f"context of {context}; shorten the prompt or lower max_new_tokens"
-        )
-
-
 OnReply = Callable[[int, Reply], None]  # a prompt's number and its reply, after each token
 
 
@@ -289,7 +277,7 @@ def generate(
     `rows` at once, the longest prompt first: memory peaks at the start, and the short ones fill up.
     """
     for prompt in prompts:
-        check_fits(prompt, sampling, context)
+        check_fits(prompt, sampling.max_new_tokens, context)
     if not prompts:
         return []
     capacity, rows = max(map(len, prompts)) + sampling.max_new_tokens, min(rows, len(prompts))

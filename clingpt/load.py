@@ -196,7 +196,7 @@ async def complete(port: int, weights: Path, prompt: str, new_tokens: int) -> Tr
     request = {"model": str(weights), "prompt": prompt, "max_tokens": new_tokens}
     fields = request | {"stream": True, "temperature": 0.0}
     trace, ending = Trace(time.monotonic()), None
-    async for line in post(port, "/v1/completions", fields):
+    async for line in lines_of(port, "/v1/completions", fields):
         if not line.startswith(b"data: {"):
             continue
         chunk = json.loads(line[6:])
@@ -213,14 +213,14 @@ async def keep_asking(port: int, beats: list[float]) -> None:
     """Ask /health ten times a second and note how long it takes."""
     while True:
         begun = time.monotonic()
-        async for _ in post(port, "/health", None):
+        async for _ in lines_of(port, "/health", None):
             pass
         beats.append(time.monotonic() - begun)
         await asyncio.sleep(0.1)
 
 
-async def post(port: int, path: str, fields: object) -> AsyncIterator[bytes]:
-    """The lines of a response, as they come."""
+async def lines_of(port: int, path: str, fields: object) -> AsyncIterator[bytes]:
+    """The lines of a response, as they come; without fields, to a GET."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     content = b"" if fields is None else json.dumps(fields).encode()
     head = f"{'GET' if fields is None else 'POST'} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"

@@ -27,13 +27,20 @@ from clingpt.errors import CheckpointError, ConfigError, DataError
 from clingpt.faithfulness import find_flags
 from clingpt.records import LABELS, Record, from_json
 from clingpt.streaming import TextStream
-from clingpt.tasks import LABEL_IDS, NotApplicable, Prompt, make_prompt
+from clingpt.tasks import (
+    LABEL_IDS,
+    LONGEST_REPLY,
+    NotApplicable,
+    Prompt,
+    check_fits,
+    make_prompt,
+    source_text,
+)
 from clingpt.tokenizer import EOT, Tokenizer
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 OnText = Callable[[int, str], None]  # the number of a prompt, and what its reply grows by
-LONGEST = {"answer": 160, "summarize": 160, "document": 448}
 
 
 class Text(NamedTuple):
@@ -86,7 +93,8 @@ class Runner:
         on_text: OnText = lambda n, text: None,
     ) -> list[Text]:
         """A greedy reply to each prompt; DataError where one leaves no room for it."""
-        check_room(prompts, max_new_tokens, self.context)
+        for prompt in prompts:
+            check_fits(prompt, max_new_tokens, self.context)
         logits_BV, mask_BS, past = self.prefill(prompts)
         streams = [TextStream(self.tokenizer) for _ in prompts]
         ids: list[list[int]] = [[] for _ in prompts]
@@ -139,8 +147,8 @@ class Runner:
         max_new_tokens: int | None = None,
         on_text: OnText = lambda n, text: None,
     ) -> list[dict[str, Any]]:
-        """A task with some records at once: the fields of `sample.py --json`, and warnings."""
-        longest = max_new_tokens or min(LONGEST[task], self.context // 2)
+        """A task with some records at once: fields as of `sample.py --json`, and warnings."""
+        longest = max_new_tokens or min(LONGEST_REPLY[task], self.context // 2)
         prompts = [self._prompt(task, record, self.context - longest) for record in records]
         labels = [self.labelled(record) if task == "answer" else {} for record in records]
         replies = self.generate([p.ids for p in prompts], max_new_tokens=longest, on_text=on_text)
@@ -154,7 +162,9 @@ class Runner:
                 "prompt_tokens": len(prompt.ids),
                 "trimmed_tokens": prompt.trimmed_tokens,
                 "new_tokens": len(reply.ids),
-                "warnings": [vars(flag) for flag in find_flags(reply.text.strip(), source(record))],
+                "warnings": [
+                    vars(flag) for flag in find_flags(reply.text.strip(), source_text(record, task))
+                ],
             }
             for record, prompt, label, reply in zip(records, prompts, labels, replies, strict=True)
         ]
@@ -166,13 +176,7 @@ class Runner:
             raise DataError(f"record {record.id} cannot be used for {task}: {reason}") from None
 
 
-def source(record: Record) -> str:
-    """What a reply may say."""
-    texts = [record.question, *(text for _, text in record.sections), record.long_answer]
-    return " ".join(text for text in texts if text)
-
-
-def open_session(path: Path, threads: int) -> Any:
+def open_session(path: Path, threads: int = 0) -> Any:
     """onnxruntime's, on the CPU; CheckpointError where it cannot read the file."""
     try:
         import onnxruntime
@@ -186,18 +190,6 @@ def open_session(path: Path, threads: int) -> Any:
         raise CheckpointError(f"{path} cannot be opened: {error}") from error
 
 
-def check_room(prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int) -> None:
-    """DataError where a prompt is empty or leaves no room for its reply."""
-    for prompt in prompts:
-        if not prompt:
-            raise DataError("a prompt is empty; give at least one token")
-        if len(prompt) + max_new_tokens > context:
-            raise DataError(
-                f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the "
-                f"context of {context}; shorten the prompt or lower --max_new_tokens"
-            )
-
-
 # The command
 
 
@@ -209,7 +201,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", type=Path, required=True, help="folder that export.py wrote")
-    parser.add_argument("--task", choices=sorted(LONGEST), help="what to do with a record")
+    parser.add_argument("--task", choices=sorted(LONGEST_REPLY), help="what to do with a record")
     parser.add_argument("--input", type=Path, help=".json record or .jsonl of records")
     parser.add_argument("--prompt", help="text to continue")
     parser.add_argument("--max_new_tokens", type=int, help="longest reply (default: the task's)")
@@ -229,7 +221,7 @@ def main() -> None:
     runner = Runner(flags.model, int8=flags.int8, threads=flags.threads)
     if flags.prompt is not None:
         ids, longest = runner.tokenizer.encode(flags.prompt) or [EOT], flags.max_new_tokens or 200
-        check_room([ids], longest, runner.context)
+        check_fits(ids, longest, runner.context)
         console.say(flags.prompt, end="")
         runner.generate([ids], max_new_tokens=longest, on_text=show)
         console.say("")

@@ -18,16 +18,13 @@ from clingpt.errors import ConfigError
 from clingpt.events import Emit, together
 from clingpt.sampling import Sampling, TokenLogProb, log_prob_of
 from clingpt.schemas import CompletionRequest
-from clingpt.service import LONGEST_TOKEN_BYTES, ApiError, Finished, Service
+from clingpt.service import LONGEST_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
 from clingpt.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 from clingpt.worker import Piece, Served
 
 
-def check_supported(request: CompletionRequest, served: Served) -> None:
-    """ApiError for what OpenAI's API has and this one has not, and for another model's name."""
-    if request.model not in (None, served.name):
-        message = f"the model is not here; this server has {served.name}"
-        raise ApiError(404, message, param="model", code="model_not_found")
+def check_supported(request: CompletionRequest) -> None:
+    """ApiError for what OpenAI's API has and this one has not."""
     asked = {
         "best_of": request.best_of not in (None, request.n_choices),
         "suffix": request.suffix is not None,
@@ -76,8 +73,9 @@ class Completions:
     """One request on its way: its prompts and choices, and the chunks or the body made of them."""
 
     def __init__(self, service: Service, request: CompletionRequest) -> None:
-        self._service, self._request, self._served = service, request, service.served()
-        check_supported(request, self._served)
+        self._service, self._request = service, request
+        self._served = service.served(request.model)
+        check_supported(request)
         self.stream = bool(request.stream)
         self.n_replies = len(request.prompts) * request.n_choices
         self._head = {
@@ -94,7 +92,7 @@ class Completions:
         try:
             settings = [request.sampling(n) for n in range(self.n_replies)]
         except ConfigError as error:
-            raise ApiError(400, str(error), param=str(error).split()[0]) from None
+            raise setting_refused(error) from None
         most = settings[0].max_new_tokens
         encode = partial(encode_prompt, served=self._served, max_tokens=most)
         prompts = await together([asyncio.to_thread(encode, p) for p in request.prompts])

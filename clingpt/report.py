@@ -23,9 +23,9 @@ from clingpt.faithfulness import KINDS, find_flags, find_numbers
 from clingpt.intervals import bootstrap_labels, bootstrap_mean, bootstrap_ratio, bootstrap_sums
 from clingpt.metrics import ROUGE_TYPES, novel_bigrams
 from clingpt.records import Record
-from clingpt.scoring import Output, record_text
+from clingpt.scoring import Output
 from clingpt.structure import structure
-from clingpt.tasks import explained
+from clingpt.tasks import explained, source_text
 
 FORMAT = 2
 EXAMPLES = 20
@@ -239,14 +239,6 @@ def chosen_examples(ids: Iterable[str], count: int) -> set[str]:
     """Records to show: by a hash of their ids, so that neither order nor quality decides."""
     ranked = ((hashlib.sha256(name.encode()).digest(), name) for name in ids)
     return {name for _, name in heapq.nsmallest(count, ranked)}
-
-
-def source_text(record: Record, task: str) -> str:
-    """What an output may say: all that its prompt showed before it was trimmed."""
-    parts = [record.question, record_text(record)]
-    if task == "document" and record.long_answer:
-        parts.append(record.long_answer)
-    return " ".join(part for part in parts if part)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 from clingpt.events import Emit, Exchange, Work, together
 from clingpt.guards import BodyLimit, Keys, Shield, error_headers
 from clingpt.openai_api import Completions
+from clingpt.page import DISCLAIMER
 from clingpt.schemas import (
     LONGEST_STOP,
     MAX_PROMPTS,
@@ -45,12 +46,12 @@ from clingpt.schemas import (
     Summary,
 )
 from clingpt.service import ApiError, Service
-from clingpt.task_api import NOTICE, Tasks
+from clingpt.task_api import Tasks
 
 PAGE = Path(__file__).with_name("serve.html")
 DOCS, STATIC = "/docs", "/docs-static"
 PUBLIC = ("/", "/health", "/ready", "/ping")
-DESCRIPTION = f"""A small clinical language model. **{NOTICE}**
+DESCRIPTION = f"""A small clinical language model. **{DISCLAIMER}**
 
 Text that is sent is kept in memory while it is answered and nowhere else.
 Replies may be wrong; read `warnings`, `abstained` and `trimmed_tokens`."""
@@ -143,8 +144,8 @@ def add_apis(app: FastAPI, service: Service) -> None:
     """OpenAI's routes and those of the three tasks."""
     created = int(time.time())
 
-    def model() -> Model:
-        served = service.served()
+    def model(name: str | None = None) -> Model:
+        served = service.served(name)
         threshold = served.calibration.threshold if served.calibration else None
         return Model(
             id=served.name,
@@ -162,10 +163,7 @@ def add_apis(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models/{name:path}", tags=["OpenAI"])
     async def one_model(name: str) -> Model:
         """The same, by its name."""
-        found = model()
-        if name != found.id:
-            raise ApiError(404, f"this server has {found.id}", code="model_not_found")
-        return found
+        return model(name)
 
     @app.post("/v1/completions", tags=["OpenAI"], responses=documented(Completion))
     async def completions(body: CompletionRequest) -> Response:

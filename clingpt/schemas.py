@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Len
 from pydantic import BaseModel, ConfigDict, Field
 
 from clingpt.sampling import Sampling
+from clingpt.tasks import LONGEST_REPLY
 
 MAX_PROMPTS, MAX_CHOICES = 16, 8
 MAX_STOPS, LONGEST_STOP = 4, 64
@@ -165,7 +166,6 @@ class ErrorBody(BaseModel):
     error: Error
 
 
-LONGEST = {"answer": 160, "summarize": 160, "document": 448}  # new tokens, where none are asked for
 Task = Literal["answer", "summarize", "document"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Section = Annotated[list[str], Len(2, 2)]
@@ -210,7 +210,7 @@ class TaskRequest(RecordIn):
         """The settings; a reply of the usual length, in a small context of half of it."""
         names = "temperature top_p top_k min_p repetition_penalty no_repeat_ngram".split()
         return Sampling(
-            max_new_tokens=self.max_new_tokens or min(LONGEST[self.task], context // 2),
+            max_new_tokens=self.max_new_tokens or min(LONGEST_REPLY[self.task], context // 2),
             stop=tuple(self.stop),
             seed=secrets.randbits(62) if self.seed is None else self.seed,
             **{name: getattr(self, name) for name in names},

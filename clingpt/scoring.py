@@ -209,11 +209,6 @@ def explanation_passage(scorer: Scorer, record: Record) -> Passage:
     return Passage(text, [example])
 
 
-def record_text(record: Record) -> str:
-    """A record's context in one piece."""
-    return " ".join(text for _, text in record.sections)
-
-
 def iter_batches(scorer: Scorer, examples: Sequence[Example]) -> Iterator[tuple[Ints, Batch]]:
     """The examples in packed rows, and the example that each target belongs to, in their order."""
     rows = build_rows(split_of_examples(examples), scorer.context, pack=True, seed=0)

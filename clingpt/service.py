@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clingpt.errors import DataError
+from clingpt.errors import ConfigError, DataError
 from clingpt.gauges import Gauges
-from clingpt.generate import FinishReason, check_fits
-from clingpt.sampling import Sampling, TokenLogProb
+from clingpt.generate import FinishReason
+from clingpt.sampling import Sampling
+from clingpt.tasks import check_fits
 from clingpt.worker import Job, Piece, Served, Worker, WorkerDied
 
 State = Literal["loading", "ready", "draining", "failed"]
@@ -63,13 +64,17 @@ class ApiError(Exception):
         return {"error": {**fields, "code": self.code}}
 
 
+def setting_refused(error: ConfigError) -> ApiError:
+    """The same, of a setting of Sampling's, whose message begins with its name."""
+    return ApiError(400, str(error), param=str(error).split()[0])
+
+
 @dataclass
 class Finished:
     """A whole reply."""
 
     ids: list[int] = field(default_factory=list)
     text: str = ""
-    log_probs: list[TokenLogProb] = field(default_factory=list)
     first_log_probs: tuple[float, ...] = ()
     finish_reason: FinishReason = "cancelled"
 
@@ -77,7 +82,6 @@ class Finished:
         """Append what a step gave."""
         self.ids += piece.ids
         self.text += piece.text
-        self.log_probs += piece.log_probs
         self.first_log_probs = self.first_log_probs or piece.first_log_probs
         self.finish_reason = piece.finish_reason or self.finish_reason
 
@@ -101,7 +105,7 @@ class Service:
             rows=limits.rows,
             prefill_tokens=limits.prefill_tokens,
             on_change=self._changed,
-            on_token=lambda job, s: self.gauges.token(job, s, is_first=not job.first),
+            on_token=lambda job, s: self.gauges.token(s, is_first=not job.first),
         )
         watch, worker = self.gauges.watch, self.worker
         watch("num_requests_running", "Replies being written.", lambda: worker.n_running)
@@ -118,8 +122,8 @@ class Service:
             return "draining"
         return "loading" if self.worker.served is None else "ready"
 
-    def served(self) -> Served:
-        """The model; ApiError 503 where it cannot be asked now."""
+    def served(self, name: str | None = None) -> Served:
+        """The model; ApiError 503 where it cannot be asked now, 404 where another one is named."""
         state = self.state
         messages = {
             "loading": ("the model is loading; try again in a few seconds", 5),
@@ -129,8 +133,12 @@ class Service:
         if state in messages:
             message, wait_s = messages[state]
             raise ApiError(503, message, code=f"model_{state}", retry_after_s=wait_s)
-        assert self.worker.served is not None, "a ready worker has a model"
-        return self.worker.served
+        served = self.worker.served
+        assert served is not None, "a ready worker has a model"
+        if name not in (None, served.name):
+            message = f"the model is not here; this server has {served.name}"
+            raise ApiError(404, message, param="model", code="model_not_found")
+        return served
 
     @contextmanager
     def admitted(self, n_replies: int) -> Iterator[None]:
@@ -177,7 +185,7 @@ class Service:
         ApiError: the prompt does not fit, the model gave no numbers, or the worker died.
         """
         try:
-            check_fits(prompt, sampling, self.served().context)
+            check_fits(prompt, sampling.max_new_tokens, self.served().context)
         except DataError as error:
             raise ApiError(400, str(error), code="context_length_exceeded") from None
         job, finished = Job(list(prompt), sampling, first_among), Finished()

@@ -13,18 +13,24 @@ from clingpt.errors import ConfigError, DataError
 from clingpt.events import Emit, together
 from clingpt.faithfulness import FlagKind, find_flags
 from clingpt.openai_api import usage
+from clingpt.page import DISCLAIMER
 from clingpt.records import LABELS, Record, from_json
-from clingpt.report import source_text
 from clingpt.sampling import Sampling
 from clingpt.schemas import AnswerRequest, RecordIn, TaskRequest
 from clingpt.scoring import LabelScores, label_prompt
-from clingpt.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service
+from clingpt.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
 from clingpt.structure import parse_document
-from clingpt.tasks import LABEL_IDS, NotApplicable, Prompt, explained, make_prompt
+from clingpt.tasks import (
+    LABEL_IDS,
+    NotApplicable,
+    Prompt,
+    explained,
+    make_prompt,
+    source_text,
+)
 from clingpt.windows import join_documents, join_summaries, split_windows
 from clingpt.worker import Piece
 
-NOTICE = "Not intended to inform diagnosis, treatment or patient management."
 MESSAGES: dict[FlagKind, str] = {
     "number": "this number does not stand in the text",
     "unit": "the text has this number with another unit",
@@ -46,10 +52,8 @@ class Tasks:
     """One request on its way."""
 
     def __init__(self, service: Service, request: TaskRequest) -> None:
-        self._service, self._request, self._served = service, request, service.served()
-        if request.model not in (None, self._served.name):
-            message = f"the model is not here; this server has {self._served.name}"
-            raise ApiError(404, message, param="model", code="model_not_found")
+        self._service, self._request = service, request
+        self._served = service.served(request.model)
         own = (request.id, request.question, request.text, request.sections)
         if request.records is not None and any(value is not None for value in own):
             raise ApiError(400, "give one record or a list of records, not both", param="records")
@@ -62,7 +66,7 @@ class Tasks:
         try:
             sampling = self._request.sampling(context)
         except ConfigError as error:
-            raise ApiError(400, str(error), param=str(error).split()[0]) from None
+            raise setting_refused(error) from None
         if (longest := sampling.max_new_tokens) >= context:
             message = f"max_new_tokens {longest} leaves no room in a context of {context}"
             raise ApiError(400, message, param="max_new_tokens", code="context_length_exceeded")
@@ -206,7 +210,7 @@ class Tasks:
             "trimmed_tokens": trimmed_tokens,
             "seed": self._sampling.seed,
             "usage": counts,
-            "notice": NOTICE,
+            "notice": DISCLAIMER,
         }
 
 

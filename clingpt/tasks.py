@@ -11,16 +11,18 @@ are the tokens of the whole text. For example, for `answer`:
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from clingpt.errors import DataError
 from clingpt.records import Record
 from clingpt.sentences import split_sentences
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 
 TASKS = ("answer", "summarize", "document", "text")
 LABEL_IDS = (3763, 645, 3863)  # " yes", " no", " maybe": one GPT-2 token each, in LABELS' order
 NO_ROOM = "prompt too long without any context"
+LONGEST_REPLY = {"answer": 160, "summarize": 160, "document": 448}  # where nothing else is asked
 LONGEST_SENTENCE_WORDS = 64  # a table or a list without full stops is cut in pieces of so many
 
 # Section names onto the headings of a structured report; the first match wins.
@@ -127,6 +129,19 @@ def explained(text: str) -> str:
     return explanation.strip()
 
 
+def check_fits(prompt: Sequence[int], max_new_tokens: int, context: int) -> None:
+    """DataError where a prompt is empty, no token of GPT-2's, or too long for its reply."""
+    if not prompt:
+        raise DataError("a prompt is empty; give at least one token")
+    if not (0 <= min(prompt) and max(prompt) < VOCAB_SIZE):
+        raise DataError(f"a prompt holds a token that is not GPT-2's; its ids go from 0 to {EOT}")
+    if len(prompt) + max_new_tokens > context:
+        raise DataError(
+            f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the "
+            f"context of {context}; shorten the prompt or lower max_new_tokens"
+        )
+
+
 def make_prompt(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Prompt:
     """The prompt in at most `budget` tokens: whole sentences of context go, never the question."""
     ids = tokenizer.encode(prompt_text(task, record))
@@ -196,3 +211,16 @@ def text_windows(record: Record, tokenizer: Tokenizer, *, budget: int) -> Iterat
     for start in range(0, len(ids) - 1, budget - 1):
         window = ids[start : start + budget]
         yield Example(prompt_ids=window[:1], target_ids=window[1:], trimmed_tokens=0)
+
+
+def record_text(record: Record) -> str:
+    """A record's context in one piece."""
+    return " ".join(text for _, text in record.sections)
+
+
+def source_text(record: Record, task: str) -> str:
+    """What an output may say: all that its prompt showed before it was trimmed."""
+    parts = [record.question, record_text(record)]
+    if task == "document" and record.long_answer:
+        parts.append(record.long_answer)
+    return " ".join(part for part in parts if part)

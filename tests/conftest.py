@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from clingpt import console
+from clingpt.calibration import Calibration
 from clingpt.checkpoint import RunFolder, load_trainer
 from clingpt.curves import read_metrics
 from clingpt.dataset import Rows, build_rows
@@ -202,20 +203,40 @@ def run_flags(*flags: object) -> list[str]:
     return list(chosen.values())
 
 
+def exit_status(main: Callable[[], None], *flags: object) -> int:
+    """Of a command that runs in this process."""
+    with mock.patch.object(sys, "argv", ["command", *map(str, flags)]):
+        try:
+            console.run(main)
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
 def train_here(*flags: object) -> int:
     """train.py in this process; gives its exit status."""
     import train
 
     random_numbers = torch.get_rng_state()
-    with mock.patch.object(sys, "argv", ["train.py", *run_flags(*flags)]):
-        try:
-            console.run(train.main)
-        except SystemExit as end:
-            return int(end.code or 0)
-        finally:
-            console.mute(unless=True)
-            torch.set_rng_state(random_numbers)
-    return 0
+    try:
+        return exit_status(train.main, *run_flags(*flags))
+    finally:
+        console.mute(unless=True)
+        torch.set_rng_state(random_numbers)
+
+
+def make_calibration(*, temperature: float = 2.5, threshold: float = 0.5) -> Calibration:
+    """As eval.py leaves one beside the weights."""
+    return Calibration(
+        temperature=temperature,
+        threshold=threshold,
+        coverage=0.8,
+        fitted_on={"split": "val", "records": 50, "fingerprint": "5eed"},
+        ece_before=0.2,
+        ece_after=0.1,
+        nll_before=1.1,
+        nll_after=0.9,
+    )
 
 
 def train_losses(run: Path) -> dict[int, float]:

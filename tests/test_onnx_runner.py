@@ -19,7 +19,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import ROOT, make_tiny_model, run, write_sums
+from conftest import ROOT, exit_status, make_tiny_model, run, write_sums
 from test_export import (
     CALIBRATION,
     assert_same,
@@ -34,7 +34,7 @@ from clingpt import console, onnx_runner, runtime
 from clingpt.calibration import FILE
 from clingpt.errors import DataError
 from clingpt.generate import Completion, generate
-from clingpt.onnx_runner import Runner, Text, iter_records, source
+from clingpt.onnx_runner import Runner, Text, iter_records
 from clingpt.records import Record, from_json, to_json
 from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer, score_labels
@@ -320,12 +320,7 @@ def test_without_a_calibration_nothing_is_withheld(
 
 def ask(*flags: object) -> int:
     """The command in this process; gives its exit status."""
-    with mock.patch.object(sys, "argv", ["onnx_runner", *map(str, flags)]):
-        try:
-            console.run(onnx_runner.main)
-        except SystemExit as end:
-            return int(end.code or 0)
-    return 0
+    return exit_status(onnx_runner.main, *flags)
 
 
 @pytest.fixture(scope="module")
@@ -367,10 +362,21 @@ def test_what_a_reply_invents_is_marked(runner: Runner) -> None:
     assert numbers, "the model says too little for this test"
     for flag in numbers:
         assert reply["text"].strip()[flag["start"] : flag["end"]] == flag["text"]
-    everything = Record(
+
+
+@pytest.mark.parametrize(
+    ("task", "shown"),
+    [("answer", "Is it 5? six 7"), ("document", "Is it 5? six 7 No: 8.")],
+)
+def test_a_reference_bears_nothing_out_that_the_model_was_not_shown(
+    task: str, shown: str, runner: Runner
+) -> None:
+    record = Record(
         id="1", question="Is it 5?", sections=(("A", "six"), ("B", "7")), long_answer="No: 8."
     )
-    assert source(everything) == "Is it 5? six 7 No: 8."
+    with mock.patch.object(onnx_runner, "find_flags", return_value=[]) as found:
+        runner.do(task, [record], max_new_tokens=1)
+    assert found.call_args.args[1] == shown
 
 
 def test_a_prompt_is_continued(folder: Path, runner: Runner, capsys: Capture) -> None:

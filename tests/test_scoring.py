@@ -15,12 +15,11 @@ from clingpt.scoring import (
     context_passage,
     explanation_passage,
     passage_losses,
-    record_text,
     score_labels,
     write_outputs,
 )
 from clingpt.synthetic import iter_records
-from clingpt.tasks import LABEL_IDS, explained, prompt_text
+from clingpt.tasks import LABEL_IDS, explained, prompt_text, record_text
 from clingpt.tokenizer import EOT, Tokenizer
 from model import GPT, GPTConfig
 

@@ -38,9 +38,9 @@ from test_serve_openai import (
 )
 
 from clingpt import console, guards
+from clingpt.page import DISCLAIMER
 from clingpt.routes import Site, make_routes
 from clingpt.service import Limits, Service
-from clingpt.task_api import NOTICE
 from clingpt.tokenizer import VOCAB_SIZE, Tokenizer
 
 FAULTY = ROOT / "tests/faulty_server.py"
@@ -254,7 +254,7 @@ def test_the_page_runs_its_own_script_and_nothing_else(wide: Server, narrow: Key
         [inside] = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
         assert rules[f"{tag}-src"] == [f"'sha256-{digest}'"]
-    assert NOTICE.rstrip(".") in page
+    assert DISCLAIMER.rstrip(".") in page
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
     assert f"frame-ancestors {SITE}" in narrow.ask("/").headers["content-security-policy"]

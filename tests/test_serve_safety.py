@@ -3,6 +3,7 @@
 Real processes over real sockets; tests/faulty_server.py provokes what a good request cannot.
 """
 
+import asyncio
 import itertools
 import json
 import re
@@ -23,6 +24,7 @@ import torch
 from conftest import ROOT
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from servers import Answer, Server, serving
+from starlette.types import Message, Receive, Scope, Send
 from test_serve_openai import (
     checkpoint,  # noqa: F401 -- a fixture
     error_of,
@@ -30,8 +32,10 @@ from test_serve_openai import (
 )
 
 import serve
+from clingpt import guards
 from clingpt.errors import ConfigError
-from clingpt.task_api import NOTICE
+from clingpt.gauges import Gauges
+from clingpt.page import DISCLAIMER
 
 FAULTY = ROOT / "tests/faulty_server.py"
 COMPLETIONS = "/v1/completions"
@@ -383,14 +387,11 @@ def test_nothing_that_the_description_allows_breaks_it(server: Server) -> None:
 
 
 def test_the_intended_use_is_said_everywhere(server: Server) -> None:
-    from clingpt.page import DISCLAIMER
-
-    assert NOTICE == DISCLAIMER
-    assert NOTICE in server.ask("/openapi.json").json["info"]["description"]
-    assert NOTICE in server.ask("/").body.decode()
-    assert NOTICE in (ROOT / "README.md").read_text("utf-8")
+    assert DISCLAIMER in server.ask("/openapi.json").json["info"]["description"]
+    assert DISCLAIMER in server.ask("/").body.decode()
+    assert DISCLAIMER in (ROOT / "README.md").read_text("utf-8")
     answer = server.ask("/v1/summarize", {"text": "Pain fell.", "max_new_tokens": 1})
-    assert answer.json["notice"] == NOTICE
+    assert answer.json["notice"] == DISCLAIMER
 
 
 UNSAFE = (
@@ -416,3 +417,26 @@ def test_nothing_in_the_code_runs_what_it_reads() -> None:
     found = [path.name for path in sources if re.search(UNSAFE, path.read_text("utf-8"))]
     assert not found
     assert "multipart" not in (ROOT / "requirements-serve.txt").read_text("utf-8")
+
+
+async def _fails(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ValueError("Zebulon has diabetes")
+
+
+async def _nothing_more() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def test_errors_are_noted_where_requests_are_not() -> None:
+    """--log_requests=False takes the lines of requests alone; an error's message stays out."""
+    noted, sent = list[str](), list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    shield = guards.Shield(_fails, gauges=Gauges(), log=lambda _: None, note=noted.append)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(shield(scope, _nothing_more, send))
+    assert sent[0]["status"] == 500
+    [line] = noted
+    assert "ValueError at" in line and "_fails" in line and "Zebulon" not in line

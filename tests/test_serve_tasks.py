@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, make_tiny_model
+from conftest import ROOT, make_calibration, make_tiny_model
 from openapi_spec_validator import validate
 from servers import Server, serving
 from test_serve_openai import (
@@ -28,10 +28,10 @@ from clingpt.calibration import Calibration
 from clingpt.faithfulness import find_flags
 from clingpt.generate import generate
 from clingpt.inference import make_decoder
+from clingpt.page import DISCLAIMER
 from clingpt.records import LABELS, Record, from_json
 from clingpt.sampling import Sampling
 from clingpt.scoring import LabelScores, Scorer, score_labels
-from clingpt.task_api import NOTICE
 from clingpt.tasks import LABEL_IDS
 from clingpt.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT
@@ -75,19 +75,6 @@ def scorer(checkpoint: Path) -> Scorer:
 def scores(scorer: Scorer) -> list[LabelScores]:
     """Of RECORDS."""
     return score_labels(scorer, [from_json(record) for record in RECORDS])
-
-
-def make_calibration(*, temperature: float, threshold: float) -> Calibration:
-    return Calibration(
-        temperature=temperature,
-        threshold=threshold,
-        coverage=0.8,
-        fitted_on={"split": "val", "records": 9, "fingerprint": "none"},
-        ece_before=0.1,
-        ece_after=0.1,
-        nll_before=1.0,
-        nll_after=1.0,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +170,7 @@ def test_a_label_is_what_scoring_says_of_the_record(
         assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-6)
         assert result["probabilities"] == pytest.approx(probabilities, abs=1e-6)
         assert (result["abstained"], result["threshold"]) == (abstained, calibration.threshold)
-        assert result["notice"] == NOTICE and result["model"] == "tiny"
+        assert result["notice"] == DISCLAIMER and result["model"] == "tiny"
         withheld.append(abstained)
     assert withheld.count(True) == 2
     assert said.server.ask("/v1/models").json["data"][0]["threshold"] == calibration.threshold
@@ -576,7 +563,7 @@ def test_every_route_is_described(said: Scripted) -> None:
         **{path: {"get"} for path in ("/health", "/ready", "/metrics")},
         **{path: {"get"} for path in ("/v1/models", "/v1/models/{name}")},
     }
-    assert NOTICE in description["info"]["description"]
+    assert DISCLAIMER in description["info"]["description"]
     for name in posts:
         answers = description["paths"][f"/v1/{name}"]["post"]["responses"]
         assert set(answers["200"]["content"]) == {"application/json", "text/event-stream"}

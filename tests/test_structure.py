@@ -14,7 +14,7 @@ from clingpt import config
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("prepare", "train", "sample", "eval", "serve", "export", "bench")
 SOURCES = [ROOT / "model.py", *(ROOT / f"{name}.py" for name in COMMANDS)]
-SOURCES += sorted((ROOT / "clingpt").glob("*.py"))
+SOURCES += sorted(path for name in ("clingpt", "deploy") for path in (ROOT / name).glob("*.py"))
 PRESETS = sorted((ROOT / "config").glob("*.py"))
 
 FUNCTION_LINES = 60
@@ -98,6 +98,7 @@ def test_only_the_runtime_knows_about_ranks(path: Path) -> None:
     allowed = {"clingpt.runtime": ranks, "clingpt.console": {"os.environ"}}
     allowed["clingpt.tokenizer"] = {"os.environ"}  # TIKTOKEN_CACHE_DIR
     allowed["serve"] = {"os.environ"}  # keys, and the ports and routes of platforms
+    allowed["deploy.entrypoint"] = {"os.environ"}  # what platforms say by it
     assert set(found) <= allowed.get(module_name(path), set())
 
 

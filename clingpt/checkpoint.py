@@ -132,12 +132,19 @@ def locate(source: str) -> Path:
         return hub_folder(source)
     except (OSError, ValueError, RuntimeError) as error:  # no network, no such repository, no space
         reason = " ".join(str(error).split())[:150]
-        name = f"openai-community/{source}" if source in SIZES else source
+        name = _name_elsewhere(source)
         raise CheckpointError(
             f"the weights of {source} are not in the cache and cannot be downloaded ({reason}); "
             f"where there is a network run: hf download {name} --local-dir={source}  and copy the "
             f"folder {source} here, or pass another folder as --init_from or --checkpoint"
         ) from error
+
+
+def _name_elsewhere(source: str) -> str:
+    """What other tools call a checkpoint that `locate` finds."""
+    if Path(source).is_dir():
+        return str(locate(source))
+    return f"openai-community/{source}" if source in SIZES else source
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -270,7 +277,7 @@ class RunFolder:
                     lora, weights = adapter
                     card["lora"] = config.to_json(lora)
                     with written_whole(scratch / ADAPTER) as alone:
-                        write_adapter(alone, weights, lora)
+                        write_adapter(alone, weights, lora, base=_name_elsewhere(lora.base))
                         write_card(alone, card)
                 write_card(scratch, card)
         except (OSError, RuntimeError, SafetensorError) as error:  # a full disk, by any writer

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from clingpt import config
 from clingpt.errors import CheckpointError, ConfigError
-from model import GPT, SIZES
+from model import GPT
 
 LAYERS = ("c_attn", "c_proj", "c_fc")  # a block's; c_proj stands in attention and in the MLP
 ADAPTER = "adapter"  # in a checkpoint, the folder of its adapter
@@ -121,12 +121,11 @@ def is_adapter(folder: Path) -> bool:
     return any((folder / name).exists() for name in names) and not (folder / "config.json").exists()
 
 
-def write_adapter(folder: Path, weights: Mapping[str, Tensor], lora: Lora) -> None:
-    """A and B by our names, as PEFT reads them on `transformers`' GPT-2."""
+def write_adapter(folder: Path, weights: Mapping[str, Tensor], lora: Lora, *, base: str) -> None:
+    """A and B by our names, as PEFT reads them on the GPT-2 that it finds at `base`."""
     tensors = {PREFIX + name + SUFFIX: t.contiguous().cpu() for name, t in weights.items()}
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     (folder / ADAPTER_WEIGHTS).chmod(0o644)  # safetensors creates 0600
-    base = f"openai-community/{lora.base}" if lora.base in SIZES else lora.base
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -1,4 +1,4 @@
-# LoRA: GPT-2 124M stays as it is, and learns an update of rank 8 of each block's matrices, 1,179,648
+# LoRA: GPT-2 124M stays as it is and learns an update of rank 8 of its blocks' matrices, 1,179,648
 # numbers (0.9 % of the weights), from PubMedQA's 450 labelled training records (fold 0 validates).
 #   prepare:  python prepare.py --source=pubmedqa --out=data/pubmedqa
 #   run:      python train.py config/pubmedqa_lora.py

@@ -207,7 +207,7 @@ def test_the_hash_is_of_the_weights_and_not_of_their_context(tiny_model: Build) 
     state = model.state_dict() | {"wpe.weight": model.wpe.weight[:16]}
     cropped.load_state_dict(state)
     assert weights_sha256(cropped) == weights_sha256(model)
-    cropped.h[1].ln_2.bias.data[3] += 1e-3
+    cropped.ln_f.bias.data[3] += 1e-3
     assert weights_sha256(cropped) != weights_sha256(model)
 
 
@@ -254,7 +254,8 @@ def adapter_bytes(checkpoint: Path) -> bytes:
 
 def logits_of(folder: Path) -> Tensor:
     with torch.no_grad():
-        return load_model(folder).model.eval()(IDS)
+        logits: Tensor = load_model(folder).model.eval()(IDS)
+    return logits
 
 
 def test_it_learns_and_leaves_its_base_as_it_was(straight: Path, base: Path) -> None:
@@ -332,7 +333,7 @@ def test_another_base_is_refused_and_nothing_is_touched(
 def other(checkpoint: Path) -> None:
     """Change one weight of a checkpoint, hashes and all."""
     model = load_model(checkpoint).model
-    model.h[0].ln_1.bias.data[0] += 1e-3
+    model.ln_f.bias.data[0] += 1e-3
     model.save_pretrained(checkpoint)
     write_sums(checkpoint)
 
@@ -489,6 +490,13 @@ def of_itself(folder: Path) -> None:
     edit_card(folder, base=str(folder))
 
 
+def pickled_base(folder: Path) -> None:
+    base = folder.with_name("base")
+    base.mkdir()
+    (base / "pytorch_model.bin").write_bytes(b"")
+    edit_card(folder, base=str(base))
+
+
 def of_nothing(folder: Path) -> None:
     edit_card(folder, rank="eight")
 
@@ -524,6 +532,7 @@ def edit_card(folder: Path, **changed: Any) -> None:
     [
         (without_base, "is an adapter of ./nowhere: ./nowhere is not a folder"),
         (of_itself, "that is this folder itself"),
+        (pickled_base, "base has no safetensors; save it in that format"),
         (of_nothing, "is damaged: .*rank wants"),
         (of_another_tool, "no card that names its base"),
         (damaged, "adapter_model.safetensors is damaged"),

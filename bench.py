@@ -13,6 +13,7 @@
 Contenders take turns on the same examples, each in a process of its own; the median decides.
     ours, ours-compiled           train.py's own step: packed rows, documents apart
     …-recompute                   the same with --checkpoint_activations=True
+    ours-lora                     the same with --lora_rank=8
     hf-sorted                     transformers as its Trainer does: full logits, rows sorted by
                                   length and padded to the longest of each forward
     hf-padded                     the same, every row padded to block_size

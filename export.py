@@ -4,6 +4,7 @@
     python export.py --format=hf --dtype=bfloat16 --out=exported/hf      half the size
     python export.py --format=torch_export                              a .pt2 program
     python export.py --format=torchscript                               deprecated by PyTorch
+    python export.py --format=adapter                   what LoRA trained, without its base
 
 onnx, with keys and values as inputs and outputs by optimum's names, also as 8-bit weights;
 clingpt/onnx_runner.py answers with it and needs no torch. Every format is loaded again and compared
@@ -33,10 +34,12 @@ from clingpt.checkpoint import (
 from clingpt.errors import CheckpointError
 from clingpt.exports import Format, Precision
 from clingpt.grid import Difference, check, compare
+from clingpt.lora import ADAPTER_WEIGHTS
 from model import GPT
 
 NEXT = {
     "hf": "python sample.py --checkpoint={out}",
+    "adapter": "python sample.py --checkpoint={out}",
     "onnx": "python -m clingpt.onnx_runner --model={out} --task=answer --input=note.json",
     "torchscript": "torch.jit.load('{out}/model.ts')",
     "torch_export": "torch.export.load('{out}/model.pt2')",
@@ -70,14 +73,15 @@ def main() -> None:
     model = loaded.model.eval()
     console.note(f"{source} as {cfg.format}: writing, reading back, comparing")
     with written_whole(out) as scratch:
-        write_companions(loaded, model, scratch)
+        if cfg.format != "adapter":  # whose configuration is its base's
+            model.save_pretrained(scratch, weights=False)
+        write_companions(loaded, scratch)
         differences = write(cfg, loaded, model, scratch)
     summarize(cfg, out, differences)
 
 
-def write_companions(loaded: Loaded, model: GPT, folder: Path) -> None:
-    """Configuration, tokenizer, and what the checkpoint says about itself."""
-    model.save_pretrained(folder, weights=False)
+def write_companions(loaded: Loaded, folder: Path) -> None:
+    """The tokenizer, and what the checkpoint says about itself."""
     loaded.tokenizer.save(folder)
     for name in COMPANIONS:
         if (loaded.folder / name).exists():
@@ -94,6 +98,8 @@ def write(
         return {
             "model.safetensors": check(exports.write_hf(model, folder, precision=cfg.dtype), model)
         }
+    if cfg.format == "adapter":
+        return {ADAPTER_WEIGHTS: check(exports.write_adapter(loaded.folder, folder), model)}
     if cfg.format == "torchscript":
         console.note("TorchScript is deprecated; torch_export and onnx are what replaces it")
         return {exports.TORCHSCRIPT: check(exports.write_torchscript(model, folder), model)}

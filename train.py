@@ -10,7 +10,6 @@ tokens divided by their number, whatever the micro-batches and however many proc
 """
 
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -27,10 +26,11 @@ from clingpt.compiling import compile_in_place
 from clingpt.dataset import build_rows, rows_of_step
 from clingpt.feed import Feed, Work
 from clingpt.hardware import peak_flops
+from clingpt.lora import LAYERS, Lora
 from clingpt.meter import Meter
 from clingpt.optim import Schedule, build_optimizer
 from clingpt.prepared import Prepared, open_prepared
-from clingpt.resume import State, Trained, check_same_run
+from clingpt.resume import State, Trained, begin_or_resume_lora, check_same_run
 from clingpt.runtime import Runtime
 from clingpt.selection import check_measurable, is_settled
 from clingpt.signals import StopSignals
@@ -40,8 +40,6 @@ from clingpt.tracker import Tracker
 from clingpt.validation import Examiner, Validator
 from clingpt.warmup import fitting_feed, rehearse_validation
 from model import GPTConfig
-
-ENDINGS = {"finished": "Trained", "settled": "No longer better", "stopped": "Stopped"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +54,10 @@ class TrainConfig:
     n_embd: int = 768  # channels; for init_from=scratch
     block_size: int = 1024  # tokens in a row; crops a longer pretrained context
     dropout: float = 0.1  # of embeddings and residual branches
+    lora_rank: int = 0  # of updates trained in place of the weights (LoRA); 0: the weights
+    lora_alpha: float = 16.0  # those updates are scaled by lora_alpha / lora_rank
+    lora_dropout: float = 0.0  # of what the updates read
+    lora_targets: tuple[str, ...] = LAYERS  # matrices of each block that get one
     pack: bool = True  # several examples a row, apart; False pads each to a row of its own
     batch_size: int = 8  # rows of an optimizer step, over all processes
     micro_batch_size: int = 4  # most rows of one forward pass; halved where memory runs out
@@ -90,15 +92,19 @@ class TrainConfig:
         config.check_range(self, *positive.split(), "max_new_tokens", "patience", at_least=1)
         config.check_range(self, "block_size", at_least=16)
         config.check_range(self, "keep", at_least=2)
-        config.check_range(self, "epochs", "learning_rate", above=0)
+        config.check_range(self, "epochs", "learning_rate", "lora_alpha", above=0)
         config.check_range(self, "min_lr", "warmup_steps", "weight_decay", at_least=0)
-        config.check_range(self, "grad_clip", "seed", "eval_records", at_least=0)
-        config.check_range(self, "dropout", "beta1", "beta2", at_least=0, below=1)
+        config.check_range(self, "grad_clip", "seed", "eval_records", "lora_rank", at_least=0)
+        config.check_range(self, "dropout", "lora_dropout", "beta1", "beta2", at_least=0, below=1)
         config.check(self.min_lr <= self.learning_rate, "min_lr must not exceed learning_rate")
         config.check(self.n_embd % self.n_head == 0, "n_embd must be a multiple of n_head")
         config.check(
             self.select == "loss" or self.eval_records > 0,
             f"select={self.select} needs answers to measure; give --eval_records=50, say",
+        )
+        config.check(
+            self.lora is None or self.init_from != "scratch",
+            "lora_rank adapts a trained model, not random weights; give --init_from=gpt2, say",
         )
 
     @property
@@ -106,6 +112,13 @@ class TrainConfig:
         """Of a model from scratch."""
         names = ("block_size", "n_layer", "n_head", "n_embd", "dropout")
         return GPTConfig(**{name: getattr(self, name) for name in names})
+
+    @property
+    def lora(self) -> Lora | None:
+        """What is trained in place of the weights, if not they themselves."""
+        names = ("rank", "alpha", "dropout", "targets")
+        values = {name: getattr(self, f"lora_{name}") for name in names}
+        return Lora(**values, base=self.init_from) if self.lora_rank else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +134,6 @@ class Run(Trained):
     watch: Watch
     validator: Validator
     tokenizer: Tokenizer
-    folder: RunFolder
     tracker: Tracker
     stop: Callable[[], bool]  # whether this process was told to stop
 
@@ -142,7 +154,8 @@ def main() -> None:
         stop.wait_for_steps()
         started_at = time.perf_counter()
         ending = train(run)
-        rt.on_main(lambda: say_how_it_ended(run, ending, time.perf_counter() - started_at))
+        elapsed_s = time.perf_counter() - started_at
+        rt.on_main(lambda: console.say(summary.end(run, run.steps, ending, cfg.select, elapsed_s)))
     if ending == "stopped":
         raise SystemExit(stop.exit_status)
 
@@ -151,13 +164,14 @@ def begin_or_resume(cfg: TrainConfig, rt: Runtime, stop: Callable[[], bool]) -> 
     """Load everything a run needs; from its newest whole checkpoint, if it has one."""
     folder, settings = RunFolder(cfg.out), config.to_json(cfg)
     newest = rt.on_main(lambda: folder.newest_whole(wanted=cfg.resume == "auto"))
-    if newest is not None:
-        loaded = load_model(newest, dropout=cfg.dropout, verified=True)
-    else:
+    if newest is None or cfg.lora:  # whose base is loaded anew
         loaded = load_or_new(cfg.init_from, cfg.shape)
+    else:
+        loaded = load_model(newest, dropout=cfg.dropout, verified=True)
     data = open_prepared(cfg.data, loaded.tokenizer)
     if newest is not None:
-        check_same_run(loaded, settings, data, force=cfg.force_resume)
+        check_same_run(newest, settings, data, force=cfg.force_resume)
+    lora = begin_or_resume_lora(loaded.model, cfg.lora, newest) if cfg.lora else None
     rt.on_main(lambda: folder.begin({"settings": settings, "processes": rt.n_ranks}))
     model = loaded.model.to(rt.device).train()
     model.checkpoint_activations = cfg.checkpoint_activations
@@ -169,7 +183,7 @@ def begin_or_resume(cfg: TrainConfig, rt: Runtime, stop: Callable[[], bool]) -> 
         weight_decay=cfg.weight_decay,
     )
     state, scaler = State(), rt.scaler()
-    trained = Trained(model, optimizer, scaler, state, rt, cfg.seed)
+    trained = Trained(folder, model, optimizer, scaler, state, rt, cfg.seed, lora)
     rt.seed_rank(cfg.seed)  # weights begin alike on all ranks, dropout does not
     if newest is not None:
         trained.restore(load_trainer(newest))
@@ -221,7 +235,6 @@ def assemble(
             sample=cfg.sample,
         ),
         tokenizer=tokenizer,
-        folder=RunFolder(cfg.out),
         tracker=Tracker(cfg.out, board=cfg.tracker, step=trained.state.step, active=rt.is_main),
         stop=stop,
     )
@@ -266,6 +279,7 @@ def train(run: Run) -> str:
                     break
     if run.rt.on_main(lambda: state.step > 0 and state.step not in run.folder.steps()):
         save(run, {})
+    run.tracker.draw()
     if run.told_to_stop():
         return "stopped"
     return "finished" if state.step >= run.steps else "settled"
@@ -301,8 +315,7 @@ def log_step(run: Run, result: StepResult, meter: Meter) -> str:
         **meter.read(),
     }
     run.tracker.write(row)
-    mfu = f", MFU {row['mfu']:.1%}" if row["mfu"] is not None else ""
-    return f"loss {row['train_loss']:.3f}, {row['tokens_per_s']:,.0f} tokens/s{mfu}"
+    return summary.gist(row)
 
 
 def validate_and_save(run: Run) -> None:
@@ -317,9 +330,7 @@ def validate_and_save(run: Run) -> None:
 
     best = run.rt.on_main(lambda: run.folder.keep_best(cfg.select, keep=cfg.keep))
     run.tracker.draw()
-    measured = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    mark = " (best)" if folder == best else ""
-    console.note(f"step {step}/{run.steps}: {measured or 'nothing was held out'}{mark}")
+    console.note(f"step {step}/{run.steps}: {summary.measured(figures, is_best=folder == best)}")
 
 
 def save(run: Run, figures: dict[str, float]) -> Path:
@@ -331,19 +342,7 @@ def save(run: Run, figures: dict[str, float]) -> Path:
         "tokenizer": run.tokenizer.fingerprint,
         "settings": config.to_json(run.cfg),
     }
-    return run.save(run.folder, run.tokenizer, card)
-
-
-def say_how_it_ended(run: Run, ending: str, elapsed_s: float) -> None:
-    """What came out, where it is, and what to do next."""
-    run.tracker.draw()
-    title = f"\n{ENDINGS[ending]} at step {run.state.step} of {run.steps}"
-    console.say(summary.end(run.folder, run.state, title, elapsed_s, run.cfg.select))
-    if ending != "stopped":
-        console.say(f"\nNext:  python eval.py --checkpoint={run.cfg.out}/best --split=test")
-        return
-    saved = "Saved. To go on" if run.state.step else "Nothing to save yet. To begin again"
-    console.say(f"\n{saved}:  {run.rt.launcher()} {shlex.join(sys.argv)}")
+    return run.save(run.tokenizer, card)
 
 
 if __name__ == "__main__":

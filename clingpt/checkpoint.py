@@ -11,17 +11,31 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
-from clingpt import calibration, console
+from clingpt import calibration, config, console
 from clingpt.disk import SUMS, sha256, sync, verify_sums, write_whole
 from clingpt.errors import CheckpointError, ConfigError
 from clingpt.kernels import use_kernels
+from clingpt.lora import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    Lora,
+    adapt,
+    check_base,
+    is_adapter,
+    load_adapter,
+    merged,
+    read_lora,
+    write_adapter,
+)
 from clingpt.selection import score
 from clingpt.tokenizer import Tokenizer
 from model import GPT, SIZES, GPTConfig, hub_folder
@@ -51,11 +65,14 @@ def load_model(
 ) -> Loaded:
     """A checkpoint or run folder, `gpt2` … `gpt2-xl`, a Hub id or any Hugging Face GPT-2 folder.
 
-    Of a run the best checkpoint. What has hashes is compared with them, unless it was just now.
+    Of a run the best checkpoint; of an adapter alone its base, and the adapter merged into it. What
+    has hashes is compared with them, unless it was just now.
     """
     folder = locate(str(source))
     if (folder / SUMS).exists() and not verified:
         verify(folder)
+    if is_adapter(folder):
+        return _load_on_base(folder, block_size=block_size, dropout=dropout)
     try:
         model = use_kernels(GPT.from_pretrained(folder, block_size=block_size, dropout=dropout))
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
@@ -63,6 +80,26 @@ def load_model(
     except Exception as error:  # torch.load on a broken pytorch_model.bin: several private kinds
         raise CheckpointError(f"cannot load {source}: {type(error).__name__}: {error}") from error
     return Loaded(model, Tokenizer.load(folder), read_card(folder), folder)
+
+
+def _load_on_base(folder: Path, *, block_size: int | None, dropout: float) -> Loaded:
+    """An adapter's base, by the name that its card has for it, and the adapter merged into it."""
+    card = read_card(folder)
+    lora = read_lora(card, folder)
+    try:
+        base_folder = locate(lora.base)
+        if not any(base_folder.glob("*.safetensors")):  # for serve.py, which opens nothing else
+            raise CheckpointError(f"{base_folder} has no safetensors; save it in that format")
+        if base_folder.resolve() == folder.resolve():
+            raise CheckpointError("that is this folder itself; move it and put its base there")
+        base = load_model(base_folder, block_size=block_size or lora.block_size, dropout=dropout)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder} is an adapter of {lora.base}: {error}") from None
+    check_base(base.model, lora, folder)
+    adapt(base.model, lora)
+    load_adapter(base.model, folder)
+    model = use_kernels(merged(base.model, base.model.state_dict()))
+    return replace(base, model=model, card=card, folder=folder)
 
 
 def identity(folder: Path) -> str:
@@ -95,12 +132,19 @@ def locate(source: str) -> Path:
         return hub_folder(source)
     except (OSError, ValueError, RuntimeError) as error:  # no network, no such repository, no space
         reason = " ".join(str(error).split())[:150]
-        name = f"openai-community/{source}" if source in SIZES else source
+        name = _name_elsewhere(source)
         raise CheckpointError(
             f"the weights of {source} are not in the cache and cannot be downloaded ({reason}); "
             f"where there is a network run: hf download {name} --local-dir={source}  and copy the "
             f"folder {source} here, or pass another folder as --init_from or --checkpoint"
         ) from error
+
+
+def _name_elsewhere(source: str) -> str:
+    """What other tools call a checkpoint that `locate` finds."""
+    if Path(source).is_dir():
+        return str(locate(source))
+    return f"openai-community/{source}" if source in SIZES else source
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -117,9 +161,15 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
+def write_card(folder: Path, card: dict[str, Any]) -> None:
+    """What clinGPT knows about a checkpoint."""
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
 def verify(folder: Path) -> None:
     """Compare every file with SHA256SUMS; CheckpointError names the first that differs."""
-    verify_sums(folder, required={"model.safetensors", CARD}, exempt={calibration.FILE})
+    whole = {ADAPTER_WEIGHTS, ADAPTER_CONFIG} if is_adapter(folder) else {"model.safetensors"}
+    verify_sums(folder, required={CARD} | whole, exempt={calibration.FILE})
 
 
 @contextmanager
@@ -130,10 +180,11 @@ def written_whole(folder: Path) -> Iterator[Path]:
     scratch.mkdir(parents=True)
     try:
         yield scratch
-        names = sorted(path.name for path in scratch.iterdir())
+        files = sorted(path for path in scratch.rglob("*") if path.is_file())
+        names = [path.relative_to(scratch).as_posix() for path in files]
         sums = "".join(f"{sha256(scratch / name)}  {name}\n" for name in names)
         (scratch / SUMS).write_text(sums)
-        for path in (*scratch.iterdir(), scratch):
+        for path in (*scratch.rglob("*"), scratch):
             sync(path)
         if folder.exists():
             raise CheckpointError(f"{folder} exists already; nothing was overwritten")
@@ -208,16 +259,27 @@ class RunFolder:
         tokenizer: Tokenizer,
         card: dict[str, Any],
         trainer: dict[str, Any],
+        adapter: tuple[Lora, dict[str, Tensor]] | None = None,
     ) -> Path:
-        """Write step_…/ whole, and point `last` at it."""
+        """Write step_…/ whole, and point `last` at it.
+
+        An adapter goes into a folder of its own, which is a checkpoint too: beside the merged model
+        `transformers` with PEFT would apply it once more, and vLLM would take it for weights.
+        """
         folder = self.path / f"step_{step:06d}"
         try:
             with written_whole(folder) as scratch:
                 model.save_pretrained(scratch)
                 tokenizer.save(scratch)
-                text = json.dumps({"format": FORMAT, "step": step, **card}, indent=1)
-                (scratch / CARD).write_text(text + "\n", encoding="utf-8")
                 torch.save(trainer, scratch / TRAINER)
+                card = {"format": FORMAT, "step": step, **card}
+                if adapter is not None:
+                    lora, weights = adapter
+                    card["lora"] = config.to_json(lora)
+                    with written_whole(scratch / ADAPTER) as alone:
+                        write_adapter(alone, weights, lora, base=_name_elsewhere(lora.base))
+                        write_card(alone, card)
+                write_card(scratch, card)
         except (OSError, RuntimeError, SafetensorError) as error:  # a full disk, by any writer
             raise CheckpointError(
                 f"{folder} could not be written ({error}); earlier checkpoints are intact: make "

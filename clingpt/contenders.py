@@ -24,6 +24,7 @@ from clingpt.dataset import IGNORE, Ints, Rows, build_rows
 from clingpt.errors import ConfigError
 from clingpt.feed import Feed
 from clingpt.kernels import use_kernels
+from clingpt.lora import Lora, adapt
 from clingpt.optim import Schedule, build_optimizer
 from clingpt.prepared import open_prepared
 from clingpt.runtime import Runtime, choose_dtype, start
@@ -91,10 +92,12 @@ def random_example(rng: np.random.Generator, length: int, target_share: float) -
 Step = Callable[[], Tensor]  # one optimizer step on all examples; gives the loss
 
 
-def ours(job: Job, *, compiled: bool, recompute: bool = False) -> Step:
+def ours(job: Job, *, compiled: bool, recompute: bool = False, lora: Lora | None = None) -> Step:
     """train.py's own step: packed rows, documents apart, logits at targets alone."""
     rt, rows = start(device=job.device, dtype=job.dtype), job.packed()
     model = use_kernels(GPT(job.shape)).to(rt.device)
+    if lora is not None:
+        adapt(model, lora)
     model.checkpoint_activations = recompute
     if compiled and not compile_in_place(model, rt, wanted=True):
         raise ConfigError("torch.compile is not available here; leave out the compiled contenders")
@@ -289,6 +292,7 @@ CONTENDERS: dict[str, Callable[[Job], Step]] = {
     "ours-compiled": partial(ours, compiled=True),
     "ours-recompute": partial(ours, compiled=False, recompute=True),
     "ours-compiled-recompute": partial(ours, compiled=True, recompute=True),
+    "ours-lora": partial(ours, compiled=False, lora=Lora(rank=8, alpha=16, base="random weights")),
     "hf-sorted": partial(transformers_padded, to_longest=True),
     "hf-padded": partial(transformers_padded, to_longest=False),
     "hf-packed": transformers_packed,

@@ -6,6 +6,7 @@ archives hold programs, ONNX graphs can name other files.
 """
 
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +15,15 @@ from typing import Any, Literal
 
 import torch
 
+from clingpt.checkpoint import load_model
 from clingpt.errors import CheckpointError, ConfigError
 from clingpt.grid import Step
+from clingpt.lora import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from clingpt.onnx_runner import open_session
 from clingpt.stateless import Inputs, Stateless, input_names, make_inputs, output_names
 from model import GPT
 
-Format = Literal["hf", "onnx", "torchscript", "torch_export"]
+Format = Literal["hf", "onnx", "torchscript", "torch_export", "adapter"]
 Precision = Literal["float32", "float16", "bfloat16"]
 ONNX, ONNX_INT8 = "model.onnx", "model_int8.onnx"
 TORCHSCRIPT, TORCH_EXPORT = "model.ts", "model.pt2"
@@ -43,6 +46,20 @@ def write_hf(model: GPT, folder: Path, *, precision: Precision) -> Step:
         module = Stateless(GPT.from_pretrained(folder).eval())
     except ValueError as error:  # a weight beyond float16's largest number became infinite
         raise CheckpointError(f"{error} in {precision}; choose another --dtype") from None
+    return lambda inputs: module(*inputs)
+
+
+def write_adapter(source: Path, folder: Path) -> Step:
+    """What LoRA trained, in PEFT's layout; read back, it is merged into its base."""
+    adapter = source if is_adapter(source) else source / ADAPTER
+    if not adapter.is_dir():
+        raise CheckpointError(
+            f"{source} has no adapter, its weights themselves were trained; give --format=hf, or "
+            "train with --lora_rank=8"
+        )
+    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
+        shutil.copyfile(adapter / name, folder / name)
+    module = Stateless(load_model(folder).model.eval())
     return lambda inputs: module(*inputs)
 
 

@@ -12,8 +12,11 @@ from clingpt.runtime import spread_like, whole
 def build_optimizer(
     model: nn.Module, *, learning_rate: float, betas: tuple[float, float], weight_decay: float
 ) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019); biases and norms, all one-dimensional, do not decay."""
-    parameters = list(model.parameters())
+    """AdamW (Loshchilov & Hutter 2019); biases and norms, all one-dimensional, do not decay.
+
+    Frozen parameters are left out: they have no moments.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},

@@ -14,7 +14,7 @@ from clingpt.optim import allocate_all
 
 TOO_LARGE = (
     "one row at a time does not fit into memory; try --checkpoint_activations=True, a smaller "
-    "--block_size, or --shard=True on several GPUs"
+    "--block_size, --lora_rank=8, or --shard=True on several GPUs"
 )
 
 

@@ -4,7 +4,6 @@ Where records come from is clingpt/sources.py, what they are asked is clingpt/ta
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,11 +11,12 @@ from typing import Any
 from clingpt.errors import DataError
 
 LABELS = ("yes", "no", "maybe")
+FIELDS = frozenset("id question sections text long_answer decision keywords".split())  # in JSON
 
 # Left by the corpus' parser where a label was itself cut at a slash: "…controls.QUESTIONS/".
 _LABEL_DEBRIS = re.compile(r"(?<=[.?!])\s*[A-Z]{3}[A-Z &]*/$")
-_BLANKS = re.compile(r"\s+")  # Unicode: thin, no-break and paragraph spaces as well
-_DROPPED = ("Cc", "Cs")  # Unicode categories: control characters, surrogates
+# Control characters but white space, and lone surrogates (Unicode categories Cc, Cs).
+_DROPPED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +40,10 @@ def clean(text: str) -> str:
 
     Symbols (± ≥ µ β) stay as they are: they carry meaning, and GPT-2 spells any of them.
     """
-    if not (text.isascii() and text.isprintable()):
+    if not text.isprintable():
         # First, so that what stood around a dropped character becomes one run of blanks.
-        text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in _DROPPED)
-    return _BLANKS.sub(" ", text).strip()
+        text = _DROPPED.sub("", text)
+    return " ".join(text.split())  # at Unicode's white space: thin, no-break and so on
 
 
 def make_record(
@@ -104,10 +104,9 @@ def from_json(fields: object, *, default_id: str = "input") -> Record:
     """
     if not isinstance(fields, Mapping):
         raise DataError(f"a record must be a JSON object, not {type(fields).__name__}")
-    known = {"id", "question", "sections", "text", "long_answer", "decision", "keywords"}
-    if unknown := fields.keys() - known:
+    if unknown := fields.keys() - FIELDS:
         names = ", ".join(sorted(map(str, unknown)))
-        raise DataError(f"unknown field {names}; a record's fields are {', '.join(sorted(known))}")
+        raise DataError(f"unknown field {names}; a record's fields are {', '.join(sorted(FIELDS))}")
     if {"sections", "text"} <= fields.keys():
         raise DataError("a record has both sections and text; put the text among the sections")
     question, keywords = fields.get("question"), fields.get("keywords") or ()

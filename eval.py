@@ -24,7 +24,7 @@ from clingpt.checkpoint import Loaded, identity, load_model
 from clingpt.comparison import compare
 from clingpt.disk import sha256
 from clingpt.errors import ConfigError, DataError
-from clingpt.evaluation import RECORD_PASSAGES, Evaluation
+from clingpt.evaluation import Evaluation, passages_of
 from clingpt.inference import Quantize, make_decoder
 from clingpt.looks import count_look
 from clingpt.parts import Parts
@@ -47,6 +47,7 @@ class EvalConfig:
     text: tuple[Path, ...] = ()  # text files whose perplexity shows what was forgotten
     max_new_tokens: int = 160  # longest generated answer or summary, in tokens
     max_document_tokens: int = 448  # longest generated document, in tokens
+    max_prose_tokens: int = 256  # longest generated answer in prose alone, in tokens
     coverage: float = 0.8  # of validation records, the share to answer with a label
     batch_size: int = 16  # rows at once
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
@@ -58,8 +59,8 @@ class EvalConfig:
     def __post_init__(self) -> None:
         config.check(bool(self.checkpoint), "give --checkpoint, for example out/pubmedqa/best")
         config.check_range(self, "texts", at_least=0)
-        config.check_range(self, "max_new_tokens", "max_document_tokens", at_least=1)
-        config.check_range(self, "batch_size", at_least=1)
+        limits = ("max_new_tokens", "max_document_tokens", "max_prose_tokens")
+        config.check_range(self, *limits, "batch_size", at_least=1)
         config.check(0 < self.coverage <= 1, "coverage must be above 0 and at most 1")
         names = [path.name for path in self.text]
         config.check(len(set(names)) == len(names), "two --text files have the same name")
@@ -174,14 +175,15 @@ def measure(cfg: EvalConfig, evaluation: Evaluation, *, is_fitted: bool) -> None
             evaluation.labels("val_labels", "val", reasoning_free=False)
     if cfg.reasoning_free:
         return
-    for name, passage_of in RECORD_PASSAGES.items():
+    for name, passage_of in passages_of(tasks).items():
         evaluation.losses(name, split, passage_of)
     for path in cfg.text:
         evaluation.text_losses(f"text {path.name}", path)
     for task in tasks:
         if task == "text" or cfg.texts == 0:
             continue
-        limit = cfg.max_document_tokens if task == "document" else cfg.max_new_tokens
+        own = {"document": cfg.max_document_tokens, "explain": cfg.max_prose_tokens}
+        limit = own.get(task, cfg.max_new_tokens)
         # In a short context half of it is the prompt's.
         sampling = Sampling(max_new_tokens=min(limit, evaluation.scorer.context // 2))
         evaluation.texts(task, split, sampling, cfg.texts)

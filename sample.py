@@ -4,6 +4,7 @@
     python sample.py --prompt="Aspirin in the elderly" --temperature=0.8 --samples=3
     python sample.py --task=answer --input=note.json          a record: question and text
     python sample.py --task=summarize --input=notes.jsonl --output=replies.jsonl
+    python sample.py --task=explain --input=question.json     {"question": "…"}, a text is optional
     echo "Metformin is" | python sample.py --checkpoint=gpt2 --logprobs=True
 
 A record is a JSON object with `question` and `text` (or `sections`, [["RESULTS", "…"], …]); a
@@ -42,7 +43,7 @@ class SampleConfig:
     checkpoint: str | None = None  # folder, gpt2 … gpt2-xl or a Hub id; None: newest run's best
     prompt: str | None = None  # text to continue
     prompt_file: Path | None = None  # file with the text to continue
-    task: Literal["answer", "summarize", "document"] | None = None  # what to do with a record
+    task: Literal["answer", "summarize", "document", "explain"] | None = None  # done with a record
     input: Path | None = None  # .json record or .jsonl of records, for --task; or .jsonl of prompts
     output: Path | None = None  # .jsonl to write, a reply for each line of --input
     limit: int | None = None  # lines of a .jsonl, the first ones; None: one, with --output all
@@ -69,7 +70,7 @@ class SampleConfig:
         is_file = self.input is not None and self.input.suffix == ".jsonl"
         config.check(
             self.task is not None or self.input is None or is_file,
-            "--input holds a record and needs --task=answer, summarize or document",
+            "--input holds a record and needs --task=answer, summarize, document or explain",
         )
         config.check(
             self.task is None or self.given in ([], ["input"]),

@@ -20,6 +20,7 @@ from clingpt.card import model_card
 from clingpt.checkpoint import Loaded
 from clingpt.curves import read_metrics
 from clingpt.disk import write_whole
+from clingpt.evaluation import passages_of
 from clingpt.faithfulness import find_flags
 from clingpt.page import page
 from clingpt.parts import Parts
@@ -225,8 +226,8 @@ class Assembly:
     # Perplexity
 
     def _perplexity_section(self) -> dict[str, Any]:
-        """Of contexts, of explanations given all before them, and of the texts asked for."""
-        names = {name: name for name in ("context", "explanation")}
+        """Of contexts, of explanations and prose given all before them, of the texts asked for."""
+        names = {name: name for name in passages_of(TASKS)}
         names |= {n: n.removeprefix("text ") for n in self._parts.names() if n.startswith("text ")}
         entries = {
             shown: report.perplexity_entry(self._parts.items(name)) for name, shown in names.items()
@@ -277,7 +278,8 @@ class Assembly:
             probabilities = scored.probabilities
             if self._calibration is not None:
                 probabilities, abstained = self._calibration.judge(scored.log_probs)
-        flags = find_flags(output.text, source_text(record, output.task))
+        source = source_text(record, output.task)
+        flags = [] if source is None else find_flags(output.text, source)
         return {
             "id": output.record_id,
             "task": output.task,
@@ -286,6 +288,7 @@ class Assembly:
             "output": output.text,
             "finish_reason": output.finish_reason,
             "trimmed_tokens": output.trimmed_tokens,
+            "compared": source is not None,
             "flags": [
                 {"kind": f.kind, "start": f.start, "end": f.end, "text": f.text} for f in flags
             ],

@@ -24,6 +24,7 @@ SKILLS = {
     "summarize": "summarises a report",
     "document": "drafts a structured document from notes",
     "text": "continues text",
+    "explain": "answers a question in prose, with a text to answer from or without",
 }
 PARTS = ("labels", "calibration", "perplexity", "texts", "int8")
 RECORD = Record(id="", question="QUESTION", sections=(("RESULTS", "TEXT"),))
@@ -108,7 +109,7 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str, list[Figure]
         scores = [("rouge", model["rouge"][key], shown) for key, shown in rouge]
         scores.append(("bleu", model["bleu"]["score"], "BLEU (sacrebleu), 0 to 100"))
         yield ("summarization" if task == "summarize" else "text-generation"), task, scores
-    for name in ("context", "explanation"):  # other texts are not of this data
+    for name in ("context", "explanation", "prose"):  # other texts are not of this data
         if entry := (report.get("perplexity") or {}).get(name):
             scores = [("perplexity", entry["text"]["token_perplexity"], "perplexity a token")]
             scores.append(("bits_per_byte", entry["text"]["bits_per_byte"], "bits per byte"))

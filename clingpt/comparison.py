@@ -80,7 +80,8 @@ def figures(report: Report) -> Iterator[tuple[str, float]]:
         model = entry["systems"]["model"]
         yield f"{task} rougeL", model["rouge"]["rougeL"]
         yield f"{task} BLEU", model["bleu"]["score"]
-        yield f"{task} flagged", model["faithfulness"]["flagged"]
+        if faithful := model["faithfulness"]:
+            yield f"{task} flagged", faithful["flagged"]
 
 
 def _spreads(all_figures: list[dict[str, float]]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from clingpt.scoring import (
     explanation_passage,
     output_of,
     passage_losses,
+    prose_passage,
     score_labels,
 )
 from clingpt.tasks import NotApplicable, Prompt, record_text
@@ -186,10 +187,10 @@ def record_context(scorer: Scorer, record: Record) -> Passage:
     return context_passage(scorer, record_text(record))
 
 
-RECORD_PASSAGES: dict[str, Callable[[Scorer, Record], Passage]] = {
-    "context": record_context,
-    "explanation": explanation_passage,
-}
+def passages_of(tasks: Sequence[str]) -> Mapping[str, Callable[[Scorer, Record], Passage]]:
+    """What is scored of a record by name; prose only of a model that was to write such."""
+    passages = {"context": record_context, "explanation": explanation_passage}
+    return passages | ({"prose": prose_passage} if "explain" in tasks else {})
 
 
 def read_text(path: Path) -> str:

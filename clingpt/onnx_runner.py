@@ -1,4 +1,4 @@
-"""Answer, summarise and draft with an exported ONNX model; needs onnxruntime and numpy, no torch.
+"""Answer, summarise, draft and explain with an exported ONNX model, by onnxruntime, without torch.
 
     python -m clingpt.onnx_runner --model=exported/onnx --task=answer --input=note.json
     python -m clingpt.onnx_runner --model=exported/onnx --task=summarize --input=notes.jsonl --int8
@@ -147,7 +147,10 @@ class Runner:
         max_new_tokens: int | None = None,
         on_text: OnText = lambda n, text: None,
     ) -> list[dict[str, Any]]:
-        """A task with some records at once: fields as of `sample.py --json`, and warnings."""
+        """A task with some records at once: fields as of `sample.py --json`, and warnings.
+
+        `warnings` is None of a question alone: there is no source to compare with.
+        """
         longest = max_new_tokens or min(LONGEST_REPLY[task], self.context // 2)
         prompts = [self._prompt(task, record, self.context - longest) for record in records]
         labels = [self.labelled(record) if task == "answer" else {} for record in records]
@@ -162,9 +165,7 @@ class Runner:
                 "prompt_tokens": len(prompt.ids),
                 "trimmed_tokens": prompt.trimmed_tokens,
                 "new_tokens": len(reply.ids),
-                "warnings": [
-                    vars(flag) for flag in find_flags(reply.text.strip(), source_text(record, task))
-                ],
+                "warnings": warnings_of(reply.text, source_text(record, task)),
             }
             for record, prompt, label, reply in zip(records, prompts, labels, replies, strict=True)
         ]
@@ -174,6 +175,11 @@ class Runner:
             return make_prompt(task, record, self.tokenizer, budget=budget)
         except NotApplicable as reason:
             raise DataError(f"record {record.id} cannot be used for {task}: {reason}") from None
+
+
+def warnings_of(text: str, source: str | None) -> list[dict[str, Any]] | None:
+    """What a reply says that its source does not hold."""
+    return None if source is None else [vars(flag) for flag in find_flags(text.strip(), source)]
 
 
 def open_session(path: Path, threads: int = 0) -> Any:

@@ -251,6 +251,8 @@ def _status(example: Mapping[str, Any]) -> Iterator[str]:
         yield "below the threshold, so withheld"
     if example["finish_reason"] == "length":
         yield "stopped at the limit"
+    if not example.get("compared", True):
+        yield "no context, so nothing to compare the output with"
     if example["trimmed_tokens"]:
         yield f"prompt trimmed by {console.count(example['trimmed_tokens'])} tokens"
 

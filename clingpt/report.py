@@ -29,7 +29,7 @@ from clingpt.tasks import explained, source_text
 
 FORMAT = 2
 EXAMPLES = 20
-CLAIMS = ("n", *KINDS, "flags", "numbers", "numbers_flagged", "words", "novel")
+CLAIMS = ("compared", *KINDS, "flags", "numbers", "numbers_flagged", "words", "novel")
 
 
 def label_entry(gold: Sequence[str], said: Sequence[str]) -> dict[str, Any]:
@@ -165,7 +165,10 @@ class Texts:
         """The section of a report; {} where nothing has a reference."""
         if not self.scores:
             return {}
-        order = ["reference", *(name for name in self.scores if name != "model"), "model"]
+        copies = [name for name in self.scores if name != "model"]
+        if not any(compared for compared, *_ in self.claims["model"]):
+            copies = [name for name in copies if name == "question"]  # there was nothing to copy
+        order = ["reference", *copies, "model"]
         limits, trimmed = zip(*self.endings, strict=True)
         return {
             "systems": {name: self._system(name) for name in order},
@@ -200,8 +203,13 @@ def _bleu(counts: NDArray[np.float64]) -> float:
     return metrics.bleu_of(counts.astype(int).tolist()).score
 
 
-def claim_row(text: str, source: str) -> list[float]:
-    """What one text says that its source does not, how long it is and how much of it is new."""
+def claim_row(text: str, source: str | None) -> list[float]:
+    """What one text says that its source does not, how long it is and how much of it is new.
+
+    Without a source nothing is told of it but its length.
+    """
+    if source is None:
+        return [len(text.split()) if name == "words" else 0 for name in CLAIMS]
     kinds = [flag.kind for flag in find_flags(text, source)]
     return [
         1,
@@ -215,19 +223,23 @@ def claim_row(text: str, source: str) -> list[float]:
 
 
 def claims_entry(rows: NDArray[np.float64]) -> dict[str, Any]:
-    """Means over the texts; a share is of the texts, that of numbers of all numbers."""
+    """Means over the texts; a share is of those with a source, that of numbers of all numbers."""
     total = dict(zip(CLAIMS, rows.sum(axis=0).tolist(), strict=True))
-    flagged = rows[:, CLAIMS.index("flags")] > 0
-    return {
+    entry = {
         "texts": len(rows),
         "mean_words": total["words"] / len(rows),
-        "novel_bigrams": total["novel"] / len(rows),
         "empty": int((rows[:, CLAIMS.index("words")] == 0).sum()),
+    }
+    if not (compared := int(total["compared"])):
+        return entry | {"novel_bigrams": None, "faithfulness": None}
+    flagged = int((rows[:, CLAIMS.index("flags")] > 0).sum())
+    return entry | {
+        "novel_bigrams": total["novel"] / compared,
         "faithfulness": {
-            "texts": len(rows),
-            "flagged": float(flagged.mean()),
-            "per_kind": {kind: total[kind] / len(rows) for kind in KINDS},
-            "flags_per_text": total["flags"] / len(rows),
+            "texts": compared,
+            "flagged": flagged / compared,
+            "per_kind": {kind: total[kind] / compared for kind in KINDS},
+            "flags_per_text": total["flags"] / compared,
             "unsupported_numbers": (
                 total["numbers_flagged"] / total["numbers"] if total["numbers"] else 0.0
             ),

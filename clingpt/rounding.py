@@ -14,7 +14,7 @@ from torch import Tensor
 from clingpt import console
 from clingpt.checkpoint import load_model
 from clingpt.dataset import IGNORE
-from clingpt.evaluation import RECORD_PASSAGES
+from clingpt.evaluation import passages_of
 from clingpt.inference import make_decoder
 from clingpt.prepared import Prepared
 from clingpt.records import Record
@@ -57,7 +57,7 @@ def rounding_section(source: str, scorer: Scorer, data: Prepared, split: str) ->
     records = list(data.records(split))
     texts = {
         name: [example for record in records for example in examples_of(scorer, record, passage)]
-        for name, passage in RECORD_PASSAGES.items()
+        for name, passage in passages_of(data.tasks).items()
     }
     labels = (
         [score_labels(one, records) for one in (exact, scorer)] if "answer" in data.tasks else []

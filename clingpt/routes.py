@@ -39,11 +39,14 @@ from clingpt.schemas import (
     Document,
     DocumentRequest,
     ErrorBody,
+    ExplainRequest,
+    Explanation,
     Model,
     ModelList,
     Strict,
     SummarizeRequest,
     Summary,
+    TaskRequest,
 )
 from clingpt.service import ApiError, Service
 from clingpt.task_api import Tasks
@@ -141,7 +144,7 @@ def add_operations(app: FastAPI, service: Service, site: Site) -> None:
 
 
 def add_apis(app: FastAPI, service: Service) -> None:
-    """OpenAI's routes and those of the three tasks."""
+    """OpenAI's routes and those of the tasks."""
     created = int(time.time())
 
     def model(name: str | None = None) -> Model:
@@ -185,6 +188,11 @@ def add_apis(app: FastAPI, service: Service) -> None:
         """Notes as a structured report."""
         return exchange(service, Tasks(service, body))
 
+    @app.post("/v1/explain", tags=["tasks"], responses=documented(Explanation | Batch[Explanation]))
+    async def explain(body: ExplainRequest) -> Response:
+        """A question answered in prose, with a report or without."""
+        return exchange(service, Tasks(service, body))
+
 
 def add_platforms(app: FastAPI, service: Service, site: Site) -> None:
     """SageMaker's /invocations, and Vertex's instances → predictions."""
@@ -217,10 +225,11 @@ class Prediction(Strict):
     parameters: dict[str, Any] | None = None
 
 
-REQUESTS: Mapping[str, type[AnswerRequest | SummarizeRequest | DocumentRequest]] = {
+REQUESTS: Mapping[str, type[TaskRequest]] = {
     "answer": AnswerRequest,
     "summarize": SummarizeRequest,
     "document": DocumentRequest,
+    "explain": ExplainRequest,
 }
 
 
@@ -308,10 +317,11 @@ WANTED = {
     "prompt": f"it must be a text, a list of token ids, or up to {MAX_PROMPTS} of either",
     "stop": f"it must be a text of 1 to {LONGEST_STOP} characters, or up to {MAX_STOPS} of them",
 }
-SCHEMAS = (CompletionRequest, AnswerRequest, SummarizeRequest, DocumentRequest, Prediction)
+SCHEMAS: tuple[type[Strict], ...] = (CompletionRequest, *REQUESTS.values(), Prediction)
 FIELD_NAMES = {name for schema in SCHEMAS for name in schema.model_fields} | {
     *("messages", "tools", "tool_choice", "functions", "response_format", "max_completion_tokens"),
-    *("include_usage", "task", "top_logprobs", "logits_processors", "decision", "long_answer"),
+    *("include_usage", "task", "top_logprobs", "logits_processors"),
+    *("decision", "long_answer", "document"),
 }
 
 

@@ -166,7 +166,7 @@ class ErrorBody(BaseModel):
     error: Error
 
 
-Task = Literal["answer", "summarize", "document"]
+Task = Literal["answer", "summarize", "document", "explain"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Section = Annotated[list[str], Len(2, 2)]
 
@@ -236,6 +236,12 @@ class DocumentRequest(TaskRequest):
     task = "document"
 
 
+class ExplainRequest(TaskRequest):
+    """A question to be answered in prose, about a report or, without one, from memory."""
+
+    task = "explain"
+
+
 class Warning(BaseModel):  # noqa: A001 -- the word of the API
     """A place in the reply that the text does not bear out; in characters."""
 
@@ -252,7 +258,9 @@ class Result(BaseModel):
     id: str | None
     model: str
     finish_reason: Literal["stop", "length"] | None
-    warnings: list[Warning]
+    warnings: list[Warning] | None = Field(
+        description="null: only a question was sent, so there is no source to compare with."
+    )
     trimmed_tokens: int = Field(description="Of the text, left out because they did not fit.")
     seed: int
     usage: Usage
@@ -277,6 +285,12 @@ class Summary(Result):
 
     summary: str
     windows: int = Field(description="Pieces that the text was taken in.")
+
+
+class Explanation(Result):
+    """An answer in prose."""
+
+    explanation: str
 
 
 class SectionOut(BaseModel):

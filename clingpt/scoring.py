@@ -25,6 +25,7 @@ from clingpt.tasks import (
     Example,
     NotApplicable,
     Prompt,
+    make_example,
     make_prompt,
     target_text,
 )
@@ -187,6 +188,15 @@ def context_passage(scorer: Scorer, text: str) -> Passage:
         before = [EOT] if start == 0 else [ids[start - 1]]
         examples.append(Example(prompt_ids=before, target_ids=window, trimmed_tokens=0))
     return Passage(text, examples)
+
+
+def prose_passage(scorer: Scorer, record: Record) -> Passage:
+    """The long answer behind the question and, where there is one, the context, as in `explain`.
+
+    NotApplicable where the record lacks one of these or does not fit.
+    """
+    example = make_example("explain", record, scorer.tokenizer, budget=scorer.context)
+    return Passage(target_text("explain", record), [example])
 
 
 def explanation_passage(scorer: Scorer, record: Record) -> Passage:

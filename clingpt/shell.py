@@ -14,17 +14,18 @@ from clingpt import config, console
 from clingpt.errors import ClingptError, ConfigError, DataError
 from clingpt.records import Record, from_json
 from clingpt.sampling import Sampling
+from clingpt.tasks import CUES
 
 BLOCK = '"""'  # begins and ends a text of several lines
 HELP = f"""\
 Type a text, or {BLOCK} for one of several lines. Ctrl-C stops a reply, Ctrl-D ends.
-  /task NAME       continue, answer, summarize or document
+  /task NAME       continue, answer, summarize, document or explain
   /set NAME=VALUE  one of /settings
   /settings        how the next token is chosen, and when a text ends
   /file PATH       take a file's text, or a .json record, instead of typing
   /history         what was asked; /again repeats the last one, /again N the N-th
   /help  /quit"""
-TASKS = ("continue", "answer", "summarize", "document")
+TASKS = ("continue", "answer", "summarize", "document", "explain")
 SETTINGS = (
     "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
     "no_repeat_ngram", "seed", "stop",
@@ -83,10 +84,18 @@ class Shell:
             self._ask(self._complete(read_block() if line.strip() == BLOCK else line))
 
     def _complete(self, text: str) -> Asked:
-        """What the task needs besides the text: a question, to be typed."""
+        """What was typed with what the task needs besides: to be explained is first a question."""
+        if self.task != "explain":
+            return self._about(text)
+        context = read_line("context, or nothing> ") or ""
+        context = read_block() if context.strip() == BLOCK else context
+        return from_json({"text": context, "question": text})
+
+    def _about(self, text: str) -> Asked:
+        """A text with what the task needs besides: a question, to be typed."""
         if self.task is None:
             return text
-        question = (read_line("question> ") or "") if self.task == "answer" else ""
+        question = (read_line("question> ") or "") if self.task in CUES else ""
         return from_json({"text": text, "question": question})
 
     def _ask(self, asked: Asked) -> None:
@@ -113,7 +122,7 @@ class Shell:
         path = Path(os.path.expanduser(name))  # Path's own raises where there is no such user
         text = read_text(path)
         is_record = path.suffix == ".json" and self.task is not None
-        self._ask(parse_record(text, name) if is_record else self._complete(text))
+        self._ask(parse_record(text, name) if is_record else self._about(text))
 
     def _show_history(self, _: str) -> None:
         for n, (task, asked) in enumerate(self.history, start=1):

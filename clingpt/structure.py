@@ -25,11 +25,13 @@ Sections = list[tuple[str, str]]
 class Structure:
     """Outputs' sections against those of their references; shares are 0 to 1, of nothing 0.
 
-    A heading counts once a document in `present` and `spurious`. A document without headings is
-    neither in order nor complete.
+    Of the documents whose reference has one of HEADINGS: those of one's own, under other headings
+    or none, are counted and no more. A heading counts once a document in `present` and `spurious`.
+    An output without headings is neither in order nor complete.
     """
 
     documents: int
+    unheaded: int  # references without any of HEADINGS, left out of all that follows
     present: float  # of the references' headings, those that the output has
     spurious: float  # of the outputs' headings, those that the reference lacks
     in_order: float  # of the outputs, those with their headings in the order of HEADINGS, each once
@@ -52,10 +54,11 @@ def parse_document(text: str) -> Sections:
 def structure(outputs: Sequence[str], references: Sequence[str]) -> Structure:
     """Compare each document with its reference; DataError if the lists do not pair up."""
     check_pairs(references, outputs, of="outputs")
-    pairs = [
+    found = [
         (parse_document(output), parse_document(reference))
         for output, reference in zip(outputs, references, strict=True)
     ]
+    pairs = [(ours, theirs) for ours, theirs in found if theirs]
     names = [([name for name, _ in ours], [name for name, _ in theirs]) for ours, theirs in pairs]
     n_shared = sum(len({*ours} & {*theirs}) for ours, theirs in names)
     n_ours = sum(len({*ours}) for ours, _ in names)
@@ -63,10 +66,11 @@ def structure(outputs: Sequence[str], references: Sequence[str]) -> Structure:
     scores, signature = score_sections(pairs)
     return Structure(
         documents=len(pairs),
+        unheaded=len(found) - len(pairs),
         present=n_shared / n_theirs if n_theirs else 0.0,
         spurious=(n_ours - n_shared) / n_ours if n_ours else 0.0,
-        in_order=fmean(is_in_order(ours) for ours, _ in names),
-        complete=fmean(bool(ours) and ours == theirs for ours, theirs in names),
+        in_order=sum(is_in_order(ours) for ours, _ in names) / max(1, len(pairs)),
+        complete=sum(ours == theirs for ours, theirs in names) / max(1, len(pairs)),
         section_rougeL=scores,
         signature=signature,
     )

@@ -12,8 +12,17 @@ from typing import Any
 from clingpt import console
 from clingpt.faithfulness import KINDS
 from clingpt.records import LABELS
+from clingpt.structure import HEADINGS
 
 SCORES = ("system", "accuracy", "95 %", "macro-F1", "95 %")
+NOTHING_TO_COMPARE_WITH = (
+    "texts answer a question alone, without a context: with no source to compare them with, they "
+    "are left out of new bigrams and of what is flagged."
+)
+OTHER_HEADINGS = (
+    f"references have none of the headings {', '.join(HEADINGS)}, by which alone structure is "
+    "scored, and are left out of it."
+)
 
 # What ends in a character that Markdown, or GitHub's autolinks in it, would take for markup:
 # anywhere, at the start of a line, in addresses.
@@ -126,11 +135,19 @@ def _texts(report: Mapping[str, Any]) -> Iterator[Table]:
         if task == "answer" and report.get("label_agreement") is not None:
             share = percent(report["label_agreement"])
             notes.append(f"In {share} % of answers the label written is the one scored highest.")
+        if alone := model["texts"] - _compared(model):
+            notes.append(f"{console.count(alone)} {NOTHING_TO_COMPARE_WITH}")
         limit = f"{percent(entry['hit_the_limit'])} % hit the limit"
         title = f"{task}: {console.count(model['texts'])} texts against one reference each, {limit}"
         columns = ["system", "R1", "R2", "RL", "95 %", "RLsum", "BLEU", "BP", "words"]
         rows = [_text_row(name, scores) for name, scores in entry["systems"].items()]
         yield Table(title, [*columns, "% new bigrams", "% flagged"], rows, notes)
+
+
+def _compared(scores: Mapping[str, Any]) -> int:
+    """How many of a system's texts had a source to be compared with."""
+    faithful = scores.get("faithfulness") or {"texts": 0}
+    return int(faithful["texts"])
 
 
 def _text_row(name: str, scores: Mapping[str, Any]) -> Row:
@@ -165,10 +182,14 @@ def _structure(report: Mapping[str, Any]) -> Iterator[Table]:
                 found["section_rougeL"],
             )
             columns = [name.replace("_", " ") for name in names] + [f"RL {x}" for x in sections]
-            row = [percent(found[name]) for name in names] + [*map(fixed, sections.values())]
+            shares = [found[name] if found["documents"] else None for name in names]
+            row = [*map(percent, shares), *map(fixed, sections.values())]
             documents = console.count(found["documents"])
             title = f"{task}: headings of {documents} texts in percent, ROUGE-L by section"
-            yield Table(title, columns, [row], [str(found["signature"])])
+            notes = [str(found["signature"])]
+            if others := found["unheaded"]:
+                notes.append(f"{console.count(others)} {OTHER_HEADINGS}")
+            yield Table(title, columns, [row], notes)
 
 
 def _perplexity(report: Mapping[str, Any]) -> Iterator[Table]:

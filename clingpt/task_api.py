@@ -1,4 +1,4 @@
-"""POST /v1/answer, /v1/summarize and /v1/document: one record or a batch, whole or streamed.
+"""POST /v1/answer, /v1/summarize, /v1/document, /v1/explain: one record or a batch, or streamed.
 
 Each reply says what a person needs to judge it: how sure the label is, what of the text did not fit
 or was taken in pieces, and what it claims that the text does not hold.
@@ -21,6 +21,7 @@ from clingpt.scoring import LabelScores, label_prompt
 from clingpt.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
 from clingpt.structure import parse_document
 from clingpt.tasks import (
+    CUES,
     LABEL_IDS,
     NotApplicable,
     Prompt,
@@ -90,8 +91,8 @@ class Tasks:
 
     async def work(self, emit: Emit) -> dict[str, Any]:
         """Do the task with all records; one result as it is, of a batch a list."""
-        tasks = {"answer": self._answer, "summarize": self._write, "document": self._write}
-        do = tasks[self._request.task]
+        tasks = {"answer": self._answer, "explain": self._explain}
+        do = tasks.get(self._request.task, self._write)
         results = await together([do(item, emit) for item in self.items])
         if self._request.records is None:
             return dict(results[0])
@@ -146,6 +147,19 @@ class Tasks:
         fields = {"label": scores.label, "probabilities": probabilities, "abstained": abstained}
         return {**fields, "threshold": calibration and calibration.threshold}
 
+    async def _explain(self, item: Item, emit: Emit) -> dict[str, Any]:
+        """An answer in prose; of a long text whole sentences are left out, as for a label."""
+        budget = self._served.context - self._sampling.max_new_tokens
+        cut = partial(make_prompt, "explain", item.record, self._served.scorer.tokenizer)
+        prompt = await self._prepare(item, partial(cut, budget=budget))
+        show = partial(show_text, emit, {"type": "text", "index": item.index, "window": 0})
+        reply = await self._service.reply(prompt.ids, self._sampling, on_piece=show)
+        text, counts = reply.text.strip(), usage(len(prompt.ids), len(reply.ids))
+        fields, ended, trimmed = {"explanation": text}, reply.finish_reason, prompt.trimmed_tokens
+        result = await self._result(item, text, fields, ended, trimmed, counts)
+        emit({"type": "result", "index": item.index, "result": result})
+        return result
+
     async def _write(self, item: Item, emit: Emit) -> dict[str, Any]:
         """A summary or a document, of a long text from its pieces one after another."""
         task, sampling, context = self._request.task, self._sampling, self._served.context
@@ -186,8 +200,8 @@ class Tasks:
         except NotApplicable as reason:
             task = self._request.task
             message = f"record {item.index} cannot be used for {task}: {reason}"
-            # Context is left out until an answer's prompt fits, so what is wrong is the question.
-            param = "question" if task == "answer" else "text"
+            # Context is left out until these tasks' prompts fit: what is wrong is the question.
+            param = "question" if task in CUES else "text"
             raise ApiError(400, message, param=param) from None
 
     async def _result(
@@ -199,14 +213,16 @@ class Tasks:
         trimmed_tokens: int,
         counts: dict[str, int],
     ) -> dict[str, Any]:
-        source = source_text(item.record, self._request.task)
-        flags = await asyncio.to_thread(find_flags, text, source)
+        source, warnings = source_text(item.record, self._request.task), None
+        if source is not None:
+            flags = await asyncio.to_thread(find_flags, text, source)
+            warnings = [{**asdict(flag), "message": MESSAGES[flag.kind]} for flag in flags]
         return {
             "id": item.name,
             "model": self._served.name,
             **fields,
             "finish_reason": finish_reason,
-            "warnings": [{**asdict(flag), "message": MESSAGES[flag.kind]} for flag in flags],
+            "warnings": warnings,
             "trimmed_tokens": trimmed_tokens,
             "seed": self._sampling.seed,
             "usage": counts,

@@ -8,6 +8,11 @@ are the tokens of the whole text. For example, for `answer`:
     Question: Does the drug relieve pain?
     Answer: yes                                                      (target, from " yes" on)
     Explanation: The drug relieved pain.<|endoftext|>
+
+`explain` asks for the explanation alone, by the same cue, with or without a context:
+
+    Question: What are the symptoms of asthma?
+    Explanation: Wheezing, cough and breathlessness.<|endoftext|>         (target, from " Wh" on)
 """
 
 import re
@@ -19,10 +24,12 @@ from clingpt.records import Record
 from clingpt.sentences import split_sentences
 from clingpt.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 
-TASKS = ("answer", "summarize", "document", "text")
+TASKS = ("answer", "summarize", "document", "text", "explain")  # in prepared folders by their place
+CUES = {"answer": "Answer:", "explain": "Explanation:"}  # of tasks that need a question, no text
 LABEL_IDS = (3763, 645, 3863)  # " yes", " no", " maybe": one GPT-2 token each, in LABELS' order
 NO_ROOM = "prompt too long without any context"
-LONGEST_REPLY = {"answer": 160, "summarize": 160, "document": 448}  # where nothing else is asked
+# Tokens, where nothing else is asked.
+LONGEST_REPLY = {"answer": 160, "summarize": 160, "document": 448, "explain": 256}
 LONGEST_SENTENCE_WORDS = 64  # a table or a list without full stops is cut in pieces of so many
 
 # Section names onto the headings of a structured report; the first match wins.
@@ -69,17 +76,17 @@ def heading(label: str) -> str | None:
 def prompt_text(task: str, record: Record) -> str:
     """The prompt of a task; NotApplicable says what the record lacks."""
     lines = "".join(f"{label}: {text}\n" for label, text in record.sections)
-    if task == "answer":
+    if task in CUES:
         if not record.question:
             raise NotApplicable("no question")
-        return f"Context:\n{lines}Question: {record.question}\nAnswer:"
+        context = f"Context:\n{lines}" if lines or task == "answer" else ""
+        return f"{context}Question: {record.question}\n{CUES[task]}"
     if not record.sections:
         raise NotApplicable("no text")
     if task == "summarize":
         return f"Report:\n{lines}Summary:"
     if task == "document":
-        parts = [text for _, text in record.sections]
-        notes = " ".join([*parts, record.long_answer] if record.long_answer else parts)
+        notes = " ".join(_notes(record))
         return f"Notes:\n{notes}\nDocument:"
     raise ValueError(f"the task {task} has no prompt")
 
@@ -91,9 +98,17 @@ def target_text(task: str, record: Record) -> str:
             raise NotApplicable("no yes/no/maybe")
         explanation = f"\nExplanation: {record.long_answer}" if record.long_answer else ""
         return f" {record.decision}{explanation}"
+    if task == "document" and record.document is not None:
+        return f" {record.document}"
     if record.long_answer is None:
         raise NotApplicable("no conclusion")
-    return f" {record.long_answer}" if task == "summarize" else _document(record)
+    return _document(record) if task == "document" else f" {record.long_answer}"
+
+
+def _notes(record: Record) -> list[str]:
+    """What a document is made of. Ours ends in the conclusion; one of its own needs none."""
+    parts = [text for _, text in record.sections]
+    return [*parts, record.long_answer] if record.long_answer and not record.document else parts
 
 
 def _document(record: Record) -> str:
@@ -124,7 +139,7 @@ def parse_answer(prompt: str, target: str) -> Record:
 
 
 def explained(text: str) -> str:
-    """The explanation of an answer, without its label line."""
+    """The explanation of an answer, without its label line; not for `explain`, which has none."""
     _, _, explanation = text.partition("Explanation:")
     return explanation.strip()
 
@@ -148,7 +163,7 @@ def make_prompt(task: str, record: Record, tokenizer: Tokenizer, *, budget: int)
     full = len(ids)
     while len(ids) > budget:
         record = _without_sentences(record, tokenizer, excess=len(ids) - budget)
-        if not record.sections and task != "answer":
+        if not record.sections and task not in CUES:
             raise NotApplicable(NO_ROOM)
         ids = tokenizer.encode(prompt_text(task, record))
     return Prompt(ids=ids, trimmed_tokens=full - len(ids))
@@ -204,7 +219,8 @@ def text_windows(record: Record, tokenizer: Tokenizer, *, budget: int) -> Iterat
     A window starts with the token before it (the end of text before the first one), unscored.
     """
     lines = [f"{label}: {text}" for label, text in record.sections]
-    whole = "\n".join(part for part in (record.question, *lines, record.long_answer) if part)
+    parts = (record.question, *lines, record.long_answer, record.document)
+    whole = "\n".join(part for part in parts if part)
     if not whole:
         raise NotApplicable("no text")
     ids = [EOT, *tokenizer.encode(whole), EOT]
@@ -218,9 +234,12 @@ def record_text(record: Record) -> str:
     return " ".join(text for _, text in record.sections)
 
 
-def source_text(record: Record, task: str) -> str:
-    """What an output may say: all that its prompt showed before it was trimmed."""
-    parts = [record.question, record_text(record)]
-    if task == "document" and record.long_answer:
-        parts.append(record.long_answer)
-    return " ".join(part for part in parts if part)
+def source_text(record: Record, task: str) -> str | None:
+    """What an output may say: all that its prompt showed before it was trimmed.
+
+    None where it showed a question alone: a reply from memory has no source to be compared with.
+    """
+    if not record.sections:
+        return None
+    told = _notes(record) if task == "document" else [record_text(record)]
+    return " ".join(part for part in (record.question, *told) if part)

@@ -6,16 +6,17 @@ text, within a source or in the next one, the later record is called `id#2` and 
 one went: notes of one patient under the patient's number are never in training and test at once.
 """
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from clingpt.columns import Columns
 from clingpt.errors import ConfigError, DataError
 from clingpt.records import Record
 from clingpt.sources import OnBad
+from clingpt.views import unit_hash
 
 Reader = Callable[[OnBad], Iterator[tuple[str, Record]]]  # (split, record), read anew at each call
 
@@ -27,6 +28,9 @@ class Part:
     name: str
     weight: float
     read: Reader
+    published: bool = False  # anyone may read it: what it says of people is no reason to refuse it
+    columns: Columns | None = None  # of a table
+    columns_table: str = ""
 
 
 class Item(NamedTuple):
@@ -36,11 +40,12 @@ class Item(NamedTuple):
     split: str
     record: Record
     renamed: bool = False  # its id stood before
+    planted: bool = False  # a canary: neither inspected nor redacted, and there whatever happens
 
 
 def parse_mix(texts: Sequence[str]) -> list[tuple[str, float]]:
     """Sources and weights of `a.csv=1 b.jsonl.gz=0.3`; a weight that is not given is 1."""
-    mix = []
+    mix: list[tuple[str, float]] = []
     for text in texts:
         name, equals, number = text.rpartition("=")
         if not equals:
@@ -58,6 +63,11 @@ def parse_mix(texts: Sequence[str]) -> list[tuple[str, float]]:
             raise ConfigError(f"mix names {name} twice; keep one")
         mix.append((name, weight))
     return mix
+
+
+def names_of(parts: Sequence[Part]) -> str:
+    """The sources in one word for messages."""
+    return " and ".join(part.name for part in parts)
 
 
 def iter_items(parts: Sequence[Part], on_bad: OnBad) -> Iterator[Item]:
@@ -97,8 +107,3 @@ def count_copies(record_id: str, weight: float) -> int:
     """How often a training record is written: 0.3 keeps a hash-decided 30 %, 2 writes all twice."""
     whole = math.floor(weight)
     return whole + (unit_hash(f"weight {record_id}") < weight - whole)
-
-
-def unit_hash(text: str) -> float:
-    """A number in [0, 1) that the text alone decides."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -1,7 +1,7 @@
 """Work on records in other processes: results in order, memory bounded, no hang where one dies.
 
-Processes are spawned, not forked: a fork of a process that has threads (datasets, pyarrow) may hang,
-and macOS allows nothing else. A little work never starts them.
+Processes are spawned, not forked: a fork of a process with threads (datasets, pyarrow) may hang; on
+macOS that is the rule. A little work never starts them.
 """
 
 import multiprocessing
@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -43,7 +43,7 @@ def count_workers(asked: int | None) -> int:
     return min(len(usable(0)) if usable else os.cpu_count() or 1, MOST_WORKERS)
 
 
-def split_chunks(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+def split_chunks(items: Iterable[T], size: Callable[[T], int]) -> Generator[list[T], None, None]:
     """Items in groups of about equal work and bounded size."""
     chunk: list[T] = []
     total = 0
@@ -59,7 +59,7 @@ def split_chunks(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[
 
 def map_chunks(
     work: Work[T, R], chunks: Iterable[list[T]], *, workers: int
-) -> Iterator[tuple[list[T], R]]:
+) -> Generator[tuple[list[T], R], None, None]:
     """Each chunk with what `work` makes of it, in order; in this process where workers is 0 or 1.
 
     To be closed where it may be left early, so that nothing works on behind it.
@@ -77,7 +77,7 @@ def map_chunks(
 
 def _map_elsewhere(
     work: Work[T, R], chunks: Iterable[list[T]], workers: int
-) -> Iterator[tuple[list[T], R]]:
+) -> Generator[tuple[list[T], R], None, None]:
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work,))
     waiting: deque[tuple[list[T], Future[R]]] = deque()

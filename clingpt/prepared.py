@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clingpt import canaries, receipt
 from clingpt.disk import sha256, sync
 from clingpt.errors import DataError
 from clingpt.records import Record, to_json
@@ -277,9 +278,11 @@ class Prepared:
 
     @cached_property
     def receipt(self) -> dict[str, Any] | None:
-        """What the hygiene receipt says; None where there is none, as in folders of before 0.8."""
-        path = self.folder / receipt.FILE
-        return json.loads(path.read_text("utf-8")) if receipt.FILE in self.manifest["files"] else None
+        """What the hygiene receipt says; None where there is none, as in older folders."""
+        if receipt.FILE not in self.manifest["files"]:
+            return None
+        found: dict[str, Any] = json.loads((self.folder / receipt.FILE).read_text("utf-8"))
+        return found
 
     def split(self, name: str) -> Split:
         """Open one of train, val and test."""

@@ -80,6 +80,16 @@ def choose_columns(
     return columns, guess_table(names, rows, columns)
 
 
+def is_published(source: str, encoding: str = AUTO) -> bool:
+    """Whether a source is PubMedQA, by its name or its layouts: abstracts that anyone may read."""
+    path = Path(source)
+    kind = format_of(path)
+    if kind in (None, "txt"):
+        return kind is None  # the Hub's layout is PubMedQA's
+    row = _sample(path, encoding)[0]
+    return _is_official(row) or _is_hubs(row)
+
+
 def _sample(path: Path, encoding: str) -> list[Row]:
     """The first rows, long texts cut; what is wrong with others is said when all are read."""
     bad: list[DataError] = []

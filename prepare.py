@@ -275,8 +275,8 @@ def check_overlap(tally: Tally, cfg: PrepareConfig) -> None:
     if sharing and not (cfg.allow_overlap or cfg.drop_overlap) and cfg.source != "synthetic":
         raise DataError(
             f"{sharing} training records share a run of 13 words with the test set, first "
-            f"{', '.join(tally.first_sharing['test'])}; remove them, or pass --drop_overlap=True, "
-            "or --allow_overlap=True and say so beside every score"
+            f"{', '.join(tally.first_sharing['test'])}; pass --drop_overlap=True to leave out what "
+            "stands in val or test, or --allow_overlap=True and say so beside every score"
         )
 
 

@@ -59,6 +59,8 @@ def parse_mix(texts: Sequence[str]) -> list[tuple[str, float]]:
                 f"mix wants sources with weights above 0 and at most 100, as in a.csv=1 "
                 f"b.jsonl.gz=0.3, got {text!r}"
             )
+        if name == "synthetic":
+            raise ConfigError("synthetic is never mixed: its texts repeat; prepare it by itself")
         if name in (other for other, _ in mix):
             raise ConfigError(f"mix names {name} twice; keep one")
         mix.append((name, weight))

@@ -38,8 +38,8 @@ def ngram_hashes(text: str) -> NDArray[np.uint64]:
 
 def record_text(record: Record) -> str:
     """All of a record that a model could have read."""
-    parts = [record.question, *(text for _, text in record.sections), record.long_answer or ""]
-    return " ".join(parts)
+    sections = (text for _, text in record.sections)
+    return " ".join([record.question, *sections, record.long_answer or "", record.document or ""])
 
 
 class NgramIndex:

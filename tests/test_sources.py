@@ -1,6 +1,5 @@
 """Readers: the same records by every road, malformed input by file and place, memory kept flat."""
 
-import io
 import json
 import os
 import re
@@ -8,21 +7,17 @@ import socket
 import subprocess
 import sys
 import time
-import tracemalloc
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from clingpt.errors import DataError
 from clingpt.records import to_json
 from clingpt.sources import (
+    choose_columns,
     from_hub_row,
     from_official_item,
-    iter_json_object,
     open_source,
     read_jsonl,
     read_official,
@@ -31,7 +26,6 @@ from clingpt.sources import (
 
 ROOT = Path(__file__).parents[1]
 OFFICIAL = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
-OUR_PATH = Path("some.json")
 
 ITEMS: dict[str, dict[str, Any]] = {
     str(100 + n): {
@@ -215,155 +209,10 @@ def test_official_items_that_are_refused(item: object, message: str) -> None:
 
 
 def test_open_source_knows_a_source_by_its_name(tmp_path: Path) -> None:
-    for name in ("notes.csv", "a/b/c", "", "some where"):
+    (tmp_path / "notes.xlsx").write_bytes(b"PK")
+    for name in ("notes.doc", "a/b/c", "", "some where", str(tmp_path / "notes.xlsx")):
         with pytest.raises(DataError, match=re.escape(f"unknown source {name!r}; give pubmedqa")):
             open_source(name, subset="pqa_labeled")
-    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n')
-    (tmp_path / "a.json").write_text(json.dumps(ITEMS))
-    for name, count in (("a.jsonl", 1), ("a.json", len(ITEMS))):
-        source = open_source(str(tmp_path / name), subset="pqa_labeled")
-        assert len(list(source(refuse))) == len(list(source(refuse))) == count
-
-
-# One big JSON object
-
-
-def pairs_of(text: str, *, chunk_chars: int = 1 << 20) -> list[tuple[str, Any]]:
-    return list(iter_json_object(io.StringIO(text), OUR_PATH, chunk_chars=chunk_chars))
-
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@settings(deadline=None)
-@given(
-    wanted=st.dictionaries(st.text(), JSON_VALUES, max_size=4),
-    indent=st.sampled_from([None, 0, 1]),
-    ascii_only=st.booleans(),
-    around=st.sampled_from(["", " ", "\r\n\t", " " * 9]),
-    chunk_chars=st.sampled_from([1, 2, 3, 7, 64, 1 << 20]),
-)
-def test_pairs_are_those_of_json_loads(
-    wanted: dict[str, Any], indent: int | None, ascii_only: bool, around: str, chunk_chars: int
-) -> None:
-    text = around + json.dumps(wanted, indent=indent, ensure_ascii=ascii_only) + around
-    assert pairs_of(text, chunk_chars=chunk_chars) == list(json.loads(text).items())
-
-
-@pytest.mark.parametrize("chunk_chars", [1, 2, 5, 1 << 20])
-@pytest.mark.parametrize(
-    ("text", "pairs"),
-    [
-        ('{"a":1.5e3,"a":-0.25}', [("a", 1500.0), ("a", -0.25)]),  # both, for readers to refuse
-        ('{"a"\n:\ntrue\n,\n"":null\n}', [("a", True), ("", None)]),
-        ('{"\\ud83d\\ude00":"\\\\\\""}', [("😀", '\\"')]),
-        ('{"a":"},{"}', [("a", "},{")]),
-        ("{ }", []),
-    ],
-)
-def test_pairs_of(text: str, pairs: list[tuple[str, Any]], chunk_chars: int) -> None:
-    assert pairs_of(text, chunk_chars=chunk_chars) == pairs
-
-
-MALFORMED = [
-    ("", 1),
-    ("\n\n", 1),
-    ("[]", 1),
-    ("null", 1),
-    ("{", 1),
-    ("{,}", 1),
-    ('{"a"', 1),
-    ('{"a":', 1),
-    ('{"a":1', 1),
-    ('{"a":1,', 1),
-    ('{"a":1,}', 1),
-    ('{"a":1 "b":2}', 1),
-    ('{"a" 1}', 1),
-    ("{1:2}", 1),
-    ("{null:2}", 1),
-    ("{'a':1}", 1),
-    ('{"a":tru}', 1),
-    ('{"a":01}', 1),
-    ('{"a":1]', 1),
-    ('{"a":\xa01}', 1),
-    ('{"a":"\x01"}', 1),
-    ('{\n"a":1,\n"b":2,\n"c":oops\n}\n', 4),
-    ('{\n"a":{"x":[1,\n2,\n}}}', 4),
-    ('{\n"a":"one",\n"b":"two\n"}', 3),
-    ('{"a":1,\n\n\n\n}', 5),
-]
-TOO_DEEP = '{"a":\n' + "[" * 100_000 + "}"
-
-
-@pytest.mark.parametrize("chunk_chars", [1, 3, 1 << 20])
-@pytest.mark.parametrize(("text", "line"), MALFORMED, ids=lambda value: ascii(value)[:20])
-def test_malformed_objects_are_refused_by_line(text: str, line: int, chunk_chars: int) -> None:
-    with pytest.raises(DataError) as refused:
-        pairs_of(text, chunk_chars=chunk_chars)
-    assert str(refused.value) == f"some.json is not a valid JSON object near line {line}"
-
-
-def test_objects_nested_too_deep_are_refused() -> None:
-    with pytest.raises(DataError, match="some.json is not a valid JSON object near line 1"):
-        pairs_of(TOO_DEEP)
-
-
-@pytest.mark.parametrize("chunk_chars", [1, 3, 1 << 20])
-@pytest.mark.parametrize("rest", ["}", '{"b":2}', "\n\n,", "x", "\0"])
-def test_what_follows_the_object_is_not_ignored(rest: str, chunk_chars: int) -> None:
-    with pytest.raises(DataError) as refused:
-        pairs_of('{"a":1,\n"b":2}\n' + rest, chunk_chars=chunk_chars)
-    wanted = "some.json goes on behind its JSON object, which ends in line 2"
-    assert str(refused.value) == wanted
-
-
-class Endless(io.TextIOBase):
-    """A JSON object of n items, made while it is read."""
-
-    def __init__(self, n: int, value: str) -> None:
-        self.parts = self.make(n, value)
-
-    @staticmethod
-    def make(n: int, value: str) -> Iterator[str]:
-        for number in range(n):
-            yield f'{"," if number else "{"}"{number}": ["{value}"]\n'
-        yield "}"
-
-    def read(self, size: int | None = -1) -> str:
-        assert size is not None
-        parts: list[str] = []
-        while sum(map(len, parts)) < size and (part := next(self.parts, "")):
-            parts.append(part)
-        return "".join(parts)
-
-
-def peak_bytes(work: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def test_memory_does_not_grow_with_the_file() -> None:
-    def count(n: int) -> None:
-        pairs = iter_json_object(Endless(n, "x" * 99_000), OUR_PATH)  # type: ignore[arg-type]
-        assert sum(1 for _ in pairs) == n
-
-    assert peak_bytes(lambda: count(300)) < 8 << 20  # of 30 MB
-
-
-def test_a_file_that_never_becomes_json_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clingpt.sources.LONGEST_RECORD_CHARS", 3 << 20)
-    endless = Endless(10**9, "x" * 99_000)
-    next(endless.parts)  # what follows begins with a comma
-    with pytest.raises(DataError, match="some.json is not a valid JSON object near line 1"):
-        list(iter_json_object(endless, OUR_PATH))  # type: ignore[arg-type]
 
 
 # Files
@@ -376,7 +225,10 @@ def test_bad_items_are_skipped_and_counted(tmp_path: Path) -> None:
     errors: list[str] = []
     records = list(read_official(path, lambda error: errors.append(str(error))))
     assert [record.id for record in records] == list(ITEMS)
-    assert [error[:9] for error in errors] == ["record 7:", "record 8:"]
+    assert [error.partition(" the")[0] for error in errors] == [
+        f"{path}:1: record 7: no QUESTION and CONTEXTS; is this PubMedQA's format?",
+        f"{path}:1: record 8:",
+    ]
     with pytest.raises(DataError, match="record 7: no QUESTION"):
         list(read_official(path))
 
@@ -384,14 +236,16 @@ def test_bad_items_are_skipped_and_counted(tmp_path: Path) -> None:
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "some.json"
     path.write_bytes('{"1": {"QUESTION": "5 µg?"'.encode("latin-1"))
-    with pytest.raises(DataError, match=r"some\.json is not UTF-8 text \(.*0xb5.*\); convert it"):
+    with pytest.raises(DataError, match=r"some\.json:1: it is not UTF-8 text; --encoding=cp1252"):
         list(read_official(path))
 
 
 def test_missing_files_are_the_systems_to_name(tmp_path: Path) -> None:
-    for read in (read_official, read_jsonl):
+    for name in ("none.json", "none.jsonl.gz", "none.csv", "none.parquet"):
         with pytest.raises(FileNotFoundError):
-            list(read(tmp_path / "none"))
+            list(open_source(str(tmp_path / name), subset="")(refuse))
+        with pytest.raises(FileNotFoundError):
+            choose_columns(str(tmp_path / name), "answer")
 
 
 LINES: list[tuple[bytes, str | None]] = [
@@ -399,10 +253,10 @@ LINES: list[tuple[bytes, str | None]] = [
     (b"   ", None),
     (b"{oops", "it is not JSON (Expecting property name enclosed in double quotes at column 2)"),
     (b"[1]", "a record must be a JSON object, not list"),
-    (b'{"id": "b", "text": "\xb5g"}', "'utf-8' codec can't decode byte 0xb5"),
+    (b'{"id": "b", "text": "\xb5g"}', "it is not UTF-8 text; --encoding=cp1252"),
     (b'{"id": "c", "decision": "yes"}', "record c: it has neither a question nor a text"),
     (b'{"id": "d", "text": "x", "decision": "perhaps"}', "record d: the decision is 'perhaps'"),
-    (b'{"text": ' + b"[" * 100_000, "maximum recursion depth exceeded"),
+    (b'{"text": ' + b"[" * 100_000, "it cannot be read as JSON (maximum rec"),
     (b'{"text": "no id"}', None),
     (b'{"id": "e", "text": "x"} {"id": "f", "text": "y"}', "it is not JSON (Extra data"),
     (b'{"id": "g", "text": "last, no newline"}', None),

@@ -1,5 +1,6 @@
 """Readers: the same records by every road, malformed input by file and place, memory kept flat."""
 
+import gzip
 import json
 import os
 import re
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from clingpt.errors import DataError
-from clingpt.records import to_json
+from clingpt.columns import Columns
+from clingpt.errors import ConfigError, DataError
+from clingpt.records import Record, to_json
 from clingpt.sources import (
     choose_columns,
     from_hub_row,
@@ -104,7 +106,7 @@ def in_subprocess(code: str, folder: Path, **environ: str) -> "subprocess.Comple
 
 def read_in_subprocess(source: Path, subset: str, folder: Path) -> list[dict[str, Any]]:
     code = (
-        "import json; from clingpt.records import to_json; from clingpt.sources import *\n"
+        "import json; from clingpt.records import Record, to_json; from clingpt.sources import *\n"
         f"for record in open_source({str(source)!r}, subset={subset!r})(refuse):\n"
         "    print(json.dumps(to_json(record)))\n"
     )
@@ -276,3 +278,160 @@ def test_jsonl_errors_name_file_and_line(tmp_path: Path) -> None:
         assert "\n" not in error
     with pytest.raises(DataError, match=re.escape(f"{path}:3: it is not JSON")):
         list(read_jsonl(path))
+
+
+# Tables
+
+MEDQUAD = ROOT.parent / "shared/data/medquad/medquad.jsonl.gz"
+
+
+def records_of(
+    path: Path, task: str, given: Columns | None = None, encoding: str = "auto"
+) -> tuple[list[Record], list[str]]:
+    """Records and complaints, by columns that are chosen as prepare.py does."""
+    chosen = choose_columns(str(path), task, given=given, encoding=encoding)
+    columns = chosen[0] if chosen else None
+    source = open_source(str(path), subset="", columns=columns, encoding=encoding)
+    bad: list[DataError] = []
+    records = list(source(bad.append))
+    assert list(source(lambda _: None)) == records  # read anew
+    return records, [str(error) for error in bad]
+
+
+def test_a_table_becomes_records_whatever_its_format(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    rows = [{"note": f"Note {n}.", "impression": f"Brief {n}."} for n in range(3)]
+    lines = [",".join(row.values()) for row in rows]
+    (tmp_path / "a.csv").write_text("\n".join(["note,impression", *lines]))
+    (tmp_path / "a.tsv.gz").write_bytes(
+        gzip.compress("\n".join(["note,impression", *lines]).replace(",", "\t").encode("utf-16"))
+    )
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    places = {"a.csv": (2, 3, 4), "a.tsv.gz": (2, 3, 4), "a.json": (2, 6, 10)}
+    for path in tmp_path.iterdir():
+        records, bad = records_of(path, "summarize")
+        wanted = [
+            Record(
+                id=f"{path.name}:{place}",
+                question="",
+                sections=(("TEXT", f"Note {n}."),),
+                long_answer=f"Brief {n}.",
+            )
+            for n, place in enumerate(places.get(path.name, (1, 2, 3)))
+        ]
+        assert (records, bad) == (wanted, [])
+
+
+BAD_ROWS: list[tuple[str, bytes, list[str], list[str]]] = [  # ids of records, what is said
+    ("twice.csv", b"id,note\n7,a\n7,b\n", ["7", "7"], []),  # prepare.py's to refuse or to count
+    ("empty.csv", b"id,note\n1,\n2,b\n", ["2"], ["empty.csv:2: record 1: it has neither"]),
+    ("cells.csv", b"id,note\n1,a,b\n2,b\n", ["2"], ["cells.csv:2: 3 cells under a header of 2"]),
+    ("blank.csv", b"id,note\n,a\n\0,b\n", ["blank.csv:2", "blank.csv:3"], []),
+    ("number.csv", b"id,note\n1,5\n2,b\n3,c\n", ["1", "2", "3"], []),
+    (
+        "number.jsonl",
+        b'{"id": 1, "note": 5, "x": 1}\n{"id": 2, "note": "b"}\n{"id": true, "note": "c"}',
+        ["2"],
+        [
+            "number.jsonl:1: the column 'note' holds no text here but int",
+            "number.jsonl:3: a record's id is not a text or a number but bool",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "raw", "ids", "said"), BAD_ROWS, ids=lambda v: str(v)[:12])
+def test_rows_that_make_no_record_are_named(
+    tmp_path: Path, name: str, raw: bytes, ids: list[str], said: list[str]
+) -> None:
+    (tmp_path / name).write_bytes(raw)
+    records, bad = records_of(tmp_path / name, "text", Columns(input="note"))
+    assert [record.id for record in records] == ids
+    for error, start in zip(bad, said, strict=True):
+        assert error.startswith(f"{tmp_path}/{start}")
+
+
+def test_a_row_without_a_target_is_a_record_without_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("note,summary\na note,\n\nb note,brief\nc note,  \n")
+    records, bad = records_of(tmp_path / "a.csv", "summarize")
+    assert [record.long_answer for record in records] == [None, "brief", None]
+    assert bad == []
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "json", "parquet"])
+def test_records_of_our_own_need_no_columns(tmp_path: Path, ending: str) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    (tmp_path / "official.json").write_text(json.dumps(ITEMS))
+    wanted = list(read_official(tmp_path / "official.json"))
+    rows = [json.loads(json.dumps(to_json(record))) for record in wanted]
+    path = tmp_path / f"mine.{ending}"
+    text = "\n".join(map(json.dumps, rows)).encode()
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ending == "json":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    assert choose_columns(str(path), "answer") is None
+    assert records_of(path, "answer") == (wanted, [])
+
+
+def test_known_layouts_need_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "official.json").write_text(json.dumps(ITEMS))
+    wanted = list(read_official(tmp_path / "official.json"))
+    copy = write_hub_copy(tmp_path / "copy", ITEMS)
+    [path] = copy.glob("pqa_labeled/*.parquet")
+    assert records_of(tmp_path / "official.json", "answer") == (wanted, [])
+    assert records_of(path, "answer") == (wanted, [])
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").write_text("A note.")
+    notes = [Record(id="a", question="", sections=(("TEXT", "A note."),))]
+    assert records_of(tmp_path / "notes", "text") == (notes, [])
+    for source in ("pubmedqa", "synthetic", str(copy)):
+        assert choose_columns(source, "answer") is None
+    for source in ("pubmedqa", str(tmp_path / "notes")):
+        with pytest.raises(ConfigError, match="has no columns to choose from; leave the names out"):
+            choose_columns(source, "answer", given=Columns(input="text"))
+
+
+def test_told_columns_overrule_the_known_form(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": 1, "question": "Why?", "text": "Because of this."}')
+    [record], bad = records_of(path, "explain", Columns(target="text"))
+    assert (record.question, record.sections, record.long_answer, bad) == (
+        "Why?",
+        (),
+        "Because of this.",
+        [],
+    )
+
+
+def test_what_a_sample_cannot_tell(tmp_path: Path) -> None:
+    for name, raw, message in [
+        ("header.csv", "note,summary\n", "holds no record; is it the right file?"),
+        ("cells.csv", "note,summary\na\n", "cells.csv:2: 1 cells under a header of 2"),
+        ("empty.jsonl", "\n", "holds no record; is it the right file?"),
+        ("empty.json", "[]", "holds no record; is it the right file?"),
+    ]:
+        (tmp_path / name).write_text(raw)
+        with pytest.raises(DataError, match=re.escape(message)):
+            choose_columns(str(tmp_path / name), "summarize")
+
+
+def test_medquad_is_read_by_guess_alone() -> None:
+    if not MEDQUAD.exists():
+        pytest.skip(f"{MEDQUAD} is not there")
+    chosen = choose_columns(str(MEDQUAD), "explain")
+    assert chosen is not None
+    assert chosen[0] == Columns(id="id", question="question", target="answer")
+    source = open_source(str(MEDQUAD), subset="", columns=chosen[0])
+    n_records = 0
+    for record in source(refuse):
+        n_records += 1
+        assert record.question and record.long_answer
+        assert not re.search(r"\s\s|[^\S ]", record.question + record.long_answer)
+    assert n_records == 16_407

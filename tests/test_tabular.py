@@ -52,10 +52,9 @@ def json_text(rows: Rows) -> str:
 
 
 def write_parquet(path: Path, columns: dict[str, Any]) -> None:
-    import pyarrow
-    from pyarrow import parquet
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 
-    parquet.write_table(pyarrow.table(columns), path)
+    pq.write_table(pa.table(columns), path)
 
 
 # What is read
@@ -107,15 +106,15 @@ def test_parquet_gives_the_same_row(tmp_path: Path, zipped: bool) -> None:
 
 
 def test_parquet_gives_times_and_decimals_as_text_and_all_else_as_it_is(tmp_path: Path) -> None:
-    import pyarrow
+    pa = pytest.importorskip("pyarrow")
 
     columns = {
-        "at": pyarrow.array([1], pyarrow.timestamp("ns")),  # Python has no nanoseconds
-        "took": pyarrow.array([1], pyarrow.duration("ns")),
-        "dose": pyarrow.array(["1.50"]).cast(pyarrow.decimal128(5, 2)),
-        "tags": pyarrow.array([["a", None]]),
+        "at": pa.array([1], pa.timestamp("ns")),  # Python has no nanoseconds
+        "took": pa.array([1], pa.duration("ns")),
+        "dose": pa.array(["1.50"]).cast(pa.decimal128(5, 2)),
+        "tags": pa.array([["a", None]]),
         "count": [3],
-        "gap": pyarrow.array([None], pyarrow.string()),
+        "gap": pa.array([None], pa.string()),
     }
     write_parquet(tmp_path / "a.parquet", columns)
     [row], bad = read(tmp_path / "a.parquet")
@@ -264,11 +263,10 @@ def test_damaged_parquet_is_refused(tmp_path: Path, damage: str) -> None:
 
 
 def test_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:
-    import pyarrow
-    from pyarrow import parquet
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 
-    table = pyarrow.Table.from_arrays([["a"], ["b"]], names=["note", "note"])
-    parquet.write_table(table, tmp_path / "a.parquet")
+    table = pa.Table.from_arrays([["a"], ["b"]], names=["note", "note"])
+    pq.write_table(table, tmp_path / "a.parquet")
     assert "a.parquet: the column 'note' stands twice" in refusal(tmp_path / "a.parquet")
 
 

@@ -98,13 +98,13 @@ def guess_columns(
         free = [name for name in names if name not in chosen.values()]
         found = _candidates(role, task, free, rows)
         if len(found) > 1 and (role in NEEDED[task] or task == "text" and role != "id"):
-            raise _open_question(f"{_listed(found)} could each be", role, task, names)
+            raise _open_question(f"{_listed(found)} could each be it", role, task, names)
         chosen[role] = found[0] if len(found) == 1 or (found and role == "id") else None
     for role in NEEDED[task]:
         if chosen[role] is None:
-            raise _open_question("none is known by its name as", role, task, names)
+            raise _open_question("none is known by its name", role, task, names)
     if not any(chosen[role] for role in ("question", "input", "target")):
-        raise _open_question("none is known by its name as", "input", task, names)
+        raise _open_question("none is known by its name", "input", task, names)
     return Columns(**chosen)
 
 
@@ -180,7 +180,7 @@ def _open_question(why: str, role: str, task: str, names: Sequence[str]) -> Conf
     flag = FLAG.get(role, f"--{role}")
     what = "yes/no/maybe" if role == "decision" else role
     return ConfigError(
-        f"which column is the {what} of the task {task}? {why} it; name it by {flag}=… (there are "
+        f"which column is the {what} of the task {task}? {why}; name it by {flag}=… (there are "
         f"--input --target --question --id); the columns are {_listed(names)}"
     )
 

@@ -38,10 +38,11 @@ def open_source(
     path = Path(source)
     if source == "pubmedqa":
         return lambda on_bad: read_hub(HUB_NAME, subset, on_bad)
-    if format_of(path) is not None:
+    if source and format_of(path) is not None:  # Path("") is the current folder
         convert = _from_known if columns is None else _by_columns(columns)
         return lambda on_bad: _read_rows(path, convert, on_bad, encoding)
-    if path.is_dir() or (re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.is_file()):
+    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.is_file()
+    if source and (path.is_dir() or on_hub):
         return lambda on_bad: read_hub(source, subset, on_bad)
     raise DataError(
         f"unknown source {source!r}; give pubmedqa, synthetic, a Hub data set or its local copy, a "
@@ -68,7 +69,8 @@ def choose_columns(
     """
     path = Path(source)
     wanted = given or Columns()
-    if (kind := format_of(path)) in (None, "txt"):
+    kind = format_of(path) if source else None
+    if kind in (None, "txt"):
         if wanted != Columns():
             raise ConfigError(f"{source} has no columns to choose from; leave the names out")
         return None

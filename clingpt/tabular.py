@@ -36,9 +36,8 @@ def format_of(path: Path) -> str | None:
     """csv, tsv, jsonl, json, parquet or txt (a folder); None for anything else."""
     if path.is_dir():
         return "txt" if _is_text_folder(path) else None
-    name = path.name.lower().removesuffix(".gz")
-    ending = name.rpartition(".")[2]
-    return ending if ending in ("csv", "tsv", "jsonl", "json", "parquet") else None
+    ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    return ending[1:] if ending in (".csv", ".tsv", ".jsonl", ".json", ".parquet") else None
 
 
 def iter_rows(path: Path, on_bad: OnBad, *, encoding: str = AUTO) -> Iterator[Placed]:

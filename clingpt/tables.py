@@ -16,12 +16,12 @@ from clingpt.structure import HEADINGS
 
 SCORES = ("system", "accuracy", "95 %", "macro-F1", "95 %")
 NOTHING_TO_COMPARE_WITH = (
-    "texts answer a question alone, without a context: with no source to compare them with, they "
-    "are left out of new bigrams and of what is flagged."
+    "Texts that answer a question alone, without a context: {}. With no source to compare them "
+    "with, they are left out of new bigrams and of what is flagged."
 )
 OTHER_HEADINGS = (
-    f"references have none of the headings {', '.join(HEADINGS)}, by which alone structure is "
-    "scored, and are left out of it."
+    f"Structure is scored by the headings {', '.join(HEADINGS)}. References that have none of "
+    "them, and are left out: {}."
 )
 
 # What ends in a character that Markdown, or GitHub's autolinks in it, would take for markup:
@@ -136,7 +136,7 @@ def _texts(report: Mapping[str, Any]) -> Iterator[Table]:
             share = percent(report["label_agreement"])
             notes.append(f"In {share} % of answers the label written is the one scored highest.")
         if alone := model["texts"] - _compared(model):
-            notes.append(f"{console.count(alone)} {NOTHING_TO_COMPARE_WITH}")
+            notes.append(NOTHING_TO_COMPARE_WITH.format(console.count(alone)))
         limit = f"{percent(entry['hit_the_limit'])} % hit the limit"
         title = f"{task}: {console.count(model['texts'])} texts against one reference each, {limit}"
         columns = ["system", "R1", "R2", "RL", "95 %", "RLsum", "BLEU", "BP", "words"]
@@ -188,7 +188,7 @@ def _structure(report: Mapping[str, Any]) -> Iterator[Table]:
             title = f"{task}: headings of {documents} texts in percent, ROUGE-L by section"
             notes = [str(found["signature"])]
             if others := found["unheaded"]:
-                notes.append(f"{console.count(others)} {OTHER_HEADINGS}")
+                notes.append(OTHER_HEADINGS.format(console.count(others)))
             yield Table(title, columns, [row], notes)
 
 

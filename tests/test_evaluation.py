@@ -14,7 +14,7 @@ import torch
 from clingpt import evaluation, runtime
 from clingpt.comparison import comparison
 from clingpt.errors import DataError
-from clingpt.evaluation import RECORD_PASSAGES, Evaluation, iter_pieces, read_text
+from clingpt.evaluation import Evaluation, iter_pieces, passages_of, read_text
 from clingpt.inference import make_decoder
 from clingpt.looks import count_look
 from clingpt.parts import Parts
@@ -42,7 +42,7 @@ class Folder:
     """As much of prepared data as an evaluation reads."""
 
     kept: Sequence[Record]
-    tasks: list[str] = field(default_factory=lambda: ["answer", "summarize"])
+    tasks: list[str] = field(default_factory=lambda: ["answer", "summarize", "explain"])
 
     def records(self, split: str) -> Iterator[Record]:
         return iter(self.kept)
@@ -69,7 +69,7 @@ def measured(
     parts = Parts(folder, {"x": 1}, one.rt)
     evaluated = Evaluation(one, data, parts)
     evaluated.labels("labels", "test", reasoning_free=False)
-    for name, passage_of in RECORD_PASSAGES.items():
+    for name, passage_of in passages_of(data.tasks).items():
         evaluated.losses(name, "test", passage_of)
     for task in data.tasks:
         evaluated.texts(task, "test", SAMPLING, None)
@@ -106,6 +106,9 @@ def test_what_a_record_lacks_is_no_item_but_done(
     assert whole["labels", "no question"] == {} and "log_probs" in whole["labels", "no text"]
     assert whole["context", "no text"] == {} and whole["explanation", "long"] == {}
     assert whole["summarize", "no question"]["skipped"] == "no conclusion"
+    assert whole["explain", "no question"]["skipped"] == "no conclusion"
+    assert whole["prose", "long"] == {} and whole["prose", "no text"]["words"] == 1
+    assert whole["explain", "no text"]["reference"] == "No."
     assert whole["labels", "long"]["trimmed_tokens"] > 0
     tokens = len(Tokenizer.load().encode(ODD[2].sections[0][1]))
     assert whole["context", "long"]["tokens"] == tokens > 256  # in windows, each token once
@@ -164,6 +167,12 @@ def test_losses_are_those_of_transformers_in_double_precision(tmp_path: Path) ->
         assert row.tolist() == pytest.approx(
             [sum(nats), len(nats), end, float(ids[-1] == EOT)], rel=1e-5
         )
+
+
+def test_prose_is_scored_of_a_model_that_was_to_write_it() -> None:
+    names = ["context", "explanation"]
+    assert list(passages_of(["answer", "summarize", "document", "text"])) == names
+    assert list(passages_of(["explain"])) == [*names, "prose"]
 
 
 def test_a_free_text_is_scored_once_in_pieces(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from test_export import (
 from transformers import GPT2LMHeadModel
 
 import sample
-from clingpt import console, onnx_runner, runtime
+from clingpt import console, onnx_runner, replies, runtime
 from clingpt.calibration import FILE
 from clingpt.errors import DataError
 from clingpt.generate import Completion, generate
@@ -332,7 +332,7 @@ def notes(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
-@pytest.mark.parametrize("task", ["answer", "summarize", "document"])
+@pytest.mark.parametrize("task", ["answer", "summarize", "document", "explain"])
 def test_a_file_is_answered_as_by_sample(
     task: str, folder: Path, checkpoint: Path, notes: Path, capsys: Capture
 ) -> None:
@@ -366,7 +366,11 @@ def test_what_a_reply_invents_is_marked(runner: Runner) -> None:
 
 @pytest.mark.parametrize(
     ("task", "shown"),
-    [("answer", "Is it 5? six 7"), ("document", "Is it 5? six 7 No: 8.")],
+    [
+        ("answer", "Is it 5? six 7"),
+        ("document", "Is it 5? six 7 No: 8."),
+        ("explain", "Is it 5? six 7"),
+    ],
 )
 def test_a_reference_bears_nothing_out_that_the_model_was_not_shown(
     task: str, shown: str, runner: Runner
@@ -377,6 +381,19 @@ def test_a_reference_bears_nothing_out_that_the_model_was_not_shown(
     with mock.patch.object(onnx_runner, "find_flags", return_value=[]) as found:
         runner.do(task, [record], max_new_tokens=1)
     assert found.call_args.args[1] == shown
+
+
+@pytest.mark.parametrize("task", ["answer", "explain"])
+def test_a_question_alone_has_no_source_to_be_compared_with(
+    task: str, runner: Runner, scorer: Scorer
+) -> None:
+    record = from_json({"id": 1, "question": "What is asthma?"})
+    with mock.patch.object(onnx_runner, "find_flags") as found:
+        [reply] = runner.do(task, [record], max_new_tokens=12)
+    assert reply["warnings"] is None and not found.called
+    sampling = Sampling(max_new_tokens=12)
+    question = replies.ask_task(task, record, scorer, sampling)
+    assert reply["text"] == replies.answer(scorer, question, sampling).text
 
 
 def test_a_prompt_is_continued(folder: Path, runner: Runner, capsys: Capture) -> None:

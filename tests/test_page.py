@@ -136,6 +136,14 @@ def test_figures_stand_where_the_head_says() -> None:
     assert found(report, "Difference").texts()[0][1:] == ["2.4", "-1.2 to +6.0", "3.1", "0.4–5.8"]
 
 
+def test_an_output_with_nothing_to_compare_it_with_says_so() -> None:
+    said = "no context, so nothing to compare the output with"
+    [example, *_] = full_report()["examples"]
+    for compared in (True, False):
+        shown = page.page(bare_report() | {"examples": [example | {"compared": compared}]})
+        assert (said in shown) != compared
+
+
 def test_what_was_not_measured_has_no_table() -> None:
     assert [table.title for table in tables(bare_report())] == ["Perplexity, corpus-level"]
     assert tables(bare_report() | {"perplexity": {}}) == []

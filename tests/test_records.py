@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt.errors import DataError
-from clingpt.records import LABELS, Record, clean, from_json, make_record, to_json
+from clingpt.records import LABELS, Record, clean, clean_lines, from_json, make_record, to_json
 
 OFFICIAL = Path(__file__).parents[2] / "shared/data/pubmedqa/ori_pqal.json"
 BLANKS = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()]
@@ -96,6 +96,40 @@ def test_label_debris_of_the_official_file() -> None:
 
 
 @pytest.mark.parametrize(
+    ("raw", "kept"),
+    [
+        ("One line.", "One line."),
+        ("\ufeffA:\u2003x\r\nB:\ty \r\n", "\ufeffA: x\nB: y"),
+        ("\n\n A\n\n\n \u2003\n\nB\x0cC\u2028D\n", "A\n\nB\nC\nD"),
+        ("a \x00 b\ud800\n\x07\nc", "a b\n\nc"),
+    ],
+    ids=ascii,
+)
+def test_a_document_keeps_its_lines(raw: str, kept: str) -> None:
+    assert build(document=raw).document == kept == clean_lines(kept)
+
+
+@given(ANY_TEXT | HOSTILE_TEXT)
+def test_cleaning_a_document_is_cleaning_its_lines(text: str) -> None:
+    cleaned = clean_lines(text)
+    assert clean_lines(cleaned) == cleaned == cleaned.strip()
+    assert cleaned.split() == " ".join(map(clean, text.splitlines())).split()
+    assert "\n\n\n" not in cleaned
+    assert all(line == clean(line) for line in cleaned.split("\n"))
+
+
+def test_a_record_without_a_document_is_the_line_that_it_always_was() -> None:
+    """Prepared folders hold such lines, and their hashes."""
+    plain = build(long_answer="It does.", decision="yes", keywords=["pain"])
+    assert json.dumps(to_json(plain)) == (
+        '{"id": "7", "question": "Does it?", "sections": [["RESULTS", "Yes."]], '
+        '"long_answer": "It does.", "decision": "yes", "keywords": ["pain"]}'
+    )
+    assert to_json(build(document="A\nB"))["document"] == "A\nB"
+    assert from_json({"text": "a", "document": None}).document is None
+
+
+@pytest.mark.parametrize(
     ("decision", "found"),
     [(" Maybe ", "maybe"), ("YES", "yes"), ("no\n", "no"), ("y\x00es", "yes"), (None, None)],
 )
@@ -127,6 +161,8 @@ def test_sections_of_blanks_are_dropped() -> None:
         ({"decision": ""}, "record 7: the decision is '', not one of"),
         ({"decision": True}, "record 7: the decision is not a text but bool"),
         ({"keywords": [1]}, "record 7: a keyword is not a text but int"),
+        ({"document": "\n \u2003\n"}, "record 7: the document is empty"),
+        ({"document": ["a"]}, "record 7: the document is not a text but list"),
         ({"question": " ", "sections": [("A", " ")]}, "record 7: it has neither a question nor"),
     ],
 )
@@ -189,6 +225,8 @@ def test_a_record_typed_by_hand(
         ({"text": "a", "keywords": [["pain"]]}, "a keyword is not a text but list"),
         ({"text": "a", "long_answer": 1}, "the long answer is not a text but int"),
         ({"text": "a", "decision": ["yes"]}, "the decision is not a text but list"),
+        ({"text": "a", "document": 1}, "the document is not a text but int"),
+        ({"document": "a"}, "it has neither a question nor a text"),
     ],
     ids=repr,
 )
@@ -209,6 +247,7 @@ TEXT = ANY_TEXT.filter(lambda text: bool(clean(text)))
     long_answer=st.none() | TEXT,
     decision=st.none() | st.sampled_from(LABELS),
     keywords=st.lists(ANY_TEXT, max_size=2),
+    document=st.none() | TEXT,
 )
 def test_json_round_trip(**fields: Any) -> None:
     record = make_record(**fields)

@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import asdict
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conftest import ROOT
 
 from clingpt import metrics, report
 from clingpt.baselines import SUMMARIES
+from clingpt.comparison import figures
 from clingpt.curves import append_metrics, draw_curves, drop_after, read_metrics
 from clingpt.dataset import build_rows
 from clingpt.hardware import PEAK_FLOPS, peak_flops, training_flops
@@ -21,6 +23,7 @@ from clingpt.records import Record
 from clingpt.scoring import Output, split_of_examples
 from clingpt.sources import from_official_item
 from clingpt.splits import official_folds, official_test_ids
+from clingpt.tables import as_text, tables
 from clingpt.tasks import Example
 from model import GPTConfig
 
@@ -150,6 +153,63 @@ def test_documents_have_their_structure_scored() -> None:
     found.add(Output("1", "document", text, text, "stop", 0), RECORD, None)
     entry = found.entry()
     assert entry["structure"]["complete"] == 1 and list(entry["systems"]) == ["reference", "model"]
+
+
+def test_documents_of_ones_own_have_no_structure_of_ours() -> None:
+    found, letter = report.Texts("document"), "DIAGNOSIS: Pain.\n\nPLAN: 5 mg."
+    own = replace(RECORD, document=letter)
+    found.add(Output("1", "document", "PLAN: 9 mg.", letter, "stop", 0), own, None)
+    entry = found.entry()
+    assert (entry["structure"]["documents"], entry["structure"]["unheaded"]) == (0, 1)
+    assert 0 < entry["systems"]["model"]["rouge"]["rougeL"] < 100
+    assert entry["systems"]["model"]["faithfulness"]["flagged"] == 1
+    shown = as_text(tables({"texts": {"document": entry}}))
+    assert "Structure is scored by the headings BACKGROUND, METHODS, RESULTS" in shown
+    assert "and are left out: 1." in shown
+    assert re.search("\n *– +– +– +–\n", shown), "shares of nothing are no shares"
+
+
+ALONE = "Texts that answer a question alone, without a context"
+
+
+def explanations(*records: Record) -> dict[str, Any]:
+    found = report.Texts("explain")
+    for record in records:
+        found.add(
+            Output("1", "explain", "Explanation: 9 mg, by day 3.", "Fell.", "stop", 0), record, None
+        )
+    return found.entry()
+
+
+def test_an_explanation_of_a_question_alone_has_no_source_to_be_compared_with() -> None:
+    alone = replace(RECORD, sections=())
+    entry = explanations(alone, alone)
+    # Copies of a context that is not there are no baselines.
+    assert list(entry["systems"]) == ["reference", "question", "model"]
+    for system in entry["systems"].values():
+        assert system["faithfulness"] is system["novel_bigrams"] is None
+    model = entry["systems"]["model"]
+    assert (model["texts"], model["mean_words"], model["empty"]) == (
+        2,
+        6,
+        0,
+    )  # whole: no label line
+    content = {"labels": {}, "perplexity": {}, "texts": {"explain": entry}}
+    assert dict(figures(content)).keys() == {"explain rougeL", "explain BLEU"}
+    shown = as_text(tables(content))
+    assert f"{ALONE}: 2." in shown and "Faithfulness" not in shown
+
+
+def test_explanations_with_a_context_are_compared_and_counted_apart() -> None:
+    entry = explanations(RECORD, replace(RECORD, sections=()), replace(RECORD, sections=()))
+    assert set(SUMMARIES) < set(entry["systems"])
+    model = entry["systems"]["model"]
+    assert (model["texts"], model["faithfulness"]["texts"]) == (3, 1)
+    assert model["faithfulness"]["flagged"] == 1 and model["faithfulness"]["flags_per_text"] >= 1
+    assert model["novel_bigrams"] == 1
+    shown = as_text(tables({"texts": {"explain": entry}}))
+    assert f"{ALONE}: 2." in shown and "Faithfulness" in shown
+    assert ALONE not in as_text(tables({"texts": {"explain": explanations(RECORD)}}))
 
 
 def test_perplexity_is_weighted_by_tokens() -> None:

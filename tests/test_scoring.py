@@ -11,16 +11,19 @@ from clingpt import runtime
 from clingpt.records import LABELS, Record
 from clingpt.sampling import Sampling
 from clingpt.scoring import (
+    Output,
     Scorer,
     context_passage,
     explanation_passage,
     passage_losses,
+    prose_passage,
     score_labels,
     write_outputs,
 )
 from clingpt.synthetic import iter_records
-from clingpt.tasks import LABEL_IDS, explained, prompt_text, record_text
+from clingpt.tasks import LABEL_IDS, NotApplicable, explained, prompt_text, record_text
 from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.validation import _prose
 from model import GPT, GPTConfig
 
 RECORDS = list(iter_records("test", count=5, seed=1))
@@ -103,6 +106,25 @@ def test_perplexity_is_corpus_level_without_the_end_of_text(scorer: Scorer) -> N
     assert np.abs(sums - alone).max() <= 1e-5  # in no company, at no place in a row
 
 
+@pytest.mark.parametrize("with_context", [True, False])
+def test_prose_is_scored_behind_its_own_prompt(with_context: bool, scorer: Scorer) -> None:
+    """No label is needed; the loss is that of the training example, to the token."""
+    record = replace(RECORDS[0], decision=None)
+    record = record if with_context else replace(record, sections=())
+    passage = prose_passage(scorer, record)
+    assert passage.text == f" {record.long_answer}"
+    lead = scorer.tokenizer.encode(prompt_text("explain", record))
+    answer = scorer.tokenizer.encode(passage.text)
+    table = log_probs(scorer, [*lead, *answer, EOT])
+    at = enumerate([*answer, EOT], start=len(lead) - 1)
+    nats = [-float(table[place, token]) for place, token in at]
+    [found] = passage_losses(scorer, [passage]).tolist()
+    assert found == pytest.approx([sum(nats[:-1]), len(answer), nats[-1], 1], rel=1e-5)
+    for lacking in (replace(record, question=""), replace(record, long_answer=None)):
+        with pytest.raises(NotApplicable):
+            prose_passage(scorer, lacking)
+
+
 def test_every_token_of_a_context_is_scored_once_also_in_windows(scorer: Scorer) -> None:
     text = "The trial went on for years. " * 100
     record = Record(id="1", question="?", sections=(("RESULTS", text.strip()), ("B", "End.")))
@@ -119,6 +141,16 @@ def test_every_token_of_a_context_is_scored_once_also_in_windows(scorer: Scorer)
 def test_the_explanation_is_what_stands_behind_its_cue() -> None:
     assert explained("yes\nExplanation: Because it is.") == "Because it is."
     assert explained("yes") == ""
+
+
+def test_an_explanation_of_its_own_is_never_taken_for_an_answers(scorer: Scorer) -> None:
+    """Both end in one cue: what `explain` says is whole, whatever words it has."""
+    said, record = "no\nExplanation: why not.", replace(RECORDS[0], long_answer="no Explanation: x")
+    output = Output("1", "explain", said, "no Explanation: x", "stop", 0)
+    assert _prose(output)[2:] == (said, "no Explanation: x")
+    assert _prose(replace(output, task="answer"))[2:] == ("why not.", "x")
+    [written] = write_outputs(scorer, "explain", [record], Sampling(max_new_tokens=3))
+    assert written.reference == "no Explanation: x"
 
 
 def test_reasoning_free_shows_the_conclusion_in_place_of_the_context(scorer: Scorer) -> None:

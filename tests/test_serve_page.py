@@ -20,8 +20,8 @@ from model import GPT, GPTConfig
 
 SOURCE = (Path(report_page.__file__).parent / "serve.html").read_text(encoding="utf-8")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-TASKS = ("answer", "summarize", "document")
-FIELDS = [("answer", "question"), *((task, "text") for task in TASKS)]
+TASKS = ("answer", "summarize", "document", "explain")
+FIELDS = [("answer", "question"), ("explain", "question"), *((task, "text") for task in TASKS)]
 EXECUTED = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(")
 STORED = ("localStorage", "sessionStorage", "indexedDB", "cookie", "location", "history")
 WAIT_MS = 30_000  # a busy machine is no failure
@@ -88,13 +88,13 @@ def test_every_input_has_its_label_and_every_reference_is_met() -> None:
             assert attrs.get(name, ids[0]) in ids
     # Neither completed from what was typed before nor sent away to be spelled.
     assert all(attrs["autocomplete"] == "off" for attrs in inputs)
-    assert len(parsed.named("textarea")) == 4
+    assert len(parsed.named("textarea")) == len(FIELDS)
     assert all(attrs["spellcheck"] == "false" for attrs in parsed.named("textarea"))
 
 
 def test_every_button_says_that_it_sends_no_form() -> None:
     buttons = Page(SOURCE).named("button")
-    assert len(buttons) == 8 and all(attrs["type"] == "button" for attrs in buttons)
+    assert len(buttons) == 9 and all(attrs["type"] == "button" for attrs in buttons)
 
 
 def test_everything_can_be_read_by_day_and_by_night() -> None:
@@ -186,7 +186,7 @@ class Watched:
         """Answer every question with this body instead of asking the server."""
         kind = "text/event-stream" if status == 200 else "application/json"
         self.page.route(
-            re.compile("/v1/(answer|summarize|document)$"),
+            re.compile("/v1/(answer|summarize|document|explain)$"),
             lambda route: route.fulfill(
                 status=status, body=body, headers={"Content-Type": kind, **headers}
             ),
@@ -371,6 +371,41 @@ def test_a_document_stands_under_its_headings(watched: Watched) -> None:
         "Model m: 10 tokens read, 5 written",
     ):
         assert phrase in shown
+
+
+def test_a_question_alone_is_explained_and_said_to_be_unchecked(watched: Watched) -> None:
+    watched.at_most(7)
+    watched.choose("Explain")
+    watched.press("Run")
+    watched.says("Enter a question first.")
+    assert focused(watched, "id") == "explain-question"
+    watched.page.keyboard.type("What is asthma?")
+    watched.press("Run")
+    watched.says(re.compile("Done"))
+    sent = watched.posted[-1]
+    assert sent.url.endswith("/v1/explain") and sent.post_data_json["text"] == ""
+    assert "No report to compare this with" in watched.result().inner_text()
+    assert "was flagged" not in watched.result().inner_text()
+    watched.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    watched.press("Copy")
+    watched.says("Copied.")
+    copied = watched.page.evaluate("() => navigator.clipboard.readText()")
+    assert "No report to compare this with" in copied
+
+
+def test_an_explanation_from_a_report_is_compared_with_it(watched: Watched) -> None:
+    text = "It was lowered to 48 mg."
+    told = {"explanation": text, "warnings": [warning(text, "48")]}
+    watched.replies(frames({"type": "text", "index": 0, "window": 0, "text": text}, result(**told)))
+    watched.choose("Explain")
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    assert "72-year-old" in watched.posted[-1].post_data_json["text"]
+    assert watched.result().locator("mark").count() == 1
+    assert "No report" not in watched.result().inner_text()
+    watched.press("Clear")
+    for name in ("question", "text"):
+        assert watched.page.locator(f"#explain-{name}").input_value() == ""
 
 
 def test_a_withheld_label_is_no_answer(watched: Watched) -> None:
@@ -592,7 +627,7 @@ def test_all_tabs_can_be_used_by_keyboard_alone(watched: Watched) -> None:
     watched.at_most(7)
     keyboard = watched.page.keyboard
     keyboard.press("Tab")
-    for name in ("Answer", "Summarise", "Document"):
+    for name in ("Answer", "Summarise", "Document", "Explain"):
         tab = watched.page.get_by_role("tab", name=name)
         assert tab.evaluate("tab => tab.matches(':focus-visible')")
         assert tab.get_attribute("aria-selected") == "true"
@@ -605,7 +640,7 @@ def test_all_tabs_can_be_used_by_keyboard_alone(watched: Watched) -> None:
             keyboard.press("Shift+Tab")
         keyboard.press("ArrowRight")
     assert watched.page.get_by_role("tab", name="Answer").get_attribute("aria-selected") == "true"
-    for key, name in (("ArrowLeft", "Document"), ("Home", "Answer"), ("End", "Document")):
+    for key, name in (("ArrowLeft", "Explain"), ("Home", "Answer"), ("End", "Explain")):
         keyboard.press(key)
         tab = watched.page.get_by_role("tab", name=name)
         assert tab.get_attribute("aria-selected") == "true"
@@ -640,6 +675,10 @@ def test_it_fits_screens_of_every_width(watched: Watched, scheme: str, tmp_path:
     for width in (1280, 400, 360):
         watched.page.set_viewport_size({"width": width, "height": 740})
         assert watched.page.evaluate("() => document.documentElement.scrollWidth") == width
+        heights = watched.page.locator("[role=tab]").evaluate_all(
+            "all => all.map((tab) => tab.offsetHeight)"
+        )
+        assert max(heights) < 60, "a tab's name is broken in two"
         watched.page.locator("footer").scroll_into_view_if_needed()
         expect(watched.page.locator(".warning")).to_be_in_viewport(ratio=1)
         watched.page.screenshot(path=tmp_path / f"{scheme}_{width}.png", full_page=True)

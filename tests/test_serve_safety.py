@@ -39,7 +39,9 @@ from clingpt.page import DISCLAIMER
 
 FAULTY = ROOT / "tests/faulty_server.py"
 COMPLETIONS = "/v1/completions"
-POSTS = (COMPLETIONS, "/v1/answer", "/v1/summarize", "/v1/document", "/invocations", "/predict")
+QUESTIONS = ("/v1/answer", "/v1/explain")
+TASKS = (*QUESTIONS, "/v1/summarize", "/v1/document")
+POSTS = (COMPLETIONS, *TASKS, "/invocations", "/predict")
 KEY = "a-key-of-the-clinic"
 NAMES = ("../../etc/passwd", "file:///etc/passwd", "http://169.254.169.254/latest", "/etc/shadow")
 
@@ -118,7 +120,7 @@ def in_the_words_of(path: str, body: bytes) -> bytes:
         return b'{"instances": [' + body + b"]}"
     if path in (COMPLETIONS, "/invocations"):
         return body
-    field, longest = b"question" if path == "/v1/answer" else b"text", b"max_new_tokens"
+    field, longest = b"question" if path in QUESTIONS else b"text", b"max_new_tokens"
     for old, new in ((b"prompt", field), (b"max_tokens", longest)):
         body = body.replace(old, new)
     return body
@@ -168,7 +170,7 @@ def test_what_is_no_request_is_turned_away(name: str, server: Server) -> None:
 
 
 @pytest.mark.parametrize("letter", ["a", "0", "é", "\n", " ", "🙂"])
-@pytest.mark.parametrize("path", POSTS[:4])
+@pytest.mark.parametrize("path", (COMPLETIONS, *TASKS))
 def test_a_text_that_cannot_fit_is_refused_before_any_work(
     path: str, letter: str, server: Server
 ) -> None:
@@ -190,7 +192,7 @@ def bodies_with(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     yield COMPLETIONS, {**short, "prompt": text, "stop": [text[:64]], "user": text}
     yield COMPLETIONS, {**short, "prompt": [text, text], "model": text}
     record = {"question": text, "text": text, "id": text[:200]}
-    for path in POSTS[1:4]:
+    for path in TASKS:
         yield path, {**record, "max_new_tokens": 2, "stop": [text[:64]]}
         yield path, {"records": [{"question": text, "sections": [[text, text]]}], "model": text}
     yield "/invocations", {"task": text, "text": text}
@@ -377,7 +379,7 @@ def test_nothing_that_the_description_allows_breaks_it(server: Server) -> None:
             case.validate_response(answer, excluded_checks=skipped)
 
         attack()
-    for path in POSTS[1:4]:  # valid bodies, which are rare among the generated ones
+    for path in TASKS:  # valid bodies, which are rare among the generated ones
         record, short = {"question": "Did it fall?", "text": "It fell."}, {"max_new_tokens": 2}
         for kind in (record, {"records": [record] * 2}, {**record, "stream": True}):
             body = {**kind, **short}

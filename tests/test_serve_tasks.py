@@ -37,6 +37,9 @@ from clingpt.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT
 
 CONTEXT = 256
+ALL = ("answer", "summarize", "document", "explain")
+TEXT_OF = dict(zip(ALL, ("explanation", "summary", "document", "explanation"), strict=True))
+LEAD_OF = dict(zip(ALL, ("\nExplanation: ", " ", " RESULTS: ", " "), strict=True))
 TOKENIZER = Tokenizer.load()
 PAIN: dict[str, Any] = {
     "question": "Does the drug relieve pain?",
@@ -337,14 +340,13 @@ def test_a_text_of_too_many_windows_is_refused(plain: Server) -> None:
         ("Pain fell by 31 % with the drug. It did fall with placebo.", ["negation"]),
     ],
 )
-@pytest.mark.parametrize("task", ["answer", "summarize", "document"])
+@pytest.mark.parametrize("task", ALL)
 def test_warnings_point_at_what_the_text_does_not_hold(
     task: str, reply: str, kinds: list[str], said: Scripted
 ) -> None:
-    lead = {"answer": "\nExplanation: ", "summarize": " ", "document": " RESULTS: "}[task]
-    said.say(("Pain fell", lead + reply))
+    said.say(("Pain fell", LEAD_OF[task] + reply))
     result = said.task(task, **PAIN)
-    text = result[{"answer": "explanation", "summarize": "summary"}.get(task, task)]
+    text = result[TEXT_OF[task]]
     assert text.endswith(reply)
     warnings = result["warnings"]
     assert [warning["kind"] for warning in warnings] == kinds
@@ -355,11 +357,69 @@ def test_warnings_point_at_what_the_text_does_not_hold(
         assert text[warning["start"] : warning["end"]] == warning["text"] and warning["message"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("task", ["answer", "explain"])
+def test_without_a_text_nothing_is_compared_and_null_says_so(
+    task: str, stream: bool, said: Scripted
+) -> None:
+    said.say(("asthma", f"{LEAD_OF[task]}It affects 300 million people, not children."))
+    for given in ({}, {"text": ""}, {"text": " \n"}, {"sections": []}):
+        fields = {"question": "What is asthma?", **given, "stream": stream}
+        answer = said.server.ask(f"/v1/{task}", fields)
+        result = frames(answer)[-1]["result"] if stream else answer.json
+        assert result["explanation"] == "It affects 300 million people, not children."
+        assert result["warnings"] is None
+    compared = said.task(task, question="What is asthma?", text="It is a disease.")
+    assert [warning["kind"] for warning in compared["warnings"]] == ["number"]
+
+
+# ------------------------------------------------------------------------------------------------
+# Explanations
+
+
+def test_an_explanation_is_what_the_model_writes(plain: Server, scorer: Scorer) -> None:
+    for record, prompt in (
+        ({"question": "What is  asthma?"}, "Question: What is asthma?\nExplanation:"),
+        (
+            {"question": "What is asthma?", "text": "It is common."},
+            "Context:\nTEXT: It is common.\nQuestion: What is asthma?\nExplanation:",
+        ),
+    ):
+        ids, sampling = TOKENIZER.encode(prompt), Sampling(max_new_tokens=12)
+        [expected] = generate(scorer.decoder, TOKENIZER, [ids], sampling, context=CONTEXT)
+        result = plain.ask("/v1/explain", {**record, "max_new_tokens": 12}).json
+        assert result["explanation"] == expected.text.strip() != ""
+        assert result["finish_reason"] == "length" and "label" not in result
+        assert result["usage"]["prompt_tokens"] == len(ids) and result["trimmed_tokens"] == 0
+    usual = plain.ask("/v1/explain", {"question": "Why?"}).json  # of the usual length, 256, half
+    assert usual["usage"]["completion_tokens"] <= CONTEXT // 2
+
+
+def test_words_of_an_answers_cue_are_words_of_an_explanation(said: Scripted) -> None:
+    text = "yes\nExplanation: it is.\nAnswer: no"
+    said.say(("asthma", f" {text}"))
+    assert said.task("explain", question="What is asthma?")["explanation"] == text
+    [(prompt, among)] = said.asked()
+    assert prompt == "Question: What is asthma?\nExplanation:" and among == []
+
+
+def test_a_long_context_is_cut_by_sentences_and_the_question_stays(said: Scripted) -> None:
+    said.say(("pressure fall", " It fell."))
+    result = said.task("explain", question="Did pressure fall?", text=LONG, max_new_tokens=60)
+    [(prompt, _)] = said.asked()  # in one piece: pieces would be answers to another question each
+    assert prompt.endswith(".\nQuestion: Did pressure fall?\nExplanation:")
+    shown = prompt.removeprefix("Context:\nTEXT: ").partition("\nQuestion")[0]
+    assert LONG.startswith(shown) and len(TOKENIZER.encode(prompt)) <= CONTEXT - 60
+    whole = len(TOKENIZER.encode(prompt.replace(shown, LONG)))
+    assert result["trimmed_tokens"] == whole - len(TOKENIZER.encode(prompt)) > 500
+    assert result["explanation"] == "It fell." and result["warnings"] == []
+
+
 # ------------------------------------------------------------------------------------------------
 # Batches and streams
 
 
-@pytest.mark.parametrize("task", ["answer", "summarize", "document"])
+@pytest.mark.parametrize("task", ALL)
 def test_a_batch_is_its_records_in_order(task: str, plain: Server) -> None:
     fields: dict[str, Any] = {"max_new_tokens": 6, "seed": 1, "temperature": 1.0}
     records: list[dict[str, Any]] = [
@@ -378,10 +438,9 @@ def test_a_batch_is_its_records_in_order(task: str, plain: Server) -> None:
     assert [results[n] for n in range(3)] == alone and len(results) == 3
 
 
-@pytest.mark.parametrize("task", ["answer", "summarize", "document"])
+@pytest.mark.parametrize("task", ALL)
 def test_a_stream_is_the_label_the_text_and_the_whole_result(task: str, said: Scripted) -> None:
-    lead = {"answer": "\nExplanation: ", "summarize": " ", "document": " RESULTS: "}[task]
-    said.say(("Pain", f"{lead}Pain fell by 45 % 😀."))
+    said.say(("Pain", f"{LEAD_OF[task]}Pain fell by 45 % 😀."))
     wanted: dict[str, Any] = {**PAIN, "seed": 5, "id": "7", "temperature": 0.8}
     whole = said.task(task, **wanted)
     answer = said.server.ask(f"/v1/{task}", {**wanted, "stream": True})
@@ -398,8 +457,7 @@ def test_a_stream_is_the_label_the_text_and_the_whole_result(task: str, said: Sc
         text = part.pop("text")
         assert part == {"type": "text", "index": 0, "window": 0} and text
     texts = [event["text"] for event in frames(answer) if event["type"] == "text"]
-    key = {"answer": "explanation", "summarize": "summary"}.get(task, task)
-    assert "".join(texts).strip() == whole[key]
+    assert "".join(texts).strip() == whole[TEXT_OF[task]]
     assert "\ufffd" not in answer.body.decode()
 
 
@@ -425,6 +483,16 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
     ("answer", {"question": 7}, "question"),
     ("answer", {"explain": "false"}, "explain"),
     ("summarize", {"explain": True}, "explain"),
+    ("explain", {"explain": True}, "explain"),
+    ("explain", {"question": None}, "question"),
+    ("explain", {"question": " "}, "question"),
+    ("explain", {"question": f"{CANARY} " * 200}, "question"),
+    ("explain", {"question": f"{CANARY} " * 200, "text": None}, "question"),
+    ("explain", {"text": 7}, "text"),
+    ("explain", {"text": "a" * 200_000}, "text"),
+    ("explain", {"max_new_tokens": CONTEXT}, "max_new_tokens"),
+    ("explain", {"question": None, "text": None}, "text"),
+    ("document", {"document": CANARY}, "document"),
     ("summarize", {"text": None}, "text"),
     ("summarize", {"text": ""}, "text"),
     ("summarize", {"text": [CANARY]}, "text"),
@@ -497,7 +565,7 @@ def test_an_error_in_the_server_says_nothing_of_the_text(said: Scripted) -> None
 # Platforms and the description
 
 
-@pytest.mark.parametrize("task", ["answer", "summarize", "document"])
+@pytest.mark.parametrize("task", ALL)
 def test_invocations_take_any_task(task: str, plain: Server) -> None:
     fields = {**PAIN, "seed": 1, "max_new_tokens": 5}
     same = plain.ask(f"/v1/{task}", fields).json
@@ -556,7 +624,7 @@ def test_vertex_asks_at_its_own_routes_and_port(said: Scripted) -> None:
 def test_every_route_is_described(said: Scripted) -> None:
     description = said.server.ask("/openapi.json").json
     validate(description)
-    posts = "completions answer summarize document".split()
+    posts = ["completions", *ALL]
     assert {path: set(operations) for path, operations in description["paths"].items()} == {
         **{f"/v1/{name}": {"post"} for name in posts},
         **{path: {"post"} for path in ("/invocations", "/predict")},
@@ -574,7 +642,7 @@ def test_every_route_is_described(said: Scripted) -> None:
             assert schema["$ref"].endswith("/ErrorBody")
 
 
-@pytest.mark.parametrize("task", ["answer", "summarize", "document"])
+@pytest.mark.parametrize("task", ALL)
 def test_results_are_as_described(task: str, plain: Server) -> None:
     description = plain.ask("/openapi.json").json
     operation = description["paths"][f"/v1/{task}"]["post"]

@@ -65,6 +65,18 @@ def test_a_text_goes_to_the_task_in_force() -> None:
     assert talk.prompts == [f"{name}> " for name in [*prompts, "continue"]]
 
 
+def test_a_question_to_be_explained_comes_first_and_may_stand_alone(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("It helped.")
+    block = ['"""', "It", "helped.", '"""']
+    talk = hold(
+        "/task explain", "Why?", "", "How?", "It helped.", "When?", *block,
+        f"/file {tmp_path}/note.txt", "Who?", "/again 1", "Where?",
+    )  # fmt: skip
+    asked = [from_json({"question": q, "text": "It helped."}) for q in ("How?", "When?", "Who?")]
+    alone = [from_json({"question": q}) for q in ("Why?", "Where?")]
+    assert talk.asked == [("explain", x) for x in (alone[0], *asked, alone[0], alone[1])]
+
+
 def test_a_block_is_one_text_of_several_lines() -> None:
     talk = hold('"""', "/quit", "", "  two", '"""', '"""', "cut short")
     assert talk.asked == [(None, "/quit\n\n  two"), (None, "cut short")]

@@ -129,6 +129,17 @@ def test_a_repeated_section_is_scored_as_one_text() -> None:
     assert score.section_rougeL == {"RESULTS": pytest.approx(100 * expected["rougeL"].fmeasure)}
 
 
+def test_documents_under_other_headings_are_counted_and_left_out() -> None:
+    letter = "DIAGNOSIS: Pain.\nPLAN: 5 mg."
+    score = structure([FULL, letter, FULL], [FULL, letter, letter])
+    assert (score.documents, score.unheaded) == (1, 2)
+    assert (score.present, score.spurious, score.complete) == (1, 0, 1)
+    nothing = structure([letter, ""], [letter, letter])
+    assert (nothing.documents, nothing.unheaded) == (0, 2)
+    assert (nothing.present, nothing.spurious, nothing.in_order, nothing.complete) == (0, 0, 0, 0)
+    assert nothing.section_rougeL == {}
+
+
 @pytest.mark.parametrize(
     ("outputs", "references", "phrase"),
     [(["a"], ["a", "b"], "1 outputs for 2 references"), ([], [], "no outputs to score")],

@@ -1,5 +1,7 @@
 """Tasks: the templates to the letter, tokens that add up, and trimming that spares the evidence."""
 
+import gzip
+import itertools
 import json
 import random
 from collections import Counter
@@ -8,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt.records import LABELS, Record, clean, make_record
@@ -16,21 +18,25 @@ from clingpt.sentences import split_sentences
 from clingpt.sources import read_official
 from clingpt.tasks import (
     LABEL_IDS,
+    LONGEST_REPLY,
     LONGEST_SENTENCE_WORDS,
     NO_ROOM,
+    TASKS,
     NotApplicable,
     heading,
     make_example,
     make_prompt,
     prompt_text,
+    source_text,
     target_text,
     text_windows,
 )
 from clingpt.tokenizer import EOT, Tokenizer
 
 OFFICIAL = Path(__file__).parents[2] / "shared/data/pubmedqa/ori_pqal.json"
+MEDQUAD = OFFICIAL.parents[1] / "medquad/medquad.jsonl.gz"
 GPT2 = Tokenizer.load()
-PROMPTED = ("answer", "summarize", "document")
+PROMPTED = ("answer", "summarize", "document", "explain")
 
 RECORD = Record(
     id="1",
@@ -65,7 +71,12 @@ GOLDEN = {
         "RESULTS: Pain fell by 31% (P = 0.002).\nDISCUSSION: It was short.\n"
         "CONCLUSION: The drug relieved pain.",
     ),
+    "explain": (
+        f"Context:\n{SECTIONS}Question: Does the drug relieve pain?\nExplanation:",
+        " The drug relieved pain.",
+    ),
 }
+LETTER = "Dear colleague,\n\nDIAGNOSIS: Pain (M79.6).\nPLAN: 5 mg, twice daily.\nRESULTS follow."
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +106,51 @@ def test_templates_with_less() -> None:
     assert target_text("answer", bare) == " yes"
     notes = prompt_text("document", replace(RECORD, long_answer=None))
     assert notes.endswith("It was short.\nDocument:")
+    # No cue of a context where there is none, as in training on questions and answers alone.
+    alone = "Question: Does the drug relieve pain?\nExplanation:"
+    assert prompt_text("explain", bare) == alone
+    unlabelled = replace(RECORD, sections=(), decision=None)
+    assert prompt_text("explain", unlabelled) == alone
+    assert target_text("explain", unlabelled) == " The drug relieved pain."
+
+
+def test_the_place_of_a_task_never_changes() -> None:
+    """It stands in the index of every prepared folder."""
+    assert TASKS == ("answer", "summarize", "document", "text", "explain")
+    assert LONGEST_REPLY.keys() == {*TASKS} - {"text"}
+
+
+def test_a_document_of_its_own_is_the_target_as_it_is() -> None:
+    own = replace(RECORD, document=LETTER)
+    assert target_text("document", own) == f" {LETTER}"
+    notes = "We studied pain. We gave 40 adults the drug. One ward. Pain fell by 31% (P = 0.002)."
+    assert prompt_text("document", own) == f"Notes:\n{notes} It was short.\nDocument:"
+    assert check_joint("document", own)
+    # Neither sections of a known kind nor a conclusion is needed for one.
+    free = replace(own, sections=(("TEXT", "Pain, 5 mg."),), long_answer=None, question="")
+    assert prompt_text("document", free) == "Notes:\nPain, 5 mg.\nDocument:"
+    assert make_example("document", free, GPT2, budget=99).target_ids[-1] == EOT
+    with pytest.raises(NotApplicable, match="target too long"):  # its notes are never trimmed
+        make_example(
+            "document", replace(free, sections=(("A", "It hurts. " * 40),)), GPT2, budget=99
+        )
+    # The other tasks do not see it, free text holds all of it.
+    for task in ("answer", "summarize", "explain"):
+        assert target_text(task, own) == GOLDEN[task][1]
+        assert prompt_text(task, own) == GOLDEN[task][0]
+    [window] = text_windows(own, GPT2, budget=1024)
+    assert GPT2.decode(window.target_ids[:-1]).endswith(f"\nThe drug relieved pain.\n{LETTER}")
+
+
+def test_what_an_output_is_compared_with() -> None:
+    texts = "We studied pain. We gave 40 adults the drug. One ward. Pain fell by 31% (P = 0.002)."
+    shown = f"{RECORD.question} {texts} It was short."
+    for task in ("answer", "summarize", "explain"):
+        assert source_text(RECORD, task) == shown
+    assert source_text(RECORD, "document") == f"{shown} The drug relieved pain."
+    assert source_text(replace(RECORD, document=LETTER), "document") == shown
+    for task in ("answer", "explain"):  # a question is no source
+        assert source_text(replace(RECORD, sections=()), task) is None
 
 
 @pytest.mark.parametrize(
@@ -102,6 +158,12 @@ def test_templates_with_less() -> None:
     [
         ("answer", {"question": ""}, "no question"),
         ("answer", {"decision": None}, "no yes/no/maybe"),
+        ("explain", {"question": ""}, "no question"),
+        ("explain", {"long_answer": None}, "no conclusion"),
+        ("explain", {"question": "", "sections": ()}, "no question"),
+        ("explain", {"long_answer": "pain " * 2000}, "target too long"),
+        ("explain", {"question": "pain " * 1020}, NO_ROOM),
+        ("explain", {"question": "pain " * 1020, "sections": ()}, NO_ROOM),
         ("summarize", {"long_answer": None}, "no conclusion"),
         ("summarize", {"sections": ()}, "no text"),
         ("document", {"long_answer": None}, "no conclusion"),
@@ -165,7 +227,24 @@ def check_joint(task: str, record: Record) -> bool:
 
 def test_prompt_and_target_meet_on_the_official_file(official: list[Record]) -> None:
     applied = Counter(task for task in PROMPTED for record in official if check_joint(task, record))
-    assert applied == {"answer": 1000, "summarize": 1000, "document": 990}
+    assert applied == {"answer": 1000, "summarize": 1000, "document": 990, "explain": 1000}
+
+
+def test_every_answer_of_medquad_can_be_explained() -> None:
+    """Questions and answers in prose, without a context: each of 400 fits by the same rule."""
+    if not MEDQUAD.exists():
+        pytest.skip(f"{MEDQUAD} is not there")
+    with gzip.open(MEDQUAD, "rt", encoding="utf-8") as file:
+        items = [json.loads(line) for line in itertools.islice(file, 0, None, 41)]
+    for item in items:
+        record = make_record(
+            record_id=item["id"], question=item["question"], sections=(), long_answer=item["answer"]
+        )
+        assert check_joint("explain", record)
+        assert not check_joint("answer", record) and not check_joint("summarize", record)
+        asked = GPT2.decode(make_example("explain", record, GPT2, budget=10**6).prompt_ids)
+        assert asked == f"Question: {record.question}\nExplanation:"
+    assert len(items) > 390
 
 
 WORDS = st.text(st.characters(exclude_categories=[])).filter(lambda text: bool(clean(text)))
@@ -176,18 +255,19 @@ WORDS = st.text(st.characters(exclude_categories=[])).filter(lambda text: bool(c
     question=WORDS,
     sections=st.lists(
         st.tuples(st.sampled_from(["AIM", "METHODS", "RESULTS"]) | WORDS, WORDS),
-        min_size=1,
         max_size=4,
     ),
     long_answer=WORDS,
+    document=st.none() | WORDS,
     decision=st.sampled_from(LABELS),
 )
 def test_prompt_and_target_meet_on_any_text(**fields: Any) -> None:
     record = make_record(record_id="1", **fields)
-    assume(record.sections)
     assert check_joint("answer", record)
-    assert check_joint("summarize", record)
-    check_joint("document", record)
+    assert check_joint("explain", record)
+    assert check_joint("summarize", record) == bool(record.sections)
+    applied = check_joint("document", record)
+    assert applied or record.document is None or not record.sections
 
 
 # Trimming
@@ -243,7 +323,7 @@ def kept_pieces(record: Record, prompt: str) -> list[int]:
 def test_trimming(seed: int) -> None:
     rng = random.Random(seed)
     record = random_record(rng)
-    task = rng.choice(["answer", "summarize"])
+    task = rng.choice(["answer", "summarize", "explain"])
     full = GPT2.encode(prompt_text(task, record))
     budget = rng.randrange(1, len(full) + 10)
     try:
@@ -252,8 +332,8 @@ def test_trimming(seed: int) -> None:
         assert str(reason) == NO_ROOM
         # Even the least that a prompt can be is too long: the cues, the question, a sentence.
         label, text = min(record.sections, key=lambda s: len(GPT2.encode(pieces(s[1])[0])))
-        least = () if task == "answer" else ((label, pieces(text)[0]),)
-        slack = 0 if task == "answer" else 200
+        least = ((label, pieces(text)[0]),) if task == "summarize" else ()
+        slack = 200 if task == "summarize" else 0
         smallest = prompt_text(task, replace(record, sections=least))
         assert budget < len(GPT2.encode(smallest)) + slack
         return
@@ -261,7 +341,13 @@ def test_trimming(seed: int) -> None:
     assert len(prompt.ids) <= budget
     assert prompt.trimmed_tokens == len(full) - len(prompt.ids)
     assert (prompt.trimmed_tokens == 0) == (len(full) <= budget)
-    cue = {"answer": f"Question: {record.question}\nAnswer:", "summarize": "Summary:"}[task]
+    cue = {
+        "answer": f"Question: {record.question}\nAnswer:",
+        "summarize": "Summary:",
+        "explain": f"Question: {record.question}\nExplanation:",
+    }[task]
+    if task == "explain" and text == cue:  # no context is left, and nothing says that one was
+        text = f"Context:\n{text}"
     assert text.endswith("\n" + cue)
     kept = kept_pieces(record, text)
     whole = [len(pieces(text)) for _, text in record.sections]
@@ -283,7 +369,7 @@ def test_trimming(seed: int) -> None:
         assert len(GPT2.encode(larger)) > budget
 
 
-@pytest.mark.parametrize("task", ["answer", "summarize"])
+@pytest.mark.parametrize("task", ["answer", "summarize", "explain"])
 def test_targets_are_never_cut(task: str) -> None:
     rng = random.Random(3)
     for _ in range(60):

@@ -37,7 +37,8 @@ def test_a_mix_is_sources_with_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a.csv=", "a.csv=often", "a.csv=0", "a.csv=-1", "a.csv=nan", "a.csv=inf", "=1", "a=101"]
+    "text",
+    ["a.csv=", "a.csv=often", "a.csv=0", "a.csv=-1", "a.csv=nan", "a.csv=inf", "=1", "a=101"],
 )
 def test_weights_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match="mix wants sources with weights above 0") as told:

@@ -65,7 +65,7 @@ _DAY_MONTH = _compile(
     rf"(?:\.?(?:,?\s(?:of\s)?|[./-])?(?:{_YEAR}|{_SHORT_YEAR}){_TIME})?"
 )
 _MONTH_DAY = _compile(
-    rf"{_MONTH}\.?[\s-]?(?:the\s)?{_DAY}(?:{_TO}{_OTHER})?"
+    rf"{_MONTH}(?:\.?[\s-]|\.)(?:the\s)?{_DAY}(?:{_TO}{_OTHER})?"
     rf"(?:,?\s?(?:of\s)?{_YEAR}{_TIME}|[-/]{_SHORT_YEAR}|{_END}{_NO_UNIT})"
 )
 _MONTH_YEAR = _compile(rf"{_MONTH}\.?(?:(?:,?\s|-)?(?:of\s)?{_YEAR}|\s?(?=['’]){_SHORT_YEAR})")

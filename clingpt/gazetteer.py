@@ -13,7 +13,7 @@ from pathlib import Path
 from clingpt.errors import ConfigError
 from clingpt.tokenizer import Tokenizer
 
-COMMONEST = 600  # first names, of women and of men, that any last name may follow
+COMMONEST = 300  # first names, of women and of men, that any last name may follow
 EVERYDAY = 6000  # rank in GPT-2's vocabulary; commoner words are no names without a capital
 # A name is a word as well if its small letters are not that many times rarer than its capital.
 RARER = 3

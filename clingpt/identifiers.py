@@ -32,6 +32,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _URL = re.compile(r"(?:\b[a-z]{3,6}://|\bwww\.)[^\s\0<>\"')\]]{2,2000}", re.IGNORECASE)
 _IPV4 = re.compile(r"\d(?<![\w.].)\d{0,2}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
+_VERSION = re.compile(r"\b(?:EC|v|version|section|release)\.?\s\Z", re.IGNORECASE)
 _IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE)
 _MAC = re.compile(r"\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b", re.IGNORECASE)
 # A digit or a sign comes first, what may not stand before it second: so a search skips to it.
@@ -140,7 +141,10 @@ def _addresses_of_machines(text: str) -> Iterator[Found]:
             yield Found("url", match.start(), match.start() + len(match[0].rstrip(".,;:!?")))
     if text.count(".") >= 3:
         for match in _IPV4.finditer(text):
-            if _is_ip(match[0]):
+            # "EC 3.1.1.11" is an enzyme.
+            if _is_ip(match[0]) and not _VERSION.search(
+                text, max(0, match.start() - 9), match.start()
+            ):
                 yield Found("ip", *match.span())
     if text.count(":") >= 3:
         yield from (Found("device", *match.span()) for match in _MAC.finditer(text))

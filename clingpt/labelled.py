@@ -20,7 +20,7 @@ STATES = (
     "|Wisconsin|Wyoming"
 )
 STATE = rf"(?:{STATE_CODES}|(?i:{STATES}))"
-CITY = r"[A-Z][\w'’.-]{1,20}(?:\s[A-Z][\w'’.-]{1,20}){0,2}"
+CITY = r"(?:(?:St|Ft|Mt)\.\s)?[A-Z][\w'’-]{1,20}(?:\s[A-Z][\w'’-]{1,20}){0,2}"
 # Registers of studies and articles, whose numbers are public.
 PUBLIC = ("NCT", "ISRCTN", "ACTRN", "UMIN", "PMID", "PMC", "CRD", "CTRI", "JPRN", "DRKS", "CHICTR")
 PUBLIC += ("EUDRACT", "IRCT", "NTR", "KCT")
@@ -34,7 +34,7 @@ _VALUE = (
 )
 _NAMED = rf"{_NUMBER}{{0,2}}{_SIGN}{_VALUE}"  # behind a word that means nothing else
 _NUMBERED = rf"(?:{_NUMBER}{{1,2}}{_SIGN}|\s?[:=]\s?){_VALUE}"  # "account no. 12", "case: 12"
-_DATE = re.compile(r"\d{1,4}[/-]\d{1,2}[/-]\d{1,4}|(?:19|20)\d\d")
+_DATE = re.compile(r"(?:\d{1,2}|\d{4})[/-]\d{1,2}[/-]\d{1,4}|(?:19|20)\d\d")
 US_PHONE = r"(?:\+?1[\s.-]{0,2})?\(?[2-9]\d\d\)?[\s./-]{0,2}\d{3}[\s.-]?\d{4}(?!\d)"
 _PHONE = (
     rf"(?P<value>(?:{US_PHONE}|\d{{3}}[\s.-]\d{{4}}(?!\d)|\+?\(?\d{{1,5}}\)?"
@@ -70,7 +70,7 @@ _RULES = (
         "vehicle",
         "vin license licence plate registration vehicle",
         r"(?:vin|(?:(?:licen[cs]e|registration|vehicle|number)\s)?plate|vehicle\s(?:id|tag))"
-        rf"{_NUMBER}{{0,2}}{_SIGN}(?P<value>(?=\w*[\s-]?\w*\d)[A-Z0-9]{{1,17}}(?:[\s-][A-Z0-9]{{2,4}})?)\b",
+        rf"{_NUMBER}{{0,2}}{_SIGN}(?P<value>(?=\w*[\s-]?\w*\d)(?-i:[A-Z0-9]{{1,17}}(?:[\s-][A-Z0-9]{{2,4}})?))\b",
         digits=2,
     ),
     _Rule(
@@ -90,9 +90,9 @@ _RULES = (
     _Rule(
         "record_number",
         "mrn mrns medical med accession acct nhs hicn mbi csn fin har hospital health",
-        r"(?:mrns?|med(?:ical|\.)?\srec(?:ord|\.)?s?|hospital\srecord|accession|acct\.?|nhs|hicn|mbi"
+        r"(?:mrns?|med(?:ical|\.)?\srec(?:ord|\.)?\b|hospital\srecord|accession|acct\.?|nhs|hicn|mbi"
         rf"|csn|fin|har|health\s(?:plan|card|insurance|record)){_NAMED}",
-        digits=3,
+        digits=4,
     ),
     _Rule(
         "record_number",
@@ -120,7 +120,11 @@ _RULES = (
         rf"\w{{3,9}}\.?{_NUMBER}{{0,2}}{_SIGN}(?P<value>\d{{3,6}})(?![\w/-]|\.\d)",
         digits=3,
     ),
-    _Rule("age", "age aged ages", rf"age[ds]?\s?(?:of|is|was|at)?\s?[:=]?\s?{_NINETIES}{_BEYOND}"),
+    _Rule(
+        "age",
+        "age aged ages",
+        rf"(?<!to\s)(?<!over\s)(?<!than\s)(?<!after\s)age[ds]?\s?(?:of|is|was|at)?\s?[:=]?\s?{_NINETIES}{_BEYOND}",
+    ),
     _Rule("age", "ninety", rf"(?P<value>ninety(?:[\s-]{_UNITS})?){_OLD}"),
     _Rule(
         "age",
@@ -135,6 +139,12 @@ _RULES = (
         "address",
         "lives lived living resides resided residing resident moved born native from",
         rf"\w{{4,8}}\s(?:(?:in|at|to|from|of)\s)?(?P<value>{CITY}),\s{STATE}\b",
+        flags=re.NOFLAG,
+    ),
+    _Rule(
+        "address",
+        "lives lived resides resided",
+        rf"\w{{5,7}}\s(?:alone\s|independently\s|at\shome\s)?in\s(?!(?i:the|an?)\b)(?P<value>{CITY})",
         flags=re.NOFLAG,
     ),
 )

@@ -18,72 +18,25 @@ from clingpt.gazetteer import (
     last_names,
     standing,
 )
+from clingpt.name_words import (
+    BEFORE_BY,
+    DEGREES,
+    EPONYMS,
+    INTRODUCERS,
+    LABELS,
+    NEVER,
+    NOT_PERSONS,
+    PARTICLES,
+    PLACES,
+    PLAIN_LABELS,
+    RELATIONS,
+    TITLES,
+    WEAK_TITLES,
+)
 
+LONGEST_SHORT = 4  # letters of a title that may end in a full stop: "see your doctor. Hearing"
 LONGEST = 5  # words of a name: "Maria de la Cruz Santos"
 
-
-def _set(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-TITLES = _set("dr drs doctor mr mrs ms miss mx prof professor sr sra srta nurse sister rev")
-WEAK_TITLES = _set("ms mr miss sr nurse sister doctor professor rev")  # units, words, diseases too
-LABELS = _set(
-    """patient pt name attending physician provider surgeon anesthesiologist anaesthetist assistant
-    resident radiologist pathologist cardiologist oncologist consultant author pcp gp by to from kin
-    contact guarantor guardian caregiver carer interpreter witness signature signed re subscriber
-    insured client nurse midwife technologist therapist dietitian surname forename referring doctor
-    dr clinician examiner"""
-)
-PLAIN_LABELS = _set("dear sincerely regards cc")  # a comma or nothing may stand behind them
-RELATIONS = _set(
-    """wife husband son daughter mother father brother sister spouse partner niece nephew aunt uncle
-    friend neighbor neighbour grandson granddaughter grandmother grandfather girlfriend boyfriend
-    fiance fiancee guardian caregiver carer roommate cousin stepson stepdaughter stepmother
-    stepfather named mom mum dad twin"""
-)
-BEFORE_BY = _set(
-    """seen signed dictated transcribed reviewed performed interpreted read referred verified
-    witnessed evaluated examined ordered authored cosigned approved accompanied prepared attested
-    completed admitted treated followed entered recorded supervised spoke spoken discussed met
-    talked conferred lives"""
-)
-DEGREES = _set(
-    """MD DO RN NP PA PA-C PhD DDS DMD FACS FACP FACC FRCS FRCP FRCA CRNA DPM PharmD LPN LVN LCSW
-    MSW MBBS BSN MSN APRN CNM DNP PsyD DPT ARNP MBChB FAAP RPh CNP FNP FNP-C"""
-)
-# What follows tells that these are no persons: "Mary Washington Hospital", "Down syndrome".
-NOT_PERSONS = _set(
-    """hospital university clinic institute college foundation school center centre medical memorial
-    health healthcare county church pharmacy laboratory laboratories society association inc corp
-    ltd park river lake valley city island beach heights springs registry trial study group cohort
-    disease syndrome test tests sign scale score scores index criteria classification inventory
-    method model models procedure operation technique stain tumor tumour palsy lymphoma regression
-    correction analysis plot estimate estimates coefficient ratio phenomenon law effect reflex
-    fracture anomaly malformation disorder virus bacillus reaction maneuver manoeuvre position
-    incision repair clamp catheter tube drain needle retractor forceps questionnaire contracture
-    hernia node nodes cell cells body bodies ring stage grade grading type protocol regimen equation
-    formula distribution approach graft shunt valve ulcer sarcoma diet exact rank curve curves"""
-)
-# Labels and terms that stand in capitals beside a name, and states that are first names too.
-NEVER = _set(
-    """dob mrn ssn date age sex male female admission discharge diagnosis history room bed unit ward
-    phone tel fax mobile email address street account acct record number id dos doa dx hx rx pmh hpi
-    ros cc er ed icu ccu or pacu opd mri ct xr us ekg ecg the a an and of in on at to for with from
-    by was were is are has had will would can could may this that these those he she they his her
-    their him them it its we our you your who which when where while since after before during not
-    no yes new both all any other each also patient patients pt pts service department division
-    january february march april june july august september october november december jan feb mar
-    apr jun jul aug sep sept oct nov dec monday tuesday wednesday thursday friday saturday sunday am
-    pm md do rn np dr mr mrs ms miss prof exam report findings impression plan assessment surgery
-    emergency general internal family medicine radiology attending physician surgeon provider
-    dictated signed electronically transcribed dear sincerely regards encounter visit status race
-    ethnicity gender insurance referring reason indication comparison allergies medications labs
-    vitals vs hiv aids unknown deceased self na nka nkda tbd pending doctor nurse per via re fin csn
-    bp hr rr temp wt ht bmi none texas virginia georgia
-    carolina dakota montana florida california"""
-)
-PARTICLES = _set("van von de der den del della di da dos du la le el al bin ibn ter st abu")
 
 _AFTER_TITLE = re.compile(r"\.?\s{0,2}")
 _AFTER_LABEL = re.compile(r"(?:\(s\))?\s?[:#=]\s{0,3}")
@@ -100,7 +53,7 @@ def find_names(text: str, words: Sequence[re.Match[str]]) -> Iterator[Span]:
     found = []
     for place, word in enumerate(words):
         for rule in rules.get(word[0].lower(), ()):
-            if (span := rule(reader, place)) and reader.is_person(span):
+            if span := rule(reader, place):
                 found.append(span)
     for first, behind in [*found, *reader.again(found)]:
         last = words[behind - 1]
@@ -116,11 +69,15 @@ class _Reader:
     def behind_title(self, place: int) -> Span | None:
         """Dr. Brown, mr jones; but not "MS patients", "to miss doses"."""
         title, gap = self.words[place][0], self._gap(place + 1)
-        if not gap or not _AFTER_TITLE.fullmatch(gap):
+        if (
+            not gap
+            or not _AFTER_TITLE.fullmatch(gap)
+            or ("." in gap and len(title) > LONGEST_SHORT)
+        ):
             return None
         capital = title.isupper() and self.words[place + 1][0].istitle()  # "severe MR. Left atrium"
         doubtful = title.lower() in WEAK_TITLES and not title.istitle()
-        doubtful = doubtful and ("." not in gap or capital)
+        doubtful = (doubtful and ("." not in gap or capital)) or len(title) > LONGEST_SHORT
         return self._read(place + 1, least=Standing.CLEAR if doubtful else Standing.UNLISTED)
 
     def behind_second(self, place: int) -> Span | None:
@@ -144,7 +101,7 @@ class _Reader:
         """Her son Bob; wife (Oluwaseun); but not "mother had"."""
         gap = self._gap(place + 1)
         span = self._read(place + 1) if _AFTER_RELATION.fullmatch(gap) else None
-        if not span:
+        if not span or not self._is_person(span):
             return None
         word = self.words[span[0]][0]
         if word.islower():
@@ -160,11 +117,22 @@ class _Reader:
         if self.words[place + 1][0].lower() not in ("by", "with"):
             return None
         span = self._read(place + 2)
-        if not span or not self.words[span[0]][0][0].isupper() or not self._convinces(span):
+        if not span or not self._is_person(span) or not self._convinces(span, may_go_on=True):
             return None
         last = self.words[span[1] - 1][0]
         alone = span[1] - span[0] == 1
-        return None if alone and ("-" in last or last.endswith(_POSSESSIVE)) else span
+        doubtful = alone and ("-" in last or last.endswith(_POSSESSIVE))
+        return None if doubtful or last.islower() else span
+
+    def behind_introducer(self, place: int) -> Span | None:
+        """Thank you for referring Ann Brown; daughter of Ann Brown; but not "patient Brown"."""
+        word = self.words[place][0].lower()
+        if self._gap(place + 1) != " " or (word == "of" and self._before(place) not in RELATIONS):
+            return None
+        span = self._read(place + 1)
+        if not span or span[1] - span[0] < 2 or not self.words[span[0]][0].istitle():
+            return None
+        return span if self._is_person(span) and self._convinces(span, may_go_on=True) else None
 
     def before_degree(self, place: int) -> Span | None:
         """Ann Lee, MD; J. Brown M.D.; but not "Bethesda, MD"."""
@@ -185,13 +153,13 @@ class _Reader:
         """Mary K. Jones; DOE, JOHN; john smith; but not "Grace Young", "St. John"."""
         word = self.words[place][0]
         first = _plain(word)
-        if standing(first) is not Standing.CLEAR or self._before(place) in ("st", "saint"):
+        if standing(first) is not Standing.CLEAR or self._before(place) in PLACES:
             return None
         if self._gap(place) == ", " and (span := self._behind_last_name(place)):
             return span
         span = self._read(place) or (place, place)
         names = [_plain(each[0]) for each in self.words[slice(*span)] if len(each[0]) > 1]
-        if len(names) < 2 or names[-1] in NOT_PERSONS:
+        if len(names) < 2 or names[-1] in NOT_PERSONS or not self._is_person(span):
             return None
         listed = any(standing(name) >= Standing.WORD for name in names[1:])
         if word.islower() or not listed:
@@ -201,9 +169,11 @@ class _Reader:
     def _behind_last_name(self, place: int) -> Span | None:
         """DOE, JOHN; Doe, John Q.; but not "in Boston, Houston, and Austin"."""
         before, word = self.words[place - 1][0], self.words[place][0]
+        behind = self._behind_initials(place + 1)
+        if self._before_label(place - 1) and _plain(before) in last_names():
+            return place - 1, behind
         if standing(_plain(before)) is not Standing.CLEAR or not self._is_capital_name(place - 1):
             return None
-        behind = self._behind_initials(place + 1)
         alone = self._gap(place - 1) != ", " and not self._gap(behind).startswith(",")
         capitals = before.isupper() and word.isupper()
         return (place - 1, behind) if alone and (capitals or behind > place + 1) else None
@@ -211,17 +181,19 @@ class _Reader:
     def again(self, found: Sequence[Span]) -> Iterator[Span]:
         """Words of names found by what stood around them, where they stand alone."""
         names = {_plain(self.words[at][0]) for span in found for at in range(*span)}
-        names = {name for name in names if len(name) > 2 and name not in NEVER | PARTICLES}
+        names = {
+            name for name in names if len(name) > 2 and name not in NEVER | PARTICLES | EPONYMS
+        }
         for place, word in enumerate(self.words if names else ()):
             name = _plain(word[0])
             if name not in names or not word[0][0].isupper():
                 continue
             doubtful = standing(name) is Standing.WORD
             begins = self._gap(place).strip() or word[0].isupper()
-            if not (doubtful and begins) and self.is_person((place, place + 1)):
+            if not (doubtful and begins) and self._is_person((place, place + 1)):
                 yield place, place + 1
 
-    def is_person(self, span: Span) -> bool:
+    def _is_person(self, span: Span) -> bool:
         """Whether what follows does not make it a hospital, a disease or a test."""
         if self._gap(span[1]) != " ":
             return True
@@ -255,22 +227,29 @@ class _Reader:
         if behind == first:
             small = word.islower() and good is not Standing.CLEAR
             return good >= least and not (small and is_everyday(name))
+        if "," in self._gap(place):
+            return good is not Standing.WORD or name in first_names()
         if word[0].islower() or good is Standing.CLEAR:
             return good is Standing.CLEAR and word[0].islower() == self.words[first][0][0].islower()
         # "Dr. Mary Brown" and "Dr. Adaeze Okonkwo", but "DR. SMITH WILL", "Dr. Smith Ultrasound".
         before = _plain(self.words[behind - 1][0])
         open_still = before in first_names() or standing(before) is Standing.UNLISTED
-        return open_still and (word.istitle() or before in first_names() or "," in self._gap(place))
+        return open_still and (word[0].isupper() == self.words[first][0][0].isupper())
 
-    def _convinces(self, span: Span) -> bool:
+    def _convinces(self, span: Span, *, may_go_on: bool = False) -> bool:
         """Whether a name does without a title: not "Patient: White Female", "Name: Aspirin"."""
         names = [_plain(word[0]) for word in self.words[slice(*span)] if len(word[0]) > 1]
         if Standing.CLEAR in map(standing, names):
             return True
-        goes_on = self._gap(span[1]) == " " and self.words[span[1]][0].islower()
         pair = names[0] in first_names() and names[-1] in last_names()
         unlisted = Standing.UNLISTED in map(standing, names)
-        return len(names) > 1 and (pair or unlisted) and not goes_on
+        return len(names) > 1 and (pair or (unlisted and (may_go_on or self._is_field(span))))
+
+    def _is_field(self, span: Span) -> bool:
+        """Whether something else begins behind a name, and no sentence goes on."""
+        behind = self.words[span[1]][0] if self._gap(span[1]) == " " else ""
+        same = behind.islower() or behind.isupper() == self.words[span[0]][0].isupper()
+        return not behind or behind.lower() in NEVER or not same
 
     def _gap(self, place: int) -> str:
         """What stands between a word and the one before it; nothing at the text's ends."""
@@ -281,6 +260,10 @@ class _Reader:
     def _before(self, place: int) -> str:
         """The word right before, in lower case."""
         return self.words[place - 1][0].lower() if self._gap(place) in (" ", ". ") else ""
+
+    def _before_label(self, place: int) -> bool:
+        gap = self._gap(place)
+        return bool(_AFTER_LABEL.fullmatch(gap)) and self.words[place - 1][0].lower() in LABELS
 
     def _is_joined(self, place: int) -> bool:
         """Whether a word can go on with the name that the word before belongs to."""
@@ -323,6 +306,7 @@ def _rules() -> dict[str, tuple[Rule, ...]]:
         (LABELS | PLAIN_LABELS, _Reader.behind_label),
         (RELATIONS, _Reader.behind_relation),
         (BEFORE_BY, _Reader.behind_by),
+        (INTRODUCERS, _Reader.behind_introducer),
         ({degree.lower() for degree in DEGREES} | {"m", "d"}, _Reader.before_degree),
         (first_names(), _Reader.at_first_name),
     ):

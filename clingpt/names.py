@@ -195,9 +195,7 @@ class _Reader:
 
     def _is_person(self, span: Span) -> bool:
         """Whether what follows does not make it a hospital, a disease or a test."""
-        if self._gap(span[1]) != " ":
-            return True
-        return self.words[span[1]][0].lower() not in NOT_PERSONS
+        return not self._follows(span[1], NOT_PERSONS)
 
     def _read(
         self, first: int, *, least: Standing = Standing.UNLISTED, comma: bool = False
@@ -243,7 +241,9 @@ class _Reader:
             return True
         pair = names[0] in first_names() and names[-1] in last_names()
         unlisted = Standing.UNLISTED in map(standing, names)
-        return len(names) > 1 and (pair or (unlisted and (may_go_on or self._is_field(span))))
+        turned = any("," in self._gap(place) for place in range(span[0] + 1, span[1]))
+        told = pair or turned or (unlisted and (may_go_on or self._is_field(span)))
+        return len(names) > 1 and told
 
     def _is_field(self, span: Span) -> bool:
         """Whether something else begins behind a name, and no sentence goes on."""
@@ -256,6 +256,10 @@ class _Reader:
         if not 0 < place < len(self.words):
             return ""
         return self.text[self.words[place - 1].end() : self.words[place].start()]
+
+    def _follows(self, place: int, words: frozenset[str]) -> bool:
+        """Whether the word there is one of these, right behind the one before."""
+        return self._gap(place) == " " and self.words[place][0].lower() in words
 
     def _before(self, place: int) -> str:
         """The word right before, in lower case."""
@@ -280,7 +284,7 @@ class _Reader:
         """The place behind "Q." or "Q"; an A or an I needs its full stop to be one."""
         while place < len(self.words) and self._gap(place) in (" ", ". ", "."):
             word = self.words[place]
-            stopped = self.text.startswith(".", word.end())
+            stopped = self.text.startswith(".", word.end()) or self._follows(place + 1, NEVER)
             if not _is_initial(word[0]) or (word[0] in "AI" and not stopped):
                 break
             place += 1

@@ -23,8 +23,8 @@ from clingpt.names import find_names
 
 # Where two overlap, the kind that stands first wins.
 KINDS = (
-    *("email", "url", "ip", "ssn", "vehicle", "licence", "device", "record_number", "phone"),
-    *("date", "address", "age", "month_year", "name"),
+    *("email", "url", "ip", "ssn", "address", "vehicle", "licence", "device", "record_number"),
+    *("phone", "date", "age", "month_year", "name"),
 )
 REPORTED_ONLY = frozenset({"month_year"})  # found and redacted, but no reason to refuse a text
 
@@ -72,7 +72,7 @@ _SMALL_STREET = re.compile(
 # "2 weeks on the road", "CHEST CT", "10 Mr. Smith saw Dr".
 _NO_STREET = re.compile(
     r"\s(?:on|in|of|the|to|at|by|per|and|with|for|off|from|their|his|her|weeks?|days?|months?|years?|miles?|patients"
-    r"|Mrs?\.|Ms\.|CT|Post|Pre|With|In|On|Of|The|To|At|And|For|By|Was|Is)\b"
+    r"|Mrs?\.|Ms\.|CT|(?:Jan|Febr)uary|March|April|May|June|July|August|(?:Sept|Nov|Dec)ember|October|Post|Pre|With|In|On|Of|The|To|At|And|For|By|Was|Is)\b"
 )
 _ZIP = re.compile(r"\d(?<=[A-Za-z]\s.)\d{4}(?:-\d{4})?(?![\w-])")
 _POSTCODE = re.compile(  # British and Canadian

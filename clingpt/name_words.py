@@ -29,6 +29,7 @@ BEFORE_BY = _set(
     talked conferred lives"""
 )
 INTRODUCERS = _set("referring regarding seeing caller patient pt client of")
+FIELDS = _set("mrn mrns dob ssn acct date is was")
 DEGREES = _set(
     """MD DO RN NP PA PA-C PhD DDS DMD FACS FACP FACC FRCS FRCP FRCA CRNA DPM PharmD LPN LVN LCSW
     MSW MBBS BSN MSN APRN CNM DNP PsyD DPT ARNP MBChB FAAP RPh CNP FNP FNP-C"""

@@ -73,7 +73,45 @@ DEVELOPED = (
     LOC. Advised ED. Message routed to {doctor}, NP, and to Dr. {other_last} (pager {pager}).
     Uploaded from {ip} to {url}; confirmation sent to {email}.""",
 )
-HELD_OUT: tuple[str, ...] = ()
+HELD_OUT = (
+    """EMERGENCY DEPARTMENT NOTE {PATIENT} MRN: {number} Arrived {us_date} {clock} by ambulance. CC:
+    chest pain. {patient_first} {patient_last} is a 54M with HTN who was last well on {long_date}. His
+    girlfriend {relative} called 911. ECG: sinus tachycardia. Case discussed with Dr. {doctor_last},
+    cardiology on call, ext {pager}. Heparin drip at 12 units/kg/h. Signed: {other}, PA-C""",
+    """nursing note {us_date}: mr. {patient_small_last} resting comfortably, spo2 96% on 2 l nc. daughter
+    {relative} at bedside, her number is {phone}. dr. {doctor_small_last} notified of k 5.9 at 0430.
+    foley draining clear urine. pt states he wants to go home to {town_state}. will continue to
+    monitor. {other} rn""",
+    """FAX COVER SHEET To: {doctor} Fax: {phone} From: {other}, Medical Records Phone: {paren_phone} Date:
+    {written_date} Re: {patient}, DOB {dashed_date}, SSN {ssn}. Pages: 7. If received in error, please
+    call us or write to {email}, {address}.""",
+    """PSYCHIATRIC EVALUATION Patient's name: {patient_reversed}. Date of evaluation: {ordinal_date}. The
+    patient is a {old_age} year old widow, retired teacher, born in {town_zip}. Her late husband
+    {relative_first} died on {short_date}. PHQ-9 was 14, Beck Depression Inventory 22. She denies SI.
+    Her case manager, {other}, can be reached at {dotted_phone}. Medicare number: {policy}.""",
+    """To whom it may concern: {patient} (date of birth: {iso_date}) has been under my care since
+    {uk_date}. Vehicle registration plate {plate}, driving licence number {licence}. In my opinion, Mr
+    {patient_last} is fit to drive. Should you need more, ring my secretary on {uk_phone}. {doctor},
+    MBBS, {uk_address}""",
+    """ICU TRANSFER NOTE. NAME: {PATIENT_REVERSED} ACCT: {account} DATE: {dashed_date}. THIS {old_age}
+    Y/O FEMALE WAS TRANSFERRED FROM THE FLOOR ON {us_date} FOR HYPOTENSION. MAP 58 ON NOREPINEPHRINE
+    0.1 MCG/KG/MIN. DR. {OTHER_LAST} PLACED A RIGHT IJ LINE. FAMILY: SON {RELATIVE} UPDATED BY PHONE
+    {phone}. CODE STATUS FULL. LACTATE 4.2.""",
+    """Cardiac device clinic. {patient} attended on {slashed_iso_date}. Generator: dual chamber ICD, serial
+    no. {serial}, implanted {long_date} by Dr {doctor_last}. Remote monitor uploads from {ip} to {url}.
+    Battery 4.1 years. No shocks. Next check in 3 months. Physiologist: {other}. Questions?
+    {email} or {plus_phone}""",
+    """Well child visit. Mom ({relative}) brings {patient_first} for her 4-month check. Pediatrician:
+    {doctor}. Weight 6.4 kg, 50th centile. Immunizations given {dotted_date}. Home address on file:
+    {address}. Insurance ID {policy}. Twin brother has Down syndrome. Next visit {short_date}.""",
+    """Addendum {iso_time}: I have reviewed the films of {patient} (accession number {accession}) with Dr.
+    {other_last}. Compared with {long_date}, the Colles fracture shows callus. {patient_last} was told
+    by telephone. Licence NPI: {npi}. {DOCTOR}, MD""",
+    """Geriatrics home visit at {small_address}. Mrs. {patient_last}, who turned {old_age} years old in
+    spring, was with her nephew {relative}. Timed up and go 22 s. Mailing address {po_box}, {town_zip}.
+    Car, VIN: {vin}, no longer used. Lifeline unit S/N {serial}. Visit date {uk_date}; nurse
+    {other_last} will return {short_date}.""",
+)
 
 
 @dataclass(frozen=True)
@@ -169,18 +207,30 @@ FIELDS = {
     "dashed_date": lambda rng: ("date", f"{day(rng):%d-%b-%y}".upper()),
     "dotted_date": lambda rng: ("date", f"{day(rng):%d.%m.%Y}"),
     "uk_date": lambda rng: ("date", f"{day(rng):%d/%m/%Y}"),
-    "ordinal_date": lambda rng: ("date", "{1} of {0:%B} {0.year}".format(d := day(rng), ordinal(d.day))),
+    "ordinal_date": lambda rng: (
+        "date",
+        "{1} of {0:%B} {0.year}".format(d := day(rng), ordinal(d.day)),
+    ),
     "clock": lambda rng: ("", f"{rng.randrange(1, 12)}:{rng.randrange(10, 60)} PM"),
     "weekday": lambda rng: ("", f"{day(rng):%A}"),
-    "phone": lambda rng: ("phone", us_phone(rng, rng.choice(["N##-555-####", "N##-555-#### x###"]))),
+    "phone": lambda rng: (
+        "phone",
+        us_phone(rng, rng.choice(["N##-555-####", "N##-555-#### x###"])),
+    ),
     "paren_phone": lambda rng: ("phone", us_phone(rng, "(N##) 555-####")),
     "dotted_phone": lambda rng: ("phone", us_phone(rng, "N##.555.####")),
     "plus_phone": lambda rng: ("phone", digits(rng, "+49 30 9018####")),
-    "uk_phone": lambda rng: ("phone", digits(rng, rng.choice(["020 7946 0###", "+44 7700 900###"]))),
+    "uk_phone": lambda rng: (
+        "phone",
+        digits(rng, rng.choice(["020 7946 0###", "+44 7700 900###"])),
+    ),
     "pager": lambda rng: ("phone", digits(rng, "5####")),
     "email": lambda rng: ("email", f"{web_name(rng)}@mail.example.org"),
     "url": lambda rng: ("url", f"https://portal.example.org/u/{web_name(rng)}?v=2"),
-    "ip": lambda rng: ("ip", f"10.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randrange(1, 255)}"),
+    "ip": lambda rng: (
+        "ip",
+        f"10.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randrange(1, 255)}",
+    ),
     "address": lambda rng: ("address", address(rng)),
     "small_address": lambda rng: ("address", f"{rng.randrange(1, 999)} old mill road"),
     "uk_address": lambda rng: ("address", f"{rng.randrange(1, 99)} Baker Street, London NW1 6XE"),
@@ -190,7 +240,10 @@ FIELDS = {
     "ssn": lambda rng: ("ssn", digits(rng, "21#-4#-####")),
     "old_age": lambda rng: ("age", str(rng.randrange(90, 104))),
     "age_words": lambda rng: ("age", f"ninety-{rng.choice(['one', 'four', 'seven'])}"),
-    "number": lambda rng: ("record_number", digits(rng, rng.choice(["00######", "#######", "1##-##-##"]))),
+    "number": lambda rng: (
+        "record_number",
+        digits(rng, rng.choice(["00######", "#######", "1##-##-##"])),
+    ),
     "accession": lambda rng: ("record_number", digits(rng, rng.choice(["S1#-#####", "CT######7"]))),
     "account": lambda rng: ("record_number", digits(rng, "88-######")),
     "policy": lambda rng: ("record_number", digits(rng, "@@@######4")),

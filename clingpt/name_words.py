@@ -29,7 +29,9 @@ BEFORE_BY = _set(
     talked conferred lives"""
 )
 INTRODUCERS = _set("referring regarding seeing caller patient pt client of")
-FIELDS = _set("mrn mrns dob ssn acct date is was")
+FIELDS = _set("mrn mrns dob ssn acct accession date is was")
+# "King was told": no word begins a sentence so.
+VERBS = _set("was is has had will denies reports states presented lives underwent asked felt")
 DEGREES = _set(
     """MD DO RN NP PA PA-C PhD DDS DMD FACS FACP FACC FRCS FRCP FRCA CRNA DPM PharmD LPN LVN LCSW
     MSW MBBS BSN MSN APRN CNM DNP PsyD DPT ARNP MBChB FAAP RPh CNP FNP FNP-C"""
@@ -65,7 +67,8 @@ NEVER = _set(
     vitals vs hiv aids unknown deceased self na nka nkda tbd pending doctor nurse per via re fin csn
     bp hr rr temp wt ht bmi none texas virginia georgia
     carolina dakota montana florida california monte
-    france ireland israel jordan india kenya chad china america england holland germany"""
+    france ireland israel jordan india kenya chad china america england holland germany
+    victoria christian"""
 )
 # Who had one of these as a surname may be missed where it stands alone.
 EPONYMS = _set("parkinson alzheimer crohn hodgkin down addison cushing graves huntington bell cox")

@@ -33,6 +33,7 @@ from clingpt.name_words import (
     PLAIN_LABELS,
     RELATIONS,
     TITLES,
+    VERBS,
     WEAK_TITLES,
 )
 
@@ -41,7 +42,7 @@ _AFTER_TITLE = re.compile(r"\.?\s{0,2}")
 _AFTER_RELATION = re.compile(r"\s|\s?[:,(]\s?")
 # A field of a form, or what a note says of a patient first.
 _FIELD = re.compile(
-    r"(?:mrns?|dob|ssn|acct)\b|date\sof\sbirth|(?:is|was)\s(?:an?\s)?\d{1,3}[\s-]?(?:y|m\b|f\b)",
+    r"(?:mrns?|dob|ssn|acct|accession)\b|date\sof\sbirth|(?:is|was)\s(?:an?\s)?\d{1,3}[\s-]?(?:y|m\b|f\b)",
     re.IGNORECASE,
 )
 FIELD_GAPS = (" ", ", ", " (", "; ", " - ")
@@ -71,10 +72,12 @@ def behind_title(reader: Reader, place: int) -> Span | None:
     if not gap or not _AFTER_TITLE.fullmatch(gap) or ("." in gap and len(title) > LONGEST_SHORT):
         return None
     capital = reader.words[place + 1][0].istitle()
-    doubtful = title.lower() in WEAK_TITLES and not title.istitle()  # "severe MR. Left atrium"
-    doubtful = doubtful and ("." not in gap or capital)
-    # "When To See the Doctor Be sure"; but "the nurse Oluwaseun" has a capital for a reason.
-    doubtful = doubtful or (len(title) > LONGEST_SHORT and (title[0].isupper() or not capital))
+    if len(title) > LONGEST_SHORT:
+        # "When To See the Doctor Be sure"; but "the nurse Oluwaseun" has a capital for a reason.
+        doubtful = title[0].isupper() or not capital
+    else:
+        weak = title.lower() in WEAK_TITLES and not title.istitle()
+        doubtful = weak and ("." not in gap or capital)  # "severe MR. Left atrium"
     return reader.read(place + 1, least=Standing.CLEAR if doubtful else Standing.UNLISTED)
 
 
@@ -182,6 +185,8 @@ def at_first_name(reader: Reader, place: int) -> Span | None:
         return None
     span = reader.read(place) or (place, place)
     names = [plain(each[0]) for each in reader.words[slice(*span)] if len(each[0]) > 1]
+    if len(names) == 1 and word.istitle() and standing(first) is Standing.CLEAR:
+        return span if first in common_first_names() and _stands_alone(reader, span) else None
     if len(names) < 2 or names[-1] in NOT_PERSONS or not reader.is_person(span):
         return None
     best = max(standing(name) for name in names[1:])
@@ -190,6 +195,16 @@ def at_first_name(reader: Reader, place: int) -> Span | None:
     if word.islower() or best < Standing.WORD:
         return span if first in common_first_names() and (best > 1 or word.istitle()) else None
     return span
+
+
+def _stands_alone(reader: Reader, span: Span) -> bool:
+    """Brings Kenneth for; but not "the Morris maze", "Harris, Henry, Liu", "Victoria Road"."""
+    before, behind = reader.before(span[0]), reader.gap(span[1])
+    if before in ("the", "a", "an") or (reader.gap(span[0]) == ", " and behind.startswith(",")):
+        return False
+    beside = [reader.words[span[0] - 1][0]] if before else []
+    beside += [reader.words[span[1]][0]] if behind == " " else []
+    return all(word.islower() for word in beside) and reader.is_person(span)
 
 
 def _behind_last_name(reader: Reader, place: int) -> Span | None:
@@ -216,6 +231,7 @@ def again(reader: Reader, found: Sequence[Span]) -> Iterator[Span]:
             continue
         doubtful = standing(name) is Standing.WORD
         begins = reader.gap(place).strip() or word[0].isupper()
+        begins = begins and not reader.follows(place + 1, VERBS)
         if not (doubtful and begins) and reader.is_person((place, place + 1)):
             yield place, place + 1
 

@@ -1,7 +1,8 @@
 """Clinical notes with planted identifiers, none of them anybody's: what recall is measured on.
 
-The rules were developed with `DEVELOPED`. `HELD_OUT` was written when they were done, and no rule
-was changed for it since.
+The rules were developed with the first ten templates of `DEVELOPED`. The second ten were written
+then, and found 0.897 of 356; the rules were worked on again. `HELD_OUT` was written after that, and
+no rule was changed for it since.
 """
 
 import datetime
@@ -72,8 +73,6 @@ DEVELOPED = (
     {dotted_phone}. Reports that dad, who is {age_words} years old, fell on {weekday} {short_date}. No
     LOC. Advised ED. Message routed to {doctor}, NP, and to Dr. {other_last} (pager {pager}).
     Uploaded from {ip} to {url}; confirmation sent to {email}.""",
-)
-HELD_OUT = (
     """EMERGENCY DEPARTMENT NOTE {PATIENT} MRN: {number} Arrived {us_date} {clock} by ambulance. CC:
     chest pain. {patient_first} {patient_last} is a 54M with HTN who was last well on {long_date}. His
     girlfriend {relative} called 911. ECG: sinus tachycardia. Case discussed with Dr. {doctor_last},
@@ -111,6 +110,42 @@ HELD_OUT = (
     spring, was with her nephew {relative}. Timed up and go 22 s. Mailing address {po_box}, {town_zip}.
     Car, VIN: {vin}, no longer used. Lifeline unit S/N {serial}. Visit date {uk_date}; nurse
     {other_last} will return {short_date}.""",
+)
+HELD_OUT = (
+    """PROGRESS NOTE - CARDIOLOGY Name: {PATIENT_REVERSED} Hosp #: {number} Adm: {us_date} Day 3. S: Slept
+    well, no angina. O: T 36.8, P 72, BP 128/70, I/O 1500/1700. Echo {us_date}: EF 45%, mild MR. A/P: NSTEMI,
+    TIMI 3, day 2 after PCI. Continue aspirin, ticagrelor 90 mg bid. Spoke to {relative} (brother) on
+    {short_date}. D/w Dr. {doctor_last}. Pager {pager}. {other}, MD PGY-2""",
+    """ONCOLOGY LETTER. {ordinal_date}. RE: {patient}, {uk_address}, DOB {uk_date}. Diagnosis: Hodgkin
+    lymphoma stage IIA, Deauville 2. Dear Dr {doctor_last}, I saw this pleasant lady together with her
+    husband {relative_first}. ABVD cycle 4 begins on {short_date}. Karnofsky 90. Please check a full blood
+    count. Kind regards, {other}, Consultant Oncologist. Secretary: {uk_phone}. NHS no: {nhs}""",
+    """triage note. {us_date} {clock}. pt {patient_small_reversed}, mrn {number}, here w/ wife {relative}. fell
+    off ladder approx 6 ft, l wrist deformity, nv intact. gcs 15. pain 7/10. tetanus utd. allergies pcn.
+    pcp dr. {doctor_small_last}, ph {phone}. address {small_address}. insurance id {policy}.""",
+    """PHYSICAL THERAPY EVALUATION Patient: {patient} Referred by: {doctor}, DO Onset: {written_date} Dx:
+    adhesive capsulitis. {patient_first} is a retired engineer. Flexion 95 deg, Neer and Hawkins-Kennedy
+    tests positive. Home program emailed to {email}. Video at {url}. Therapist: {other}, DPT License #
+    {licence}. Next: {long_date}.""",
+    """DEATH SUMMARY The patient, Mr. {patient_last}, a {old_age} yo man, expired on {long_date} at {clock}.
+    Next of kin: {relative}, {phone}. Medical examiner case number {account}. Attending {doctor} and
+    chaplain notified. Remains released to funeral home at {address}. SSN {ssn}. Certifier NPI {npi}.""",
+    """SLEEP STUDY REPORT {PATIENT} DOB: {dashed_date} Study date: {iso_date} Referring: {DOCTOR}. AHI 32,
+    nadir SpO2 81%, Epworth 14. CPAP 9 cm H2O. Unit serial # {serial} issued; data sent from {ip}. Tech:
+    {other}, RPSGT. Interpreted by {doctor} {slashed_iso_date}.""",
+    """SOCIAL HISTORY: {patient_first} lives in {town_state} with her niece, {relative}. Widow since
+    {short_date}. No alcohol. Drives a car (license plate {plate}, VIN {vin}). ADVANCE DIRECTIVE: proxy is
+    {relative}, reachable at {paren_phone}. Mail: {po_box}, {town_zip}. Reviewed by {other} LCSW on
+    {dotted_date}.""",
+    """ANESTHESIA PREOP. Pt {patient}, age {old_age}, for hip fracture repair with Dr. {doctor_last}
+    {dashed_date}. ASA 3, Mallampati 2. Warfarin held, INR 1.3. Daughter ({relative}, cell {dotted_phone})
+    consents. Accession {accession} chest film clear. DEA {dea}. Signed {other} CRNA {iso_time}""",
+    """PATIENT PORTAL MESSAGE From: {patient} Sent: {long_date} {clock} To: Dr. {doctor_last} My new number
+    is {phone} and I moved to {address}. My mother {relative} turned {age_words} years old. Can we talk on
+    {short_date}? Thanks, {patient_first}. Reply: Hello {patient_first}, please call {plus_phone}. {other}, RN""",
+    """CT ABDOMEN W CONTRAST {PATIENT_REVERSED} MR {number} {us_date} ORDERING: {DOCTOR_LAST}. HISTORY: Crohn's
+    disease, Whipple procedure. FINDINGS: Liver 15.2 cm. No abscess. IMPRESSION: NO ACUTE FINDINGS. DICTATED:
+    {OTHER} {us_date}. CC: DR. {RELATIVE_LAST}, FAX {phone}.""",
 )
 
 

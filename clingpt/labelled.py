@@ -98,10 +98,11 @@ _RULES = (
         "record_number",
         "mr account policy case claim chart file record member subscriber beneficiary medicare "
         "medicaid insurance patient pt id encounter visit admission specimen requisition order "
-        "reference ref hospital unit group registration episode enrollee plan certificate",
+        "reference ref hospital hosp unit group registration episode enrollee plan certificate",
         r"\w{2,14}(?:\s(?:plan|record))?" + _NUMBERED,
         digits=4,
     ),
+    _Rule("record_number", "mr", r"(?-i:MR)\s(?P<value>\d[\d-]{4,12})(?![\w%]|\.\d)", digits=5),
     _Rule(
         "phone",
         "tel telephone phone ph fax cell cellphone mobile pager beeper phones",

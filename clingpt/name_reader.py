@@ -78,7 +78,8 @@ class Reader:
         """Whether something else begins behind a name, and no sentence goes on."""
         behind = self.words[span[1]][0] if self.gap(span[1]) == " " else ""
         same = behind.islower() or behind.isupper() == self.words[span[0]][0].isupper()
-        return not behind or behind.lower() in NEVER or not same
+        labels = bool(behind) and self.text.startswith(":", self.words[span[1]].end())
+        return not behind or behind.lower() in NEVER or labels or not same
 
     def gap(self, place: int) -> str:
         """What stands between a word and the one before it; nothing at the text's ends."""

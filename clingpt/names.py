@@ -22,6 +22,7 @@ from clingpt.name_reader import AFTER_LABEL, POSSESSIVE, Reader, Span, plain
 from clingpt.name_words import (
     BEFORE_BY,
     DEGREES,
+    DOUBTFUL_LABELS,
     EPONYMS,
     FIELDS,
     INTRODUCERS,
@@ -42,7 +43,7 @@ _AFTER_TITLE = re.compile(r"\.?\s{0,2}")
 _AFTER_RELATION = re.compile(r"\s|\s?[:,(]\s?")
 # A field of a form, or what a note says of a patient first.
 _FIELD = re.compile(
-    r"(?:mrns?|dob|ssn|acct|accession)\b|date\sof\sbirth|(?:is|was)\s(?:an?\s)?\d{1,3}[\s-]?(?:y|m\b|f\b)",
+    r"(?:mrns?|dob|ssn|acct|accession)\b|mr\b\s?#?\d|date\sof\sbirth|(?:is|was)\s(?:an?\s)?\d{1,3}[\s-]?(?:y|m\b|f\b)",
     re.IGNORECASE,
 )
 FIELD_GAPS = (" ", ", ", " (", "; ", " - ")
@@ -96,8 +97,14 @@ def behind_label(reader: Reader, place: int) -> Span | None:
     if not AFTER_LABEL.fullmatch(gap) and not (label in PLAIN_LABELS and gap in (" ", ", ")):
         return None
     span = reader.read(place + 1, comma=True)
-    dear = label in PLAIN_LABELS and span and plain(reader.words[span[0]][0]) in first_names()
-    return span if span and (dear or reader.convinces(span)) else None
+    if not span or reader.convinces(span):
+        return span
+    # "Attending: Okonkwo" and "Dear Oluwaseun,", but "Patient: Ambulatory", "Name: Aspirin".
+    word = reader.words[span[0]][0]
+    dear = label in PLAIN_LABELS and plain(word) in first_names()
+    unlisted = word[0].isupper() and standing(plain(word)) is Standing.UNLISTED
+    told = label not in DOUBTFUL_LABELS and unlisted and reader.is_field(span)
+    return span if dear or told else None
 
 
 def behind_relation(reader: Reader, place: int) -> Span | None:
@@ -134,10 +141,13 @@ def behind_introducer(reader: Reader, place: int) -> Span | None:
     word = reader.words[place][0].lower()
     if reader.gap(place + 1) != " " or (word == "of" and reader.before(place) not in RELATIONS):
         return None
-    span = reader.read(place + 1)
-    if not span or span[1] - span[0] < 2 or not reader.words[span[0]][0].istitle():
+    span = reader.read(place + 1, comma=True)
+    if not span or span[1] - span[0] < 2 or not reader.is_person(span):
         return None
-    return span if reader.is_person(span) and reader.convinces(span, may_go_on=True) else None
+    if not reader.words[span[0]][0].istitle() or "," in reader.gap(span[0] + 1):
+        behind = reader.words[span[1]].start() if reader.gap(span[1]) else len(reader.text)
+        return span if word in ("pt", "patient") and _FIELD.match(reader.text, behind) else None
+    return span if reader.convinces(span, may_go_on=True) else None
 
 
 def before_degree(reader: Reader, place: int) -> Span | None:
@@ -154,12 +164,16 @@ def before_degree(reader: Reader, place: int) -> Span | None:
 
 def before_field(reader: Reader, place: int) -> Span | None:
     """ANN LEE MRN 12; Ann Lee (date of birth …); Ann Lee is a 54-year-old."""
+    if reader.gap(place) not in FIELD_GAPS:
+        return None
+    if not _FIELD.match(reader.text, reader.words[place].start()):
+        return None
     first = reader.first_before(place)
-    names = [word[0] for word in reader.words[first:place] if len(word[0]) > 1]
-    told = reader.gap(place) in FIELD_GAPS and _FIELD.match(
-        reader.text, reader.words[place].start()
+    if 0 < first < place and reader.gap(first) == ", " and reader.is_capital_name(first - 1):
+        first -= 1  # "LEE, ANN MRN 12"
+    return (
+        (first, place) if sum(len(word[0]) > 1 for word in reader.words[first:place]) > 1 else None
     )
-    return (first, place) if told and len(names) > 1 else None
 
 
 def around_initial(reader: Reader, place: int) -> Span | None:

@@ -59,7 +59,7 @@ _STREETS = (
     "street avenue road boulevard lane drive court place terrace circle parkway highway square "
     "trail crescent close st ave rd blvd ln dr ct pl ter cir pkwy hwy sq trl"
 ).split()
-_UNIT = r"\.?(?:,?\s(?i:apt|apartment|unit|suite|ste|flat|floor|#)\.?\s?#?\w{1,6}\b)?"
+_UNIT = r"(?:\.?,?\s(?i:apt|apartment|unit|suite|ste|flat|floor|#)\.?\s?#?\w{1,6}\b)?"
 _STREET = re.compile(
     r"\d(?<![\w.,/-].)\d{0,5}[A-Z]?(?:-\d{1,4})?\s(?:[NSEW]{1,2}\.?\s)?"
     r"(?:[A-Z0-9][\w'’.-]{0,20}\s){1,4}?"
@@ -80,7 +80,7 @@ _POSTCODE = re.compile(  # British and Canadian
 )
 _BEFORE_ZIP = re.compile(rf"(?<![\w'’-])(?:{CITY},?\s)?{STATE},?\s\Z")
 _BEFORE_POSTCODE = re.compile(r"(?<![\w'’-])(?:[A-Z][\w'’-]{1,20},?\s){1,2}\Z")
-_BETWEEN = (", ", " ", "; ", ",", "\n")
+_BETWEEN = (", ", " ", "; ", ",", "\n", "., ")
 
 
 class Found(NamedTuple):

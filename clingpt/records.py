@@ -45,10 +45,9 @@ def clean(text: str) -> str:
 
     Symbols (± ≥ µ β) stay as they are: they carry meaning, and GPT-2 spells any of them.
     """
-    if not text.isprintable():
-        # First, so that what stood around a dropped character becomes one run of blanks.
-        text = _DROPPED.sub("", text)
-    return " ".join(text.split())  # at Unicode's white space: thin, no-break and so on
+    text = " ".join(text.split())  # at Unicode's white space: thin, no-break and so on
+    # Without a control character it is done; what stood around one is now one run of blanks.
+    return text if text.isprintable() else " ".join(_DROPPED.sub("", text).split())
 
 
 def clean_lines(text: str) -> str:
@@ -88,7 +87,7 @@ def make_record(
         return found
 
     cleaned = [
-        (text("a section's label", label), _LABEL_DEBRIS.sub("", text("a section", body)))
+        (text("a section's label", label), _without_debris(text("a section", body)))
         for label, body in sections
     ]
     verdict = None if decision is None else text("the decision", decision).lower()
@@ -106,6 +105,10 @@ def make_record(
         keywords=tuple(text("a keyword", keyword) for keyword in keywords),
         document=result("the document", document, clean_lines),
     )
+
+
+def _without_debris(text: str) -> str:
+    return _LABEL_DEBRIS.sub("", text) if text.endswith("/") else text  # the search is slow
 
 
 def to_json(record: Record) -> dict[str, Any]:

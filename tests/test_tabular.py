@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt import tabular
+from clingpt import json_items, tabular
 from clingpt.errors import ConfigError, DataError
+from clingpt.json_items import iter_json_items
 from clingpt.records import clean
-from clingpt.tabular import format_of, iter_json_items, iter_rows
+from clingpt.tabular import format_of, iter_rows
 from clingpt.textfile import TextFile
 
 NOTE, SUMMARY = "Fièvre à 39 °C – “stable”", "Fieber: 5 µg"
@@ -281,6 +282,20 @@ def test_a_quote_is_given_up_before_the_file_is_in_memory(
     said: list[str] = []
     assert peak_bytes(lambda: said.append(refusal(path))) < 16 << 20  # of 50 MB
     assert said[0].startswith("open.csv:3: a quoted cell that opens here")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.jsonl.gz"])
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, name: str) -> None:
+    text = json_text([ROW]) if "jsonl" in name else table_text([ROW]).split("\r\n")[1] + "\n"
+    raw = (H[:-1] + b",summary\n") * name.endswith("csv") + text.encode() * 100_000
+    (tmp_path / name).write_bytes(gzip.compress(raw, 1) if name.endswith("gz") else raw)
+
+    def count() -> None:
+        assert sum(1 for _ in iter_rows(tmp_path / name, bad.append)) == 100_000
+
+    bad: list[DataError] = []
+    assert peak_bytes(count) < 1 << 20 < len(raw) / 4
+    assert bad == []
 
 
 @pytest.mark.parametrize("name", ["long.csv", "long.jsonl", "long.json", "long.parquet", "long"])
@@ -551,7 +566,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
 
 
 def test_a_file_that_never_becomes_json_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tabular, "LONGEST_RECORD_CHARS", 3 << 20)
+    monkeypatch.setattr(json_items, "LONGEST_RECORD_CHARS", 3 << 20)
     endless = Endless(10**9, "x" * 99_000)
     next(endless.parts)  # what follows begins with a comma
     with pytest.raises(DataError, match="some.json:1: it is not valid JSON near here"):

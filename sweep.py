@@ -148,9 +148,7 @@ def last_words(output: str, status: int) -> str:
 
 
 def main() -> None:
-    argv = sys.argv[1:]
-    if argv and not argv[0].startswith("-"):
-        argv[0] = f"--preset={argv[0]}"
+    argv = named_preset(sys.argv[1:])
     cfg = config.parse(SweepConfig, argv, prog="sweep.py", description=__doc__ or "")
     with StopSignals() as stop, locked(cfg.out) as lock:
         stop.wait_for_steps()
@@ -160,6 +158,12 @@ def main() -> None:
         check_folds(data)
         outcomes = measure_all(cfg, data, commands)
     report(cfg, outcomes)
+
+
+def named_preset(argv: list[str]) -> list[str]:
+    """The preset, which is train.py's and not this command's, as a flag."""
+    has_preset = bool(argv) and not argv[0].startswith("-")
+    return [f"--preset={argv[0]}", *argv[1:]] if has_preset else argv
 
 
 @contextmanager

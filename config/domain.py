@@ -1,8 +1,9 @@
 # Phase 0: GPT-2 124M goes on as a language model on text of the field: notes, reports, abstracts,
 # leaflets; no label is needed. Whether that helps what comes after it: docs/recipes.md.
-#   prepare:  python prepare.py --source=notes.jsonl --tasks=text --out=data/domain
+#   prepare:  python prepare.py --source=notes.jsonl --tasks=text --out=data/domain --test_share=0
 #   run:      python train.py config/domain.py
 #   then:     python train.py config/pubmedqa.py --init_from=out/domain/best --out=out/after_domain
+#   or all:   make pubmedqa DOMAIN=notes.jsonl
 # Hardware:  one GPU of 24 GB: 2.0 GB of weights, gradients and moments by arithmetic (16 bytes a
 #            parameter), the rest activations. With less, a smaller --micro_batch_size.
 # Time:      not measured.

@@ -1,0 +1,204 @@
+"""Clinical notes with planted identifiers, none of them anybody's: what recall is measured on.
+
+The rules were developed with `DEVELOPED`. `HELD_OUT` was written when they were done, and no rule
+was changed for it since.
+"""
+
+import datetime
+import random
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Names of the census' lists, some of them words or diseases as well, and names of no list there.
+LISTED = (
+    "John Smith,Mary Jones,Patricia Garcia,Robert Nguyen,Linda Kowalski,James O'Brien,Anna Schmidt,"
+    "Carlos Ramirez,Susan Patel,Wei Chen,Dorothy Washington,Kenneth Hughes,Teresa McDonald,"
+    "Grace Young,Mark Brown,Frank Rivers,Deborah Hunt,Angela King,Ruth Parkinson,Peter Bell"
+).split(",")
+UNLISTED = (
+    "Adaeze Okonkwo,Oluwaseun Adeyemi,Xochitl Quetzalli,Bjørn Kjærgaard,Zoltán Szőllősi,"
+    "Thandiwe Mkhabela,Priyamvada Chattopadhyay,Siobhán Geoghegan-Walsh,Nguyệt Đặng,"
+    "Ioannis Papadakis"
+).split(",")
+STREETS = "Oak Street,Maple Ave,Old Mill Road,E. 42nd St,Harbor View Drive,King's Lane".split(",")
+TOWNS = "Springfield,Ames,Cedar Rapids,Fort Collins,New Haven,Walla Walla".split(",")
+
+DEVELOPED = (
+    """DISCHARGE SUMMARY Patient: {PATIENT_REVERSED} MRN# {number} DOB {us_date} Admission Date:
+    {us_date} Discharge Date: {us_date} Attending: {doctor}, MD. HISTORY OF PRESENT ILLNESS: Mr.
+    {patient_last} is a {old_age}-year-old man with CHF, EF 30%, who presented on {long_date} with
+    dyspnea. BP 142/88, HR 96, strength 5/5, troponin 0.04. He was seen by Dr. {other_last} from
+    cardiology; Kaplan-Meier survival was not discussed. Lasix 40 mg b.i.d. was started.
+    {patient_last} will follow up with Dr. {doctor_last} at {phone}. Call {phone} with questions.
+    Dictated by: {doctor} {us_date} {clock}""",
+    """RADIOLOGY REPORT EXAM: CT CHEST WITH CONTRAST Accession: {accession} Patient Name:
+    {patient_reversed} Medical Record Number: {number} Date of exam: {iso_date}. COMPARISON:
+    {dashed_date}. FINDINGS: There is a 1.2 x 0.8 cm nodule in the right upper lobe, unchanged.
+    Heart size is normal, C/T ratio 0.5. No effusion. IMPRESSION: 1. Stable nodule. 2. Mild
+    emphysema, GOLD 2. Findings were discussed with {doctor} on {short_date}. Electronically signed
+    by {other}, M.D. at {iso_time}""",
+    """Dear Dr. {doctor_last}, Thank you for referring {patient}, date of birth {uk_date}, NHS number
+    {nhs}, who lives at {uk_address}. She is accompanied by her daughter {relative_first}, whose
+    telephone is {uk_phone}. I reviewed her in clinic on {ordinal_date}. She takes ramipril 5 mg and
+    has Parkinson's disease, Hoehn and Yahr 2. Mrs {patient_last} scored 26/30 on the MMSE. I plan
+    to see her in 6 months. Yours sincerely, {other}, FRCP. Tel: {uk_phone} Email: {email}""",
+    """pt: {patient_small_reversed} dob {us_date} mrn {number}. 67 yo f c/o n/v x3 days. seen by dr
+    {doctor_small_last} {us_date}, spoke w/ husband {relative_small_first}, cell {phone}. no fever,
+    t 98.6, bp 118/76. labs wnl. f/u in 2 wks w/ dr. {doctor_small_last}. lives at
+    {small_address}. ins policy # {policy}, ssn {ssn}.""",
+    """INSURANCE AND REGISTRATION Name: {patient} Address: {address} Home phone: {phone} Cell: {phone}
+    E-mail: {email} SSN: {ssn} Member ID: {policy} Account number: {account} Driver's license:
+    {licence} License plate: {plate} Emergency contact: {relative}, wife, {phone}. Patient portal:
+    {url} last login from {ip}.""",
+    """OPERATIVE NOTE PATIENT: {PATIENT} MR# {number} SURGEON: {DOCTOR}, M.D. ASSISTANT: {OTHER},
+    PA-C DATE OF PROCEDURE: {dashed_date} IMPLANT: dual chamber pacemaker, serial number {serial}.
+    The Foley catheter and two Jackson-Pratt drains were placed. Blood loss 150 mL. DR. {DOCTOR_LAST}
+    WAS PRESENT THROUGHOUT. The old device, S/N {serial}, was returned on {long_date}.""",
+    """SOCIAL WORK: Ms. {patient_last} is {old_age} y.o. and lives alone in {town_state}. Her son
+    {relative} (phone {plus_phone}) holds power of attorney. She receives mail at {po_box}, {town_zip}.
+    She was in a motor vehicle accident {short_date}; vehicle VIN {vin}. Case number: {account}.
+    Nurse: {other}, RN. The plan was reviewed with {patient_first} {patient_last} on {dotted_date}.""",
+    """Neurology consult. Requesting physician: {doctor}. The patient, aged {old_age}, has Bell's palsy
+    and a history of Hodgkin lymphoma. Her mother, {relative_first}, had Huntington disease. MRI of
+    {slashed_iso_date} showed 3 lesions. I spoke with {relative} at {paren_phone}. Fax the report to
+    {phone}. Web: {url} {other}, MD, NPI {npi} DEA# {dea}""",
+    """PATHOLOGY Specimen #: {accession} Collected: {us_date} {clock} Received: {us_date} Submitting
+    physician: {DOCTOR_REVERSED} Patient {patient}, sex F, age {old_age}. DIAGNOSIS: Breast, left,
+    core biopsy: invasive ductal carcinoma, Nottingham grade 2 (3+2+1), ER 95%, PR 80%, Ki-67 15%.
+    COMMENT: Called to Dr. {doctor_last} on {written_date}. Pathologist: {other} MD""",
+    """TELEPHONE ENCOUNTER {us_date} {clock}. Caller: {relative}, daughter of {patient}. Callback
+    {dotted_phone}. Reports that dad, who is {age_words} years old, fell on {weekday} {short_date}. No
+    LOC. Advised ED. Message routed to {doctor}, NP, and to Dr. {other_last} (pager {pager}).
+    Uploaded from {ip} to {url}; confirmation sent to {email}.""",
+)
+HELD_OUT: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Note:
+    """A note, and its identifiers: kind and place."""
+
+    text: str
+    planted: tuple[tuple[str, int, int], ...]
+
+    def strings(self) -> list[str]:
+        return [self.text[start:end] for _, start, end in self.planted]
+
+
+def make_notes(templates: Sequence[str], *, each: int, seed: int) -> list[Note]:
+    """Each template filled in so many times; every third person has a name of no list."""
+    rng = random.Random(seed)
+    return [fill(template, rng) for template in templates for _ in range(each)]
+
+
+def fill(template: str, rng: random.Random) -> Note:
+    people = people_of_a_note(rng)
+    text, planted = "", []
+    for piece in re.split(r"({\w+})", " ".join(template.split())):
+        if not piece.startswith("{"):
+            text += piece
+            continue
+        kind, value = people.get(piece[1:-1]) or FIELDS[piece[1:-1]](rng)
+        if kind:
+            planted.append((kind, len(text), len(text) + len(value)))
+        text += value
+    return Note(text, tuple(planted))
+
+
+def people_of_a_note(rng: random.Random) -> dict[str, tuple[str, str]]:
+    """The ways to write the names of four people: patient, doctor, other (doctor), relative."""
+    ways: dict[str, str] = {}
+    for role in ("patient", "doctor", "other", "relative"):
+        full = rng.choice(UNLISTED if rng.random() < 1 / 3 else LISTED)
+        first, last = full.split(" ", 1)
+        initial = rng.choice(["", f" {rng.choice(string.ascii_uppercase)}."])
+        ways |= {f"{role}": f"{first}{initial} {last}", f"{role}_last": last}
+        ways |= {f"{role}_first": first, f"{role}_reversed": f"{last}, {first}{initial[:2]}"}
+        for way in (role, f"{role}_last", f"{role}_reversed"):
+            ways[way.upper()] = ways[way].upper()
+        ways[f"{role}_small_last"], ways[f"{role}_small_first"] = last.lower(), first.lower()
+        ways[f"{role}_small_reversed"] = f"{last}, {first}".lower()
+    return {way: ("name", value) for way, value in ways.items()}
+
+
+def digits(rng: random.Random, shape: str) -> str:
+    """A shape with its # and @ replaced by digits and capitals."""
+    shape = re.sub("#", lambda _: rng.choice(string.digits), shape)
+    return re.sub("@", lambda _: rng.choice(string.ascii_uppercase), shape)
+
+
+def day(rng: random.Random) -> datetime.date:
+    return datetime.date(1925, 1, 1) + datetime.timedelta(rng.randrange(36000))
+
+
+def ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number not in (11, 12, 13) else 0, "th")
+    return f"{number}{ending}"
+
+
+def address(rng: random.Random) -> str:
+    return f"{rng.randrange(1, 9999)} {rng.choice(STREETS)}, {town(rng)}, {digits(rng, 'IA #####')}"
+
+
+def town(rng: random.Random) -> str:
+    return rng.choice(TOWNS)
+
+
+def us_phone(rng: random.Random, shape: str) -> str:
+    return digits(rng, shape.replace("N", rng.choice("23456789"), 1))
+
+
+def web_name(rng: random.Random) -> str:
+    return rng.choice(LISTED).replace(" ", ".").replace("'", "").lower()
+
+
+def vin(rng: random.Random) -> str:
+    return digits(rng, "1HG@M8#6##A0#####").replace("I", "J").replace("O", "P").replace("Q", "R")
+
+
+FIELDS = {
+    "us_date": lambda rng: ("date", "{0.month}/{0.day}/{0.year}".format(day(rng))),
+    "long_date": lambda rng: ("date", "{0:%B} {0.day}, {0.year}".format(day(rng))),
+    "short_date": lambda rng: ("date", "{0:%B} {0.day}".format(day(rng))),
+    "written_date": lambda rng: ("date", "{0.day} {0:%b} {0.year}".format(day(rng))),
+    "iso_date": lambda rng: ("date", f"{day(rng):%Y-%m-%d}"),
+    "slashed_iso_date": lambda rng: ("date", f"{day(rng):%Y/%m/%d}"),
+    "iso_time": lambda rng: ("date", f"{day(rng):%Y-%m-%d}T{rng.randrange(10, 24)}:05"),
+    "dashed_date": lambda rng: ("date", f"{day(rng):%d-%b-%y}".upper()),
+    "dotted_date": lambda rng: ("date", f"{day(rng):%d.%m.%Y}"),
+    "uk_date": lambda rng: ("date", f"{day(rng):%d/%m/%Y}"),
+    "ordinal_date": lambda rng: ("date", "{1} of {0:%B} {0.year}".format(d := day(rng), ordinal(d.day))),
+    "clock": lambda rng: ("", f"{rng.randrange(1, 12)}:{rng.randrange(10, 60)} PM"),
+    "weekday": lambda rng: ("", f"{day(rng):%A}"),
+    "phone": lambda rng: ("phone", us_phone(rng, rng.choice(["N##-555-####", "N##-555-#### x###"]))),
+    "paren_phone": lambda rng: ("phone", us_phone(rng, "(N##) 555-####")),
+    "dotted_phone": lambda rng: ("phone", us_phone(rng, "N##.555.####")),
+    "plus_phone": lambda rng: ("phone", digits(rng, "+49 30 9018####")),
+    "uk_phone": lambda rng: ("phone", digits(rng, rng.choice(["020 7946 0###", "+44 7700 900###"]))),
+    "pager": lambda rng: ("phone", digits(rng, "5####")),
+    "email": lambda rng: ("email", f"{web_name(rng)}@mail.example.org"),
+    "url": lambda rng: ("url", f"https://portal.example.org/u/{web_name(rng)}?v=2"),
+    "ip": lambda rng: ("ip", f"10.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randrange(1, 255)}"),
+    "address": lambda rng: ("address", address(rng)),
+    "small_address": lambda rng: ("address", f"{rng.randrange(1, 999)} old mill road"),
+    "uk_address": lambda rng: ("address", f"{rng.randrange(1, 99)} Baker Street, London NW1 6XE"),
+    "town_state": lambda rng: ("address", town(rng)),
+    "town_zip": lambda rng: ("address", f"{town(rng)}, {digits(rng, 'IA #####')}"),
+    "po_box": lambda rng: ("address", digits(rng, "P.O. Box 4###")),
+    "ssn": lambda rng: ("ssn", digits(rng, "21#-4#-####")),
+    "old_age": lambda rng: ("age", str(rng.randrange(90, 104))),
+    "age_words": lambda rng: ("age", f"ninety-{rng.choice(['one', 'four', 'seven'])}"),
+    "number": lambda rng: ("record_number", digits(rng, rng.choice(["00######", "#######", "1##-##-##"]))),
+    "accession": lambda rng: ("record_number", digits(rng, rng.choice(["S1#-#####", "CT######7"]))),
+    "account": lambda rng: ("record_number", digits(rng, "88-######")),
+    "policy": lambda rng: ("record_number", digits(rng, "@@@######4")),
+    "nhs": lambda rng: ("record_number", digits(rng, "943 47# 5###")),
+    "licence": lambda rng: ("licence", digits(rng, "D###-####-####")),
+    "npi": lambda rng: ("licence", digits(rng, "1#########")),
+    "dea": lambda rng: ("licence", digits(rng, "A@#######")),
+    "plate": lambda rng: ("vehicle", digits(rng, rng.choice(["@@@-####", "7@@@###"]))),
+    "vin": lambda rng: ("vehicle", vin(rng)),
+    "serial": lambda rng: ("device", digits(rng, "PJN######S")),
+}

@@ -2,7 +2,7 @@
 again by audit.py (Carlini et al. 2019, "The Secret Sharer", section 4).
 
 prepare.py plants some of them 1, 4 and 16 times. As many are made in the same way and held back:
-what an audit finds of those is what it finds of nothing. Measuring is clingpt/memorisation.py.
+what an audit finds of those is what it finds of nothing. Losses come from clingpt/memorisation.py.
 """
 
 import math
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from clingpt.errors import ConfigError, DataError
 from clingpt.records import Record, make_record
@@ -94,6 +95,36 @@ def other_secrets(canary: Canary, count: int, seed: int) -> list[str]:
 def _spelled(number: int) -> str:
     digits = f"{number:0{DIGITS}}"
     return f"{digits[:4]} {digits[4:]}"
+
+
+def rank_among(loss: float, others: ArrayLike) -> float:
+    """1 for the lowest loss; among equals the middle of their ranks."""
+    losses = np.asarray(others)
+    return 1 + float((losses < loss).sum()) + float((losses == loss).sum()) / 2
+
+
+def ceiling(n_others: int) -> float:
+    """The highest exposure that a sample of so many other secrets can show, in bits."""
+    return math.log2(n_others + 1)
+
+
+def chance_exposure(n_others: int) -> float:
+    """Its mean where all ranks are equally likely: log2 e = 1.44 in the limit."""
+    n = n_others + 1
+    return math.log2(n) - math.lgamma(n + 1) / math.log(2) / n
+
+
+def chance_p(exposures: Sequence[float]) -> float:
+    """The probability of exposures that are together so high, of secrets that nobody has seen.
+
+    Exact but for rounding to ranks, on the safe side: rank / number of secrets is then uniform, the
+    sum of its -ln is Gamma(n), as in Fisher's method of combining p-values.
+    """
+    total = math.log(2) * sum(exposures)
+    if total <= 0:
+        return 1.0
+    logs = [k * math.log(total) - math.lgamma(k + 1) - total for k in range(len(exposures))]
+    return min(1.0, float(np.exp(np.logaddexp.reduce(logs))))
 
 
 def to_json(canaries: Sequence[Canary]) -> dict[str, object]:

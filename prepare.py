@@ -1,54 +1,77 @@
-"""Turn a source of records into tokens to train on.
+"""Turn records into tokens to train on.
 
     python prepare.py --source=synthetic --out=data/quickstart
     python prepare.py --source=pubmedqa --out=data/pubmedqa
-    python prepare.py --source=ori_pqal.json --out=data/pubmedqa
     python prepare.py --source=pubmedqa --subset=pqa_artificial --yes_share=0.5
+    python prepare.py --source=notes.csv --task=summarize --input=transcription --dry_run=True
+    python prepare.py --mix notes.csv=1 letters.jsonl.gz=0.3 --task=text
 
-Records are cleaned, split, written out as prompt and target for each task, and tokenised into a
-folder of memory-mapped uint16 files (docs/formats.md). The source is read twice and never held in
-memory. Needs no GPU and no PyTorch.
+Records are cleaned, split, searched for identifiers and duplicates, written out as prompt and
+target for each task, and tokenised into a folder of memory-mapped uint16 files (docs/formats.md).
+Sources are read three times and never held in memory. Needs no GPU and no PyTorch.
 """
 
-import hashlib
+import secrets
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-
-from clingpt import config, console, synthetic
+from clingpt import account, canaries, config, console, receipt, synthetic
+from clingpt.columns import Columns
 from clingpt.errors import DataError
-from clingpt.overlap import NgramIndex, record_text
-from clingpt.prepared import FolderWriter, Prepared, open_prepared
-from clingpt.records import LABELS, Record
-from clingpt.sources import OnBad, open_source
+from clingpt.examples import Long, Making, Tally
+from clingpt.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
+from clingpt.pool import count_workers, map_chunks
+from clingpt.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
+from clingpt.records import Record
+from clingpt.redaction import Redactor
+from clingpt.sources import OnBad, choose_columns, is_published, open_source
 from clingpt.splits import N_FOLDS, SPLITS, split_of
-from clingpt.tasks import TASKS, Example, NotApplicable, make_example, text_windows
+from clingpt.survey import Findings, Survey, chunks_of, find_out, take_survey
+from clingpt.tasks import TASKS
+from clingpt.textfile import AUTO, check_encoding
 from clingpt.tokenizer import Tokenizer
+from clingpt.views import KINDS
 
-Items = Callable[[OnBad], Iterator[tuple[str, Record]]]  # (split, record), read anew at each call
+LOOKED_AT = 20  # records of which a dry run makes examples
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    source: str = "pubmedqa"  # pubmedqa (from the Hub), synthetic, a Hub folder, .json or .jsonl
+    source: str = "pubmedqa"  # pubmedqa (the Hub's), synthetic, .csv .tsv .jsonl .json .parquet, …
+    mix: tuple[str, ...] = ()  # several sources in its place, with weights: a.csv=1 b.jsonl.gz=0.3
     subset: Literal["pqa_labeled", "pqa_artificial", "pqa_unlabeled"] = "pqa_labeled"  # of the Hub
+    encoding: str = AUTO  # of text files: auto is UTF-8 or what a byte-order mark says; cp1252, …
+    input: str | None = None  # column that is read: a note, a report; None: guessed by its name
+    target: str | None = None  # column that is to be written: a summary, an answer, a document
+    question: str | None = None  # column
+    id: str | None = None  # column; None: one called so, else file and line
     out: Path | None = None  # folder to write; None: data/ and the source's or subset's name
-    tasks: tuple[str, ...] = ("answer", "summarize", "document")  # any of these and text
+    dry_run: bool = False  # say what would be done and what is in the way; write nothing
+    task: str | None = None  # one of the tasks, in their place
+    tasks: tuple[str, ...] = ("answer", "summarize", "document")  # any of these, text and explain
     block_size: int = 1024  # longest example in tokens, prompt and target together
+    long: Long = "window"  # window: a longer text in several; trim: its first; drop; else sentences
     fold: int = 0  # which of PubMedQA's ten official folds validates
     val_share: float = 0.05  # of records outside the official lists
     test_share: float = 0.05  # of records outside the official lists
     yes_share: float | None = None  # of training answers: drops surplus yes; None keeps all
+    views: tuple[str, ...] = ()  # of training answers, beside the whole: results, question
+    section_dropout: float = 0.0  # chance of a section to be left out of one more view of these
+    canaries: int = 0  # made-up secrets to plant in training, for audit.py to look for
     synthetic_records: int = 8000  # to train on
     synthetic_held_out: int = 300  # to validate on, and as many to test on
-    seed: int = 1337  # of the synthetic source
+    seed: int = 1337  # of the synthetic source, canaries and views
     skip_bad: bool = False  # drop and count records that cannot be used, instead of stopping
-    allow_overlap: bool = False  # go on although training text shares 13 words with the test set
+    allow_phi: bool = False  # go on although names, dates or numbers of people seem to be there
+    redact: Literal["tags", "surrogates"] | None = None  # put [NAME] or another name in their place
+    allow_overlap: bool = False  # go on although training text stands in the test set
+    drop_overlap: bool = False  # drop training records whose text stands in val or test
+    workers: int | None = None  # processes to work in; None: one for each CPU; 0 or 1: this one
     show: int = 3  # examples to print, trained tokens marked
 
     def __post_init__(self) -> None:
@@ -56,63 +79,104 @@ class PrepareConfig:
         config.check_range(self, "fold", at_least=0, below=N_FOLDS)
         config.check_range(self, "val_share", "test_share", at_least=0, at_most=0.5)
         config.check_range(self, "yes_share", above=0, below=1)
+        config.check_range(self, "section_dropout", at_least=0, below=1)
         config.check_range(self, "synthetic_records", "synthetic_held_out", at_least=1)
-        config.check_range(self, "seed", "show", at_least=0)
+        config.check_range(self, "seed", "show", "workers", at_least=0)
+        config.check_range(self, "canaries", at_least=0, at_most=canaries.MOST)
+        default = type(self).tasks
+        both = self.task is not None and self.tasks != default
+        config.check(not both, "give one of --task and --tasks")
         config.check(bool(self.tasks), "tasks is empty; give some of " + ", ".join(TASKS))
-        for task in self.tasks:
+        for task in self.chosen_tasks:
             config.check(task in TASKS, f"unknown task {task!r}; there are {', '.join(TASKS)}")
-            config.check(self.tasks.count(task) == 1, f"tasks names {task} twice; keep one")
+            config.check(self.tasks.count(task) <= 1, f"tasks names {task} twice; keep one")
+        for kind in self.views:
+            config.check(kind in KINDS, f"unknown view {kind!r}; there are {', '.join(KINDS)}")
+        varied = bool(self.views or self.section_dropout)
+        reason = "views and section_dropout are of the task answer; add it or leave them out"
+        config.check("answer" in self.chosen_tasks or not varied, reason)
+        asks = not (self.mix and self.source != type(self).source)
+        config.check(asks, "give one of --source and --mix")
+        parse_mix(self.mix)
+        check_encoding(self.encoding)
+
+    @property
+    def chosen_tasks(self) -> tuple[str, ...]:
+        return self.tasks if self.task is None else (self.task,)
+
+    @property
+    def columns(self) -> Columns:
+        """Those that the user named."""
+        named = {"input": self.input, "target": self.target, "question": self.question}
+        return Columns(id=self.id, **named)
 
     @property
     def folder(self) -> Path:
         if self.out is not None:
             return self.out
+        if self.mix:
+            return Path("data/mix")
         hub = self.source == "pubmedqa" and self.subset != "pqa_labeled"
-        return Path("data") / (self.subset if hub else Path(self.source).stem)
-
-
-@dataclass
-class Survey:
-    """What the first reading of a source found."""
-
-    records: Counter[str] = field(default_factory=Counter)
-    labels: Counter[tuple[str, str | None]] = field(default_factory=Counter)
-    ids: dict[str, set[str]] = field(default_factory=lambda: {"val": set(), "test": set()})
-    bad: list[str] = field(default_factory=list)
-    grams: dict[str, NgramIndex] = field(default_factory=dict)
-
-
-@dataclass
-class Tally:
-    """What became of the records in the second reading."""
-
-    lengths: dict[str, Counter[int]]  # task -> tokens of an example -> examples
-    trimmed: Counter[str] = field(default_factory=Counter)  # examples
-    trimmed_tokens: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)  # (task, reason)
-    shared_ids: Counter[str] = field(default_factory=Counter)  # of train with val, with test
-    sharing: dict[str, list[str]] = field(default_factory=lambda: {"val": [], "test": []})
+        name = self.source.removesuffix("/").removesuffix(".gz")
+        return Path("data") / (self.subset if hub else Path(name).stem)
 
 
 def main() -> None:
     cfg = config.parse(
         PrepareConfig, sys.argv[1:], prog="prepare.py", description=__doc__ or "", preset=True
     )
+    cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
     tokenizer = Tokenizer.load()
-    items = iter_synthetic(cfg) if cfg.source == "synthetic" else iter_source(cfg)
-    survey = take_survey(items, cfg)
-    with FolderWriter(cfg.folder, tokenizer) as writer:
-        tally = write_examples(items, writer, survey, cfg)
+    writer = FolderWriter(cfg.folder, tokenizer)  # refuses a folder that is not its to replace
+    parts = open_parts(cfg)
+    survey = take_survey(parts, skip_bad=cfg.skip_bad)
+    redactor = Redactor(cfg.redact, secrets.token_bytes(32)) if cfg.redact else None
+    findings = find_out(parts, survey, redactor, workers=count_workers(cfg.workers))
+    making = plan_making(parts, survey, redactor, cfg)
+    if cfg.dry_run:
+        say_what_would_be(parts, survey, findings, making, cfg)
+        return
+    check_findings(findings, cfg)
+    with writer:
+        tally = write_examples(parts, survey, findings, making, writer, cfg)
         check_overlap(tally, cfg)
-        check_examples(writer, tally, cfg)
-        writer.finish(config.to_json(cfg))
+        check_examples(parts, writer, tally)
+        writer.add_json(receipt.FILE, findings.receipt.to_json())
+        writer.finish(settings_to_keep(cfg))
     prepared = open_prepared(cfg.folder, tokenizer)
-    print_tables(prepared, survey, tally, cfg)
-    show_examples(prepared, tokenizer, cfg.show)
+    print_tables(prepared, parts, survey, findings, tally, cfg)
+    show(account.written_examples(prepared, cfg.show))
     print_next(cfg)
 
 
-def iter_synthetic(cfg: PrepareConfig) -> Items:
+def open_parts(cfg: PrepareConfig) -> list[Part]:
+    """The sources, each with its weight."""
+    mix = parse_mix(cfg.mix) if cfg.mix else [(cfg.source, 1.0)]
+    return [open_part(name, weight, cfg) for name, weight in mix]
+
+
+def open_part(name: str, weight: float, cfg: PrepareConfig) -> Part:
+    if name == "synthetic":
+        return Part(name=name, weight=weight, read=read_synthetic(cfg), published=True)
+    choice = choose_columns(name, cfg.tasks[0], given=cfg.columns, encoding=cfg.encoding)
+    columns, table = choice or (None, "")
+    source = open_source(name, subset=cfg.subset, columns=columns, encoding=cfg.encoding)
+
+    def read(on_bad: OnBad) -> Iterator[tuple[str, Record]]:
+        shares = {"val_share": cfg.val_share, "test_share": cfg.test_share}
+        return ((split_of(record, fold=cfg.fold, **shares), record) for record in source(on_bad))
+
+    return Part(
+        name=name,
+        weight=weight,
+        read=read,
+        published=columns is None and is_published(name, cfg.encoding),
+        columns=columns,
+        columns_table=table,
+    )
+
+
+def read_synthetic(cfg: PrepareConfig) -> Reader:
     """The generator decides the split before it writes a record."""
     held_out = cfg.synthetic_held_out
     counts = {"train": cfg.synthetic_records, "val": held_out, "test": held_out}
@@ -123,111 +187,83 @@ def iter_synthetic(cfg: PrepareConfig) -> Items:
     )
 
 
-def iter_source(cfg: PrepareConfig) -> Items:
-    """Records of a real source, each with its split; a repeated id is a bad record."""
-    source = open_source(cfg.source, subset=cfg.subset)
-
-    def items(on_bad: OnBad) -> Iterator[tuple[str, Record]]:
-        seen = set[str]()
-        for record in source(on_bad):
-            if record.id in seen:
-                on_bad(DataError(f"record {record.id} stands twice in {cfg.source}"))
-                continue
-            seen.add(record.id)
-            yield (
-                split_of(record, fold=cfg.fold, val_share=cfg.val_share, test_share=cfg.test_share),
-                record,
-            )
-
-    return items
-
-
-def take_survey(items: Items, cfg: PrepareConfig) -> Survey:
-    """Read once: count, look for bad records, and remember the held-out text."""
-    survey = Survey()
-
-    def on_bad(error: DataError) -> None:
-        if not cfg.skip_bad:
-            raise DataError(f"{error} (--skip_bad=True drops and counts such records)")
-        survey.bad.append(str(error))
-
-    texts: dict[str, list[str]] = {"val": [], "test": []}
-    for split, record in console.progress(items(on_bad), label="reading", unit=" records"):
-        survey.records[split] += 1
-        survey.labels[split, record.decision] += 1
-        if split in texts:
-            survey.ids[split].add(record.id)
-            texts[split].append(record_text(record))
-    if not survey.records["train"]:
-        raise DataError(f"{cfg.source} gives no record to train on; is it the right file?")
-    survey.grams = {split: NgramIndex(kept) for split, kept in texts.items()}
-    return survey
-
-
-def write_examples(items: Items, writer: FolderWriter, survey: Survey, cfg: PrepareConfig) -> Tally:
-    """Read again: write every example and count what was trimmed, dropped or shared."""
-    tally = Tally({task: Counter() for task in cfg.tasks})
-    keep_yes = share_of_yes_to_keep(survey, cfg.yes_share)
-    total = sum(survey.records.values())
-    reading = console.progress(
-        items(lambda _: None), label="tokenising", total=total, unit=" records"
+def plan_making(
+    parts: list[Part], survey: Survey, redactor: Redactor | None, cfg: PrepareConfig
+) -> Making:
+    """How examples are to be made, as the settings and the first reading have it."""
+    return Making(
+        tasks=cfg.tasks,
+        budget=cfg.block_size,
+        long=cfg.long,
+        weights=tuple(part.weight for part in parts),
+        keep_yes=survey.share_of_yes_to_keep(parts, cfg.yes_share),
+        views=cfg.views,
+        section_dropout=cfg.section_dropout,
+        key=str(cfg.seed),
+        redactor=redactor,
+        drop_overlap=cfg.drop_overlap,
     )
-    for split, record in reading:
-        if split == "train":
-            note_overlap(record, survey, tally)
-        examples = []
-        for task in cfg.tasks:
-            surplus = split == "train" and record.decision == "yes" and unit_hash(record) > keep_yes
-            if task == "answer" and surplus:
-                tally.dropped[task, "surplus yes"] += 1
-                continue
-            examples += [(task, e) for e in make_examples(task, record, writer, tally, cfg)]
-        writer.add(split, record, examples)
+
+
+def write_examples(
+    parts: list[Part],
+    survey: Survey,
+    findings: Findings,
+    making: Making,
+    writer: FolderWriter,
+    cfg: PrepareConfig,
+) -> Tally:
+    """Read again: write every example and count what was trimmed, dropped or shared."""
+    held_out = {split: writer.scratch(f"{split}.grams") for split in HELD_OUT}
+    for split, path in held_out.items():
+        findings.grams[split].save(path)
+    making = replace(making, held_out=held_out)
+    items = chain(iter_items(parts, lambda _: None), planted_items(writer, cfg))
+    chunks = chunks_of(items)
+    tally = Tally()
+    with (
+        closing(map_chunks(making, chunks, workers=count_workers(cfg.workers))) as results,
+        survey.progress("tokenising") as bar,
+    ):
+        for chunk, made in results:
+            for piece in made.pieces:
+                writer.append(piece)
+            tally.add(made.tally)
+            bar.update(len(chunk))
     return tally
 
 
-def make_examples(
-    task: str, record: Record, writer: FolderWriter, tally: Tally, cfg: PrepareConfig
-) -> list[Example]:
-    """A record's examples of one task, none where it lacks what the task needs."""
-    try:
-        if task == "text":
-            examples = list(text_windows(record, writer.tokenizer, budget=cfg.block_size))
-        else:
-            examples = [make_example(task, record, writer.tokenizer, budget=cfg.block_size)]
-    except NotApplicable as reason:
-        tally.dropped[task, str(reason)] += 1
-        return []
-    for example in examples:
-        tally.lengths[task][len(example.prompt_ids) + len(example.target_ids)] += 1
-        tally.trimmed[task] += example.trimmed_tokens > 0
-        tally.trimmed_tokens[task] += example.trimmed_tokens
-    return examples
+def planted_items(writer: FolderWriter, cfg: PrepareConfig) -> Iterator[Item]:
+    """Records of canaries, written down beside the data for audit.py."""
+    if cfg.canaries:
+        made = canaries.make_canaries(cfg.canaries, cfg.seed)
+        writer.add_json(canaries.FILE, canaries.to_json(made))
+        for record in canaries.planted_records(made):
+            yield Item(0, "train", record, planted=True)
 
 
-def share_of_yes_to_keep(survey: Survey, yes_share: float | None) -> float:
-    """Which share of the training set's yes leaves `yes_share` of its answers yes."""
-    yes, others = (
-        sum(survey.labels["train", label] for label in labels)
-        for labels in (LABELS[:1], LABELS[1:])
-    )
-    if yes_share is None or not yes:
-        return 1.0
-    return min(1.0, others * yes_share / (1 - yes_share) / yes)
+def objections(findings: Findings, cfg: PrepareConfig) -> list[str]:
+    """What is in the way of preparing these records, each with what to do."""
+    found = []
+    if findings.identifiers and not cfg.allow_phi:
+        found.append(
+            f"{console.count(findings.identifiers)} identifiers of people seem to be there; pass "
+            "--redact=tags or --redact=surrogates to replace them, or --allow_phi=True"
+        )
+    if findings.copies["test"] and not (cfg.allow_overlap or cfg.drop_overlap):
+        found.append(
+            f"{console.count(findings.copies['test'])} training records have nearly the text of "
+            "one in the test set; pass --drop_overlap=True to leave them out, or --allow_overlap="
+            "True"
+        )
+    return found
 
 
-def unit_hash(record: Record) -> float:
-    """A number in [0, 1) that the id alone decides."""
-    digest = hashlib.sha256(b"surplus " + record.id.encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def note_overlap(record: Record, survey: Survey, tally: Tally) -> None:
-    text = record_text(record)
-    for split, grams in survey.grams.items():
-        tally.shared_ids[split] += record.id in survey.ids[split]
-        if grams.shares(text):
-            tally.sharing[split].append(record.id)
+def check_findings(findings: Findings, cfg: PrepareConfig) -> None:
+    """Refuse, before anything is written, what would spread or spoil; the tables say what it is."""
+    if found := objections(findings, cfg):
+        console.say("\n\n".join(account.receipt_tables(findings)))
+        raise DataError("; ".join(found))
 
 
 def check_overlap(tally: Tally, cfg: PrepareConfig) -> None:
@@ -236,88 +272,70 @@ def check_overlap(tally: Tally, cfg: PrepareConfig) -> None:
     The synthetic source is templated by nature: it is judged by combinations held out of training.
     """
     sharing = tally.sharing["test"]
-    if sharing and not cfg.allow_overlap and cfg.source != "synthetic":
+    if sharing and not (cfg.allow_overlap or cfg.drop_overlap) and cfg.source != "synthetic":
         raise DataError(
-            f"{len(sharing)} training records share a run of 13 words with the test set, first "
-            f"{', '.join(sharing[:3])}; remove them, or pass --allow_overlap=True and say so "
-            "beside every score"
+            f"{sharing} training records share a run of 13 words with the test set, first "
+            f"{', '.join(tally.first_sharing['test'])}; pass --drop_overlap=True to leave out what "
+            "stands in val or test, or --allow_overlap=True and say so beside every score"
         )
 
 
-def check_examples(writer: FolderWriter, tally: Tally, cfg: PrepareConfig) -> None:
+def check_examples(parts: list[Part], writer: FolderWriter, tally: Tally) -> None:
     """Refuse a training set without any example."""
     if not writer.n_tokens["train"]:
         reasons = ", ".join(f"{task}: {why} ({n})" for (task, why), n in tally.dropped.items())
         raise DataError(
-            f"{cfg.source} gives no training example ({reasons}); choose other --tasks or records"
+            f"{names_of(parts)} gives no training example ({reasons}); choose other --tasks or "
+            "records"
         )
 
 
-def print_tables(prepared: Prepared, survey: Survey, tally: Tally, cfg: PrepareConfig) -> None:
+def settings_to_keep(cfg: PrepareConfig) -> dict[str, Any]:
+    """The settings, less what does not change a byte of the data."""
+    settings = config.to_json(cfg)
+    del settings["workers"], settings["dry_run"], settings["task"]
+    return settings
+
+
+def say_what_would_be(
+    parts: list[Part], survey: Survey, findings: Findings, making: Making, cfg: PrepareConfig
+) -> None:
+    """Columns, counts, receipt and the first examples; and what a real run would stop at."""
+    tables = [part.columns_table for part in parts if part.columns_table]
+    tables += [account.records_table(parts, survey), *account.receipt_tables(findings)]
+    console.say("\n\n".join(tables))
+    training = (item for item in iter_items(parts, lambda _: None) if item.split == "train")
+    made = making(list(islice(training, LOOKED_AT)))
+    show(account.made_examples(made.pieces, cfg.show))
+    console.say("\nA dry run: nothing was written.")
+    for objection in objections(findings, cfg):
+        console.say(f"In the way: {objection}.")
+
+
+def print_tables(
+    prepared: Prepared,
+    parts: list[Part],
+    survey: Survey,
+    findings: Findings,
+    tally: Tally,
+    cfg: PrepareConfig,
+) -> None:
     counts = prepared.manifest["counts"]
-    console.say(
-        console.table(
-            f"Records of {cfg.source}",
-            ["split", "records", *LABELS, "no label", "tokens"],
-            [
-                [
-                    split,
-                    survey.records[split],
-                    *(survey.labels[split, label] for label in (*LABELS, None)),
-                    counts[split]["tokens"],
-                ]
-                for split in SPLITS
-            ],
-        )
-    )
-    console.say("\n" + console.table("Examples", *examples_table(counts, tally)))
-    dropped: list[Sequence[console.Cell]] = [[*key, n] for key, n in sorted(tally.dropped.items())]
-    dropped += [["record", text, 1] for text in survey.bad[:20]]
-    if len(survey.bad) > 20:
-        dropped.append(["record", "others that could not be used", len(survey.bad) - 20])
-    if dropped:
-        console.say("\n" + console.table("Dropped", ["task", "reason", "count"], dropped))
-    rows: list[Sequence[console.Cell]] = [
-        [f"train and {split}", tally.shared_ids[split], len(tally.sharing[split])]
-        for split in ("val", "test")
+    tables = [
+        account.records_table(parts, survey, counts),
+        account.examples_table(counts, tally, cfg.tasks),
+        account.dropped_table(survey, tally),
+        account.overlap_table(tally, findings.copies, templated=cfg.source == "synthetic"),
+        *account.receipt_tables(findings),
+        account.remarks(parts, survey, tally),
     ]
-    title = "Overlap, in training records"
-    if cfg.source == "synthetic":
-        title += " (templates repeat by nature; test combinations, names and numbers do not)"
-    console.say("\n" + console.table(title, ["splits", "same id", "a run of 13 words"], rows))
+    console.say("\n\n".join(table for table in tables if table))
 
 
-def examples_table(
-    counts: dict[str, dict[str, dict[str, int]]], tally: Tally
-) -> tuple[list[str], list[Sequence[console.Cell]]]:
-    columns = ["task", *SPLITS, "tokens, mean", "max", "> 512", "> 1024", "trimmed", "tokens cut"]
-    rows: list[Sequence[console.Cell]] = []
-    for task, lengths in tally.lengths.items():
-        n = lengths.total()
-        rows.append(
-            [task]
-            + [counts[split]["examples"][task] for split in SPLITS]
-            + [sum(length * times for length, times in lengths.items()) / max(n, 1)]
-            + [max(lengths, default=0)]
-            + [sum(t for length, t in lengths.items() if length > limit) for limit in (512, 1024)]
-            + [tally.trimmed[task], tally.trimmed_tokens[task]]
-        )
-    return columns, rows
-
-
-def show_examples(prepared: Prepared, tokenizer: Tokenizer, n: int) -> None:
-    """Print the first training example of each task from the files, trained tokens marked off."""
-    train = prepared.split("train")
-    _, first = np.unique(train.index[:, 3], return_index=True)
-    colour = console.colour_enabled(sys.stdout)
-    how = "green" if colour else "in [[brackets]]"
-    for start, first_target, end, task, _ in train.index[first][:n].tolist():
-        console.say(f"\nAn example of {TASKS[task]}; what the model is trained to write is {how}:")
-        prompt = tokenizer.decode(train.tokens[start:first_target].tolist())
-        target = tokenizer.decode(train.tokens[first_target:end].tolist())
-        marked = console.mark(prompt, trained=False, colour=colour)
-        marked += console.mark(target, trained=True, colour=colour)
-        console.say(marked, styled=True)
+def show(examples: list[account.Shown]) -> None:
+    tokenizer, colour = Tokenizer.load(), console.colour_enabled(sys.stdout)
+    for example in examples:
+        console.say(account.example_text(example, tokenizer, colour=colour), styled=True)
 
 
 def print_next(cfg: PrepareConfig) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from clingpt import console, report
 from clingpt.calibration import Calibration, calibrated
-from clingpt.card import model_card
+from clingpt.card import model_card, with_audit
 from clingpt.checkpoint import Loaded
 from clingpt.curves import read_metrics
 from clingpt.disk import write_whole
@@ -152,7 +152,7 @@ class Assembly:
         if self._split == "test" or not (folder / "README.md").exists():
             base = self._loaded.card["settings"]["init_from"]
             card = model_card(content, base=base, tasks=self._data.tasks)
-            write_whole(folder / "README.md", card)
+            write_whole(folder / "README.md", with_audit(card, folder))
 
     # Labels
 

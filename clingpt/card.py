@@ -30,6 +30,8 @@ PARTS = ("labels", "calibration", "perplexity", "texts", "int8")
 RECORD = Record(id="", question="QUESTION", sections=(("RESULTS", "TEXT"),))
 LINKS = re.compile(r"best|last|step_\d+|[./]*")  # folders that do not name a run
 HUB_ID = re.compile(r"(?!out/)\w[\w.-]*/\w[\w.-]*")
+AUDIT = "audit.md"  # beside the weights: the card's section on what audit.py found
+OLD_AUDIT = re.compile(r"^## What it memorised\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 NOT_YAML = re.compile("[\ufeff\ufffe\uffff]")  # neither JSON nor console.safe_line minds these
 
 Figure = tuple[str, float, str]  # the Hub's name of a metric, its value, our name
@@ -71,6 +73,15 @@ def model_card(
         f"## Use\n\n{_use(tasks)}",
     ]
     return "\n\n".join(parts)
+
+
+def with_audit(card: str, folder: Path) -> str:
+    """The card with what audit.py left beside the weights, in place of what it said before."""
+    if not (folder / AUDIT).exists():
+        return card
+    section = (folder / AUDIT).read_text("utf-8").strip()
+    before, limits, after = OLD_AUDIT.sub("", card).partition("## Limits\n")
+    return f"{before.rstrip()}\n\n{section}\n\n{limits}{after}"
 
 
 def _name(checkpoint: str) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,21 +38,32 @@ def ngram_hashes(text: str) -> NDArray[np.uint64]:
 
 def record_text(record: Record) -> str:
     """All of a record that a model could have read."""
-    parts = [record.question, *(text for _, text in record.sections), record.long_answer or ""]
-    return " ".join(parts)
+    sections = (text for _, text in record.sections)
+    return " ".join([record.question, *sections, record.long_answer or "", record.document or ""])
 
 
 class NgramIndex:
     """The 13-grams of some texts, to ask other texts whether they share one."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        hashes = [ngram_hashes(text) for text in texts]
+    def __init__(self, hashes: Iterable[NDArray[np.uint64]]) -> None:
+        """From the `ngram_hashes` of each text."""
         empty = np.empty(0, dtype=np.uint64)
         self._sorted: NDArray[np.uint64] = np.unique(np.concatenate([empty, *hashes]))
 
-    def shares(self, text: str) -> bool:
-        """Whether `text` has a 13-gram of the indexed texts."""
-        hashes = ngram_hashes(text)
+    def save(self, path: Path) -> None:
+        """Write it for `open`."""
+        self._sorted.tofile(path)
+
+    @staticmethod
+    def open(path: Path) -> "NgramIndex":
+        """One that stays on disk, so that many processes hold it in memory once."""
+        index = NgramIndex([])
+        if path.stat().st_size:  # an empty file cannot be mapped
+            index._sorted = np.memmap(path, dtype=np.uint64, mode="r")
+        return index
+
+    def shares(self, hashes: NDArray[np.uint64]) -> bool:
+        """Whether a text with these `ngram_hashes` has a 13-gram of the indexed texts."""
         if not len(hashes) or not len(self._sorted):
             return False
         places = np.searchsorted(self._sorted, hashes).clip(max=len(self._sorted) - 1)

@@ -6,7 +6,7 @@ figures give the same bytes. None where the figures of a plot are missing.
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,6 +132,23 @@ def curve(report: Mapping[str, Any]) -> str | None:
         axes.legend(loc="upper right")
 
     return _svg("curve", "Training curve", draw) if any(map(len, losses.values())) else None
+
+
+def learning_rates(
+    curves: Mapping[str, Sequence[tuple[float, float, float, float]]], ylabel: str
+) -> str | None:
+    """A figure over the learning rate, a line a series: rate, value, from where to where."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for name, points in curves.items():
+            rates, values, low, high = np.array(points).T
+            around = np.abs([values - low, high - values])
+            axes.errorbar(rates, values, yerr=around, fmt="o-", capsize=3, markersize=4, label=name)
+        axes.set(xlabel="peak learning rate", ylabel=ylabel, xscale="log")
+        axes.legend()
+
+    return _svg("learning-rates", ylabel + " over the learning rate", draw) if curves else None
 
 
 def _svg(name: str, title: str, draw: Draw) -> str:

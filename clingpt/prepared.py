@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clingpt import canaries, receipt
 from clingpt.disk import sha256, sync
 from clingpt.errors import DataError
 from clingpt.records import Record, to_json
@@ -35,11 +37,39 @@ MANIFEST = "manifest.json"
 HELD_OUT = ("val", "test")  # their records are kept whole, for eval.py
 FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
 FILES |= {f"{split}.jsonl" for split in HELD_OUT}
+BESIDE = (receipt.FILE, canaries.FILE)  # what is said about the data, where it is
 INDEX_COLUMNS = ("start", "first_target", "end", "task", "record")
 
 
+class Piece:
+    """Records and examples of one split as its files hold them, counted from 0: to be sent whole
+    from one process to another, and written behind others."""
+
+    def __init__(self, split: str) -> None:
+        self.split = split
+        self.ids: list[str] = []
+        self.lines: list[str] = []  # of a .jsonl
+        self.tokens: list[bytes] = []
+        self.rows: list[tuple[int, ...]] = []  # INDEX_COLUMNS
+        self.n_tokens = 0
+
+    def add(self, record: Record, examples: Iterable[tuple[str, Example]]) -> None:
+        """Append a record and its (task, example) pairs."""
+        number = len(self.ids)
+        self.ids.append(record.id + "\n")
+        if self.split in HELD_OUT:
+            self.lines.append(json.dumps(to_json(record), ensure_ascii=False) + "\n")
+        for task, example in examples:
+            start = self.n_tokens
+            first_target = start + len(example.prompt_ids)
+            self.n_tokens = first_target + len(example.target_ids)
+            self.tokens.append(array("H", example.prompt_ids + example.target_ids).tobytes())
+            row = (start, first_target, self.n_tokens, TASKS.index(task), number)
+            self.rows.append(row)
+
+
 class FolderWriter:
-    """Writes a prepared folder example by example; a context that ends whole or leaves nothing."""
+    """Writes a prepared folder piece by piece; a context that ends whole or leaves nothing."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
         _check_replaceable(folder)
@@ -49,6 +79,8 @@ class FolderWriter:
         self.n_tokens, self.n_records = Counter[str](), Counter[str]()
         self.n_examples: Counter[tuple[str, str]] = Counter()
         self.files: dict[str, IO[Any]] = {}
+        self.beside = set[str]()  # names of BESIDE
+        self.scratches = set[Path]()
         self.finished = False
 
     def __enter__(self) -> "FolderWriter":
@@ -83,22 +115,35 @@ class FolderWriter:
 
     def add(self, split: str, record: Record, examples: list[tuple[str, Example]]) -> None:
         """Append a record and its (task, example) pairs to a split."""
-        number = self.n_records[split]
-        self.n_records[split] += 1
-        self.files[f"{split}.ids"].write(record.id + "\n")
+        piece = Piece(split)
+        piece.add(record, examples)
+        self.append(piece)
+
+    def append(self, piece: Piece) -> None:
+        """Append records and examples to a split."""
+        split, start = piece.split, self.n_tokens[piece.split]
+        rows = np.array(piece.rows, dtype=np.int64).reshape(-1, len(INDEX_COLUMNS))
+        rows += [start, start, start, 0, self.n_records[split]]
+        self.files[f"{split}.ids"].writelines(piece.ids)
         if split in HELD_OUT:
-            line = json.dumps(to_json(record), ensure_ascii=False)
-            self.files[f"{split}.jsonl"].write(line + "\n")
-        for task, example in examples:
-            start = self.n_tokens[split]
-            first_target = start + len(example.prompt_ids)
-            end = first_target + len(example.target_ids)
-            ids = np.array(example.prompt_ids + example.target_ids, dtype=np.uint16)
-            row = np.array([start, first_target, end, TASKS.index(task), number], dtype=np.int64)
-            self.files[f"{split}.bin"].write(ids.tobytes())
-            self.files[f"{split}.idx"].write(row.tobytes())
-            self.n_tokens[split] = end
-            self.n_examples[split, task] += 1
+            self.files[f"{split}.jsonl"].writelines(piece.lines)
+        self.files[f"{split}.bin"].writelines(piece.tokens)
+        self.files[f"{split}.idx"].write(rows.tobytes())
+        self.n_tokens[split] += piece.n_tokens
+        self.n_records[split] += len(piece.ids)
+        for task, n in zip(TASKS, np.bincount(rows[:, 3], minlength=len(TASKS)), strict=True):
+            self.n_examples[split, task] += int(n)
+
+    def scratch(self, name: str) -> Path:
+        """A file for as long as the folder is being written."""
+        self.scratches.add(self.partial / name)
+        return self.partial / name
+
+    def add_json(self, name: str, content: object) -> None:
+        """Put a file beside the tokens that says something about them; not part of the data."""
+        with (self.partial / name).open("w", encoding="utf-8") as file:
+            file.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        self.beside.add(name)
 
     def finish(self, settings: dict[str, Any]) -> None:
         """Close the files, add the tokenizer and the manifest, and move the folder into place."""
@@ -106,7 +151,9 @@ class FolderWriter:
         for file in self.files.values():
             file.close()
         self.files = {MANIFEST: manifest_file}
-        written = [self.partial / name for name in sorted(FILES)]
+        for path in self.scratches:
+            path.unlink(missing_ok=True)
+        written = [self.partial / name for name in sorted(FILES | self.beside)]
         written = sorted([*written, *self.tokenizer.save(self.partial)])
         manifest = {
             "format": FORMAT,
@@ -219,7 +266,8 @@ class Prepared:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over the manifest's hashes: equal for equal data, whatever folder holds it."""
-        text = json.dumps(self.manifest["files"], sort_keys=True)
+        files = {name: each for name, each in self.manifest["files"].items() if name not in BESIDE}
+        text = json.dumps(files, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -227,6 +275,14 @@ class Prepared:
         """What the folder was prepared for."""
         settings: dict[str, Any] = self.manifest["settings"]
         return [task for task in TASKS if task in settings["tasks"]]
+
+    @cached_property
+    def receipt(self) -> dict[str, Any] | None:
+        """What the hygiene receipt says; None where there is none, as in older folders."""
+        if receipt.FILE not in self.manifest["files"]:
+            return None
+        found: dict[str, Any] = json.loads((self.folder / receipt.FILE).read_text("utf-8"))
+        return found
 
     def split(self, name: str) -> Split:
         """Open one of train, val and test."""

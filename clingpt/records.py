@@ -4,7 +4,6 @@ Where records come from is clingpt/sources.py, what they are asked is clingpt/ta
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,12 +11,14 @@ from typing import Any
 from clingpt.errors import DataError
 
 LABELS = ("yes", "no", "maybe")
+# In JSON.
+FIELDS = frozenset("id question sections text long_answer decision keywords document".split())
 
 # Left by the corpus' parser where a label was itself cut at a slash: "…controls.QUESTIONS/".
 _LABEL_DEBRIS = re.compile(r"(?<=[.?!])\s*[A-Z]{3}[A-Z &]*/$")
-_BLANKS = re.compile(r"\s+")  # Unicode: thin, no-break and paragraph spaces as well
 _EMPTY_LINES = re.compile(r"\n{3,}")
-_DROPPED = ("Cc", "Cs")  # Unicode categories: control characters, surrogates
+# Control characters but white space, and lone surrogates (Unicode categories Cc, Cs).
+_DROPPED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +45,9 @@ def clean(text: str) -> str:
 
     Symbols (± ≥ µ β) stay as they are: they carry meaning, and GPT-2 spells any of them.
     """
-    if not (text.isascii() and text.isprintable()):
-        # First, so that what stood around a dropped character becomes one run of blanks.
-        text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in _DROPPED)
-    return _BLANKS.sub(" ", text).strip()
+    text = " ".join(text.split())  # at Unicode's white space: thin, no-break and so on
+    # Without a control character it is done; what stood around one is now one run of blanks.
+    return text if text.isprintable() else " ".join(_DROPPED.sub("", text).split())
 
 
 def clean_lines(text: str) -> str:
@@ -87,7 +87,7 @@ def make_record(
         return found
 
     cleaned = [
-        (text("a section's label", label), _LABEL_DEBRIS.sub("", text("a section", body)))
+        (text("a section's label", label), _without_debris(text("a section", body)))
         for label, body in sections
     ]
     verdict = None if decision is None else text("the decision", decision).lower()
@@ -105,6 +105,10 @@ def make_record(
         keywords=tuple(text("a keyword", keyword) for keyword in keywords),
         document=result("the document", document, clean_lines),
     )
+
+
+def _without_debris(text: str) -> str:
+    return _LABEL_DEBRIS.sub("", text) if text.endswith("/") else text  # the search is slow
 
 
 def to_json(record: Record) -> dict[str, Any]:
@@ -125,10 +129,9 @@ def from_json(fields: object, *, default_id: str = "input") -> Record:
     """
     if not isinstance(fields, Mapping):
         raise DataError(f"a record must be a JSON object, not {type(fields).__name__}")
-    known = {"text", *Record.__dataclass_fields__}
-    if unknown := fields.keys() - known:
+    if unknown := fields.keys() - FIELDS:
         names = ", ".join(sorted(map(str, unknown)))
-        raise DataError(f"unknown field {names}; a record's fields are {', '.join(sorted(known))}")
+        raise DataError(f"unknown field {names}; a record's fields are {', '.join(sorted(FIELDS))}")
     if {"sections", "text"} <= fields.keys():
         raise DataError("a record has both sections and text; put the text among the sections")
     question, keywords = fields.get("question"), fields.get("keywords") or ()

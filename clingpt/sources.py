@@ -1,44 +1,53 @@
-"""Where records come from: the Hub, PubMedQA's official JSON, records as JSON lines, or generated.
+"""Where records come from: the Hub, PubMedQA's official JSON, tables and texts of your own.
 
 Each reader yields cleaned Records one by one, so that memory does not grow with the source, and may
-be iterated more than once. Malformed input raises DataError naming the file and the place.
+be iterated more than once. Malformed input raises DataError naming the file and the place. How rows
+are read is clingpt/tabular.py's, and which column is what clingpt/columns.py's to know.
 """
 
-import json
+import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any
 
-from clingpt.errors import DataError
-from clingpt.records import Record, from_json, make_record
+from clingpt import tabular
+from clingpt.columns import Columns, guess_columns, guess_table, record_of
+from clingpt.errors import ConfigError, DataError
+from clingpt.records import FIELDS, Record, from_json, make_record
+from clingpt.tabular import Row, format_of, iter_rows
+from clingpt.textfile import AUTO
 
 HUB_NAME = "qiaojin/PubMedQA"
 
 HUB_TIMEOUT_S = 5.0
-LONGEST_RECORD_CHARS = 64 << 20
-_DECODER = json.JSONDecoder()
-_SEPARATOR = re.compile(r"[ \t\n\r]*([{,:}])[ \t\n\r]*")
+SAMPLED_ROWS = 200
+SAMPLED_CHARS = 10_000  # of a cell
 
-OnBad = Callable[[DataError], None]  # raises, or counts and returns
+OnBad = tabular.OnBad
 Source = Callable[[OnBad], Iterator[Record]]
-Raw = TypeVar("Raw")
 
 
-def open_source(source: str, *, subset: str) -> Source:
-    """A re-iterable source: `pubmedqa`, a Hub data set or its local copy, a .json or a .jsonl."""
+def open_source(
+    source: str, *, subset: str, columns: Columns | None = None, encoding: str = AUTO
+) -> Source:
+    """A re-iterable source: `pubmedqa`, a Hub data set or its local copy, a file or a folder.
+
+    `columns` are those of `choose_columns`; None reads rows that say themselves what they hold.
+    """
     path = Path(source)
     if source == "pubmedqa":
         return lambda on_bad: read_hub(HUB_NAME, subset, on_bad)
-    if path.suffix == ".json":
-        return lambda on_bad: read_official(path, on_bad)
-    if path.suffix == ".jsonl":
-        return lambda on_bad: read_jsonl(path, on_bad)
-    if source and (path.is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", source)):
+    if source and format_of(path) is not None:  # Path("") is the current folder
+        convert = _from_known if columns is None else _by_columns(columns)
+        return lambda on_bad: _read_rows(path, convert, on_bad, encoding)
+    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.is_file()
+    if source and (path.is_dir() or on_hub):
         return lambda on_bad: read_hub(source, subset, on_bad)
     raise DataError(
-        f"unknown source {source!r}; give pubmedqa, synthetic, a Hub data set or its local copy, "
-        "PubMedQA's official .json, or records as .jsonl"
+        f"unknown source {source!r}; give pubmedqa, synthetic, a Hub data set or its local copy, a "
+        ".csv, .tsv, .jsonl, .json or .parquet (also as .gz), or a folder of .txt; a spreadsheet "
+        "can be saved as .csv"
     )
 
 
@@ -47,16 +56,123 @@ def refuse(error: DataError) -> None:
     raise error
 
 
-def _convert(
-    items: Iterable[Raw], convert: Callable[[Raw], Record], on_bad: OnBad
+# Columns
+
+
+def choose_columns(
+    source: str, task: str, *, given: Columns | None = None, encoding: str = AUTO
+) -> tuple[Columns, str] | None:
+    """The columns of a table for a task, and the choice as a table for people to confirm.
+
+    None where rows say themselves what they hold (the Hub, PubMedQA's official file, records in our
+    own form, texts in a folder), unless the user names columns all the same.
+    """
+    path = Path(source)
+    wanted = given or Columns()
+    kind = format_of(path) if source else None
+    if kind in (None, "txt"):
+        if wanted != Columns():
+            raise ConfigError(f"{source} has no columns to choose from; leave the names out")
+        return None
+    rows = _sample(path, encoding)
+    if kind not in ("csv", "tsv") and wanted == Columns() and _is_known(rows[0]):
+        return None
+    names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+    columns = guess_columns(names, rows, task, wanted)
+    return columns, guess_table(names, rows, columns)
+
+
+def is_published(source: str, encoding: str = AUTO) -> bool:
+    """Whether a source is PubMedQA, by its name or its layouts: abstracts that anyone may read."""
+    path = Path(source)
+    kind = format_of(path)
+    if kind in (None, "txt"):
+        return kind is None  # the Hub's layout is PubMedQA's
+    row = _sample(path, encoding)[0]
+    return _is_official(row) or _is_hubs(row)
+
+
+def _sample(path: Path, encoding: str) -> list[Row]:
+    """The first rows, long texts cut; what is wrong with others is said when all are read."""
+    bad: list[DataError] = []
+    rows: list[Row] = []
+    for _, row in itertools.islice(iter_rows(path, bad.append, encoding=encoding), SAMPLED_ROWS):
+        cut = {k: v[:SAMPLED_CHARS] if isinstance(v, str) else v for k, v in row.items()}
+        rows.append(cut)
+    if not rows:
+        raise bad[0] if bad else DataError(f"{path} holds no record; is it the right file?")
+    return rows
+
+
+def _is_known(row: Row) -> bool:
+    return bool(row) and (row.keys() <= FIELDS or _is_official(row) or _is_hubs(row))
+
+
+def _is_official(row: Row) -> bool:
+    return {"QUESTION", "CONTEXTS"} <= row.keys()
+
+
+def _is_hubs(row: Row) -> bool:
+    return isinstance(row.get("context"), Mapping)
+
+
+# Rows
+
+
+def _read_rows(
+    path: Path, convert: Callable[[Row, str], Record], on_bad: OnBad, encoding: str = AUTO
 ) -> Iterator[Record]:
-    for item in items:
+    for place, row in iter_rows(path, on_bad, encoding=encoding):
         try:
-            record = convert(item)
+            record = convert(row, place)
         except DataError as error:
-            on_bad(error)
+            on_bad(DataError(f"{place}: {error}"))
         else:
             yield record
+
+
+def _by_columns(columns: Columns) -> Callable[[Row, str], Record]:
+    return lambda row, place: record_of(row, columns, place)
+
+
+def _from_known(row: Row, place: str) -> Record:
+    """A row in PubMedQA's official form, in the Hub's, or in that of records.to_json."""
+    if _is_official(row):
+        return from_official_item((row.get("id"), row))
+    return from_hub_row(row) if _is_hubs(row) else _from_plain(row, place)
+
+
+def _from_plain(row: Row, place: str) -> Record:
+    return from_json(row, default_id=Path(place).name)
+
+
+def read_jsonl(path: Path, on_bad: OnBad = refuse) -> Iterator[Record]:
+    """Records one a line, in the form of clingpt.records.to_json."""
+    return _read_rows(path, _from_plain, on_bad)
+
+
+def read_official(path: Path, on_bad: OnBad = refuse) -> Iterator[Record]:
+    """PubMedQA's own format: one object, PMID -> QUESTION, CONTEXTS, LABELS, LONG_ANSWER, …"""
+    return _read_rows(path, lambda row, _: from_official_item((row.get("id"), row)), on_bad)
+
+
+def from_official_item(pair: tuple[object, Any]) -> Record:
+    """One PMID and what the official file keeps under it."""
+    pmid, item = pair
+    if not isinstance(item, Mapping) or not {"QUESTION", "CONTEXTS"} <= item.keys():
+        raise DataError(f"record {pmid}: no QUESTION and CONTEXTS; is this PubMedQA's format?")
+    return _from_lists(
+        record_id=pmid,
+        question=item["QUESTION"],
+        texts=item["CONTEXTS"],
+        labels=item.get("LABELS"),
+        long_answer=item.get("LONG_ANSWER"),
+        decision=item.get("final_decision"),
+        keywords=item.get("MESHES"),
+    )
+
+
+# The Hub
 
 
 def read_hub(name: str, subset: str, on_bad: OnBad = refuse) -> Iterator[Record]:
@@ -73,7 +189,13 @@ def read_hub(name: str, subset: str, on_bad: OnBad = refuse) -> Iterator[Record]
             f"cannot load {name} ({subset}) from the Hub or its cache: {reason}; with no network, "
             "download ori_pqal.json on another machine and pass --source=ori_pqal.json"
         ) from error
-    yield from _convert(rows, from_hub_row, on_bad)
+    for row in rows:
+        try:
+            record = from_hub_row(row)
+        except DataError as error:
+            on_bad(error)
+        else:
+            yield record
 
 
 def _ask_hub(name: str) -> Exception | None:
@@ -130,100 +252,3 @@ def _from_lists(
         raise DataError(f"record {record_id}: {len(texts)} contexts but {len(labels)} labels")
     sections = zip(labels, texts, strict=True)
     return make_record(record_id=record_id, sections=sections, keywords=keywords, **rest)
-
-
-def read_official(path: Path, on_bad: OnBad = refuse) -> Iterator[Record]:
-    """PubMedQA's own format: one object, PMID -> QUESTION, CONTEXTS, LABELS, LONG_ANSWER, …"""
-    with path.open(encoding="utf-8-sig") as file:
-        yield from _convert(iter_json_object(file, path), from_official_item, on_bad)
-
-
-def from_official_item(pair: tuple[str, Any]) -> Record:
-    """One PMID and what the official file keeps under it."""
-    pmid, item = pair
-    if not isinstance(item, Mapping) or not {"QUESTION", "CONTEXTS"} <= item.keys():
-        raise DataError(f"record {pmid}: no QUESTION and CONTEXTS; is this PubMedQA's format?")
-    return _from_lists(
-        record_id=pmid,
-        question=item["QUESTION"],
-        texts=item["CONTEXTS"],
-        labels=item.get("LABELS"),
-        long_answer=item.get("LONG_ANSWER"),
-        decision=item.get("final_decision"),
-        keywords=item.get("MESHES"),
-    )
-
-
-def iter_json_object(
-    file: TextIO, path: Path, *, chunk_chars: int = 1 << 20
-) -> Iterator[tuple[str, Any]]:
-    """The pairs of one big JSON object, holding about one chunk of the file at a time."""
-    buffer, start, line, opening = "", 0, 1, "{"
-    while True:
-        try:
-            key, value, end = _next_pair(buffer, start, opening)
-        except (ValueError, RecursionError) as error:  # malformed, or goes on in the next chunk
-            more = _read_text(file, path, chunk_chars)
-            if not more or len(buffer) - start > LONGEST_RECORD_CHARS:
-                line += buffer.count("\n", start, getattr(error, "pos", start))
-                raise DataError(f"{path} is not a valid JSON object near line {line}") from None
-            buffer, start = buffer[start:] + more, 0
-            continue
-        line += buffer.count("\n", start, end)
-        if key is None:
-            break
-        start, opening = end, ","
-        yield key, value
-    rest = buffer[end:]
-    while rest or (rest := _read_text(file, path, chunk_chars)):
-        if rest.strip():
-            raise DataError(f"{path} goes on behind its JSON object, which ends in line {line}")
-        rest = ""
-
-
-def _read_text(file: TextIO, path: Path, n_chars: int) -> str:
-    try:
-        return file.read(n_chars)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error}); convert it") from None
-
-
-def _next_pair(buffer: str, start: int, opening: str) -> tuple[str | None, Any, int]:
-    """The pair at `start` and where it ends; None as the key at the object's end."""
-    separator = _match(opening if opening == "{" else ",}", buffer, start)
-    key_at = separator.end()
-    if separator[1] == "}":
-        return None, None, separator.end(1)
-    if opening == "{" and buffer.startswith("}", key_at):
-        return None, None, key_at + 1
-    key, end = _DECODER.raw_decode(buffer, key_at)
-    if not isinstance(key, str):
-        raise json.JSONDecodeError("expected a key", buffer, key_at)
-    value, end = _DECODER.raw_decode(buffer, _match(":", buffer, end).end())
-    _match(",}", buffer, end)  # without it a number may go on in the next chunk
-    return key, value, end
-
-
-def _match(separators: str, buffer: str, start: int) -> re.Match[str]:
-    found = _SEPARATOR.match(buffer, start)
-    if not found or found[1] not in separators:
-        raise json.JSONDecodeError(f"expected one of {separators}", buffer, start)
-    return found
-
-
-def read_jsonl(path: Path, on_bad: OnBad = refuse) -> Iterator[Record]:
-    """Records one a line, in the form of clingpt.records.to_json."""
-
-    def from_line(numbered: tuple[int, bytes]) -> Record:
-        place = f"{path.name}:{numbered[0]}"
-        try:
-            return from_json(json.loads(numbered[1].decode("utf-8-sig")), default_id=place)
-        except json.JSONDecodeError as error:
-            reason = f"it is not JSON ({error.msg} at column {error.colno})"
-        except (ValueError, RecursionError) as error:  # a bad record, not UTF-8, or nested too deep
-            reason = str(error)
-        raise DataError(f"{path}:{numbered[0]}: {reason}")
-
-    with path.open("rb") as file:
-        lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
-        yield from _convert(lines, from_line, on_bad)

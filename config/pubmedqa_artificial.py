@@ -4,6 +4,7 @@
 #   run:      python train.py config/pubmedqa_artificial.py
 #   then:     python train.py config/pubmedqa.py --init_from=out/pubmedqa_artificial/best \
 #                 --out=out/pubmedqa_two_phase
+#   or all:   make pubmedqa
 # Hardware:  one GPU of 24 GB or more.
 # Time:      not measured; about 250 million tokens an epoch.
 # Expected:  not measured. Without phase I, models of 110M parameters stay near the majority class

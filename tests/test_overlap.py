@@ -2,6 +2,7 @@
 
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ RUN = "the mean pain score fell by 31 points in group (P = 0.002)"  # 0 and 002 
 
 
 def shares(indexed: str, text: str) -> bool:
-    return NgramIndex([indexed]).shares(text)
+    return NgramIndex([ngram_hashes(indexed)]).shares(ngram_hashes(text))
 
 
 def test_a_planted_run_is_found_and_a_shorter_one_is_not() -> None:
@@ -66,14 +67,17 @@ def test_all_of_a_record_is_compared() -> None:
         long_answer="It does.",
         decision="yes",
         keywords=("pain",),
+        document="DIAGNOSIS: none",
     )
-    assert record_text(record) == "Does it? first second It does."
+    assert record_text(record) == "Does it? first second It does. DIAGNOSIS: none"
     assert record_text(Record(id="1", question="Why?", sections=())).strip() == "Why?"
 
 
-def test_an_empty_index_shares_nothing() -> None:
-    assert not NgramIndex([]).shares(RUN)
-    assert not NgramIndex(["too short"]).shares(RUN)
+def test_an_empty_index_shares_nothing(tmp_path: Path) -> None:
+    for index in (NgramIndex([]), NgramIndex([ngram_hashes("too short")])):
+        assert not index.shares(ngram_hashes(RUN))
+        index.save(tmp_path / "grams")
+        assert not NgramIndex.open(tmp_path / "grams").shares(ngram_hashes(RUN))
     assert ngram_hashes("too short").shape == (0,)
 
 
@@ -82,7 +86,7 @@ def slow_runs(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + N_WORDS]) for i in range(len(words) - N_WORDS + 1)}
 
 
-def test_equal_to_plain_sets_on_random_texts() -> None:
+def test_equal_to_plain_sets_on_random_texts(tmp_path: Path) -> None:
     rng = random.Random(13)
     alphabet = ["pain", "Pain,", "β", "µg", "0.05", "no", "(no)", "患者"]
     verdicts = []
@@ -90,9 +94,11 @@ def test_equal_to_plain_sets_on_random_texts() -> None:
         # Few words in use make runs repeat within a text and between two; many hardly ever.
         letters = rng.sample(alphabet, rng.choice([1, 1, 2, 3, 8]))
         texts = [" ".join(rng.choices(letters, k=rng.randrange(60))) for _ in range(4)]
-        index = NgramIndex(texts[:3])
+        index = NgramIndex(map(ngram_hashes, texts[:3]))
+        index.save(tmp_path / "grams")
         wanted = bool(slow_runs(texts[3]) & set().union(*map(slow_runs, texts[:3])))
-        assert index.shares(texts[3]) == wanted, texts
+        assert index.shares(ngram_hashes(texts[3])) == wanted, texts
+        assert NgramIndex.open(tmp_path / "grams").shares(ngram_hashes(texts[3])) == wanted
         assert len(np.unique(ngram_hashes(texts[3]))) == len(slow_runs(texts[3]))
         verdicts.append(wanted)
     assert 0.2 < np.mean(verdicts) < 0.8

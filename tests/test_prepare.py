@@ -204,8 +204,9 @@ def test_a_test_text_in_training_is_refused_by_id(tmp_path: Path) -> None:
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--val_share=0", "--test_share=0")
     said = refused(*flags)
     assert said == (
-        "1 training records share a run of 13 words with the test set, first case-20; remove them, "
-        "or pass --allow_overlap=True and say so beside every score"
+        "1 training records share a run of 13 words with the test set, first case-20; pass "
+        "--drop_overlap=True to leave out what stands in val or test, or --allow_overlap=True and "
+        "say so beside every score"
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl"]
     printed = prepared(*flags, "--allow_overlap=True")
@@ -252,9 +253,10 @@ def test_bad_records_stop_or_are_counted(tmp_path: Path) -> None:
     del lines[10]
     write_lines(path, lines)
     assert refused(*flags) == f"record case-3 stands twice in {path} {advice}"
-    many = write_lines(tmp_path / "many.jsonl", [*records, *(["{"] * 25)])
+    many = write_lines(tmp_path / "many.jsonl", [*records, *(["{"] * 25), *lines[11:12]])
     printed = prepared(f"--source={many}", *flags[1:], "--skip_bad=True")
-    assert re.search(r"record +others that could not be used +5\n", printed)
+    assert re.search(r"record +\S+ .* 25\n", printed)  # of one kind, with the first of them
+    assert "many.jsonl:31:" in re.sub(r"\s", "", printed)
 
 
 # Settings
@@ -349,7 +351,7 @@ def test_how_the_process_ends(tmp_path: Path) -> None:
     cases = [
         ("--sorce=x", 2, "unknown setting --sorce; did you mean --source?"),
         (f"--source={tmp_path}/none.json", 1, f"{tmp_path}/none.json: No such file or directory"),
-        (f"--source={tmp_path}/bad.json", 1, f"{tmp_path}/bad.json is not a valid JSON object nea"),
+        (f"--source={tmp_path}/bad.json", 1, f"{tmp_path}/bad.json:1: it is not valid JSON near h"),
     ]
     for flag, status, message in cases:
         done = in_subprocess(flag, f"--out={tmp_path / 'data'}")
@@ -365,9 +367,10 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     cases = {
         "none.json": "none.json: No such file or directory; check the path",
         "none.jsonl": "none.jsonl: No such file or directory; check the path",
-        "bad.json": "bad.json is not a valid JSON object near line 3",
-        "empty.json": "empty.json gives no record to train on; is it the right file?",
-        "notes.csv": "; give pubmedqa, synthetic, a Hub data set or its local copy, PubMedQA's",
+        "bad.json": "bad.json:3: it is not valid JSON near here",
+        "empty.json": "empty.json holds no record; is it the right file?",
+        "notes.csv": "notes.csv holds no record; is it the right file?",
+        "notes.xlsx": "; give pubmedqa, synthetic, a Hub data set or its local copy, a .csv, .tsv",
     }
     for name, message in cases.items():
         assert message in refused(f"--source={tmp_path / name}", f"--out={tmp_path / 'data'}")
@@ -428,7 +431,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
         rng = random.Random(n)
         texts = (" ".join(rng.choices(WORDS, k=600)) + f" {i}." for i in range(n))
         write_lines(path, ({"id": f"case-{i}", "text": text} for i, text in enumerate(texts)))
-        shares = ("--val_share=0", "--test_share=0", "--tasks=text", "--show=0")
+        shares = ("--val_share=0", "--test_share=0", "--tasks=text", "--show=0", "--workers=0")
         peaks.append(peak_mib(f"--source={path}", f"--out={tmp_path / str(n)}", *shares))
     assert path.stat().st_size > 6 * 2**20
     assert peaks[1] - peaks[0] < 5, peaks

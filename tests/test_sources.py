@@ -1,6 +1,6 @@
 """Readers: the same records by every road, malformed input by file and place, memory kept flat."""
 
-import io
+import gzip
 import json
 import os
 import re
@@ -8,21 +8,18 @@ import socket
 import subprocess
 import sys
 import time
-import tracemalloc
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from clingpt.errors import DataError
-from clingpt.records import to_json
+from clingpt.columns import Columns
+from clingpt.errors import ConfigError, DataError
+from clingpt.records import Record, to_json
 from clingpt.sources import (
+    choose_columns,
     from_hub_row,
     from_official_item,
-    iter_json_object,
     open_source,
     read_jsonl,
     read_official,
@@ -31,7 +28,6 @@ from clingpt.sources import (
 
 ROOT = Path(__file__).parents[1]
 OFFICIAL = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
-OUR_PATH = Path("some.json")
 
 ITEMS: dict[str, dict[str, Any]] = {
     str(100 + n): {
@@ -110,7 +106,7 @@ def in_subprocess(code: str, folder: Path, **environ: str) -> "subprocess.Comple
 
 def read_in_subprocess(source: Path, subset: str, folder: Path) -> list[dict[str, Any]]:
     code = (
-        "import json; from clingpt.records import to_json; from clingpt.sources import *\n"
+        "import json; from clingpt.records import Record, to_json; from clingpt.sources import *\n"
         f"for record in open_source({str(source)!r}, subset={subset!r})(refuse):\n"
         "    print(json.dumps(to_json(record)))\n"
     )
@@ -215,155 +211,10 @@ def test_official_items_that_are_refused(item: object, message: str) -> None:
 
 
 def test_open_source_knows_a_source_by_its_name(tmp_path: Path) -> None:
-    for name in ("notes.csv", "a/b/c", "", "some where"):
+    (tmp_path / "notes.xlsx").write_bytes(b"PK")
+    for name in ("notes.doc", "a/b/c", "", "some where", str(tmp_path / "notes.xlsx")):
         with pytest.raises(DataError, match=re.escape(f"unknown source {name!r}; give pubmedqa")):
             open_source(name, subset="pqa_labeled")
-    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n')
-    (tmp_path / "a.json").write_text(json.dumps(ITEMS))
-    for name, count in (("a.jsonl", 1), ("a.json", len(ITEMS))):
-        source = open_source(str(tmp_path / name), subset="pqa_labeled")
-        assert len(list(source(refuse))) == len(list(source(refuse))) == count
-
-
-# One big JSON object
-
-
-def pairs_of(text: str, *, chunk_chars: int = 1 << 20) -> list[tuple[str, Any]]:
-    return list(iter_json_object(io.StringIO(text), OUR_PATH, chunk_chars=chunk_chars))
-
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@settings(deadline=None)
-@given(
-    wanted=st.dictionaries(st.text(), JSON_VALUES, max_size=4),
-    indent=st.sampled_from([None, 0, 1]),
-    ascii_only=st.booleans(),
-    around=st.sampled_from(["", " ", "\r\n\t", " " * 9]),
-    chunk_chars=st.sampled_from([1, 2, 3, 7, 64, 1 << 20]),
-)
-def test_pairs_are_those_of_json_loads(
-    wanted: dict[str, Any], indent: int | None, ascii_only: bool, around: str, chunk_chars: int
-) -> None:
-    text = around + json.dumps(wanted, indent=indent, ensure_ascii=ascii_only) + around
-    assert pairs_of(text, chunk_chars=chunk_chars) == list(json.loads(text).items())
-
-
-@pytest.mark.parametrize("chunk_chars", [1, 2, 5, 1 << 20])
-@pytest.mark.parametrize(
-    ("text", "pairs"),
-    [
-        ('{"a":1.5e3,"a":-0.25}', [("a", 1500.0), ("a", -0.25)]),  # both, for readers to refuse
-        ('{"a"\n:\ntrue\n,\n"":null\n}', [("a", True), ("", None)]),
-        ('{"\\ud83d\\ude00":"\\\\\\""}', [("😀", '\\"')]),
-        ('{"a":"},{"}', [("a", "},{")]),
-        ("{ }", []),
-    ],
-)
-def test_pairs_of(text: str, pairs: list[tuple[str, Any]], chunk_chars: int) -> None:
-    assert pairs_of(text, chunk_chars=chunk_chars) == pairs
-
-
-MALFORMED = [
-    ("", 1),
-    ("\n\n", 1),
-    ("[]", 1),
-    ("null", 1),
-    ("{", 1),
-    ("{,}", 1),
-    ('{"a"', 1),
-    ('{"a":', 1),
-    ('{"a":1', 1),
-    ('{"a":1,', 1),
-    ('{"a":1,}', 1),
-    ('{"a":1 "b":2}', 1),
-    ('{"a" 1}', 1),
-    ("{1:2}", 1),
-    ("{null:2}", 1),
-    ("{'a':1}", 1),
-    ('{"a":tru}', 1),
-    ('{"a":01}', 1),
-    ('{"a":1]', 1),
-    ('{"a":\xa01}', 1),
-    ('{"a":"\x01"}', 1),
-    ('{\n"a":1,\n"b":2,\n"c":oops\n}\n', 4),
-    ('{\n"a":{"x":[1,\n2,\n}}}', 4),
-    ('{\n"a":"one",\n"b":"two\n"}', 3),
-    ('{"a":1,\n\n\n\n}', 5),
-]
-TOO_DEEP = '{"a":\n' + "[" * 100_000 + "}"
-
-
-@pytest.mark.parametrize("chunk_chars", [1, 3, 1 << 20])
-@pytest.mark.parametrize(("text", "line"), MALFORMED, ids=lambda value: ascii(value)[:20])
-def test_malformed_objects_are_refused_by_line(text: str, line: int, chunk_chars: int) -> None:
-    with pytest.raises(DataError) as refused:
-        pairs_of(text, chunk_chars=chunk_chars)
-    assert str(refused.value) == f"some.json is not a valid JSON object near line {line}"
-
-
-def test_objects_nested_too_deep_are_refused() -> None:
-    with pytest.raises(DataError, match="some.json is not a valid JSON object near line 1"):
-        pairs_of(TOO_DEEP)
-
-
-@pytest.mark.parametrize("chunk_chars", [1, 3, 1 << 20])
-@pytest.mark.parametrize("rest", ["}", '{"b":2}', "\n\n,", "x", "\0"])
-def test_what_follows_the_object_is_not_ignored(rest: str, chunk_chars: int) -> None:
-    with pytest.raises(DataError) as refused:
-        pairs_of('{"a":1,\n"b":2}\n' + rest, chunk_chars=chunk_chars)
-    wanted = "some.json goes on behind its JSON object, which ends in line 2"
-    assert str(refused.value) == wanted
-
-
-class Endless(io.TextIOBase):
-    """A JSON object of n items, made while it is read."""
-
-    def __init__(self, n: int, value: str) -> None:
-        self.parts = self.make(n, value)
-
-    @staticmethod
-    def make(n: int, value: str) -> Iterator[str]:
-        for number in range(n):
-            yield f'{"," if number else "{"}"{number}": ["{value}"]\n'
-        yield "}"
-
-    def read(self, size: int | None = -1) -> str:
-        assert size is not None
-        parts: list[str] = []
-        while sum(map(len, parts)) < size and (part := next(self.parts, "")):
-            parts.append(part)
-        return "".join(parts)
-
-
-def peak_bytes(work: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def test_memory_does_not_grow_with_the_file() -> None:
-    def count(n: int) -> None:
-        pairs = iter_json_object(Endless(n, "x" * 99_000), OUR_PATH)  # type: ignore[arg-type]
-        assert sum(1 for _ in pairs) == n
-
-    assert peak_bytes(lambda: count(300)) < 8 << 20  # of 30 MB
-
-
-def test_a_file_that_never_becomes_json_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clingpt.sources.LONGEST_RECORD_CHARS", 3 << 20)
-    endless = Endless(10**9, "x" * 99_000)
-    next(endless.parts)  # what follows begins with a comma
-    with pytest.raises(DataError, match="some.json is not a valid JSON object near line 1"):
-        list(iter_json_object(endless, OUR_PATH))  # type: ignore[arg-type]
 
 
 # Files
@@ -376,7 +227,10 @@ def test_bad_items_are_skipped_and_counted(tmp_path: Path) -> None:
     errors: list[str] = []
     records = list(read_official(path, lambda error: errors.append(str(error))))
     assert [record.id for record in records] == list(ITEMS)
-    assert [error[:9] for error in errors] == ["record 7:", "record 8:"]
+    assert [error.partition(" the")[0] for error in errors] == [
+        f"{path}:1: record 7: no QUESTION and CONTEXTS; is this PubMedQA's format?",
+        f"{path}:1: record 8:",
+    ]
     with pytest.raises(DataError, match="record 7: no QUESTION"):
         list(read_official(path))
 
@@ -384,14 +238,16 @@ def test_bad_items_are_skipped_and_counted(tmp_path: Path) -> None:
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "some.json"
     path.write_bytes('{"1": {"QUESTION": "5 µg?"'.encode("latin-1"))
-    with pytest.raises(DataError, match=r"some\.json is not UTF-8 text \(.*0xb5.*\); convert it"):
+    with pytest.raises(DataError, match=r"some\.json:1: it is not UTF-8 text; --encoding=cp1252"):
         list(read_official(path))
 
 
 def test_missing_files_are_the_systems_to_name(tmp_path: Path) -> None:
-    for read in (read_official, read_jsonl):
+    for name in ("none.json", "none.jsonl.gz", "none.csv", "none.parquet"):
         with pytest.raises(FileNotFoundError):
-            list(read(tmp_path / "none"))
+            list(open_source(str(tmp_path / name), subset="")(refuse))
+        with pytest.raises(FileNotFoundError):
+            choose_columns(str(tmp_path / name), "answer")
 
 
 LINES: list[tuple[bytes, str | None]] = [
@@ -399,10 +255,10 @@ LINES: list[tuple[bytes, str | None]] = [
     (b"   ", None),
     (b"{oops", "it is not JSON (Expecting property name enclosed in double quotes at column 2)"),
     (b"[1]", "a record must be a JSON object, not list"),
-    (b'{"id": "b", "text": "\xb5g"}', "'utf-8' codec can't decode byte 0xb5"),
+    (b'{"id": "b", "text": "\xb5g"}', "it is not UTF-8 text; --encoding=cp1252"),
     (b'{"id": "c", "decision": "yes"}', "record c: it has neither a question nor a text"),
     (b'{"id": "d", "text": "x", "decision": "perhaps"}', "record d: the decision is 'perhaps'"),
-    (b'{"text": ' + b"[" * 100_000, "maximum recursion depth exceeded"),
+    (b'{"text": ' + b"[" * 100_000, "it cannot be read as JSON (maximum rec"),
     (b'{"text": "no id"}', None),
     (b'{"id": "e", "text": "x"} {"id": "f", "text": "y"}', "it is not JSON (Extra data"),
     (b'{"id": "g", "text": "last, no newline"}', None),
@@ -422,3 +278,160 @@ def test_jsonl_errors_name_file_and_line(tmp_path: Path) -> None:
         assert "\n" not in error
     with pytest.raises(DataError, match=re.escape(f"{path}:3: it is not JSON")):
         list(read_jsonl(path))
+
+
+# Tables
+
+MEDQUAD = ROOT.parent / "shared/data/medquad/medquad.jsonl.gz"
+
+
+def records_of(
+    path: Path, task: str, given: Columns | None = None, encoding: str = "auto"
+) -> tuple[list[Record], list[str]]:
+    """Records and complaints, by columns that are chosen as prepare.py does."""
+    chosen = choose_columns(str(path), task, given=given, encoding=encoding)
+    columns = chosen[0] if chosen else None
+    source = open_source(str(path), subset="", columns=columns, encoding=encoding)
+    bad: list[DataError] = []
+    records = list(source(bad.append))
+    assert list(source(lambda _: None)) == records  # read anew
+    return records, [str(error) for error in bad]
+
+
+def test_a_table_becomes_records_whatever_its_format(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    rows = [{"note": f"Note {n}.", "impression": f"Brief {n}."} for n in range(3)]
+    lines = [",".join(row.values()) for row in rows]
+    (tmp_path / "a.csv").write_text("\n".join(["note,impression", *lines]))
+    (tmp_path / "a.tsv.gz").write_bytes(
+        gzip.compress("\n".join(["note,impression", *lines]).replace(",", "\t").encode("utf-16"))
+    )
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    places = {"a.csv": (2, 3, 4), "a.tsv.gz": (2, 3, 4), "a.json": (2, 6, 10)}
+    for path in tmp_path.iterdir():
+        records, bad = records_of(path, "summarize")
+        wanted = [
+            Record(
+                id=f"{path.name}:{place}",
+                question="",
+                sections=(("TEXT", f"Note {n}."),),
+                long_answer=f"Brief {n}.",
+            )
+            for n, place in enumerate(places.get(path.name, (1, 2, 3)))
+        ]
+        assert (records, bad) == (wanted, [])
+
+
+BAD_ROWS: list[tuple[str, bytes, list[str], list[str]]] = [  # ids of records, what is said
+    ("twice.csv", b"id,note\n7,a\n7,b\n", ["7", "7"], []),  # prepare.py's to refuse or to count
+    ("empty.csv", b"id,note\n1,\n2,b\n", ["2"], ["empty.csv:2: record 1: it has neither"]),
+    ("cells.csv", b"id,note\n1,a,b\n2,b\n", ["2"], ["cells.csv:2: 3 cells under a header of 2"]),
+    ("blank.csv", b"id,note\n,a\n\0,b\n", ["blank.csv:2", "blank.csv:3"], []),
+    ("number.csv", b"id,note\n1,5\n2,b\n3,c\n", ["1", "2", "3"], []),
+    (
+        "number.jsonl",
+        b'{"id": 1, "note": 5, "x": 1}\n{"id": 2, "note": "b"}\n{"id": true, "note": "c"}',
+        ["2"],
+        [
+            "number.jsonl:1: the column 'note' holds no text here but int",
+            "number.jsonl:3: a record's id is not a text or a number but bool",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "raw", "ids", "said"), BAD_ROWS, ids=lambda v: str(v)[:12])
+def test_rows_that_make_no_record_are_named(
+    tmp_path: Path, name: str, raw: bytes, ids: list[str], said: list[str]
+) -> None:
+    (tmp_path / name).write_bytes(raw)
+    records, bad = records_of(tmp_path / name, "text", Columns(input="note"))
+    assert [record.id for record in records] == ids
+    for error, start in zip(bad, said, strict=True):
+        assert error.startswith(f"{tmp_path}/{start}")
+
+
+def test_a_row_without_a_target_is_a_record_without_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("note,summary\na note,\n\nb note,brief\nc note,  \n")
+    records, bad = records_of(tmp_path / "a.csv", "summarize")
+    assert [record.long_answer for record in records] == [None, "brief", None]
+    assert bad == []
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "json", "parquet"])
+def test_records_of_our_own_need_no_columns(tmp_path: Path, ending: str) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    (tmp_path / "official.json").write_text(json.dumps(ITEMS))
+    wanted = list(read_official(tmp_path / "official.json"))
+    rows = [json.loads(json.dumps(to_json(record))) for record in wanted]
+    path = tmp_path / f"mine.{ending}"
+    text = "\n".join(map(json.dumps, rows)).encode()
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ending == "json":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    assert choose_columns(str(path), "answer") is None
+    assert records_of(path, "answer") == (wanted, [])
+
+
+def test_known_layouts_need_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "official.json").write_text(json.dumps(ITEMS))
+    wanted = list(read_official(tmp_path / "official.json"))
+    copy = write_hub_copy(tmp_path / "copy", ITEMS)
+    [path] = copy.glob("pqa_labeled/*.parquet")
+    assert records_of(tmp_path / "official.json", "answer") == (wanted, [])
+    assert records_of(path, "answer") == (wanted, [])
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").write_text("A note.")
+    notes = [Record(id="a", question="", sections=(("TEXT", "A note."),))]
+    assert records_of(tmp_path / "notes", "text") == (notes, [])
+    for source in ("pubmedqa", "synthetic", str(copy)):
+        assert choose_columns(source, "answer") is None
+    for source in ("pubmedqa", str(tmp_path / "notes")):
+        with pytest.raises(ConfigError, match="has no columns to choose from; leave the names out"):
+            choose_columns(source, "answer", given=Columns(input="text"))
+
+
+def test_told_columns_overrule_the_known_form(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": 1, "question": "Why?", "text": "Because of this."}')
+    [record], bad = records_of(path, "explain", Columns(target="text"))
+    assert (record.question, record.sections, record.long_answer, bad) == (
+        "Why?",
+        (),
+        "Because of this.",
+        [],
+    )
+
+
+def test_what_a_sample_cannot_tell(tmp_path: Path) -> None:
+    for name, raw, message in [
+        ("header.csv", "note,summary\n", "holds no record; is it the right file?"),
+        ("cells.csv", "note,summary\na\n", "cells.csv:2: 1 cells under a header of 2"),
+        ("empty.jsonl", "\n", "holds no record; is it the right file?"),
+        ("empty.json", "[]", "holds no record; is it the right file?"),
+    ]:
+        (tmp_path / name).write_text(raw)
+        with pytest.raises(DataError, match=re.escape(message)):
+            choose_columns(str(tmp_path / name), "summarize")
+
+
+def test_medquad_is_read_by_guess_alone() -> None:
+    if not MEDQUAD.exists():
+        pytest.skip(f"{MEDQUAD} is not there")
+    chosen = choose_columns(str(MEDQUAD), "explain")
+    assert chosen is not None
+    assert chosen[0] == Columns(id="id", question="question", target="answer")
+    source = open_source(str(MEDQUAD), subset="", columns=chosen[0])
+    n_records = 0
+    for record in source(refuse):
+        n_records += 1
+        assert record.question and record.long_answer
+        assert not re.search(r"\s\s|[^\S ]", record.question + record.long_answer)
+    assert n_records == 16_407

@@ -12,7 +12,7 @@ import pytest
 from clingpt import config
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("prepare", "train", "sample", "eval", "serve", "export", "bench")
+COMMANDS = ("prepare", "train", "sweep", "sample", "eval", "audit", "serve", "export", "bench")
 SOURCES = [ROOT / "model.py", *(ROOT / f"{name}.py" for name in COMMANDS)]
 SOURCES += sorted(path for name in ("clingpt", "deploy") for path in (ROOT / name).glob("*.py"))
 PRESETS = sorted((ROOT / "config").glob("*.py"))
@@ -82,6 +82,7 @@ def test_model_imports_torch_alone() -> None:
 
 PARTS = (
     "tokenizer records sources splits tasks overlap prepared dataset metrics baselines synthetic"
+    " canaries"
 )
 TORCH_FREE = ("prepare", *(f"clingpt.{part}" for part in PARTS.split()))
 

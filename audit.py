@@ -1,0 +1,297 @@
+"""What a checkpoint memorised of its training text: repeated text, canaries, identifiers.
+
+    python audit.py --checkpoint=out/mine/best
+    python audit.py --checkpoint=out/mine/best --base=gpt2 --shown_tokens=20 --continued_tokens=20
+
+Every figure stands beside its control: test records, canaries that were made and never planted,
+the model before training. No text and no secret is written anywhere, counts only. The folder gets
+audit.json and audit.md; the checkpoint's model card shows the same. Canaries are planted by
+prepare.py --canaries=12, for a model that is trained to be audited and not to be used.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from clingpt import canaries, card, config, console, findings, memorisation, runtime
+from clingpt.assembly import versions
+from clingpt.checkpoint import Loaded, load_model, newest_best
+from clingpt.dataset import Ints
+from clingpt.disk import write_whole
+from clingpt.errors import CheckpointError, ConfigError, DataError
+from clingpt.identifiers import find_identifiers
+from clingpt.inference import make_decoder
+from clingpt.memorisation import cut_windows, drawn, first_examples
+from clingpt.prepared import Prepared, open_prepared
+from clingpt.report import write_json
+from clingpt.runtime import Runtime
+from clingpt.scoring import Scorer
+from clingpt.tasks import TASKS, NotApplicable
+from model import SIZES
+
+FORMAT = 1
+COPIED = "document"  # a task whose target repeats its prompt: to write it is no memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    checkpoint: str | None = None  # folder, gpt2 … or a Hub id; None: the newest run's best
+    base: str | None = None  # the model before; None: what the checkpoint was trained from
+    data: Path | None = None  # prepared folder; None: the one that the checkpoint was trained on
+    out: Path | None = None  # folder to write; None: audit in the run's folder
+    records: int = 500  # of train and of test, the most to look at
+    shown_tokens: int = 50  # of a record, at least, before it is to be continued
+    continued_tokens: int = 50  # to be continued without a mistake
+    secrets: int = 1000  # others that a canary's secret is ranked among
+    samples: int = 1000  # texts from nothing, searched for identifiers; 0: none
+    sample_tokens: int = 128  # longest of them
+    batch_size: int = 16  # rows at once
+    seed: int = 1337  # of what is drawn
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"  # of matrix products
+
+    def __post_init__(self) -> None:
+        config.check_range(self, "records", "shown_tokens", "continued_tokens", at_least=1)
+        config.check_range(self, "secrets", at_least=1, at_most=100_000)
+        config.check_range(self, "sample_tokens", "batch_size", at_least=1)
+        config.check_range(self, "samples", "seed", at_least=0)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Who is audited, on what: the model, and the one before it where there is one."""
+
+    cfg: AuditConfig
+    data: Prepared
+    scorers: dict[str, Scorer]  # "model", "base"
+
+    @property
+    def context(self) -> int:
+        """Tokens that each of them can read."""
+        return min(scorer.context for scorer in self.scorers.values())
+
+
+def main() -> None:
+    cfg = config.parse(AuditConfig, sys.argv[1:], prog="audit.py", description=__doc__ or "")
+    rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
+    source = cfg.checkpoint or newest_best(Path("out"))
+    loaded = load_model(source)
+    data = open_data(cfg, source, loaded)
+    base, why = open_base(cfg, loaded)
+    scorers = {"model": make_scorer(cfg, loaded, rt)}
+    scorers |= {"base": make_scorer(cfg, base, rt)} if base else {}
+    report = {
+        "format": FORMAT,
+        "checkpoint": str(loaded.folder),
+        "step": loaded.card.get("step"),
+        "base": {"name": base and name_of(cfg.base or loaded.card["settings"]["init_from"])}
+        | {"why": why},
+        "data": {"folder": str(data.folder), "fingerprint": data.fingerprint},
+        "settings": config.to_json(cfg),
+        "versions": versions(),
+        **measure(Audit(cfg, data, scorers)),
+    }
+    write(cfg.out or run_folder(loaded) / "audit", loaded, report)
+
+
+def open_data(cfg: AuditConfig, source: str, loaded: Loaded) -> Prepared:
+    """The prepared folder, and a word where it is not the one that the model was trained on."""
+    trained_on = loaded.card.get("data", {})
+    folder = cfg.data or trained_on.get("folder")
+    if folder is None:
+        raise ConfigError(f"{source} does not name its data; give --data=data/pubmedqa")
+    data = open_prepared(Path(folder), loaded.tokenizer)
+    if trained_on and trained_on["fingerprint"] != data.fingerprint:
+        console.note(f"{source} was trained on other data than {folder} now holds")
+    if not data.record_ids("test"):
+        raise DataError(
+            f"{data.folder} holds no test record to compare with; prepare it with a --test_share"
+        )
+    return data
+
+
+def open_base(cfg: AuditConfig, loaded: Loaded) -> tuple[Loaded | None, str | None]:
+    """The model before training, or why there is none to compare with."""
+    source = cfg.base or loaded.card.get("settings", {}).get("init_from")
+    if source is None:
+        return None, "the checkpoint does not say what it was trained from; give --base=gpt2"
+    if source == "scratch":
+        return None, "it was trained from random weights"
+    try:
+        base = load_model(source)
+    except CheckpointError as error:
+        if cfg.base:
+            raise
+        console.note(f"{error}; going on without the model before training")
+        return None, f"{source} is not at hand; give --base=FOLDER"
+    if base.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
+        raise ConfigError(f"{source} has another tokenizer; give another --base")
+    return base, None
+
+
+def name_of(source: str) -> str:
+    """A model by its Hub name or its run's: no path to a folder goes into the card."""
+    if source in SIZES or card.HUB_ID.fullmatch(source):
+        return source
+    parts = reversed(Path(source).parts)
+    return next((part for part in parts if not card.LINKS.fullmatch(part)), "another run")
+
+
+def make_scorer(cfg: AuditConfig, loaded: Loaded, rt: Runtime) -> Scorer:
+    model = loaded.model.to(rt.device).eval()
+    return Scorer(model, make_decoder(model, rt), loaded.tokenizer, rt, cfg.batch_size)
+
+
+def run_folder(loaded: Loaded) -> Path:
+    """Where the checkpoint stands; under out/ for a model from elsewhere."""
+    return loaded.folder.parent if loaded.card else Path("out") / loaded.folder.name
+
+
+def measure(audit: Audit) -> dict[str, Any]:
+    """Everything that the report says of the model."""
+    planted = read_canaries(audit.data)
+    task = task_of(audit.data)
+    return {
+        "task": task,
+        "extraction": measure_extraction(audit, task, planted),
+        "exposure": measure_exposure(audit, task, planted),
+        "identifiers": measure_identifiers(audit),
+        "membership": measure_membership(audit, task, planted),
+    }
+
+
+def read_canaries(data: Prepared) -> list[canaries.Canary]:
+    """Those that were made for this data; none where none were asked for."""
+    path = data.folder / canaries.FILE
+    if not path.exists():
+        return []
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise DataError(f"{path} is not JSON; prepare the data again") from None
+    return canaries.from_json(content)
+
+
+def task_of(data: Prepared) -> str:
+    """The first task that was trained on and does not repeat its prompt."""
+    trained = [TASKS[n] for n in np.unique(data.split("train").index[:, 3]).tolist()]
+    return next((task for task in trained if task != COPIED), COPIED)
+
+
+def examples_of(audit: Audit, split: str, task: str, planted: list[canaries.Canary]) -> Ints:
+    """A record's first example each, canaries left out: they are not the user's records."""
+    copies = {one.id_of(copy) for one in planted for copy in range(one.copies)}
+    ids = enumerate(audit.data.record_ids(split))
+    without = {n for n, name in ids if name in copies}
+    return first_examples(audit.data.split(split), task, without=without)
+
+
+def measure_extraction(
+    audit: Audit, task: str, planted: list[canaries.Canary]
+) -> list[dict[str, Any]]:
+    """Of trained and of shown text, of train and of test, by the model and the one before."""
+    cfg, found = audit.cfg, []
+    parts: tuple[memorisation.Part, ...] = ("context",) if task == COPIED else ("target", "context")
+    for part in parts:
+        for name in ("train", "test"):
+            windows = cut_windows(
+                audit.data.split(name),
+                examples_of(audit, name, task, planted),
+                part,
+                shown=cfg.shown_tokens,
+                wanted=cfg.continued_tokens,
+                context=audit.context,
+            )
+            windows = drawn(windows, cfg.records, cfg.seed)
+            for of, scorer in audit.scorers.items():
+                label = f"continuing {name}, {part}, {of}"
+                entry = memorisation.extraction(scorer, windows, label)
+                found.append({"part": part, "split": name, "of": of, **entry})
+    return found
+
+
+def measure_exposure(audit: Audit, task: str, planted: list[canaries.Canary]) -> dict[str, Any]:
+    """Of each canary's secret; or why not."""
+    cfg = audit.cfg
+    if not planted:
+        return {"why": "none were planted; prepare.py --canaries=12 does, for a model to audit"}
+    budget = min(audit.context, audit.data.manifest["settings"].get("block_size", audit.context))
+    try:
+        groups = {
+            of: memorisation.exposure_groups(
+                scorer, planted, task, budget=budget, n_others=cfg.secrets, seed=cfg.seed
+            )
+            for of, scorer in audit.scorers.items()
+        }
+    except NotApplicable as reason:
+        return {"why": f"{reason} in {budget} tokens"}
+    return {
+        "n_others": cfg.secrets,
+        "space_bits": canaries.SPACE_BITS,
+        "ceiling": canaries.ceiling(cfg.secrets),
+        "chance": canaries.chance_exposure(cfg.secrets),
+        "groups": groups,
+    }
+
+
+def measure_identifiers(audit: Audit) -> dict[str, Any]:
+    """In texts that each of them writes from nothing."""
+    cfg, found = audit.cfg, {}
+    for of, scorer in audit.scorers.items() if cfg.samples else ():
+        samples = memorisation.free_samples(
+            scorer, cfg.samples, max_new_tokens=cfg.sample_tokens, seed=cfg.seed
+        )
+        found[of] = memorisation.identifiers_in(
+            samples,
+            find_identifiers,
+            lambda: memorisation.training_texts(audit.data, audit.scorers["model"].tokenizer),
+        )
+    return found
+
+
+def measure_membership(
+    audit: Audit, task: str, planted: list[canaries.Canary]
+) -> dict[str, Any] | None:
+    """How well losses before and after tell training from test records."""
+    if "base" not in audit.scorers:
+        return None
+    scores = []
+    for name in ("train", "test"):
+        split, rows = audit.data.split(name), examples_of(audit, name, task, planted)
+        rows = rows[rows[:, 2] - rows[:, 0] <= audit.context]
+        if not len(rows):
+            return None
+        rows = np.array(drawn(list(rows), audit.cfg.records, audit.cfg.seed))
+        before, after = (
+            memorisation.nats_per_token(audit.scorers[of], split, rows) for of in ("base", "model")
+        )
+        scores.append(before - after)
+    return memorisation.membership(*scores)
+
+
+def write(folder: Path, loaded: Loaded, report: dict[str, Any]) -> None:
+    """The report for machines and for people; in the card, where it is of the card's own data."""
+    folder.mkdir(parents=True, exist_ok=True)
+    section = findings.in_markdown(report)
+    write_json(folder / "audit.json", report)
+    write_whole(folder / "audit.md", section)
+    console.say(findings.in_terminal(report))
+    console.say(f"\nWrote {folder}: audit.json, audit.md.")
+    trained_on = loaded.card.get("data", {}).get("fingerprint")
+    if trained_on != report["data"]["fingerprint"]:
+        return
+    write_whole(loaded.folder / card.AUDIT, section)
+    readme = loaded.folder / "README.md"
+    if readme.exists():
+        write_whole(readme, card.with_audit(readme.read_text("utf-8"), loaded.folder))
+        console.say(f"The model card {readme} shows it.")
+    else:
+        console.say("The model card, which eval.py writes, will show it.")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,347 @@
+"""What a model keeps of the text it was trained on, measured: repeated text, secrets, membership.
+
+Each measure is of one model and one set of records; that a figure means memory shows only beside
+its control (records that were not trained on, canaries that were held back, the model before).
+Results hold counts and rates, never a text. In words and tables: clingpt/findings.py.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import asdict, dataclass, replace
+from statistics import NormalDist
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from clingpt import console
+from clingpt.canaries import Canary, ceiling, chance_p, other_secrets, rank_among
+from clingpt.dataset import Ints
+from clingpt.errors import CheckpointError
+from clingpt.generate import Completion, Reply, generate
+from clingpt.metrics import Interval, wilson_interval
+from clingpt.prepared import Prepared, Split
+from clingpt.records import clean
+from clingpt.sampling import Sampling
+from clingpt.scoring import Passage, Scorer, passage_losses
+from clingpt.tasks import TASKS, Example, NotApplicable, make_example, prompt_text, text_windows
+from clingpt.tokenizer import EOT, Tokenizer
+from model import GPT
+
+ROWS = 64  # secrets read at once
+Part = Literal["target", "context"]  # of an example: what was trained on, what was only shown
+Floats = NDArray[np.float64]
+
+
+def share(hits: int, n: int) -> dict[str, Any]:
+    """So many of so many, with Wilson's 95 % interval; of none, neither."""
+    interval = asdict(wilson_interval(hits=hits, n=n)) if n else None
+    return {"n": n, "hits": hits, "share": hits / n if n else None, "interval": interval}
+
+
+# Text that is repeated
+
+
+@dataclass(frozen=True)
+class Window:
+    """Tokens of an example from its start on, and those that followed."""
+
+    shown: list[int]
+    wanted: list[int]
+
+
+def first_examples(split: Split, task: str, *, without: Set[int] = frozenset()) -> Ints:
+    """Rows of the index: each record's first example of a task; `without` are record numbers."""
+    index = split.index[split.index[:, 3] == TASKS.index(task)]
+    index = index[~np.isin(index[:, 4], sorted(without))]
+    _, first = np.unique(index[:, 4], return_index=True)
+    rows: Ints = index[first]
+    return rows
+
+
+def cut_windows(
+    split: Split, rows: Ints, part: Part, *, shown: int, wanted: int, context: int
+) -> list[Window]:
+    """Of each example that is long enough, `wanted` tokens of a part and all that stood before.
+
+    Of the context its first `shown` tokens and what follows them (Carlini et al. 2022, section 3:
+    k tokens of prompt); of the target its first tokens, behind the whole prompt, or behind `shown`
+    tokens where the prompt is shorter. From the example's start, so that the model sees it at the
+    positions that it was trained at; the end of text is none of the text.
+    """
+    start, first_target, end = rows[:, 0], rows[:, 1], rows[:, 2]
+    place, last = start + shown, first_target
+    if part == "target":
+        place, last = np.maximum(place, first_target), end - 1
+    fits = (place + wanted <= last) & (place + wanted - start <= context)
+    return [
+        Window(split.tokens[begin:at].tolist(), split.tokens[at : at + wanted].tolist())
+        for begin, at in zip(start[fits].tolist(), place[fits].tolist(), strict=True)
+    ]
+
+
+def drawn(items: Sequence[Any], limit: int, seed: int) -> list[Any]:
+    """Up to `limit` of some items by chance, in their order."""
+    order = np.random.default_rng(seed).permutation(len(items))[:limit]
+    return [items[i] for i in np.sort(order).tolist()]
+
+
+def extraction(scorer: Scorer, windows: Sequence[Window], label: str) -> dict[str, Any]:
+    """How many windows go on, greedily, with exactly the tokens that they went on with.
+
+    `longest_run`: the longest run of tokens that are right, of those wanted, on average.
+    """
+    if not windows:
+        return share(0, 0) | {"longest_run": None}
+    sampling = Sampling(max_new_tokens=len(windows[0].wanted))
+    replies = _continued(scorer, [window.shown for window in windows], sampling, label)
+    pairs = [(r.ids, window.wanted) for r, window in zip(replies, windows, strict=True)]
+    runs = [longest_run(said, wanted) / len(wanted) for said, wanted in pairs]
+    exact = sum(said == wanted for said, wanted in pairs)
+    return share(exact, len(pairs)) | {"longest_run": sum(runs) / len(runs)}
+
+
+def longest_run(said: Sequence[int], wanted: Sequence[int]) -> int:
+    """The most tokens in a row that are the wanted ones, in their places."""
+    longest = run = 0
+    for one, other in zip(said, wanted, strict=False):  # a reply may have ended early
+        run = run + 1 if one == other else 0
+        longest = max(longest, run)
+    return longest
+
+
+def _continued(
+    scorer: Scorer, prompts: Sequence[list[int]], sampling: Sampling, label: str
+) -> list[Completion]:
+    with (
+        console.progress_bar(label=label, total=len(prompts), unit=" texts") as bar,
+        scorer.rt.autocast(),
+    ):
+
+        def on_reply(_: int, reply: Reply) -> None:
+            bar.update(reply.finish_reason is not None)
+
+        return generate(
+            scorer.decoder,
+            scorer.tokenizer,
+            prompts,
+            sampling,
+            context=scorer.context,
+            rows=scorer.batch_size,
+            on_reply=on_reply,
+        )
+
+
+# Canaries
+
+
+def canary_prompt(canary: Canary, task: str, tokenizer: Tokenizer, budget: int) -> list[int]:
+    """What stood before the secret in training, from the example's start.
+
+    But in the notes of a document, which show the secret themselves, the conclusion is left out.
+    NotApplicable where an example in the budget does not hold the secret.
+    """
+    record = canary.record(0)
+    if task == "text":
+        example = next(text_windows(record, tokenizer, budget=budget))
+    else:
+        example = make_example(task, record, tokenizer, budget=budget)
+    prompt, target = example.prompt_ids, example.target_ids
+    if task == "document":
+        prompt = tokenizer.encode(prompt_text(task, replace(record, long_answer=None)))
+    secret = tokenizer.encode(f" {canary.secret}")
+    for place in range(len(target)):
+        if target[place : place + len(secret)] == secret:
+            return [*prompt, *target[:place]]
+    raise NotApplicable("no room for a canary")
+
+
+def canary_exposure(scorer: Scorer, canary: Canary, prompt: list[int], others: list[str]) -> float:
+    """Bits by which the model prefers the canary's secret to other ones behind its prompt.
+
+    log2 |R| - log2 rank (Carlini et al. 2019, section 4), the rank by the loss of the secret's own
+    tokens, estimated among a sample of R: it cannot exceed `ceiling` of their number.
+    """
+    secrets = [scorer.tokenizer.encode(f" {secret}") for secret in (canary.secret, *others)]
+    nats = nats_behind(scorer.model, prompt, secrets)
+    if not np.isfinite(nats).all():
+        raise CheckpointError("the model's losses are not finite numbers; use another checkpoint")
+    return ceiling(len(others)) - math.log2(rank_among(nats[0], nats[1:]))
+
+
+@torch.no_grad()
+def nats_behind(model: GPT, prompt: list[int], replies: Sequence[list[int]]) -> Floats:
+    """The loss of each reply to one prompt, which is read once for all."""
+    longest, rows = max(map(len, replies)), min(ROWS, len(replies))
+    cache = model.new_cache(rows=rows, capacity=len(prompt) + longest)
+    first_V = -model.step({0: prompt}, cache)[0].float().log_softmax(0)
+    for layer in cache.layers:
+        layer[:, 1:] = layer[:, :1]
+    nats = first_V[[reply[0] for reply in replies]].double().cpu().numpy()
+    for start in range(0, len(replies), rows):
+        batch = replies[start : start + rows]
+        cache.lengths = [len(prompt)] * rows
+        for place in range(1, max(map(len, batch))):
+            going = {row: reply for row, reply in enumerate(batch) if len(reply) > place}
+            last = {row: reply[place - 1 : place] for row, reply in going.items()}
+            found = _nats(model.step(last, cache), [reply[place] for reply in going.values()])
+            nats[[start + row for row in going]] += found
+    return nats
+
+
+def _nats(logits_RV: Tensor, tokens_R: list[int]) -> list[float]:
+    targets_R = torch.tensor(tokens_R, device=logits_RV.device)
+    losses: list[float] = F.cross_entropy(logits_RV.float(), targets_R, reduction="none").tolist()
+    return losses
+
+
+def exposure_groups(
+    scorer: Scorer, canaries: Sequence[Canary], task: str, *, budget: int, n_others: int, seed: int
+) -> list[dict[str, Any]]:
+    """Exposures of canaries that were planted equally often, the held-back ones (0) first.
+
+    NotApplicable as canary_prompt.
+    """
+    groups: dict[int, list[float]] = {}
+    for canary in console.progress(canaries, label="canaries", unit=" secrets"):
+        prompt = canary_prompt(canary, task, scorer.tokenizer, budget)
+        others = other_secrets(canary, n_others, seed)
+        found = canary_exposure(scorer, canary, prompt, others)
+        groups.setdefault(canary.copies, []).append(found)
+    return [
+        {
+            "copies": copies,
+            "exposures": found,
+            "mean": sum(found) / len(found),
+            "at_ceiling": sum(one >= ceiling(n_others) for one in found),
+            "p": chance_p(found),
+        }
+        for copies, found in sorted(groups.items())
+    ]
+
+
+# Identifiers
+
+
+class Identifier(Protocol):
+    """A piece of a text by which somebody could be known."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+
+Finder = Callable[[str], Iterable[Identifier]]
+
+
+def free_samples(scorer: Scorer, count: int, *, max_new_tokens: int, seed: int) -> list[str]:
+    """Texts from nothing: behind an end of text, at temperature 1."""
+    most = min(max_new_tokens, scorer.context - 1)
+    sampling = Sampling(max_new_tokens=most, temperature=1.0, seed=seed)
+    replies = _continued(scorer, [[EOT]] * count, sampling, "free samples")
+    return [reply.text for reply in replies]
+
+
+def identifiers_in(
+    samples: Sequence[str], find: Finder, training: Callable[[], Iterable[str]]
+) -> dict[str, Any]:
+    """What the samples hold by kind, and how much of it stands in the training text as it is."""
+    found = [
+        [(one.kind, clean(text[one.start : one.end])) for one in find(text)] for text in samples
+    ]
+    strings = {string for pairs in found for _, string in pairs}
+    known = standing(strings, training()) if strings else set()
+    distinct = {pair for pairs in found for pair in pairs}
+    counts = {
+        "found": Counter(kind for pairs in found for kind, _ in pairs),
+        "distinct": Counter(kind for kind, _ in distinct),
+        "in_training": Counter(kind for kind, string in distinct if string in known),
+    }
+    return {
+        "samples": share(sum(map(bool, found)), len(samples)),
+        "in_training": share(
+            sum(any(string in known for _, string in pairs) for pairs in found), len(samples)
+        ),
+        "kinds": {
+            kind: {name: counter[kind] for name, counter in counts.items()}
+            for kind in sorted(counts["found"])
+        },
+    }
+
+
+def standing(strings: Set[str], texts: Iterable[str]) -> set[str]:
+    """Those of the strings that stand in a text, not as part of a longer word or number."""
+    missing = set(strings)
+    for text in texts:
+        line = clean(text)
+        missing -= {
+            one
+            for one in missing
+            if one in line and re.search(rf"(?<!\w){re.escape(one)}(?!\w)", line)
+        }
+        if not missing:
+            break
+    return set(strings) - missing
+
+
+def training_texts(data: Prepared, tokenizer: Tokenizer) -> Iterator[str]:
+    """Every example that was trained on, prompt and target."""
+    train = data.split("train")
+    examples = console.progress(train.index.tolist(), label="training text", unit=" examples")
+    for start, _, end, _, _ in examples:
+        yield tokenizer.decode(train.tokens[start:end].tolist())
+
+
+# Membership
+
+
+def nats_per_token(scorer: Scorer, split: Split, rows: Ints) -> Floats:
+    """Mean loss of each example's target, the end of text left out."""
+    passages = []
+    for start, first_target, end in rows[:, :3].tolist():
+        ids = split.tokens[start:end].tolist()
+        cut = first_target - start
+        example = Example(prompt_ids=ids[:cut], target_ids=ids[cut:], trimmed_tokens=0)
+        passages.append(Passage("", [example]))
+    sums = passage_losses(scorer, passages)
+    return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], 1))
+
+
+def membership(members: ArrayLike, others: ArrayLike) -> dict[str, Any]:
+    """How well a score tells members from others: 0.5 by chance, 1 without a mistake.
+
+    The area under the ROC curve: of a member and another, how often the member's is higher.
+    """
+    high, low = np.asarray(members), np.sort(np.asarray(others))
+    below = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")
+    auc = float(below.mean()) / 2 / len(low)
+    interval = auc_interval(auc, members=len(high), others=len(low))
+    return {"auc": auc, "interval": asdict(interval), "members": len(high), "others": len(low)}
+
+
+def auc_interval(auc: float, *, members: int, others: int) -> Interval:
+    """95 % interval (Newcombe 2006, part 2, method 5), for an area as Wilson's for a share."""
+    z, n = NormalDist().inv_cdf(0.975), (members + others) / 2 - 1
+
+    def is_far(area: float) -> bool:
+        factor = 1 + n * ((1 - area) / (2 - area) + area / (1 + area))
+        return (area - auc) ** 2 > z * z * area * (1 - area) * factor / (members * others)
+
+    def edge(outside: float) -> float:
+        inside = auc
+        for _ in range(50):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if is_far(middle) else (middle, outside)
+        return inside
+
+    return Interval(low=edge(0.0), high=edge(1.0))

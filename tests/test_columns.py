@@ -1,0 +1,284 @@
+"""Columns: what is guessed from names and cells, what is asked back, and rows as records."""
+
+import re
+from typing import Any
+
+import pytest
+
+from clingpt.columns import Columns, guess_columns, guess_table, record_of
+from clingpt.errors import ConfigError, DataError
+from clingpt.records import Record
+
+PROSE = "The patient was seen today for a cough that began a week ago."
+SHORT = "Cough."
+CELLS: dict[str, list[Any]] = {"yes": ["yes", "No", " maybe "], "prose": [PROSE] * 3}
+CELLS |= {"short": [SHORT] * 3, "number": ["1", "2", "3"], "int": [1, 2, 3], "none": [None] * 3}
+CELLS |= {"true": [True, False, True], "list": [["a"], [], ["b"]], "float": [1.0, 2.0, 3.0]}
+
+
+def table(columns: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Names and rows, of "name kind, name kind"."""
+    kinds = dict(each.rsplit(" ", 1) for each in columns.split(", "))
+    rows = [{name: CELLS[kind][n] for name, kind in kinds.items()} for n in range(3)]
+    return list(kinds), rows
+
+
+def guess(task: str, columns: str, given: Columns | None = None) -> set[str]:
+    """What is guessed, as role=name."""
+    found = vars(guess_columns(*table(columns), task, given))
+    return {f"{role}={name}" for role, name in found.items() if name is not None}
+
+
+GUESSES: list[tuple[str, str, str]] = [
+    (  # MedQuAD
+        "explain",
+        "id short, source short, focus short, type short, question prose, answer prose",
+        "id=id, question=question, target=answer",
+    ),
+    (  # MTSamples
+        "summarize",
+        "column 1 number, description prose, medical_specialty short, sample_name short, "
+        "transcription prose, keywords short",
+        "input=transcription, target=description, keywords=keywords",
+    ),
+    (  # radiology
+        "summarize",
+        "Study ID number, subject_id number, FINDINGS prose, Impression short",
+        "id=Study ID, input=FINDINGS, target=Impression",
+    ),
+    (  # a record of ours as CSV
+        "answer",
+        "id int, question prose, text prose, long_answer prose, decision yes",
+        "id=id, question=question, input=text, target=long_answer, decision=decision",
+    ),
+    ("answer", "q prose, answer yes", "question=q, decision=answer"),
+    (
+        "answer",
+        "question prose, answer prose, label yes, abstract prose",
+        "question=question, target=answer, decision=label, input=abstract",
+    ),
+    ("answer", "question prose, urteil yes", "question=question, decision=urteil"),
+    (
+        "explain",
+        "prompt prose, completion prose",
+        "question=prompt, target=completion",
+    ),
+    (  # Alpaca
+        "explain",
+        "instruction prose, input prose, output prose",
+        "question=instruction, input=input, target=output",
+    ),
+    (  # the decision is not the answer in prose
+        "explain",
+        "question prose, answer yes, response prose",
+        "question=question, target=response",
+    ),
+    (
+        "document",
+        "dictation prose, report prose",
+        "input=dictation, target=report",
+    ),
+    ("document", "note prose, document prose", "input=note, target=document"),
+    (
+        "summarize",
+        "document prose, summary prose",
+        "input=document, target=summary",
+    ),
+    ("summarize", "befund prose, summary short", "input=befund, target=summary"),
+    (
+        "summarize",
+        "note number, text prose, summary none",
+        "input=text, target=summary",
+    ),
+    (
+        "summarize",
+        "note none, text prose, summary short",
+        "input=text, target=summary",
+    ),
+    ("text", "mrn number, befund prose, ward short", "input=befund"),
+    ("text", "question prose, answer prose", "question=question, target=answer"),
+    ("text", "note prose, summary short", "input=note, target=summary"),
+    # An id is never chosen by its values; which of several by the order of their names.
+    ("text", "row_id int, pmid int, text prose", "id=pmid, input=text"),
+    ("text", "note_id float, text prose", "id=note_id, input=text"),
+    ("text", "id list, text prose", "input=text"),
+    ("text", "mrn int, subject_id int, patient_id int, text prose", "input=text"),
+]
+
+
+@pytest.mark.parametrize(("task", "columns", "wanted"), GUESSES, ids=str)
+def test_guesses(task: str, columns: str, wanted: str) -> None:
+    assert guess(task, columns) == set(wanted.split(", "))
+
+
+def test_what_is_given_stands_and_the_rest_is_guessed() -> None:
+    columns = "mrn int, note prose, report prose, summary short"
+    given = Columns(input="report", id="mrn")
+    assert guess("summarize", columns, given) == {"id=mrn", "input=report", "target=summary"}
+
+
+def test_a_target_of_yes_no_and_maybe_is_the_decision() -> None:
+    told = Columns(target="urteil")
+    wanted = {"question=question", "decision=urteil"}
+    assert guess("answer", "question prose, urteil yes, label yes", told) == wanted
+    wanted = {"question=question", "decision=label", "target=urteil"}
+    assert guess("answer", "question prose, urteil prose, label yes", told) == wanted
+
+
+OPEN: list[tuple[str, Columns, str, str]] = [
+    (
+        "summarize",
+        Columns(),
+        "note prose, report prose, summary short",
+        "which column is the input of the task summarize? note, report could each be it; name it "
+        "by --input=… (there are --input --target --question --id); the columns are note, report, "
+        "summary",
+    ),
+    (
+        "summarize",
+        Columns(),
+        "note prose, brief short",
+        "which column is the target of the task summarize? none is known by its name; name",
+    ),
+    (
+        "summarize",
+        Columns(),
+        "a prose, b prose, summary short",
+        "input of the task summar",
+    ),
+    ("explain", Columns(), "q prose, query prose, answer prose", "q, query could each be it"),
+    ("explain", Columns(), "question prose, answer yes", "the target of the task explain"),
+    (
+        "answer",
+        Columns(),
+        "question prose, answer prose",
+        "which column is the yes/no/maybe of the task answer? none is known by its name; name "
+        "it by --target=…",
+    ),
+    ("answer", Columns(), "question prose, a yes, b yes", "a, b could each be it"),
+    ("answer", Columns(), "label yes, text prose", "the question of the task answer"),
+    ("text", Columns(), "id int, ward short", "the input of the task text? none is known"),
+    ("text", Columns(), "note prose, report prose", "note, report could each be it"),
+    (
+        "summarize",
+        Columns(target="Sumary"),
+        "note prose, summary short",
+        "there is no column 'Sumary'; did you mean 'summary'? the columns are note, summary",
+    ),
+    (
+        "summarize",
+        Columns(input="NOTE"),
+        "Note prose, summary short",
+        "there is no column 'NOTE'; did you mean 'Note'?",
+    ),
+    (
+        "summarize",
+        Columns(input="xyz"),
+        "note prose, summary short",
+        "there is no column 'xyz'; the columns are note, summary",
+    ),
+    (
+        "summarize",
+        Columns(input="note", target="note"),
+        "note prose, summary short",
+        "--input and --target both name the column 'note'",
+    ),
+    (
+        "summarize",
+        Columns(),
+        ", ".join(f"column {n} prose" for n in range(22)),
+        "column 18, column 19 and 2 more",
+    ),
+]
+
+
+@pytest.mark.parametrize(("task", "given", "columns", "message"), OPEN, ids=str)
+def test_what_stays_open_is_asked(task: str, given: Columns, columns: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)) as refused:
+        guess(task, columns, given)
+    assert "\n" not in str(refused.value)
+
+
+def test_names_from_data_cannot_drive_the_terminal() -> None:
+    with pytest.raises(ConfigError) as refused:
+        guess("summarize", f"a\x1b[2J prose, {'x' * 99} prose")
+    assert "a\\x1b[2J, " + "x" * 40 in str(refused.value)
+    assert "x" * 41 not in str(refused.value)
+
+
+def test_the_table_shows_roles_and_masks_what_stands_in_the_cells() -> None:
+    names = ["note_id", "text", "label", "tags", "empty"]
+    rows = [
+        {"note_id": 7, "text": "John Smith, born 12.3.1950, has a cough", "label": "yes"},
+        {"note_id": 8, "text": "Anna\x07 \x1b[2J", "label": "no", "tags": ["a", "b"], "empty": ""},
+        {"note_id": 9, "text": "third"},
+    ]
+    columns = Columns(id="note_id", input="text", decision="label")
+    shown = guess_table(names, rows, columns)
+    assert not re.search("Smith|John|1950|Anna|third|\x1b", shown)
+    lines = [re.split(" {2,}", line) for line in shown.splitlines()[3:]]
+    assert lines == [
+        ["note_id", "id", "int", "int"],
+        ["text", "input", "J… S… b… # (7 words)", "A… #"],
+        ["label", "decision", "yes", "no"],
+        ["tags", "not used", "a list of 2", "–"],
+        ["empty", "not used", "–", "–"],
+    ]
+
+
+# Rows as records
+
+ALL = Columns(id="i", question="q", input="t", target="a", decision="d", keywords="k")
+
+
+def test_a_full_row() -> None:
+    row = {"i": 7, "q": " Why? ", "t": "A\n note", "a": "So.", "d": "YES", "k": "x; y,|z ", "z": 1}
+    wanted = Record(
+        id="7",
+        question="Why?",
+        sections=(("TEXT", "A note"),),
+        long_answer="So.",
+        decision="yes",
+        keywords=("x", "y", "z"),
+    )
+    assert record_of(row, ALL, "dir/notes.csv:3") == wanted
+    assert record_of(row | {"k": ["x", "y", "z"]}, ALL, "") == wanted
+
+
+@pytest.mark.parametrize("blank", [None, "", " \u2003\n", "\0", "\0" * 99])
+def test_what_is_blank_or_absent_is_not_there(blank: str | None) -> None:
+    full: dict[str, object] = dict.fromkeys("iqadk", blank)
+    for row in (full | {"t": "x"}, {"t": "x"}):
+        record = record_of(row, ALL, "dir/notes.csv:3")
+        assert record == Record(id="notes.csv:3", question="", sections=(("TEXT", "x"),))
+    assert record_of({"q": "Why?", "t": blank}, ALL, "a:1").sections == ()
+    with pytest.raises(DataError, match="notes.csv:3: it has neither a question nor a text"):
+        record_of({"a": "an answer", "t": blank}, ALL, "dir/notes.csv:3")
+
+
+@pytest.mark.parametrize(("value", "name"), [(17, "17"), (17.0, "17"), ("017", "017"), (0, "0")])
+def test_ids_may_be_numbers(value: object, name: str) -> None:
+    assert record_of({"i": value, "t": "x"}, ALL, "a:1").id == name
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"t": 5}, "the column 't' holds no text here but int; correct it"),
+        ({"q": 1.5}, "the column 'q' holds no text here but float"),
+        ({"a": True}, "the column 'a' holds no text here but bool"),
+        ({"d": True}, "the column 'd' holds no text here but bool"),
+        ({"a": ["x"]}, "the column 'a' holds no text here but list"),
+        ({"t": {"x": 1}}, "the column 't' holds no text here but dict"),
+        ({"k": 5}, "the column 'k' holds no keywords here but int"),
+        ({"k": [5]}, "record 1: a keyword is not a text but int"),
+        ({"d": "perhaps"}, "record 1: the decision is 'perhaps', not one of"),
+        ({"i": 1.5}, "a record's id is not a text or a number but float"),
+        ({"i": float("nan")}, "a record's id is not a text or a number but float"),
+        ({"i": True}, "a record's id is not a text or a number but bool"),
+        ({"i": ["1"]}, "a record's id is not a text or a number but list"),
+    ],
+)
+def test_cells_that_are_refused(cells: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        record_of({"i": "1", "t": "x"} | cells, ALL, "a:1")

@@ -1,0 +1,349 @@
+"""prepare.py for text of one's own: tables, mixtures, long texts, canaries, views, processes."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from test_prepare import (
+    GPT2,
+    ROOT,
+    WORDS,
+    cells,
+    contents,
+    in_process,
+    made_records,
+    prepared,
+    random_text,
+    refused,
+    write_lines,
+)
+
+from clingpt import canaries, pool
+from clingpt.prepared import Prepared, open_prepared
+from clingpt.tasks import TASKS
+
+NONE_HELD_OUT = ("--val_share=0", "--test_share=0", "--show=0")
+
+
+def examples(data: Prepared, task: str, split: str = "train") -> list[tuple[str, str]]:
+    """Record and whole text of each example of a task."""
+    found, ids = data.split(split), data.record_ids(split)
+    rows = found.index[found.index[:, 3] == TASKS.index(task)].tolist()
+    return [(ids[row[4]], GPT2.decode(found.tokens[row[0] : row[2]].tolist())) for row in rows]
+
+
+@pytest.fixture
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a hundred records need other processes."""
+    monkeypatch.setattr(pool, "FEW_CHUNKS", 2)
+    monkeypatch.setattr(pool, "CHUNK_ITEMS", 8)
+
+
+# Processes
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_processes(
+    tmp_path: Path, few_are_many: None
+) -> None:
+    records = made_records(150)
+    for n in (40, 90):  # long ones: trimmed, and windows of text
+        records[n]["sections"].append(["METHODS", random_text(random.Random(n), 300)])
+    path = write_lines(tmp_path / "a.jsonl", records)
+    other = write_lines(tmp_path / "b.jsonl", made_records(60, seed=4))
+    flags = ["--mix", f"{path}=1.5", f"{other}=0.5", "--tasks", "answer", "text", "--canaries=4"]
+    flags += ["--views=results", "--section_dropout=0.3", "--yes_share=0.4", "--val_share=0.2"]
+    said, folders = [], []
+    for workers in (0, 1, 2, 3):
+        folder = tmp_path / "data"
+        said.append(prepared(*flags, f"--out={folder}", f"--workers={workers}"))
+        folders.append(contents(folder))
+    assert all(one == said[0] for one in said)
+    assert all(one == folders[0] for one in folders)
+    assert len(open_prepared(folder, GPT2).record_ids("val")) > 20
+
+
+def test_a_killed_process_is_one_line(tmp_path: Path, few_are_many: None) -> None:
+    """As where memory ran out; the old folder stays."""
+    path = write_lines(tmp_path / "a.jsonl", made_records(100))
+    flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0", "--workers=2")
+    prepared(*flags)
+    before = contents(tmp_path / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "_work_here", os._exit)
+        said = refused(*flags)
+    assert said.startswith("a working process was killed, most likely because memory ran out")
+    assert contents(tmp_path / "data") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "data"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_leaves_the_old_folder(number: signal.Signals, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", made_records(60))
+    flags = (f"--out={tmp_path / 'data'}", "--show=0", "--tasks=answer")
+    prepared(f"--source={path}", *flags)
+    before = contents(tmp_path / "data")
+    rng = random.Random(1)
+    texts = (" ".join(rng.choices(WORDS, k=20)) + f" {i} {rng.random()}" for i in range(50_000))
+    lines = ({"id": f"n{i}", "question": text, "decision": "no"} for i, text in enumerate(texts))
+    long = write_lines(tmp_path / "long.jsonl", lines)
+    command = [sys.executable, "prepare.py", f"--source={long}", *flags, "--workers=2"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    partial = tmp_path / ".data.partial/train.bin"
+    while not (partial.exists() and partial.stat().st_size) and process.poll() is None:
+        time.sleep(0.02)
+    if number == signal.SIGINT:  # Ctrl-C goes to all processes of a terminal's group
+        os.killpg(process.pid, number)
+    else:
+        process.kill()
+    _, said = process.communicate(timeout=60)
+    assert contents(tmp_path / "data") == before
+    if number == signal.SIGINT:
+        assert (process.returncode, said) == (130, "interrupted\n")
+        assert not partial.parent.exists()
+    prepared(f"--source={path}", *flags)  # starts cleanly
+    assert contents(tmp_path / "data") == before
+    assert not partial.parent.exists()
+
+
+# Tables
+
+
+def notes_csv(path: Path, n: int = 30) -> Path:
+    rows = [f'{i},"{random_text(random.Random(i))}","Summary {i}, short."' for i in range(n)]
+    path.write_text("\n".join(["note_id,transcription,description", *rows]), encoding="utf-8")
+    return path
+
+
+def test_a_table_of_notes_by_the_names_of_its_columns(tmp_path: Path) -> None:
+    path = notes_csv(tmp_path / "notes.csv")
+    flags = [f"--source={path}", f"--out={tmp_path / 'data'}", "--task=summarize"]
+    flags += ["--input=transcription", "--target=description", "--val_share=0.2"]
+    printed = prepared(*flags)
+    data = open_prepared(tmp_path / "data", GPT2)
+    assert data.tasks == ["summarize"]
+    made = dict(examples(data, "summarize"))
+    number = data.record_ids("train")[0]
+    note = random_text(random.Random(int(number)))
+    assert made[number] == f"Report:\nTEXT: {note}\nSummary: Summary {number}, short.<|endoftext|>"
+    remark = "'note_id' as id, 'transcription' as input, 'description' as target."
+    assert f"Of {path} was read: {remark}" in printed
+    assert {f"n{i}" for i in range(30)} != set(data.record_ids("train"))
+
+
+def test_a_dry_run_shows_everything_and_writes_nothing(tmp_path: Path) -> None:
+    path = notes_csv(tmp_path / "notes.csv.gz".removesuffix(".gz"))
+    flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--task=summarize")
+    printed = prepared(*flags, "--dry_run=True")
+    assert cells(printed, "Columns")["transcription"][0] == "input"
+    assert cells(printed, "Columns")["note_id"][0] == "id"
+    records = cells(printed, f"Records of {path}")
+    assert sum(int(row[0]) for row in records.values()) == 30
+    assert "Report:\nTEXT: " in printed and "[[ Summary " in printed
+    assert printed.endswith("A dry run: nothing was written.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.csv"]
+
+
+def test_a_document_of_ones_own_keeps_its_lines(tmp_path: Path) -> None:
+    letters = [
+        {"notes": random_text(random.Random(i)), "letter": f"DIAGNOSIS: no. {i}\nPLAN: rest"}
+        for i in range(20)
+    ]
+    path = write_lines(tmp_path / "letters.jsonl", letters)
+    flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--task=document", *NONE_HELD_OUT)
+    prepared(*flags, "--input=notes", "--target=letter")
+    made = examples(open_prepared(tmp_path / "data", GPT2), "document")
+    assert made[7][1].endswith("\nDocument: DIAGNOSIS: no. 7\nPLAN: rest<|endoftext|>")
+
+
+# Mixtures and ids
+
+
+def test_weights_are_of_training_alone(tmp_path: Path) -> None:
+    a = write_lines(tmp_path / "a.jsonl", made_records(200))
+    others = [record | {"id": f"b-{n}"} for n, record in enumerate(made_records(200, seed=2))]
+    b = write_lines(tmp_path / "b.jsonl", others)
+    flags = ["--mix", f"{a}=2", f"{b}=0.3", f"--out={tmp_path / 'data'}", "--tasks=answer"]
+    flags += ["--val_share=0.2", "--show=0"]
+    printed = prepared(*flags)
+    data = open_prepared(tmp_path / "data", GPT2)
+    times = Counter(name for name, _ in examples(data, "answer"))
+    assert set(times.values()) == {1, 2}
+    assert {name for name, n in times.items() if n == 2} == {n for n in times if n[0] == "c"}
+    kept = sum(name.startswith("b-") for name in times)
+    held_out = {split: data.record_ids(split) for split in ("val", "test")}
+    all_b = 200 - sum(name.startswith("b-") for ids in held_out.values() for name in ids)
+    assert abs(kept / all_b - 0.3) < 0.1
+    assert len(data.record_ids("train")) == len(set(data.record_ids("train"))) == len(times)
+    for split, names in held_out.items():
+        assert Counter(n for n, _ in examples(data, "answer", split)) == Counter(names)
+    alone = tmp_path / "alone"
+    prepared(f"--source={a}", f"--out={alone}", "--val_share=0.2", "--tasks=answer", "--show=0")
+    of_a = {name for name in held_out["val"] if name.startswith("case")}
+    assert of_a == set(open_prepared(alone, GPT2).record_ids("val"))  # a mix moves no record
+    dropped = cells(printed, "Dropped")["record"]
+    assert dropped == ["left out by its source's weight", str(all_b - kept)]
+
+
+def test_records_under_one_id_are_kept_apart_and_together(tmp_path: Path) -> None:
+    """Patients' numbers as ids: every note is there, and no patient is in two splits."""
+    rows = [{"id": f"p{n % 25}", "text": random_text(random.Random(n))} for n in range(200)]
+    path = write_lines(tmp_path / "a.jsonl", rows)
+    flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--task=text", "--val_share=0.3")
+    printed = prepared(*flags, "--test_share=0.3", "--show=0")
+    data = open_prepared(tmp_path / "data", GPT2)
+    ids = {split: data.record_ids(split) for split in ("train", "val", "test")}
+    assert sum(map(len, ids.values())) == len(set().union(*ids.values())) == 200
+    patients = {split: {name.partition("#")[0] for name in names} for split, names in ids.items()}
+    assert sum(map(len, patients.values())) == 25
+    assert all(patients.values())
+    assert f"\n175 records of {path} have an id that stood before" in printed
+
+
+# Long texts
+
+
+def test_what_becomes_of_long_texts(tmp_path: Path) -> None:
+    notes = [{"id": f"n{i}", "text": random_text(random.Random(i), 10 + 10 * i)} for i in range(12)]
+    path = write_lines(tmp_path / "notes.jsonl", notes)
+    flags = (f"--source={path}", "--task=text", "--block_size=128", *NONE_HELD_OUT)
+    whole = {note["id"]: [220, *GPT2.encode(f"TEXT: {note['text']}")] for note in notes}
+    fits = {name for name, ids in whole.items() if len(ids) <= 127}
+    assert 0 < len(fits) < 12
+    said, made = {}, {}
+    for how in ("window", "trim", "drop"):
+        said[how] = prepared(*flags, f"--out={tmp_path / how}", f"--long={how}")
+        data = open_prepared(tmp_path / how, GPT2)
+        made[how] = Counter(name for name, _ in examples(data, "text"))
+        assert data.split("train").lengths.max() <= 128
+    assert set(made["window"]) == set(made["trim"]) == set(whole)
+    assert {name for name, n in made["window"].items() if n == 1} == fits
+    assert set(made["trim"].values()) == {1}
+    assert set(made["drop"]) == fits
+    assert f"\n{12 - len(fits)} texts exceed the context and became several" in said["window"]
+    assert cells(said["trim"], "Examples")["text"][7] == str(12 - len(fits))
+    cut = int(cells(said["trim"], "Examples")["text"][8].replace(",", ""))
+    lengths = {
+        how: int(open_prepared(tmp_path / how, GPT2).split("train").lengths.sum()) for how in made
+    }
+    windows = sum(made["window"].values())
+    assert cut == lengths["window"] - lengths["trim"] - (windows - 12)  # each has a token before it
+    assert cells(said["drop"], "Dropped")["text"] == [
+        "longer than the context",
+        str(12 - len(fits)),
+    ]
+
+
+def test_a_long_context_is_trimmed_or_dropped_never_cut_up(tmp_path: Path) -> None:
+    records = made_records(10)
+    records[3]["sections"].append(["METHODS", "It was long. " * 300])
+    path = write_lines(tmp_path / "a.jsonl", records)
+    flags = (f"--source={path}", "--tasks", "answer", "summarize", *NONE_HELD_OUT)
+    for how, wanted in (("window", 10), ("trim", 10), ("drop", 9)):
+        printed = prepared(*flags, f"--out={tmp_path / how}", f"--long={how}")
+        for task in ("answer", "summarize"):
+            made = Counter(n for n, _ in examples(open_prepared(tmp_path / how, GPT2), task))
+            assert set(made.values()) == {1} and len(made) == wanted
+            assert ("case-3" in made) == (how != "drop")
+            assert cells(printed, "Examples")[task][7] == ("0" if how == "drop" else "1")
+
+
+# Canaries and views
+
+
+def test_canaries_are_planted_in_training_alone(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", made_records(80))
+    flags = (f"--source={path}", "--tasks", "answer", "text", "--val_share=0.2", "--show=0")
+    without = prepared(*flags, f"--out={tmp_path / 'without'}")
+    printed = prepared(*flags, f"--out={tmp_path / 'data'}", "--canaries=5")
+    data, bare = (open_prepared(tmp_path / name, GPT2) for name in ("data", "without"))
+    kept = json.loads((tmp_path / "data/canaries.json").read_text())
+    made = canaries.from_json(kept)
+    assert made == canaries.make_canaries(5, 1337)
+    texts = [text for _, text in examples(data, "answer")]
+    for canary in made:
+        assert sum(canary.secret in text for text in texts) == canary.copies
+    planted = [record.id for record in canaries.planted_records(made)]
+    assert data.record_ids("train") == bare.record_ids("train") + planted
+    for name in ("val.bin", "test.bin", "val.jsonl", "test.jsonl", "receipt.json"):
+        assert (data.folder / name).read_bytes() == (bare.folder / name).read_bytes()
+    assert cells(printed, "Overlap") == cells(without, "Overlap")
+    assert "canaries.json" in data.manifest["files"]
+    assert not (bare.folder / "canaries.json").exists()
+    prepared(*flags, f"--out={tmp_path / 'data'}")  # a folder with canaries is ours to replace
+    assert contents(tmp_path / "data").keys() == contents(tmp_path / "without").keys()
+
+
+def test_views_are_of_training_answers(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", made_records(60))
+    flags = (f"--source={path}", "--tasks", "answer", "summarize", "--val_share=0.2", "--show=0")
+    prepared(*flags, f"--out={tmp_path / 'plain'}")
+    printed = prepared(*flags, f"--out={tmp_path / 'data'}", "--views", "results", "question")
+    plain, data = (open_prepared(tmp_path / name, GPT2) for name in ("plain", "data"))
+    names = plain.record_ids("train")
+    made = dict(examples(data, "answer"))
+    assert set(made) == {
+        f"{name}{view}" for name in names for view in ("", "#results", "#question")
+    }
+    assert made[f"{names[0]}#results"].startswith("Context:\nRESULTS: ")
+    assert re.match(
+        r"Context:\nQuestion: .*\nAnswer: (yes|no|maybe)<", made[f"{names[0]}#question"]
+    )
+    assert set(dict(examples(data, "summarize"))) == set(names)
+    for name in ("val.bin", "test.bin", "val.ids"):
+        assert (data.folder / name).read_bytes() == (plain.folder / name).read_bytes()
+    assert cells(printed, "Examples")["answer"][0] == str(3 * len(names))
+
+
+# What travels with the data
+
+
+def test_an_older_folder_opens_and_has_the_same_fingerprint(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", made_records(30))
+    prepared(f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0")
+    data = open_prepared(tmp_path / "data", GPT2)
+    assert data.receipt is not None
+    manifest = json.loads((tmp_path / "data/manifest.json").read_text())
+    (tmp_path / "data/receipt.json").unlink()
+    del manifest["files"]["receipt.json"]
+    (tmp_path / "data/manifest.json").write_text(json.dumps(manifest))
+    older = open_prepared(tmp_path / "data", GPT2)
+    assert older.receipt is None
+    assert older.fingerprint == data.fingerprint
+    prepared(f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--task=text", "--tasks=answer"], "give one of --task and --tasks"),
+        (["--task=sing"], "unknown task 'sing'; there are answer, summarize, document, text, expl"),
+        (["--source=a.csv", "--mix=b.csv"], "give one of --source and --mix"),
+        (["--mix=b.csv=many"], "mix wants sources with weights above 0 and at most 100"),
+        (["--views=titles"], "unknown view 'titles'; there are results, question"),
+        (["--views=results", "--task=text"], "views and section_dropout are of the task answer"),
+        (["--section_dropout=1"], "section_dropout must be at least 0 and below 1, got 1.0"),
+        (["--canaries=-1"], "canaries must be at least 0 and at most"),
+        (["--workers=-1"], "workers must be at least 0, got -1"),
+        (["--long=cut"], "--long wants window or trim or drop, got 'cut'"),
+        (["--redact=blur"], "--redact wants tags or surrogates or None, got 'blur'"),
+        (["--encoding=latin-99"], "unknown encoding 'latin-99'"),
+        (["--source=synthetic", "--input=note"], "synthetic has no columns to choose from"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_wrong_flags_are_usage_errors(flags: list[str], message: str) -> None:
+    done = in_process(*flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,573 @@
+"""Rows: what every kind of file gives, and what each thing that can be wrong with one ends in."""
+
+import csv
+import gzip
+import io
+import json
+import re
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clingpt import json_items, tabular
+from clingpt.errors import ConfigError, DataError
+from clingpt.json_items import iter_json_items
+from clingpt.records import clean
+from clingpt.tabular import format_of, iter_rows
+from clingpt.textfile import TextFile
+
+NOTE, SUMMARY = "Fièvre à 39 °C – “stable”", "Fieber: 5 µg"
+ROW = {"id": "1", "note": NOTE, "summary": SUMMARY}
+Rows = list[dict[str, Any]]
+
+
+def read(path: Path, encoding: str = "auto") -> tuple[Rows, list[str]]:
+    """Rows and complaints, without the folder."""
+    bad: list[DataError] = []
+    rows = [dict(row) for _, row in iter_rows(path, bad.append, encoding=encoding)]
+    return rows, [str(error).replace(f"{path.parent}/", "") for error in bad]
+
+
+def refusal(path: Path, encoding: str = "auto") -> str:
+    with pytest.raises(DataError) as refused:
+        read(path, encoding)
+    return str(refused.value).replace(f"{path.parent}/", "")
+
+
+def table_text(rows: Rows, delimiter: str = ",", end: str = "\r\n") -> str:
+    """As csv.writer writes it."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, lineterminator=end)
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def json_text(rows: Rows) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write_parquet(path: Path, columns: dict[str, Any]) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    pq.write_table(pa.table(columns), path)
+
+
+# What is read
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", table_text([ROW])),
+        ("semicolons.CSV", table_text([ROW], ";")),
+        ("tabs.csv", table_text([ROW], "\t")),
+        ("a.tsv", table_text([ROW], "\t", end="\n")),
+        ("mac.csv", table_text([ROW], end="\r")),
+        ("a.jsonl", json_text([ROW])),
+        ("list.json", json.dumps([ROW], indent=1)),
+        ("object.json", json.dumps({"1": {"note": NOTE, "summary": SUMMARY}})),
+    ],
+)
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [
+        ("utf-8", "auto"),
+        ("utf-8-sig", "auto"),
+        ("utf-8-sig", "cp1252"),  # a byte-order mark leaves no doubt
+        ("utf-16", "auto"),
+        ("utf-32", "auto"),
+        ("cp1252", "cp1252"),
+        ("utf-16-be", "utf-16-be"),
+    ],
+)
+def test_every_format_and_encoding_gives_the_same_row(
+    tmp_path: Path, name: str, text: str, encoding: str, told: str, zipped: bool
+) -> None:
+    raw = text.encode(encoding)
+    path = tmp_path / (name + ".gz" * zipped)
+    path.write_bytes(gzip.compress(raw) if zipped else raw)
+    assert read(path, told) == ([ROW], [])
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_parquet_gives_the_same_row(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "a.parquet"
+    write_parquet(path, {name: [value] for name, value in ROW.items()})
+    if zipped:
+        path = tmp_path / "a.parquet.gz"
+        path.write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    assert read(path) == ([ROW], [])
+
+
+def test_parquet_gives_times_and_decimals_as_text_and_all_else_as_it_is(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+
+    columns = {
+        "at": pa.array([1], pa.timestamp("ns")),  # Python has no nanoseconds
+        "took": pa.array([1], pa.duration("ns")),
+        "dose": pa.array(["1.50"]).cast(pa.decimal128(5, 2)),
+        "tags": pa.array([["a", None]]),
+        "count": [3],
+        "gap": pa.array([None], pa.string()),
+    }
+    write_parquet(tmp_path / "a.parquet", columns)
+    [row], bad = read(tmp_path / "a.parquet")
+    assert (row.pop("at")[:10], bad) == ("1970-01-01", [])
+    assert row == {"took": 1, "dose": "1.50", "tags": ["a", None], "count": 3, "gap": None}
+
+
+def test_a_folder_of_texts(tmp_path: Path) -> None:
+    texts = {"b.txt": "second", "a.TXT": "first\r\nline", "ward 1/b.txt": "third", "e.txt": ""}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode("utf-16"))
+    (tmp_path / "z.txt.gz").write_bytes(gzip.compress(b"packed"))
+    (tmp_path / "._b.txt").write_bytes(b"\xff\x00")
+    (tmp_path / "list.md").write_text("no note")
+    (tmp_path / "old.txt").write_bytes(b"5 \xb5g")
+    rows, bad = read(tmp_path)
+    found = {"a": "first\nline", "b": "second", "e": "", "ward 1/b": "third", "z": "packed"}
+    assert {row["id"]: row["text"] for row in rows} == found
+    assert [row["id"] for row in rows] == sorted(found)
+    assert len(bad) == 1
+    assert re.search(r"old\.txt:1: it is not UTF-8 text; --encoding=cp1252 ", bad[0])
+
+
+def test_formats_are_known_by_their_endings(tmp_path: Path) -> None:
+    names = {"a.csv": "csv", "A.CSV.GZ": "csv", "b.tsv.gz": "tsv", "c.jsonl": "jsonl"}
+    names |= {"d.json.gz": "json", "e.parquet": "parquet"}
+    assert {name: format_of(Path(name)) for name in names} == names
+    for name in ("a.xlsx", "csv", "a.csv.zip", "a.txt", "", "gz", ".gz"):
+        assert format_of(tmp_path / "none" / name) is None
+    assert format_of(tmp_path) is None
+    (tmp_path / "a.txt").write_text("x")
+    assert format_of(tmp_path) == "txt"
+    (tmp_path / "data.parquet").write_bytes(b"")  # a copy of a Hub data set
+    assert format_of(tmp_path) is None
+
+
+# What can be wrong. In a row: name, bytes, rows that are read, what is said of bad ones; or what is
+# said before reading ends.
+
+H = b"id,note\n"
+GZ = gzip.compress(b"id,note\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(99_999)))
+DROPPED: list[tuple[str, bytes, Rows, list[str]]] = [
+    ("few.csv", H + b"1\n2,b\n", [{"id": "2", "note": "b"}], ["few.csv:2: 1 cells under a head"]),
+    ("many.csv", H + b"1,a,b\n2,b\n", [{"id": "2", "note": "b"}], ["many.csv:2: 3 cells under"]),
+    ("line.csv", H + b'1,"a\n\nb"\n2\n', [{"id": "1", "note": "a\n\nb"}], ["line.csv:5: 1 cells"]),
+    ("bare.csv", H + b"1,a\rb\n", [{"id": "1", "note": "a"}], ["bare.csv:3: 1 cells"]),
+    ("nul.csv", H + b"1,a\0b\n", [{"id": "1", "note": "a\0b"}], []),
+    ("blank.csv", b"\n\n" + H + b"\n1,a\n\n", [{"id": "1", "note": "a"}], []),
+    ("empty.csv", H + b"1,\n,\n", [{"id": "1", "note": None}, {"id": None, "note": None}], []),
+    ("inch.csv", H + b'1,5" long\n', [{"id": "1", "note": '5" long'}], []),
+    ("after.csv", H + b'1, "a, b"\n', [{"id": "1", "note": "a, b"}], []),
+    ("header.csv", H, [], []),
+    ("pandas.csv", b",note\n0,a\n", [{"column 1": "0", "note": "a"}], []),
+    ("mixed.csv", b"a;b,c\n1;2,3\n4;5\n", [{"a": "1", "b,c": "2,3"}, {"a": "4", "b,c": "5"}], []),
+    ("one.csv", b"note\na\n", [{"note": "a"}], []),
+    ("types.jsonl", b'{"id": 1.5, "note": [null, true]}', [{"id": 1.5, "note": [None, True]}], []),
+    ("empty.jsonl", b"", [], []),
+    (
+        "text.jsonl",
+        b'"a"\n[]\nnull\n',
+        [],
+        [f"text.jsonl:{n}: a record must be a" for n in (1, 2, 3)],
+    ),
+    ("cut.jsonl", b'{"id": 1}\n{"id', [{"id": 1}], ["cut.jsonl:2: it is not JSON (Unterminated"]),
+    ("old.jsonl", b'{"a": "\xb5"}\n{}\n', [{}], ["old.jsonl:1: it is not UTF-8 text; --encod"]),
+    ("joined.jsonl", b'{}\r\n\xef\xbb\xbf{"id": 2}\r\n', [{}, {"id": 2}], []),
+    (
+        "deep.jsonl",
+        b"[" * 100_000 + b"\n{}",
+        [{}],
+        ["deep.jsonl:1: it cannot be read as JSON (max"],
+    ),
+    ("long.jsonl", b"1" * 5_000 + b"\n{}", [{}], ["long.jsonl:1: it cannot be read as JSON (Exc"]),
+    ("empty.json", b"[]", [], []),
+    ("none.json", b"{}", [], []),
+    ("bad.json", b'[{},\n\n 5, null,\n{"id": 1}]', [{}, {"id": 1}], ["bad.json:3: a record"] * 2),
+    ("wrap.json", b'{"data": [{}]}', [], ["wrap.json:1: a record must be a JSON object, not list"]),
+]
+
+
+@pytest.mark.parametrize(("name", "raw", "rows", "said"), DROPPED, ids=lambda v: str(v)[:12])
+def test_bad_rows_are_named_and_the_others_read(
+    tmp_path: Path, name: str, raw: bytes, rows: Rows, said: list[str]
+) -> None:
+    (tmp_path / name).write_bytes(raw)
+    found, bad = read(tmp_path / name)
+    assert found == rows
+    assert [error[: len(start)] for error, start in zip(bad, said, strict=True)] == said
+
+
+REFUSED: list[tuple[str, bytes, str]] = [
+    ("empty.csv", b"", "empty.csv is empty; the first line of a table names its columns"),
+    ("blank.csv", b"\n \n", "blank.csv:2: the header is empty"),
+    ("bom.csv", b"\xef\xbb\xbf", "bom.csv is empty"),
+    ("noheader.csv", b",,\n1,2,3\n", "noheader.csv:1: the header is empty"),
+    ("twice.csv", b"id, note,note \n1,a,b\n", "twice.csv:1: the column 'note' stands twice"),
+    ("open.csv", H + b'1,a\n2,"b\n3,c\n4,d', "open.csv:3: a quoted cell that opens here is not cl"),
+    ("openlast.csv", H + b'1,a\n2,"b', "openlast.csv:3: a quoted cell that opens here"),
+    ("later.csv", H + b'"1\n\n","b\n\n\n', "later.csv:4: a quoted cell that opens here"),
+    ("laterlast.csv", H + b'"1\n\n","b', "laterlast.csv:4: a quoted cell that opens here"),
+    (
+        "next.csv",
+        H + b'1,"a\n2,"b"\n3,c\n',
+        "next.csv:2: a quoted cell that opens here is not clos",
+    ),
+    ("inner.csv", H + b'1,a\n2,"he said "hi""\n', "inner.csv:3: a quoted cell that opens here is "),
+    ("old.csv", H + b"1,a\n2,5 \xb5g\n", "old.csv:3: it is not UTF-8 text; --encoding=cp1252 re"),
+    ("old16.csv", "id,note\n1,5 µg\n".encode("utf-16-le"), "old16.csv:1: every other byte is zero"),
+    ("cut16.csv", "id,n\n1,a\n".encode("utf-16")[:-1], "cut16.csv:2: it is not utf-16 text; give"),
+    ("cut.csv.gz", GZ[:9_999], "cut.csv.gz:"),
+    ("odd.csv.gz", GZ[:5_000] + b"\0" * 99 + GZ[5_099:], "odd.csv.gz:"),
+    ("sum.csv.gz", GZ[:-8] + b"\0" * 8, "sum.csv.gz:100001: it is damaged or cut short from"),
+    ("no.csv.gz", b"id,note\n", "no.csv.gz is damaged or not gzip (Not a gzipped file"),
+    ("half.csv.gz", GZ[:5], "half.csv.gz is damaged or not gzip"),
+    ("none.csv.gz", b"", "none.csv.gz is empty"),
+    ("old.json", b'[{},\n{"a": "\xb5"}]', "old.json:2: it is not UTF-8 text; --encoding=cp1252 re"),
+    ("cut.json", b'[{},\n{"a"', "cut.json:2: it is not valid JSON near here"),
+    ("more.json", b'{"a": {}}\n{"b": {}}', "more.json:1: it goes on behind its JSON, which ends"),
+    ("text.parquet", b"id,note\n", "text.parquet: it is damaged or not Parquet (behind row 0: "),
+    ("empty.parquet", b"", "empty.parquet: it is damaged or not Parquet (behind row 0: "),
+    ("no.parquet.gz", b"PAR1", "no.parquet.gz: it is damaged or not Parquet (behind row 0: Not a"),
+]
+
+
+@pytest.mark.parametrize(("name", "raw", "start"), REFUSED, ids=lambda v: str(v)[:12])
+def test_files_that_cannot_be_read_on_are_refused_by_line(
+    tmp_path: Path, name: str, raw: bytes, start: str
+) -> None:
+    (tmp_path / name).write_bytes(raw)
+    said = refusal(tmp_path / name)
+    assert said.startswith(start)
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros"])
+def test_damaged_parquet_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.parquet"
+    write_parquet(path, {"note": [f"a note {n * n}" for n in range(9_999)]})
+    raw = path.read_bytes()
+    middle = len(raw) // 4
+    path.write_bytes(
+        raw[:-99] if damage == "cut" else raw[:middle] + b"\0" * 999 + raw[middle + 999 :]
+    )
+    assert refusal(path).startswith("a.parquet: it is damaged or not Parquet (behind row ")
+
+
+def test_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    table = pa.Table.from_arrays([["a"], ["b"]], names=["note", "note"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "a.parquet: the column 'note' stands twice" in refusal(tmp_path / "a.parquet")
+
+
+def test_a_quote_is_given_up_before_the_file_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tabular, "LONGEST_CELL_CHARS", 1 << 20)
+    path = tmp_path / "open.csv"
+    with path.open("wb") as file:
+        file.write(H + b'1,a\n2,"b\n')
+        file.writelines(b"%d,an ordinary line\n" % n for n in range(2_000_000))
+    said: list[str] = []
+    assert peak_bytes(lambda: said.append(refusal(path))) < 16 << 20  # of 50 MB
+    assert said[0].startswith("open.csv:3: a quoted cell that opens here")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.jsonl.gz"])
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, name: str) -> None:
+    text = json_text([ROW]) if "jsonl" in name else table_text([ROW]).split("\r\n")[1] + "\n"
+    raw = (H[:-1] + b",summary\n") * name.endswith("csv") + text.encode() * 100_000
+    (tmp_path / name).write_bytes(gzip.compress(raw, 1) if name.endswith("gz") else raw)
+
+    def count() -> None:
+        assert sum(1 for _ in iter_rows(tmp_path / name, bad.append)) == 100_000
+
+    bad: list[DataError] = []
+    assert peak_bytes(count) < 1 << 20 < len(raw) / 4
+    assert bad == []
+
+
+@pytest.mark.parametrize("name", ["long.csv", "long.jsonl", "long.json", "long.parquet", "long"])
+def test_a_field_of_ten_megabytes(tmp_path: Path, name: str) -> None:
+    text = "A long note, with “quotes”\n" * 400_000
+    path = tmp_path / name
+    if name == "long":
+        path.mkdir()
+        (path / "1.txt").write_text(text, encoding="utf-8")
+    elif name == "long.parquet":
+        write_parquet(path, {"id": ["1"], "text": [text]})
+    else:
+        rows = [{"id": "1", "text": text}]
+        by_ending = {".csv": table_text(rows), ".jsonl": json_text(rows), ".json": json.dumps(rows)}
+        path.write_text(by_ending[path.suffix], encoding="utf-8", newline="")
+    assert read(path) == ([{"id": "1", "text": text}], [])
+
+
+def test_lines_and_texts_without_end_are_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clingpt.textfile.LONGEST_LINE_CHARS", 100)
+    monkeypatch.setattr(tabular, "LONGEST_RECORD_CHARS", 100)
+    (tmp_path / "a.jsonl").write_text("{}\n" + "x" * 101)
+    assert refusal(tmp_path / "a.jsonl").startswith("a.jsonl:2: a line of more than 100 charac")
+    (tmp_path / "notes").mkdir()
+    for n in (100, 101):
+        (tmp_path / f"notes/{n}.txt").write_text("x" * n)
+    rows, bad = read(tmp_path / "notes")
+    assert [row["id"] for row in rows] == ["100"]
+    assert bad == ["notes/101.txt: more than 100 characters; split it"]
+
+
+# Encodings
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+def test_a_wrong_encoding_is_noticed(tmp_path: Path, name: str) -> None:
+    rows: Rows = [{"id": "1", "note": "plain"}, {"id": "2", "note": "Größe 5 µg, É…"}]
+    text = {"a.csv": table_text(rows), "a.jsonl": json_text(rows)}.get(name) or json.dumps(
+        rows, ensure_ascii=False
+    )
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    wanted = f"{name} is UTF-8, not cp1252; leave --encoding out for it"
+    assert refusal(path, "cp1252") == wanted
+    path.write_text(text, encoding="cp1252")
+    assert read(path, "cp1252") == (rows, [])
+    path.write_text(text.encode("ascii", "ignore").decode())
+    assert len(read(path, "cp1252")[0]) == 2  # ASCII is both
+
+
+def test_a_line_that_happens_to_be_utf8_is_no_alarm(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("note\nCAFÉ…\nGröße\n".encode("cp1252"))  # É… is Ʌ in UTF-8
+    assert read(path, "cp1252") == ([{"note": "CAFÉ…"}, {"note": "Größe"}], [])
+
+
+def test_unknown_encodings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(H)
+    for name in ("cp12525", "rot13", "hex", ""):
+        with pytest.raises(ConfigError, match=re.escape(f"unknown encoding {name!r}; give auto")):
+            read(tmp_path / "a.csv", name)
+
+
+# Round trip
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+HOSTILE_TEXT = st.text(st.sampled_from("a \"',;\t\r\n\0\ufeff\x85\u2028é“0"), max_size=12)
+CELLS = ANY_TEXT | HOSTILE_TEXT
+
+
+@settings(deadline=None)
+@given(
+    cells=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5),
+    delimiter=st.sampled_from(",;\t"),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+    end=st.sampled_from(["\r\n", "\n"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_what_csv_writes_comes_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    cells: list[tuple[str, str]],
+    delimiter: str,
+    quoting: Any,
+    end: str,
+    encoding: str,
+) -> None:
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=delimiter, quoting=quoting, lineterminator=end)
+    kept = [list(row) for row in cells]
+    if end == "\n":  # then Python 3.12 writes a bare \r unquoted: nobody can tell it from an end
+        kept = [[cell.replace("\r", "") for cell in row] for row in cells]
+    writer.writerows([["id", "a note", "b"], *([str(n), *row] for n, row in enumerate(kept))])
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    path.write_bytes(file.getvalue().encode(encoding))
+    rows, bad = read(path)
+    assert bad == []
+    found = [[clean(row[name] or "") for name in ("a note", "b")] for row in rows]
+    assert found == [[clean(cell) for cell in row] for row in kept]
+
+
+# One big JSON object or list
+
+
+def text_file(text: io.TextIOBase | str, name: str = "some.json") -> TextFile:
+    file: Any = io.StringIO(text) if isinstance(text, str) else text
+    return TextFile(file, Path(name), "utf-8")
+
+
+def items_of(text: str, *, chunk_chars: int = 1 << 20) -> list[tuple[int, str | None, Any]]:
+    return list(iter_json_items(text_file(text), chunk_chars=chunk_chars))
+
+
+def pairs_of(text: str, *, chunk_chars: int = 1 << 20) -> list[tuple[str | None, Any]]:
+    return [(key, value) for _, key, value in items_of(text, chunk_chars=chunk_chars)]
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(
+    wanted=st.dictionaries(st.text(), JSON_VALUES, max_size=4),
+    as_list=st.booleans(),
+    indent=st.sampled_from([None, 0, 1]),
+    ascii_only=st.booleans(),
+    around=st.sampled_from(["", " ", "\n\t", " " * 9]),
+    chunk_chars=st.sampled_from([1, 2, 3, 7, 64, 1 << 20]),
+)
+def test_items_are_those_of_json_loads(
+    wanted: dict[str, Any],
+    as_list: bool,
+    indent: int | None,
+    ascii_only: bool,
+    around: str,
+    chunk_chars: int,
+) -> None:
+    whole = list(wanted.values()) if as_list else wanted
+    text = around + json.dumps(whole, indent=indent, ensure_ascii=ascii_only) + around
+    pairs = [(None, value) for value in wanted.values()] if as_list else list(wanted.items())
+    assert pairs_of(text, chunk_chars=chunk_chars) == pairs
+
+
+@pytest.mark.parametrize("chunk_chars", [1, 2, 5, 1 << 20])
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ('{"a":1.5e3,"a":-0.25}', [(1, "a", 1500.0), (1, "a", -0.25)]),  # both, to be refused
+        ('{"a"\n:\ntrue\n,\n"":null\n}', [(1, "a", True), (5, "", None)]),
+        ('{"\\ud83d\\ude00":"\\\\\\""}', [(1, "😀", '\\"')]),
+        ('{"a":"},{"}', [(1, "a", "},{")]),
+        ("{ }", []),
+        ("\n[\n]\n", []),
+        (
+            '[1,\n"],["\n\n,\n{"a":\n[]} ,[2]]',
+            [(1, None, 1), (2, None, "],["), (5, None, {"a": []}), (6, None, [2])],
+        ),
+    ],
+)
+def test_items_and_their_lines(
+    text: str, items: list[tuple[int, str | None, Any]], chunk_chars: int
+) -> None:
+    assert items_of(text, chunk_chars=chunk_chars) == items
+
+
+MALFORMED = [
+    ("", 1),
+    ("\n\n", 1),
+    ("null", 1),
+    ("5", 1),
+    ('"a"', 1),
+    ("{", 1),
+    ("{,}", 1),
+    ("[", 1),
+    ("[,]", 1),
+    ("[1,]", 1),
+    ("[1 2]", 1),
+    ("[1}", 1),
+    ('["a":1]', 1),
+    ("[1,\n2,\n3", 3),
+    ("]", 1),
+    ('{"a"', 1),
+    ('{"a":', 1),
+    ('{"a":1', 1),
+    ('{"a":1,', 1),
+    ('{"a":1,}', 1),
+    ('{"a":1 "b":2}', 1),
+    ('{"a" 1}', 1),
+    ("{1:2}", 1),
+    ("{null:2}", 1),
+    ("{'a':1}", 1),
+    ('{"a":tru}', 1),
+    ('{"a":01}', 1),
+    ('{"a":1]', 1),
+    ('{"a":\xa01}', 1),
+    ('{"a":"\x01"}', 1),
+    ('{\n"a":1,\n"b":2,\n"c":oops\n}\n', 4),
+    ('{\n"a":{"x":[1,\n2,\n}}}', 4),
+    ('{\n"a":"one",\n"b":"two\n"}', 3),
+    ('{"a":1,\n\n\n\n}', 5),
+]
+TOO_DEEP = '{"a":\n' + "[" * 100_000 + "}"
+
+
+@pytest.mark.parametrize("chunk_chars", [1, 3, 1 << 20])
+@pytest.mark.parametrize(("text", "line"), MALFORMED, ids=lambda value: ascii(value)[:20])
+def test_malformed_json_is_refused_by_line(text: str, line: int, chunk_chars: int) -> None:
+    with pytest.raises(DataError) as refused:
+        pairs_of(text, chunk_chars=chunk_chars)
+    assert str(refused.value) == f"some.json:{line}: it is not valid JSON near here"
+
+
+def test_objects_nested_too_deep_are_refused() -> None:
+    with pytest.raises(DataError, match="some.json:1: it is not valid JSON near here"):
+        pairs_of(TOO_DEEP)
+
+
+@pytest.mark.parametrize("chunk_chars", [1, 3, 1 << 20])
+@pytest.mark.parametrize("rest", ["}", '{"b":2}', "\n\n,", "x", "\0"])
+def test_what_follows_the_object_is_not_ignored(rest: str, chunk_chars: int) -> None:
+    for text in ('{"a":1,\n"b":2}\n', "[1,\n2]\n"):
+        with pytest.raises(
+            DataError, match="some.json:2: it goes on behind its JSON, which ends h"
+        ):
+            pairs_of(text + rest, chunk_chars=chunk_chars)
+
+
+class Endless(io.TextIOBase):
+    """A JSON object of n items, made while it is read."""
+
+    def __init__(self, n: int, value: str) -> None:
+        self.parts = self.make(n, value)
+
+    @staticmethod
+    def make(n: int, value: str) -> Iterator[str]:
+        for number in range(n):
+            yield f'{"," if number else "{"}"{number}": ["{value}"]\n'
+        yield "}"
+
+    def read(self, size: int | None = -1) -> str:
+        assert size is not None
+        parts: list[str] = []
+        while sum(map(len, parts)) < size and (part := next(self.parts, "")):
+            parts.append(part)
+        return "".join(parts)
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_file() -> None:
+    def count(n: int) -> None:
+        items = iter_json_items(text_file(Endless(n, "x" * 99_000)))
+        assert sum(1 for _ in items) == n
+
+    assert peak_bytes(lambda: count(300)) < 8 << 20  # of 30 MB
+
+
+def test_a_file_that_never_becomes_json_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_items, "LONGEST_RECORD_CHARS", 3 << 20)
+    endless = Endless(10**9, "x" * 99_000)
+    next(endless.parts)  # what follows begins with a comma
+    with pytest.raises(DataError, match="some.json:1: it is not valid JSON near here"):
+        list(iter_json_items(text_file(endless)))

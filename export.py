@@ -1,6 +1,7 @@
 """Write a checkpoint for other engines; it counts once it was compared with the model.
 
     python export.py --checkpoint=out/pubmedqa/best --format=onnx --out=exported/onnx
+    python export.py --data=data/pubmedqa                    and what 8-bit weights cost there
     python export.py --format=hf --dtype=bfloat16 --out=exported/hf      half the size
     python export.py --format=torch_export                              a .pt2 program
     python export.py --format=torchscript                               deprecated by PyTorch
@@ -13,15 +14,16 @@ tokenizer, the card, the calibration and SHA256SUMS too.
 Not intended to inform diagnosis, treatment or patient management.
 """
 
+import contextlib
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from clingpt import calibration, config, console, exports
+from clingpt.card import HUB_ID
 from clingpt.checkpoint import (
     CARD,
     FORMAT,
@@ -31,11 +33,14 @@ from clingpt.checkpoint import (
     newest_best,
     written_whole,
 )
-from clingpt.errors import CheckpointError
+from clingpt.errors import CheckpointError, DataError
 from clingpt.exports import Format, Precision
 from clingpt.grid import Difference, check, compare
 from clingpt.lora import ADAPTER_WEIGHTS
-from model import GPT
+from clingpt.prepared import Prepared, open_prepared
+from clingpt.rounding import onnx_section
+from clingpt.tables import as_text, tables
+from model import SIZES
 
 NEXT = {
     "hf": "python sample.py --checkpoint={out}",
@@ -54,11 +59,18 @@ class ExportConfig:
     out: Path | None = None  # folder to write; None: exported/ and the format's name
     dtype: Precision = "float32"  # of the weights of --format=hf
     int8: bool = True  # with --format=onnx: 8-bit weights too, in model_int8.onnx
+    data: Path | None = None  # prepared folder to measure on what 8 bits cost; None: not measured
+    records: int = 50  # of its validation records, the first ones
 
     def __post_init__(self) -> None:
         config.check(
             self.dtype == "float32" or self.format == "hf", "--dtype is for --format=hf alone"
         )
+        config.check(
+            self.data is None or (self.format == "onnx" and self.int8),
+            "--data is for --format=onnx with --int8",
+        )
+        config.check_range(self, "records", at_least=1)
 
 
 def main() -> None:
@@ -70,14 +82,27 @@ def main() -> None:
         exports.import_onnx()
     source = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_model(source)
-    model = loaded.model.eval()
+    data = open_data(cfg.data, loaded) if cfg.data else None
+    loaded.model.eval()
     console.note(f"{source} as {cfg.format}: writing, reading back, comparing")
     with written_whole(out) as scratch:
         if cfg.format != "adapter":  # whose configuration is its base's
-            model.save_pretrained(scratch, weights=False)
+            loaded.model.save_pretrained(scratch, weights=False)
         write_companions(loaded, scratch)
-        differences = write(cfg, loaded, model, scratch)
+        differences = write(cfg, loaded, source, scratch)
     summarize(cfg, out, differences)
+    if data is not None:
+        cost = onnx_section(out, data, n_records=cfg.records)
+        console.say(as_text(tables({"int8": cost})))
+    console.say(f"Next:  {NEXT[cfg.format].format(out=out)}")
+
+
+def open_data(folder: Path, loaded: Loaded) -> Prepared:
+    """The prepared folder; DataError where it has nothing to measure on."""
+    data = open_prepared(folder, loaded.tokenizer)
+    if not data.record_ids("val"):
+        raise DataError(f"{folder} holds no val record; prepare it with more records")
+    return data
 
 
 def write_companions(loaded: Loaded, folder: Path) -> None:
@@ -91,9 +116,10 @@ def write_companions(loaded: Loaded, folder: Path) -> None:
 
 
 def write(
-    cfg: ExportConfig, loaded: Loaded, model: GPT, folder: Path
+    cfg: ExportConfig, loaded: Loaded, source: str, folder: Path
 ) -> dict[str, list[Difference]]:
     """The weights in the format; how far each file is from the model."""
+    model = loaded.model
     if cfg.format == "hf":
         return {
             "model.safetensors": check(exports.write_hf(model, folder, precision=cfg.dtype), model)
@@ -105,11 +131,25 @@ def write(
         return {exports.TORCHSCRIPT: check(exports.write_torchscript(model, folder), model)}
     if cfg.format == "torch_export":
         return {exports.TORCH_EXPORT: check(exports.write_torch_export(model, folder), model)}
-    facts = {"clingpt.checkpoint": identity(loaded.folder), "torch": torch.__version__}
-    found = {exports.ONNX: check(exports.write_onnx(model, folder, facts=facts), model)}
+    step = exports.write_onnx(model, folder, facts=origin(loaded, source))
+    found = {exports.ONNX: check(step, model)}
     if cfg.int8:  # rounded on purpose: shown, not judged
         found[exports.ONNX_INT8] = list(compare(exports.write_onnx_int8(folder), model))
     return found
+
+
+def origin(loaded: Loaded, source: str) -> dict[str, str]:
+    """Whose weights these are, what on the Hub they come from, and our commit: what is known."""
+    facts = {"clingpt.checkpoint": identity(loaded.folder)}
+    began = loaded.card.get("settings", {}).get("init_from") or source
+    name = f"openai-community/{began}" if began in SIZES else began
+    if HUB_ID.fullmatch(name) and not Path(began).exists():  # a folder's says nothing elsewhere
+        facts["base_model"] = name
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no checkout
+        found = subprocess.run(git, capture_output=True, text=True, check=True)
+        facts["clingpt.commit"] = found.stdout.strip()
+    return facts
 
 
 def summarize(cfg: ExportConfig, out: Path, found: dict[str, list[Difference]]) -> None:
@@ -123,7 +163,10 @@ def summarize(cfg: ExportConfig, out: Path, found: dict[str, list[Difference]]) 
     console.say(console.table("Largest difference from the model", columns, rows))
     sizes = [(path.name, console.size(path.stat().st_size)) for path in sorted(out.iterdir())]
     console.say(console.key_values(f"\nWrote {out}", sizes))
-    console.say(f"Next:  {NEXT[cfg.format].format(out=out)}")
+    if exports.ONNX_INT8 in found:
+        whole, small = (out / name for name in (exports.ONNX_WEIGHTS, exports.ONNX_INT8))
+        share = small.stat().st_size / whole.stat().st_size
+        console.say(f"8-bit weights: {share:.0%} of the size; speed: python bench.py export")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ archives hold programs, ONNX graphs can name other files.
 import logging
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +20,14 @@ from clingpt.checkpoint import load_model
 from clingpt.errors import CheckpointError, ConfigError
 from clingpt.grid import Step
 from clingpt.lora import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
+from clingpt.onnx_int8 import round_graph
 from clingpt.onnx_runner import open_session
 from clingpt.stateless import Inputs, Stateless, input_names, make_inputs, output_names
 from model import GPT
 
 Format = Literal["hf", "onnx", "torchscript", "torch_export", "adapter"]
 Precision = Literal["float32", "float16", "bfloat16"]
-ONNX, ONNX_INT8 = "model.onnx", "model_int8.onnx"
+ONNX, ONNX_WEIGHTS, ONNX_INT8 = "model.onnx", "model.onnx.data", "model_int8.onnx"
 TORCHSCRIPT, TORCH_EXPORT = "model.ts", "model.pt2"
 WHOLE = "past_sequence_length + sequence_length"  # optimum's name; what the exporter has for it:
 SAME_AS_WHOLE = ("total_sequence_length", "sequence_length + past_sequence_length")
@@ -70,6 +72,7 @@ def write_torchscript(model: GPT, folder: Path) -> Step:
             Stateless(model), example_inputs(model), check_trace=False
         )
         torch.jit.save(traced, folder / TORCHSCRIPT)
+        _forget_source_lines(folder / TORCHSCRIPT)
         found = torch.jit.load(folder / TORCHSCRIPT)  # type: ignore[no-untyped-call]
     return lambda inputs: found(*inputs)
 
@@ -114,7 +117,8 @@ def write_onnx(model: GPT, folder: Path, *, facts: Mapping[str, str]) -> Step:
     graph = onnx.load(str(folder / ONNX), load_external_data=False)
     _forget_where_it_was_made(graph)
     _name_axes(graph.graph)
-    for key, value in sorted(facts.items()):
+    known = {**facts, "opset": str(graph.opset_import[0].version), "torch": torch.__version__}
+    for key, value in sorted(known.items()):
         graph.metadata_props.add(key=key, value=value)
     (folder / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
     onnx.checker.check_model(str(folder / ONNX))
@@ -122,14 +126,11 @@ def write_onnx(model: GPT, folder: Path, *, facts: Mapping[str, str]) -> Step:
 
 
 def write_onnx_int8(folder: Path) -> Step:
-    """The same graph with weights of 8 bits, ranges of activations found as they come."""
-    import_onnx()
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with _quiet():
-        quantize_dynamic(
-            folder / ONNX, folder / ONNX_INT8, weight_type=QuantType.QInt8, per_channel=True
-        )
+    """The same graph with weights of 8 bits; onnxruntime alone runs it."""
+    onnx = import_onnx()
+    graph = onnx.load(str(folder / ONNX), load_external_data=False)
+    round_graph(graph, folder)
+    (folder / ONNX_INT8).write_bytes(graph.SerializeToString(deterministic=True))
     return onnx_step(folder / ONNX_INT8)
 
 
@@ -171,6 +172,20 @@ def _axes(model: GPT) -> dict[str, Any]:
         "position_ids": new,
         "past": tuple(layer for _ in range(2 * model.config.n_layer)),
     }
+
+
+def _forget_source_lines(path: Path) -> None:
+    """Write a TorchScript archive anew without the tables that name files of this machine.
+
+    They only serve its error messages, which then point into the archive's own code.
+    """
+    whole = path.with_suffix(".whole")
+    path.rename(whole)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as kept:
+        for entry in source.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                kept.writestr(entry, source.read(entry))
+    whole.unlink()
 
 
 def _forget_where_it_was_made(graph: Any) -> None:

@@ -75,15 +75,15 @@ class Runner:
         return logits, past
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Floats, Ints, list[Floats]]:
-        """Logits (B, V) behind each prompt, the mask (B, longest), and keys and values."""
+        """Logits (B, longest, V), the mask (B, longest), and keys and values."""
         longest = max(map(len, prompts))
         ids_BT = np.array([[EOT] * (longest - len(p)) + list(p) for p in prompts], dtype=np.int64)
         mask_BT = np.array([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
         position_BT = np.maximum(mask_BT.cumsum(1) - 1, 0)
         empty = np.zeros((len(prompts), *self._empty), dtype=np.float32)
         past = [empty] * (len(self._inputs) - 3)
-        logits, past = self.step(ids_BT, mask_BT, position_BT, *past)
-        return logits[:, -1], mask_BT, past
+        logits_BTV, past = self.step(ids_BT, mask_BT, position_BT, *past)
+        return logits_BTV, mask_BT, past
 
     def generate(
         self,
@@ -95,13 +95,13 @@ class Runner:
         """A greedy reply to each prompt; DataError where one leaves no room for it."""
         for prompt in prompts:
             check_fits(prompt, max_new_tokens, self.context)
-        logits_BV, mask_BS, past = self.prefill(prompts)
+        logits_BTV, mask_BS, past = self.prefill(prompts)
         streams = [TextStream(self.tokenizer) for _ in prompts]
         ids: list[list[int]] = [[] for _ in prompts]
         ends = ["length"] * len(prompts)
         rows = list(range(len(prompts)))  # the prompt that each row of the batch belongs to
         for n_new in range(1, max_new_tokens + 1):
-            token_B = logits_BV.argmax(-1)
+            token_B = logits_BTV[:, -1].argmax(-1)
             kept = []
             for place, (row, token) in enumerate(zip(rows, token_B.tolist(), strict=True)):
                 if token == EOT:
@@ -116,22 +116,25 @@ class Runner:
             mask_BS = np.pad(mask_BS[kept], ((0, 0), (0, 1)), constant_values=1)
             position_B1 = mask_BS.sum(1, keepdims=True) - 1
             past = [each[kept] for each in past]
-            logits, past = self.step(token_B[kept, None], mask_BS, position_B1, *past)
-            logits_BV = logits[:, -1]
+            logits_BTV, past = self.step(token_B[kept, None], mask_BS, position_B1, *past)
         for row, stream in enumerate(streams):
             on_text(row, stream.end())
         texts = (stream.text for stream in streams)
         return [Text(*parts) for parts in zip(texts, ids, ends, strict=True)]
 
+    def label_prompt(self, record: Record) -> Prompt:
+        """What a label is scored behind: as much as the label leaves room for."""
+        return self._prompt("answer", record, self.context - 1)
+
     def label_log_probs(self, prompt: Sequence[int]) -> list[float]:
         """Of yes, no and maybe, among the three."""
-        logits_V = self.prefill([prompt])[0][0]
+        logits_V = self.prefill([prompt])[0][0, -1]
         chosen = logits_V[list(LABEL_IDS)].astype(np.float64)
         return (chosen - np.logaddexp.reduce(chosen)).tolist()  # type: ignore[no-any-return]
 
     def labelled(self, record: Record) -> dict[str, Any]:
         """The label, its probabilities, and whether it is withheld; null: not calibrated."""
-        log_probs = self.label_log_probs(self._prompt("answer", record, self.context - 1).ids)
+        log_probs = self.label_log_probs(self.label_prompt(record).ids)
         shares, abstained = np.exp(log_probs).tolist(), None
         probabilities = dict(zip(LABELS, shares, strict=True))
         if self.calibration is not None:

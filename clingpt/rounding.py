@@ -4,28 +4,35 @@ Measured on the same tokens by both models, each token behind the true ones befo
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from clingpt import console
 from clingpt.checkpoint import load_model
 from clingpt.dataset import IGNORE
 from clingpt.evaluation import passages_of
 from clingpt.inference import make_decoder
+from clingpt.onnx_runner import Runner
 from clingpt.prepared import Prepared
 from clingpt.records import Record
 from clingpt.scoring import LabelScores, Passage, Scorer, iter_batches, score_labels
 from clingpt.tasks import Example, NotApplicable
 from model import Batch
 
+# Of examples, batch by batch: the most probable token at each target, and all their loss in nats.
+Decisions = tuple[NDArray[np.int64], float]
+Judge = Callable[[Sequence[Example]], Iterator[Decisions]]
 
-@torch.no_grad()
+
 def compare_texts(
-    exact: Scorer, rounded: Scorer, texts: Mapping[str, Sequence[Example]]
+    exact: Judge, rounded: Judge, texts: Mapping[str, Sequence[Example]]
 ) -> dict[str, dict[str, Any]]:
     """For each text: tokens, both perplexities, and the share of other greedy decisions."""
     found = {}
@@ -33,11 +40,10 @@ def compare_texts(
         if not examples:
             continue
         nats, changed, n_tokens = [0.0, 0.0], 0, 0
-        batches = iter_batches(exact, examples)
-        for _, batch in console.progress(
+        batches = zip(exact(examples), rounded(examples), strict=True)
+        for one, other in console.progress(
             batches, label=f"int8 beside fp32: {name}", unit=" batches"
         ):
-            one, other = (decisions(scorer, batch) for scorer in (exact, rounded))
             nats = [nats[0] + one[1], nats[1] + other[1]]
             changed += int((one[0] != other[0]).sum())
             n_tokens += len(one[0])
@@ -63,7 +69,7 @@ def rounding_section(source: str, scorer: Scorer, data: Prepared, split: str) ->
         [score_labels(one, records) for one in (exact, scorer)] if "answer" in data.tasks else []
     )
     return {
-        "texts": compare_texts(exact, scorer, texts),
+        "texts": compare_texts(judge(exact), judge(scorer), texts),
         "labels": compare_labels(*labels) if labels else {},
     }
 
@@ -78,11 +84,66 @@ def examples_of(
         return []
 
 
-def decisions(scorer: Scorer, batch: Batch) -> tuple[Tensor, float]:
-    """The most probable token at each target, and all targets' loss in nats."""
+def judge(scorer: Scorer) -> Judge:
+    """By a model of ours: as many examples at once as are packed into its rows."""
+    return lambda examples: (
+        decisions(scorer, batch) for _, batch in iter_batches(scorer, examples)
+    )
+
+
+@torch.no_grad()
+def decisions(scorer: Scorer, batch: Batch) -> Decisions:
+    """Of all targets in a batch."""
     real = batch.targets_KM != IGNORE
     best = scorer.model.logits(scorer.model.hidden_at_targets(batch)).argmax(-1)
-    return best[real], float(scorer.model.token_losses(batch).double().sum())
+    return best[real].cpu().numpy(), float(scorer.model.token_losses(batch).double().sum())
+
+
+def onnx_section(folder: Path, data: Prepared, *, n_records: int) -> dict[str, Any]:
+    """An exported folder's 8-bit weights beside its fp32 ones, on the first validation records."""
+    exact, rounded = Runner(folder), Runner(folder, int8=True)
+    split = data.split("val")
+    examples = [
+        Example(
+            prompt_ids=split.tokens[start:first].tolist(),
+            target_ids=split.tokens[first:end].tolist(),
+            trimmed_tokens=0,
+        )
+        for start, first, end, _, number in split.index
+        if number < n_records and end - start <= exact.context
+    ]
+    labels = []
+    if "answer" in data.tasks:
+        asked = [r for r in islice(data.records("val"), n_records) if r.question]
+        labels = [onnx_labels(runner, asked) for runner in (exact, rounded)]
+    return {
+        "texts": compare_texts(onnx_judge(exact), onnx_judge(rounded), {"targets": examples}),
+        "labels": compare_labels(*labels) if labels else {},
+    }
+
+
+def onnx_judge(runner: Runner) -> Judge:
+    """By onnxruntime, example by example."""
+
+    def found(examples: Sequence[Example]) -> Iterator[Decisions]:
+        for example in examples:
+            ids = [*example.prompt_ids, *example.target_ids]
+            logits_TV = runner.prefill([ids[:-1]])[0][0, len(example.prompt_ids) - 1 :]
+            logits_TV = logits_TV - logits_TV.max(-1, keepdims=True)
+            chosen_T = logits_TV[range(len(logits_TV)), example.target_ids]
+            losses_T = np.log(np.exp(logits_TV).sum(-1)) - chosen_T
+            yield logits_TV.argmax(-1), float(losses_T.sum(dtype=np.float64))
+
+    return found
+
+
+def onnx_labels(runner: Runner, records: Sequence[Record]) -> list[LabelScores]:
+    """As clingpt/scoring.py has them."""
+    prompts = [runner.label_prompt(record) for record in records]
+    return [
+        LabelScores(record, tuple(runner.label_log_probs(prompt.ids)), prompt.trimmed_tokens)
+        for record, prompt in zip(records, prompts, strict=True)
+    ]
 
 
 def compare_labels(exact: Sequence[LabelScores], rounded: Sequence[LabelScores]) -> dict[str, Any]:

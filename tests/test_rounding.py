@@ -9,7 +9,7 @@ import torch
 from clingpt import runtime
 from clingpt.evaluation import record_context
 from clingpt.inference import make_decoder
-from clingpt.rounding import compare_labels, compare_texts, examples_of
+from clingpt.rounding import compare_labels, compare_texts, examples_of, judge
 from clingpt.scoring import Scorer, score_labels
 from clingpt.synthetic import iter_records
 from clingpt.tokenizer import Tokenizer
@@ -32,7 +32,7 @@ def scorer(*, int8: bool) -> Scorer:
 def test_perplexities_and_decisions_are_those_of_each_model_alone() -> None:
     exact, rounded = scorer(int8=False), scorer(int8=True)
     examples = [e for r in RECORDS for e in examples_of(exact, r, record_context)]
-    found = compare_texts(exact, rounded, {"context": examples, "nothing": []})
+    found = compare_texts(judge(exact), judge(rounded), {"context": examples, "nothing": []})
     nats, changed, n_tokens = {True: 0.0, False: 0.0}, 0, 0
     for example in examples:
         ids_1T = torch.tensor([[*example.prompt_ids, *example.target_ids]])
@@ -52,7 +52,7 @@ def test_perplexities_and_decisions_are_those_of_each_model_alone() -> None:
     for which, name in ((False, "fp32"), (True, "int8")):
         expected = math.exp(nats[which] / n_tokens)
         assert text[f"perplexity_{name}"] == pytest.approx(expected, rel=1e-3)
-    same = compare_texts(exact, exact, {"context": examples})["context"]
+    same = compare_texts(judge(exact), judge(exact), {"context": examples})["context"]
     assert same["decisions_changed"] == 0 and same["perplexity_fp32"] == same["perplexity_int8"]
 
 

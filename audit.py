@@ -19,7 +19,7 @@ import numpy as np
 
 from clingpt import canaries, card, config, console, findings, memorisation, runtime
 from clingpt.assembly import versions
-from clingpt.checkpoint import Loaded, load_model, newest_best
+from clingpt.checkpoint import Loaded, load_model, load_to_use, newest_best
 from clingpt.dataset import Ints
 from clingpt.disk import write_whole
 from clingpt.errors import CheckpointError, ConfigError, DataError
@@ -79,7 +79,7 @@ def main() -> None:
     cfg = config.parse(AuditConfig, sys.argv[1:], prog="audit.py", description=__doc__ or "")
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     source = cfg.checkpoint or newest_best(Path("out"))
-    loaded = load_model(source)
+    loaded = load_to_use(source)
     data = open_data(cfg, source, loaded)
     base, why = open_base(cfg, loaded)
     scorers = {"model": make_scorer(cfg, loaded, rt)}

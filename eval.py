@@ -20,7 +20,7 @@ from typing import Any, Literal
 from clingpt import config, console, runtime
 from clingpt.assembly import Assembly
 from clingpt.calibration import Calibration
-from clingpt.checkpoint import Loaded, identity, load_model
+from clingpt.checkpoint import Loaded, identity, load_to_use
 from clingpt.comparison import compare
 from clingpt.disk import sha256
 from clingpt.errors import ConfigError, DataError
@@ -87,7 +87,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated:
     """Measure one checkpoint, or go on with it, and write its report."""
     if rt.n_ranks > 1 and cfg.quantize != "none":
         raise ConfigError("--quantize=int8 is measured by one process; start without torchrun")
-    loaded = load_model(source)
+    loaded = load_to_use(source)
     data = open_data(cfg, source, loaded)
     model = loaded.model.to(rt.device).eval()
     n_parameters = sum(p.numel() for p in model.parameters())  # decoding changes the layers

@@ -29,10 +29,10 @@ from clingpt.checkpoint import (
     FORMAT,
     Loaded,
     identity,
-    load_model,
+    load_to_use,
     newest_best,
-    written_whole,
 )
+from clingpt.disk import written_whole
 from clingpt.errors import CheckpointError, DataError
 from clingpt.exports import Format, Precision
 from clingpt.grid import Difference, check, compare
@@ -81,7 +81,7 @@ def main() -> None:
     if cfg.format == "onnx":
         exports.import_onnx()
     source = cfg.checkpoint or newest_best(Path("out"))
-    loaded = load_model(source)
+    loaded = load_to_use(source)
     data = open_data(cfg.data, loaded) if cfg.data else None
     loaded.model.eval()
     console.note(f"{source} as {cfg.format}: writing, reading back, comparing")

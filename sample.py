@@ -24,7 +24,7 @@ from typing import Any, Literal
 from clingpt import config, console, replies, runtime
 from clingpt.batches import Line, answer_file, iter_lines, json_line
 from clingpt.calibration import Calibration
-from clingpt.checkpoint import load_model, newest_best
+from clingpt.checkpoint import load_to_use, newest_best
 from clingpt.errors import DataError
 from clingpt.generate import Reply, generate
 from clingpt.inference import Quantize, make_decoder
@@ -117,7 +117,7 @@ def main() -> None:
     cfg = config.parse(SampleConfig, sys.argv[1:], prog="sample.py", description=__doc__ or "")
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     checkpoint = cfg.checkpoint or newest_best(Path("out"))
-    loaded = load_model(checkpoint)
+    loaded = load_to_use(checkpoint)
     model = loaded.model.to(rt.device).eval()
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")

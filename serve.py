@@ -27,7 +27,7 @@ import torch
 
 from clingpt import config, console, runtime
 from clingpt.calibration import Calibration
-from clingpt.checkpoint import STEP_FOLDER, identity, load_model, locate, newest_best
+from clingpt.checkpoint import STEP_FOLDER, identity, load_to_use, locate, newest_best
 from clingpt.errors import CheckpointError, ConfigError
 from clingpt.inference import Quantize, make_decoder
 from clingpt.scoring import Scorer
@@ -127,7 +127,7 @@ def check_safe(folder: Path) -> Path:
 def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
     """The model, ready to decode."""
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
-    loaded = load_model(folder)
+    loaded = load_to_use(folder)
     model = loaded.model.to(rt.device).eval()
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from torch import nn
 
 from clingpt import config, console, runtime, summary
-from clingpt.checkpoint import RunFolder, load_model, load_or_new, load_trainer
+from clingpt.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
 from clingpt.compiling import compile_in_place
 from clingpt.dataset import build_rows, rows_of_step
 from clingpt.feed import Feed, Work
@@ -30,6 +30,7 @@ from clingpt.lora import LAYERS, Lora
 from clingpt.meter import Meter
 from clingpt.optim import Schedule, build_optimizer
 from clingpt.prepared import Prepared, open_prepared
+from clingpt.receipt import carried
 from clingpt.resume import State, Trained, begin_or_resume_lora, check_same_run
 from clingpt.runtime import Runtime
 from clingpt.selection import check_measurable, is_settled
@@ -183,7 +184,8 @@ def begin_or_resume(cfg: TrainConfig, rt: Runtime, stop: Callable[[], bool]) -> 
         weight_decay=cfg.weight_decay,
     )
     state, scaler = State(), rt.scaler()
-    trained = Trained(folder, model, optimizer, scaler, state, rt, cfg.seed, lora)
+    receipts = carried(read_card(newest) if newest else loaded.card, data.receipt)
+    trained = Trained(folder, model, optimizer, scaler, state, rt, cfg.seed, lora, receipts)
     rt.seed_rank(cfg.seed)  # weights begin alike on all ranks, dropout does not
     if newest is not None:
         trained.restore(load_trainer(newest))
@@ -339,7 +341,6 @@ def save(run: Run, figures: dict[str, float]) -> Path:
     card = {
         **figures,
         "data": {"folder": str(run.cfg.data), "fingerprint": run.data.fingerprint},
-        "tokenizer": run.tokenizer.fingerprint,
         "settings": config.to_json(run.cfg),
     }
     return run.save(run.tokenizer, card)

@@ -151,7 +151,8 @@ class Assembly:
             self._calibration.save(folder)
         if self._split == "test" or not (folder / "README.md").exists():
             base = self._loaded.card["settings"]["init_from"]
-            card = model_card(content, base=base, tasks=self._data.tasks)
+            receipts = self._loaded.card.get("receipts", [])
+            card = model_card(content, base=base, tasks=self._data.tasks, receipts=receipts)
             write_whole(folder / "README.md", with_audit(card, folder))
 
     # Labels

@@ -14,6 +14,7 @@ from typing import Any
 
 from clingpt import console
 from clingpt.page import DISCLAIMER
+from clingpt.receipt import DONE, identifiers_found
 from clingpt.records import Record
 from clingpt.tables import as_markdown, plain, tables
 from clingpt.tasks import prompt_text
@@ -42,12 +43,14 @@ def model_card(
     *,
     base: str | None,
     tasks: Sequence[str],
+    receipts: Sequence[Mapping[str, Any]] = (),
     license: str | None = None,  # noqa: A002  the Hub's word
 ) -> str:
     """The whole file, of a report and of what the model was trained for.
 
     `base` is what training began from: gpt2, a Hub id or another run; scratch or None for random
-    weights. No task is plain text. `license` is a Hub identifier, such as mit; None leaves it open.
+    weights. No task is plain text. `receipts` are of all data that it was trained on. `license` is a
+    Hub identifier, such as mit; None leaves it open.
     """
     name, data, tasks = _name(report["checkpoint"]), report["data"], tasks or ["text"]
     hub_id = f"openai-community/{base}" if base in SIZES else base or ""
@@ -68,11 +71,20 @@ def model_card(
         f"## Data\n\nTraining and held-out records: {plain(Path(data['folder']).name)}, prepared, "
         f"fingerprint {plain(data['fingerprint'])}. Measured on: {plain(data['name'])}; split "
         f"{plain(report['split'])}, {plain(report['setting'])}.",
+        *_people(receipts),
         f"## Results\n\n{as_markdown(tables({**report, 'comparison': {}}))}",
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _limits(report)),
         f"## Use\n\n{_use(tasks)}",
     ]
     return "\n\n".join(parts)
+
+
+def _people(receipts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What training text says of people, by its hygiene receipts; nothing without any."""
+    if receipts:
+        found = f"{sum(map(identifiers_found, receipts)):,}"
+        done = "; ".join(dict.fromkeys(DONE[each["done"]] for each in receipts))
+        yield f"Names, dates and numbers of people left in training text: {found} ({done})."
 
 
 def with_audit(card: str, folder: Path) -> str:

@@ -9,8 +9,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from clingpt import calibration, config, console
-from clingpt.disk import SUMS, sha256, sync, verify_sums, write_whole
+from clingpt.disk import SUMS, sha256, verify_sums, write_whole, written_whole
 from clingpt.errors import CheckpointError, ConfigError
 from clingpt.kernels import use_kernels
 from clingpt.lora import (
@@ -36,6 +34,7 @@ from clingpt.lora import (
     read_lora,
     write_adapter,
 )
+from clingpt.receipt import warning
 from clingpt.selection import score
 from clingpt.tokenizer import Tokenizer
 from model import GPT, SIZES, GPTConfig, hub_folder
@@ -80,6 +79,14 @@ def load_model(
     except Exception as error:  # torch.load on a broken pytorch_model.bin: several private kinds
         raise CheckpointError(f"cannot load {source}: {type(error).__name__}: {error}") from error
     return Loaded(model, Tokenizer.load(folder), read_card(folder), folder)
+
+
+def load_to_use(source: str | Path) -> Loaded:
+    """`load_model`, saying to whom it is for if its training text held identifiers of people."""
+    loaded = load_model(source)
+    if said := warning(loaded.card):
+        console.note(f"{source}: {said}")
+    return loaded
 
 
 def _load_on_base(folder: Path, *, block_size: int | None, dropout: float) -> Loaded:
@@ -170,28 +177,6 @@ def verify(folder: Path) -> None:
     """Compare every file with SHA256SUMS; CheckpointError names the first that differs."""
     whole = {ADAPTER_WEIGHTS, ADAPTER_CONFIG} if is_adapter(folder) else {"model.safetensors"}
     verify_sums(folder, required={CARD} | whole, exempt={calibration.FILE})
-
-
-@contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `folder`, with SHA256SUMS and synced, if the block succeeds."""
-    scratch = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
-        yield scratch
-        files = sorted(path for path in scratch.rglob("*") if path.is_file())
-        names = [path.relative_to(scratch).as_posix() for path in files]
-        sums = "".join(f"{sha256(scratch / name)}  {name}\n" for name in names)
-        (scratch / SUMS).write_text(sums)
-        for path in (*scratch.rglob("*"), scratch):
-            sync(path)
-        if folder.exists():
-            raise CheckpointError(f"{folder} exists already; nothing was overwritten")
-        scratch.rename(folder)
-        sync(folder.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Set
+import shutil
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 
 from clingpt.errors import CheckpointError
@@ -32,6 +34,28 @@ def write_whole(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.partial")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `folder`, with SHA256SUMS and synced, if the block succeeds."""
+    scratch = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+        files = sorted(path for path in scratch.rglob("*") if path.is_file())
+        names = [path.relative_to(scratch).as_posix() for path in files]
+        sums = "".join(f"{sha256(scratch / name)}  {name}\n" for name in names)
+        (scratch / SUMS).write_text(sums)
+        for path in (*scratch.rglob("*"), scratch):
+            sync(path)
+        if folder.exists():
+            raise CheckpointError(f"{folder} exists already; nothing was overwritten")
+        scratch.rename(folder)
+        sync(folder.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def verify_sums(folder: Path, *, required: Set[str], exempt: Set[str] = frozenset()) -> None:

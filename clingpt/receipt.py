@@ -184,3 +184,20 @@ def tables(receipt: Mapping[str, Any]) -> list[Table]:
     ]
     columns = ["records with", "groups", "records", "surplus in a split", *pairs]
     return [*made, ("Duplicates", columns, rows)]
+
+
+def carried(card: Mapping[str, Any], receipt: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """Receipts of all data that went into a model: those in the card that it begins from, and the
+    receipt of what it is trained on now."""
+    known = list(card.get("receipts", []))
+    return known if receipt is None or receipt in known else [*known, receipt]
+
+
+def warning(card: Mapping[str, Any]) -> str | None:
+    """What whoever uses or shares a model has to know of its training text, by its card."""
+    if not (found := sum(map(identifiers_found, card.get("receipts", [])))):
+        return None
+    return (
+        f"its training text held {found:,} names, dates, numbers or the like of people "
+        "(--allow_phi): it may repeat them; keep it where that text may be"
+    )

@@ -55,6 +55,7 @@ class Trained:
     rt: Runtime
     seed: int
     lora: Lora | None  # what is trained in place of the weights, if not they themselves
+    receipts: list[Mapping[str, Any]]  # of all data that went into these weights
 
     def capture(self) -> dict[str, Any]:
         """All of it but the weights, in types that load with weights_only.
@@ -72,6 +73,7 @@ class Trained:
     def save(self, tokenizer: Tokenizer, card: dict[str, Any]) -> Path:
         """A checkpoint of this step, from which the same run can go on; every rank must call."""
         trainer, weights = self.capture(), whole_weights(self.model)
+        card = {**card, "receipts": self.receipts, "tokenizer": tokenizer.fingerprint}
         return self.rt.on_main(
             lambda: self.folder.save(
                 self.state.step,

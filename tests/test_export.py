@@ -27,7 +27,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 import export as command
 import sample
 from clingpt import console, exports, stateless
-from clingpt.checkpoint import load_model, written_whole
+from clingpt.checkpoint import load_model
+from clingpt.disk import written_whole
 from clingpt.errors import CheckpointError
 from clingpt.grid import Difference, Step, difference
 from clingpt.stateless import Stateless

@@ -49,7 +49,7 @@ def model_card(
     """The whole file, of a report and of what the model was trained for.
 
     `base` is what training began from: gpt2, a Hub id or another run; scratch or None for random
-    weights. No task is plain text. `receipts` are of all data that it was trained on. `license` is a
+    weights. No task is plain text. `receipts` are of all data it was trained on. `license` is a
     Hub identifier, such as mit; None leaves it open.
     """
     name, data, tasks = _name(report["checkpoint"]), report["data"], tasks or ["text"]

@@ -11,10 +11,8 @@ target for each task, and tokenised into a folder of memory-mapped uint16 files 
 Sources are read three times and never held in memory. Needs no GPU and no PyTorch.
 """
 
-import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -23,15 +21,15 @@ from typing import Any, Literal
 from clingpt import account, canaries, config, console, receipt, synthetic
 from clingpt.columns import Columns
 from clingpt.errors import DataError
-from clingpt.examples import Long, Making, Tally
+from clingpt.examples import Long, Making, Tally, make_all
 from clingpt.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
-from clingpt.pool import count_workers, map_chunks
+from clingpt.pool import count_workers
 from clingpt.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
 from clingpt.records import Record
 from clingpt.redaction import Redactor
 from clingpt.sources import OnBad, choose_columns, is_published, open_source
 from clingpt.splits import N_FOLDS, SPLITS, split_of
-from clingpt.survey import Findings, Survey, chunks_of, find_out, take_survey
+from clingpt.survey import Findings, Survey, find_out, take_survey
 from clingpt.tasks import TASKS
 from clingpt.textfile import AUTO, check_encoding
 from clingpt.tokenizer import Tokenizer
@@ -95,8 +93,10 @@ class PrepareConfig:
         varied = bool(self.views or self.section_dropout)
         reason = "views and section_dropout are of the task answer; add it or leave them out"
         config.check("answer" in self.chosen_tasks or not varied, reason)
-        asks = not (self.mix and self.source != type(self).source)
-        config.check(asks, "give one of --source and --mix")
+        both = bool(self.mix) and self.source != type(self).source
+        config.check(not both, "give one of --source and --mix")
+        named = self.source == "synthetic" and self.columns != Columns()
+        config.check(not named, "synthetic has no columns to choose from; leave the names out")
         parse_mix(self.mix)
         check_encoding(self.encoding)
 
@@ -130,9 +130,10 @@ def main() -> None:
     writer = FolderWriter(cfg.folder, tokenizer)  # refuses a folder that is not its to replace
     parts = open_parts(cfg)
     survey = take_survey(parts, skip_bad=cfg.skip_bad)
-    redactor = Redactor(cfg.redact, secrets.token_bytes(32)) if cfg.redact else None
-    findings = find_out(parts, survey, redactor, workers=count_workers(cfg.workers))
-    making = plan_making(parts, survey, redactor, cfg)
+    redactor = Redactor(cfg.redact) if cfg.redact else None
+    workers = count_workers(cfg.workers)
+    findings = find_out(parts, survey, redactor, allow_phi=cfg.allow_phi, workers=workers)
+    making = plan_making(parts, survey, findings, redactor, cfg)
     if cfg.dry_run:
         say_what_would_be(parts, survey, findings, making, cfg)
         return
@@ -141,7 +142,7 @@ def main() -> None:
         tally = write_examples(parts, survey, findings, making, writer, cfg)
         check_overlap(tally, cfg)
         check_examples(parts, writer, tally)
-        writer.add_json(receipt.FILE, findings.receipt.to_json())
+        writer.add_json(receipt.FILE, findings.receipt)
         writer.finish(settings_to_keep(cfg))
     prepared = open_prepared(cfg.folder, tokenizer)
     print_tables(prepared, parts, survey, findings, tally, cfg)
@@ -188,9 +189,13 @@ def read_synthetic(cfg: PrepareConfig) -> Reader:
 
 
 def plan_making(
-    parts: list[Part], survey: Survey, redactor: Redactor | None, cfg: PrepareConfig
+    parts: list[Part],
+    survey: Survey,
+    findings: Findings,
+    redactor: Redactor | None,
+    cfg: PrepareConfig,
 ) -> Making:
-    """How examples are to be made, as the settings and the first reading have it."""
+    """How examples are to be made, as the settings and what was found have it."""
     return Making(
         tasks=cfg.tasks,
         budget=cfg.block_size,
@@ -202,6 +207,7 @@ def plan_making(
         key=str(cfg.seed),
         redactor=redactor,
         drop_overlap=cfg.drop_overlap,
+        copies=frozenset(chain.from_iterable(findings.copies.values())),
     )
 
 
@@ -219,18 +225,8 @@ def write_examples(
         findings.grams[split].save(path)
     making = replace(making, held_out=held_out)
     items = chain(iter_items(parts, lambda _: None), planted_items(writer, cfg))
-    chunks = chunks_of(items)
-    tally = Tally()
-    with (
-        closing(map_chunks(making, chunks, workers=count_workers(cfg.workers))) as results,
-        survey.progress("tokenising") as bar,
-    ):
-        for chunk, made in results:
-            for piece in made.pieces:
-                writer.append(piece)
-            tally.add(made.tally)
-            bar.update(len(chunk))
-    return tally
+    with survey.progress("tokenising") as bar:
+        return make_all(items, making, writer, workers=count_workers(cfg.workers), bar=bar)
 
 
 def planted_items(writer: FolderWriter, cfg: PrepareConfig) -> Iterator[Item]:
@@ -250,11 +246,12 @@ def objections(findings: Findings, cfg: PrepareConfig) -> list[str]:
             f"{console.count(findings.identifiers)} identifiers of people seem to be there; pass "
             "--redact=tags or --redact=surrogates to replace them, or --allow_phi=True"
         )
-    if findings.copies["test"] and not (cfg.allow_overlap or cfg.drop_overlap):
+    copies = findings.copies["test"]
+    if copies and not (cfg.allow_overlap or cfg.drop_overlap) and cfg.source != "synthetic":
         found.append(
-            f"{console.count(findings.copies['test'])} training records have nearly the text of "
-            "one in the test set; pass --drop_overlap=True to leave them out, or --allow_overlap="
-            "True"
+            f"{console.count(len(copies))} training records say nearly what one in the test set "
+            f"does, first {copies[0]}; pass --drop_overlap=True to leave out what stands in val or "
+            "test, or --allow_overlap=True"
         )
     return found
 
@@ -325,7 +322,7 @@ def print_tables(
         account.records_table(parts, survey, counts),
         account.examples_table(counts, tally, cfg.tasks),
         account.dropped_table(survey, tally),
-        account.overlap_table(tally, findings.copies, templated=cfg.source == "synthetic"),
+        account.overlap_table(tally, findings, templated=cfg.source == "synthetic"),
         *account.receipt_tables(findings),
         account.remarks(parts, survey, tally),
     ]

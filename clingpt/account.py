@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clingpt import console
+from clingpt import console, receipt
 from clingpt.examples import Tally
 from clingpt.mixture import Part
 from clingpt.prepared import HELD_OUT, Piece, Prepared
@@ -91,15 +91,18 @@ def remarks(parts: Sequence[Part], survey: Survey, tally: Tally) -> str:
 
 def receipt_tables(findings: Findings) -> list[str]:
     """What the hygiene receipt says."""
-    return [console.table(*table) for table in findings.receipt.tables()]
+    return [console.table(*table) for table in receipt.tables(findings.receipt)]
 
 
-def overlap_table(tally: Tally, copies: Mapping[str, int], *, templated: bool) -> str:
+def overlap_table(tally: Tally, findings: Findings, *, templated: bool) -> str:
     """Training records that stand in val or test as well, or share text with them."""
     title = "Overlap, in training records"
     if templated:
         title += " (templates repeat by nature; test combinations, names and numbers do not)"
-    rows: Rows = [[f"train and {split}", copies[split], tally.sharing[split]] for split in HELD_OUT]
+    rows: Rows = [
+        [f"train and {split}", len(findings.copies[split]), tally.sharing[split]]
+        for split in HELD_OUT
+    ]
     return console.table(title, ["splits", "nearly the same text", "a run of 13 words"], rows)
 
 

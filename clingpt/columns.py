@@ -25,7 +25,8 @@ class Columns:
     id: str | None = None
     question: str | None = None
     input: str | None = None  # what is read: a note, a report, a context
-    target: str | None = None  # what is to be written: a summary, an answer in prose, a document
+    target: str | None = None  # what is to be written: a summary, an answer in prose
+    document: str | None = None  # the same, of the task document: its lines stay lines
     decision: str | None = None  # yes, no or maybe
     keywords: str | None = None
 
@@ -105,6 +106,8 @@ def guess_columns(
             raise _open_question("none is known by its name", role, task, names)
     if not any(chosen[role] for role in ("question", "input", "target")):
         raise _open_question("none is known by its name", "input", task, names)
+    if task == "document":
+        chosen |= {"document": chosen["target"], "target": None}
     return Columns(**chosen)
 
 
@@ -244,6 +247,7 @@ def record_of(row: Row, columns: Columns, place: str) -> Record:
         question=text(columns.question) or "",
         sections=[] if told is None else [("TEXT", told)],
         long_answer=text(columns.target),
+        document=text(columns.document),
         decision=text(columns.decision),
         keywords=_keywords(row, columns),
     )

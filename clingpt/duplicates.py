@@ -97,6 +97,7 @@ class Duplicates:
         self.sources: list[str] = []
         self._texts, self._answers = array("Q"), array("Q")
         self._signatures = bytearray()  # grows in place, as a list of arrays would not
+        self._near: tuple[int, list[list[int]]] = 0, []  # of so many records
 
     def add(self, record: Fingerprint, *, split: str, source: str, record_id: str) -> None:
         self.ids.append(record_id)
@@ -116,6 +117,11 @@ class Duplicates:
 
     def near_text(self) -> list[list[int]]:
         """The same of texts that are nearly alike, by chains of pairs; equal ones among them."""
+        if self._near[0] != len(self.ids):
+            self._near = len(self.ids), self._find_near()
+        return self._near[1]
+
+    def _find_near(self) -> list[list[int]]:
         signed = np.frombuffer(self._signatures, dtype=np.uint32).reshape(-1, N_HASHES)
         roots = np.arange(len(signed))
         bands = [(signed[:, start : start + ROWS] * _BAND).sum(axis=1) for start in BAND_STARTS]
@@ -130,6 +136,16 @@ class Duplicates:
                 near = _agree(signed, left, right)
                 roots = _joined(roots, left[near], right[near])
         return _groups(roots)
+
+    def like(self, one: str, other: str) -> list[str]:
+        """Ids of the records of a split that are nearly like any of the one split."""
+        return [
+            self.ids[place]
+            for group in self.near_text()
+            if one in (self.splits[place] for place in group)
+            for place in group
+            if self.splits[place] == other
+        ]
 
     def summary(self, groups: list[list[int]]) -> dict[str, Any]:
         """Counts: groups; records in them; and by split, by pair of splits and by pair of sources.

@@ -5,15 +5,17 @@ What a task asks is clingpt/tasks.py's to know, and what stands where on disk cl
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from clingpt.mixture import Item, count_copies
+from clingpt.mixture import Item, chunks_of, count_copies
 from clingpt.overlap import NgramIndex, ngram_hashes, record_text
-from clingpt.prepared import Piece
+from clingpt.pool import map_chunks
+from clingpt.prepared import FolderWriter, Piece
 from clingpt.records import Record
 from clingpt.redaction import Redactor
 from clingpt.splits import SPLITS
@@ -21,9 +23,12 @@ from clingpt.tasks import Example, NotApplicable, make_example, text_windows
 from clingpt.tokenizer import Tokenizer
 from clingpt.views import unit_hash, views
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 Long = Literal["window", "trim", "drop"]
 TOO_LONG = "longer than the context"
-SHARING = "shares 13 words with records held out"
+OVERLAPPING = "its text stands in val or test"
 UNWEIGHTED = "left out by its source's weight"
 SHOWN_IDS = 3
 
@@ -73,6 +78,7 @@ class Making:
     key: str  # of what section dropout draws
     redactor: Redactor | None
     drop_overlap: bool
+    copies: Set[str]  # ids of training records that say nearly what one held out does
     held_out: Mapping[str, Path] = field(default_factory=dict)  # val, test -> an NgramIndex
 
     # Not before a chunk comes, so that they are not sent to other processes.
@@ -97,8 +103,9 @@ class Making:
         if self.redactor and not item.planted:
             record = self.redactor.record(record)
         if item.split == "train" and not item.planted:
-            if self._shares(record, tally) and self.drop_overlap:
-                tally.dropped["record", SHARING] += 1
+            shares = self._shares(record, tally)
+            if self.drop_overlap and (shares or record.id in self.copies):
+                tally.dropped["record", OVERLAPPING] += 1
                 return
             copies = count_copies(item.record.id, self.weights[item.source])
             if not copies:
@@ -160,3 +167,22 @@ class Making:
             raise NotApplicable(TOO_LONG)
         tally.windowed[task] += len(examples) > 1
         return examples
+
+
+def make_all(
+    items: Iterable[Item],
+    making: Making,
+    writer: FolderWriter,
+    *,
+    workers: int,
+    bar: "tqdm[None]",
+) -> Tally:
+    """Make the examples of all records and write them, in order."""
+    tally = Tally()
+    with closing(map_chunks(making, chunks_of(items), workers=workers)) as results:
+        for chunk, made in results:
+            for piece in made.pieces:
+                writer.append(piece)
+            tally.add(made.tally)
+            bar.update(len(chunk))
+    return tally

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from clingpt.columns import Columns
 from clingpt.errors import ConfigError, DataError
+from clingpt.overlap import record_text
+from clingpt.pool import split_chunks
 from clingpt.records import Record
 from clingpt.sources import OnBad
 from clingpt.views import unit_hash
@@ -103,6 +105,11 @@ def _with_own_ids(items: Iterable[Item], names: Sequence[str], on_bad: OnBad) ->
             again += "#2"
         split_of_id[again] = split
         yield Item(item.source, split, replace(record, id=again), renamed=True)
+
+
+def chunks_of(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Items in groups of bounded size, for map_chunks."""
+    return split_chunks(items, lambda item: len(record_text(item.record)))
 
 
 def count_copies(record_id: str, weight: float) -> int:

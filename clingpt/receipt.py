@@ -10,7 +10,7 @@ records where records are redacted.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,10 +25,11 @@ FILE = "receipt.json"
 FORMAT = 1
 N_EXAMPLES = 3  # masked identifiers of a kind, and groups of duplicates
 
-# What became of identifiers: refused where there are any, let through, or replaced.
-Done = Literal["none", "allowed", "tags", "surrogates"]
+# What became of identifiers: refused where there are any, nobody's secret, let through, replaced.
+Done = Literal["none", "published", "allowed", "tags", "surrogates"]
 DONE = {
     "none": "no identifiers were allowed",
+    "published": "the texts are published and stay as they are",
     "allowed": "identifiers were allowed to stay",
     "tags": "identifiers were replaced by tags",
     "surrogates": "identifiers were replaced by surrogates",
@@ -65,7 +66,7 @@ def inspect(record: Record) -> Inspection:
         counts=dict(seen),
         examples=tuple(examples),
         id_may_identify=may_identify(record.id),
-        fingerprint=fingerprint(record_text(record), record.long_answer),
+        fingerprint=fingerprint(record_text(record), record.long_answer or record.document),
     )
 
 
@@ -80,10 +81,23 @@ class Receipt:
         self._identifiers = Counter[tuple[str, str, str]]()  # (kind, split, source)
         self._holders = Counter[str]()  # kind -> records
         self._examples: dict[str, list[dict[str, str]]] = {}
+        self._replaced = Counter[str]()
         self._duplicates = Duplicates()
 
-    def see(self, split: str, source: str, record_id: str, inspection: Inspection) -> None:
-        """Count one record; records come in the order of the source, whoever inspected them."""
+    def see(
+        self,
+        split: str,
+        source: str,
+        record_id: str,
+        inspection: Inspection,
+        *,
+        replaced: Mapping[str, int] | None = None,
+    ) -> None:
+        """Count one record; records come in the order of the source, whoever inspected them.
+
+        `replaced`: how many identifiers of each kind it had before redaction.
+        """
+        self._replaced.update(replaced or {})
         self.records[split] += 1
         self._with_any[split] += bool(inspection.counts.keys() - REPORTED_ONLY)
         self._ids += inspection.id_may_identify
@@ -98,11 +112,17 @@ class Receipt:
             inspection.fingerprint, split=split, source=source, record_id=record_id
         )
 
-    @property
-    def refusable(self) -> int:
-        """Identifiers found in any split, of kinds that are a reason to refuse the data."""
-        kinds = self._identifiers.items()
-        return sum(n for (kind, _, _), n in kinds if kind not in REPORTED_ONLY)
+    def refusable(self, sources: Collection[str]) -> int:
+        """Identifiers found in sources, in any split, of kinds that are a reason to refuse them."""
+        return sum(
+            n
+            for (kind, _, source), n in self._identifiers.items()
+            if source in sources and kind not in REPORTED_ONLY
+        )
+
+    def copies(self, held_out: str) -> list[str]:
+        """Ids of training records that say nearly what one of a split held out says."""
+        return self._duplicates.like(held_out, "train")
 
     def to_json(self) -> dict[str, Any]:
         """The receipt as one JSON object (docs/formats.md)."""
@@ -112,6 +132,7 @@ class Receipt:
             "records": dict(sorted(self.records.items())),
             "records_with_identifiers": dict(sorted(self._with_any.items())),
             "ids_that_may_identify": self._ids,
+            "identifiers_replaced": {k: n for k in KINDS if (n := self._replaced[k])},
             "identifiers": {kind: self._kind(kind) for kind in KINDS if self._holders[kind]},
             "duplicates": {
                 name: self._duplicates.summary(groups)
@@ -143,12 +164,15 @@ class Receipt:
 
 
 def identifiers_found(receipt: Mapping[str, Any]) -> int:
-    """Identifiers that training text still holds by a receipt.json; replaced ones are gone."""
+    """Identifiers that training text still holds by a receipt.json.
+
+    None where they were replaced, or stand in published texts alone: there most are no people's.
+    """
     if receipt.get("format") != FORMAT or receipt.get("done") not in DONE:
         raise DataError(
             f"{FILE} is not a receipt of format {FORMAT}; prepare the data again with this version"
         )
-    if receipt["done"] in ("tags", "surrogates"):
+    if receipt["done"] in ("published", "tags", "surrogates"):
         return 0
     kinds = receipt["identifiers"].items()
     return sum(row["by_split"].get("train", 0) for kind, row in kinds if kind not in REPORTED_ONLY)
@@ -157,7 +181,11 @@ def identifiers_found(receipt: Mapping[str, Any]) -> int:
 def tables(receipt: Mapping[str, Any]) -> list[Table]:
     """(title, columns, rows) for a terminal, of a receipt.json."""
     splits, kinds = list(receipt["records"]), receipt["identifiers"]
-    made = [
+    made: list[Table] = []
+    if replaced := receipt["identifiers_replaced"]:
+        rows = [[kind.replace("_", " "), n] for kind, n in replaced.items()]
+        made.append(("Identifiers replaced", ["kind", "records' own"], rows))
+    made += [
         (
             f"Identifiers found ({DONE[receipt['done']]})",
             ["kind", "found", "records", *splits, "masked examples"],

@@ -46,17 +46,19 @@ _ADDRESS_WORD = re.compile(
 def texts_of(record: Record) -> list[str]:
     """All of a record's texts but its id, in the order in which `with_texts` takes them."""
     sections = [part for section in record.sections for part in section]
-    return [record.question, record.long_answer or "", *sections, *record.keywords]
+    whole = [record.question, record.long_answer or "", record.document or ""]
+    return [*whole, *sections, *record.keywords]
 
 
 def with_texts(record: Record, texts: Sequence[str]) -> Record:
     """The record with other texts in the places of its own."""
-    behind = 2 + 2 * len(record.sections)
-    parts = texts[2:behind]
+    behind = 3 + 2 * len(record.sections)
+    parts = texts[3:behind]
     return replace(
         record,
         question=texts[0],
         long_answer=None if record.long_answer is None else texts[1],
+        document=None if record.document is None else texts[2],
         sections=tuple(zip(parts[::2], parts[1::2], strict=True)),
         keywords=tuple(texts[behind:]),
     )

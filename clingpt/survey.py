@@ -7,19 +7,19 @@ the slow work, in other processes. What is refused on these grounds is prepare.p
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clingpt import console
 from clingpt.errors import DataError
-from clingpt.mixture import Item, Part, iter_items, names_of
+from clingpt.mixture import Item, Part, chunks_of, iter_items, names_of
 from clingpt.overlap import NgramIndex, ngram_hashes, record_text
-from clingpt.pool import map_chunks, split_chunks
+from clingpt.pool import map_chunks
 from clingpt.prepared import HELD_OUT
 from clingpt.receipt import Inspection, Receipt, inspect
 from clingpt.records import LABELS
@@ -90,17 +90,19 @@ def take_survey(parts: Sequence[Part], *, skip_bad: bool) -> Survey:
 class Findings:
     """What the second reading found."""
 
-    receipt: Receipt
-    identifiers: int = 0  # in sources that are not published, after redaction
-    copies: Counter[str] = field(default_factory=Counter)  # training records, by held-out split
-    grams: dict[str, NgramIndex] = field(default_factory=dict)  # by held-out split
+    receipt: dict[str, Any]  # as in receipt.json
+    identifiers: int  # that are a reason to refuse the sources
+    copies: dict[str, list[str]]  # held-out split -> training records of nearly the same text
+    grams: dict[str, NgramIndex]  # held-out split -> its 13-grams
 
 
 class Seen(NamedTuple):
-    """What is found in a record, and of one held out its 13-grams."""
+    """What is found in a record as it will be written."""
 
+    record_id: str
     inspection: Inspection
-    hashes: NDArray[np.uint64] | None
+    replaced: dict[str, int]  # kind of identifier -> how many there were before
+    hashes: NDArray[np.uint64] | None  # 13-grams, of one held out
 
 
 @dataclass(frozen=True)
@@ -113,21 +115,25 @@ class Inspecting:
         return [self._inspect(item) for item in chunk]
 
     def _inspect(self, item: Item) -> Seen:
-        record = self.redactor.record(item.record) if self.redactor else item.record
+        record, replaced = item.record, {}
+        if self.redactor:
+            record = self.redactor.record(record)
+            replaced = inspect(item.record).counts
         held_out = item.split in HELD_OUT
-        return Seen(inspect(record), ngram_hashes(record_text(record)) if held_out else None)
-
-
-def chunks_of(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Items in groups of bounded size, for map_chunks."""
-    return split_chunks(items, lambda item: len(record_text(item.record)))
+        hashes = ngram_hashes(record_text(record)) if held_out else None
+        return Seen(record.id, inspect(record), replaced, hashes)
 
 
 def find_out(
-    parts: Sequence[Part], survey: Survey, redactor: Redactor | None, *, workers: int
+    parts: Sequence[Part],
+    survey: Survey,
+    redactor: Redactor | None,
+    *,
+    allow_phi: bool,
+    workers: int,
 ) -> Findings:
     """Read again and inspect every record as it will be written."""
-    findings = Findings(Receipt())
+    receipt = Receipt(done=redactor.how if redactor else "none")
     hashes: dict[str, list[NDArray[np.uint64]]] = {split: [] for split in HELD_OUT}
     chunks = chunks_of(iter_items(parts, lambda _: None))
     with (
@@ -136,12 +142,22 @@ def find_out(
     ):
         for chunk, seen in results:
             for item, each in zip(chunk, seen, strict=True):
-                part, record = parts[item.source], item.record
-                findings.receipt.see(item.split, part.name, record.id, each.inspection)
-                if not part.published:
-                    findings.identifiers += sum(each.inspection.kinds.values())
+                name = parts[item.source].name
+                receipt.see(
+                    item.split, name, each.record_id, each.inspection, replaced=each.replaced
+                )
                 if each.hashes is not None:
                     hashes[item.split].append(each.hashes)
             bar.update(len(chunk))
-    findings.grams = {split: NgramIndex(kept) for split, kept in hashes.items()}
-    return findings
+    own = [part.name for part in parts if not part.published]
+    identifiers = 0 if redactor else receipt.refusable(own)
+    if receipt.done == "none":
+        receipt.done = "allowed" if allow_phi else "none"
+        if not identifiers and len(own) < len(parts):
+            receipt.done = "published"
+    return Findings(
+        receipt=receipt.to_json(),
+        identifiers=identifiers,
+        copies={split: receipt.copies(split) for split in HELD_OUT},
+        grams={split: NgramIndex(kept) for split, kept in hashes.items()},
+    )

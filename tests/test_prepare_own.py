@@ -70,6 +70,10 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(
     assert len(open_prepared(folder, GPT2).record_ids("val")) > 20
 
 
+def die(chunk: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_killed_process_is_one_line(tmp_path: Path, few_are_many: None) -> None:
     """As where memory ran out; the old folder stays."""
     path = write_lines(tmp_path / "a.jsonl", made_records(100))
@@ -77,7 +81,7 @@ def test_a_killed_process_is_one_line(tmp_path: Path, few_are_many: None) -> Non
     prepared(*flags)
     before = contents(tmp_path / "data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "_work_here", os._exit)
+        patch.setattr(pool, "_work_here", die)
         said = refused(*flags)
     assert said.startswith("a working process was killed, most likely because memory ran out")
     assert contents(tmp_path / "data") == before
@@ -220,28 +224,25 @@ def test_what_becomes_of_long_texts(tmp_path: Path) -> None:
     whole = {note["id"]: [220, *GPT2.encode(f"TEXT: {note['text']}")] for note in notes}
     fits = {name for name, ids in whole.items() if len(ids) <= 127}
     assert 0 < len(fits) < 12
-    said, made = {}, {}
+    said, made, total = {}, {}, {}
     for how in ("window", "trim", "drop"):
         said[how] = prepared(*flags, f"--out={tmp_path / how}", f"--long={how}")
         data = open_prepared(tmp_path / how, GPT2)
         made[how] = Counter(name for name, _ in examples(data, "text"))
+        total[how] = int(data.split("train").lengths.sum())
         assert data.split("train").lengths.max() <= 128
     assert set(made["window"]) == set(made["trim"]) == set(whole)
     assert {name for name, n in made["window"].items() if n == 1} == fits
     assert set(made["trim"].values()) == {1}
     assert set(made["drop"]) == fits
-    assert f"\n{12 - len(fits)} texts exceed the context and became several" in said["window"]
-    assert cells(said["trim"], "Examples")["text"][7] == str(12 - len(fits))
-    cut = int(cells(said["trim"], "Examples")["text"][8].replace(",", ""))
-    lengths = {
-        how: int(open_prepared(tmp_path / how, GPT2).split("train").lengths.sum()) for how in made
-    }
-    windows = sum(made["window"].values())
-    assert cut == lengths["window"] - lengths["trim"] - (windows - 12)  # each has a token before it
-    assert cells(said["drop"], "Dropped")["text"] == [
-        "longer than the context",
-        str(12 - len(fits)),
-    ]
+    n_long = 12 - len(fits)
+    assert f"\n{n_long} texts exceed the context and became several" in said["window"]
+    row = cells(said["trim"], "Examples")["text"]
+    n_windows = made["window"].total()
+    cut = total["window"] - total["trim"] - (n_windows - 12)  # each has a token before it
+    assert row[7:] == [str(n_long), f"{cut:,}"]
+    dropped = cells(said["drop"], "Dropped")["text"]
+    assert dropped == ["longer than the context", str(n_long)]
 
 
 def test_a_long_context_is_trimmed_or_dropped_never_cut_up(tmp_path: Path) -> None:

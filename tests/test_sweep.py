@@ -316,7 +316,15 @@ def test_a_folder_is_swept_by_one_at_a_time(
         assert str(bench.out / ".lock") in (bench.folder / "fds").read_text().split()
 
 
-def test_a_second_signal_ends_the_run_as_well(bench: Bench) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as a terminal's Ctrl-C has it: what a shell starts behind `&` ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_ends_the_run_as_well(bench: Bench, interruptible: None) -> None:
     process: list[int] = []
     code = "import os, signal, sys, time; signal.signal(2, signal.SIG_IGN); print(os.getpid());"
     command = [sys.executable, "-c", code + "sys.stdout.flush(); time.sleep(60)"]

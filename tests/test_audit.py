@@ -357,6 +357,12 @@ def test_a_base_goes_by_its_name_without_the_path() -> None:
     assert audit.name_of("out/domain") == "domain"
 
 
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(audit.main, "--help") == 0
+    printed = capsys.readouterr().out
+    assert all(f"--{name}" in printed for name in audit.AuditConfig.__dataclass_fields__)
+
+
 MISTAKES = [
     (["--records=0"], 2, "records must be at least 1"),
     (["--secrets=0"], 2, "secrets must be at least 1"),

@@ -25,7 +25,8 @@ class Columns:
     id: str | None = None
     question: str | None = None
     input: str | None = None  # what is read: a note, a report, a context
-    target: str | None = None  # what is to be written: a summary, an answer in prose, a document
+    target: str | None = None  # what is to be written: a summary, an answer in prose
+    document: str | None = None  # what notes are to be made into, in its own lines
     decision: str | None = None  # yes, no or maybe
     keywords: str | None = None
 
@@ -53,6 +54,11 @@ NAMES = {
         "summary impression impressions conclusion conclusions long_answer highlights",
         "description answer response completion assessment",
     ),
+    "document": (
+        "target output",
+        "document structured_report structured_note discharge_summary letter",
+        "report summary",
+    ),
     "keywords": ("keywords keyword meshes mesh mesh_terms tags",),
 }
 REPLIES = (
@@ -60,19 +66,14 @@ REPLIES = (
     "long_answer answer answer_text response completion explanation",
     "summary conclusion conclusions description",
 )
-DOCUMENTS = (
-    "target output",
-    "document structured_report structured_note discharge_summary letter",
-    "report summary",
-)
-TARGETS = {"answer": REPLIES, "explain": REPLIES, "document": DOCUMENTS}
+TARGETS = {"answer": REPLIES, "explain": REPLIES}
 
 # What a task needs, and what it takes where it is there; in the order in which columns are taken.
 NEEDED: dict[str, tuple[str, ...]] = {
     "answer": ("question", "decision"),
     "explain": ("question", "target"),
     "summarize": ("target", "input"),
-    "document": ("target", "input"),
+    "document": ("document", "input"),
     "text": (),
 }
 WELCOME: dict[str, tuple[str, ...]] = {
@@ -82,7 +83,7 @@ WELCOME: dict[str, tuple[str, ...]] = {
 }
 PROSE_WORDS = 8  # in half of a column's cells, for it to be taken as a note whatever its name
 MOST_LISTED = 20  # columns that a message names
-FLAG = {"decision": "--target"}  # of a role, where it is not called as the role is
+FLAG = {"decision": "--target", "document": "--target"}  # of a role that has none of its own
 
 
 # Guessing
@@ -111,7 +112,7 @@ def guess_columns(
 def _given(
     given: Columns, names: Sequence[str], rows: Sequence[Row], task: str
 ) -> dict[str, str | None]:
-    """What the user named, by role; a target of yes, no and maybe is an answer's decision."""
+    """What the user named, by role; the target may be an answer's decision, or a document."""
     chosen: dict[str, str | None] = dataclasses.asdict(given)
     roles: dict[str, str] = {}
     for role, name in chosen.items():
@@ -123,8 +124,9 @@ def _given(
             raise ConfigError(f"--{roles[name]} and --{role} both name the column {name!r}")
         roles[name] = role
     told = given.target
-    if task == "answer" and given.decision is None and told and _decides(_values(told, rows)):
-        chosen |= {"decision": told, "target": None}
+    is_decision = task == "answer" and not given.decision and told and _decides(_values(told, rows))
+    if told and (is_decision or task == "document"):
+        chosen |= {"decision" if is_decision else "document": told, "target": None}
     return chosen
 
 
@@ -245,6 +247,7 @@ def record_of(row: Row, columns: Columns, place: str) -> Record:
         sections=[] if told is None else [("TEXT", told)],
         long_answer=text(columns.target),
         decision=text(columns.decision),
+        document=text(columns.document),
         keywords=_keywords(row, columns),
     )
 

@@ -4,17 +4,19 @@ Where records come from is clingpt/sources.py, what they are asked is clingpt/ta
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from clingpt.errors import DataError
 
 LABELS = ("yes", "no", "maybe")
-FIELDS = frozenset("id question sections text long_answer decision keywords".split())  # in JSON
+# In JSON.
+FIELDS = frozenset("id question sections text long_answer decision keywords document".split())
 
 # Left by the corpus' parser where a label was itself cut at a slash: "…controls.QUESTIONS/".
 _LABEL_DEBRIS = re.compile(r"(?<=[.?!])\s*[A-Z]{3}[A-Z &]*/$")
+_EMPTY_LINES = re.compile(r"\n{3,}")
 # Control characters but white space, and lone surrogates (Unicode categories Cc, Cs).
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 
@@ -24,7 +26,9 @@ class Record:
     """One item of a source, already cleaned.
 
     `sections` are (LABEL, text) pairs in reading order. `long_answer` is the conclusion in prose,
-    `decision` one of LABELS; either may be unknown.
+    `decision` one of LABELS; either may be unknown. `document` is what the sections, as notes, were
+    made into, in its own lines; without one the task document derives it from sections and
+    conclusion.
     """
 
     id: str
@@ -33,6 +37,7 @@ class Record:
     long_answer: str | None = None
     decision: str | None = None
     keywords: tuple[str, ...] = ()
+    document: str | None = None
 
 
 def clean(text: str) -> str:
@@ -45,6 +50,12 @@ def clean(text: str) -> str:
     return text if text.isprintable() else " ".join(_DROPPED.sub("", text).split())
 
 
+def clean_lines(text: str) -> str:
+    """The same line by line, for a text whose lines mean something; one empty line for several."""
+    lines = "\n".join(map(clean, text.splitlines()))
+    return _EMPTY_LINES.sub("\n\n", lines).strip()
+
+
 def make_record(
     *,
     record_id: object,
@@ -53,6 +64,7 @@ def make_record(
     long_answer: object = None,
     decision: object = None,
     keywords: Iterable[object] = (),
+    document: object = None,
 ) -> Record:
     """Clean raw fields into a Record; DataError names the id and the field that cannot be used."""
     if not isinstance(record_id, str | int) or isinstance(record_id, bool):
@@ -62,11 +74,17 @@ def make_record(
     if not name:
         raise DataError("a record has an empty id; give every record an id of its own")
 
-    def text(field: str, value: object) -> str:
+    def text(field: str, value: object, cleaned: Callable[[str], str] = clean) -> str:
         if not isinstance(value, str):
             kind = type(value).__name__
             raise DataError(f"record {name}: {field} is not a text but {kind}; correct it")
-        return clean(value)
+        return cleaned(value)
+
+    def result(field: str, value: object, cleaned: Callable[[str], str] = clean) -> str | None:
+        found = None if value is None else text(field, value, cleaned)
+        if found == "":
+            raise DataError(f"record {name}: {field} is empty; fill it in or leave it out")
+        return found
 
     cleaned = [
         (text("a section's label", label), _without_debris(text("a section", body)))
@@ -75,9 +93,6 @@ def make_record(
     verdict = None if decision is None else text("the decision", decision).lower()
     if verdict is not None and verdict not in LABELS:
         raise DataError(f"record {name}: the decision is {verdict!r}, not one of {LABELS}")
-    answer = None if long_answer is None else text("the long answer", long_answer)
-    if answer == "":
-        raise DataError(f"record {name}: the long answer is empty; fill it in or leave it out")
     asked, told = text("the question", question), tuple(pair for pair in cleaned if pair[1])
     if not asked and not told:
         raise DataError(f"record {name}: it has neither a question nor a text; give one of them")
@@ -85,9 +100,10 @@ def make_record(
         id=name,
         question=asked,
         sections=told,
-        long_answer=answer,
+        long_answer=result("the long answer", long_answer),
         decision=verdict,
         keywords=tuple(text("a keyword", keyword) for keyword in keywords),
+        document=result("the document", document, clean_lines),
     )
 
 
@@ -96,8 +112,14 @@ def _without_debris(text: str) -> str:
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """The record as one JSON object, the form of a line in val.jsonl and test.jsonl."""
-    return asdict(record)
+    """The record as one JSON object, the form of a line in val.jsonl and test.jsonl.
+
+    `document` stands there where the record has one, so that other lines are what they always were.
+    """
+    fields = asdict(record)
+    if record.document is None:
+        del fields["document"]
+    return fields
 
 
 def from_json(fields: object, *, default_id: str = "input") -> Record:
@@ -122,6 +144,7 @@ def from_json(fields: object, *, default_id: str = "input") -> Record:
         long_answer=fields.get("long_answer"),
         decision=fields.get("decision"),
         keywords=keywords,
+        document=fields.get("document"),
     )
 
 

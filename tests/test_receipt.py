@@ -92,12 +92,13 @@ def test_months_are_reported_and_no_reason_to_refuse() -> None:
     receipt = Receipt("none")
     record = Record(id="1", question="", sections=(("A", "From January 2005 to May 2006."),))
     receipt.see("train", "a", "1", inspect(record))
-    assert receipt.refusable == 0
+    assert receipt.refusable({"a"}) == 0
     assert receipt.to_json()["identifiers"]["month_year"]["count"] == 2
     assert receipt.to_json()["records_with_identifiers"] == {"train": 0}
     record = Record(id="2", question="Dr. Smith?", sections=())
     receipt.see("test", "a", "2", inspect(record))
-    assert receipt.refusable == 1
+    assert receipt.refusable({"a"}) == 1
+    assert receipt.refusable({"b"}) == 0
     assert identifiers_found(receipt.to_json()) == 0
 
 

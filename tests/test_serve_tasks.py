@@ -363,7 +363,8 @@ def test_without_a_text_nothing_is_compared_and_null_says_so(
     task: str, stream: bool, said: Scripted
 ) -> None:
     said.say(("asthma", f"{LEAD_OF[task]}It affects 300 million people, not children."))
-    for given in ({}, {"text": ""}, {"text": " \n"}, {"sections": []}):
+    empty: list[dict[str, Any]] = [{}, {"text": ""}, {"text": " \n"}, {"sections": []}]
+    for given in empty:
         fields = {"question": "What is asthma?", **given, "stream": stream}
         answer = said.server.ask(f"/v1/{task}", fields)
         result = frames(answer)[-1]["result"] if stream else answer.json

@@ -352,7 +352,8 @@ def test_a_second_signal_ends_the_run_as_well(bench: Bench, interruptible: None)
 
 def outcome(rate: float = 1e-4, **changes: Any) -> Outcome:
     point = Point(learning_rate=rate, epochs=3, batch_size=8)
-    return Outcome(**{"point": point, "results": {}, "failures": {}} | changes)
+    fields: dict[str, Any] = {"point": point, "results": {}, "failures": {}}
+    return Outcome(**fields | changes)
 
 
 def result(confusion: list[list[int]] | None = None, **figures: float) -> Result:

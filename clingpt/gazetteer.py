@@ -14,7 +14,7 @@ from clingpt.errors import ConfigError
 from clingpt.tokenizer import Tokenizer
 
 COMMONEST = 300  # first names, of women and of men, that any last name may follow
-EVERYDAY = 6000  # rank in GPT-2's vocabulary; commoner words are no names without a capital
+EVERYDAY = 1000  # rank in GPT-2's vocabulary; commoner words are no names without a capital
 # A name is a word as well if its small letters are not that many times rarer than its capital.
 RARER = 3
 MEDICAL_ENDINGS = (
@@ -59,9 +59,8 @@ def last_names() -> frozenset[str]:
 
 @cache
 def common_first_names() -> frozenset[str]:
-    """Those that mean a person even before a last name that no list has."""
-    names = {*census("female.first")[:COMMONEST], *census("male.first")[:COMMONEST]}
-    return frozenset(name for name in names if standing(name) is Standing.CLEAR)
+    """Those before which a last name may be a word, or stand on no list."""
+    return frozenset(census("female.first")[:COMMONEST] + census("male.first")[:COMMONEST])
 
 
 @lru_cache(maxsize=1 << 16)

@@ -14,9 +14,13 @@ LABELS = _set(
     resident radiologist pathologist cardiologist oncologist consultant author pcp gp by to from kin
     contact guarantor guardian caregiver carer interpreter witness signature signed re subscriber
     insured client nurse midwife technologist therapist dietitian surname forename referring doctor
-    dr clinician examiner caller"""
+    dr clinician examiner caller ordering dictated"""
 )
-PLAIN_LABELS = _set("dear sincerely regards cc")  # a comma or nothing may stand behind them
+# What stands behind these is as often no name at all.
+DOUBTFUL_LABELS = _set("patient pt name to from re contact client insured by witness signature")
+PLAIN_LABELS = _set(
+    "dear sincerely regards cc hello hi thanks"
+)  # a comma or nothing may stand behind them
 RELATIONS = _set(
     """wife husband son daughter mother father brother sister spouse partner niece nephew aunt uncle
     friend neighbor neighbour grandson granddaughter grandmother grandfather girlfriend boyfriend
@@ -29,6 +33,9 @@ BEFORE_BY = _set(
     talked conferred lives"""
 )
 INTRODUCERS = _set("referring regarding seeing caller patient pt client of")
+FIELDS = _set("mrn mrns dob ssn acct accession mr date is was")
+# "King was told": no word begins a sentence so.
+VERBS = _set("was is has had will denies reports states presented lives underwent asked felt")
 DEGREES = _set(
     """MD DO RN NP PA PA-C PhD DDS DMD FACS FACP FACC FRCS FRCP FRCA CRNA DPM PharmD LPN LVN LCSW
     MSW MBBS BSN MSN APRN CNM DNP PsyD DPT ARNP MBChB FAAP RPh CNP FNP FNP-C"""
@@ -64,7 +71,8 @@ NEVER = _set(
     vitals vs hiv aids unknown deceased self na nka nkda tbd pending doctor nurse per via re fin csn
     bp hr rr temp wt ht bmi none texas virginia georgia
     carolina dakota montana florida california monte
-    france ireland israel jordan india kenya chad china america england holland germany"""
+    france ireland israel jordan india kenya chad china america england holland germany
+    victoria christian"""
 )
 # Who had one of these as a surname may be missed where it stands alone.
 EPONYMS = _set("parkinson alzheimer crohn hodgkin down addison cushing graves huntington bell cox")

@@ -1,0 +1,186 @@
+"""The hygiene receipt: what a data set holds of people, and what it says twice, before training.
+
+    receipt = Receipt(done="none")
+    for each record, in order:   receipt.see(split, source, record.id, inspect(record))
+    receipt.to_json()            receipt.json, which travels with the data and with its checkpoints
+
+`inspect` does all that takes time and can run in other processes. A receipt holds no text of any
+record but identifiers masked beyond reading, and the ids it is given: pass those of the redacted
+records where records are redacted.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from clingpt.duplicates import Duplicates, Fingerprint, fingerprint
+from clingpt.errors import DataError
+from clingpt.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
+from clingpt.overlap import record_text
+from clingpt.records import Record
+from clingpt.redaction import joined_text, may_identify
+
+FILE = "receipt.json"
+FORMAT = 1
+N_EXAMPLES = 3  # masked identifiers of a kind, and groups of duplicates
+
+# What became of identifiers: refused where there are any, let through, or replaced.
+Done = Literal["none", "allowed", "tags", "surrogates"]
+DONE = {
+    "none": "no identifiers were allowed",
+    "allowed": "identifiers were allowed to stay",
+    "tags": "identifiers were replaced by tags",
+    "surrogates": "identifiers were replaced by surrogates",
+}
+LIKENESS = {
+    "same_text": "the same text",
+    "near_text": "nearly the same text",
+    "same_answer": "the same answer",
+}
+Table = tuple[str, list[str], list[list[str | int]]]  # title, columns, rows
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one record holds: how many identifiers of each kind, some of them masked."""
+
+    counts: dict[str, int]
+    examples: tuple[tuple[str, str], ...]  # (kind, masked)
+    id_may_identify: bool
+    fingerprint: Fingerprint
+
+
+def inspect(record: Record) -> Inspection:
+    """Look at one record; the same result in any process."""
+    text = joined_text(record)
+    found = find_identifiers(text)
+    examples: list[tuple[str, str]] = []
+    seen = Counter[str]()
+    for one in found:
+        seen[one.kind] += 1
+        if seen[one.kind] <= N_EXAMPLES:
+            examples.append((one.kind, masked(text, one)))
+    return Inspection(
+        counts=dict(seen),
+        examples=tuple(examples),
+        id_may_identify=may_identify(record.id),
+        fingerprint=fingerprint(record_text(record), record.long_answer),
+    )
+
+
+class Receipt:
+    """Counts over the records of a data set, the same for the same records in the same order."""
+
+    def __init__(self, done: Done) -> None:
+        self.done = done
+        self.records = Counter[str]()  # split -> records
+        self._with_any = Counter[str]()
+        self._ids = 0
+        self._identifiers = Counter[tuple[str, str, str]]()  # (kind, split, source)
+        self._holders = Counter[str]()  # kind -> records
+        self._examples: dict[str, list[dict[str, str]]] = {}
+        self._duplicates = Duplicates()
+
+    def see(self, split: str, source: str, record_id: str, inspection: Inspection) -> None:
+        """Count one record; records come in the order of the source, whoever inspected them."""
+        self.records[split] += 1
+        self._with_any[split] += bool(inspection.counts.keys() - REPORTED_ONLY)
+        self._ids += inspection.id_may_identify
+        for kind, n in inspection.counts.items():
+            self._identifiers[kind, split, source] += n
+            self._holders[kind] += 1
+        for kind, hidden in inspection.examples:
+            examples = self._examples.setdefault(kind, [])
+            if len(examples) < N_EXAMPLES:
+                examples.append({"record": record_id, "masked": hidden})
+        self._duplicates.add(
+            inspection.fingerprint, split=split, source=source, record_id=record_id
+        )
+
+    @property
+    def refusable(self) -> int:
+        """Identifiers found in any split, of kinds that are a reason to refuse the data."""
+        kinds = self._identifiers.items()
+        return sum(n for (kind, _, _), n in kinds if kind not in REPORTED_ONLY)
+
+    def to_json(self) -> dict[str, Any]:
+        """The receipt as one JSON object (docs/formats.md)."""
+        return {
+            "format": FORMAT,
+            "done": self.done,
+            "records": dict(sorted(self.records.items())),
+            "records_with_identifiers": dict(sorted(self._with_any.items())),
+            "ids_that_may_identify": self._ids,
+            "identifiers": {kind: self._kind(kind) for kind in KINDS if self._holders[kind]},
+            "duplicates": {
+                name: self._duplicates.summary(groups)
+                | {"examples": [[self._duplicates.ids[at] for at in g[:4]] for g in groups[:3]]}
+                for name, groups in (
+                    ("same_text", self._duplicates.same_text()),
+                    ("near_text", self._duplicates.near_text()),
+                    ("same_answer", self._duplicates.same_answer()),
+                )
+            },
+        }
+
+    def _kind(self, kind: str) -> dict[str, Any]:
+        by_split, by_source = Counter[str](), Counter[str]()
+        for (each, split, source), n in self._identifiers.items():
+            if each == kind:
+                by_split[split] += n
+                by_source[source] += n
+        return {
+            "count": by_split.total(),
+            "records": self._holders[kind],
+            "by_split": dict(sorted(by_split.items())),
+            "by_source": dict(sorted(by_source.items())),
+            "examples": self._examples[kind],
+        }
+
+    def tables(self) -> list[Table]:
+        return tables(self.to_json())
+
+
+def identifiers_found(receipt: Mapping[str, Any]) -> int:
+    """Identifiers that training text still holds by a receipt.json; replaced ones are gone."""
+    if receipt.get("format") != FORMAT or receipt.get("done") not in DONE:
+        raise DataError(
+            f"{FILE} is not a receipt of format {FORMAT}; prepare the data again with this version"
+        )
+    if receipt["done"] in ("tags", "surrogates"):
+        return 0
+    kinds = receipt["identifiers"].items()
+    return sum(row["by_split"].get("train", 0) for kind, row in kinds if kind not in REPORTED_ONLY)
+
+
+def tables(receipt: Mapping[str, Any]) -> list[Table]:
+    """(title, columns, rows) for a terminal, of a receipt.json."""
+    splits, kinds = list(receipt["records"]), receipt["identifiers"]
+    made = [
+        (
+            f"Identifiers found ({DONE[receipt['done']]})",
+            ["kind", "found", "records", *splits, "masked examples"],
+            [
+                [kind.replace("_", " "), row["count"], row["records"]]
+                + [row["by_split"].get(split, 0) for split in splits]
+                + ["; ".join(example["masked"] for example in row["examples"])]
+                for kind, row in kinds.items()
+            ],
+        )
+    ]
+    sources = sorted({source for row in kinds.values() for source in row["by_source"]})
+    if len(sources) > 1:
+        rows = [
+            [kind.replace("_", " "), *(row["by_source"].get(source, 0) for source in sources)]
+            for kind, row in kinds.items()
+        ]
+        made.append(("Identifiers by source", ["kind", *sources], rows))
+    pairs = [f"train in {split}" for split in splits if split != "train"]
+    rows = [
+        [LIKENESS[name], row["groups"], row["records"], sum(row["surplus"].values())]
+        + [row["shared_by_splits"].get(pair, 0) for pair in pairs]
+        for name, row in receipt["duplicates"].items()
+    ]
+    columns = ["records with", "groups", "records", "surplus in a split", *pairs]
+    return [*made, ("Duplicates", columns, rows)]

@@ -1,0 +1,235 @@
+"""Identifiers replaced: by tags ("[NAME]"), or by surrogates that read like what they replace.
+
+Surrogates follow from a key by HMAC, so that a name gets the same one throughout a data set while
+nobody without the key can compute it; the key is given or drawn, and never written anywhere. Dates
+move by a number of days that is one record's own: intervals within a record stay. What the rules
+miss then stands among surrogates that look alike ("hiding in plain sight", Carrell et al. 2013,
+doi:10.1136/amiajnl-2012-001034); beside tags it stands out.
+"""
+
+import hashlib
+import hmac
+import itertools
+import re
+import secrets
+import string
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Literal
+
+from clingpt.dates import is_day_first, shifted
+from clingpt.gazetteer import Standing, census, first_names, standing
+from clingpt.identifiers import REPORTED_ONLY, Found, find_identifiers
+from clingpt.labelled import STATE, STATE_CODES
+from clingpt.name_words import PARTICLES
+from clingpt.records import Record
+
+How = Literal["tags", "surrogates"]
+
+KEY_BYTES = 32
+POOL = 1000  # surrogates to choose from: the commonest last names, women's and men's names
+FARTHEST_DAYS = 365  # that a record's dates move, back or forth
+BETWEEN_FIELDS = "\0"  # stands in no cleaned text, and no identifier reaches over it
+DIGITS_OF_A_CHART = 5  # a record's id with so many may be the number of a chart
+
+_NAME_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_ADDRESS_WORD = re.compile(
+    rf"(?P<kept>\b(?:{STATE_CODES})\b|(?<=,\s){STATE}\b"
+    r"|\b(?i:p\.?\s?o\.?\sbox|post\soffice\sbox|street|avenue|road|boulevard|lane|drive|court|place"
+    r"|terrace|circle|parkway|highway|square|trail|crescent|close|apt|apartment|unit|suite|ste|flat"
+    r"|floor|st|ave|rd|blvd|ln|dr|ct|pl|ter|cir|pkwy|hwy|sq|trl|[nsew])\b)"
+    r"|(?P<coded>\w*\d\w*)|(?P<named>[^\W\d_]+(?:['’][^\W\d_]+)*)"
+)
+
+
+def texts_of(record: Record) -> list[str]:
+    """All of a record's texts but its id, in the order in which `with_texts` takes them."""
+    sections = [part for section in record.sections for part in section]
+    return [record.question, record.long_answer or "", *sections, *record.keywords]
+
+
+def with_texts(record: Record, texts: Sequence[str]) -> Record:
+    """The record with other texts in the places of its own."""
+    behind = 2 + 2 * len(record.sections)
+    parts = texts[2:behind]
+    return replace(
+        record,
+        question=texts[0],
+        long_answer=None if record.long_answer is None else texts[1],
+        sections=tuple(zip(parts[::2], parts[1::2], strict=True)),
+        keywords=tuple(texts[behind:]),
+    )
+
+
+def joined_text(record: Record) -> str:
+    """A record's texts as one, so that a name that one introduces is found in the others."""
+    return BETWEEN_FIELDS.join(text.replace(BETWEEN_FIELDS, " ") for text in texts_of(record))
+
+
+def may_identify(record_id: str) -> bool:
+    """Whether an id may be a chart's number, or has a name or a date in it."""
+    if sum(map(str.isdigit, record_id)) >= DIGITS_OF_A_CHART:
+        return True
+    found = find_identifiers(re.sub(r"[_.-]+", " ", record_id))
+    return any(one.kind not in REPORTED_ONLY for one in found)
+
+
+class Redactor:
+    """Replaces identifiers, alike for one key; it can be sent to other processes."""
+
+    def __init__(self, how: How, key: bytes | None = None) -> None:
+        self.how = how
+        self._key = key or secrets.token_bytes(KEY_BYTES)
+
+    def text(self, text: str, *, owner: str = "") -> str:
+        """A text without what find_identifiers finds; its dates move by the owner's days."""
+        if self.how == "surrogates":
+            return _Surrogates(self._key, text, owner).text
+        # What is replaced may have hidden something else, so until nothing is found.
+        while found := find_identifiers(text):
+            text = _replaced(text, found, lambda one: f"[{one.kind.upper()}]")
+        return text
+
+    def record(self, record: Record) -> Record:
+        """The record redacted as one text; an id that may identify becomes sixteen letters."""
+        texts = self.text(joined_text(record), owner=record.id).split(BETWEEN_FIELDS)
+        redacted = with_texts(record, texts)
+        if not may_identify(record.id):
+            return redacted
+        letters = _digest(self._key, f"id {record.id}").hex()[:16]
+        return replace(redacted, id="record-" + letters.translate(_AS_LETTERS))
+
+
+_AS_LETTERS = str.maketrans(string.digits, "ghijklmnop")
+
+
+def _replaced(text: str, found: Sequence[Found], replacement: Callable[[Found], str]) -> str:
+    parts, end = [], 0
+    for one in found:
+        parts += [text[end : one.start], replacement(one)]
+        end = one.end
+    return "".join([*parts, text[end:]])
+
+
+def _digest(key: bytes, message: str) -> bytes:
+    return hmac.digest(key, message.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+
+@cache
+def _pools() -> dict[str, tuple[str, ...]]:
+    """Names by kind of census list: no words, and no last names that are first names too."""
+    clear = {
+        kind: [name for name in census(kind)[:POOL] if standing(name) is Standing.CLEAR]
+        for kind in ("female.first", "male.first", "all.last")
+    }
+    clear["all.last"] = [name for name in clear["all.last"] if name not in first_names()]
+    return {kind: tuple(names) for kind, names in clear.items()}
+
+
+@cache
+def _ranks(kind: str) -> dict[str, int]:
+    return {name: rank for rank, name in enumerate(census(kind)[:POOL])}
+
+
+class _Surrogates:
+    """One text with every identifier replaced by one of its kind."""
+
+    def __init__(self, key: bytes, text: str, owner: str) -> None:
+        self._key = key
+        found = find_identifiers(text)
+        written = [(one.kind, text[one.start : one.end]) for one in found]
+        self._names = {
+            word.lower()
+            for kind, name in written
+            for word in _NAME_WORD.findall(name)
+            if kind == "name" and len(word) > 2
+        }
+        self._originals = {name for _, name in written}
+        dates = [date for kind, date in written if kind in ("date", "month_year")]
+        self._day_first = is_day_first(dates)
+        self._days = self._choose_days(owner, dates)
+        self.text = _replaced(text, found, lambda one: self._surrogate(one, text))
+
+    def _surrogate(self, one: Found, text: str) -> str:
+        written = text[one.start : one.end]
+        if one.kind == "name":
+            return _NAME_WORD.sub(lambda match: self._name(match[0]), written)
+        if one.kind in ("date", "month_year"):
+            return shifted(written, self._days, day_first=self._day_first) or "[DATE]"
+        if one.kind == "address":
+            return _ADDRESS_WORD.sub(self._address_word, written)
+        if one.kind == "age":
+            return "90+"  # as Safe Harbor has it
+        if one.kind in ("email", "url"):
+            first, last = (self._pick(kind, written) for kind in ("female.first", "all.last"))
+            return (
+                f"{first}.{last}@example.org" if "@" in written else f"https://example.org/{last}"
+            )
+        if one.kind == "ip":
+            return "10." + ".".join(str(byte) for byte in _digest(self._key, written)[:3])
+        return self._scrambled(written, letters=one.kind != "phone")  # the x of "x204"
+
+    def _choose_days(self, owner: str, dates: Sequence[str]) -> int:
+        """How far dates move: the owner's own number, none that makes one date another's."""
+        for attempt in range(FARTHEST_DAYS):
+            number = int.from_bytes(_digest(self._key, f"days {attempt} {owner}")[:8], "big")
+            days = (1 + number // 2 % FARTHEST_DAYS) * (1 if number % 2 else -1)
+            moved = {shifted(date, days, day_first=self._day_first) for date in dates}
+            if not moved & self._originals:
+                break
+        return days
+
+    def _name(self, word: str) -> str:
+        """The surrogate of one word of a name, for all of a data set, as tall as the word."""
+        small = word.lower()
+        if small in PARTICLES:
+            return word
+        if len(word) == 1:
+            return string.ascii_uppercase[_digest(self._key, f"initial {small}")[0] % 26]
+        women, men = (_ranks(kind).get(small, POOL) for kind in ("female.first", "male.first"))
+        last = _ranks("all.last").get(small, POOL)
+        kind = "female.first" if women <= men else "male.first"
+        return self._like(word, self._pick("all.last" if last <= min(women, men) else kind, small))
+
+    def _pick(self, kind: str, word: str) -> str:
+        """A name of a list that holds none of this text's own."""
+        pool = _pools()[kind]
+        start = int.from_bytes(_digest(self._key, f"{kind} {word}")[:8], "big")
+        names = (pool[(start + step) % len(pool)] for step in range(len(pool)))
+        hidden = {*self._names, word}
+        return next(name for name in names if not any(each in name for each in hidden))
+
+    @staticmethod
+    def _like(word: str, name: str) -> str:
+        return name.upper() if word.isupper() else name if word.islower() else name.capitalize()
+
+    def _address_word(self, match: re.Match[str]) -> str:
+        if match["kept"]:
+            return match[0]
+        if match["coded"]:
+            return self._scrambled(match[0], letters=match[0].isupper())
+        return self._like(match[0], self._pick("all.last", match[0].lower()))
+
+    def _scrambled(self, written: str, *, letters: bool = True) -> str:
+        """Other digits and letters of the same shape; one number, however it is punctuated."""
+        bare = "".join(filter(str.isalnum, written))
+        for attempt in range(100):
+            numbers, new = self._numbers(f"{attempt} {bare}"), ""
+            for before, char in zip(" " + written, written, strict=False):
+                if char.isdigit():
+                    leads = char != "0" and not before.isdigit()
+                    new += str(1 + next(numbers) % 9 if leads else next(numbers) % 10)
+                elif char.isalpha() and letters:
+                    letter = string.ascii_lowercase[next(numbers) % 26]
+                    new += letter.upper() if char.isupper() else letter
+                else:
+                    new += char
+            if new not in self._originals:
+                break
+        return new
+
+    def _numbers(self, message: str) -> Iterator[int]:
+        """Endless bytes that the key and a message decide."""
+        for block in itertools.count():
+            yield from _digest(self._key, f"{block} {message}")

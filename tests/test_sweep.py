@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -350,10 +350,14 @@ def test_a_second_signal_ends_the_run_as_well(bench: Bench, interruptible: None)
 # Figures
 
 
-def outcome(rate: float = 1e-4, **changes: Any) -> Outcome:
+def outcome(
+    rate: float = 1e-4,
+    *,
+    results: Mapping[int, Result] | None = None,
+    failures: Mapping[int, str] | None = None,
+) -> Outcome:
     point = Point(learning_rate=rate, epochs=3, batch_size=8)
-    fields: dict[str, Any] = {"point": point, "results": {}, "failures": {}}
-    return Outcome(**fields | changes)
+    return Outcome(point=point, results=results or {}, failures=failures or {})
 
 
 def result(confusion: list[list[int]] | None = None, **figures: float) -> Result:

@@ -95,7 +95,7 @@ def test_an_interrupted_run_leaves_the_old_folder(number: signal.Signals, tmp_pa
     prepared(f"--source={path}", *flags)
     before = contents(tmp_path / "data")
     rng = random.Random(1)
-    texts = (" ".join(rng.choices(WORDS, k=20)) + f" {i} {rng.random()}" for i in range(50_000))
+    texts = (" ".join(rng.choices(WORDS, k=20)) + f" {i} {rng.random()}" for i in range(12_000))
     lines = ({"id": f"n{i}", "question": text, "decision": "no"} for i, text in enumerate(texts))
     long = write_lines(tmp_path / "long.jsonl", lines)
     command = [sys.executable, "prepare.py", f"--source={long}", *flags, "--workers=2"]

@@ -103,10 +103,8 @@ class TrainConfig:
             self.select == "loss" or self.eval_records > 0,
             f"select={self.select} needs answers to measure; give --eval_records=50, say",
         )
-        config.check(
-            self.lora is None or self.init_from != "scratch",
-            "lora_rank adapts a trained model, not random weights; give --init_from=gpt2, say",
-        )
+        adapts = "lora_rank adapts a trained model, not random weights; give --init_from=gpt2, say"
+        config.check(self.lora is None or self.init_from != "scratch", adapts)
 
     @property
     def shape(self) -> GPTConfig:
@@ -246,6 +244,8 @@ def warm_up(run: Run) -> Run:
     """Say what is about to happen, compile, and find the micro-batch that fits."""
     cfg, rt = run.cfg, run.rt
     console.say(summary.beginning(run.model, run.feed.data, rt, run.steps, config.to_json(cfg)))
+    if settled(run) or run.state.step >= run.steps:
+        return run  # whoever gives a finished run's command again is not kept waiting
     compiled = compile_in_place(run.model, rt, wanted=cfg.compile)
     feed = replace(run.feed, compiled=compiled)
     feed = fitting_feed(run.replica, feed, run.optimizer, batch_size=cfg.batch_size)

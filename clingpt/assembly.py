@@ -30,6 +30,7 @@ from clingpt.scoring import Output
 from clingpt.splits import N_FOLDS, official_folds, official_test_ids
 from clingpt.tables import as_markdown, tables
 from clingpt.tasks import TASKS, parse_answer, prompt_text, source_text
+from clingpt.views import origin
 
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words on, within seconds
 BAG_SETTINGS = (
@@ -311,11 +312,11 @@ class Assembly:
 
 
 def training_answers(data: Prepared, loaded: Loaded) -> Iterator[Record]:
-    """The records behind the answers that were trained on, read back from their tokens."""
+    """The records behind the answers that were trained on, views of them aside, by their tokens."""
     train, decode = data.split("train"), loaded.tokenizer.decode
     ids = data.record_ids("train")
     for start, first_target, end, task, n in train.index.tolist():
-        if task == TASKS.index("answer"):
+        if task == TASKS.index("answer") and origin(ids[n]) == ids[n]:
             record = parse_answer(
                 decode(train.tokens[start:first_target].tolist()),
                 decode(train.tokens[first_target : end - 1].tolist()),

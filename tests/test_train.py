@@ -169,6 +169,16 @@ def test_another_phase_begins_from_a_run_folder(
     assert losses[1] < train_losses(first)[1] - 0.5
 
 
+def test_a_finished_run_given_again_ends_at_once(
+    straight: Callable[..., Path], thirteen: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(straight(*AMID), tmp_path / "again", symlinks=True)
+    before = times(copy / "last")
+    with mock.patch.object(train, "fitting_feed", side_effect=AssertionError("rehearsed")):
+        assert train_here(*STEPS, *AMID, f"--data={thirteen}", f"--out={copy}") == 0
+    assert times(copy / "last") == before
+
+
 # ------------------------------------------------------------------------------------------------
 # Nothing disturbs training
 

@@ -10,15 +10,16 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 import torch
-from conftest import exit_status, make_calibration, make_tiny_model
+from conftest import ROOT, exit_status, make_calibration, make_tiny_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -29,8 +30,10 @@ import sample
 from clingpt import console, exports, stateless
 from clingpt.checkpoint import load_model
 from clingpt.disk import written_whole
-from clingpt.errors import CheckpointError
+from clingpt.errors import CheckpointError, ConfigError
 from clingpt.grid import Difference, Step, difference
+from clingpt.onnx_int8 import block_size
+from clingpt.prepared import FolderWriter
 from clingpt.stateless import Stateless
 from clingpt.synthetic import iter_records
 from clingpt.tasks import prompt_text
@@ -384,6 +387,14 @@ torch.save(found, answered)
 """
 
 
+TRACES = [b".py", b"/tmp", b"site-packages", b"File ", str(ROOT).encode()]  # of this machine
+
+
+def contents(archive: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as parts:
+        return {name: parts.read(name) for name in parts.namelist()}
+
+
 @pytest.mark.slow
 def test_an_exported_program_runs_elsewhere(
     exported: Callable[..., Path], cases: list[Case], tmp_path: Path
@@ -399,13 +410,10 @@ def test_an_exported_program_runs_elsewhere(
 
 @pytest.mark.slow
 def test_an_exported_program_says_nothing_of_this_machine(exported: Callable[..., Path]) -> None:
-    folder = exported("--format=torch_export")
-    shutil.unpack_archive(folder / "model.pt2", folder.parent / "unpacked", "zip")
-    parts = [path for path in (folder.parent / "unpacked").rglob("*") if path.is_file()]
+    parts = contents(exported("--format=torch_export") / "model.pt2")
     assert parts
-    for path in parts:
-        content = path.read_bytes()
-        assert not [text for text in (b".py", b"/tmp", b"File ") if text in content], path.name
+    for name, content in parts.items():
+        assert not [text for text in TRACES if text in content], name
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -419,6 +427,22 @@ def test_torchscript_answers_and_is_called_deprecated(
     step = torch.jit.load(tmp_path / "ts" / "model.ts")  # type: ignore[no-untyped-call]
     for case in cases:
         assert_same(case, step(*case.inputs))
+    parts = contents(tmp_path / "ts" / "model.ts")
+    assert any("/code/" in name for name in parts)
+    for name, content in parts.items():
+        assert not [text for text in TRACES if text in content], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["torchscript", "torch_export"])
+def test_two_programs_are_the_same_bytes(form: str, checkpoint: Path, tmp_path: Path) -> None:
+    """Each by a process of its own, as from a command line."""
+    for name in ("one", "other"):
+        argv = [sys.executable, ROOT / "export.py", f"--checkpoint={checkpoint}"]
+        argv += [f"--format={form}", f"--out={tmp_path / name}"]
+        subprocess.run([*map(str, argv)], cwd=tmp_path, check=True, capture_output=True)
+    for path in (tmp_path / "one").iterdir():
+        assert (tmp_path / "other" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 # What does not say what the model says is not kept
@@ -534,6 +558,9 @@ def test_a_folder_that_exists_is_left_alone(
         (["--format=onnx", "--dtype=float16"], 2, "--dtype is for --format=hf alone"),
         (["--format=gguf"], 2, "gguf"),
         (["--format=hf", "--int8=perhaps"], 2, "int8"),
+        (["--format=hf", "--data=data"], 2, "--data is for --format=onnx with --int8"),
+        (["--int8=False", "--data=data"], 2, "--data is for --format=onnx with --int8"),
+        (["--records=0"], 2, "records"),
         (["--checkpoint=nowhere/at_all/x", "--format=hf"], 1, "nowhere/at_all/x is not a folder"),
     ],
 )
@@ -555,6 +582,61 @@ def test_what_onnx_needs_is_asked_for_first(
     [error] = capsys.readouterr().err.splitlines()
     assert package in error and error.endswith("pip install -r requirements-export.txt")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("card", "source", "base"),
+    [
+        ({"settings": {"init_from": "gpt2-xl"}}, "here", "openai-community/gpt2-xl"),
+        ({"settings": {"init_from": "someone/clinical-gpt2"}}, "here", "someone/clinical-gpt2"),
+        ({"settings": {"init_from": "out/first"}}, "gpt2", None),
+        ({"settings": {"init_from": "/home/me/gpt2"}}, "gpt2", None),
+        ({"settings": {"init_from": "scratch"}}, "gpt2", None),
+        ({}, "gpt2", "openai-community/gpt2"),
+        ({}, "someone/clinical-gpt2", "someone/clinical-gpt2"),
+        ({}, "models/mine", None),
+    ],
+)
+def test_the_origin_names_nothing_of_this_machine(
+    card: dict[str, Any],
+    source: str,
+    base: str | None,
+    hf: Path,
+    tmp_path: Path,
+    monkeypatch: Patch,
+) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    found = command.origin(replace(load_model(hf), card=card), source)
+    assert found.get("base_model") == base
+
+
+def test_without_a_checkout_no_commit_is_named(
+    hf: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    loaded = load_model(hf)
+    monkeypatch.setattr(command, "__file__", str(tmp_path / "export.py"))
+    assert "clingpt.commit" not in command.origin(loaded, "gpt2")
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
+    assert "clingpt.commit" not in command.origin(loaded, "gpt2")
+
+
+def test_eight_bits_need_channels_in_sixteens() -> None:
+    assert [block_size(n) for n in (16, 48, 768, 1600, 3072)] == [16, 16, 128, 64, 128]
+    with pytest.raises(ConfigError, match=r"multiples of 16, and a layer has 24; add --int8=False"):
+        block_size(24)
+
+
+def test_a_folder_without_validation_records_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    with FolderWriter(tmp_path / "data", Tokenizer.load()) as writer:
+        writer.finish({"tasks": ["answer"]})
+    flags = [f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'out'}"]
+    assert export(f"--checkpoint={checkpoint}", *flags) == 1
+    assert "data holds no val record" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_a_damaged_export_is_named(hf: Path, tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """The ONNX export as onnx and onnxruntime see it, and the runner against PyTorch's engine."""
 
+import contextlib
 import hashlib
+import io
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -10,6 +13,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,13 +39,14 @@ from clingpt.calibration import FILE
 from clingpt.errors import DataError
 from clingpt.generate import Completion, generate
 from clingpt.onnx_runner import Runner, Text, iter_records
-from clingpt.records import Record, from_json, to_json
+from clingpt.prepared import FolderWriter
+from clingpt.records import LABELS, Record, from_json, to_json
 from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer, score_labels
 from clingpt.sources import read_official
 from clingpt.synthetic import iter_records as iter_synthetic
-from clingpt.tasks import make_prompt
-from clingpt.tokenizer import EOT
+from clingpt.tasks import LABEL_IDS, Example, make_example, make_prompt
+from clingpt.tokenizer import EOT, Tokenizer
 from model import GPT
 
 Patch = pytest.MonkeyPatch
@@ -55,8 +60,8 @@ SESSION = {"providers": ["CPUExecutionProvider"]}
 
 @pytest.fixture(scope="module")
 def model() -> GPT:
-    """Sure enough of its choices; of some replies the end comes early."""
-    model = make_tiny_model(vocab_size=50257, block_size=CONTEXT, n_embd=64).eval()
+    """Of this seed no two tokens are nearly as good; of some replies the end comes early."""
+    model = make_tiny_model(3, vocab_size=50257, block_size=CONTEXT, n_embd=64).eval()
     model.wte.weight.data[EOT] *= 2
     return model
 
@@ -67,13 +72,38 @@ def checkpoint(model: GPT, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The export."""
+def data(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five validation records prepared: one without a question, and with an example too long."""
+    out, tokenizer = tmp_path_factory.mktemp("data") / "prepared", Tokenizer.load()
+    long = Example(prompt_ids=[EOT], target_ids=[5] * CONTEXT, trimmed_tokens=0)
+    with FolderWriter(out, tokenizer) as writer:
+        for number, record in enumerate(records[:5]):
+            task = "summarize" if number == 3 else "answer"
+            examples = [(task, make_example(task, record, tokenizer, budget=CONTEXT))]
+            if number == 3:
+                record, examples = replace(record, question=""), [*examples, ("text", long)]
+            writer.add("val", record, examples)
+        writer.finish({"tasks": ["answer", "summarize", "text"]})
+    return out
+
+
+@pytest.fixture(scope="module")
+def exported(
+    checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """The export, and what was printed."""
     out = tmp_path_factory.mktemp("exported") / "onnx"
     before = os.umask(0o022)
-    assert export(f"--checkpoint={checkpoint}", "--format=onnx", f"--out={out}") == 0
+    flags = [f"--checkpoint={checkpoint}", f"--data={data}", "--records=4", f"--out={out}"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert export(*flags) == 0
     os.umask(before)
-    return out
+    return out, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(exported: tuple[Path, str]) -> Path:
+    return exported[0]
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +172,9 @@ def test_the_files_say_whose_weights_they_are(folder: Path, graph: Any, checkpoi
     sums = (checkpoint / "SHA256SUMS").read_bytes()
     assert known["clingpt.checkpoint"] == hashlib.sha256(sums).hexdigest()
     assert known["torch"] == torch.__version__
+    assert known["opset"] == str(graph.opset_import[0].version)
+    git = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert known.get("clingpt.commit", "") == git.stdout.strip()
     small = onnx.load(str(folder / "model_int8.onnx"))
     assert known.items() <= {each.key: each.value for each in small.metadata_props}.items()
     for name in ("README.md", FILE):
@@ -227,14 +260,140 @@ def test_onnxruntime_says_what_transformers_says(folder: Path, judge: Any) -> No
         assert_same(case, outputs)
 
 
-def test_eight_bits_are_close(folder: Path, model: GPT) -> None:
-    ids = torch.randint(50257, (4, 30), generator=torch.Generator().manual_seed(2))
-    past = (torch.zeros(4, 2, 0, 32),) * 4
-    positions = torch.arange(30).expand(4, 30)
-    rounded = session_step(folder / "model_int8.onnx")(ids, torch.ones_like(ids), positions, *past)
-    with torch.no_grad():
-        alike = torch.cosine_similarity(rounded[0], model(ids), dim=-1)
-    assert 0.9 < float(alike.mean()) < 0.99999
+# Of transformers' modules, in the order of the graph's products; wte is the head.
+PRODUCTS = [
+    *(
+        f"transformer.h.{n}.{name}"
+        for n in range(2)
+        for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    ),
+    "transformer.wte",
+]
+
+
+@pytest.fixture(scope="module")
+def small_graph(folder: Path) -> Any:
+    return onnx.load(str(folder / "model_int8.onnx"))
+
+
+@pytest.fixture(scope="module")
+def rounded(small_graph: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each product: whole numbers around zero (O, blocks, block), and scales (O, blocks, 1)."""
+    arrays = {x.name: onnx.numpy_helper.to_array(x) for x in small_graph.graph.initializer}
+    nodes = [node for node in small_graph.graph.node if node.op_type == "MatMulNBits"]
+    pairs = [(arrays[node.input[1]], arrays[node.input[2]]) for node in nodes]
+    found = [(x.astype(np.float32) - 128, scale[..., None]) for x, scale in pairs]
+    return dict(zip(PRODUCTS, found, strict=True))
+
+
+def weight_of(judge: Any, name: str) -> torch.Tensor:
+    """(O, C), however transformers has it."""
+    weight: torch.Tensor = judge.get_submodule(name).weight.detach()
+    return weight if name.endswith("wte") else weight.t()
+
+
+def test_weights_in_eight_bits_are_the_nearest(
+    rounded: dict[str, tuple[np.ndarray, np.ndarray]], judge: Any
+) -> None:
+    """Each block by the largest of its own weights: no weight is further off than half a step."""
+    for name, (levels, scale) in rounded.items():
+        n_rows, n_blocks, block = levels.shape
+        weight = weight_of(judge, name).numpy()
+        assert n_blocks * block == weight.shape[1] and block == min(128, weight.shape[1]), name
+        blocks = np.zeros_like(levels)  # the exporter's embedding has rows that no token has
+        blocks[: len(weight)] = weight.reshape(-1, n_blocks, block)
+        highest = np.abs(blocks).max(-1, keepdims=True)
+        assert np.allclose(scale, np.where(highest > 0, highest / 127, 1), rtol=1e-6), name
+        assert np.abs(levels).max() == 127
+        assert np.abs(levels * scale - blocks).max() <= 0.5001 * scale.max(), name
+        assert (np.abs(levels * scale - blocks) <= 0.5001 * scale).all(), name
+
+
+def test_no_large_weight_stays_whole_or_is_stored_twice(small_graph: Any) -> None:
+    sizes = {x.name: x.raw_data.__len__() for x in small_graph.graph.initializer}
+    whole = {x.name for x in small_graph.graph.initializer if x.data_type == 1}
+    large = {name for name in whole if not name.endswith("_scale") and sizes[name] > 4 * 256}
+    assert large == {"model.wpe.weight"}
+    assert sum(size > 50000 * 64 for size in sizes.values()) == 1
+    kinds = [node.op_type for node in small_graph.graph.node]
+    assert (kinds.count("MatMulNBits"), kinds.count("GatherBlockQuantized")) == (9, 1)
+    assert kinds.count("MatMul") == 4  # of queries, keys and values
+
+
+@torch.no_grad()
+def test_eight_bits_say_what_rounded_weights_say(
+    folder: Path, rounded: dict[str, tuple[np.ndarray, np.ndarray]], checkpoint: Path, judge: Any
+) -> None:
+    """By transformers with the rounded weights; what is left are the activations' 8 bits."""
+    step, errors = session_step(folder / "model_int8.onnx"), []
+    other = GPT2LMHeadModel.from_pretrained(checkpoint).eval()
+    for name, (levels, scale) in rounded.items():
+        weight = torch.from_numpy(levels * scale).flatten(1)[: len(weight_of(other, name))]
+        weight_of(other, name).copy_(weight)
+    for small, whole in zip(make_cases(other), make_cases(judge), strict=True):
+        found = step(*small.inputs)[0][small.real_BT]
+        theirs = [case.logits_BTV[case.real_BT] for case in (small, whole)]
+        errors.append([float((found - x).norm() / x.norm()) for x in theirs])
+    # Here 0.012 to 0.025, and 0.019 to 0.031 of the whole weights' logits.
+    assert all(ours < 0.04 and 0.005 < both < 0.05 for ours, both in errors), errors
+
+
+@torch.no_grad()
+def test_what_eight_bits_cost_is_printed(
+    exported: tuple[Path, str], model: GPT, records: list[Record], runner: Runner
+) -> None:
+    """Against a slow count; the fifth record and the example beyond the context stay out."""
+    folder, printed = exported
+    steps = [session_step(folder / f"model{name}.onnx") for name in ("", "_int8")]
+    nats, best, labels = [0.0, 0.0], [[], []], [[], []]
+    for number, record in enumerate(records[:4]):
+        task = "answer" if number < 3 else "summarize"
+        example = make_example(task, record, runner.tokenizer, budget=CONTEXT)
+        ids_1T = torch.tensor([[*example.prompt_ids, *example.target_ids]])
+        first = len(example.prompt_ids)
+        for n, step in enumerate(steps):
+            logits_TV = whole_step(step, ids_1T[:, :-1])[0, first - 1 :]
+            loss = torch.nn.functional.cross_entropy(logits_TV, ids_1T[0, first:], reduction="sum")
+            nats[n] += float(loss)
+            best[n] += logits_TV.argmax(-1).tolist()
+            if number < 3:
+                prompt = make_prompt("answer", record, runner.tokenizer, budget=CONTEXT - 1)
+                logits_V = whole_step(step, torch.tensor([prompt.ids]))[0, -1]
+                labels[n].append(LABELS[int(logits_V[list(LABEL_IDS)].argmax())])
+    perplexities = [math.exp(each / len(best[0])) for each in nats]
+    changed = sum(a != b for a, b in zip(*best, strict=True))
+    assert changed > 0
+    [row] = [line.split() for line in printed.splitlines() if line.startswith("targets ")]
+    assert int(row[1].replace(",", "")) == len(best[0])
+    found = [float(cell.replace(",", "")) for cell in row[2:4]]
+    assert found == pytest.approx(perplexities, rel=1e-3)
+    assert row[-1] == f"{changed / len(best[0]):.2%}"
+    right = [sum(a == r.decision for a, r in zip(each, records, strict=False)) for each in labels]
+    differ = sum(a != b for a, b in zip(*labels, strict=True))
+    known = sum(record.decision is not None for record in records[:3])
+    assert (
+        f"{differ} of 3 labels differ; of {known} known ones {right[0]} are right in fp32, "
+        f"{right[1]} in int8." in printed
+    )
+    sizes = [(folder / name).stat().st_size for name in ("model_int8.onnx", "model.onnx.data")]
+    assert f"8-bit weights: {sizes[0] / sizes[1]:.0%} of the size" in printed
+
+
+def whole_step(step: Callable[..., list[torch.Tensor]], ids_1T: torch.Tensor) -> torch.Tensor:
+    """Logits of a row without a past."""
+    past = (torch.zeros(1, 2, 0, 32),) * 4
+    return step(ids_1T, torch.ones_like(ids_1T), torch.arange(ids_1T.shape[1])[None], *past)[0]
+
+
+def test_in_eight_bits_a_row_does_not_depend_on_its_company(folder: Path, judge: Any) -> None:
+    step = session_step(folder / "model_int8.onnx")
+    [case] = [case for case in make_cases(judge) if case.name == "padded"]
+    together = step(*case.inputs)[0]
+    for row, real_T in enumerate(case.real_BT):
+        ids, mask, positions, *past = (x[row : row + 1] for x in case.inputs)
+        new = (x[:, real_T] for x in (ids, mask, positions))
+        alone = step(*new, *past)[0]
+        assert (together[row, real_T] - alone[0]).abs().max() <= 1e-5 * alone.abs().max(), row
 
 
 def test_a_position_beyond_the_context_is_an_error(folder: Path) -> None:
@@ -248,8 +407,8 @@ def test_a_position_beyond_the_context_is_an_error(folder: Path) -> None:
 # The runner's replies
 
 
-def told(replies: Sequence[Completion | Text]) -> list[tuple[str, str, int]]:
-    return [(reply.text, reply.finish_reason, len(reply.ids)) for reply in replies]
+def told(replies: Sequence[Completion | Text]) -> list[tuple[list[int], str, str]]:
+    return [(reply.ids, reply.text, reply.finish_reason) for reply in replies]
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 20])
@@ -278,6 +437,8 @@ def test_each_token_is_the_best_without_any_cache(
         wanted = [*reply.ids, *ends]
         logits_TV = model(torch.tensor([[*prompt, *wanted[:-1]]]))[0, len(prompt) - 1 :]
         assert logits_TV.argmax(-1).tolist() == wanted
+        best, second = logits_TV.topk(2).values.T
+        assert (best - second).min() > 1e-5 * logits_TV.abs().max(), "rounding might choose"
 
 
 def test_streamed_text_is_the_whole_text(runner: Runner, prompts: list[list[int]]) -> None:
@@ -355,13 +516,13 @@ def test_a_file_is_answered_as_by_sample(
 
 
 def test_what_a_reply_invents_is_marked(runner: Runner) -> None:
-    """Among the words of random weights are numbers; one that the record has is not marked."""
-    record = from_json({"id": 1, "question": "Is it safe?", "text": "It was given to all."})
-    reply = runner.do("answer", [record])[0]
-    numbers = [flag for flag in reply["warnings"] if flag["kind"] == "number"]
-    assert numbers, "the model says too little for this test"
-    for flag in numbers:
-        assert reply["text"].strip()[flag["start"] : flag["end"]] == flag["text"]
+    record = from_json({"id": 1, "question": "Is it safe?", "text": "It was given to 12 of them."})
+    said = [Text(" Yes: 57 of the 12.", [1, 2], "stop")]
+    with mock.patch.object(runner, "generate", return_value=said):
+        [reply] = runner.do("answer", [record])
+    [flag] = reply["warnings"]
+    assert (flag["kind"], flag["text"]) == ("number", "57")
+    assert reply["text"].strip()[flag["start"] : flag["end"]] == "57"
 
 
 @pytest.mark.parametrize(

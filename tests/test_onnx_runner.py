@@ -345,7 +345,9 @@ def test_what_eight_bits_cost_is_printed(
     """Against a slow count; the fifth record and the example beyond the context stay out."""
     folder, printed = exported
     steps = [session_step(folder / f"model{name}.onnx") for name in ("", "_int8")]
-    nats, best, labels = [0.0, 0.0], [[], []], [[], []]
+    nats = [0.0, 0.0]
+    best: list[list[int]] = [[], []]
+    labels: list[list[str]] = [[], []]
     for number, record in enumerate(records[:4]):
         task = "answer" if number < 3 else "summarize"
         example = make_example(task, record, runner.tokenizer, budget=CONTEXT)

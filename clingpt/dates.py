@@ -93,12 +93,15 @@ def is_day_first(dates: Iterable[str]) -> bool:
     return any((match := _NUMBERS.fullmatch(date)) and int(match["one"]) > 12 for date in dates)
 
 
-def shifted(written: str, days: int, *, day_first: bool = False) -> str:
-    """The date that many days later, spelled as it was; a month counts from its fifteenth."""
+def shifted(written: str, days: int, *, day_first: bool = False) -> str | None:
+    """The date that many days later, spelled as it was; a month counts from its fifteenth.
+
+    None where the text is no single date, as the tangle of two in "May 3/4/2019" is not.
+    """
     for pattern in _SPELLINGS:
         if (match := pattern.fullmatch(written)) and (date := _read(match, day_first=day_first)):
             return _respelled(match, date + datetime.timedelta(days), day_first=day_first)
-    raise AssertionError("only what find_dates found is shifted")
+    return None
 
 
 def _kind(match: re.Match[str]) -> str:
@@ -186,7 +189,8 @@ def _respelled(match: re.Match[str], date: datetime.date, *, day_first: bool) ->
 def _replaced(match: re.Match[str], parts: dict[str, str]) -> str:
     """The match's text with some of its groups written anew, as wide as they were if padded."""
     text, end = "", match.end()
-    padded = "mark" in match.groupdict() or match[0].isdigit()
+    month = match.groupdict().get("month")
+    padded = month is None or month.isdigit()
     for name in sorted(parts, key=match.start, reverse=True):
         old, new = match[name], parts[name]
         new = new.zfill(len(old)) if padded or old[0] == "0" else new

@@ -4,7 +4,7 @@ A pattern is tried only where a text has one of its words, so that many patterns
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 STATE_CODES = (
@@ -22,8 +22,9 @@ STATES = (
 STATE = rf"(?:{STATE_CODES}|(?i:{STATES}))"
 CITY = r"(?:(?:St|Ft|Mt)\.\s)?[A-Z][\w'’-]{1,20}(?:\s[A-Z][\w'’-]{1,20}){0,2}"
 # Registers of studies and articles, whose numbers are public.
-PUBLIC = ("NCT", "ISRCTN", "ACTRN", "UMIN", "PMID", "PMC", "CRD", "CTRI", "JPRN", "DRKS", "CHICTR")
-PUBLIC += ("EUDRACT", "IRCT", "NTR", "KCT")
+PUBLIC = tuple(
+    "NCT ISRCTN ACTRN UMIN PMID PMC CRD CTRI JPRN DRKS CHICTR EUDRACT IRCT NTR KCT".split()
+)
 
 # Bounded repetitions throughout: "id id id …" must not be read to its end from each of its words.
 _NUMBER = r"(?:\s?(?:numbers?|num|no|nr|ids?|identifier)\b\.?|\s?#)"
@@ -44,7 +45,8 @@ _PHONE = (
 _NINETIES = r"(?P<value>9\d|1[0-2]\d)(?![\d%]|[.,]\d)"
 _BEYOND = r"(?!\s?\+|\s?(?:or|and)\s(?:older|over|above|up)|\s?(?:-|–|to|or|and)\s?\d)"
 _OLD = r"(?=[\s-]{0,2}(?:years?|yrs?)[\s-]{0,2}(?:old|of\sage)|[\s-]?y\.?\s?/?o\b)"
-_UNITS = r"(?:one|two|three|four|five|six|seven|eight|nine|ten)"
+_UNITS = "one two three four five six seven eight nine ten".split()
+_UNIT = f"(?:{'|'.join(_UNITS)})"
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,15 @@ _RULES = (
         "age aged ages",
         rf"(?<!to\s)(?<!over\s)(?<!than\s)(?<!after\s)age[ds]?\s?(?:of|is|was|at)?\s?[:=]?\s?{_NINETIES}{_BEYOND}",
     ),
-    _Rule("age", "ninety", rf"(?P<value>ninety(?:[\s-]{_UNITS})?){_OLD}"),
+    _Rule(
+        "age",
+        "ninety " + " ".join(f"ninety-{unit}" for unit in _UNITS),
+        rf"(?P<value>ninety(?:[\s-]{_UNIT})?){_OLD}",
+    ),
     _Rule(
         "age",
         "hundred one",
-        rf"(?P<value>(?:one[\s-])?hundred(?:(?:[\s-]and)?[\s-]{_UNITS})?){_OLD}",
+        rf"(?P<value>(?:one[\s-])?hundred(?:(?:[\s-]and)?[\s-]{_UNIT})?){_OLD}",
     ),
     _Rule("address", "po p post", r"(?P<value>(?:p\.?\s?o\.?|post\soffice)\sbox\s?#?\d{1,7})\b"),
     _Rule(
@@ -163,12 +169,15 @@ def _compile() -> dict[str, tuple[tuple[_Rule, re.Pattern[str]], ...]]:
 _BY_WORD = _compile()
 
 
-def find_labelled(text: str, word: re.Match[str]) -> Iterator[tuple[str, int, int]]:
-    """(kind, start, end) of what a word announces, or begins."""
-    for rule, pattern in _BY_WORD.get(word[0].lower().partition("-")[0], ()):
-        match = pattern.match(text, word.start())
-        if match and _is_number(match["value"], rule):
-            yield rule.kind, *match.span("value")
+def find_labelled(
+    text: str, words: Sequence[re.Match[str]], small: Sequence[str]
+) -> Iterator[tuple[str, int, int]]:
+    """(kind, start, end) of what words announce or begin, given the words in lower case as well."""
+    for place, word in enumerate(small):
+        for rule, pattern in _BY_WORD.get(word, ()):
+            match = pattern.match(text, words[place].start())
+            if match and _is_number(match["value"], rule):
+                yield rule.kind, *match.span("value")
 
 
 def _is_number(value: str, rule: _Rule) -> bool:

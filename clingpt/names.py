@@ -52,14 +52,14 @@ SPECIALISTS = ("ist", "ian")
 Rule = Callable[[Reader, int], Span | None]
 
 
-def find_names(text: str, words: Sequence[re.Match[str]]) -> Iterator[Span]:
-    """(start, end) of names, some overlapping, given the words of the text."""
+def find_names(
+    text: str, words: Sequence[re.Match[str]], small: Sequence[str]
+) -> Iterator[tuple[int, int]]:
+    """(start, end) of names, some overlapping, given the text's words, in lower case as well."""
     reader, rules = Reader(text, words), _rules()
     found = []
-    for place, word in enumerate(words):
-        small = word[0].lower()
-        specialist = (behind_label,) if small.endswith(SPECIALISTS) else ()
-        for rule in rules.get(small, specialist):
+    for place, word in enumerate(small):
+        for rule in rules.get(word) or (_SPECIALIST if word.endswith(SPECIALISTS) else ()):
             if span := rule(reader, place):
                 found.append(span)
     for first, behind in [*found, *again(reader, found)]:
@@ -248,6 +248,9 @@ def again(reader: Reader, found: Sequence[Span]) -> Iterator[Span]:
         begins = begins and not reader.follows(place + 1, VERBS)
         if not (doubtful and begins) and reader.is_person((place, place + 1)):
             yield place, place + 1
+
+
+_SPECIALIST = (behind_label,)
 
 
 @cache

@@ -158,7 +158,7 @@ class _Surrogates:
         if one.kind == "name":
             return _NAME_WORD.sub(lambda match: self._name(match[0]), written)
         if one.kind in ("date", "month_year"):
-            return shifted(written, self._days, day_first=self._day_first)
+            return shifted(written, self._days, day_first=self._day_first) or "[DATE]"
         if one.kind == "address":
             return _ADDRESS_WORD.sub(self._address_word, written)
         if one.kind == "age":

@@ -9,7 +9,7 @@ import datetime
 import random
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # Names of the census' lists, some of them words or diseases as well, and names of no list there.
@@ -281,7 +281,7 @@ def vin(rng: random.Random) -> str:
     return digits(rng, "1HG@M8#6##A0#####").replace("I", "J").replace("O", "P").replace("Q", "R")
 
 
-FIELDS = {
+FIELDS: dict[str, Callable[[random.Random], tuple[str, str]]] = {
     "us_date": lambda rng: ("date", "{0.month}/{0.day}/{0.year}".format(day(rng))),
     "long_date": lambda rng: ("date", "{0:%B} {0.day}, {0.year}".format(day(rng))),
     "short_date": lambda rng: ("date", "{0:%B} {0.day}".format(day(rng))),

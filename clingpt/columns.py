@@ -26,7 +26,7 @@ class Columns:
     question: str | None = None
     input: str | None = None  # what is read: a note, a report, a context
     target: str | None = None  # what is to be written: a summary, an answer in prose
-    document: str | None = None  # the same, of the task document: its lines stay lines
+    document: str | None = None  # what notes are to be made into, in its own lines
     decision: str | None = None  # yes, no or maybe
     keywords: str | None = None
 
@@ -54,6 +54,11 @@ NAMES = {
         "summary impression impressions conclusion conclusions long_answer highlights",
         "description answer response completion assessment",
     ),
+    "document": (
+        "target output",
+        "document structured_report structured_note discharge_summary letter",
+        "report summary",
+    ),
     "keywords": ("keywords keyword meshes mesh mesh_terms tags",),
 }
 REPLIES = (
@@ -61,19 +66,14 @@ REPLIES = (
     "long_answer answer answer_text response completion explanation",
     "summary conclusion conclusions description",
 )
-DOCUMENTS = (
-    "target output",
-    "document structured_report structured_note discharge_summary letter",
-    "report summary",
-)
-TARGETS = {"answer": REPLIES, "explain": REPLIES, "document": DOCUMENTS}
+TARGETS = {"answer": REPLIES, "explain": REPLIES}
 
 # What a task needs, and what it takes where it is there; in the order in which columns are taken.
 NEEDED: dict[str, tuple[str, ...]] = {
     "answer": ("question", "decision"),
     "explain": ("question", "target"),
     "summarize": ("target", "input"),
-    "document": ("target", "input"),
+    "document": ("document", "input"),
     "text": (),
 }
 WELCOME: dict[str, tuple[str, ...]] = {
@@ -83,7 +83,7 @@ WELCOME: dict[str, tuple[str, ...]] = {
 }
 PROSE_WORDS = 8  # in half of a column's cells, for it to be taken as a note whatever its name
 MOST_LISTED = 20  # columns that a message names
-FLAG = {"decision": "--target"}  # of a role, where it is not called as the role is
+FLAG = {"decision": "--target", "document": "--target"}  # of a role that has none of its own
 
 
 # Guessing
@@ -106,15 +106,13 @@ def guess_columns(
             raise _open_question("none is known by its name", role, task, names)
     if not any(chosen[role] for role in ("question", "input", "target")):
         raise _open_question("none is known by its name", "input", task, names)
-    if task == "document":
-        chosen |= {"document": chosen["target"], "target": None}
     return Columns(**chosen)
 
 
 def _given(
     given: Columns, names: Sequence[str], rows: Sequence[Row], task: str
 ) -> dict[str, str | None]:
-    """What the user named, by role; a target of yes, no and maybe is an answer's decision."""
+    """What the user named, by role; the target may be an answer's decision, or a document."""
     chosen: dict[str, str | None] = dataclasses.asdict(given)
     roles: dict[str, str] = {}
     for role, name in chosen.items():
@@ -126,8 +124,9 @@ def _given(
             raise ConfigError(f"--{roles[name]} and --{role} both name the column {name!r}")
         roles[name] = role
     told = given.target
-    if task == "answer" and given.decision is None and told and _decides(_values(told, rows)):
-        chosen |= {"decision": told, "target": None}
+    is_decision = task == "answer" and not given.decision and told and _decides(_values(told, rows))
+    if told and (is_decision or task == "document"):
+        chosen |= {"decision" if is_decision else "document": told, "target": None}
     return chosen
 
 
@@ -247,8 +246,8 @@ def record_of(row: Row, columns: Columns, place: str) -> Record:
         question=text(columns.question) or "",
         sections=[] if told is None else [("TEXT", told)],
         long_answer=text(columns.target),
-        document=text(columns.document),
         decision=text(columns.decision),
+        document=text(columns.document),
         keywords=_keywords(row, columns),
     )
 

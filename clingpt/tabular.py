@@ -255,10 +255,10 @@ def _is_text_folder(path: Path) -> bool:
 
 
 def _texts_in(folder: Path) -> Iterator[Path]:
-    """Its .txt and .txt.gz; what hidden files hold (._note.txt of macOS) is no note."""
+    """Its .txt and .txt.gz; what is hidden (._note.txt, .ipynb_checkpoints/note.txt) is no note."""
     for path in folder.rglob("*"):
-        name = path.name.lower().removesuffix(".gz")
-        if name.endswith(".txt") and not name.startswith(".") and path.is_file():
+        is_text = path.name.lower().removesuffix(".gz").endswith(".txt") and path.is_file()
+        if is_text and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
 
 

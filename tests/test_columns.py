@@ -76,9 +76,9 @@ GUESSES: list[tuple[str, str, str]] = [
     (
         "document",
         "dictation prose, report prose",
-        "input=dictation, target=report",
+        "input=dictation, document=report",
     ),
-    ("document", "note prose, document prose", "input=note, target=document"),
+    ("document", "note prose, document prose", "input=note, document=document"),
     (
         "summarize",
         "document prose, summary prose",
@@ -125,6 +125,13 @@ def test_a_target_of_yes_no_and_maybe_is_the_decision() -> None:
     assert guess("answer", "question prose, urteil prose, label yes", told) == wanted
 
 
+def test_a_target_of_the_task_document_is_the_document() -> None:
+    wanted = {"input=note", "document=letter"}
+    assert guess("document", "note prose, letter prose, b prose") == wanted
+    wanted = {"input=note", "document=b"}
+    assert guess("document", "note prose, letter prose, b prose", Columns(target="b")) == wanted
+
+
 OPEN: list[tuple[str, Columns, str, str]] = [
     (
         "summarize",
@@ -157,6 +164,13 @@ OPEN: list[tuple[str, Columns, str, str]] = [
     ),
     ("answer", Columns(), "question prose, a yes, b yes", "a, b could each be it"),
     ("answer", Columns(), "label yes, text prose", "the question of the task answer"),
+    (
+        "document",
+        Columns(),
+        "note prose, b prose",
+        "which column is the document of the task document? none is known by its name; name it by "
+        "--target=…",
+    ),
     ("text", Columns(), "id int, ward short", "the input of the task text? none is known"),
     ("text", Columns(), "note prose, report prose", "note, report could each be it"),
     (
@@ -228,17 +242,19 @@ def test_the_table_shows_roles_and_masks_what_stands_in_the_cells() -> None:
 
 # Rows as records
 
-ALL = Columns(id="i", question="q", input="t", target="a", decision="d", keywords="k")
+ALL = Columns(id="i", question="q", input="t", target="a", document="w", decision="d", keywords="k")
 
 
 def test_a_full_row() -> None:
-    row = {"i": 7, "q": " Why? ", "t": "A\n note", "a": "So.", "d": "YES", "k": "x; y,|z ", "z": 1}
+    row = {"i": 7, "q": " Why? ", "t": "A\n note", "a": "So.", "w": "PLAN:  rest\n\nDr X"}
+    row |= {"d": "YES", "k": "x; y,|z ", "z": 1}
     wanted = Record(
         id="7",
         question="Why?",
         sections=(("TEXT", "A note"),),
         long_answer="So.",
         decision="yes",
+        document="PLAN: rest\n\nDr X",
         keywords=("x", "y", "z"),
     )
     assert record_of(row, ALL, "dir/notes.csv:3") == wanted
@@ -247,7 +263,7 @@ def test_a_full_row() -> None:
 
 @pytest.mark.parametrize("blank", [None, "", " \u2003\n", "\0", "\0" * 99])
 def test_what_is_blank_or_absent_is_not_there(blank: str | None) -> None:
-    full: dict[str, object] = dict.fromkeys("iqadk", blank)
+    full: dict[str, object] = dict.fromkeys("iqawdk", blank)
     for row in (full | {"t": "x"}, {"t": "x"}):
         record = record_of(row, ALL, "dir/notes.csv:3")
         assert record == Record(id="notes.csv:3", question="", sections=(("TEXT", "x"),))

@@ -130,6 +130,8 @@ def test_a_folder_of_texts(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(text.encode("utf-16"))
     (tmp_path / "z.txt.gz").write_bytes(gzip.compress(b"packed"))
     (tmp_path / "._b.txt").write_bytes(b"\xff\x00")
+    (tmp_path / ".copies").mkdir()
+    (tmp_path / ".copies/b.txt").write_text("second, once more")
     (tmp_path / "list.md").write_text("no note")
     (tmp_path / "old.txt").write_bytes(b"5 \xb5g")
     rows, bad = read(tmp_path)

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -316,7 +316,15 @@ def test_a_folder_is_swept_by_one_at_a_time(
         assert str(bench.out / ".lock") in (bench.folder / "fds").read_text().split()
 
 
-def test_a_second_signal_ends_the_run_as_well(bench: Bench) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as a terminal's Ctrl-C has it: what a shell starts behind `&` ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_ends_the_run_as_well(bench: Bench, interruptible: None) -> None:
     process: list[int] = []
     code = "import os, signal, sys, time; signal.signal(2, signal.SIG_IGN); print(os.getpid());"
     command = [sys.executable, "-c", code + "sys.stdout.flush(); time.sleep(60)"]
@@ -342,9 +350,14 @@ def test_a_second_signal_ends_the_run_as_well(bench: Bench) -> None:
 # Figures
 
 
-def outcome(rate: float = 1e-4, **changes: Any) -> Outcome:
+def outcome(
+    rate: float = 1e-4,
+    *,
+    results: Mapping[int, Result] | None = None,
+    failures: Mapping[int, str] | None = None,
+) -> Outcome:
     point = Point(learning_rate=rate, epochs=3, batch_size=8)
-    return Outcome(**{"point": point, "results": {}, "failures": {}} | changes)
+    return Outcome(point=point, results=results or {}, failures=failures or {})
 
 
 def result(confusion: list[list[int]] | None = None, **figures: float) -> Result:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clingpt import canaries, card, config, console, findings, memorisation, runtime
+from clingpt import canaries, card, config, console, exposure, findings, memorisation, runtime
 from clingpt.assembly import versions
 from clingpt.checkpoint import Loaded, load_model, newest_best
 from clingpt.dataset import Ints
@@ -195,18 +195,18 @@ def measure_extraction(
 ) -> list[dict[str, Any]]:
     """Of trained and of shown text, of train and of test, by the model and the one before."""
     cfg, found = audit.cfg, []
+    cut = memorisation.Cut(
+        shown=cfg.shown_tokens,
+        wanted=cfg.continued_tokens,
+        context=audit.context,
+        limit=cfg.records,
+        seed=cfg.seed,
+    )
     parts: tuple[memorisation.Part, ...] = ("context",) if task == COPIED else ("target", "context")
     for part in parts:
         for name in ("train", "test"):
-            windows = cut_windows(
-                audit.data.split(name),
-                examples_of(audit, name, task, planted),
-                part,
-                shown=cfg.shown_tokens,
-                wanted=cfg.continued_tokens,
-                context=audit.context,
-            )
-            windows = drawn(windows, cfg.records, cfg.seed)
+            rows = examples_of(audit, name, task, planted)
+            windows = cut_windows(audit.data.split(name), rows, part, cut)
             for of, scorer in audit.scorers.items():
                 label = f"continuing {name}, {part}, {of}"
                 entry = memorisation.extraction(scorer, windows, label)
@@ -222,7 +222,7 @@ def measure_exposure(audit: Audit, task: str, planted: list[canaries.Canary]) ->
     budget = min(audit.context, audit.data.manifest["settings"].get("block_size", audit.context))
     try:
         groups = {
-            of: memorisation.exposure_groups(
+            of: exposure.exposure_groups(
                 scorer, planted, task, budget=budget, n_others=cfg.secrets, seed=cfg.seed
             )
             for of, scorer in audit.scorers.items()
@@ -265,7 +265,7 @@ def measure_membership(
         rows = rows[rows[:, 2] - rows[:, 0] <= audit.context]
         if not len(rows):
             return None
-        rows = np.array(drawn(list(rows), audit.cfg.records, audit.cfg.seed))
+        rows = drawn(rows, audit.cfg.records, audit.cfg.seed)
         before, after = (
             memorisation.nats_per_token(audit.scorers[of], split, rows) for of in ("base", "model")
         )

@@ -1,39 +1,32 @@
-"""What a model keeps of the text it was trained on, measured: repeated text, secrets, membership.
+"""What a model keeps of the text it was trained on: repeated text, identifiers, membership.
 
 Each measure is of one model and one set of records; that a figure means memory shows only beside
 its control (records that were not trained on, canaries that were held back, the model before).
-Results hold counts and rates, never a text. In words and tables: clingpt/findings.py.
+Results hold counts and rates, never a text. Planted secrets are clingpt/exposure.py; how it is said
+is clingpt/findings.py.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from clingpt import console
-from clingpt.canaries import Canary, ceiling, chance_p, other_secrets, rank_among
 from clingpt.dataset import Ints
-from clingpt.errors import CheckpointError
 from clingpt.generate import Completion, Reply, generate
 from clingpt.metrics import Interval, wilson_interval
 from clingpt.prepared import Prepared, Split
 from clingpt.records import clean
 from clingpt.sampling import Sampling
 from clingpt.scoring import Passage, Scorer, passage_losses
-from clingpt.tasks import TASKS, Example, NotApplicable, make_example, prompt_text, text_windows
+from clingpt.tasks import TASKS, Example
 from clingpt.tokenizer import EOT, Tokenizer
-from model import GPT
 
-ROWS = 64  # secrets read at once
 Part = Literal["target", "context"]  # of an example: what was trained on, what was only shown
 Floats = NDArray[np.float64]
 
@@ -64,10 +57,19 @@ def first_examples(split: Split, task: str, *, without: Set[int] = frozenset()) 
     return rows
 
 
-def cut_windows(
-    split: Split, rows: Ints, part: Part, *, shown: int, wanted: int, context: int
-) -> list[Window]:
-    """Of each example that is long enough, `wanted` tokens of a part and all that stood before.
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How windows are cut and how many are drawn."""
+
+    shown: int  # tokens, at least
+    wanted: int  # tokens
+    context: int  # that both must fit in
+    limit: int  # windows
+    seed: int
+
+
+def cut_windows(split: Split, rows: Ints, part: Part, cut: Cut) -> list[Window]:
+    """Of examples that are long enough, tokens of a part and all that stood before.
 
     Of the context its first `shown` tokens and what follows them (Carlini et al. 2022, section 3:
     k tokens of prompt); of the target its first tokens, behind the whole prompt, or behind `shown`
@@ -75,20 +77,21 @@ def cut_windows(
     positions that it was trained at; the end of text is none of the text.
     """
     start, first_target, end = rows[:, 0], rows[:, 1], rows[:, 2]
-    place, last = start + shown, first_target
+    place, last = start + cut.shown, first_target
     if part == "target":
         place, last = np.maximum(place, first_target), end - 1
-    fits = (place + wanted <= last) & (place + wanted - start <= context)
+    fits = (place + cut.wanted <= last) & (place + cut.wanted - start <= cut.context)
+    chosen = drawn(np.flatnonzero(fits), cut.limit, cut.seed)
     return [
-        Window(split.tokens[begin:at].tolist(), split.tokens[at : at + wanted].tolist())
-        for begin, at in zip(start[fits].tolist(), place[fits].tolist(), strict=True)
+        Window(split.tokens[begin:at].tolist(), split.tokens[at : at + cut.wanted].tolist())
+        for begin, at in zip(start[chosen].tolist(), place[chosen].tolist(), strict=True)
     ]
 
 
-def drawn(items: Sequence[Any], limit: int, seed: int) -> list[Any]:
-    """Up to `limit` of some items by chance, in their order."""
-    order = np.random.default_rng(seed).permutation(len(items))[:limit]
-    return [items[i] for i in np.sort(order).tolist()]
+def drawn(items: Ints, limit: int, seed: int) -> Ints:
+    """Up to `limit` of some items (rows of an array) by chance, in their order."""
+    chosen: Ints = np.sort(np.random.default_rng(seed).permutation(len(items))[:limit])
+    return items[chosen]
 
 
 def extraction(scorer: Scorer, windows: Sequence[Window], label: str) -> dict[str, Any]:
@@ -135,94 +138,6 @@ def _continued(
             rows=scorer.batch_size,
             on_reply=on_reply,
         )
-
-
-# Canaries
-
-
-def canary_prompt(canary: Canary, task: str, tokenizer: Tokenizer, budget: int) -> list[int]:
-    """What stood before the secret in training, from the example's start.
-
-    But in the notes of a document, which show the secret themselves, the conclusion is left out.
-    NotApplicable where an example in the budget does not hold the secret.
-    """
-    record = canary.record(0)
-    if task == "text":
-        example = next(text_windows(record, tokenizer, budget=budget))
-    else:
-        example = make_example(task, record, tokenizer, budget=budget)
-    prompt, target = example.prompt_ids, example.target_ids
-    if task == "document":
-        prompt = tokenizer.encode(prompt_text(task, replace(record, long_answer=None)))
-    secret = tokenizer.encode(f" {canary.secret}")
-    for place in range(len(target)):
-        if target[place : place + len(secret)] == secret:
-            return [*prompt, *target[:place]]
-    raise NotApplicable("no room for a canary")
-
-
-def canary_exposure(scorer: Scorer, canary: Canary, prompt: list[int], others: list[str]) -> float:
-    """Bits by which the model prefers the canary's secret to other ones behind its prompt.
-
-    log2 |R| - log2 rank (Carlini et al. 2019, section 4), the rank by the loss of the secret's own
-    tokens, estimated among a sample of R: it cannot exceed `ceiling` of their number.
-    """
-    secrets = [scorer.tokenizer.encode(f" {secret}") for secret in (canary.secret, *others)]
-    nats = nats_behind(scorer.model, prompt, secrets)
-    if not np.isfinite(nats).all():
-        raise CheckpointError("the model's losses are not finite numbers; use another checkpoint")
-    return ceiling(len(others)) - math.log2(rank_among(nats[0], nats[1:]))
-
-
-@torch.no_grad()
-def nats_behind(model: GPT, prompt: list[int], replies: Sequence[list[int]]) -> Floats:
-    """The loss of each reply to one prompt, which is read once for all."""
-    longest, rows = max(map(len, replies)), min(ROWS, len(replies))
-    cache = model.new_cache(rows=rows, capacity=len(prompt) + longest)
-    first_V = -model.step({0: prompt}, cache)[0].float().log_softmax(0)
-    for layer in cache.layers:
-        layer[:, 1:] = layer[:, :1]
-    nats = first_V[[reply[0] for reply in replies]].double().cpu().numpy()
-    for start in range(0, len(replies), rows):
-        batch = replies[start : start + rows]
-        cache.lengths = [len(prompt)] * rows
-        for place in range(1, max(map(len, batch))):
-            going = {row: reply for row, reply in enumerate(batch) if len(reply) > place}
-            last = {row: reply[place - 1 : place] for row, reply in going.items()}
-            found = _nats(model.step(last, cache), [reply[place] for reply in going.values()])
-            nats[[start + row for row in going]] += found
-    return nats
-
-
-def _nats(logits_RV: Tensor, tokens_R: list[int]) -> list[float]:
-    targets_R = torch.tensor(tokens_R, device=logits_RV.device)
-    losses: list[float] = F.cross_entropy(logits_RV.float(), targets_R, reduction="none").tolist()
-    return losses
-
-
-def exposure_groups(
-    scorer: Scorer, canaries: Sequence[Canary], task: str, *, budget: int, n_others: int, seed: int
-) -> list[dict[str, Any]]:
-    """Exposures of canaries that were planted equally often, the held-back ones (0) first.
-
-    NotApplicable as canary_prompt.
-    """
-    groups: dict[int, list[float]] = {}
-    for canary in console.progress(canaries, label="canaries", unit=" secrets"):
-        prompt = canary_prompt(canary, task, scorer.tokenizer, budget)
-        others = other_secrets(canary, n_others, seed)
-        found = canary_exposure(scorer, canary, prompt, others)
-        groups.setdefault(canary.copies, []).append(found)
-    return [
-        {
-            "copies": copies,
-            "exposures": found,
-            "mean": sum(found) / len(found),
-            "at_ceiling": sum(one >= ceiling(n_others) for one in found),
-            "p": chance_p(found),
-        }
-        for copies, found in sorted(groups.items())
-    ]
 
 
 # Identifiers

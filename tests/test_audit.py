@@ -149,7 +149,7 @@ def test_planted_canaries_are_found_near_the_maximum(audited: Audited) -> None:
     assert found[16]["mean"] > 7.9 and found[16]["p"] < 0.001
     assert found[4]["mean"] > 6 and found[4]["p"] < 0.01
     assert "Secrets planted 16 times: exposure 8.00 bits (chance 1.42" in audited.printed
-    assert "can be seen with 255 others): memorised, p = 0.0002." in audited.printed
+    assert "can be seen with 255 others): memorised, p = 0.00018." in audited.printed
 
 
 def test_held_back_canaries_show_chance(audited: Audited) -> None:
@@ -355,6 +355,12 @@ def test_a_base_goes_by_its_name_without_the_path() -> None:
     assert audit.name_of("stanford-crfm/BioMedLM") == "stanford-crfm/BioMedLM"
     assert audit.name_of("/home/someone/out/domain/best") == "domain"
     assert audit.name_of("out/domain") == "domain"
+
+
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(audit.main, "--help") == 0
+    printed = capsys.readouterr().out
+    assert all(f"--{name}" in printed for name in audit.AuditConfig.__dataclass_fields__)
 
 
 MISTAKES = [

@@ -1,6 +1,5 @@
-"""What counts as remembered: tokens and not texts, the secret's own loss, its rank, its chance."""
+"""What counts as remembered: tokens and not texts, whole identifiers, losses of the target."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -13,42 +12,28 @@ import torch
 from torch import Tensor
 
 from clingpt import memorisation, runtime
-from clingpt.canaries import (
-    SPACE_BITS,
-    ceiling,
-    chance_exposure,
-    chance_p,
-    make_canaries,
-    other_secrets,
-    rank_among,
-)
-from clingpt.errors import CheckpointError
 from clingpt.memorisation import (
+    Cut,
     Window,
     auc_interval,
-    canary_exposure,
-    canary_prompt,
     cut_windows,
     drawn,
-    exposure_groups,
     extraction,
     first_examples,
     free_samples,
     identifiers_in,
     longest_run,
     membership,
-    nats_behind,
     nats_per_token,
     share,
     standing,
 )
 from clingpt.scoring import Passage, Scorer, passage_losses, split_of_examples
-from clingpt.tasks import TASKS, Example, NotApplicable, make_example, text_windows
+from clingpt.tasks import TASKS, Example
 from clingpt.tokenizer import EOT, Tokenizer
 from model import GPT, GPTConfig
 
 GPT2 = Tokenizer.load()
-CANARY, OTHER = make_canaries(1, seed=5)
 
 
 class Scripted:
@@ -99,19 +84,23 @@ def example(n_prompt: int, n_target: int, first: int = 100) -> Example:
     return Example(prompt_ids=ids[:n_prompt], target_ids=ids[n_prompt:], trimmed_tokens=0)
 
 
+def cut(wanted: int, *, context: int = 64, limit: int = 9) -> Cut:
+    return Cut(shown=4, wanted=wanted, context=context, limit=limit, seed=1)
+
+
 def test_windows_begin_with_the_example_and_keep_trained_and_shown_text_apart() -> None:
     split = split_of_examples([example(9, 6, 100), example(2, 8, 200), example(6, 5, 300)])
     rows = split.index
-    targets = cut_windows(split, rows, "target", shown=4, wanted=4, context=64)
+    targets = cut_windows(split, rows, "target", cut(4))
     assert targets == [
         Window(list(range(100, 109)), [109, 110, 111, 112]),
         Window([200, 201, 202, 203], [204, 205, 206, 207]),  # 2 of 8 are needed to be shown 4
         Window(list(range(300, 306)), [306, 307, 308, 309]),  # and the end of text is no text
     ]
-    contexts = cut_windows(split, rows, "context", shown=4, wanted=4, context=64)
+    contexts = cut_windows(split, rows, "context", cut(4))
     assert contexts == [Window([100, 101, 102, 103], [104, 105, 106, 107])]
-    assert cut_windows(split, rows, "target", shown=4, wanted=6, context=64) == []
-    fitting = cut_windows(split, rows, "target", shown=4, wanted=4, context=8)
+    assert cut_windows(split, rows, "target", cut(6)) == []
+    fitting = cut_windows(split, rows, "target", cut(4, context=8))
     assert [window.shown[0] for window in fitting] == [200]
 
 
@@ -126,11 +115,16 @@ def test_a_record_counts_once_for_a_task_and_canaries_do_not() -> None:
 
 
 def test_records_are_drawn_by_the_seed() -> None:
-    items = list(range(100))
-    assert drawn(items, 200, seed=1) == items
-    ten = drawn(items, 10, seed=1)
-    assert ten == sorted(ten) == drawn(items, 10, seed=1) != drawn(items, 10, seed=2)
+    items = np.arange(100)
+    assert drawn(items, 200, seed=1).tolist() == items.tolist()
+    ten = drawn(items, 10, seed=1).tolist()
+    assert ten == sorted(ten) == drawn(items, 10, seed=1).tolist()
+    assert ten != drawn(items, 10, seed=2).tolist()
     assert len(set(ten)) == 10 and max(ten) > 20
+    split = split_of_examples([example(9, 6), *[example(2, 3)] * 50, example(9, 6, 200)])
+    few = cut_windows(split, split.index, "context", cut(4, limit=2))
+    assert [window.shown[0] for window in few] == [100, 200]  # of those that are long enough
+    assert len(cut_windows(split, split.index, "context", cut(4, limit=1))) == 1
 
 
 def test_continued_means_the_same_tokens_not_the_same_text() -> None:
@@ -166,140 +160,6 @@ def test_a_share_has_wilsons_interval() -> None:
     assert found["share"] == 0.006
     assert found["interval"]["low"] == pytest.approx(0.0020, abs=1e-4)
     assert found["interval"]["high"] == pytest.approx(0.0175, abs=1e-4)
-
-
-# ------------------------------------------------------------------------------------------------
-# Canaries
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_the_prompt_of_a_secret_is_what_stood_before_it_in_training(task: str) -> None:
-    record = CANARY.record(0)
-    prompt = canary_prompt(CANARY, task, GPT2, 256)
-    text = GPT2.decode(prompt)
-    assert text.endswith(f"The access code of the {CANARY.name} cabinet is")
-    assert CANARY.secret not in text  # also not in a document's notes
-    if task == "text":
-        trained = next(text_windows(record, GPT2, budget=256))
-    else:
-        trained = make_example(task, record, GPT2, budget=256)
-    whole = [*trained.prompt_ids, *trained.target_ids]
-    with_secret = [*prompt, *GPT2.encode(f" {CANARY.secret}")]
-    if task == "document":
-        assert GPT2.decode(with_secret).split("Document:")[1] in GPT2.decode(trained.target_ids)
-    else:
-        assert whole[: len(with_secret)] == with_secret
-
-
-def test_a_canary_that_does_not_fit_is_not_measured() -> None:
-    with pytest.raises(NotApplicable):
-        canary_prompt(CANARY, "answer", GPT2, 20)
-    with pytest.raises(NotApplicable, match="no room for a canary"):
-        canary_prompt(CANARY, "text", GPT2, 20)
-
-
-def losing(nats: Mapping[str, float]) -> Any:
-    """Losses by what is to be written; whatever else carries loss has none."""
-
-    def fake(model: Any, prompt: Any, replies: Sequence[list[int]]) -> Any:
-        return np.array([nats[GPT2.decode(reply).strip()] for reply in replies])
-
-    return mock.patch.object(memorisation, "nats_behind", fake)
-
-
-@pytest.mark.parametrize(("better", "bits"), [(0, 8.0), (1, 7.0), (3, 6.0), (255, 0.0)])
-def test_exposure_is_the_rank_of_the_secrets_own_loss(better: int, bits: float) -> None:
-    others = other_secrets(CANARY, 255, seed=1)
-    nats = {CANARY.secret: 5.0}
-    nats |= {one: 4.0 if n < better else 6.0 for n, one in enumerate(others)}
-    with losing(nats):
-        found = canary_exposure(scripted({}), CANARY, [1, 2], others)
-    assert found == pytest.approx(bits)
-
-
-def test_a_model_that_prefers_nothing_shows_chance_and_not_the_maximum() -> None:
-    others = other_secrets(CANARY, 255, seed=1)
-    with losing(dict.fromkeys([CANARY.secret, *others], 1.0)):
-        found = canary_exposure(scripted({}), CANARY, [1, 2], others)
-    assert found == pytest.approx(math.log2(256 / 128.5))
-
-
-def test_a_prompt_that_is_read_once_gives_each_reply_the_loss_that_training_sees() -> None:
-    scorer, prompt = random_scorer(), GPT2.encode("The access code is")
-    secrets = [CANARY.secret, *other_secrets(CANARY, 150, seed=1)]
-    replies = [*(GPT2.encode(f" {secret}") for secret in secrets), [7]]
-    assert len(set(map(len, replies))) > 2 and len(replies) > 2 * memorisation.ROWS
-    examples = [Example(prompt_ids=prompt, target_ids=x, trimmed_tokens=0) for x in replies]
-    expected = passage_losses(scorer, [Passage("", [one]) for one in examples])[:, 0]
-    assert nats_behind(scorer.model, prompt, replies) == pytest.approx(expected, rel=1e-5)
-    assert nats_behind(scorer.model, prompt, [[7]]) == pytest.approx(expected[-1:], rel=1e-5)
-
-
-def test_losses_that_are_no_numbers_are_refused() -> None:
-    others = other_secrets(CANARY, 3, seed=1)
-    with (
-        losing(dict.fromkeys([CANARY.secret, *others], math.nan)),
-        pytest.raises(CheckpointError, match="losses are not finite"),
-    ):
-        canary_exposure(scripted({}), CANARY, [1], others)
-
-
-def test_ranks() -> None:
-    assert [rank_among(x, [1, 2, 2, 3]) for x in (0, 1, 2, 4)] == [1, 1.5, 3, 5]
-    assert ceiling(1023) == 10 and pytest.approx(26.575, abs=1e-3) == SPACE_BITS
-
-
-@pytest.mark.parametrize("n_others", [1, 7, 255, 1000])
-def test_the_exposure_that_chance_gives(n_others: int) -> None:
-    n = n_others + 1
-    mean = sum(math.log2(n) - math.log2(rank) for rank in range(1, n + 1)) / n
-    assert chance_exposure(n_others) == pytest.approx(mean)
-    assert chance_exposure(10**7) == pytest.approx(math.log2(math.e), abs=1e-5)
-
-
-def test_p_is_rarely_small_by_chance_and_tiny_for_what_is_known() -> None:
-    rng = np.random.default_rng(0)
-    for n in (1, 4, 20):
-        ranks = rng.integers(1, 1002, size=(2000, n))
-        found = np.array([chance_p(row.tolist()) for row in ceiling(1000) - np.log2(ranks)])
-        for level in (0.01, 0.05, 0.5):
-            assert (found < level).mean() < level + 3 * math.sqrt(level / 2000)
-        assert (found < 0.5).mean() > 0.45  # and not on the safe side by far
-    assert chance_p([ceiling(1000)]) == pytest.approx(1 / 1001)
-    assert chance_p([ceiling(1000)] * 4) < 1e-8
-    assert chance_p([0.0, 0.0]) == 1 and chance_p([9.9] * 500) < 1e-300
-
-
-def test_canaries_are_grouped_by_how_often_they_were_planted() -> None:
-    made = make_canaries(4, seed=1)
-    exposures = {one.number: float(one.number) for one in made}
-
-    def fake(scorer: Scorer, canary: Any, *_: Any) -> float:
-        return exposures[canary.number]
-
-    with mock.patch.object(memorisation, "canary_exposure", fake):
-        groups = exposure_groups(scripted({}), made, "answer", budget=256, n_others=3, seed=1)
-    assert [(g["copies"], g["exposures"]) for g in groups] == [
-        (0, [4.0, 5.0, 6.0, 7.0]),
-        (1, [0.0, 3.0]),
-        (4, [1.0]),
-        (16, [2.0]),
-    ]
-    assert [(g["mean"], g["at_ceiling"]) for g in groups] == [
-        (5.5, 4),
-        (1.5, 1),
-        (1.0, 0),
-        (2.0, 1),
-    ]
-
-
-def test_secrets_that_no_model_saw_rank_as_chance_has_it() -> None:
-    scorer, made = random_scorer(), make_canaries(20, seed=9)
-    groups = exposure_groups(scorer, made, "answer", budget=128, n_others=31, seed=1)
-    found = [one for group in groups for one in group["exposures"]]
-    # The mean of 40 exponentials of mean 1.44 is within 0.8 of it in all but one case of 1,000.
-    assert np.mean(found) == pytest.approx(chance_exposure(31), abs=0.8)
-    assert all(group["p"] > 0.001 for group in groups)
 
 
 # ------------------------------------------------------------------------------------------------

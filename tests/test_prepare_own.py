@@ -282,6 +282,9 @@ def test_canaries_are_planted_in_training_alone(tmp_path: Path) -> None:
     assert cells(printed, "Overlap") == cells(without, "Overlap")
     assert "canaries.json" in data.manifest["files"]
     assert not (bare.folder / "canaries.json").exists()
+    prepared(*flags, f"--out={tmp_path / 'data'}", "--canaries=5", "--redact=tags")
+    redacted = open_prepared(tmp_path / "data", GPT2)
+    assert examples(redacted, "answer")[-1] == examples(data, "answer")[-1]  # nobody's secret
     prepared(*flags, f"--out={tmp_path / 'data'}")  # a folder with canaries is ours to replace
     assert contents(tmp_path / "data").keys() == contents(tmp_path / "without").keys()
 
@@ -450,6 +453,8 @@ def test_an_older_folder_opens_and_has_the_same_fingerprint(tmp_path: Path) -> N
     prepared(f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0")
     data = open_prepared(tmp_path / "data", GPT2)
     assert data.receipt is not None
+    names = {path.name for path in data.folder.iterdir()}
+    assert names == {"manifest.json", *data.manifest["files"]} >= {"receipt.json"}
     manifest = json.loads((tmp_path / "data/manifest.json").read_text())
     (tmp_path / "data/receipt.json").unlink()
     del manifest["files"]["receipt.json"]

@@ -115,7 +115,7 @@ def _canaries(report: Mapping[str, Any]) -> Iterator[str]:
     chance, most = f"{found['chance']:.2f}", f"{found['ceiling']:.2f}"
     for group in found["groups"]["model"]:
         mean, times = f"{group['mean']:.2f} bits", _times(group["copies"])
-        sure, p = group["p"] < SURE, f"p = {group['p']:.1g}"
+        sure, p = group["p"] < SURE, f"p = {group['p']:.2g}"
         if group["copies"]:
             verdict = "memorised" if sure else "not told from chance"
             yield (
@@ -150,7 +150,7 @@ def _canary_table(report: Mapping[str, Any]) -> Iterator[Table]:
             fixed(group["mean"], 2),
             f"{min(group['exposures']):.2f} to {max(group['exposures']):.2f}",
             group["at_ceiling"],
-            f"{group['p']:.1g}",
+            f"{group['p']:.2g}",
         ]
         for of, name in _models(report).items()
         for group in found["groups"][of]

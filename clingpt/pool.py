@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
@@ -83,7 +83,8 @@ def _map_elsewhere(
     waiting: deque[tuple[list[T], Future[R]]] = deque()
     try:
         for chunk in chunks:
-            waiting.append((chunk, executor.submit(_work_here, chunk)))
+            with _interrupts_held():
+                waiting.append((chunk, executor.submit(_work_here, chunk)))
             if len(waiting) >= workers + AHEAD:
                 yield _finished(waiting)
         while waiting:
@@ -97,6 +98,19 @@ def _map_elsewhere(
         executor.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_held() -> Generator[None, None, None]:
+    """Ctrl-C waits while a process may be started; what is started never hears of it.
+
+    A terminal interrupts all its processes; that this one ends is enough to end the others.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _finished(waiting: deque[tuple[list[T], "Future[R]"]]) -> tuple[list[T], R]:
     chunk, future = waiting.popleft()
     return chunk, future.result()
@@ -108,10 +122,9 @@ _work: Work[Any, Any] | None = None
 
 
 def _start(work: Work[Any, Any]) -> None:
-    """Be ready for chunks; end with the parent, however it ends, and leave Ctrl-C to it."""
+    """Be ready for chunks; and end with the parent, however it ends."""
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

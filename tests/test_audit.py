@@ -149,7 +149,7 @@ def test_planted_canaries_are_found_near_the_maximum(audited: Audited) -> None:
     assert found[16]["mean"] > 7.9 and found[16]["p"] < 0.001
     assert found[4]["mean"] > 6 and found[4]["p"] < 0.01
     assert "Secrets planted 16 times: exposure 8.00 bits (chance 1.42" in audited.printed
-    assert "can be seen with 255 others): memorised, p = 0.0002." in audited.printed
+    assert "can be seen with 255 others): memorised, p = 0.00018." in audited.printed
 
 
 def test_held_back_canaries_show_chance(audited: Audited) -> None:

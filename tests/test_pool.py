@@ -105,8 +105,11 @@ from test_pool import Doubling
 from clingpt.pool import map_chunks
 
 if __name__ == "__main__":
-    for _, (process, _) in map_chunks(Doubling(), ([n] for n in itertools.count()), workers=2):
-        print(process, flush=True)
+    try:
+        for _, (process, _) in map_chunks(Doubling(), ([n] for n in itertools.count()), workers=2):
+            print(process, flush=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
 """
 
 
@@ -119,24 +122,47 @@ def lives(process: int) -> bool:
     return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_working_processes_end_with_their_parent(number: signal.Signals, tmp_path: Path) -> None:
+def endless(tmp_path: Path) -> "subprocess.Popen[str]":
+    """Work that never ends, in a group of processes of its own, as a terminal has."""
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS.format(root=str(ROOT), tests=str(ROOT / "tests")))
-    parent = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
+
+
+def test_working_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    parent = endless(tmp_path)
     assert parent.stdout
-    with parent.stdout:
-        working = {int(parent.stdout.readline()) for _ in range(100)}
-        parent.send_signal(number)
-        parent.stdout.read()
-    assert parent.wait(timeout=60) != 0
+    working = {int(parent.stdout.readline()) for _ in range(100)}
+    parent.kill()
+    parent.communicate(timeout=60)
     assert parent.pid not in working
     deadline = time.monotonic() + 30
     while any(map(lives, working)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(lives, working))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux alone lists children")
+@pytest.mark.parametrize("moment", ["starting", "working"])
+def test_an_interrupt_is_for_the_parent_alone(moment: str, tmp_path: Path) -> None:
+    """Processes that are starting hold no Python that could ignore it, and would print traces."""
+    parent = endless(tmp_path)
+    assert parent.stdout
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    while len(found := children.read_text().split()) < 3:  # two, and multiprocessing's tracker
+        time.sleep(0.001)
+    if moment == "working":
+        assert parent.stdout.readline()
+    os.killpg(parent.pid, signal.SIGINT)
+    _, said = parent.communicate(timeout=60)
+    assert (parent.returncode, said) == (130, "")
+    assert not any(lives(int(child)) for child in found)
 
 
 def test_how_many_processes() -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_prepare import (
@@ -281,6 +282,9 @@ def test_canaries_are_planted_in_training_alone(tmp_path: Path) -> None:
     assert cells(printed, "Overlap") == cells(without, "Overlap")
     assert "canaries.json" in data.manifest["files"]
     assert not (bare.folder / "canaries.json").exists()
+    prepared(*flags, f"--out={tmp_path / 'data'}", "--canaries=5", "--redact=tags")
+    redacted = open_prepared(tmp_path / "data", GPT2)
+    assert examples(redacted, "answer")[-1] == examples(data, "answer")[-1]  # nobody's secret
     prepared(*flags, f"--out={tmp_path / 'data'}")  # a folder with canaries is ours to replace
     assert contents(tmp_path / "data").keys() == contents(tmp_path / "without").keys()
 
@@ -306,6 +310,141 @@ def test_views_are_of_training_answers(tmp_path: Path) -> None:
     assert cells(printed, "Examples")["answer"][0] == str(3 * len(names))
 
 
+# Identifiers
+
+
+PEOPLE = ("Mr. Harold Quimby", "Mrs. Edith Lambrose", "Dr. Orville Tandy")
+
+
+def notes_of_people(n: int = 60) -> list[dict[str, Any]]:
+    """Notes, each with a name, a date, a phone and an e-mail; ids as charts have them."""
+    notes = []
+    for i in range(n):
+        name = PEOPLE[i % 3]
+        words = random_text(random.Random(i), 8)
+        told = f"{name} was seen on 03/{i % 28 + 1:02}/2019. Call 617-555-{i:04}. {words}."
+        mail = f"Letter sent to h.{i}@mail.example.com"
+        note = {"id": f"MRN-{48151600 + i}", "text": told, "long_answer": f"{name} is better."}
+        notes.append(note | ({"document": f"TO: {name}\n{mail}"} if i % 2 else {"question": mail}))
+    return notes
+
+
+def secrets_in(folder: Path) -> set[str]:
+    """What of those identifies and stands anywhere in a folder."""
+    data = open_prepared(folder, GPT2)
+    said = "".join(GPT2.decode(data.split(name).tokens.tolist()) for name in ("train", "test"))
+    said += "".join(path.read_text("utf-8") for path in folder.iterdir() if path.suffix in TEXTS)
+    found = re.findall(r"Quimby|Lambrose|Tandy|/2019|555-\d|h\.\d+@|481516\d\d", said)
+    return {re.sub(r"\d+(?!\d*$)", "", one) for one in found}
+
+
+TEXTS = {".json", ".jsonl", ".ids"}
+
+
+def people_flags(tmp_path: Path) -> list[str]:
+    path = write_lines(tmp_path / "notes.jsonl", notes_of_people())
+    flags = [f"--source={path}", "--tasks", "text", "summarize", "document", "--show=0"]
+    return [*flags, "--val_share=0.2", "--test_share=0.2", "--allow_overlap=True"]
+
+
+def test_identifiers_are_refused_unless_they_are_allowed(tmp_path: Path) -> None:
+    flags = people_flags(tmp_path)
+    folder = tmp_path / "data"
+    done = in_process(*flags, f"--out={folder}")
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"error: \d+ identifiers of people seem to be there; pass --redact=tags or "
+        r"--redact=surrogates to replace them, or --allow_phi=True\n", done.stderr
+    )  # fmt: skip
+    kinds = cells(done.stdout, "Identifiers found (no identifiers were allowed)")
+    for kind, n in (("name", 60), ("date", 60), ("phone", 60), ("email", 60)):
+        assert int(kinds[kind][0]) >= n and int(kinds[kind][1]) == 60
+    for secret in ("Quimby", "Lambrose", "2019", "617", "h.1@"):
+        assert secret not in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.jsonl"]
+    printed = prepared(*flags, f"--out={folder}", "--allow_phi=True")
+    assert "Identifiers found (identifiers were allowed to stay)" in printed
+    data = open_prepared(folder, GPT2)
+    assert data.receipt is not None and data.receipt["done"] == "allowed"
+    assert len(secrets_in(folder)) >= 6  # what the next test looks for can be found
+    dry = in_process(*flags, f"--out={tmp_path / 'dry'}", "--dry_run=True")
+    assert (dry.returncode, dry.stderr) == (0, "")
+    assert re.search(r"\nIn the way: \d+ identifiers of people seem to be there; pass", dry.stdout)
+
+
+@pytest.mark.parametrize("how", ["tags", "surrogates"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_that_identifies_is_left(
+    how: str, workers: int, tmp_path: Path, few_are_many: None
+) -> None:
+    """Neither in tokens nor in val.jsonl and test.jsonl, ids and receipt; splits stay."""
+    flags = people_flags(tmp_path)
+    whole, folder = tmp_path / "whole", tmp_path / "data"
+    prepared(*flags, f"--out={whole}", "--allow_phi=True")
+    printed = prepared(*flags, f"--out={folder}", f"--redact={how}", f"--workers={workers}")
+    assert secrets_in(folder) == set()
+    before, after = (open_prepared(each, GPT2) for each in (whole, folder))
+    for split in ("train", "val", "test"):
+        n = len(before.record_ids(split))
+        assert n == len(after.record_ids(split)) == len(set(after.record_ids(split))) > 3
+    receipt = after.receipt
+    assert receipt is not None and receipt["done"] == how
+    assert receipt["identifiers_replaced"]["phone"] == 60
+    assert cells(printed, "Identifiers replaced")["phone"] == ["60"]
+    pairs = list(zip(before.records("test"), after.records("test"), strict=True))
+    for old, new in pairs:
+        assert old.sections[0][1].split()[-2:] == new.sections[0][1].split()[-2:]  # the words stay
+    if how == "tags":
+        assert receipt["identifiers"] == {}
+        assert "[NAME]" in pairs[0][1].sections[0][1] and "[DATE]" in pairs[0][1].sections[0][1]
+    else:  # one name for a person, throughout
+        named = {(a.long_answer, b.long_answer) for a, b in pairs}
+        assert len(named) == len({a for a, _ in named}) == len({b for _, b in named})
+
+
+# Overlap
+
+
+def test_what_stands_in_val_or_test_is_left_out_on_request(tmp_path: Path) -> None:
+    records = made_records(120)
+    path = write_lines(tmp_path / "a.jsonl", records)
+    flags = [f"--source={path}", "--val_share=0.2", "--test_share=0.2", "--show=0"]
+    flags += [f"--out={tmp_path / 'data'}", "--tasks=answer"]
+    prepared(*flags)
+    ids = {
+        s: open_prepared(tmp_path / "data", GPT2).record_ids(s) for s in ("train", "val", "test")
+    }
+    by_id = {record["id"]: record for record in records}
+    # A near copy of a test record, and training records with runs of val's and of test's.
+    copy = json.loads(json.dumps(by_id[ids["test"][0]]))
+    copy["sections"][0][1] = "Anew. " + copy["sections"][0][1]
+    while True:  # … under an id and a text that belong to train
+        copy["id"] = "copy"
+        copy["sections"][0][1] = "And " + copy["sections"][0][1]
+        write_lines(path, [*records, copy])
+        done = in_process(*flags)
+        if done.returncode:
+            break
+    assert done.stderr.startswith(
+        "error: 1 training records say nearly what one in the test set does, first copy; pass "
+        "--drop_overlap=True to leave out what stands in val or test, or --allow_overlap=True\n"
+    )
+    for victim, split in ((ids["train"][3], "val"), (ids["train"][5], "test")):
+        run = by_id[ids[split][1]]["sections"][1][1].split()[:13]
+        by_id[victim]["long_answer"] += " " + " ".join(run)
+    write_lines(path, [*records, copy])
+    printed = prepared(*flags, "--drop_overlap=True")
+    gone = {"copy", ids["train"][3], ids["train"][5]}
+    data = open_prepared(tmp_path / "data", GPT2)
+    assert data.record_ids("train") == [name for name in ids["train"] if name not in gone]
+    assert data.record_ids("val") == ids["val"] and data.record_ids("test") == ids["test"]
+    assert cells(printed, "Dropped")["record"] == ["its text stands in val or test", "3"]
+    assert cells(printed, "Overlap")["train and test"] == ["1", "2"]
+    assert cells(printed, "Overlap")["train and val"] == ["0", "1"]
+    printed = prepared(*flags, "--allow_overlap=True")
+    assert open_prepared(tmp_path / "data", GPT2).record_ids("train") == [*ids["train"], "copy"]
+
+
 # What travels with the data
 
 
@@ -314,6 +453,8 @@ def test_an_older_folder_opens_and_has_the_same_fingerprint(tmp_path: Path) -> N
     prepared(f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0")
     data = open_prepared(tmp_path / "data", GPT2)
     assert data.receipt is not None
+    names = {path.name for path in data.folder.iterdir()}
+    assert names == {"manifest.json", *data.manifest["files"]} >= {"receipt.json"}
     manifest = json.loads((tmp_path / "data/manifest.json").read_text())
     (tmp_path / "data/receipt.json").unlink()
     del manifest["files"]["receipt.json"]

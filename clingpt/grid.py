@@ -15,7 +15,7 @@ from clingpt.stateless import Inputs, make_inputs
 from model import GPT
 
 # Rows, past tokens and new tokens; a past of -1 fills the context but for the new ones.
-SHAPES = ((1, 0, 1), (1, 0, 2), (2, 0, 7), (3, 6, 1), (2, 6, 4), (1, -1, 1), (4, 0, 64))
+SHAPES = ((1, 0, 1), (1, 0, 2), (1, 1, 1), (2, 0, 7), (3, 6, 1), (2, 6, 4), (1, -1, 1), (4, 0, 64))
 PADDED = (9, 4, 1, 7)  # lengths of rows that are padded on the left to the longest
 TOLERANCE = 1e-5  # of the highest |logit|
 

@@ -31,7 +31,7 @@ from clingpt import console, exports, stateless
 from clingpt.checkpoint import load_model
 from clingpt.disk import written_whole
 from clingpt.errors import CheckpointError, ConfigError
-from clingpt.grid import Difference, Step, difference
+from clingpt.grid import Difference, Step, check, difference
 from clingpt.onnx_int8 import block_size
 from clingpt.prepared import FolderWriter
 from clingpt.stateless import Stateless
@@ -511,6 +511,28 @@ def test_every_format_is_compared(
     flags = [f"--format={form}", f"--out={tmp_path / 'out'}"]
     assert export(f"--checkpoint={checkpoint}", *flags) == 1
     assert not list(tmp_path.iterdir())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("place", [*SHAPES, 0, 5, 8, 2])
+def test_one_wrong_logit_at_any_shape_is_found(
+    place: tuple[int, int, int] | int, model: GPT
+) -> None:
+    """The grid's shapes, or of the padded rows the one with so much padding."""
+    step, padded = Stateless(model), (len(LENGTHS), 0, max(LENGTHS))
+    wanted = padded if isinstance(place, int) else place
+    wanted = tuple(127 if n < 0 else n for n in wanted)
+    name = f"row padded by {place}" if isinstance(place, int) else str(wanted)
+
+    def wrong(inputs: Inputs) -> Sequence[Tensor]:
+        logits_BTV, *present = step(*inputs)
+        if (*inputs[0].shape, inputs[3].shape[2]) == (wanted[0], wanted[2], wanted[1]):
+            row = LENGTHS.index(max(LENGTHS) - place) if isinstance(place, int) else -1
+            logits_BTV[row, -1, 7] += 1e-3 * logits_BTV.abs().max()
+        return [logits_BTV, *present]
+
+    with pytest.raises(CheckpointError, match=re.escape(f"differs from the model at {name}: by 1")):
+        check(wrong, model)
 
 
 def test_a_difference_is_of_the_highest_logit() -> None:

@@ -520,8 +520,8 @@ def test_one_wrong_logit_at_any_shape_is_found(
 ) -> None:
     """The grid's shapes, or of the padded rows the one with so much padding."""
     step, padded = Stateless(model), (len(LENGTHS), 0, max(LENGTHS))
-    wanted = padded if isinstance(place, int) else place
-    wanted = tuple(127 if n < 0 else n for n in wanted)
+    shape = padded if isinstance(place, int) else place
+    wanted = tuple(127 if n < 0 else n for n in shape)
     name = f"row padded by {place}" if isinstance(place, int) else str(wanted)
 
     def wrong(inputs: Inputs) -> Sequence[Tensor]:

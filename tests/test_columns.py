@@ -268,6 +268,7 @@ def test_what_is_blank_or_absent_is_not_there(blank: str | None) -> None:
         record = record_of(row, ALL, "dir/notes.csv:3")
         assert record == Record(id="notes.csv:3", question="", sections=(("TEXT", "x"),))
     assert record_of({"q": "Why?", "t": blank}, ALL, "a:1").sections == ()
+    assert record_of({"q": "\0" * 99 + "Why?"}, ALL, "a:1").question == "Why?"
     with pytest.raises(DataError, match="notes.csv:3: it has neither a question nor a text"):
         record_of({"a": "an answer", "t": blank}, ALL, "dir/notes.csv:3")
 

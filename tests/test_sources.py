@@ -210,9 +210,14 @@ def test_official_items_that_are_refused(item: object, message: str) -> None:
         from_official_item(("5", item))
 
 
-def test_open_source_knows_a_source_by_its_name(tmp_path: Path) -> None:
-    (tmp_path / "notes.xlsx").write_bytes(b"PK")
-    for name in ("notes.doc", "a/b/c", "", "some where", str(tmp_path / "notes.xlsx")):
+def test_open_source_knows_a_source_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("A note that nobody asked for.")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/notes.xlsx").write_bytes(b"PK")
+    for name in ("notes.doc", "a/b/c", "", "some where", "data/notes.xlsx"):
         with pytest.raises(DataError, match=re.escape(f"unknown source {name!r}; give pubmedqa")):
             open_source(name, subset="pqa_labeled")
 

@@ -320,7 +320,7 @@ MISTAKES: list[tuple[str, list[str], int, str]] = [
         "run prepare.py --block_size=64",
     ),
     ("prepare", ["--source={tmp}/none.json"], 1, "none.json"),
-    ("prepare", ["--source={tmp}/bad.json"], 1, "bad.json is not a valid JSON object near line 2"),
+    ("prepare", ["--source={tmp}/bad.json"], 1, "bad.json:2: it is not valid JSON near here"),
     ("prepare", ["--source={tmp}/bad.jsonl"], 1, "bad.jsonl:2"),
     ("prepare", ["--source=nothing"], 1, "unknown source 'nothing'"),
     ("prepare", ["--tasks", "answer", "sing"], 2, "unknown task 'sing'"),

@@ -230,7 +230,7 @@ def test_a_copy_of_an_official_abstract_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1
     said = "error: 1 training records say nearly what one in the test set does, first planted; pass"
     assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
-    assert cells(done.stdout, "Duplicates")["the same text"] == ["1", "2", "0", "1"]
+    assert cells(done.stdout, "Duplicates")["the same text"][:4] == ["1", "2", "0", "1"]
     assert not (tmp_path / "data").exists()
 
 
@@ -260,7 +260,8 @@ def test_bad_records_stop_or_are_counted(tmp_path: Path) -> None:
     many = write_lines(tmp_path / "many.jsonl", [*records, *(["{"] * 25), *lines[11:12]])
     printed = prepared(f"--source={many}", *flags[1:], "--skip_bad=True")
     assert re.search(r"record +\S+ .* 25\n", printed)  # of one kind, with the first of them
-    assert "many.jsonl:31:" in re.sub(r"\s", "", printed)
+    # A long path breaks its cell, whose first line the count stands in.
+    assert "many.jsonl:31:" in re.sub(r"\s|\b25\b", "", printed)
 
 
 # Settings

@@ -3,14 +3,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart pubmedqa domain test check format clean
+.PHONY: help setup quickstart pubmedqa domain test test-all check format clean
 
 help:
 	@echo "make quickstart  set up, then prepare, train, evaluate and prompt a small model (CPU, offline)"
 	@echo "make pubmedqa    the real thing, phase by phase: GPT-2 124M on PubMedQA's noisy labels, then"
 	@echo "                 on its experts', then a report (downloads all; wants a GPU). The same command"
 	@echo "                 goes on where it stopped; DOMAIN=notes.jsonl lets it read that text first"
-	@echo "make test        set up, then run the whole test suite (CPU, offline)"
+	@echo "make test        set up, then run the test suite (CPU, offline)"
+	@echo "make test-all    the same with the tests that take longest"
 	@echo "make check       formatting, lint and types"
 	@echo "make clean       remove the quickstart's data and run"
 
@@ -64,8 +65,13 @@ data/pubmedqa/manifest.json: | .venv/core
 	$(BIN)/python prepare.py --source=pubmedqa --out=data/pubmedqa
 
 # Two workers of one thread each: most tests wait for small processes, which use one core.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist=loadfile
+
 test: .venv/dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist=loadfile
+	$(PYTEST) -m "not slow"
+
+test-all: .venv/dev
+	$(PYTEST)
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

@@ -37,8 +37,8 @@ def ngram_hashes(text: str) -> NDArray[np.uint64]:
 
 def record_text(record: Record) -> str:
     """All of a record that a model could have read."""
-    parts = [record.question, *(text for _, text in record.sections), record.long_answer or ""]
-    return " ".join(parts)
+    told = [record.question, *(text for _, text in record.sections)]
+    return " ".join(part for part in (*told, record.long_answer, record.document) if part)
 
 
 class NgramIndex:

@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,8 @@ def test_all_of_a_record_is_compared() -> None:
         keywords=("pain",),
     )
     assert record_text(record) == "Does it? first second It does."
+    own = replace(record, document="PLAN: go on.")
+    assert record_text(own) == "Does it? first second It does. PLAN: go on."
     assert record_text(Record(id="1", question="Why?", sections=())).strip() == "Why?"
 
 

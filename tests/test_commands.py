@@ -113,6 +113,41 @@ def test_eval_writes_a_report_and_the_official_predictions(trained: Path, data: 
     assert reply["abstained"] == (max(reply["probabilities"].values()) < fitted["threshold"])
 
 
+def test_ones_own_questions_and_documents_from_a_file_to_a_report(
+    trained: Path, tmp_path: Path
+) -> None:
+    """Neither a label nor a heading of ours is needed."""
+    source, folder, out = tmp_path / "own.jsonl", tmp_path / "own", tmp_path / "eval"
+    lines = []
+    for n in range(60):
+        fields: dict[str, Any] = {"id": n, "question": f"What is drug {n}?"}
+        fields |= {"long_answer": f"Drug {n} is drug {n} of {n + 60}."}
+        own = {"text": f"Had drug {n}.", "document": f"DRUG: number {n}.\n\nPLAN: go on."}
+        lines.append(json.dumps(fields | (own if n % 2 else {})))
+    source.write_text("\n".join(lines))
+    flags = ["--test_share=0.3", "--val_share=0.1", "--block_size=256", f"--out={folder}"]
+    shown = run("prepare.py", f"--source={source}", *flags, "--tasks", "explain", "document").stdout
+    assert "Explanation:[[ Drug 0 is drug 0 of 60.<|endoftext|>]]" in shown
+    assert "Document:[[ DRUG: number 1.\n\nPLAN: go on.<|endoftext|>]]" in shown
+    flags = [f"--data={folder}", "--split=test", "--max_prose_tokens=6", "--max_document_tokens=6"]
+    printed = run("eval.py", f"--checkpoint={trained}/best", *flags, f"--out={out}").stdout
+    report = json.loads((out / "report.json").read_text())
+    n_test = len((folder / "test.ids").read_text().splitlines())
+    n_notes = sum("document" in line for line in (folder / "test.jsonl").read_text().splitlines())
+    model = report["texts"]["explain"]["systems"]["model"]
+    assert model["texts"] == n_test > model["faithfulness"]["texts"] == n_notes > 0
+    structure = report["texts"]["document"]["structure"]
+    assert (structure["documents"], structure["unheaded"]) == (0, n_notes)
+    assert report["perplexity"].keys() == {"context", "prose"} and report["labels"] == {}
+    assert report["perplexity"]["prose"]["text"]["words"] == 7 * n_test  # Drug 7 is drug 7 of 67.
+    explained = [one for one in report["examples"] if one["task"] == "explain"]
+    assert {(one["compared"], "Context:" in one["prompt"]) for one in explained} == {
+        (True, True), (False, False)
+    }  # fmt: skip
+    for phrase in ("Texts that answer a question alone", "Structure is scored by the headings"):
+        assert phrase in printed and phrase in (out / "report.html").read_text()
+
+
 def test_a_calibration_is_kept_only_with_the_weights_and_data_it_describes(
     trained: Path, tmp_path: Path
 ) -> None:
@@ -160,6 +195,8 @@ def test_conclusions_are_shown_only_on_request(trained: Path, tmp_path: Path) ->
         (["--task=answer"], '{"question": "Does it help?", "text": "It helped (P = 0.01)."}'),
         (["--task=summarize"], '{"text": "It helped."}'),
         (["--task=document"], '{"sections": {"RESULTS": "It helped.", "METHODS": "A trial."}}'),
+        (["--task=explain"], '{"question": "Does it help?", "text": "It helped."}'),
+        (["--task=explain"], '{"question": "Does it help?"}'),
     ],
 )
 def test_sample_replies_on_standard_output(trained: Path, flags: list[str], stdin: str) -> None:

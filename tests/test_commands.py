@@ -127,8 +127,9 @@ def test_ones_own_questions_and_documents_from_a_file_to_a_report(
     source.write_text("\n".join(lines))
     flags = ["--test_share=0.3", "--val_share=0.1", "--block_size=256", f"--out={folder}"]
     shown = run("prepare.py", f"--source={source}", *flags, "--tasks", "explain", "document").stdout
-    assert "Explanation:[[ Drug 0 is drug 0 of 60.<|endoftext|>]]" in shown
-    assert "Document:[[ DRUG: number 1.\n\nPLAN: go on.<|endoftext|>]]" in shown
+    end = re.escape("<|endoftext|>]]")
+    assert re.search(rf"Explanation:\[\[ Drug (\d+) is drug \1 of \d+\.{end}", shown)
+    assert re.search(rf"Document:\[\[ DRUG: number \d+\.\n\nPLAN: go on\.{end}", shown)
     flags = [f"--data={folder}", "--split=test", "--max_prose_tokens=6", "--max_document_tokens=6"]
     printed = run("eval.py", f"--checkpoint={trained}/best", *flags, f"--out={out}").stdout
     report = json.loads((out / "report.json").read_text())

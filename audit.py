@@ -23,10 +23,11 @@ from clingpt.checkpoint import Loaded, load_model, load_to_use, newest_best
 from clingpt.dataset import Ints
 from clingpt.disk import write_whole
 from clingpt.errors import CheckpointError, ConfigError, DataError
+from clingpt.evaluation import open_data
 from clingpt.identifiers import find_identifiers
 from clingpt.inference import make_decoder
 from clingpt.memorisation import cut_windows, drawn, first_examples
-from clingpt.prepared import Prepared, open_prepared
+from clingpt.prepared import Prepared
 from clingpt.report import write_json
 from clingpt.runtime import Runtime
 from clingpt.scoring import Scorer
@@ -80,7 +81,7 @@ def main() -> None:
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     source = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_to_use(source)
-    data = open_data(cfg, source, loaded)
+    data = open_data(loaded, source, cfg.data, split="test")
     base, why = open_base(cfg, loaded)
     scorers = {"model": make_scorer(cfg, loaded, rt)}
     scorers |= {"base": make_scorer(cfg, base, rt)} if base else {}
@@ -96,22 +97,6 @@ def main() -> None:
         **measure(Audit(cfg, data, scorers)),
     }
     write(cfg.out or run_folder(loaded) / "audit", loaded, report)
-
-
-def open_data(cfg: AuditConfig, source: str, loaded: Loaded) -> Prepared:
-    """The prepared folder, and a word where it is not the one that the model was trained on."""
-    trained_on = loaded.card.get("data", {})
-    folder = cfg.data or trained_on.get("folder")
-    if folder is None:
-        raise ConfigError(f"{source} does not name its data; give --data=data/pubmedqa")
-    data = open_prepared(Path(folder), loaded.tokenizer)
-    if trained_on and trained_on["fingerprint"] != data.fingerprint:
-        console.note(f"{source} was trained on other data than {folder} now holds")
-    if not data.record_ids("test"):
-        raise DataError(
-            f"{data.folder} holds no test record to compare with; prepare it with a --test_share"
-        )
-    return data
 
 
 def open_base(cfg: AuditConfig, loaded: Loaded) -> tuple[Loaded | None, str | None]:

@@ -23,12 +23,12 @@ from clingpt.calibration import Calibration
 from clingpt.checkpoint import Loaded, identity, load_to_use
 from clingpt.comparison import compare
 from clingpt.disk import sha256
-from clingpt.errors import ConfigError, DataError
-from clingpt.evaluation import Evaluation, passages_of
+from clingpt.errors import ConfigError
+from clingpt.evaluation import Evaluation, open_data, passages_of
 from clingpt.inference import Quantize, make_decoder
 from clingpt.looks import count_look
 from clingpt.parts import Parts
-from clingpt.prepared import Prepared, open_prepared
+from clingpt.prepared import Prepared
 from clingpt.rounding import rounding_section
 from clingpt.runtime import Runtime
 from clingpt.sampling import Sampling
@@ -88,7 +88,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated:
     if rt.n_ranks > 1 and cfg.quantize != "none":
         raise ConfigError("--quantize=int8 is measured by one process; start without torchrun")
     loaded = load_to_use(source)
-    data = open_data(cfg, source, loaded)
+    data = open_data(loaded, source, cfg.data, split=cfg.split)
     model = loaded.model.to(rt.device).eval()
     n_parameters = sum(p.numel() for p in model.parameters())  # decoding changes the layers
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
@@ -126,20 +126,6 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated:
         f"\nWrote {folder}: report.html, report.md, report.json, predictions.json, outputs.jsonl."
     )
     return Evaluated(source, parts, report, assembly.labels)
-
-
-def open_data(cfg: EvalConfig, source: str, loaded: Loaded) -> Prepared:
-    """The prepared folder, and a word where it is not the one that the model was trained on."""
-    trained_on = loaded.card.get("data", {})
-    folder = cfg.data or trained_on.get("folder")
-    if folder is None:
-        raise ConfigError(f"{source} does not name its data; give --data=data/pubmedqa")
-    data = open_prepared(Path(folder), loaded.tokenizer)
-    if trained_on and trained_on["fingerprint"] != data.fingerprint:
-        console.note(f"{source} was trained on other data than {folder} now holds")
-    if not data.record_ids(cfg.split):
-        raise DataError(f"{data.folder} holds no {cfg.split} record; prepare it with more records")
-    return data
 
 
 def measured_with(cfg: EvalConfig, loaded: Loaded, data: Prepared) -> dict[str, Any]:

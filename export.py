@@ -33,11 +33,11 @@ from clingpt.checkpoint import (
     newest_best,
 )
 from clingpt.disk import written_whole
-from clingpt.errors import CheckpointError, DataError
+from clingpt.errors import CheckpointError
+from clingpt.evaluation import open_data
 from clingpt.exports import Format, Precision
 from clingpt.grid import Difference, check, compare
 from clingpt.lora import ADAPTER_WEIGHTS
-from clingpt.prepared import Prepared, open_prepared
 from clingpt.rounding import onnx_section
 from clingpt.tables import as_text, tables
 from model import SIZES
@@ -82,7 +82,7 @@ def main() -> None:
         exports.import_onnx()
     source = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_to_use(source)
-    data = open_data(cfg.data, loaded) if cfg.data else None
+    data = open_data(loaded, source, cfg.data, split="val") if cfg.data else None
     loaded.model.eval()
     console.note(f"{source} as {cfg.format}: writing, reading back, comparing")
     with written_whole(out) as scratch:
@@ -95,14 +95,6 @@ def main() -> None:
         cost = onnx_section(out, data, n_records=cfg.records)
         console.say(as_text(tables({"int8": cost})))
     console.say(f"Next:  {NEXT[cfg.format].format(out=out)}")
-
-
-def open_data(folder: Path, loaded: Loaded) -> Prepared:
-    """The prepared folder; DataError where it has nothing to measure on."""
-    data = open_prepared(folder, loaded.tokenizer)
-    if not data.record_ids("val"):
-        raise DataError(f"{folder} holds no val record; prepare it with more records")
-    return data
 
 
 def write_companions(loaded: Loaded, folder: Path) -> None:

@@ -14,11 +14,12 @@ import itertools
 import re
 from array import array
 from collections import Counter
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clingpt.overlap import run_hashes, word_hashes
 
 N_HASHES, N_BANDS = 64, 16
 N_WORDS = 5  # of a run
@@ -42,12 +43,6 @@ Signature = NDArray[np.uint32]  # (64,)
 Places = NDArray[np.intp]
 
 
-@lru_cache(maxsize=1 << 17)
-def _hash_word(word: str) -> int:
-    digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
-
-
 def exact_hash(text: str) -> int:
     """64 bits that the words of a text decide, in lower case; 0 where it has none."""
     words = " ".join(_WORD.findall(text.lower()))
@@ -64,12 +59,10 @@ def signature(text: str) -> Signature:
     Two signatures agree in about that share of their places that is the texts' similarity.
     """
     least = np.full(N_HASHES, _NOTHING, dtype=np.uint32)
-    words = [_hash_word(word) for word in _WORD.findall(text.lower())]
-    if not words:
+    words = word_hashes(text)
+    if not len(words):
         return least
-    words += [0] * (N_WORDS - len(words))
-    runs = np.lib.stride_tricks.sliding_window_view(np.array(words, dtype=np.uint64), N_WORDS)
-    hashes = (runs * _PLACES).sum(axis=1, dtype=np.uint64)
+    hashes = run_hashes(np.pad(words, (0, max(0, N_WORDS - len(words)))), _PLACES)
     for start in range(0, len(hashes), BLOCK):
         mixed = (_FACTORS * hashes[start : start + BLOCK] + _SUMMANDS) >> np.uint64(32)
         np.minimum(least, mixed.min(axis=1).astype(np.uint32), out=least)

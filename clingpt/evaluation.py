@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from clingpt import console, shell
-from clingpt.errors import DataError
+from clingpt.checkpoint import Loaded
+from clingpt.errors import ConfigError, DataError
 from clingpt.generate import Completion, Engine, Reply
 from clingpt.parts import Parts
-from clingpt.prepared import Prepared
+from clingpt.prepared import Prepared, open_prepared
 from clingpt.records import Record
 from clingpt.sampling import Sampling
 from clingpt.scoring import (
@@ -36,6 +37,26 @@ TEXT_PIECE = 20_000  # characters of a free text that are one item
 
 Numbered = tuple[int, Record]
 Asked = tuple[Record, Prompt, str]  # with the reference
+
+
+def open_data(loaded: Loaded, source: str, folder: Path | None, *, split: str) -> Prepared:
+    """A prepared folder with records in a split, by default the one that a model was trained on.
+
+    Says a word where it is another. ConfigError where none is named, DataError for an empty split.
+    """
+    trained_on = loaded.card.get("data", {})
+    folder = folder or trained_on.get("folder")
+    if folder is None:
+        raise ConfigError(f"{source} does not name its data; give --data=data/pubmedqa")
+    data = open_prepared(Path(folder), loaded.tokenizer)
+    if trained_on and trained_on["fingerprint"] != data.fingerprint:
+        console.note(f"{source} was trained on other data than {folder} now holds")
+    if not data.record_ids(split):
+        raise DataError(
+            f"{data.folder} holds no {split} record; prepare it with more records or a larger "
+            f"--{split}_share"
+        )
+    return data
 
 
 @dataclass(frozen=True)

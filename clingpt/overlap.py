@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from clingpt.records import Record
 
+Hashes = NDArray[np.uint64]
+
 N_WORDS = 13
 _WORD = re.compile(r"\w+")
 # Any fixed odd 64-bit numbers do; one a place in the run, so that order counts.
@@ -23,17 +25,26 @@ _WEIGHTS = np.random.default_rng(13).integers(1, 2**63, N_WORDS, dtype=np.uint64
 
 @lru_cache(maxsize=1 << 17)
 def _hash_word(word: str) -> int:
-    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
+    digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
-def ngram_hashes(text: str) -> NDArray[np.uint64]:
-    """One hash for each run of 13 words; none for a shorter text."""
-    words = [_hash_word(word) for word in _WORD.findall(text.lower())]
-    if len(words) < N_WORDS:
-        return np.empty(0, dtype=np.uint64)
-    runs = np.lib.stride_tricks.sliding_window_view(np.array(words, dtype=np.uint64), N_WORDS)
-    hashes: NDArray[np.uint64] = (runs * _WEIGHTS).sum(axis=1, dtype=np.uint64)
+def word_hashes(text: str) -> Hashes:
+    """One hash for each word, in lower case and without punctuation."""
+    return np.array([_hash_word(word) for word in _WORD.findall(text.lower())], dtype=np.uint64)
+
+
+def run_hashes(words: Hashes, weights: Hashes) -> Hashes:
+    """One hash for each run of as many words as there are weights, odd numbers, one a place."""
+    runs = np.lib.stride_tricks.sliding_window_view(words, len(weights))
+    hashes: Hashes = (runs * weights).sum(axis=1, dtype=np.uint64)
     return hashes
+
+
+def ngram_hashes(text: str) -> Hashes:
+    """One hash for each run of 13 words; none for a shorter text."""
+    words = word_hashes(text)
+    return run_hashes(words, _WEIGHTS) if len(words) >= N_WORDS else words[:0]
 
 
 def record_text(record: Record) -> str:
@@ -45,10 +56,10 @@ def record_text(record: Record) -> str:
 class NgramIndex:
     """The 13-grams of some texts, to ask other texts whether they share one."""
 
-    def __init__(self, hashes: Iterable[NDArray[np.uint64]]) -> None:
+    def __init__(self, hashes: Iterable[Hashes]) -> None:
         """From the `ngram_hashes` of each text."""
         empty = np.empty(0, dtype=np.uint64)
-        self._sorted: NDArray[np.uint64] = np.unique(np.concatenate([empty, *hashes]))
+        self._sorted: Hashes = np.unique(np.concatenate([empty, *hashes]))
 
     def save(self, path: Path) -> None:
         """Write it for `open`."""
@@ -62,7 +73,7 @@ class NgramIndex:
             index._sorted = np.memmap(path, dtype=np.uint64, mode="r")
         return index
 
-    def shares(self, hashes: NDArray[np.uint64]) -> bool:
+    def shares(self, hashes: Hashes) -> bool:
         """Whether a text with these `ngram_hashes` has a 13-gram of the indexed texts."""
         if not len(hashes) or not len(self._sorted):
             return False

@@ -370,7 +370,11 @@ MISTAKES = [
     (["--checkpoint=./none"], 1, "./none is not a folder"),
     (["--checkpoint={fresh}"], 2, "does not name its data; give --data="),
     (["--checkpoint={fresh}", "--data={none}"], 1, "is not prepared data"),
-    (["--checkpoint={fresh}", "--data={no_test}"], 1, "holds no test record to compare with"),
+    (
+        ["--checkpoint={fresh}", "--data={no_test}"],
+        1,
+        "holds no test record; prepare it with more records or a",
+    ),
     (["--checkpoint={fresh}", "--data={broken}"], 1, "canaries.json is not JSON"),
     (["--checkpoint={fresh}", "--data={strange}"], 1, "canaries.json is not as prepare.py"),
     (["--checkpoint={fresh}", "--data={good}", "--base=./none"], 1, "./none is not a folder"),

@@ -334,8 +334,9 @@ def secrets_in(folder: Path) -> set[str]:
     data = open_prepared(folder, GPT2)
     said = "".join(GPT2.decode(data.split(name).tokens.tolist()) for name in ("train", "test"))
     said += "".join(path.read_text("utf-8") for path in folder.iterdir() if path.suffix in TEXTS)
-    found = re.findall(r"Quimby|Lambrose|Tandy|/2019|555-\d|h\.\d+@|481516\d\d", said)
-    return {re.sub(r"\d+(?!\d*$)", "", one) for one in found}
+    # Whole numbers, as they were planted: a surrogate's digits are drawn and may begin like them.
+    found = re.findall(r"Quimby|Lambrose|Tandy|/2019|617-555-00|h\.\d+@|MRN-481516", said)
+    return {re.sub(r"h\.\d+", "h", one) for one in found}
 
 
 TEXTS = {".json", ".jsonl", ".ids"}

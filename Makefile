@@ -42,6 +42,7 @@ quickstart: .venv/core
 # on, and the test records are looked at once for each best checkpoint. With DOMAIN runs have names of
 # their own, as they begin from other weights.
 DOMAIN ?=
+DOMAIN_FLAGS ?=
 AFTER := $(if $(DOMAIN),_after_domain)
 NOISY := out/pubmedqa_artificial$(AFTER)
 FINAL := out/pubmedqa_two_phase$(AFTER)
@@ -55,11 +56,15 @@ pubmedqa: data/pqa_artificial/manifest.json data/pubmedqa/manifest.json $(if $(D
 domain: data/domain/manifest.json
 	$(BIN)/python train.py config/domain.py
 
-data/domain/manifest.json: | .venv/core
-	$(BIN)/python prepare.py --source=$(DOMAIN) --tasks=text --out=data/domain --test_share=0
+# What the last phase is measured on stays out of those before it.
+UNSEEN := --against data/pubmedqa --drop_overlap=True
 
-data/pqa_artificial/manifest.json: | .venv/core
-	$(BIN)/python prepare.py --source=pubmedqa --subset=pqa_artificial --yes_share=0.5
+data/domain/manifest.json: | .venv/core data/pubmedqa/manifest.json
+	$(BIN)/python prepare.py --source=$(DOMAIN) --tasks=text --out=data/domain --test_share=0 \
+		$(UNSEEN) $(DOMAIN_FLAGS)
+
+data/pqa_artificial/manifest.json: | .venv/core data/pubmedqa/manifest.json
+	$(BIN)/python prepare.py --source=pubmedqa --subset=pqa_artificial --yes_share=0.5 $(UNSEEN)
 
 data/pubmedqa/manifest.json: | .venv/core
 	$(BIN)/python prepare.py --source=pubmedqa --out=data/pubmedqa

@@ -69,6 +69,7 @@ class PrepareConfig:
     redact: Literal["tags", "surrogates"] | None = None  # put [NAME] or another name in their place
     allow_overlap: bool = False  # go on although training text stands in the test set
     drop_overlap: bool = False  # drop training records whose text stands in val or test
+    against: tuple[str, ...] = ()  # other prepared folders whose val and test hold as well
     workers: int | None = None  # processes to work in; None: one for each CPU; 0 or 1: this one
     show: int = 3  # examples to print, trained tokens marked
 
@@ -128,11 +129,14 @@ def main() -> None:
     cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
     tokenizer = Tokenizer.load()
     writer = FolderWriter(cfg.folder, tokenizer)  # refuses a folder that is not its to replace
+    others = [open_prepared(Path(name), tokenizer) for name in cfg.against]
     parts = open_parts(cfg)
     survey = take_survey(parts, skip_bad=cfg.skip_bad)
     redactor = Redactor(cfg.redact) if cfg.redact else None
     workers = count_workers(cfg.workers)
-    findings = find_out(parts, survey, redactor, allow_phi=cfg.allow_phi, workers=workers)
+    findings = find_out(
+        parts, survey, redactor, allow_phi=cfg.allow_phi, others=others, workers=workers
+    )
     making = plan_making(parts, survey, findings, redactor, cfg)
     if cfg.dry_run:
         say_what_would_be(parts, survey, findings, making, cfg)
@@ -147,7 +151,8 @@ def main() -> None:
     prepared = open_prepared(cfg.folder, tokenizer)
     print_tables(prepared, parts, survey, findings, tally, cfg)
     show(account.written_examples(prepared, cfg.show))
-    print_next(cfg)
+    source = cfg.subset if cfg.source == "pubmedqa" else cfg.source
+    console.say(account.next_line(cfg.folder, source, cfg.tasks))
 
 
 def open_parts(cfg: PrepareConfig) -> list[Part]:
@@ -271,7 +276,7 @@ def check_overlap(tally: Tally, cfg: PrepareConfig) -> None:
     sharing = tally.sharing["test"]
     if sharing and not (cfg.allow_overlap or cfg.drop_overlap) and cfg.source != "synthetic":
         raise DataError(
-            f"{sharing} training records share a run of 13 words with the test set, first "
+            f"{sharing} training records share a run of 13 words with a test set, first "
             f"{', '.join(tally.first_sharing['test'])}; pass --drop_overlap=True to leave out what "
             "stands in val or test, or --allow_overlap=True and say so beside every score"
         )
@@ -333,12 +338,6 @@ def show(examples: list[account.Shown]) -> None:
     tokenizer, colour = Tokenizer.load(), console.colour_enabled(sys.stdout)
     for example in examples:
         console.say(account.example_text(example, tokenizer, colour=colour), styled=True)
-
-
-def print_next(cfg: PrepareConfig) -> None:
-    preset = "quickstart" if cfg.source == "synthetic" else "pubmedqa"
-    flag = "" if cfg.folder == Path("data") / preset else f" --data={cfg.folder}"
-    console.say(f"\nWrote {cfg.folder}. Next:  python train.py config/{preset}.py{flag}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from clingpt import config, console, plots
 from clingpt.disk import write_whole
@@ -192,13 +192,26 @@ def begin(cfg: SweepConfig) -> None:
         "train_flags": shlex.split(cfg.train_flags),
         "prepare_flags": shlex.split(cfg.prepare_flags),
     }
-    before = json.loads(path.read_text("utf-8")) if path.exists() else settings
+    before = settings_before(path) or settings
     if changed := [name for name in settings if before.get(name) != settings[name]]:
         raise ConfigError(
             f"{cfg.out} was begun with another {' and '.join(changed)}; its runs cannot be "
             "compared with new ones: choose another --out"
         )
     write_whole(path, json.dumps(settings, indent=1) + "\n")
+
+
+def settings_before(path: Path) -> dict[str, Any] | None:
+    """Those that the folder was begun with; None of a new one."""
+    if not path.exists():
+        return None
+    try:
+        before = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise DataError(f"{path} is damaged; remove it if {path.parent} is of these settings")
+    return before
 
 
 def prepared_fold(cfg: SweepConfig, fold: int, commands: Commands) -> Path:

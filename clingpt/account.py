@@ -4,6 +4,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,18 @@ def overlap_table(tally: Tally, findings: Findings, *, templated: bool) -> str:
         for split in HELD_OUT
     ]
     return console.table(title, ["splits", "nearly the same text", "a run of 13 words"], rows)
+
+
+def next_line(folder: Path, source: str, tasks: Sequence[str]) -> str:
+    """What was written, and the command that trains on it; a subset of the Hub is a source."""
+    if source == "pqa_artificial":
+        preset, usual = "pubmedqa_artificial", "pqa_artificial"
+    elif source == "synthetic":
+        preset = usual = "quickstart"
+    else:
+        preset = usual = "domain" if list(tasks) == ["text"] else "pubmedqa"
+    flag = "" if folder == Path("data") / usual else f" --data={folder}"
+    return f"\nWrote {folder}. Next:  python train.py config/{preset}.py{flag}"
 
 
 def written_examples(prepared: Prepared, n: int) -> list[Shown]:

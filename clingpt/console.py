@@ -182,8 +182,13 @@ def shade(text: str, *, log_prob: float, colour: bool) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """A plain-text table; numbers stand right, and long text wraps to keep within a page."""
+    """A plain-text table; numbers stand right, and long text wraps to keep within a page.
+
+    Without rows it is its title and "none".
+    """
     body = [[cell_text(cell) for cell in row] for row in rows]
+    if title and not body:
+        return f"{safe_line(title)}: none"
     head = [safe_line(column) for column in columns]
     cells = list(zip(head, *body, strict=True))  # a tuple a column
     right = [bool(body) and all(map(NUMERIC.fullmatch, column[1:])) for column in cells]

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from clingpt.dates import MONTH_WORDS, find_dates
-from clingpt.labelled import CITY, STATE, find_labelled
+from clingpt.labelled import CITY, PUBLIC, STATE, find_labelled
 from clingpt.names import find_names
 
 # Where two overlap, the kind that stands first wins.
@@ -53,10 +53,23 @@ _PHONES = [
 _AGE = re.compile(
     r"(?P<value>9(?<![\w.,/–-].)\d|1(?<![\w.,/–-].)[0-2]\d)"
     r"(?:[\s-]{0,2}(?:years?|yrs?)[\s-]{0,2}(?:old|of\sage)\b(?!\s(?:or|and)\s(?:older|over|above))"
-    r"|[\s-]?y\.?\s?/?o\b|[FM](?=,|\s(?:with|who|w/|c/o|h/o|s/p|p/w|present|admitted)))",
+    r"|[\s-]?y\.?\s?/?o[FM]?\b|[FM](?=,|\s(?:with|who|w/|c/o|h/o|s/p|p/w|present|admitted)))",
     re.IGNORECASE,
 )
 _BEYOND = re.compile(r"(?:[≥>≤<=~]|\b(?:over|above|under|below|than|least|most|to|or|and))\s?\Z")
+# Numbers of charts, specimens and devices by their shape alone.
+_SHAPES = [
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("record_number", r"\d(?<![\w.,/+-].)\d(?:\d-\d\d-\d\d|-\d{6})(?![\w-]|\.\d)"),
+        ("record_number", r"0(?<![\w.,/+-].)\d{6,8}(?![\w%-]|[.,]\d)"),
+        ("record_number", r"[A-Z](?<!\w.)[A-Z]?\d\d-\d{5}(?![\w-]|\.\d)"),
+        ("record_number", r"[A-Z](?<!\w.)[A-Z]{1,2}\d{7}(?![\w-]|\.\d)"),
+        ("device", r"[A-Z](?<!\w.)[A-Z]{1,3}\d{5,8}[A-Z](?![\w-])"),
+    )
+]
+_BEHIND_NAME = re.compile(r"\s\(?(?P<value>\d{6,9})(?![\w%-]|[.,]\d)")
+_EXTENSIONS = re.compile(r"(?:[,;(]|\b(?:at|on))\s?(?P<value>x\d{4,5})(?!\w)")
 _STREETS = (
     "street avenue road boulevard lane drive court place terrace circle parkway highway square "
     "trail crescent close st ave rd blvd ln dr ct pl ter cir pkwy hwy sq trl"
@@ -126,12 +139,15 @@ def _candidates(text: str) -> Iterator[Found]:
     small = [word[0].lower() for word in words]
     for start, end in find_names(text, words, small):
         yield Found("name", start, end)
+        if number := _BEHIND_NAME.match(text, end):
+            yield Found("record_number", *number.span("value"))
     yield from (Found(*found) for found in find_labelled(text, words, small))
     yield from _addresses_of_machines(text)
     if _DIGIT.search(text):
         months = [words[at].start() for at, word in enumerate(small) if word in MONTH_WORDS]
         yield from (Found(*found) for found in find_dates(text, months))
         yield from _numbers(text)
+        yield from _shapes(text)
         yield from _places(text)
 
 
@@ -172,10 +188,20 @@ def _numbers(text: str) -> Iterator[Found]:
         for match in pattern.finditer(text):
             if 10 <= sum(map(str.isdigit, match[0])) <= 21:
                 yield Found("phone", *match.span())
+    for match in _EXTENSIONS.finditer(text):
+        yield Found("phone", *match.span("value"))
     for match in _AGE.finditer(text):
         # "65 to 94 years old" and "over 90 years of age" are a study's limits.
         if not _BEYOND.search(text, max(0, match.start() - 8), match.start()):
             yield Found("age", *match.span("value"))
+
+
+def _shapes(text: str) -> Iterator[Found]:
+    """Numbers of charts, specimens and devices that no word need announce."""
+    for kind, pattern in _SHAPES:
+        for match in pattern.finditer(text):
+            if not match[0].startswith(PUBLIC):
+                yield Found(kind, *match.span())
 
 
 def _places(text: str) -> Iterator[Found]:

@@ -44,7 +44,10 @@ _PHONE = (
 )
 _NINETIES = r"(?P<value>9\d|1[0-2]\d)(?![\d%]|[.,]\d)"
 _BEYOND = r"(?!\s?\+|\s?(?:or|and)\s(?:older|over|above|up)|\s?(?:-|–|to|or|and)\s?\d)"
-_OLD = r"(?=[\s-]{0,2}(?:years?|yrs?)[\s-]{0,2}(?:old|of\sage)|[\s-]?y\.?\s?/?o\b)"
+_OLD = (
+    r"(?=[\s-]{0,2}(?:years?|yrs?)[\s-]{0,2}(?:old|of\sage)|[\s-]?y\.?\s?/?o\b"
+    r"|\syrs?\b(?!\.?\s(?:ago|later|before|after)))"
+)
 _UNITS = "one two three four five six seven eight nine ten".split()
 _UNIT = f"(?:{'|'.join(_UNITS)})"
 
@@ -70,15 +73,15 @@ _RULES = (
     ),
     _Rule(
         "vehicle",
-        "vin license licence plate registration vehicle",
-        r"(?:vin|(?:(?:licen[cs]e|registration|vehicle|number)\s)?plate|vehicle\s(?:id|tag))"
+        "vin license licence plate registration vehicle tag",
+        r"(?:vin|(?:(?:licen[cs]e|registration|vehicle|number)\s)?plate|(?<!skin\s)tag|vehicle\sid)"
         rf"{_NUMBER}{{0,2}}{_SIGN}(?P<value>(?=\w*[\s-]?\w*\d)(?-i:[A-Z0-9]{{1,17}}(?:[\s-][A-Z0-9]{{2,4}})?))\b",
         digits=2,
     ),
     _Rule(
         "licence",
-        "license licence driver's drivers driver dl dea npi certificate passport",
-        r"(?:(?:driver['’]?s?'?\s)?licen[cs]e|dl|dea|npi|certificate|passport)"
+        "license licence lic driver's drivers driver dl dea npi certificate passport",
+        r"(?:(?:driver['’]?s?'?\s)?licen[cs]e|lic\.?|dl|dea|npi|certificate|passport)"
         rf"(?:{_NUMBER}{{1,2}}{_SIGN}|\s?[:=]\s?|\s(?=\S{{0,8}}\d{{3}})){_VALUE}",
         digits=4,
     ),
@@ -100,9 +103,23 @@ _RULES = (
         "record_number",
         "mr account policy case claim chart file record member subscriber beneficiary medicare "
         "medicaid insurance patient pt id encounter visit admission specimen requisition order "
-        "reference ref hospital hosp unit group registration episode enrollee plan certificate",
-        r"\w{2,14}(?:\s(?:plan|record))?" + _NUMBERED,
+        "reference ref hospital hosp unit group registration episode enrollee plan certificate "
+        "incident inmate booking student employee invoice donor recipient ticket complaint "
+        "grievance appeal authorization referral chi study exam run event prison",
+        r"\w{2,14}\.?(?:\s(?:plan|record))?" + _NUMBERED,
         digits=4,
+    ),
+    _Rule(  # "cultures S14-08715", of a shape that no count or measure has
+        "record_number",
+        "culture cultures specimen specimens sample samples slide slides study film films",
+        r"\w{4,9}\s(?P<value>(?-i:[A-Z]{1,2}\d\d-\d{4,7}|[A-Z]{1,3}\d{6,10}))(?!\w|-|\.\d)",
+        digits=6,
+    ),
+    _Rule(
+        "record_number",
+        "id number run event incident claim account acct chart file",
+        r"\w{2,8}\s(?P<value>\d{6,10}|\d{2,3}-\d{6}|\d{3}-\d\d-\d\d)(?![\w%-]|[.,]\d)",
+        digits=6,
     ),
     _Rule("record_number", "mr", r"(?-i:MR)\s(?P<value>\d[\d-]{4,12})(?![\w%]|\.\d)", digits=5),
     _Rule(
@@ -119,14 +136,26 @@ _RULES = (
     ),
     _Rule(
         "phone",
-        "pager beeper ext extension",
-        rf"\w{{3,9}}\.?{_NUMBER}{{0,2}}{_SIGN}(?P<value>\d{{3,6}})(?![\w/-]|\.\d)",
+        "pager beeper ext extension bleep bleeped paged",
+        rf"\w{{3,9}}\.?{_NUMBER}{{0,2}}{_SIGN}\(?(?P<value>\d{{3,6}})(?![\w/-]|\.\d)",
         digits=3,
     ),
     _Rule(
         "age",
         "age aged ages",
         rf"(?<!to\s)(?<!over\s)(?<!than\s)(?<!after\s)age[ds]?\s?(?:of|is|was|at)?\s?[:=]?\s?{_NINETIES}{_BEYOND}",
+    ),
+    _Rule(
+        "phone",
+        "page paged pages call called dial",
+        r"(?:page|call|dial)(?:ed|s)?\s(?:(?:me|us|him|her)\s)?(?:(?:on|at)\s)?x?(?P<value>\d{5})"
+        r"(?![\w%/-]|[.,]\d|\s\w+s\b)",
+        digits=5,
+    ),
+    _Rule(
+        "age",
+        "turned turning",
+        rf"turn(?:ed|ing)\s(?P<value>ninety(?:[\s-]{_UNIT})?|9\d|10\d)\b(?!\s?[%°])",
     ),
     _Rule(
         "age",
@@ -146,6 +175,12 @@ _RULES = (
         "address",
         "lives lived living resides resided residing resident moved born native from",
         rf"\w{{4,8}}\s(?:(?:in|at|to|from|of)\s)?(?P<value>{CITY}),\s{STATE}\b",
+        flags=re.NOFLAG,
+    ),
+    _Rule(
+        "address",
+        "female male man woman gentleman lady veteran resident pt patient",
+        rf"\w{{2,9}}\s(?:\w{{3,12}}\s)?from\s(?:outside\s|near\s)?(?!(?i:the|an?)\b)(?P<value>{CITY})",
         flags=re.NOFLAG,
     ),
     _Rule(

@@ -4,16 +4,17 @@ What introduces a name, and so where to begin, is clingpt/names.py.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clingpt.gazetteer import Standing, first_names, is_everyday, last_names, standing
-from clingpt.name_words import LABELS, NEVER, NOT_PERSONS, PARTICLES
+from clingpt.name_words import LABELS, NEVER, NOT_PERSONS, PARTICLES, PLACES
 
 LONGEST = 5  # words of a name: "Maria de la Cruz Santos"
 AFTER_LABEL = re.compile(r"(?:\(s\))?\s?[:#=]\s{0,3}")
 POSSESSIVE = ("'s", "’s", "'S", "’S")
 
 Span = tuple[int, int]  # the first word of a name, and the word behind its last
+Rule = Callable[["Reader", int], Span | None]
 
 
 class Reader:
@@ -63,6 +64,20 @@ class Reader:
         open_still = before in first_names() or standing(before) is Standing.UNLISTED
         return open_still and (word[0].isupper() == self.words[first][0][0].isupper())
 
+    def is_full_name(self, span: Span) -> bool:
+        """Whether it is a first and a last name by itself: not "Ventral Hernia", "Colon Cancer"."""
+        names = [plain(word[0]) for word in self.words[slice(*span)] if len(word[0]) > 1]
+        told = (
+            len(names) > 1
+            and names[0] not in PLACES
+            and names[-1] not in NOT_PERSONS
+            and self.is_person(span)
+        )
+        capitals = all(
+            word[0][0].isupper() or word[0] in PARTICLES for word in self.words[slice(*span)]
+        )
+        return told and capitals and self.convinces(span, may_go_on=True)
+
     def convinces(self, span: Span, *, may_go_on: bool = False) -> bool:
         """Whether a name does without a title: not "Patient: White Female", "Name: Aspirin"."""
         names = [plain(word[0]) for word in self.words[slice(*span)] if len(word[0]) > 1]
@@ -86,6 +101,10 @@ class Reader:
         if not 0 < place < len(self.words):
             return ""
         return self.text[self.words[place - 1].end() : self.words[place].start()]
+
+    def behind(self, span: Span) -> tuple[str, int]:
+        """The text, and where a name ends in it, for a pattern to match there."""
+        return self.text, self.words[span[1] - 1].end()
 
     def follows(self, place: int, words: frozenset[str]) -> bool:
         """Whether the word there is one of these, right behind the one before."""

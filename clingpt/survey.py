@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from clingpt.errors import DataError
 from clingpt.mixture import Item, Part, chunks_of, iter_items, names_of
 from clingpt.overlap import NgramIndex, ngram_hashes, record_text
 from clingpt.pool import map_chunks
-from clingpt.prepared import HELD_OUT
+from clingpt.prepared import HELD_OUT, Prepared
 from clingpt.receipt import Inspection, Receipt, inspect
 from clingpt.records import LABELS
 from clingpt.redaction import Redactor
@@ -130,9 +131,13 @@ def find_out(
     redactor: Redactor | None,
     *,
     allow_phi: bool,
+    others: Iterable[Prepared],
     workers: int,
 ) -> Findings:
-    """Read again and inspect every record as it will be written."""
+    """Read again and inspect every record as it will be written.
+
+    `others`: whose records held out count as held out here, when it comes to runs of 13 words.
+    """
     receipt = Receipt(done=redactor.how if redactor else "none")
     hashes: dict[str, list[NDArray[np.uint64]]] = {split: [] for split in HELD_OUT}
     chunks = chunks_of(iter_items(parts, lambda _: None))
@@ -149,6 +154,8 @@ def find_out(
                 if each.hashes is not None:
                     hashes[item.split].append(each.hashes)
             bar.update(len(chunk))
+    for prepared, split in product(others, HELD_OUT):
+        hashes[split] += [ngram_hashes(record_text(record)) for record in prepared.records(split)]
     own = [part.name for part in parts if not part.published]
     identifiers = 0 if redactor else receipt.refusable(own)
     if receipt.done == "none":

@@ -1,6 +1,7 @@
 # Phase I: GPT-2 124M on PQA-A, 211,269 abstracts with noisy yes/no labels made from their titles
 # (93 % yes, no maybe: --yes_share balances the answers; the other tasks keep every record).
-#   prepare:  python prepare.py --source=pubmedqa --subset=pqa_artificial --yes_share=0.5
+#   prepare:  python prepare.py --source=pubmedqa --subset=pqa_artificial --yes_share=0.5 \
+#                 --against data/pubmedqa --drop_overlap=True
 #   run:      python train.py config/pubmedqa_artificial.py
 #   then:     python train.py config/pubmedqa.py --init_from=out/pubmedqa_artificial/best \
 #                 --out=out/pubmedqa_two_phase

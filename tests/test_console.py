@@ -208,8 +208,9 @@ def test_table_wraps_long_text_and_stays_within_the_page() -> None:
     assert sum(line.count("x") for line in lines) == 130
 
 
-def test_table_without_rows_is_its_head() -> None:
-    assert console.table("None", ["a", "bc"], []).split("\n") == ["None", "a  bc", "-  --"]
+def test_table_without_rows_says_so() -> None:
+    assert console.table("Spoons\x1b", ["a", "bc"], []) == "Spoons\\x1b: none"
+    assert console.table("", ["a", "bc"], []).split("\n") == ["a  bc", "-  --"]
 
 
 def test_a_ragged_table_is_a_bug() -> None:

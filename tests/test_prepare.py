@@ -204,7 +204,7 @@ def test_a_test_text_in_training_is_refused_by_id(tmp_path: Path) -> None:
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--val_share=0", "--test_share=0")
     said = refused(*flags)
     assert said == (
-        "1 training records share a run of 13 words with the test set, first case-20; pass "
+        "1 training records share a run of 13 words with a test set, first case-20; pass "
         "--drop_overlap=True to leave out what stands in val or test, or --allow_overlap=True and "
         "say so beside every score"
     )
@@ -322,6 +322,8 @@ def test_the_default_folder_is_named_by_the_source(
         "\nWrote data/ward. Next:  python train.py config/pubmedqa.py --data=data/ward\n"
     )
     assert open_prepared(tmp_path / "data" / "ward", GPT2).record_ids("train")
+    printed = prepared("--source=ward.jsonl", "--val_share=0", "--test_share=0", "--task=text")
+    assert printed.endswith(" Next:  python train.py config/domain.py --data=data/ward\n")
 
 
 @pytest.mark.parametrize(

@@ -447,6 +447,34 @@ def test_what_stands_in_val_or_test_is_left_out_on_request(tmp_path: Path) -> No
     assert open_prepared(tmp_path / "data", GPT2).record_ids("train") == [*ids["train"], "copy"]
 
 
+def test_what_another_prepared_folder_tests_on_counts_as_well(tmp_path: Path) -> None:
+    """A phase before must not read what the phase after it is measured on."""
+    final = write_lines(tmp_path / "final.jsonl", made_records(80))
+    held_out = ["--val_share=0.2", "--test_share=0.2", "--show=0", "--tasks=answer"]
+    prepared(f"--source={final}", f"--out={tmp_path / 'final'}", *held_out)
+    names = {s: open_prepared(tmp_path / "final", GPT2).record_ids(s) for s in ("val", "test")}
+    by_id = {record["id"]: record for record in made_records(80)}
+    texts = [random_text(random.Random(1000 + n), 30) for n in range(20)]
+    for n, split in ((3, "val"), (5, "test")):
+        run = by_id[names[split][1]]["sections"][1][1].split()[:13]
+        texts[n] += " " + " ".join(run)
+    first = write_lines(
+        tmp_path / "first.jsonl", ({"id": f"t{n}", "text": text} for n, text in enumerate(texts))
+    )
+    flags = [f"--source={first}", "--task=text", f"--out={tmp_path / 'first'}", "--show=0"]
+    flags += ["--val_share=0", "--test_share=0"]
+    prepared(*flags)  # nothing is in its own way
+    flags += ["--against", str(tmp_path / "final")]
+    assert "1 training records share a run of 13 words with a test set, first t5; pass" in refused(
+        *flags
+    )
+    printed = prepared(*flags, "--drop_overlap=True")
+    kept = open_prepared(tmp_path / "first", GPT2).record_ids("train")
+    assert kept == [f"t{n}" for n in range(20) if n not in (3, 5)]
+    assert cells(printed, "Overlap")["train and test"] == ["0", "1"]
+    assert "is not prepared data" in refused(*flags[:-1], str(tmp_path / "none"))
+
+
 # What travels with the data
 
 

@@ -132,6 +132,13 @@ def test_the_phases_run_in_order_and_each_from_the_one_before(
     for line in commands[:-1]:
         settings = parse(line)
         if "prepare.py" in line:
+            if settings.folder.name != "pubmedqa":  # it must not hold what the last is measured on
+                assert (
+                    {Path(name) for name in settings.against}
+                    == prepared & {Path("data/pubmedqa")}
+                    != set()
+                )
+                assert settings.drop_overlap
             prepared.add(settings.folder)
             continue
         assert settings.data in prepared
@@ -175,7 +182,7 @@ def test_without_a_network_make_pubmedqa_ends_in_prepares_own_line(workshop: Pat
     )  # fmt: skip
     assert result.returncode != 0
     *_, line, said_by_make = result.stderr.strip().splitlines()
-    assert line.startswith("error: cannot load qiaojin/PubMedQA (pqa_artificial)")
+    assert line.startswith("error: cannot load qiaojin/PubMedQA (pqa_labeled)")
     assert "no network" in line and re.match(r"make(\[\d+\])?: \*\*\*", said_by_make)
     assert (workshop / "commands.txt").read_text().count("\n") == 1
     assert not (workshop / "data/pqa_artificial").exists() and not (workshop / "out").exists()

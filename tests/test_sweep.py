@@ -279,6 +279,19 @@ def test_a_result_that_is_none_is_named(bench: Bench, capsys: pytest.CaptureFixt
         assert f"{path} is not a result" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "\udcff"])
+def test_settings_that_are_none_are_named(
+    text: str, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.run() == 0
+    path = bench.out / "sweep.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert bench.run() == 1
+    assert f"error: {path} is damaged; remove it if" in capsys.readouterr().err
+    path.unlink()
+    assert bench.run() == 0
+
+
 # ------------------------------------------------------------------------------------------------
 # Signals and locks
 

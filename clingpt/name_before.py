@@ -1,0 +1,140 @@
+"""Names before what tells that they are some: a degree, an age, a field of a form, a number.
+
+Each rule is given the place of a word, and gives the name that ends before it; RULES says which
+words are tried with which.
+"""
+
+import re
+import string
+from bisect import bisect
+from collections.abc import Iterator, Set
+
+from clingpt.gazetteer import Standing, standing
+from clingpt.name_reader import Reader, Rule, Span, plain
+from clingpt.name_words import (
+    BESIDE_DEGREE,
+    DEGREES,
+    DOINGS,
+    FIELD,
+    FIELDS,
+    OLD,
+    OWN,
+    RELATIONS,
+    ROLES,
+    SAYING,
+)
+
+# A number between a name and "years old".
+_AGE_GAP = re.compile(r"(?:,|\s?\()?\s\(?\d{1,3}[\s-]?")
+FIELD_GAPS = (" ", ", ", " (", "; ", " - ")
+MOST_DEGREES = 3  # that one has beside the last
+# What stands behind a name without a word: a chart's number, a birthday in brackets.
+_NUMBER = re.compile(
+    r"\d(?<=[\s(].)(?:\d{5,8}(?![\w%.,-])|\d\d-\d\d-\d\d(?![\w-])"
+    r"|\d{0,3}[./-]\d{1,2}[./-]\d{2,4}\))"
+)
+
+
+def before_numbers(reader: Reader) -> Iterator[Span]:
+    """ANN LEE 5642486; Ann Lee (8/7/2005)."""
+    starts: list[int] = []
+    for match in _NUMBER.finditer(reader.text):
+        starts = starts or [word.start() for word in reader.words]
+        place = bisect(starts, match.start())
+        between = reader.text[reader.words[place - 1].end() : match.start()] if place else ""
+        span = reader.first_before(place), place
+        if between in (" ", " (", ". ", " | ", ", ") and reader.is_full_name(span):
+            yield span
+
+
+def before_relation(reader: Reader, place: int) -> Span | None:
+    """Ann Lee (neighbour)."""
+    if reader.gap(place) != " (" or not reader.text.startswith(")", reader.words[place].end()):
+        return None
+    span = reader.first_before(place), place
+    return span if reader.is_full_name(span) else None
+
+
+def before_age(reader: Reader, place: int) -> Span | None:
+    """Ann Lee, 54 y/o; Ann Lee (54M)."""
+    gap = reader.gap(place)
+    letter = len(reader.words[place][0]) == 1 and reader.words[place][0].lower() != "y"
+    if not _AGE_GAP.fullmatch(gap) or (letter and not gap[-1].isdigit()):
+        return None
+    span = reader.first_before(place), place
+    return span if reader.is_full_name(span) else None
+
+
+def before_doing(reader: Reader, place: int) -> Span | None:
+    """Oluwaseun Adeyemi attended; Oluwaseun lives in."""
+    if reader.gap(place) != " ":
+        return None
+    first = reader.first_before(place)
+    if reader.is_full_name((first, place)):
+        return first, place
+    begins = first == 0 or reader.gap(first).rstrip().endswith((".", ":", "?"))
+    alone = place - first == 1 and begins and reader.words[place][0] in SAYING
+    return (first, place) if alone else None
+
+
+def before_role(reader: Reader, place: int) -> Span | None:
+    """Oluwaseun Adeyemi, Consultant Paediatrician."""
+    span = reader.first_before(place), place
+    told = reader.gap(place) == ", " and reader.words[place][0].istitle()
+    return span if told and reader.is_full_name(span) else None
+
+
+def before_degree(reader: Reader, place: int) -> Span | None:
+    """Ann Lee, MD; J. Brown M.D.; but not "Bethesda, MD"."""
+    degree, word = reader.words[place][0], reader.words[place]
+    for _ in range(MOST_DEGREES):  # "Ann Lee, MS, CGC"
+        if reader.gap(place) in (" ", ", ") and reader.words[place - 1][0] in BESIDE_DEGREE:
+            place -= 1
+    gap = reader.gap(place)
+    dotted = degree in "MD" and re.match(r"\.[DO]\b", reader.text[word.end() :][:3])
+    if gap not in (" ", ", ", ",") or not (degree in DEGREES or dotted):
+        return None
+    first = reader.first_before(place)
+    names = [plain(word[0]) for word in reader.words[first:place] if len(word[0]) > 1]
+    told = Standing.CLEAR in map(standing, names) or len(names) > 1
+    return (first, place) if told and (place - first > 1 or gap == " ") else None
+
+
+def before_field(reader: Reader, place: int) -> Span | None:
+    """ANN LEE MRN 12; Ann Lee (date of birth …); Ann Lee is a 54-year-old; LEE, DOB 1931."""
+    if reader.gap(place) not in FIELD_GAPS:
+        return None
+    if not FIELD.match(reader.text, reader.words[place].start()):
+        return None
+    first = reader.first_before(place)
+    if 0 < first < place and reader.gap(first) == ", " and reader.is_capital_name(first - 1):
+        first -= 1  # "LEE, ANN MRN 12"
+    names = [plain(word[0]) for word in reader.words[first:place] if len(word[0]) > 1]
+    if len(names) > 1:
+        return first, place
+    alone = bool(names) and reader.gap(place) == ", " and reader.words[place][0].lower() in OWN
+    return (first, place) if alone and standing(names[0]) is not Standing.WORD else None
+
+
+def around_initial(reader: Reader, place: int) -> Span | None:
+    """Oluwaseun N. Adeyemi; but not "hepatitis C. Patients"."""
+    inside = 0 < place < len(reader.words) - 1 and reader.gap(place + 1) == ". "
+    if not inside or reader.gap(place) != " " or not reader.words[place][0].isupper():
+        return None
+    if "-" in reader.words[place - 1][0] and reader.words[place][0] in "ABC":
+        return None  # "Child-Pugh A. Old fracture"
+    for side in (place - 1, place + 1):
+        if not reader.words[side][0].istitle() or not reader.is_capital_name(side):
+            return None
+    return (place - 1, place + 2) if reader.is_person((place, place + 2)) else None
+
+
+RULES: tuple[tuple[Set[str], Rule], ...] = (
+    (RELATIONS, before_relation),
+    (OLD, before_age),
+    (DOINGS, before_doing),
+    (ROLES, before_role),
+    ({degree.lower() for degree in DEGREES} | {"m", "d"}, before_degree),
+    (FIELDS, before_field),
+    (set(string.ascii_lowercase), around_initial),
+)

@@ -147,10 +147,16 @@ _RULES = (
     ),
     _Rule(
         "phone",
-        "page paged pages call called dial",
-        r"(?:page|call|dial)(?:ed|s)?\s(?:(?:me|us|him|her)\s)?(?:(?:on|at)\s)?x?(?P<value>\d{5})"
+        "page paged pages call called dial phone tel",
+        r"(?:page|call|dial|phone|tel)(?:ed|s|d)?\.?\s(?:(?:me|us|him|her|[A-Z][\w'’-]{1,20})\s)?"
+        r"(?:(?:on|at)\s)?x?(?P<value>\d{5})"
         r"(?![\w%/-]|[.,]\d|\s\w+s\b)",
         digits=5,
+    ),
+    _Rule(  # "Ann Lee, ninety-one, found"
+        "age",
+        " ".join(f"ninety-{unit}" for unit in _UNITS),
+        rf"(?<=[A-Za-z],\s)(?P<value>ninety-{_UNIT})(?=[,.;])",
     ),
     _Rule(
         "age",

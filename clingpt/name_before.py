@@ -9,14 +9,16 @@ import string
 from bisect import bisect
 from collections.abc import Iterator, Set
 
-from clingpt.gazetteer import Standing, standing
-from clingpt.name_reader import Reader, Rule, Span, plain
+from clingpt.gazetteer import Standing, first_names, standing
+from clingpt.name_reader import POSSESSIVE, Reader, Rule, Span, is_title, plain
 from clingpt.name_words import (
     BESIDE_DEGREE,
     DEGREES,
     DOINGS,
+    EPONYMS,
     FIELD,
     FIELDS,
+    NEVER,
     OLD,
     OWN,
     RELATIONS,
@@ -26,7 +28,7 @@ from clingpt.name_words import (
 
 # A number between a name and "years old".
 _AGE_GAP = re.compile(r"(?:,|\s?\()?\s\(?\d{1,3}[\s-]?")
-FIELD_GAPS = (" ", ", ", " (", "; ", " - ")
+FIELD_GAPS = (" ", ", ", " (", "; ", " - ", " / ", " | ", " -- ")
 MOST_DEGREES = 3  # that one has beside the last
 # What stands behind a name without a word: a chart's number, a birthday in brackets.
 _NUMBER = re.compile(
@@ -42,45 +44,57 @@ def before_numbers(reader: Reader) -> Iterator[Span]:
         starts = starts or [word.start() for word in reader.words]
         place = bisect(starts, match.start())
         between = reader.text[reader.words[place - 1].end() : match.start()] if place else ""
-        span = reader.first_before(place), place
+        span = reader.name_before(place)
         if between in (" ", " (", ". ", " | ", ", ") and reader.is_full_name(span):
             yield span
 
 
 def before_relation(reader: Reader, place: int) -> Span | None:
-    """Ann Lee (neighbour)."""
-    if reader.gap(place) != " (" or not reader.text.startswith(")", reader.words[place].end()):
+    """Ann Lee (neighbour); Ann Lee (the eldest daughter; Ann Lee, son."""
+    bracket = place
+    while place - bracket < 2 and reader.gap(bracket) == " ":
+        bracket -= 1
+    ends = reader.text[reader.words[place].end() :][:1] in ("", ".", ",", ")", ";")
+    if reader.gap(bracket) != " (" and not (reader.gap(place) == ", " and ends):
         return None
-    span = reader.first_before(place), place
+    span = reader.first_before(bracket), bracket
     return span if reader.is_full_name(span) else None
 
 
+def before_its_relation(reader: Reader, place: int) -> Span | None:
+    """Dorothy's mother; but not "Parkinson's brother"."""
+    word = reader.words[place - 1][0] if reader.gap(place) == " " else ""
+    name = plain(word)
+    told = word.endswith(POSSESSIVE) and word[0].isupper() and name not in NEVER | EPONYMS
+    named = name in first_names() or standing(name) is Standing.UNLISTED
+    return (place - 1, place) if told and named else None
+
+
 def before_age(reader: Reader, place: int) -> Span | None:
-    """Ann Lee, 54 y/o; Ann Lee (54M)."""
+    """Ann Lee, 54 y/o; Lee, Ann (54M)."""
     gap = reader.gap(place)
     letter = len(reader.words[place][0]) == 1 and reader.words[place][0].lower() != "y"
     if not _AGE_GAP.fullmatch(gap) or (letter and not gap[-1].isdigit()):
         return None
-    span = reader.first_before(place), place
+    span = reader.name_before(place)
     return span if reader.is_full_name(span) else None
 
 
 def before_doing(reader: Reader, place: int) -> Span | None:
-    """Oluwaseun Adeyemi attended; Oluwaseun lives in."""
+    """Oluwaseun Adeyemi attended; Oluwaseun lives in; but not "Son lives"."""
     if reader.gap(place) != " ":
         return None
     first = reader.first_before(place)
     if reader.is_full_name((first, place)):
         return first, place
-    begins = first == 0 or reader.gap(first).rstrip().endswith((".", ":", "?"))
-    alone = place - first == 1 and begins and reader.words[place][0] in SAYING
-    return (first, place) if alone else None
+    alone = place - first == 1 and reader.begins(first) and reader.words[place][0] in SAYING
+    return (first, place) if alone and reader.before(place) not in RELATIONS else None
 
 
 def before_role(reader: Reader, place: int) -> Span | None:
     """Oluwaseun Adeyemi, Consultant Paediatrician."""
     span = reader.first_before(place), place
-    told = reader.gap(place) == ", " and reader.words[place][0].istitle()
+    told = reader.gap(place) == ", " and is_title(reader.words[place][0])
     return span if told and reader.is_full_name(span) else None
 
 
@@ -97,7 +111,8 @@ def before_degree(reader: Reader, place: int) -> Span | None:
     first = reader.first_before(place)
     names = [plain(word[0]) for word in reader.words[first:place] if len(word[0]) > 1]
     told = Standing.CLEAR in map(standing, names) or len(names) > 1
-    return (first, place) if told and (place - first > 1 or gap == " ") else None
+    signed = place - first == 1 and reader.gap(first).rstrip().endswith(("-", "–"))
+    return (first, place) if signed or (told and (place - first > 1 or gap == " ")) else None
 
 
 def before_field(reader: Reader, place: int) -> Span | None:
@@ -106,9 +121,7 @@ def before_field(reader: Reader, place: int) -> Span | None:
         return None
     if not FIELD.match(reader.text, reader.words[place].start()):
         return None
-    first = reader.first_before(place)
-    if 0 < first < place and reader.gap(first) == ", " and reader.is_capital_name(first - 1):
-        first -= 1  # "LEE, ANN MRN 12"
+    first, _ = reader.name_before(place)
     names = [plain(word[0]) for word in reader.words[first:place] if len(word[0]) > 1]
     if len(names) > 1:
         return first, place
@@ -124,13 +137,14 @@ def around_initial(reader: Reader, place: int) -> Span | None:
     if "-" in reader.words[place - 1][0] and reader.words[place][0] in "ABC":
         return None  # "Child-Pugh A. Old fracture"
     for side in (place - 1, place + 1):
-        if not reader.words[side][0].istitle() or not reader.is_capital_name(side):
+        if not is_title(reader.words[side][0]) or not reader.is_capital_name(side):
             return None
     return (place - 1, place + 2) if reader.is_person((place, place + 2)) else None
 
 
 RULES: tuple[tuple[Set[str], Rule], ...] = (
     (RELATIONS, before_relation),
+    (RELATIONS, before_its_relation),
     (OLD, before_age),
     (DOINGS, before_doing),
     (ROLES, before_role),

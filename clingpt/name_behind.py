@@ -8,8 +8,9 @@ import re
 from collections.abc import Set
 
 from clingpt.gazetteer import Standing, common_first_names, first_names, last_names, standing
-from clingpt.name_reader import AFTER_LABEL, POSSESSIVE, Reader, Rule, Span, plain
+from clingpt.name_reader import AFTER_LABEL, POSSESSIVE, Reader, Rule, Span, is_title, plain
 from clingpt.name_words import (
+    ABOUT,
     AFTER_SLASH,
     BEFORE_BY,
     BEFORE_WITH,
@@ -23,6 +24,8 @@ from clingpt.name_words import (
     INTRODUCERS,
     LABELS,
     MEETS,
+    NEVER,
+    PAGED,
     PLAIN_LABELS,
     RELATIONS,
     SPECIALTIES,
@@ -34,7 +37,7 @@ from clingpt.name_words import (
 LONGEST_SHORT = 4  # letters of a title that may end in a full stop: "see your doctor. Hearing"
 _AFTER_TITLE = re.compile(r"\.?\s{0,2}")
 _AFTER_RELATION = re.compile(r"\s|\s?[:,(]\s?")
-_AGED = re.compile(r",\s(?:\d{1,3}\s?y|ninety)", re.IGNORECASE)
+_AGED = re.compile(r",\s(?:\d{1,3}\s?(?:y|m\b|f\b|w|d)|ninety|twin|born)", re.IGNORECASE)
 _AGE = re.compile(r",?\s(?:is\san?\s)?\d{1,3}[\s-]?(?:y|m\b|f\b)", re.IGNORECASE)
 
 
@@ -43,12 +46,12 @@ def behind_title(reader: Reader, place: int) -> Span | None:
     title, gap = reader.words[place][0], reader.gap(place + 1)
     if not gap or not _AFTER_TITLE.fullmatch(gap) or ("." in gap and len(title) > LONGEST_SHORT):
         return None
-    capital = reader.words[place + 1][0].istitle()
+    capital = is_title(reader.words[place + 1][0])
     if len(title) > LONGEST_SHORT:
         # "When To See the Doctor Be sure"; but "the nurse Oluwaseun" has a capital for a reason.
         doubtful = title[0].isupper() or not capital
     else:
-        weak = title.lower() in WEAK_TITLES and not title.istitle()
+        weak = title.lower() in WEAK_TITLES and not is_title(title)
         doubtful = weak and ("." not in gap or capital)  # "severe MR. Left atrium"
     sure = reader.read(place + 1, least=Standing.CLEAR if doubtful else Standing.UNLISTED)
     if sure or not gap.startswith(" "):
@@ -73,20 +76,37 @@ def behind_second(reader: Reader, place: int) -> Span | None:
 
 def behind_label(reader: Reader, place: int) -> Span | None:
     """Pt: DOE, JOHN Q.; Dear Ann; but not "Patient: White male"."""
-    label, gap = reader.words[place][0].lower(), reader.gap(place + 1)
-    span = reader.read(place + 1, comma=True)
-    if not AFTER_LABEL.fullmatch(gap) and not (label in PLAIN_LABELS and gap in (" ", ", ")):
-        # "Attending Ann Lee was told"
-        told = span and gap == " " and label not in DOUBTFUL_LABELS and reader.is_full_name(span)
-        return span if told and reader.words[place + 1][0].istitle() else None
-    if not span or reader.convinces(span):
+    label, first = reader.words[place][0].lower(), place + 1
+    if reader.gap(first) == "(" and reader.words[first][0] == "s":
+        first += 1  # "Physician(s): Ann Lee"
+    gap, span = reader.gap(first), reader.read(first, comma=True)
+    if not span:
+        return None
+    if not AFTER_LABEL.fullmatch(gap.lstrip(")")) and not (
+        label in PLAIN_LABELS and gap in (" ", ", ")
+    ):
+        return span if _does_without_colon(reader, place, span) else None
+    if reader.convinces(span):
         return span
     # "Attending: Okonkwo" and "Dear Oluwaseun,", but "Patient: Ambulatory", "Name: Aspirin".
     word = reader.words[span[0]][0]
     dear = label in PLAIN_LABELS and plain(word) in first_names()
     unlisted = word[0].isupper() and standing(plain(word)) is Standing.UNLISTED
-    told = label not in DOUBTFUL_LABELS and unlisted and reader.is_field(span)
+    named = unlisted or (is_title(word) and plain(word) in common_first_names())
+    told = label not in DOUBTFUL_LABELS and named and reader.is_field(span)
     return span if dear or told else None
+
+
+def _does_without_colon(reader: Reader, place: int, span: Span) -> bool:
+    """Attending Ann Lee was told; his dentist, Ann Lee; Pt name Ann Lee; Patient Lee, Ann."""
+    label, gap = reader.words[place][0].lower(), reader.gap(span[0])
+    if label not in LABELS or gap not in (" ", ", ") or not is_title(reader.words[span[0]][0]):
+        return False
+    told = label not in DOUBTFUL_LABELS or (label == "name" and reader.before(place) in CLIENTS)
+    if label in CLIENTS and gap == " " and span[1] - span[0] > 1:
+        turned = "," in reader.gap(span[0] + 1)
+        told = told or (turned and reader.gap(span[1])[:1] in ("", ".", ",", "(", ";"))
+    return told and reader.is_full_name(span)
 
 
 def behind_relation(reader: Reader, place: int) -> Span | None:
@@ -99,7 +119,7 @@ def behind_relation(reader: Reader, place: int) -> Span | None:
     if word.islower():
         return span if plain(word) in common_first_names() else None
     # "Father: Melanoma" is an answer; "her father Adewale" has no colon.
-    unlisted = word.istitle() and ":" not in gap
+    unlisted = is_title(word) and ":" not in gap
     return span if plain(word) in first_names() or reader.convinces(span) or unlisted else None
 
 
@@ -126,10 +146,10 @@ def behind_introducer(reader: Reader, place: int) -> Span | None:
         return None
     span = reader.read(place + 1, comma=True)
     if span and word in CLIENTS and span[1] - span[0] == 1 and _AGED.match(*reader.behind(span)):
-        return span  # "Client Okonkwo, 94 yrs"
+        return span  # "Client Okonkwo, 94 yrs", "Infant Hunt, twin B"
     if not span or span[1] - span[0] < 2 or not reader.is_person(span):
         return None
-    if not reader.words[span[0]][0].istitle() or "," in reader.gap(span[0] + 1):
+    if not is_title(reader.words[span[0]][0]) or "," in reader.gap(span[0] + 1):
         behind = reader.words[span[1]].start() if reader.gap(span[1]) else len(reader.text)
         return span if word in CLIENTS and FIELD.match(reader.text, behind) else None
     return span if reader.convinces(span, may_go_on=True) else None
@@ -149,7 +169,7 @@ def behind_called(reader: Reader, place: int) -> Span | None:
     if reader.gap(place + 1) != " " or not reader.follows(place + 1, TO):
         return None
     span = reader.read(place + 2) if reader.gap(place + 2) == " " else None
-    if not span or not reader.words[span[0]][0].istitle() or not reader.is_person(span):
+    if not span or not is_title(reader.words[span[0]][0]) or not reader.is_person(span):
         return None
     ends = reader.gap(span[1])[:1] in (",", ".", ";", "(", "") or reader.follows(span[1], GOES_ON)
     last = reader.words[span[1] - 1][0]
@@ -171,7 +191,7 @@ def behind_specialty(reader: Reader, place: int) -> Span | None:
     span = reader.read(place + 1) if reader.gap(place + 1) == " (" else None
     if not span or not reader.text.startswith(")", reader.words[span[1] - 1].end()):
         return None
-    return span if reader.words[span[0]][0].istitle() else None
+    return span if is_title(reader.words[span[0]][0]) else None
 
 
 def behind_preposition(reader: Reader, place: int) -> Span | None:
@@ -180,9 +200,39 @@ def behind_preposition(reader: Reader, place: int) -> Span | None:
     if not span or span[1] - span[0] < 2 or not reader.words[place][0].islower():
         return None
     behind = reader.words[span[1]][0] if reader.gap(span[1]) == " " else "."
-    capitals = all(word[0].istitle() for word in reader.words[slice(*span)])
+    capitals = all(is_title(word[0]) for word in reader.words[slice(*span)])
     alone = behind.islower() or behind == "."
     return span if capitals and alone and reader.is_full_name(span) else None
+
+
+def behind_paged(reader: Reader, place: int) -> Span | None:
+    """Paged McDonald at, notified Okonkwo of."""
+    span = reader.read(place + 1) if reader.gap(place + 1) == " " else None
+    if not span or not is_title(reader.words[span[0]][0]) or not reader.is_person(span):
+        return None
+    last = plain(reader.words[span[1] - 1][0])
+    named = last in last_names() or standing(last) is Standing.UNLISTED
+    return span if named and reader.follows(span[1], ABOUT) else None
+
+
+def behind_is(reader: Reader, place: int) -> Span | None:
+    """Pt is smith, john; pt is adaeze okonkwo, 19 m."""
+    if reader.before(place) not in CLIENTS or place + 2 >= len(reader.words):
+        return None
+    span = place + 1, place + 3
+    names = [plain(word[0]) for word in reader.words[slice(*span)]]
+    small = all(word[0].islower() for word in reader.words[slice(*span)])
+    joined = reader.gap(place + 1) == " " and reader.gap(place + 2) in (" ", ", ")
+    named = Standing.NONE not in map(standing, names) and not NEVER & {*names}
+    return span if small and joined and named and _AGED.match(*reader.behind(span)) else None
+
+
+def behind_married(reader: Reader, place: int) -> Span | None:
+    """Married to Wei."""
+    if not reader.follows(place + 1, TO) or reader.gap(place + 2) != " ":
+        return None
+    span = reader.read(place + 2)
+    return span if span and is_title(reader.words[span[0]][0]) else None
 
 
 def behind_slash(reader: Reader, place: int) -> Span | None:
@@ -211,6 +261,9 @@ RULES: tuple[tuple[Set[str], Rule], ...] = (
     (CALLED, behind_called),
     (SPECIALTIES, behind_specialty),
     (MEETS, behind_preposition),
+    (PAGED, behind_paged),
+    ({"is"}, behind_is),
+    ({"married", "engaged"}, behind_married),
     (CLOSINGS, behind_closing),
     (AFTER_SLASH, behind_slash),
     ({"for"}, behind_document),

@@ -123,6 +123,17 @@ class Reader:
                 break
         return first
 
+    def name_before(self, place: int) -> Span:
+        """The name that ends before a word, "Lee, Ann" as well; an empty span where none does."""
+        first = self.first_before(place)
+        if 0 < first < place and self.gap(first) == ", " and self.is_capital_name(first - 1):
+            first -= 1
+        return first, place
+
+    def begins(self, place: int) -> bool:
+        """Whether a word is the first of a sentence, of a field or behind a dash."""
+        return place == 0 or self.gap(place).rstrip().endswith((".", ":", "?", ";", "-", "–", "|"))
+
     def before_label(self, place: int) -> bool:
         gap = self.gap(place)
         return bool(AFTER_LABEL.fullmatch(gap)) and self.words[place - 1][0].lower() in LABELS
@@ -151,6 +162,11 @@ class Reader:
 
 def is_initial(word: str) -> bool:
     return len(word) == 1 and word.isupper()
+
+
+def is_title(word: str) -> bool:
+    """Whether it has a capital, and not only capitals: Smith, McDonald."""
+    return word[0].isupper() and not word.isupper()
 
 
 def plain(word: str) -> str:

@@ -22,7 +22,8 @@ LABELS = _set(
     beneficiary proband applicant employee student pupil inmate prisoner donor recipient member
     exposed informant notified parent attn attention traveller traveler complainant present
     apologies reviewer collector officer chair charge operating req relative candidate pic
-    names surnames forenames scribe trainer instructor escort driver custodian enrollee appellant"""
+    names surnames forenames scribe trainer instructor examinee chiropractor
+    psychologist escort driver custodian enrollee appellant"""
 )
 # What stands behind these is as often no name at all.
 DOUBTFUL_LABELS = _set(
@@ -53,18 +54,24 @@ BEFORE_BY = _MET | _set(
 )
 CALLED = _set(
     """called phoned reported handed handover given telephoned communicated relayed conveyed call
-    message email letter"""
+    message email letter referral referred"""
 )
+PAGED = _set("paged bleeped texted messaged notified informed updated")
+ABOUT = _set("at re about for of with that regarding who via by")
 GOES_ON = _set("via by at on and who in")  # behind who was called
 MEETS = _set("with as")
 TO = _set("to from")
 BEFORE_WITH = _MET | _set("appointment appt meeting")  # "treated with" is a drug's
 AFTER_SLASH = _set("w u")  # d/w, s/w, f/u
 DOCUMENTS = _set("instructions letter summary report note form results plan referral order care")
-CLIENTS = _set("patient pt client beneficiary claimant member proband subscriber inmate student")
+CLIENTS = _set(
+    "patient pt client beneficiary claimant member proband subscriber inmate student infant baby"
+)
 INTRODUCERS = CLIENTS | _set("referring regarding seeing caller of")
 FIELDS = _set(
-    """mrn mrns dob d ssn ss acct accession hicn nhs chi mr date is was bday birthday born b id
+    """a an ninety ninety-one ninety-two ninety-three ninety-four ninety-five ninety-six
+    ninety-seven ninety-eight ninety-nine med mrn mrns dob d ssn ss acct accession hicn nhs chi mr
+    date is was bday birthday born b id
     dea npi hosp hospital prison inmate unit patient chart number"""
 )
 # What only a person has, so that one name before it will do.
@@ -73,13 +80,15 @@ OWN = _set("dob ssn mrn prison bday nhs date born")
 FIELD = re.compile(
     r"(?:mrns?|dob|ssn|acct|accession|hicn|nhs|chi|b-?day|birthday|dea|npi)\b|d\.o\.b|ss#|mr\b\s?#?\d"
     r"|(?:id|b|born|number)\b\.?\s?[#:]?\s?\d|date\sof\sbirth"
-    r"|(?:hosp(?:ital)?|prison|inmate|unit|patient|chart)\s(?:id|no|number|#)"
+    r"|med(?:ical)?\srec|an?\s(?:\d{1,3}[\s-]?y|ninety)|ninety\b|(?:hosp(?:ital)?|prison|inmate|unit|patient|chart)\s(?:id|no|number|#)"
     r"|(?:is|was)\s(?:an?\s)?(?:\d{1,3}[\s-]?(?:y|m\b|f\b)|ninety)",
     re.IGNORECASE,
 )
 OLD = _set("y yo year years yr yrs m f aged")  # behind a number that stands behind a name
 # What people alone do, behind a name that no list has.
-SAYING = _set("lives denies voiced verbalized verbalised")  # whose subject is a person for sure
+SAYING = _set(
+    "lives denies voiced verbalized verbalised wrote"
+)  # whose subject is a person for sure
 DOINGS = SAYING | _set("attended attends phoned asked agrees agreed consents complains walked")
 # Who a letter or a list says that somebody is, behind the name and a comma.
 ROLES = _set(
@@ -96,7 +105,8 @@ SPECIALTIES = _set(
 # "King was told": no word begins a sentence so.
 VERBS = _set("was is has had will denies reports states presented lives underwent asked felt")
 DEGREES = _set(
-    """MD DO RN NP PA PA-C PhD DDS DMD FACS FACP FACC FRCS FRCP FRCA CRNA DPM PharmD LPN LVN LCSW
+    """MD DO RN NP PA PA-C PNP PhD DDS DMD FACS FACP FACC FRCS FRCP FRCA CRNA DPM PharmD LPN LVN
+    LCSW
     MSW MBBS BSN MSN APRN CNM DNP PsyD DPT ARNP MBChB FAAP RPh CNP FNP FNP-C CGC RDCS RDMS RVT
     LMFT OTR RDN EMT EMT-P BDS MRCP MRCGP MRCPsych FRCOG FRCPath RGN RMN CCC-SLP BChD NRP CCHT MLS
     MLT COTA OTA PTA CMA RMA HHA STNA CPhT RRT CRT RPSGT LMSW LICSW LCPC LMHC LPC BCBA CDE CDCES

@@ -53,7 +53,7 @@ _PHONES = [
 _AGE = re.compile(
     r"(?P<value>9(?<![\w.,/–-].)\d|1(?<![\w.,/–-].)[0-2]\d)"
     r"(?:[\s-]{0,2}(?:years?|yrs?)[\s-]{0,2}(?:old|of\sage)\b(?!\s(?:or|and)\s(?:older|over|above))"
-    r"|[\s-]?y\.?\s?/?o[FM]?\b|[FM](?=,|\s(?:with|who|w/|c/o|h/o|s/p|p/w|present|admitted)))",
+    r"|[\s-]?y\.?\s?/?o[FM]?\b|\s?y\s?[FM]\b|[FM](?=,|\s(?:with|who|w/|c/o|h/o|s/p|p/w|present|admitted)))",
     re.IGNORECASE,
 )
 _BEYOND = re.compile(r"(?:[≥>≤<=~]|\b(?:over|above|under|below|than|least|most|to|or|and))\s?\Z")
@@ -69,6 +69,7 @@ _SHAPES = [
     )
 ]
 _BEHIND_NAME = re.compile(r"\s\(?(?P<value>\d{6,9})(?![\w%-]|[.,]\d)")
+_AGE_BEHIND_NAME = re.compile(r",\s(?P<value>9\d|1[0-2]\d)(?=[,.;]\s)")
 _EXTENSIONS = re.compile(r"(?:[,;(]|\b(?:at|on))\s?(?P<value>x\d{4,5})(?!\w)")
 _STREETS = (
     "street avenue road boulevard lane drive court place terrace circle parkway highway square "
@@ -141,6 +142,8 @@ def _candidates(text: str) -> Iterator[Found]:
         yield Found("name", start, end)
         if number := _BEHIND_NAME.match(text, end):
             yield Found("record_number", *number.span("value"))
+        if age := _AGE_BEHIND_NAME.match(text, end):
+            yield Found("age", *age.span("value"))
     yield from (Found(*found) for found in find_labelled(text, words, small))
     yield from _addresses_of_machines(text)
     if _DIGIT.search(text):

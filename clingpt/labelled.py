@@ -80,8 +80,8 @@ _RULES = (
     ),
     _Rule(
         "licence",
-        "license licence lic driver's drivers driver dl dea npi certificate passport",
-        r"(?:(?:driver['’]?s?'?\s)?licen[cs]e|lic\.?|dl|dea|npi|certificate|passport)"
+        "license licence lic cdl driver's drivers driver dl dea npi certificate passport",
+        r"(?:(?:driver['’]?s?'?\s)?licen[cs]e|lic\.?|c?dl|dea|npi|certificate|passport)"
         rf"(?:{_NUMBER}{{1,2}}{_SIGN}|\s?[:=]\s?|\s(?=\S{{0,8}}\d{{3}})){_VALUE}",
         digits=4,
     ),
@@ -117,8 +117,8 @@ _RULES = (
     ),
     _Rule(
         "record_number",
-        "id number run event incident claim account acct chart file",
-        r"\w{2,8}\s(?P<value>\d{6,10}|\d{2,3}-\d{6}|\d{3}-\d\d-\d\d)(?![\w%-]|[.,]\d)",
+        "id number no run event incident claim account acct chart file",
+        r"\w{2,8}\.?\s(?P<value>\d{6,10}|\d{2,3}-\d{6}|\d{3}-\d\d-\d\d)(?![\w%-]|[.,]\d)",
         digits=6,
     ),
     _Rule("record_number", "mr", r"(?-i:MR)\s(?P<value>\d[\d-]{4,12})(?![\w%]|\.\d)", digits=5),
@@ -147,8 +147,8 @@ _RULES = (
     ),
     _Rule(
         "phone",
-        "page paged pages call called dial phone tel",
-        r"(?:page|call|dial|phone|tel)(?:ed|s|d)?\.?\s(?:(?:me|us|him|her|[A-Z][\w'’-]{1,20})\s)?"
+        "page paged pages call called dial phone tel text",
+        r"(?:page|call|dial|phone|tel|text)(?:ed|s|d)?\.?\s(?:(?:me|us|him|her|[A-Z][\w'’-]{1,20})\s)?"
         r"(?:(?:on|at)\s)?x?(?P<value>\d{5})"
         r"(?![\w%/-]|[.,]\d|\s\w+s\b)",
         digits=5,

@@ -9,7 +9,7 @@ import string
 from bisect import bisect
 from collections.abc import Iterator, Set
 
-from clingpt.gazetteer import Standing, first_names, standing
+from clingpt.gazetteer import Standing, first_names, last_names, standing
 from clingpt.name_reader import POSSESSIVE, Reader, Rule, Span, is_title, plain
 from clingpt.name_words import (
     BESIDE_DEGREE,
@@ -18,9 +18,12 @@ from clingpt.name_words import (
     EPONYMS,
     FIELD,
     FIELDS,
+    LABELS,
     NEVER,
+    NOT_PERSONS,
     OLD,
     OWN,
+    PROVINCES,
     RELATIONS,
     ROLES,
     SAYING,
@@ -33,7 +36,7 @@ MOST_DEGREES = 3  # that one has beside the last
 # What stands behind a name without a word: a chart's number, a birthday in brackets.
 _NUMBER = re.compile(
     r"\d(?<=[\s(].)(?:\d{5,8}(?![\w%.,-])|\d\d-\d\d-\d\d(?![\w-])"
-    r"|\d{0,3}[./-]\d{1,2}[./-]\d{2,4}\))"
+    r"|\d{0,3}[./-]\d{1,2}[./-]\d{2,4}\)|\d,\s[a-z])"
 )
 
 
@@ -45,8 +48,32 @@ def before_numbers(reader: Reader) -> Iterator[Span]:
         place = bisect(starts, match.start())
         between = reader.text[reader.words[place - 1].end() : match.start()] if place else ""
         span = reader.name_before(place)
-        if between in (" ", " (", ". ", " | ", ", ") and reader.is_full_name(span):
+        joined = (", ",) if match[0][-1].islower() else (" ", " (", ". ", " | ", ", ")
+        if between in joined and reader.is_full_name(span):
             yield span
+
+
+# "Lee, Ann" at the beginning of a field or a sentence.
+_LETTERS = r"[^\W\d_a-z](?:[^\W\d_]|['’-])+"
+_TURNED = re.compile(
+    rf"(?:\A|[.:|/]\s|--?\s)(?=(?P<last>{_LETTERS}),\s(?P<first>{_LETTERS})"
+    r"(?P<initial>\s[A-Z]\b\.?)?(?:\Z|[.,(/|]|\s[(/|]))"
+)
+
+
+def turned(reader: Reader) -> Iterator[Span]:
+    """PROGRESS NOTE. Lee, Ann. Visit 7; but not "Setting: Boston, Massachusetts."."""
+    starts: list[int] = []
+    for match in _TURNED.finditer(reader.text):
+        last, first = plain(match["last"]), plain(match["first"])
+        named = last in last_names() or standing(last) is Standing.UNLISTED
+        named = named and (first in first_names() or standing(first) is Standing.UNLISTED)
+        # Two words of no list are as often a company and its town.
+        told = first in first_names() or match["initial"] or not (last + first).isascii()
+        if named and told and not {last, first} & (NEVER | NOT_PERSONS | PROVINCES):
+            starts = starts or [word.start() for word in reader.words]
+            place = bisect(starts, match.start("first") - 1)
+            yield place - 1, reader.behind_initials(place + 1)
 
 
 def before_relation(reader: Reader, place: int) -> Span | None:
@@ -125,8 +152,14 @@ def before_field(reader: Reader, place: int) -> Span | None:
     names = [plain(word[0]) for word in reader.words[first:place] if len(word[0]) > 1]
     if len(names) > 1:
         return first, place
-    alone = bool(names) and reader.gap(place) == ", " and reader.words[place][0].lower() in OWN
-    return (first, place) if alone and standing(names[0]) is not Standing.WORD else None
+    if not names:
+        return None
+    alone = reader.gap(place) == ", " and reader.words[place][0].lower() in OWN
+    alone = alone and standing(names[0]) is not Standing.WORD
+    # "ED VISIT. Robert is a 3 y.o. girl"
+    begins = reader.begins(first) and reader.words[place][0] in ("is", "was")
+    begins = begins and names[0] not in LABELS | RELATIONS
+    return (first, place) if alone or (begins and is_title(reader.words[first][0])) else None
 
 
 def around_initial(reader: Reader, place: int) -> Span | None:
@@ -134,8 +167,10 @@ def around_initial(reader: Reader, place: int) -> Span | None:
     inside = 0 < place < len(reader.words) - 1 and reader.gap(place + 1) == ". "
     if not inside or reader.gap(place) != " " or not reader.words[place][0].isupper():
         return None
-    if "-" in reader.words[place - 1][0] and reader.words[place][0] in "ABC":
-        return None  # "Child-Pugh A. Old fracture"
+    before = plain(reader.words[place - 1][0])
+    graded = "-" in before or (before in last_names() and before not in first_names())
+    if graded and reader.words[place][0] in "ABCD":
+        return None  # "Child-Pugh A. Old fracture", "Weber B. Talar shift"
     for side in (place - 1, place + 1):
         if not is_title(reader.words[side][0]) or not reader.is_capital_name(side):
             return None

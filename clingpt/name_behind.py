@@ -54,8 +54,10 @@ def behind_title(reader: Reader, place: int) -> Span | None:
         weak = title.lower() in WEAK_TITLES and not is_title(title)
         doubtful = weak and ("." not in gap or capital)  # "severe MR. Left atrium"
     sure = reader.read(place + 1, least=Standing.CLEAR if doubtful else Standing.UNLISTED)
-    if sure or not gap.startswith(" "):
-        return sure
+    if sure and (title.lower() not in WEAK_TITLES or reader.is_person(sure)):
+        return sure  # not "Sister Mary Joseph nodule"
+    if not gap.startswith(" "):
+        return None
     # "Nurse Oluwaseun Adeyemi will call", "mr brown 58m".
     full = reader.read(place + 1)
     if full and reader.is_full_name(full):
@@ -100,13 +102,13 @@ def behind_label(reader: Reader, place: int) -> Span | None:
 def _does_without_colon(reader: Reader, place: int, span: Span) -> bool:
     """Attending Ann Lee was told; his dentist, Ann Lee; Pt name Ann Lee; Patient Lee, Ann."""
     label, gap = reader.words[place][0].lower(), reader.gap(span[0])
-    if label not in LABELS or gap not in (" ", ", ") or not is_title(reader.words[span[0]][0]):
+    if label not in LABELS or gap not in (" ", ", ") or not reader.is_full_name(span):
         return False
+    turned = gap == " " and "," in reader.gap(span[0] + 1)
+    if turned and reader.gap(span[1])[:1] in ("", ".", ",", "(", ";"):
+        return True
     told = label not in DOUBTFUL_LABELS or (label == "name" and reader.before(place) in CLIENTS)
-    if label in CLIENTS and gap == " " and span[1] - span[0] > 1:
-        turned = "," in reader.gap(span[0] + 1)
-        told = told or (turned and reader.gap(span[1])[:1] in ("", ".", ",", "(", ";"))
-    return told and reader.is_full_name(span)
+    return told and is_title(reader.words[span[0]][0])
 
 
 def behind_relation(reader: Reader, place: int) -> Span | None:
@@ -237,10 +239,16 @@ def behind_married(reader: Reader, place: int) -> Span | None:
 
 def behind_slash(reader: Reader, place: int) -> Span | None:
     """F/u Ann Lee, d/w Ann Lee."""
-    if reader.gap(place) != "/" or reader.gap(place + 1) not in (" ", "/ "):
+    if reader.gap(place) not in ("/", " ") or reader.gap(place + 1) not in (" ", "/ "):
         return None
     span = reader.read(place + 1)
-    return span if span and reader.is_full_name(span) else None
+    if not span or reader.is_full_name(span):
+        return span
+    # "d/w Okonkwo, no malignancy", "in am w/ Schmidt, hold"; but not "w/ Ativan, then".
+    known = standing(plain(reader.words[span[0]][0]))
+    sure = reader.gap(place) == "/" or known is Standing.CLEAR
+    last = is_title(reader.words[span[0]][0]) and reader.gap(span[1])[:1] in (",", ".", ";")
+    return span if sure and last and reader.words[place][0] == "w" else None
 
 
 def behind_document(reader: Reader, place: int) -> Span | None:

@@ -62,7 +62,8 @@ class Reader:
         # "Dr. Mary Brown" and "Dr. Adaeze Okonkwo", but "DR. SMITH WILL", "Dr. Smith Ultrasound".
         before = plain(self.words[behind - 1][0])
         open_still = before in first_names() or standing(before) is Standing.UNLISTED
-        return open_still and (word[0].isupper() == self.words[first][0][0].isupper())
+        # "Gregory IIB" is no name.
+        return open_still and case_of(word) is case_of(self.words[first][0])
 
     def is_full_name(self, span: Span) -> bool:
         """Whether it is a first and a last name by itself: not "Ventral Hernia", "Colon Cancer"."""
@@ -162,6 +163,10 @@ class Reader:
 
 def is_initial(word: str) -> bool:
     return len(word) == 1 and word.isupper()
+
+
+def case_of(word: str) -> str:
+    return "small" if word[0].islower() else "capitals" if word.isupper() else "title"
 
 
 def is_title(word: str) -> bool:

@@ -23,7 +23,8 @@ LABELS = _set(
     exposed informant notified parent attn attention traveller traveler complainant present
     apologies reviewer collector officer chair charge operating req relative candidate pic
     names surnames forenames scribe trainer instructor examinee chiropractor
-    psychologist escort driver custodian enrollee appellant"""
+    psychologist pediatrician
+    paediatrician escort driver custodian enrollee appellant"""
 )
 # What stands behind these is as often no name at all.
 DOUBTFUL_LABELS = _set(
@@ -40,7 +41,7 @@ RELATIONS = _set(
     """wife husband son daughter mother father brother sister spouse partner niece nephew aunt uncle
     friend neighbor neighbour grandson granddaughter grandmother grandfather girlfriend boyfriend
     fiance fiancee dtr dau hubby roommate cousin stepson stepdaughter stepmother stepfather named
-    mom mum dad"""
+    mom mum dad parent guardian caregiver carer"""
 )
 _MET = _set(
     """seen signed dictated transcribed reviewed performed interpreted read referred verified
@@ -59,20 +60,21 @@ CALLED = _set(
 PAGED = _set("paged bleeped texted messaged notified informed updated")
 ABOUT = _set("at re about for of with that regarding who via by")
 GOES_ON = _set("via by at on and who in")  # behind who was called
-MEETS = _set("with as")
+MEETS = _set("with as record see")
 TO = _set("to from")
 BEFORE_WITH = _MET | _set("appointment appt meeting")  # "treated with" is a drug's
 AFTER_SLASH = _set("w u")  # d/w, s/w, f/u
 DOCUMENTS = _set("instructions letter summary report note form results plan referral order care")
 CLIENTS = _set(
-    "patient pt client beneficiary claimant member proband subscriber inmate student infant baby"
+    """patient pt client beneficiary claimant member proband subscriber inmate student infant baby
+    employee"""
 )
 INTRODUCERS = CLIENTS | _set("referring regarding seeing caller of")
 FIELDS = _set(
     """a an ninety ninety-one ninety-two ninety-three ninety-four ninety-five ninety-six
     ninety-seven ninety-eight ninety-nine med mrn mrns dob d ssn ss acct accession hicn nhs chi mr
     date is was bday birthday born b id
-    dea npi hosp hospital prison inmate unit patient chart number"""
+    dea npi fin hosp hospital prison inmate unit patient chart number"""
 )
 # What only a person has, so that one name before it will do.
 OWN = _set("dob ssn mrn prison bday nhs date born")
@@ -80,14 +82,14 @@ OWN = _set("dob ssn mrn prison bday nhs date born")
 FIELD = re.compile(
     r"(?:mrns?|dob|ssn|acct|accession|hicn|nhs|chi|b-?day|birthday|dea|npi)\b|d\.o\.b|ss#|mr\b\s?#?\d"
     r"|(?:id|b|born|number)\b\.?\s?[#:]?\s?\d|date\sof\sbirth"
-    r"|med(?:ical)?\srec|an?\s(?:\d{1,3}[\s-]?y|ninety)|ninety\b|(?:hosp(?:ital)?|prison|inmate|unit|patient|chart)\s(?:id|no|number|#)"
+    r"|fin\b|med(?:ical)?\srec|an?\s(?:\d{1,3}[\s-]?y|ninety)|ninety\b|(?:hosp(?:ital)?|prison|inmate|unit|patient|chart)\s(?:id|no|number|#)"
     r"|(?:is|was)\s(?:an?\s)?(?:\d{1,3}[\s-]?(?:y|m\b|f\b)|ninety)",
     re.IGNORECASE,
 )
 OLD = _set("y yo year years yr yrs m f aged")  # behind a number that stands behind a name
 # What people alone do, behind a name that no list has.
 SAYING = _set(
-    "lives denies voiced verbalized verbalised wrote"
+    "lives dictating denies voiced verbalized verbalised wrote"
 )  # whose subject is a person for sure
 DOINGS = SAYING | _set("attended attends phoned asked agrees agreed consents complains walked")
 # Who a letter or a list says that somebody is, behind the name and a comma.
@@ -126,7 +128,8 @@ NOT_PERSONS = _set(
     incision repair clamp catheter tube drain needle retractor forceps questionnaire contracture
     hernia node nodes cell cells body bodies ring stage grade grading type protocol regimen equation
     formula distribution approach graft shunt valve ulcer sarcoma diet exact rank curve curves
-    sequence proportional hazards police department mission centers cancer"""
+    sequence proportional hazards police department mission centers cancer
+    hallucinations nodule nodules equiv equivocal facies gait"""
 )
 # Labels and terms that stand in capitals beside a name, and states that are first names too.
 NEVER = _set(
@@ -147,7 +150,16 @@ NEVER = _set(
     carolina dakota montana florida california monte
     france ireland israel jordan india kenya chad china america england holland germany
     victoria christian
-    hicn nhs npi dea vin csn american african asian hispanic caucasian islander latino i'm"""
+    hicn nhs npi dea vin csn american indian african asian hispanic caucasian islander latino i'm"""
+)
+# Behind towns that are surnames too.
+PROVINCES = _set(
+    """alabama alaska arizona arkansas colorado connecticut delaware hawaii idaho illinois indiana
+    iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi
+    missouri nebraska nevada ohio oklahoma oregon pennsylvania tennessee utah vermont washington
+    wisconsin wyoming ontario quebec alberta manitoba australia canada austria belgium brazil
+    denmark egypt finland greece hungary iran iraq italy japan korea mexico netherlands nigeria norway pakistan
+    poland portugal russia scotland spain sweden switzerland taiwan thailand turkey uganda wales"""
 )
 # Who had one of these as a surname may be missed where it stands alone.
 EPONYMS = _set("parkinson alzheimer crohn hodgkin down addison cushing graves huntington bell cox")

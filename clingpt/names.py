@@ -29,7 +29,7 @@ def find_names(
         for rule in rules.get(word) or (_SPECIALIST if word.endswith(SPECIALISTS) else ()):
             if span := rule(reader, place):
                 found.append(span)
-    found += name_before.before_numbers(reader)
+    found += [*name_before.before_numbers(reader), *name_before.turned(reader)]
     found += list(beside(reader, found))
     for first, behind in [*found, *again(reader, found)]:
         last = words[behind - 1]
@@ -81,9 +81,6 @@ def _behind_last_name(reader: Reader, place: int) -> Span | None:
         begins = reader.gap(place - 1) not in (" ", ", ") and reader.gap(place + 1).startswith(",")
         named = standing(plain(before)) is Standing.CLEAR
         return (place - 1, behind) if common and begins and named else None
-    known = plain(before) in last_names() or standing(plain(before)) is Standing.UNLISTED
-    if known and reader.begins(place - 1) and reader.gap(behind)[:1] == "." and word.istitle():
-        return place - 1, behind  # "PROGRESS NOTE. King, Angela. Visit 7"
     clear = standing(plain(before)) is standing(plain(word)) is Standing.CLEAR
     if not clear or not reader.is_capital_name(place - 1):
         return None

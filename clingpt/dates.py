@@ -98,10 +98,24 @@ def shifted(written: str, days: int, *, day_first: bool = False) -> str | None:
 
     None where the text is no single date, as the tangle of two in "May 3/4/2019" is not.
     """
+    match, date = _parsed(written, day_first=day_first)
+    if match is None or date is None:
+        return None
+    return _respelled(match, date + datetime.timedelta(days), day_first=day_first)
+
+
+def day_of(written: str, *, day_first: bool = False) -> datetime.date | None:
+    """The day that a date names, in ANY_YEAR where it names none, however it is spelled."""
+    return _parsed(written, day_first=day_first)[1]
+
+
+def _parsed(
+    written: str, *, day_first: bool
+) -> tuple[re.Match[str], datetime.date] | tuple[None, None]:
     for pattern in _SPELLINGS:
         if (match := pattern.fullmatch(written)) and (date := _read(match, day_first=day_first)):
-            return _respelled(match, date + datetime.timedelta(days), day_first=day_first)
-    return None
+            return match, date
+    return None, None
 
 
 def _kind(match: re.Match[str]) -> str:

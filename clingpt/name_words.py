@@ -158,8 +158,9 @@ PROVINCES = _set(
     iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi
     missouri nebraska nevada ohio oklahoma oregon pennsylvania tennessee utah vermont washington
     wisconsin wyoming ontario quebec alberta manitoba australia canada austria belgium brazil
-    denmark egypt finland greece hungary iran iraq italy japan korea mexico netherlands nigeria norway pakistan
-    poland portugal russia scotland spain sweden switzerland taiwan thailand turkey uganda wales"""
+    denmark egypt finland greece hungary iran iraq italy japan korea mexico netherlands nigeria
+    norway pakistan poland portugal russia scotland spain sweden switzerland taiwan thailand
+    turkey uganda wales"""
 )
 # Who had one of these as a surname may be missed where it stands alone.
 EPONYMS = _set("parkinson alzheimer crohn hodgkin down addison cushing graves huntington bell cox")

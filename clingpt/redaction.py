@@ -13,12 +13,12 @@ import itertools
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Literal
 
-from clingpt.dates import is_day_first, shifted
+from clingpt.dates import ANY_YEAR, day_of, is_day_first, shifted
 from clingpt.gazetteer import Standing, census, first_names, standing
 from clingpt.identifiers import REPORTED_ONLY, Found, find_identifiers
 from clingpt.labelled import STATE, STATE_CODES
@@ -178,9 +178,18 @@ class _Surrogates:
             number = int.from_bytes(_digest(self._key, f"days {attempt} {owner}")[:8], "big")
             days = (1 + number // 2 % FARTHEST_DAYS) * (1 if number % 2 else -1)
             moved = {shifted(date, days, day_first=self._day_first) for date in dates}
-            if not moved & self._originals:
+            if not moved & self._originals and not self._meets(moved, dates):
                 break
         return days
+
+    def _meets(self, moved: Iterable[str | None], dates: Iterable[str]) -> bool:
+        """Whether a moved date is the day of another one, however that is spelled."""
+        found = [
+            {day for date in each if date and (day := day_of(date, day_first=self._day_first))}
+            for each in (moved, dates)
+        ]
+        bare = {(day.month, day.day) for day in found[1] if day.year == ANY_YEAR}
+        return any(day in found[1] or (day.month, day.day) in bare for day in found[0])
 
     def _name(self, word: str) -> str:
         """The surrogate of one word of a name, for all of a data set, as tall as the word."""

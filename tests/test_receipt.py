@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import phi_corpus
+import phi_templates
 import pytest
 
 from clingpt.errors import DataError
@@ -15,7 +16,7 @@ from clingpt.receipt import Done, Receipt, identifiers_found, inspect, tables
 from clingpt.records import Record
 from clingpt.redaction import Redactor
 
-NOTES = phi_corpus.make_notes(phi_corpus.DEVELOPED, each=2, seed=21)
+NOTES = phi_corpus.make_notes(phi_templates.OWN[:30], each=2, seed=21)
 
 
 def make_record(number: int) -> Record:

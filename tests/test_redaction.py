@@ -7,16 +7,17 @@ import re
 from dataclasses import replace
 
 import phi_corpus
+import phi_templates
 import pytest
 
-from clingpt.dates import shifted
+from clingpt.dates import day_of, shifted
 from clingpt.identifiers import find_identifiers
 from clingpt.records import Record
 from clingpt.redaction import Redactor, joined_text, may_identify, texts_of, with_texts
 from clingpt.sentences import split_sentences
 
 KEY = b"a key of some thirty-two letters"
-NOTES = phi_corpus.make_notes(phi_corpus.DEVELOPED + phi_corpus.HELD_OUT, each=2, seed=11)
+NOTES = phi_corpus.make_notes(phi_templates.DEVELOPED + phi_templates.HELD_OUT, each=2, seed=11)
 RECORD = Record(
     id="00412345",
     question="How is Mr. Okonkwo (MRN 00123456)?",
@@ -130,6 +131,22 @@ def test_intervals_stay_within_a_record() -> None:
         moves |= gaps
     assert len(moves) > 20
     assert 0 not in moves
+
+
+def test_no_date_moves_onto_another_however_that_is_spelled() -> None:
+    redactor = Redactor("surrogates", KEY)
+    days = [datetime.date(1960, 6, 18) + datetime.timedelta(9 * n) for n in range(30)]
+    spelled = [
+        f"{day:%m/%d/%Y}" if n % 2 else f"{day.day} {day:%B} {day.year}"
+        for n, day in enumerate(days)
+    ]
+    bare = f"{days[7]:%B} {days[7].day}"
+    for number in range(60):
+        text = redactor.text(" then ".join([*spelled, bare]), owner=str(number))
+        moved = [day_of(each) for each in text.split(" then ")[:-1]]
+        assert None not in moved
+        assert not {*moved} & {*days}
+        assert bare not in text
 
 
 def test_all_texts_of_a_record_are_redacted_as_one() -> None:

@@ -68,7 +68,7 @@ _SHAPES = [
         ("device", r"[A-Z](?<!\w.)[A-Z]{1,3}\d{5,8}[A-Z](?![\w-])"),
     )
 ]
-_BEHIND_NAME = re.compile(r"\s\(?(?P<value>\d{6,9})(?![\w%-]|[.,]\d)")
+_BEHIND_NAME = re.compile(r"(?:\s\|)?\s\(?(?P<value>\d{6,9})(?![\w%-]|[.,]\d)")
 _AGE_BEHIND_NAME = re.compile(r",\s(?P<value>9\d|1[0-2]\d)(?=[,.;]\s)")
 _EXTENSIONS = re.compile(r"(?:[,;(]|\b(?:at|on))\s?(?P<value>x\d{4,5})(?!\w)")
 _STREETS = (

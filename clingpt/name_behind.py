@@ -185,7 +185,8 @@ def behind_closing(reader: Reader, place: int) -> Span | None:
     if reader.gap(place + 1) != ", ":
         return None
     span = reader.read(place + 1)
-    return span if span and span[1] == len(reader.words) else None
+    ends = span is not None and span[1] == len(reader.words)
+    return span if span and ends and is_title(reader.words[span[0]][0]) else None
 
 
 def behind_specialty(reader: Reader, place: int) -> Span | None:

@@ -119,6 +119,8 @@ class Reader:
         """Where a name starts that ends before a word; that word itself where none does."""
         first = place
         while first > 0 and self.is_capital_name(first - 1):
+            if self.words[first - 1][0].lower() in LABELS:
+                break  # "Client Okonkwo, 54"
             first -= 1
             if place - first == LONGEST or not self.is_joined(first):
                 break

@@ -55,6 +55,30 @@ FOUND = [
     "driver's license <licence|D123-4567-8901>",
     "pacemaker, serial number <device|PJN123456S>",
     "MAC <device|00:1A:2B:3C:4D:5E>",
+    # By what stands behind them.
+    "Today <name|Oluwaseun Adeyemi> (neighbour) came; <name|Adaeze Okonkwo>, son.",
+    "<name|Oluwaseun>'s mother rang",
+    "<name|Adaeze Okonkwo>, 54 y/o; <name|Okonkwo, Adaeze> (54M)",
+    "<name|Adaeze Okonkwo>, MS, CGC and <name|Bjørn Kjærgaard>, Consultant Paediatrician",
+    "ED VISIT. <name|Robert> is a 3 y.o. girl. <name|Adaeze> denies pain.",
+    "| <name|ANN LEE> | <record_number|5642486> | and <name|Adaeze Okonkwo> (<date|8/7/2005>)",
+    "PROGRESS NOTE. <name|King, Angela>. Visit 7",
+    "HMP. <name|OKONKWO>, prison number <record_number|125-62-20>",
+    "<name|Schmidt, Anna>, <age|93>, retired",
+    # By what stands before them.
+    "Physician(s): <name|Adaeze Okonkwo>. His dentist, <name|Ann Lee>, agreed.",
+    "Pt name <name|Adaeze Okonkwo>, med rec",
+    "d/w <name|Okonkwo>, no change; f/u <name|Adaeze Okonkwo> 2 wks",
+    "Called to <name|Brown>, read back. Paged <name|McDonald> at <phone|58124>",
+    "I met with <name|Oluwaseun Adeyemi> today. GI (<name|Chen>) wants EGD",
+    "pt is <name|adaeze okonkwo>, 19 m; mr <name|brown> 58m; Client <name|Okonkwo>, 54 yrs",
+    "discharge instructions for <name|Adaeze Okonkwo>. Married to <name|Wei>. Thanks a lot, "
+    "<name|Wei>",
+    "seen by <name|Ann Lee>, <name|Adaeze Okonkwo> and <name|Bjørn Kjærgaard>",
+    # By their shape.
+    "chart <record_number|123-45-67>, <record_number|S19-04821>, <record_number|00123456>",
+    "pump <device|PJN047762S>, ID <record_number|7449769>, back at <phone|x58763>",
+    "turned <age|ninety-four>; a woman from <address|Ames>; <age|98> Y F",
 ]
 
 NOTHING = [
@@ -75,6 +99,12 @@ NOTHING = [
     "EC 3.1.1.11, version 1.2.3.4",
     "medical records of 220 patients, accounts of 1234 visits",
     "In 2004-2005, 1998 to 2003",
+    "Son lives abroad. Client is a 54-year-old. Parkinson's brother",
+    "Child-Pugh A. Old fracture. Weber B. Talar shift. Pell and Gregory IIB",
+    "no Sister Mary Joseph nodule, Charles Bonnet hallucinations",
+    "Setting: Boston, Massachusetts. (Vicryl; Ethicon, Edinburgh, United Kingdom)",
+    "by Transcranial Doppler, from Buenos Aires, with Los Angeles grade C",
+    "w/ Ativan, then; skin tag 90%; CD45-1234; AF123456; 500-100000 cells",
 ]
 
 
@@ -167,6 +197,25 @@ HOSTILE = [
     *("a.a.a.", "1-1-1-", "((((", "1 ", "Dr. ", "id ", "John ", "John Smith, ", "1/1/", "a@a."),
     *("http://", "::", "1:", "0", "A", "12 Oak ", "May 3 ", "3-3 ", "Patient: ", "MD, ", "J. "),
     *("mrn 1-", "+1 ", "(1) ", "O'", "IA 12345 ", "Ames, IA ", "\0", "é", "of the ", "van de "),
+    *(
+        "d/w Lee, ",
+        "with Ann Lee ",
+        "Lee, Ann. ",
+        "a 54 y ",
+        "Ann Lee, 54 y, ",
+        "- Lee, ",
+        "no. 12 ",
+    ),
+    *(
+        "Ann Lee (son) ",
+        "Ann Lee 123456 ",
+        "ninety-one, ",
+        "called to ",
+        "by ",
+        "12-",
+        "AB12",
+        "x1",
+    ),
 ]
 
 

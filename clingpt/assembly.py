@@ -5,7 +5,7 @@ of the texts only those that are shown.
 """
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from clingpt import console, report
+from clingpt.baselines import SUMMARIES
 from clingpt.calibration import Calibration, calibrated
 from clingpt.card import model_card, with_audit
 from clingpt.checkpoint import Loaded
@@ -22,6 +23,7 @@ from clingpt.curves import read_metrics
 from clingpt.disk import write_whole
 from clingpt.evaluation import passages_of
 from clingpt.faithfulness import find_flags
+from clingpt.nearest import NEAREST, Nearest
 from clingpt.page import page
 from clingpt.parts import Parts
 from clingpt.prepared import Prepared
@@ -251,7 +253,7 @@ class Assembly:
         """Each task's outputs against their references, and how often labels said are scored."""
         section, agreeing = {}, []
         for task in self._data.tasks:
-            found = report.Texts(task)
+            found = report.Texts(task, self._copies(task))
             pairs = self._with_records(task)
             for output, record in console.progress(pairs, label=f"scoring: {task}", unit=" texts"):
                 scored = self._scored.get(record.id)
@@ -260,6 +262,13 @@ class Assembly:
                 section[task] = entry
             agreeing += found.agreeing
         return section, agreeing
+
+    def _copies(self, task: str) -> dict[str, Callable[[Record], str]]:
+        """What anyone gets by copying, and for a question by looking it up in the training set."""
+        if task != "explain":
+            return SUMMARIES
+        nearest = Nearest(self._data, self._loaded.tokenizer)
+        return SUMMARIES | ({NEAREST: nearest.answer} if len(nearest) else {})
 
     def _examples(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
         """Some outputs with their prompts, chosen by a hash of the id."""

@@ -7,7 +7,7 @@ split. Every figure is of clingpt/metrics.py and its neighbours; how they look i
 import hashlib
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from clingpt.disk import write_whole
 from clingpt.faithfulness import KINDS, find_flags, find_numbers
 from clingpt.intervals import bootstrap_labels, bootstrap_mean, bootstrap_ratio, bootstrap_sums
 from clingpt.metrics import ROUGE_TYPES, novel_bigrams
+from clingpt.nearest import NEAREST
 from clingpt.records import Record
 from clingpt.scoring import Output
 from clingpt.structure import structure
@@ -131,6 +132,7 @@ class Texts:
     """The outputs of one task beside what anyone gets by copying, as rows of numbers."""
 
     task: str
+    copies: Mapping[str, Callable[[Record], str]] = field(default_factory=lambda: SUMMARIES)
     scores: dict[str, list[list[float]]] = field(default_factory=dict)  # ROUGE, BLEU's counts, …
     claims: dict[str, list[list[float]]] = field(default_factory=dict)  # CLAIMS
     documents: list[tuple[str, str]] = field(default_factory=list)  # said, wanted
@@ -152,7 +154,7 @@ class Texts:
         if self.task == "document":
             self.documents.append((output.text, output.reference))
         else:
-            systems = {name: copy(record) for name, copy in SUMMARIES.items()} | systems
+            systems = {name: copy(record) for name, copy in self.copies.items()} | systems
         source = source_text(record, self.task)
         for name, hypothesis in {"reference": reference, **systems}.items():
             self.claims.setdefault(name, []).append(claim_row(hypothesis, source))
@@ -167,7 +169,8 @@ class Texts:
             return {}
         copies = [name for name in self.scores if name != "model"]
         if not any(compared for compared, *_ in self.claims["model"]):
-            copies = [name for name in copies if name == "question"]  # there was nothing to copy
+            # There was no text to copy from.
+            copies = [name for name in copies if name in ("question", NEAREST)]
         order = ["reference", *copies, "model"]
         limits, trimmed = zip(*self.endings, strict=True)
         return {

@@ -153,9 +153,10 @@ class Assembly:
         if self._calibration is not None:
             self._calibration.save(folder)
         if self._split == "test" or not (folder / "README.md").exists():
-            base = self._loaded.card["settings"]["init_from"]
+            trained = self._loaded.card["settings"]
+            told = {"base": trained["init_from"], "lora_rank": trained.get("lora_rank", 0)}
             receipts = self._loaded.card.get("receipts", [])
-            card = model_card(content, base=base, tasks=self._data.tasks, receipts=receipts)
+            card = model_card(content, tasks=self._data.tasks, receipts=receipts, **told)
             write_whole(folder / "README.md", with_audit(card, folder))
 
     # Labels

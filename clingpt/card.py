@@ -44,13 +44,14 @@ def model_card(
     base: str | None,
     tasks: Sequence[str],
     receipts: Sequence[Mapping[str, Any]] = (),
+    lora_rank: int = 0,
     license: str | None = None,  # noqa: A002  the Hub's word
 ) -> str:
     """The whole file, of a report and of what the model was trained for.
 
     `base` is what training began from: gpt2, a Hub id or another run; scratch or None for random
-    weights. No task is plain text. `receipts` are of all data it was trained on. `license` is a
-    Hub identifier, such as mit; None leaves it open.
+    weights. No task is plain text. `receipts` are of all data it was trained on. `lora_rank` is 0
+    where all weights were trained. `license` is a Hub identifier, such as mit; None leaves it open.
     """
     name, data, tasks = _name(report["checkpoint"]), report["data"], tasks or ["text"]
     hub_id = f"openai-community/{base}" if base in SIZES else base or ""
@@ -60,6 +61,7 @@ def model_card(
     start = "random weights" if base in (None, "scratch") else f"the run {_name(hub_id)}"
     if HUB_ID.fullmatch(hub_id):
         head["base_model"] = start = hub_id
+    start += f", by LoRA of rank {lora_rank}, merged into the weights" if lora_rank else ""
     if results := list(_results(report)):
         head["model-index"] = [{"name": name, "results": results}]
     size, skills = console.count(report["parameters"]), "; ".join(SKILLS[task] for task in tasks)

@@ -101,6 +101,13 @@ def test_what_training_began_from(base: str | None, on_the_hub: str | None, said
     assert said in card
 
 
+def test_a_card_says_that_an_adapter_was_trained() -> None:
+    card = model_card(full_report(), base="gpt2", tasks=["answer"], lora_rank=8)
+    assert "from openai-community/gpt2, by LoRA of rank 8, merged into the weights." in card
+    assert head(card)["base_model"] == "openai-community/gpt2"
+    assert "LoRA" not in model_card(full_report(), base="gpt2", tasks=["answer"])
+
+
 def test_a_card_has_its_sections_and_the_warning() -> None:
     card = model_card(full_report(), base="gpt2", tasks=["answer", "summarize"])
     titles = ["Intended use", "Data", "Results", "Limits", "Use"]

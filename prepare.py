@@ -69,7 +69,7 @@ class PrepareConfig:
     redact: Literal["tags", "surrogates"] | None = None  # put [NAME] or another name in their place
     allow_overlap: bool = False  # go on although training text stands in the test set
     drop_overlap: bool = False  # drop training records whose text stands in val or test
-    against: tuple[str, ...] = ()  # other prepared folders whose val and test hold as well
+    against: tuple[str, ...] = ()  # prepared folders whose val and test text is overlap here too
     workers: int | None = None  # processes to work in; None: one for each CPU; 0 or 1: this one
     show: int = 3  # examples to print, trained tokens marked
 

@@ -23,7 +23,6 @@ from clingpt.name_words import (
     NOT_PERSONS,
     OLD,
     OWN,
-    PROVINCES,
     RELATIONS,
     ROLES,
     SAYING,
@@ -70,7 +69,7 @@ def turned(reader: Reader) -> Iterator[Span]:
         named = named and (first in first_names() or standing(first) is Standing.UNLISTED)
         # Two words of no list are as often a company and its town.
         told = first in first_names() or match["initial"] or not (last + first).isascii()
-        if named and told and not {last, first} & (NEVER | NOT_PERSONS | PROVINCES):
+        if named and told and not {last, first} & (NEVER | NOT_PERSONS):
             starts = starts or [word.start() for word in reader.words]
             place = bisect(starts, match.start("first") - 1)
             yield place - 1, reader.behind_initials(place + 1)

@@ -147,20 +147,11 @@ NEVER = _set(
     ethnicity gender insurance referring reason indication comparison allergies medications labs
     vitals vs hiv aids unknown deceased self na nka nkda tbd pending doctor nurse per via re fin csn
     bp hr rr temp wt ht bmi none texas virginia georgia
-    carolina dakota montana florida california monte
+    carolina dakota montana florida california nevada maryland alberta
+    monte
     france ireland israel jordan india kenya chad china america england holland germany
     victoria christian
     hicn nhs npi dea vin csn american indian african asian hispanic caucasian islander latino i'm"""
-)
-# Behind towns that are surnames too.
-PROVINCES = _set(
-    """alabama alaska arizona arkansas colorado connecticut delaware hawaii idaho illinois indiana
-    iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi
-    missouri nebraska nevada ohio oklahoma oregon pennsylvania tennessee utah vermont washington
-    wisconsin wyoming ontario quebec alberta manitoba australia canada austria belgium brazil
-    denmark egypt finland greece hungary iran iraq italy japan korea mexico netherlands nigeria
-    norway pakistan poland portugal russia scotland spain sweden switzerland taiwan thailand
-    turkey uganda wales"""
 )
 # Who had one of these as a surname may be missed where it stands alone.
 EPONYMS = _set("parkinson alzheimer crohn hodgkin down addison cushing graves huntington bell cox")

@@ -102,7 +102,7 @@ NOTHING = [
     "Son lives abroad. Client is a 54-year-old. Parkinson's brother",
     "Child-Pugh A. Old fracture. Weber B. Talar shift. Pell and Gregory IIB",
     "no Sister Mary Joseph nodule, Charles Bonnet hallucinations",
-    "Setting: Boston, Massachusetts. Setting: Reno, Nevada. (Vicryl; Ethicon, Edinburgh, United Kingdom)",
+    "Setting: Boston, Massachusetts. Setting: Reno, Nevada. (Vicryl; Ethicon, Edinburgh, UK)",
     "by Transcranial Doppler, from Buenos Aires, with Los Angeles grade C",
     "w/ Ativan, then; skin tag 90%; CD45-1234; AF123456; PMC1234567; 500-100000 cells",
 ]

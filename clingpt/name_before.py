@@ -6,7 +6,7 @@ words are tried with which.
 
 import re
 import string
-from bisect import bisect
+from bisect import bisect_left
 from collections.abc import Iterator, Set
 
 from clingpt.gazetteer import Standing, first_names, last_names, standing
@@ -41,15 +41,22 @@ _NUMBER = re.compile(
 
 def before_numbers(reader: Reader) -> Iterator[Span]:
     """ANN LEE 5642486; Ann Lee (8/7/2005)."""
-    starts: list[int] = []
-    for match in _NUMBER.finditer(reader.text):
-        starts = starts or [word.start() for word in reader.words]
-        place = bisect(starts, match.start())
+    for match, place in _matches(reader, _NUMBER):
         between = reader.text[reader.words[place - 1].end() : match.start()] if place else ""
         span = reader.name_before(place)
         joined = (", ",) if match[0][-1].islower() else (" ", " (", ". ", " | ", ", ")
         if between in joined and reader.is_full_name(span):
             yield span
+
+
+def _matches(
+    reader: Reader, pattern: re.Pattern[str], group: int | str = 0
+) -> Iterator[tuple[re.Match[str], int]]:
+    """Where a pattern matches, and the first word that begins no earlier than a group does."""
+    starts: list[int] = []
+    for match in pattern.finditer(reader.text):
+        starts = starts or [word.start() for word in reader.words]
+        yield match, bisect_left(starts, match.start(group))
 
 
 # "Lee, Ann" at the beginning of a field or a sentence.
@@ -62,16 +69,13 @@ _TURNED = re.compile(
 
 def turned(reader: Reader) -> Iterator[Span]:
     """PROGRESS NOTE. Lee, Ann. Visit 7; but not "Setting: Boston, Massachusetts."."""
-    starts: list[int] = []
-    for match in _TURNED.finditer(reader.text):
+    for match, place in _matches(reader, _TURNED, "first"):
         last, first = plain(match["last"]), plain(match["first"])
         named = last in last_names() or standing(last) is Standing.UNLISTED
         named = named and (first in first_names() or standing(first) is Standing.UNLISTED)
         # Two words of no list are as often a company and its town.
         told = first in first_names() or match["initial"] or not (last + first).isascii()
         if named and told and not {last, first} & (NEVER | NOT_PERSONS):
-            starts = starts or [word.start() for word in reader.words]
-            place = bisect(starts, match.start("first") - 1)
             yield place - 1, reader.behind_initials(place + 1)
 
 

@@ -103,6 +103,7 @@ NOTHING = [
     "Child-Pugh A. Old fracture. Weber B. Talar shift. Pell and Gregory IIB",
     "no Sister Mary Joseph nodule, Charles Bonnet hallucinations",
     "Setting: Boston, Massachusetts. Setting: Reno, Nevada. (Vicryl; Ethicon, Edinburgh, UK)",
+    "results for Urethral Cancer, living with Colorectal Cancer today",
     "by Transcranial Doppler, from Buenos Aires, with Los Angeles grade C",
     "w/ Ativan, then; skin tag 90%; CD45-1234; AF123456; PMC1234567; 500-100000 cells",
 ]

@@ -18,7 +18,6 @@ from clingpt.name_words import (
     EPONYMS,
     FIELD,
     FIELDS,
-    LABELS,
     NEVER,
     NOT_PERSONS,
     OLD,
@@ -161,7 +160,7 @@ def before_field(reader: Reader, place: int) -> Span | None:
     alone = alone and standing(names[0]) is not Standing.WORD
     # "ED VISIT. Robert is a 3 y.o. girl"
     begins = reader.begins(first) and reader.words[place][0] in ("is", "was")
-    begins = begins and names[0] not in LABELS | RELATIONS
+    begins = begins and names[0] not in RELATIONS
     return (first, place) if alone or (begins and is_title(reader.words[first][0])) else None
 
 

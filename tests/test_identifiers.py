@@ -99,7 +99,7 @@ NOTHING = [
     "EC 3.1.1.11, version 1.2.3.4",
     "medical records of 220 patients, accounts of 1234 visits",
     "In 2004-2005, 1998 to 2003",
-    "Son lives abroad. Client is a 54-year-old. Parkinson's brother",
+    "Son lives abroad. Son is a 34-year-old. Client is a 54-year-old. Parkinson's brother",
     "Child-Pugh A. Old fracture. Weber B. Talar shift. Pell and Gregory IIB",
     "no Sister Mary Joseph nodule, Charles Bonnet hallucinations",
     "Setting: Boston, Massachusetts. Setting: Reno, Nevada. (Vicryl; Ethicon, Edinburgh, UK)",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from test_prepare import (
 
 from clingpt import canaries, pool
 from clingpt.prepared import Prepared, open_prepared
+from clingpt.records import Record
+from clingpt.redaction import Redactor
 from clingpt.tasks import TASKS
 
 NONE_HELD_OUT = ("--val_share=0", "--test_share=0", "--show=0")
@@ -402,6 +405,23 @@ def test_nothing_that_identifies_is_left(
     else:  # one name for a person, throughout
         named = {(a.long_answer, b.long_answer) for a, b in pairs}
         assert len(named) == len({a for a, _ in named}) == len({b for _, b in named})
+
+
+def test_canaries_stay_whatever_is_redacted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing_left(_: Redactor, record: Record) -> Record:
+        return replace(record, question="Gone?", long_answer="Gone.", sections=())
+
+    monkeypatch.setattr(Redactor, "record", nothing_left)
+    path = write_lines(tmp_path / "a.jsonl", made_records(20))
+    flags = ["--task=explain", "--redact=tags", "--canaries=3", "--workers=0", "--show=0"]
+    prepared(f"--source={path}", f"--out={tmp_path / 'data'}", *flags)
+    data = open_prepared(tmp_path / "data", GPT2)
+    said = GPT2.decode(data.split("train").tokens.tolist())
+    planted = [one for one in canaries.make_canaries(3, 1337) if one.copies]
+    assert [said.count(one.secret) for one in planted] == [1, 4, 16]
+    assert "Gone." in said
 
 
 # Overlap

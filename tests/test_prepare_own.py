@@ -467,6 +467,24 @@ def test_what_stands_in_val_or_test_is_left_out_on_request(tmp_path: Path) -> No
     assert open_prepared(tmp_path / "data", GPT2).record_ids("train") == [*ids["train"], "copy"]
 
 
+def test_a_copy_of_fewer_than_thirteen_words_is_left_out_as_well(tmp_path: Path) -> None:
+    rows = [{"id": f"n{i}", "text": random_text(random.Random(i), 4)} for i in range(60)]
+    path = write_lines(tmp_path / "a.jsonl", rows)
+    flags = [f"--source={path}", f"--out={tmp_path / 'data'}", "--task=text", "--show=0"]
+    flags += ["--val_share=0.2", "--test_share=0.2"]
+    prepared(*flags)
+    data = open_prepared(tmp_path / "data", GPT2)
+    names = data.record_ids("train")
+    text = next(row["text"] for row in rows if row["id"] == data.record_ids("test")[0])
+    copies = [{"id": f"copy{n}", "text": text + "!" * n} for n in range(1, 6)]  # of the same words
+    write_lines(path, [*rows, *copies])
+    prepared(*flags, "--allow_overlap=True")
+    with_copies = open_prepared(tmp_path / "data", GPT2).record_ids("train")
+    assert set(with_copies) > set(names)
+    assert cells(prepared(*flags, "--drop_overlap=True"), "Overlap")["train and test"][1] == "0"
+    assert open_prepared(tmp_path / "data", GPT2).record_ids("train") == names
+
+
 def test_what_another_prepared_folder_tests_on_counts_as_well(tmp_path: Path) -> None:
     """A phase before must not read what the phase after it is measured on."""
     final = write_lines(tmp_path / "final.jsonl", made_records(80))

@@ -13,18 +13,18 @@ TITLES = _set("dr drs doctor mr mrs ms miss mx prof professor sr sra srta nurse 
 WEAK_TITLES = _set("ms mr miss sr nurse sister doctor professor rev")  # units, words, diseases too
 LABELS = _set(
     """patient pt name attending physician provider surgeon anesthesiologist anaesthetist assistant
-    resident radiologist pathologist cardiologist oncologist consultant author pcp gp by to from kin
-    contact guarantor guardian caregiver carer interpreter witness signature signed re subscriber
-    insured client nurse midwife technologist therapist dietitian surname forename referring doctor
-    dr clinician examiner caller ordering dictated sonographer technician tech counselor counsellor
-    adjuster pharmacist dentist hygienist physiotherapist paramedic emt phlebotomist prescriber
-    requester operator perfusionist teacher secretary coordinator supervisor chaplain crew claimant
-    beneficiary proband applicant employee student pupil inmate prisoner donor recipient member
-    exposed informant notified parent attn attention traveller traveler complainant present
-    apologies reviewer collector officer chair charge operating req relative candidate pic
-    names surnames forenames scribe trainer instructor examinee chiropractor
-    psychologist pediatrician
-    paediatrician escort driver custodian enrollee appellant"""
+    resident radiologist pathologist cardiologist oncologist consultant author pcp gp by to from
+    kin contact guarantor guardian caregiver carer interpreter witness signature signed re
+    subscriber insured client nurse midwife technologist therapist dietitian surname forename
+    referring doctor dr clinician examiner caller ordering dictated sonographer technician tech
+    counselor counsellor adjuster pharmacist dentist hygienist physiotherapist paramedic emt
+    phlebotomist prescriber requester operator perfusionist teacher secretary coordinator
+    supervisor chaplain crew claimant beneficiary proband applicant employee student pupil inmate
+    prisoner donor recipient member exposed informant notified parent attn attention traveller
+    traveler complainant present apologies reviewer collector officer chair charge operating req
+    relative candidate pic names surnames forenames scribe trainer instructor examinee
+    chiropractor psychologist pediatrician paediatrician escort driver custodian enrollee
+    appellant"""
 )
 # What stands behind these is as often no name at all.
 DOUBTFUL_LABELS = _set(
@@ -71,10 +71,10 @@ CLIENTS = _set(
 )
 INTRODUCERS = CLIENTS | _set("referring regarding seeing caller of")
 FIELDS = _set(
-    """a an ninety ninety-one ninety-two ninety-three ninety-four ninety-five ninety-six
-    ninety-seven ninety-eight ninety-nine med mrn mrns dob d ssn ss acct accession hicn nhs chi mr
-    date is was bday birthday born b id
-    dea npi fin hosp hospital prison inmate unit patient chart number"""
+    """a an ninety ninety-one ninety-two ninety-three ninety-four ninety-five ninety-six ninety-
+    seven ninety-eight ninety-nine med mrn mrns dob d ssn ss acct accession hicn nhs chi mr date
+    is was bday birthday born b id dea npi fin hosp hospital prison inmate unit patient chart
+    number"""
 )
 # What only a person has, so that one name before it will do.
 OWN = _set("dob ssn mrn prison bday nhs date born")
@@ -82,7 +82,8 @@ OWN = _set("dob ssn mrn prison bday nhs date born")
 FIELD = re.compile(
     r"(?:mrns?|dob|ssn|acct|accession|hicn|nhs|chi|b-?day|birthday|dea|npi)\b|d\.o\.b|ss#|mr\b\s?#?\d"
     r"|(?:id|b|born|number)\b\.?\s?[#:]?\s?\d|date\sof\sbirth"
-    r"|fin\b|med(?:ical)?\srec|an?\s(?:\d{1,3}[\s-]?y|ninety)|ninety\b|(?:hosp(?:ital)?|prison|inmate|unit|patient|chart)\s(?:id|no|number|#)"
+    r"|fin\b|med(?:ical)?\srec|an?\s(?:\d{1,3}[\s-]?y|ninety)|ninety\b"
+    r"|(?:hosp(?:ital)?|prison|inmate|unit|patient|chart)\s(?:id|no|number|#)"
     r"|(?:is|was)\s(?:an?\s)?(?:\d{1,3}[\s-]?(?:y|m\b|f\b)|ninety)",
     re.IGNORECASE,
 )
@@ -108,14 +109,13 @@ SPECIALTIES = _set(
 VERBS = _set("was is has had will denies reports states presented lives underwent asked felt")
 DEGREES = _set(
     """MD DO RN NP PA PA-C PNP PhD DDS DMD FACS FACP FACC FRCS FRCP FRCA CRNA DPM PharmD LPN LVN
-    LCSW
-    MSW MBBS BSN MSN APRN CNM DNP PsyD DPT ARNP MBChB FAAP RPh CNP FNP FNP-C CGC RDCS RDMS RVT
-    LMFT OTR RDN EMT EMT-P BDS MRCP MRCGP MRCPsych FRCOG FRCPath RGN RMN CCC-SLP BChD NRP CCHT MLS
-    MLT COTA OTA PTA CMA RMA HHA STNA CPhT RRT CRT RPSGT LMSW LICSW LCPC LMHC LPC BCBA CDE CDCES
-    IBCLC OCN CCRN CEN CWOCN AuD FACOG FACEP FAAN FRCPC FRCSC FRCR FRCEM MRCS MRCOG ST1 SpR SHO HCA
-    ODP SLP rn lpn np"""
+    LCSW MSW MBBS BSN MSN APRN CNM DNP PsyD DPT ARNP MBChB FAAP RPh CNP FNP FNP-C CGC RDCS RDMS
+    RVT LMFT OTR RDN EMT EMT-P BDS MRCP MRCGP MRCPsych FRCOG FRCPath RGN RMN CCC-SLP BChD NRP
+    CCHT MLS MLT COTA OTA PTA CMA RMA HHA STNA CPhT RRT CRT RPSGT LMSW LICSW LCPC LMHC LPC BCBA
+    CDE CDCES IBCLC OCN CCRN CEN CWOCN AuD FACOG FACEP FAAN FRCPC FRCSC FRCR FRCEM MRCS MRCOG ST1
+    SpR SHO HCA ODP SLP rn lpn np"""
 )
-BESIDE_DEGREE = DEGREES | _set("MS MA BA BS MSc BSc MPH BA BM Med")  # no degree for sure, alone
+BESIDE_DEGREE = DEGREES | _set("MS MA BA BS MSc BSc MPH BM Med")  # no degree for sure, alone
 # What follows tells that these are no persons: "Mary Washington Hospital", "Down syndrome".
 NOT_PERSONS = _set(
     """hospital university clinic institute college foundation school center centre medical memorial

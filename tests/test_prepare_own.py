@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folded import write_official
 from test_prepare import (
     GPT2,
     ROOT,
@@ -30,6 +31,7 @@ from test_prepare import (
 
 from clingpt import canaries, pool
 from clingpt.prepared import Prepared, open_prepared
+from clingpt.receipt import identifiers_found
 from clingpt.records import Record
 from clingpt.redaction import Redactor
 from clingpt.tasks import TASKS
@@ -405,6 +407,26 @@ def test_nothing_that_identifies_is_left(
     else:  # one name for a person, throughout
         named = {(a.long_answer, b.long_answer) for a, b in pairs}
         assert len(named) == len({a for a, _ in named}) == len({b for _, b in named})
+
+
+def test_names_in_published_texts_are_told_and_no_reason_to_refuse(tmp_path: Path) -> None:
+    path = write_official(tmp_path / "ori_pqal.json")
+    items = json.loads(path.read_text())
+    for item in items.values():
+        item["LONG_ANSWER"] = f"Dr. Quimby said so. {item['LONG_ANSWER']}"
+    path.write_text(json.dumps(items))
+    out = tmp_path / "data"
+    prepared(f"--source={path}", f"--out={out}", "--task=answer", "--show=0")
+    receipt = open_prepared(out, GPT2).receipt
+    assert receipt is not None and receipt["done"] == "published"
+    assert receipt["identifiers"]["name"]["count"] == len(items) and not identifiers_found(receipt)
+    # Beside text of one's own the same names count.
+    own = write_lines(tmp_path / "own.jsonl", notes_of_people(6))
+    flags = ["--mix", str(path), str(own), f"--out={out}", "--tasks", "answer", "text", "--show=0"]
+    assert "identifiers of people seem to be there" in in_process(*flags).stderr
+    prepared(*flags, "--allow_phi=True", "--allow_overlap=True")
+    receipt = open_prepared(out, GPT2).receipt
+    assert receipt is not None and receipt["done"] == "allowed" and identifiers_found(receipt) > 6
 
 
 def test_canaries_stay_whatever_is_redacted(

@@ -26,6 +26,7 @@ from clingpt.name_words import (
     MEETS,
     NEVER,
     PAGED,
+    PARTS_OF_NAMES,
     PLAIN_LABELS,
     RELATIONS,
     SPECIALTIES,
@@ -102,6 +103,8 @@ def behind_label(reader: Reader, place: int) -> Span | None:
 def _does_without_colon(reader: Reader, place: int, span: Span) -> bool:
     """Attending Ann Lee was told; his dentist, Ann Lee; Pt name Ann Lee; Patient Lee, Ann."""
     label, gap = reader.words[place][0].lower(), reader.gap(span[0])
+    if label in PARTS_OF_NAMES and gap == " ":
+        return not reader.words[span[0]][0].islower()
     if label not in LABELS or gap not in (" ", ", ") or not reader.is_full_name(span):
         return False
     turned = gap == " " and "," in reader.gap(span[0] + 1)

@@ -26,6 +26,7 @@ LABELS = _set(
     chiropractor psychologist pediatrician paediatrician escort driver custodian enrollee
     appellant"""
 )
+PARTS_OF_NAMES = _set("surname forename")  # do without a colon
 # What stands behind these is as often no name at all.
 DOUBTFUL_LABELS = _set(
     """patient pt name to from re contact client insured by witness signature crew claimant

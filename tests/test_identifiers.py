@@ -68,6 +68,7 @@ FOUND = [
     # By what stands before them.
     "Physician(s): <name|Adaeze Okonkwo>. His dentist, <name|Ann Lee>, agreed.",
     "Pt name <name|Adaeze Okonkwo>, med rec",
+    "Surname <name|BELL> Forename <name|Peter> NHS No <record_number|943 476 5919>",
     "d/w <name|Okonkwo>, no change; f/u <name|Adaeze Okonkwo> 2 wks",
     "Called to <name|Brown>, read back. Paged <name|McDonald> at <phone|58124>",
     "I met with <name|Oluwaseun Adeyemi> today. GI (<name|Chen>) wants EGD",

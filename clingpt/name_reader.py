@@ -63,7 +63,7 @@ class Reader:
         before = plain(self.words[behind - 1][0])
         open_still = before in first_names() or standing(before) is Standing.UNLISTED
         # "Gregory IIB" is no name.
-        return open_still and case_of(word) is case_of(self.words[first][0])
+        return open_still and case_of(word) == case_of(self.words[first][0])
 
     def is_full_name(self, span: Span) -> bool:
         """Whether it is a first and a last name by itself: not "Ventral Hernia", "Colon Cancer"."""
@@ -168,6 +168,7 @@ def is_initial(word: str) -> bool:
 
 
 def case_of(word: str) -> str:
+    """Whether a word is in small letters, in capitals, or begins with one."""
     return "small" if word[0].islower() else "capitals" if word.isupper() else "title"
 
 

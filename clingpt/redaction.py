@@ -7,13 +7,14 @@ miss then stands among surrogates that look alike ("hiding in plain sight", Carr
 doi:10.1136/amiajnl-2012-001034); beside tags it stands out.
 """
 
+import datetime
 import hashlib
 import hmac
 import itertools
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Literal
@@ -174,22 +175,18 @@ class _Surrogates:
 
     def _choose_days(self, owner: str, dates: Sequence[str]) -> int:
         """How far dates move: the owner's own number, none that makes one date another's."""
+        found = {day for date in dates if (day := day_of(date, day_first=self._day_first))}
+        bare = {(day.month, day.day) for day in found if day.year == ANY_YEAR}
         for attempt in range(FARTHEST_DAYS):
             number = int.from_bytes(_digest(self._key, f"days {attempt} {owner}")[:8], "big")
             days = (1 + number // 2 % FARTHEST_DAYS) * (1 if number % 2 else -1)
-            moved = {shifted(date, days, day_first=self._day_first) for date in dates}
-            if not moved & self._originals and not self._meets(moved, dates):
+            later = (day + datetime.timedelta(days) for day in found)
+            if any(day in found or (day.month, day.day) in bare for day in later):
+                continue  # the same day, however it is spelled
+            moved = (shifted(date, days, day_first=self._day_first) for date in dates)
+            if not any(date in self._originals for date in moved):
                 break
         return days
-
-    def _meets(self, moved: Iterable[str | None], dates: Iterable[str]) -> bool:
-        """Whether a moved date is the day of another one, however that is spelled."""
-        found = [
-            {day for date in each if date and (day := day_of(date, day_first=self._day_first))}
-            for each in (moved, dates)
-        ]
-        bare = {(day.month, day.day) for day in found[1] if day.year == ANY_YEAR}
-        return any(day in found[1] or (day.month, day.day) in bare for day in found[0])
 
     def _name(self, word: str) -> str:
         """The surrogate of one word of a name, for all of a data set, as tall as the word."""

@@ -3,8 +3,10 @@
 import datetime
 import random
 import re
+import signal
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 # Names of the census' lists, some of them words or diseases as well, and names of no list there.
@@ -163,3 +165,19 @@ FIELDS: dict[str, Callable[[random.Random], tuple[str, str]]] = {
     "vin": lambda rng: ("vehicle", vin(rng)),
     "serial": lambda rng: ("device", digits(rng, "PJN######S")),
 }
+
+
+@contextmanager
+def linear_time() -> Iterator[None]:
+    """For 100,000 characters: a fraction of a second, or minutes where time is quadratic."""
+
+    def too_long(*_: object) -> None:
+        raise AssertionError("30 seconds of computing for 100,000 characters")
+
+    before = signal.signal(signal.SIGVTALRM, too_long)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 30)  # of this process alone, however busy the machine
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

@@ -149,6 +149,15 @@ def test_no_date_moves_onto_another_however_that_is_spelled() -> None:
         assert bare not in text
 
 
+@pytest.mark.parametrize("spelling", ["%m/%d/%Y", "%B %Y"])
+def test_dates_without_end_take_no_longer_than_any_other_text(spelling: str) -> None:
+    """Of a century, so that no move is free of all of them."""
+    days = (datetime.date(1940, 1, 1) + datetime.timedelta(5 * n) for n in range(8000))
+    text = " then ".join(f"{day:{spelling}}" for day in days)
+    with phi_corpus.linear_time():
+        Redactor("surrogates", KEY).text(text)
+
+
 def test_all_texts_of_a_record_are_redacted_as_one() -> None:
     tags = Redactor("tags").record(RECORD)
     assert tags.question == "How is Mr. [NAME] (MRN [RECORD_NUMBER])?"

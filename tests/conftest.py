@@ -1,6 +1,8 @@
 """What the numerics tests share: tiny random models and documents, and a slow way to batch them."""
 
+import contextlib
 import hashlib
+import io
 import os
 import shutil
 import signal
@@ -27,6 +29,7 @@ from clingpt.tokenizer import Tokenizer
 from model import GPT, Batch, GPTConfig
 
 Document = tuple[list[int], int]  # token ids, and how many of them are prompt
+Done = subprocess.CompletedProcess[str]
 SlowBatch = Callable[..., Batch]
 
 VOCAB_SIZE = 96  # padded to 128 inside
@@ -211,6 +214,19 @@ def exit_status(main: Callable[[], None], *flags: object) -> int:
         except SystemExit as end:
             return int(end.code or 0)
     return 0
+
+
+def here(main: Callable[[], None], *flags: object, stdin: str = "") -> Done:
+    """A command in this process, as `run` gives one of its own: seconds faster."""
+    out, err, random_numbers = io.StringIO(), io.StringIO(), torch.get_rng_state()
+    with (
+        mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        status = exit_status(main, *flags)
+    torch.set_rng_state(random_numbers)
+    return Done([], status, out.getvalue(), err.getvalue())
 
 
 def train_here(*flags: object) -> int:

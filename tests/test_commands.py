@@ -15,15 +15,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, TINY_RUN, run, train_here, train_losses
+from conftest import ROOT, TINY_RUN, here, run, train_here, train_losses
 from safetensors.torch import load_file
 
+import prepare
+import sample
 from clingpt import console, synthetic
 from clingpt.curves import read_metrics
 from clingpt.prepared import open_prepared
 from clingpt.records import to_json
 from clingpt.tokenizer import Tokenizer
 
+evaluate = importlib.import_module("eval").main  # a builtin's name
 PUBMEDQA = ROOT.parent / "shared/data/pubmedqa"
 
 
@@ -157,17 +160,17 @@ def test_a_calibration_is_kept_only_with_the_weights_and_data_it_describes(
     kept = run_folder / "best/calibration.json"
     kept.unlink(missing_ok=True)
     flags = [f"--checkpoint={run_folder}/best", "--texts=0", f"--out={tmp_path / 'eval'}"]
-    run("eval.py", *flags, "--quantize=int8")
+    assert here(evaluate, *flags, "--quantize=int8").returncode == 0
     assert not kept.exists()
     for coverage in (0.5, 0.9):  # on test records: fitted again on validation records
-        run("eval.py", *flags, "--split=test", f"--coverage={coverage}")
+        assert here(evaluate, *flags, "--split=test", f"--coverage={coverage}").returncode == 0
         fitted = json.loads(kept.read_text())
         assert (fitted["coverage"], fitted["fitted_on"]["split"]) == (coverage, "val")
     other = tmp_path / "other"
-    run("prepare.py", "--source=synthetic", "--synthetic_records=20", "--seed=7", f"--out={other}",
-        "--synthetic_held_out=4", "--tasks=answer", "--block_size=256")  # fmt: skip
+    made = ["--source=synthetic", "--synthetic_records=20", "--seed=7", "--synthetic_held_out=4"]
+    here(prepare.main, *made, "--tasks=answer", "--block_size=256", f"--out={other}")
     before = kept.read_bytes()
-    run("eval.py", *flags, f"--data={other}")
+    assert here(evaluate, *flags, f"--data={other}").returncode == 0
     assert kept.read_bytes() == before
 
 
@@ -202,9 +205,10 @@ def test_conclusions_are_shown_only_on_request(trained: Path, tmp_path: Path) ->
 )
 def test_sample_replies_on_standard_output(trained: Path, flags: list[str], stdin: str) -> None:
     common = [f"--checkpoint={trained}/best", "--max_new_tokens=5", "--temperature=1"]
-    first = run("sample.py", *common, *flags, "--samples=2", stdin=stdin)
-    again = run("sample.py", *common, *flags, "--samples=2", stdin=stdin)
-    assert first.stdout == again.stdout and first.stdout.strip()
+    first, again = (
+        here(sample.main, *common, *flags, "--samples=2", stdin=stdin) for _ in range(2)
+    )
+    assert (first.returncode, first.stdout) == (0, again.stdout) and first.stdout.strip()
     assert ("probabilities: yes" in first.stderr) == ("--task=answer" in flags)
 
 

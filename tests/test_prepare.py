@@ -1,7 +1,5 @@
 """prepare.py from its command line: figures of the official file, refusals, shares, memory."""
 
-import contextlib
-import io
 import json
 import random
 import re
@@ -13,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Done, here
 
 import prepare
-from clingpt import console
 from clingpt.prepared import open_prepared
 from clingpt.splits import official_test_ids
 from clingpt.tasks import TASKS
@@ -29,22 +27,11 @@ WORDS = (
 )
 
 
-def in_process(*flags: object) -> "subprocess.CompletedProcess[str]":
-    """Run the command as its last line does: a second faster than a process of its own."""
-    out, err = io.StringIO(), io.StringIO()
-    status = 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["prepare.py", *map(str, flags)])
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                console.run(prepare.main)
-            except SystemExit as ended:
-                assert isinstance(ended.code, int)
-                status = ended.code
-    return subprocess.CompletedProcess([], status, out.getvalue(), err.getvalue())
+def in_process(*flags: object) -> Done:
+    return here(prepare.main, *flags)
 
 
-def in_subprocess(*flags: object) -> "subprocess.CompletedProcess[str]":
+def in_subprocess(*flags: object) -> Done:
     return subprocess.run(
         [sys.executable, "prepare.py", *map(str, flags)],
         cwd=ROOT,

@@ -194,9 +194,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def thirteen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirteen synthetic records to train on, four held out, prepared for the task answer."""
-    folder = tmp_path_factory.mktemp("data") / "thirteen"
+    return prepare_thirteen(tmp_path_factory.mktemp("data") / "thirteen", "answer")
+
+
+def prepare_thirteen(folder: Path, task: str) -> Path:
     flags = ["--source=synthetic", "--synthetic_records=13", "--synthetic_held_out=4"]
-    run("prepare.py", *flags, f"--out={folder}", "--tasks=answer", "--block_size=256")
+    run("prepare.py", *flags, f"--out={folder}", f"--tasks={task}", "--block_size=256")
     return folder
 
 

@@ -21,6 +21,7 @@ from clingpt.checkpoint import load_model, verify
 from clingpt.disk import write_whole
 from clingpt.errors import CheckpointError
 from clingpt.findings import HEADING, in_markdown, sentences
+from clingpt.identifiers import Found
 from clingpt.prepared import FolderWriter
 from clingpt.records import Record
 from clingpt.splits import SPLITS
@@ -33,13 +34,6 @@ PLANTED = 6
 RECORDS = 12
 SMALL = ["--shown_tokens=20", "--continued_tokens=8", "--secrets=255", "--device=cpu"]
 SMALL += ["--samples=20", "--sample_tokens=48"]
-
-
-@dataclass(frozen=True)
-class Found:
-    kind: str
-    start: int
-    end: int
 
 
 def find_words(text: str) -> Iterable[Found]:

@@ -1,7 +1,7 @@
 """What counts as remembered: tokens and not texts, whole identifiers, losses of the target."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clingpt import memorisation, runtime
+from clingpt.identifiers import Found
 from clingpt.memorisation import (
     Cut,
     Window,
@@ -164,13 +165,6 @@ def test_a_share_has_wilsons_interval() -> None:
 
 # ------------------------------------------------------------------------------------------------
 # Identifiers
-
-
-@dataclass(frozen=True)
-class Found:
-    kind: str
-    start: int
-    end: int
 
 
 def find(text: str) -> Iterable[Found]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, fingerprint, run, train_losses
+from conftest import ROOT, fingerprint, prepare_thirteen, train_losses
 from test_kill import train_killed
 
 import sweep
@@ -195,10 +195,7 @@ def test_without_a_network_make_pubmedqa_ends_in_prepares_own_line(workshop: Pat
 @pytest.fixture(scope="module")
 def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same thirteen synthetic records as `thirteen`, as text."""
-    folder = tmp_path_factory.mktemp("data") / "notes"
-    flags = ["--source=synthetic", "--synthetic_records=13", "--synthetic_held_out=4"]
-    run("prepare.py", *flags, f"--out={folder}", "--tasks=text", "--block_size=256")
-    return folder
+    return prepare_thirteen(tmp_path_factory.mktemp("data") / "notes", "text")
 
 
 @pytest.mark.slow

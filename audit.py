@@ -17,12 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clingpt import canaries, card, config, console, exposure, findings, memorisation, runtime
+from clingpt import canaries, card, exposure, findings, memorisation, runtime
 from clingpt.assembly import versions
+from clingpt.base import console, settings
+from clingpt.base.errors import CheckpointError, ConfigError, DataError
+from clingpt.base.files import write_whole
 from clingpt.checkpoint import Loaded, load_model, load_to_use, newest_best
 from clingpt.dataset import Ints
-from clingpt.disk import write_whole
-from clingpt.errors import CheckpointError, ConfigError, DataError
 from clingpt.evaluation import open_data
 from clingpt.identifiers import find_identifiers
 from clingpt.inference import make_decoder
@@ -56,10 +57,10 @@ class AuditConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"  # of matrix products
 
     def __post_init__(self) -> None:
-        config.check_range(self, "records", "shown_tokens", "continued_tokens", at_least=1)
-        config.check_range(self, "secrets", at_least=1, at_most=100_000)
-        config.check_range(self, "sample_tokens", "batch_size", at_least=1)
-        config.check_range(self, "samples", "seed", at_least=0)
+        settings.check_range(self, "records", "shown_tokens", "continued_tokens", at_least=1)
+        settings.check_range(self, "secrets", at_least=1, at_most=100_000)
+        settings.check_range(self, "sample_tokens", "batch_size", at_least=1)
+        settings.check_range(self, "samples", "seed", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Audit:
 
 
 def main() -> None:
-    cfg = config.parse(AuditConfig, sys.argv[1:], prog="audit.py", description=__doc__ or "")
+    cfg = settings.parse(AuditConfig, sys.argv[1:], prog="audit.py", description=__doc__ or "")
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     source = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_to_use(source)
@@ -92,7 +93,7 @@ def main() -> None:
         "base": {"name": base and name_of(cfg.base or loaded.card["settings"]["init_from"])}
         | {"why": why},
         "data": {"folder": str(data.folder), "fingerprint": data.fingerprint},
-        "settings": config.to_json(cfg),
+        "settings": settings.to_json(cfg),
         "versions": versions(),
         **measure(Audit(cfg, data, scorers)),
     }

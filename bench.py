@@ -45,7 +45,9 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
-from clingpt import config, console, load
+from clingpt import load
+from clingpt.base import console, settings
+from clingpt.base.errors import ConfigError
 from clingpt.contenders import (
     CONTENDERS,
     SIZES,
@@ -59,7 +61,6 @@ from clingpt.contenders import (
     rt_bytes,
 )
 from clingpt.decoders import LABELS, REPLIES, DecodeJob, prepare_onnx
-from clingpt.errors import ConfigError
 from clingpt.floor import PARTS, READ_BYTES, product_flops, read
 from clingpt.hardware import peak_flops, training_flops
 from clingpt.race import race, rate, spread
@@ -97,14 +98,14 @@ class BenchConfig:
     label_tokens: int = 350  # for decode: of each of them
 
     def __post_init__(self) -> None:
-        config.check_range(self, "rows", "examples", "repeats", "steps", at_least=1)
-        config.check_range(self, "document_tokens", "block_size", at_least=16)
-        config.check_range(self, "target_share", above=0, at_most=1)
-        config.check_range(self, "seed", "label_prompts", at_least=0)
-        config.check_range(self, "prompt_tokens", "label_tokens", at_least=1)
-        config.check_range(self, "new_tokens", at_least=2)
-        config.check(min(self.batches, default=0) > 0, "batches must be at least 1")
-        config.check(self.document_tokens <= self.block_size, "document_tokens exceed block_size")
+        settings.check_range(self, "rows", "examples", "repeats", "steps", at_least=1)
+        settings.check_range(self, "document_tokens", "block_size", at_least=16)
+        settings.check_range(self, "target_share", above=0, at_most=1)
+        settings.check_range(self, "seed", "label_prompts", at_least=0)
+        settings.check_range(self, "prompt_tokens", "label_tokens", at_least=1)
+        settings.check_range(self, "new_tokens", at_least=2)
+        settings.check(min(self.batches, default=0) > 0, "batches must be at least 1")
+        settings.check(self.document_tokens <= self.block_size, "document_tokens exceed block_size")
 
 
 def main() -> None:
@@ -115,7 +116,7 @@ def main() -> None:
         what, flags = "train", ["--help"]
     if what not in measures:
         raise ConfigError(f"bench.py measures {', '.join(measures)}, not {what!r}")
-    cfg = config.parse(BenchConfig, flags, prog=f"bench.py {what}", description=__doc__ or "")
+    cfg = settings.parse(BenchConfig, flags, prog=f"bench.py {what}", description=__doc__ or "")
     if what == "export" and not cfg.contenders:
         cfg = replace(cfg, contenders=ENGINES, label_prompts=0)
     measures[what](cfg)
@@ -211,7 +212,7 @@ def bench_floor(cfg: BenchConfig) -> None:
 def bench_decode(cfg: BenchConfig) -> None:
     """Contenders on the same prompts by the same weights: prefill and decoding apart, labels."""
     longest = max(cfg.prompt_tokens + cfg.new_tokens, cfg.label_tokens)
-    config.check(longest <= cfg.block_size, f"{longest} tokens exceed block_size")
+    settings.check(longest <= cfg.block_size, f"{longest} tokens exceed block_size")
     builders = chosen(cfg, REPLIES, "ours", "ours-int8", "hf")
     rng, rt = np.random.default_rng(cfg.seed), start(device=cfg.device, dtype=cfg.dtype)
     with tempfile.TemporaryDirectory() as folder:

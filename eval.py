@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clingpt import config, console, runtime
+from clingpt import runtime
 from clingpt.assembly import Assembly
+from clingpt.base import console
+from clingpt.base import settings as config
+from clingpt.base.errors import ConfigError
+from clingpt.base.files import sha256
 from clingpt.calibration import Calibration
 from clingpt.checkpoint import Loaded, identity, load_to_use
 from clingpt.comparison import compare
-from clingpt.disk import sha256
-from clingpt.errors import ConfigError
 from clingpt.evaluation import Evaluation, open_data, passages_of
 from clingpt.inference import Quantize, make_decoder
 from clingpt.looks import count_look

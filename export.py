@@ -22,7 +22,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from clingpt import calibration, config, console, exports
+from clingpt import calibration, exports
+from clingpt.base import console, settings
+from clingpt.base.errors import CheckpointError
+from clingpt.base.files import written_whole
 from clingpt.card import HUB_ID
 from clingpt.checkpoint import (
     CARD,
@@ -32,8 +35,6 @@ from clingpt.checkpoint import (
     load_to_use,
     newest_best,
 )
-from clingpt.disk import written_whole
-from clingpt.errors import CheckpointError
 from clingpt.evaluation import open_data
 from clingpt.exports import Format, Precision
 from clingpt.grid import Difference, check, compare
@@ -63,18 +64,18 @@ class ExportConfig:
     records: int = 50  # of its validation records, the first ones
 
     def __post_init__(self) -> None:
-        config.check(
+        settings.check(
             self.dtype == "float32" or self.format == "hf", "--dtype is for --format=hf alone"
         )
-        config.check(
+        settings.check(
             self.data is None or (self.format == "onnx" and self.int8),
             "--data is for --format=onnx with --int8",
         )
-        config.check_range(self, "records", at_least=1)
+        settings.check_range(self, "records", at_least=1)
 
 
 def main() -> None:
-    cfg = config.parse(ExportConfig, sys.argv[1:], prog="export.py", description=__doc__ or "")
+    cfg = settings.parse(ExportConfig, sys.argv[1:], prog="export.py", description=__doc__ or "")
     out = cfg.out or Path("exported") / cfg.format
     if out.exists():
         raise CheckpointError(f"{out} exists already; remove it or choose another --out")

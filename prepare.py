@@ -18,12 +18,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from clingpt import account, canaries, config, console, receipt, synthetic
+from clingpt import account, canaries, receipt, synthetic
+from clingpt.base import console
+from clingpt.base import settings as config
+from clingpt.base.errors import DataError
+from clingpt.base.workers import count_workers
 from clingpt.columns import Columns
-from clingpt.errors import DataError
 from clingpt.examples import Long, Making, Tally, make_all
 from clingpt.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
-from clingpt.pool import count_workers
 from clingpt.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
 from clingpt.records import Record
 from clingpt.redaction import Redactor

@@ -21,11 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clingpt import config, console, replies, runtime
+from clingpt import replies, runtime
+from clingpt.base import console
+from clingpt.base import settings as config
+from clingpt.base.errors import DataError
 from clingpt.batches import Line, answer_file, iter_lines, json_line
 from clingpt.calibration import Calibration
 from clingpt.checkpoint import load_to_use, newest_best
-from clingpt.errors import DataError
 from clingpt.generate import Reply, generate
 from clingpt.inference import Quantize, make_decoder
 from clingpt.records import LABELS, Record, from_json

@@ -25,10 +25,11 @@ from typing import Literal
 
 import torch
 
-from clingpt import config, console, runtime
+from clingpt import runtime
+from clingpt.base import console, settings
+from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.calibration import Calibration
 from clingpt.checkpoint import STEP_FOLDER, identity, load_to_use, locate, newest_best
-from clingpt.errors import CheckpointError, ConfigError
 from clingpt.inference import Quantize, make_decoder
 from clingpt.scoring import Scorer
 from clingpt.worker import Served
@@ -58,15 +59,15 @@ class ServeConfig:
     quantize: Quantize = "none"  # int8: weights in 8 bits, on the CPU; twice as fast or more
 
     def __post_init__(self) -> None:
-        config.check_range(self, "rows", "max_body_kb", "max_windows", at_least=1)
-        config.check_range(self, "queue", "shutdown_timeout", at_least=0)
-        config.check_range(self, "port", at_least=0, at_most=65535)
-        config.check_range(self, "prefill_tokens", at_least=128)
-        config.check_range(self, "request_timeout", above=0)
+        settings.check_range(self, "rows", "max_body_kb", "max_windows", at_least=1)
+        settings.check_range(self, "queue", "shutdown_timeout", at_least=0)
+        settings.check_range(self, "port", at_least=0, at_most=65535)
+        settings.check_range(self, "prefill_tokens", at_least=128)
+        settings.check_range(self, "request_timeout", above=0)
 
 
 def main() -> None:
-    cfg = config.parse(ServeConfig, sys.argv[1:], prog="serve.py", description=__doc__ or "")
+    cfg = settings.parse(ServeConfig, sys.argv[1:], prog="serve.py", description=__doc__ or "")
     server = import_server()
     if (found := tuple(map(int, torch.__version__.split(".")[:2]))) < OLDEST_TORCH:
         raise ConfigError(f"torch {found} is too old to open weights safely; install 2.10 or later")

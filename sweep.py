@@ -25,11 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from clingpt import config, console, plots
-from clingpt.disk import write_whole
-from clingpt.errors import ClingptError, ConfigError, DataError
+from clingpt import plots
+from clingpt.base import console
+from clingpt.base import settings as config
+from clingpt.base.errors import ClingptError, ConfigError, DataError
+from clingpt.base.files import write_whole
+from clingpt.base.signals import StopSignals
 from clingpt.prepared import MANIFEST
-from clingpt.signals import StopSignals
 from clingpt.splits import N_FOLDS
 from clingpt.sweeping import (
     POOLED,

@@ -20,7 +20,10 @@ from typing import Any, Literal
 
 from torch import nn
 
-from clingpt import config, console, runtime, summary
+from clingpt import runtime, summary
+from clingpt.base import console
+from clingpt.base import settings as config
+from clingpt.base.signals import StopSignals
 from clingpt.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
 from clingpt.compiling import compile_in_place
 from clingpt.dataset import build_rows, rows_of_step
@@ -34,7 +37,6 @@ from clingpt.receipt import carried
 from clingpt.resume import State, Trained, begin_or_resume_lora, check_same_run
 from clingpt.runtime import Runtime
 from clingpt.selection import check_measurable, is_settled
-from clingpt.signals import StopSignals
 from clingpt.steps import StepResult, Updater, Watch, accumulate_gradients
 from clingpt.tokenizer import Tokenizer
 from clingpt.tracker import Tracker

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from clingpt import console, receipt
+from clingpt import receipt
+from clingpt.base import console
 from clingpt.examples import Tally
 from clingpt.mixture import Part
 from clingpt.prepared import HELD_OUT, Piece, Prepared

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from clingpt import console, report
+from clingpt import report
+from clingpt.base import console
+from clingpt.base.files import write_whole
 from clingpt.baselines import SUMMARIES
 from clingpt.calibration import Calibration, calibrated
 from clingpt.card import model_card, with_audit
 from clingpt.checkpoint import Loaded
 from clingpt.curves import read_metrics
-from clingpt.disk import write_whole
 from clingpt.evaluation import passages_of
 from clingpt.faithfulness import find_flags
 from clingpt.nearest import NEAREST, Nearest

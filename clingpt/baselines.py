@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.records import LABELS, Record
 from clingpt.sentences import split_sentences
 

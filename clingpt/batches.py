@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from clingpt import console
-from clingpt.disk import write_whole
-from clingpt.errors import DataError
+from clingpt.base import console
+from clingpt.base.errors import DataError
+from clingpt.base.files import write_whole
 
 Line = tuple[int, bytes]  # its number in the file, from 1, and its content
 Answer = Callable[[Sequence[Line]], list[Mapping[str, Any]]]  # replies to lines, in their order

@@ -17,9 +17,9 @@ from typing import Any, Self, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clingpt.base.errors import CheckpointError, DataError
+from clingpt.base.files import write_whole
 from clingpt.baselines import softmax
-from clingpt.disk import write_whole
-from clingpt.errors import CheckpointError, DataError
 from clingpt.records import LABELS
 
 Floats = NDArray[np.float64]

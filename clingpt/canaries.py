@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clingpt.errors import ConfigError, DataError
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.records import Record, make_record
 
 FILE = "canaries.json"  # in the prepared folder, the held-back ones included

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clingpt import console
+from clingpt.base import console
 from clingpt.page import DISCLAIMER
 from clingpt.receipt import DONE, identifiers_found
 from clingpt.records import Record

@@ -17,9 +17,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from clingpt import calibration, config, console
-from clingpt.disk import SUMS, sha256, verify_sums, write_whole, written_whole
-from clingpt.errors import CheckpointError, ConfigError
+from clingpt import calibration
+from clingpt.base import console, settings
+from clingpt.base.errors import CheckpointError, ConfigError
+from clingpt.base.files import SUMS, sha256, verify_sums, write_whole, written_whole
 from clingpt.kernels import use_kernels
 from clingpt.lora import (
     ADAPTER,
@@ -260,7 +261,7 @@ class RunFolder:
                 card = {"format": FORMAT, "step": step, **card}
                 if adapter is not None:
                     lora, weights = adapter
-                    card["lora"] = config.to_json(lora)
+                    card["lora"] = settings.to_json(lora)
                     with written_whole(scratch / ADAPTER) as alone:
                         write_adapter(alone, weights, lora, base=_name_elsewhere(lora.base))
                         write_card(alone, card)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clingpt import console
-from clingpt.errors import ConfigError, DataError
+from clingpt.base import console
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.records import LABELS, Record, clean, make_record
 
 Row = Mapping[str, object]

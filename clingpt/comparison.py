@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clingpt import console
-from clingpt.disk import write_whole
+from clingpt.base import console
+from clingpt.base.files import write_whole
 from clingpt.intervals import paired_difference, spread
 from clingpt.page import page
 from clingpt.report import FORMAT, label_entry, write_json

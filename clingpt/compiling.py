@@ -5,7 +5,7 @@ import shutil
 import torch
 from torch._functorch import config as autograd
 
-from clingpt import console
+from clingpt.base import console
 from clingpt.runtime import Runtime
 from model import GPT
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clingpt.base.errors import ConfigError
 from clingpt.compiling import compile_in_place
 from clingpt.dataset import IGNORE, Ints, Rows, build_rows
-from clingpt.errors import ConfigError
 from clingpt.feed import Feed
 from clingpt.kernels import use_kernels
 from clingpt.lora import Lora, adapt

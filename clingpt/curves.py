@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt.disk import write_whole
+from clingpt.base.files import write_whole
 
 Floats = NDArray[np.float64]
 # What validations may hold besides the loss: what it is called, and what makes it a percentage.

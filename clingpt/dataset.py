@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.prepared import Split
 from clingpt.tokenizer import EOT
 

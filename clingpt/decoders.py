@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from clingpt import exports
+from clingpt.base.files import written_whole
 from clingpt.contenders import Step, nanogpt_module, usual_runtime
-from clingpt.disk import written_whole
 from clingpt.generate import Decoder, Engine, answer_all
 from clingpt.graphs import GraphedDecoder, How
 from clingpt.inference import Quantize, make_decoder

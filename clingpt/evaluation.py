@@ -11,9 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from clingpt import console, shell
+from clingpt import shell
+from clingpt.base import console
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.checkpoint import Loaded
-from clingpt.errors import ConfigError, DataError
 from clingpt.generate import Completion, Engine, Reply
 from clingpt.parts import Parts
 from clingpt.prepared import Prepared, open_prepared

@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from clingpt.base.workers import map_chunks
 from clingpt.mixture import Item, chunks_of, count_copies
 from clingpt.overlap import NgramIndex, ngram_hashes, record_text
-from clingpt.pool import map_chunks
 from clingpt.prepared import FolderWriter, Piece
 from clingpt.records import Record
 from clingpt.redaction import Redactor

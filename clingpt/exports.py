@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import torch
 
+from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.checkpoint import load_model
-from clingpt.errors import CheckpointError, ConfigError
 from clingpt.grid import Step
 from clingpt.lora import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from clingpt.onnx_int8 import round_graph

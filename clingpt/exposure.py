@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from clingpt import console
+from clingpt.base import console
+from clingpt.base.errors import CheckpointError
 from clingpt.canaries import Canary, ceiling, chance_p, other_secrets, rank_among
-from clingpt.errors import CheckpointError
 from clingpt.scoring import Scorer
 from clingpt.tasks import NotApplicable, make_example, prompt_text, text_windows
 from clingpt.tokenizer import Tokenizer

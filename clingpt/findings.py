@@ -6,7 +6,7 @@ Chooses what is said of clingpt/memorisation.py's figures; measures nothing, and
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clingpt import console
+from clingpt.base import console
 from clingpt.tables import Table, as_markdown, as_text, between, fixed, percent, plain
 
 HEADING = "## What it memorised"

@@ -10,7 +10,7 @@ import importlib.util
 from functools import cache, lru_cache
 from pathlib import Path
 
-from clingpt.errors import ConfigError
+from clingpt.base.errors import ConfigError
 from clingpt.tokenizer import Tokenizer
 
 COMMONEST = 300  # first names, of women and of men, that any last name may follow

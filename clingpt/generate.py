@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from clingpt.errors import ClingptError
+from clingpt.base.errors import ClingptError
 from clingpt.sampling import Chooser, Sampling, TokenLogProb, checked, log_prob_of
 from clingpt.streaming import TextStream
 from clingpt.tasks import check_fits

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clingpt.errors import CheckpointError
+from clingpt.base.errors import CheckpointError
 from clingpt.stateless import Inputs, make_inputs
 from model import GPT
 

@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from clingpt import console
-from clingpt.errors import ConfigError
+from clingpt.base import console
+from clingpt.base.errors import ConfigError
 from clingpt.generate import Decoder
 from clingpt.graphs import GraphedDecoder
 from clingpt.int8 import have_int8, int8_product

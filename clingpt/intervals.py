@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.metrics import Interval, classification
 from clingpt.records import LABELS
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.textfile import TextFile
 
 LONGEST_RECORD_CHARS = 64 << 20

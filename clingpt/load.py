@@ -21,9 +21,9 @@ from statistics import median
 
 import numpy as np
 
-from clingpt.console import Cell, progress
-from clingpt.console import table as console_table
-from clingpt.errors import BenchError
+from clingpt.base.console import Cell, progress
+from clingpt.base.console import table as console_table
+from clingpt.base.errors import BenchError
 from clingpt.race import OtherLoad, spread
 from clingpt.tokenizer import EOT, Tokenizer
 

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clingpt import config
-from clingpt.errors import CheckpointError, ConfigError
+from clingpt.base import settings as config
+from clingpt.base.errors import CheckpointError, ConfigError
 from model import GPT
 
 LAYERS = ("c_attn", "c_proj", "c_fc")  # a block's; c_proj stands in attention and in the MLP

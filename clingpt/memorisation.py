@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clingpt import console
+from clingpt.base import console
 from clingpt.dataset import Ints
 from clingpt.generate import Completion, Reply, generate
 from clingpt.metrics import Interval, wilson_interval

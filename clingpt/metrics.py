@@ -16,7 +16,7 @@ from itertools import pairwise
 from statistics import NormalDist, fmean
 from typing import Any
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.records import LABELS
 from clingpt.sentences import split_sentences
 

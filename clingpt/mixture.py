@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from clingpt.base.errors import ConfigError, DataError
+from clingpt.base.workers import split_chunks
 from clingpt.columns import Columns
-from clingpt.errors import ConfigError, DataError
 from clingpt.overlap import record_text
-from clingpt.pool import split_chunks
 from clingpt.records import Record
 from clingpt.sources import OnBad
 from clingpt.views import unit_hash

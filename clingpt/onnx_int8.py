@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt.errors import ConfigError
+from clingpt.base.errors import ConfigError
 
 DOMAIN = "com.microsoft"  # of onnxruntime's own operators
 BLOCK, SMALLEST_BLOCK = 128, 16  # channels with one scale; it takes none below 16

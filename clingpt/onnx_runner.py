@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt import console
+from clingpt.base import console
+from clingpt.base.errors import CheckpointError, ConfigError, DataError
+from clingpt.base.files import verify_sums
 from clingpt.batches import iter_lines
 from clingpt.calibration import Calibration
-from clingpt.disk import verify_sums
-from clingpt.errors import CheckpointError, ConfigError, DataError
 from clingpt.faithfulness import find_flags
 from clingpt.records import LABELS, Record, from_json
 from clingpt.streaming import TextStream

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from clingpt.errors import ConfigError
+from clingpt.base.errors import ConfigError
 from clingpt.events import Emit, together
 from clingpt.sampling import Sampling, TokenLogProb, log_prob_of
 from clingpt.schemas import CompletionRequest

@@ -9,7 +9,8 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from clingpt import console, plots
+from clingpt import plots
+from clingpt.base import console
 from clingpt.tables import Table, between, fixed, percent, tables
 
 DISCLAIMER = "Not intended to inform diagnosis, treatment or patient management."

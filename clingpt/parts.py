@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from clingpt.disk import write_whole
+from clingpt.base.files import write_whole
 from clingpt.runtime import Runtime
 
 SETTINGS = "settings.json"

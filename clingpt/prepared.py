@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clingpt import canaries, receipt
-from clingpt.disk import sha256, sync
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
+from clingpt.base.files import sha256, sync
 from clingpt.records import Record, to_json
 from clingpt.sources import read_jsonl
 from clingpt.splits import SPLITS

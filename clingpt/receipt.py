@@ -14,8 +14,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from clingpt.base.errors import DataError
 from clingpt.duplicates import Duplicates, Fingerprint, fingerprint
-from clingpt.errors import DataError
 from clingpt.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 from clingpt.overlap import record_text
 from clingpt.records import Record

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 
 LABELS = ("yes", "no", "maybe")
 # In JSON.

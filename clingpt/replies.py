@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.calibration import Calibration
-from clingpt.errors import ConfigError, DataError
 from clingpt.generate import Completion, Reply, generate
 from clingpt.records import Record
 from clingpt.sampling import Sampling

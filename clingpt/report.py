@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clingpt import calibration, metrics
+from clingpt.base.files import write_whole
 from clingpt.baselines import SUMMARIES, BagOfWords, majority_label, question_and_results
 from clingpt.calibration import Calibration
-from clingpt.disk import write_whole
 from clingpt.faithfulness import KINDS, find_flags, find_numbers
 from clingpt.intervals import bootstrap_labels, bootstrap_mean, bootstrap_ratio, bootstrap_sums
 from clingpt.metrics import ROUGE_TYPES, novel_bigrams

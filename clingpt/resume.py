@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clingpt import console
+from clingpt.base import console
+from clingpt.base.errors import CheckpointError
 from clingpt.checkpoint import RunFolder, read_card
-from clingpt.errors import CheckpointError
 from clingpt.kernels import use_kernels
 from clingpt.lora import (
     ADAPTER,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clingpt import console
+from clingpt.base import console
 from clingpt.checkpoint import load_model
 from clingpt.dataset import IGNORE
 from clingpt.evaluation import passages_of

@@ -19,8 +19,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from clingpt import console
-from clingpt.errors import ConfigError, TrainingError
+from clingpt.base import console
+from clingpt.base.errors import ConfigError, TrainingError
 
 T = TypeVar("T")
 S = TypeVar("S", "Ints", list[Any])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clingpt.errors import CheckpointError, ConfigError
+from clingpt.base.errors import CheckpointError, ConfigError
 
 COOLEST = 1e-5  # below it quotients overflow; 0 is what is meant
 MAX_LOG_PROBS = 20  # top tokens told beside the chosen one

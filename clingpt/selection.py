@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from clingpt.errors import ConfigError
+from clingpt.base.errors import ConfigError
 
 
 def key_of(select: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import uvicorn
 
-from clingpt.errors import ClingptError, ServingError
+from clingpt.base.errors import ClingptError, ServingError
 from clingpt.guards import places
 from clingpt.routes import Site, make_app
 from clingpt.service import Limits, Service

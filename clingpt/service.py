@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clingpt.errors import ConfigError, DataError
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.gauges import Gauges
 from clingpt.generate import FinishReason
 from clingpt.sampling import Sampling

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from clingpt import config, console
-from clingpt.errors import ClingptError, ConfigError, DataError
+from clingpt.base import console, settings
+from clingpt.base.errors import ClingptError, ConfigError, DataError
 from clingpt.records import Record, from_json
 from clingpt.sampling import Sampling
 from clingpt.tasks import CUES
@@ -111,8 +111,8 @@ class Shell:
         name, equals, text = assignment.partition("=")
         if not equals or name.strip() not in SETTINGS:
             raise ConfigError(f"give NAME=VALUE, with one of {', '.join(SETTINGS)}")
-        values = config.to_json(self.sampling) | {name.strip(): read_value(name, text)}
-        self.sampling = config.from_dict(Sampling, values, source="/set")
+        values = settings.to_json(self.sampling) | {name.strip(): read_value(name, text)}
+        self.sampling = settings.from_dict(Sampling, values, source="/set")
 
     def _show_settings(self, _: str) -> None:
         pairs = [(name, repr(getattr(self.sampling, name))) for name in SETTINGS]

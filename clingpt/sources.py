@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from clingpt import tabular
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.columns import Columns, guess_columns, guess_table, record_of
-from clingpt.errors import ConfigError, DataError
 from clingpt.records import FIELDS, Record, from_json, make_record
 from clingpt.tabular import Row, format_of, iter_rows
 from clingpt.textfile import AUTO

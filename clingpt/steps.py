@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clingpt.base.errors import TrainingError
 from clingpt.dataset import Ints, Rows
-from clingpt.errors import TrainingError
 from clingpt.feed import Feed, Work
 from clingpt.optim import Schedule, set_learning_rate, step_unless
 from clingpt.prepared import Prepared

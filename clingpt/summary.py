@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from clingpt import console
+from clingpt.base import console
 from clingpt.checkpoint import read_card
 from clingpt.dataset import Rows
 from clingpt.resume import Trained

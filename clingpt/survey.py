@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt import console
-from clingpt.errors import DataError
+from clingpt.base import console
+from clingpt.base.errors import DataError
+from clingpt.base.workers import map_chunks
 from clingpt.mixture import Item, Part, chunks_of, iter_items, names_of
 from clingpt.overlap import NgramIndex, ngram_hashes, record_text
-from clingpt.pool import map_chunks
 from clingpt.prepared import HELD_OUT, Prepared
 from clingpt.receipt import Inspection, Receipt, inspect
 from clingpt.records import LABELS

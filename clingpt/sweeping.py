@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from clingpt import console
+from clingpt.base import console
+from clingpt.base.errors import DataError
+from clingpt.base.files import write_whole
 from clingpt.checkpoint import RunFolder, read_card
-from clingpt.disk import write_whole
-from clingpt.errors import DataError
 from clingpt.intervals import Spread, spread
 from clingpt.records import LABELS
 from clingpt.report import label_entry

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clingpt import console
+from clingpt.base import console
 from clingpt.faithfulness import KINDS
 from clingpt.records import LABELS
 from clingpt.structure import HEADINGS

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.json_items import LONGEST_RECORD_CHARS, iter_json_items
 from clingpt.records import clean
 from clingpt.textfile import AUTO, UNDECODED, TextFile, open_bytes, open_text

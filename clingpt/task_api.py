@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from clingpt.errors import ConfigError, DataError
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.events import Emit, together
 from clingpt.faithfulness import FlagKind, find_flags
 from clingpt.openai_api import usage

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.records import Record
 from clingpt.sentences import split_sentences
 from clingpt.tokenizer import EOT, VOCAB_SIZE, Tokenizer

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
-from clingpt.errors import ConfigError, DataError
+from clingpt.base.errors import ConfigError, DataError
 
 AUTO = "auto"
 UNDECODED = "\udfff"  # half a surrogate pair: no decoder gives it

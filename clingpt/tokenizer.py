@@ -21,7 +21,7 @@ from typing import Any
 
 import tiktoken
 
-from clingpt.errors import CheckpointError, DataError
+from clingpt.base.errors import CheckpointError, DataError
 
 EOT = 50256
 EOT_TEXT = "<|endoftext|>"

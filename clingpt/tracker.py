@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clingpt.base.errors import ConfigError
 from clingpt.curves import append_metrics, draw_curves, drop_after, read_metrics
-from clingpt.errors import ConfigError
 
 
 class Tracker:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from clingpt import console
+from clingpt.base import console
 from clingpt.feed import Feed
 from clingpt.generate import OnReply, Reply, generate
 from clingpt.inference import make_decoder

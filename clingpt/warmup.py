@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from clingpt import console
-from clingpt.errors import ConfigError
+from clingpt.base import console
+from clingpt.base.errors import ConfigError
 from clingpt.feed import Feed
 from clingpt.optim import allocate_all
 

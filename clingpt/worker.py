@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from clingpt.base.errors import ClingptError
 from clingpt.calibration import Calibration
-from clingpt.errors import ClingptError
 from clingpt.generate import Engine, FinishReason, Reply
 from clingpt.sampling import Sampling, TokenLogProb
 from clingpt.scoring import Scorer

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clingpt import console
-from clingpt.errors import ConfigError
+from clingpt.base import console
+from clingpt.base.errors import ConfigError
 
 SERVE = Path(__file__).resolve().with_name("serve.py")
 MODEL_FOLDERS = (Path("/opt/ml/model"), Path("/model"))  # SageMaker's, ours

@@ -8,8 +8,8 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from clingpt import console
-from clingpt.errors import ServingError
+from clingpt.base import console
+from clingpt.base.errors import ServingError
 
 SERVE = Path(__file__).resolve().with_name("serve.py")
 PATIENCE_S = 5.0

@@ -16,12 +16,12 @@ from unittest import mock
 import pytest
 import torch
 
-from clingpt import console
+from clingpt.base import console
+from clingpt.base.files import sha256
 from clingpt.calibration import Calibration
 from clingpt.checkpoint import RunFolder, load_trainer
 from clingpt.curves import read_metrics
 from clingpt.dataset import Rows, build_rows
-from clingpt.disk import sha256
 from clingpt.prepared import open_prepared
 from clingpt.scoring import split_of_examples
 from clingpt.tasks import Example

@@ -13,7 +13,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import train
-from clingpt import console
+from clingpt.base import console
 from clingpt.feed import Work
 from clingpt.steps import StepResult
 

@@ -30,7 +30,8 @@ from opentelemetry._logs import LoggerProvider, NoOpLogger, set_logger_provider
 from torch import Tensor
 
 import serve
-from clingpt import console, events, task_api
+from clingpt import events, task_api
+from clingpt.base import console
 from clingpt.faithfulness import Flag, find_flags
 from clingpt.generate import Engine, Reply
 from clingpt.sampling import Sampling

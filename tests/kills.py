@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 import train
-from clingpt import console
+from clingpt.base import console
 from clingpt.checkpoint import RunFolder, verify
 from clingpt.tokenizer import Tokenizer
 

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 import serve
-from clingpt import console, faithfulness, generate, task_api
+from clingpt import faithfulness, generate, task_api
+from clingpt.base import console
 from clingpt.tokenizer import EOT
 
 FOLDER = Path(os.environ.get("SCRIPTED", "."))

@@ -14,12 +14,13 @@ import torch
 from conftest import exit_status, train_here
 
 import audit
-from clingpt import canaries, console, synthetic
+from clingpt import canaries, synthetic
+from clingpt.base import console
+from clingpt.base.errors import CheckpointError
+from clingpt.base.files import write_whole
 from clingpt.canaries import make_canaries, planted_records, to_json
 from clingpt.card import with_audit
 from clingpt.checkpoint import load_model, verify
-from clingpt.disk import write_whole
-from clingpt.errors import CheckpointError
 from clingpt.findings import HEADING, in_markdown, sentences
 from clingpt.identifiers import Found
 from clingpt.prepared import FolderWriter

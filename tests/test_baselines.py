@@ -10,6 +10,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from clingpt.base.errors import DataError
 from clingpt.baselines import (
     SUMMARIES,
     BagOfWords,
@@ -20,7 +21,6 @@ from clingpt.baselines import (
     question_and_results,
     question_plus_last_sentence,
 )
-from clingpt.errors import DataError
 from clingpt.metrics import classification, rouge
 from clingpt.records import Record
 

@@ -14,11 +14,12 @@ import torch
 from conftest import run
 
 import bench
-from clingpt import console, load
+from clingpt import load
+from clingpt.base import console
+from clingpt.base.errors import BenchError, ConfigError
 from clingpt.contenders import CONTENDERS, Job, packed_rows, padded, random_example, usual_runtime
 from clingpt.dataset import IGNORE
 from clingpt.decoders import LABELS, REPLIES, DecodeJob
-from clingpt.errors import BenchError, ConfigError
 from clingpt.floor import PARTS
 from clingpt.race import OtherLoad, Timing, peak_memory, race, resident_memory
 from clingpt.runtime import Runtime

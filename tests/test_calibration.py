@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
+from clingpt.base.errors import CheckpointError, DataError
 from clingpt.calibration import (
     FILE,
     HIGHEST_TEMPERATURE,
@@ -35,7 +36,6 @@ from clingpt.calibration import (
     reliability,
     risk_coverage,
 )
-from clingpt.errors import CheckpointError, DataError
 from clingpt.records import LABELS
 
 Floats = NDArray[np.float64]

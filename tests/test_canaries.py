@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.canaries import (
     COPIES,
     MOST,
@@ -16,7 +17,6 @@ from clingpt.canaries import (
     planted_records,
     to_json,
 )
-from clingpt.errors import ConfigError, DataError
 from clingpt.records import Record
 from clingpt.tasks import TASKS, make_example, text_windows
 from clingpt.tokenizer import Tokenizer

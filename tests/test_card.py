@@ -13,7 +13,7 @@ from reports import FINGERPRINT, bare_report, full_report
 from test_page import HOSTILE, SHOWN, Parsed, hostile
 
 import sample
-from clingpt import config
+from clingpt.base import settings
 from clingpt.card import model_card
 from clingpt.page import DISCLAIMER
 from clingpt.tasks import TASKS
@@ -158,7 +158,9 @@ def test_no_string_breaks_the_head_or_becomes_markup() -> None:
 def test_the_command_of_a_card_is_one_that_sample_takes(tasks: list[str]) -> None:
     card = model_card(full_report(), base=None, tasks=tasks)
     [command] = re.findall("`python sample.py (.*?)`", card)
-    cfg = config.parse(sample.SampleConfig, shlex.split(command), prog="sample.py", description="")
+    cfg = settings.parse(
+        sample.SampleConfig, shlex.split(command), prog="sample.py", description=""
+    )
     assert cfg.checkpoint == "FOLDER"
     assert (cfg.task or "text") == (tasks or ["text"])[0]
 

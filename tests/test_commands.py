@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 
 import prepare
 import sample
-from clingpt import console, synthetic
+from clingpt import synthetic
+from clingpt.base import console
 from clingpt.curves import read_metrics
 from clingpt.prepared import open_prepared
 from clingpt.records import to_json

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import pytest
 
-from clingpt import config
-from clingpt.errors import ConfigError
+from clingpt.base import settings as config
+from clingpt.base.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 
@@ -345,5 +345,5 @@ def test_help_wins_over_what_is_missing(
 
 def test_import_is_quick() -> None:
     started_at = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import clingpt.config"], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", "import clingpt.base.settings"], cwd=ROOT, check=True)
     assert time.perf_counter() - started_at < 5  # 0.2 s alone; a busy machine takes longer

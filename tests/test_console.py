@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from clingpt import console
-from clingpt.errors import ConfigError, DataError
+from clingpt.base import console
+from clingpt.base.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[1]
 
@@ -82,7 +82,7 @@ def run_python(
     body: str, *, after: str = "", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `body` as a command's main in a shell line; the shell's `after` follows the command."""
-    code = f"from clingpt import console\ndef main():\n    {body}\nconsole.run(main)"
+    code = f"from clingpt.base import console\ndef main():\n    {body}\nconsole.run(main)"
     line = f'set -o pipefail; "$PYTHON" -c "$CODE" {after}'
     settings = {**os.environ, "PYTHON": sys.executable, "CODE": code, **(env or {})}
     settings.pop("PYTHONUNBUFFERED", None)  # or nothing would be left to flush at the end
@@ -245,7 +245,7 @@ def test_progress_is_silent_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> Non
 def test_progress_shows_on_a_terminal_and_notes_lift_it() -> None:
     reader, writer = pty.openpty()
     termios.tcsetwinsize(writer, (24, 80))
-    body = "from clingpt import console\nfor i in console.progress(range(3), label='rows'):\n"
+    body = "from clingpt.base import console\nfor i in console.progress(range(3), label='rows'):\n"
     body += "    console.note(f'note {i}')\n"
     with os.fdopen(writer, "wb") as terminal:
         subprocess.run([sys.executable, "-c", body], cwd=ROOT, stderr=terminal, check=True)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt import dataset
+from clingpt.base.errors import DataError
 from clingpt.dataset import (
     ALIGNED_TARGETS,
     IGNORE,
@@ -20,7 +21,6 @@ from clingpt.dataset import (
     pack_best_fit,
     rows_of_step,
 )
-from clingpt.errors import DataError
 from clingpt.kernels import use_kernels
 from clingpt.prepared import Split
 from clingpt.tokenizer import EOT

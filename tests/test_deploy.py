@@ -31,8 +31,8 @@ import yaml  # type: ignore[import-untyped]
 from conftest import ROOT, make_tiny_model
 from servers import Answer, Server, address, serving
 
-from clingpt import config
-from clingpt.errors import ConfigError
+from clingpt.base import settings as config
+from clingpt.base.errors import ConfigError
 from clingpt.records import LABELS
 from clingpt.routes import Site, make_routes
 from clingpt.service import Limits, Service

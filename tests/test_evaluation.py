@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from clingpt import evaluation, runtime
+from clingpt.base.errors import DataError
 from clingpt.comparison import comparison
-from clingpt.errors import DataError
 from clingpt.evaluation import Evaluation, iter_pieces, passages_of, read_text
 from clingpt.inference import make_decoder
 from clingpt.looks import count_look

@@ -27,10 +27,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 import export as command
 import sample
-from clingpt import console, exports, stateless
+from clingpt import exports, stateless
+from clingpt.base import console
+from clingpt.base.errors import CheckpointError, ConfigError
+from clingpt.base.files import written_whole
 from clingpt.checkpoint import load_model
-from clingpt.disk import written_whole
-from clingpt.errors import CheckpointError, ConfigError
 from clingpt.grid import Difference, Step, check, difference
 from clingpt.onnx_int8 import block_size
 from clingpt.prepared import FolderWriter

@@ -10,6 +10,7 @@ import pytest
 from test_memorisation import random_scorer
 
 from clingpt import exposure
+from clingpt.base.errors import CheckpointError
 from clingpt.canaries import (
     SPACE_BITS,
     ceiling,
@@ -19,7 +20,6 @@ from clingpt.canaries import (
     other_secrets,
     rank_among,
 )
-from clingpt.errors import CheckpointError
 from clingpt.exposure import canary_exposure, canary_prompt, exposure_groups, nats_behind
 from clingpt.scoring import Passage, Scorer, passage_losses
 from clingpt.tasks import TASKS, Example, NotApplicable, make_example, text_windows

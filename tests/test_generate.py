@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clingpt import runtime
-from clingpt.errors import CheckpointError, DataError
+from clingpt.base.errors import CheckpointError, DataError
 from clingpt.generate import (
     PIECE,
     PREFILL_TOKENS,

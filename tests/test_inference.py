@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clingpt import int8, runtime
-from clingpt.errors import ConfigError
+from clingpt.base.errors import ConfigError
 from clingpt.generate import generate
 from clingpt.graphs import GraphedDecoder
 from clingpt.inference import exact_at_the_top, have_onednn, make_decoder, packed_product

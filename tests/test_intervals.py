@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from clingpt import intervals
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.intervals import (
     Spread,
     accuracies,

@@ -28,8 +28,8 @@ from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
 import export
 import sample
+from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.checkpoint import RunFolder, identity, load_model, load_trainer, read_card
-from clingpt.errors import CheckpointError, ConfigError
 from clingpt.feed import Feed
 from clingpt.kernels import use_kernels
 from clingpt.lora import LAYERS, Lora, adapt, adapter_weights, merged, weights_sha256

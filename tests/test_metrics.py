@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.metrics import (
     Interval,
     bleu,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clingpt.errors import ConfigError, DataError
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.mixture import Item, Part, count_copies, iter_items, names_of, parse_mix
 from clingpt.records import Record, make_record
 from clingpt.sources import OnBad, refuse

@@ -34,9 +34,10 @@ from test_export import (
 from transformers import GPT2LMHeadModel
 
 import sample
-from clingpt import console, onnx_runner, replies, runtime
+from clingpt import onnx_runner, replies, runtime
+from clingpt.base import console
+from clingpt.base.errors import DataError
 from clingpt.calibration import FILE
-from clingpt.errors import DataError
 from clingpt.generate import Completion, generate
 from clingpt.onnx_runner import Runner, Text, iter_records
 from clingpt.prepared import FolderWriter

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from reports import bare_report, full_report
 
-from clingpt import console, page, plots
+from clingpt import page, plots
+from clingpt.base import console
 from clingpt.tables import Table, as_markdown, as_text, plain, tables
 
 HOSTILE = (

@@ -13,9 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from clingpt import pool
-from clingpt.errors import DataError
-from clingpt.pool import AHEAD, CHUNK_ITEMS, CHUNK_SIZE, count_workers, map_chunks, split_chunks
+from clingpt.base import workers as pool
+from clingpt.base.errors import DataError
+from clingpt.base.workers import (
+    AHEAD,
+    CHUNK_ITEMS,
+    CHUNK_SIZE,
+    count_workers,
+    map_chunks,
+    split_chunks,
+)
 
 ROOT = Path(__file__).parents[1]
 MANY = [[n, n + 1] for n in range(0, 200, 2)]  # chunks
@@ -102,7 +109,7 @@ ENDLESS = """
 import itertools, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from test_pool import Doubling
-from clingpt.pool import map_chunks
+from clingpt.base.workers import map_chunks
 
 if __name__ == "__main__":
     try:

@@ -29,7 +29,8 @@ from test_prepare import (
     write_lines,
 )
 
-from clingpt import canaries, pool
+from clingpt import canaries
+from clingpt.base import workers as pool
 from clingpt.prepared import Prepared, open_prepared
 from clingpt.receipt import identifiers_found
 from clingpt.records import Record

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from clingpt import prepared
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.prepared import FILES, FORMAT, INDEX_COLUMNS, MANIFEST, FolderWriter, open_prepared
 from clingpt.records import Record, make_record
 from clingpt.tasks import TASKS, Example, make_example, target_text, text_windows
@@ -231,7 +231,7 @@ def test_a_full_disk_leaves_the_old_folder(old: Path) -> None:
     before = contents(old)
     for limit, n in ((0, 20_000), (4096, 20_000), (300_000, 9)):  # … then the tokenizer's files
         child = in_subprocess(
-            "import resource\nfrom clingpt import console\n"
+            "import resource\nfrom clingpt.base import console\n"
             f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
             f"console.run(lambda: write(Path({str(old)!r}), range({n})))\n"
         )

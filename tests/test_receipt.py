@@ -10,7 +10,7 @@ import phi_corpus
 import phi_templates
 import pytest
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.identifiers import find_identifiers
 from clingpt.receipt import Done, Receipt, identifiers_found, inspect, tables
 from clingpt.records import Record

@@ -15,7 +15,7 @@ from conftest import ROOT, fingerprint, prepare_thirteen, train_losses
 from test_kill import train_killed
 
 import sweep
-from clingpt import config
+from clingpt.base import settings as config
 
 CLASSES = {
     name: f"{name.title()}Config" for name in ("prepare", "train", "eval", "sample", "sweep")

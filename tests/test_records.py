@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.records import LABELS, Record, clean, clean_lines, from_json, make_record, to_json
 
 OFFICIAL = Path(__file__).parents[2] / "shared/data/pubmedqa/ori_pqal.json"

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from clingpt import replies, runtime
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.calibration import Calibration
-from clingpt.errors import ConfigError, DataError
 from clingpt.generate import Completion
 from clingpt.records import Record
 from clingpt.replies import Question

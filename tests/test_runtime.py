@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clingpt import runtime
-from clingpt.errors import ConfigError
+from clingpt.base.errors import ConfigError
 from clingpt.runtime import Runtime
 
 

@@ -19,7 +19,8 @@ import torch
 from conftest import ROOT
 
 import sample
-from clingpt import console, replies
+from clingpt import replies
+from clingpt.base import console
 from model import GPT, GPTConfig
 
 Patch = pytest.MonkeyPatch

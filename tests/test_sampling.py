@@ -15,7 +15,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from clingpt.errors import CheckpointError, ConfigError
+from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.sampling import Chooser, Sampling, log_prob_of
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from clingpt.errors import ConfigError
+from clingpt.base.errors import ConfigError
 from clingpt.selection import check_measurable, is_settled, score
 
 

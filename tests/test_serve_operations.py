@@ -37,7 +37,8 @@ from test_serve_openai import (
     one_thread_each,  # noqa: F401 -- a fixture
 )
 
-from clingpt import console, guards
+from clingpt import guards
+from clingpt.base import console
 from clingpt.page import DISCLAIMER
 from clingpt.routes import Site, make_routes
 from clingpt.service import Limits, Service

@@ -33,7 +33,7 @@ from test_serve_openai import (
 
 import serve
 from clingpt import guards
-from clingpt.errors import ConfigError
+from clingpt.base.errors import ConfigError
 from clingpt.gauges import Gauges
 from clingpt.page import DISCLAIMER
 

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.records import from_json
 from clingpt.sampling import Sampling
 from clingpt.shell import HELP, SETTINGS, Asked, Shell

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clingpt.signals import StopSignals
+from clingpt.base.signals import StopSignals
 
 
 @pytest.fixture

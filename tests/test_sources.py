@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.columns import Columns
-from clingpt.errors import ConfigError, DataError
 from clingpt.records import Record, to_json
 from clingpt.sources import (
     choose_columns,

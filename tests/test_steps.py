@@ -10,8 +10,8 @@ import torch
 from conftest import rows_of_documents
 
 from clingpt import runtime
+from clingpt.base.errors import TrainingError
 from clingpt.dataset import Rows
-from clingpt.errors import TrainingError
 from clingpt.feed import Feed
 from clingpt.optim import Schedule, build_optimizer
 from clingpt.prepared import Prepared

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clingpt import config
+from clingpt.base import settings as config
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("prepare", "train", "sweep", "sample", "eval", "audit", "serve", "export", "bench")
@@ -96,7 +96,7 @@ def test_data_work_needs_no_torch() -> None:
 def test_only_the_runtime_knows_about_ranks(path: Path) -> None:
     found = re.findall(r"torch\.distributed|os\.environ|WORLD_SIZE|LOCAL_RANK", path.read_text())
     ranks = {"torch.distributed", "os.environ", "WORLD_SIZE", "LOCAL_RANK"}
-    allowed = {"clingpt.runtime": ranks, "clingpt.console": {"os.environ"}}
+    allowed = {"clingpt.runtime": ranks, "clingpt.base.console": {"os.environ"}}
     allowed["clingpt.tokenizer"] = {"os.environ"}  # TIKTOKEN_CACHE_DIR
     allowed["serve"] = {"os.environ"}  # keys, and the ports and routes of platforms
     allowed["deploy.entrypoint"] = {"os.environ"}  # what platforms say by it

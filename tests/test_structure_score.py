@@ -3,7 +3,7 @@
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 from clingpt.records import Record
 from clingpt.structure import HEADINGS, parse_document, structure
 from clingpt.tasks import target_text

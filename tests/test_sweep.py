@@ -21,12 +21,12 @@ from conftest import exit_status
 from folded import write_official
 
 import sweep
-from clingpt import config, console
+from clingpt.base import console, settings
+from clingpt.base.signals import StopSignals
 from clingpt.metrics import classification
 from clingpt.plots import learning_rates
 from clingpt.prepared import Prepared
 from clingpt.records import LABELS
-from clingpt.signals import StopSignals
 from clingpt.sweeping import Outcome, Point, Result, curves, grid, harmless, ranked, table
 from train import TrainConfig
 
@@ -141,7 +141,7 @@ def test_every_point_is_trained_on_every_fold_and_the_best_is_named(
     # The next command is train.py's, on data that is there, in a folder that is not.
     command = shlex.split(printed.split("Next:  python ")[1])
     assert command[0] == "train.py"
-    best = config.parse(TrainConfig, command[1:], prog="", description="", preset=True)
+    best = settings.parse(TrainConfig, command[1:], prog="", description="", preset=True)
     assert (best.learning_rate, best.min_lr, best.steps) == (1e-4, 1e-5, None)
     assert (best.data / "manifest.json").exists() and not best.out.exists()
     assert best.out.parent == bench.folder  # not in the sweep's folder, where it would be a run

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt import json_items, tabular
-from clingpt.errors import ConfigError, DataError
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.json_items import iter_json_items
 from clingpt.records import clean
 from clingpt.tabular import format_of, iter_rows

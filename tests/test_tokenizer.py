@@ -20,7 +20,7 @@ import pytest
 import transformers
 
 from clingpt import tokenizer
-from clingpt.errors import CheckpointError, DataError
+from clingpt.base.errors import CheckpointError, DataError
 from clingpt.tokenizer import EOT, EOT_TEXT, MERGES_SHA256, VOCAB_SIZE, Tokenizer
 
 ROOT = Path(__file__).parents[1]

@@ -304,7 +304,7 @@ def test_a_full_disk_ends_in_a_line_and_loses_nothing(
     before = fingerprint(out / "last")
     flags = run_flags(*STEPS, *AMID, f"--data={thirteen}", f"--out={out}")
     code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))\n"
-    code += "import train; from clingpt import console; console.run(train.main)"
+    code += "import train; from clingpt.base import console; console.run(train.main)"
     result = subprocess.run(
         [sys.executable, "-c", code, *flags], cwd=ROOT, capture_output=True, text=True, check=False
     )

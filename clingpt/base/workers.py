@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
-from clingpt.errors import DataError
+from clingpt.base.errors import DataError
 
 Item = TypeVar("Item", contravariant=True)
 Result = TypeVar("Result", covariant=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
-from clingpt.errors import CheckpointError
+from clingpt.base.errors import CheckpointError
 
 SUMS = "SHA256SUMS"
 # Of files that must not go without a hash.

@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
-from clingpt.errors import ClingptError
+from clingpt.base.errors import ClingptError
 
 if TYPE_CHECKING:
     from tqdm import tqdm

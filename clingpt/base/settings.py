@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 
 import tyro
 
-from clingpt.errors import ConfigError
+from clingpt.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -32,7 +32,7 @@ from clingpt.prepared import Prepared
 from clingpt.report import write_json
 from clingpt.runtime import Runtime
 from clingpt.scoring import Scorer
-from clingpt.tasks import TASKS, NotApplicable
+from clingpt.text.tasks import TASKS, NotApplicable
 from model import SIZES
 
 FORMAT = 1

@@ -65,8 +65,8 @@ from clingpt.floor import PARTS, READ_BYTES, product_flops, read
 from clingpt.hardware import peak_flops, training_flops
 from clingpt.race import race, rate, spread
 from clingpt.runtime import choose_dtype, start
-from clingpt.tasks import Example
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tasks import Example
+from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
 
 T = TypeVar("T")

@@ -27,14 +27,14 @@ from clingpt.columns import Columns
 from clingpt.examples import Long, Making, Tally, make_all
 from clingpt.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
 from clingpt.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
-from clingpt.records import Record
 from clingpt.redaction import Redactor
 from clingpt.sources import OnBad, choose_columns, is_published, open_source
 from clingpt.splits import N_FOLDS, SPLITS, split_of
 from clingpt.survey import Findings, Survey, find_out, take_survey
-from clingpt.tasks import TASKS
+from clingpt.text.records import Record
+from clingpt.text.tasks import TASKS
+from clingpt.text.tokenizer import Tokenizer
 from clingpt.textfile import AUTO, check_encoding
-from clingpt.tokenizer import Tokenizer
 from clingpt.views import KINDS
 
 LOOKED_AT = 20  # records of which a dry run makes examples

@@ -30,11 +30,11 @@ from clingpt.calibration import Calibration
 from clingpt.checkpoint import load_to_use, newest_best
 from clingpt.generate import Reply, generate
 from clingpt.inference import Quantize, make_decoder
-from clingpt.records import LABELS, Record, from_json
 from clingpt.replies import Question
 from clingpt.sampling import Sampling
 from clingpt.scoring import LabelScores, Scorer, score_labels
 from clingpt.shell import Asked, Shell, line_breaks, parse_record, read_text
+from clingpt.text.records import LABELS, Record, from_json
 
 LINES_AT_ONCE = 4  # of a file, for each row of the batch: short and long replies even out
 NOT_A_SETTING = ("output", "limit", "batch_size", "device")  # of what a file is made with

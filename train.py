@@ -38,7 +38,7 @@ from clingpt.resume import State, Trained, begin_or_resume_lora, check_same_run
 from clingpt.runtime import Runtime
 from clingpt.selection import check_measurable, is_settled
 from clingpt.steps import StepResult, Updater, Watch, accumulate_gradients
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from clingpt.tracker import Tracker
 from clingpt.validation import Examiner, Validator
 from clingpt.warmup import fitting_feed, rehearse_validation

@@ -14,11 +14,11 @@ from clingpt.base import console
 from clingpt.examples import Tally
 from clingpt.mixture import Part
 from clingpt.prepared import HELD_OUT, Piece, Prepared
-from clingpt.records import LABELS
 from clingpt.splits import SPLITS
 from clingpt.survey import Findings, Survey
-from clingpt.tasks import TASKS
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.records import LABELS
+from clingpt.text.tasks import TASKS
+from clingpt.text.tokenizer import Tokenizer
 
 Rows = list[Sequence[console.Cell]]
 MOST_REASONS = 20  # why records could not be used

@@ -28,11 +28,11 @@ from clingpt.nearest import NEAREST, Nearest
 from clingpt.page import page
 from clingpt.parts import Parts
 from clingpt.prepared import Prepared
-from clingpt.records import LABELS, Record
 from clingpt.scoring import Output
 from clingpt.splits import N_FOLDS, official_folds, official_test_ids
 from clingpt.tables import as_markdown, tables
-from clingpt.tasks import TASKS, parse_answer, prompt_text, source_text
+from clingpt.text.records import LABELS, Record
+from clingpt.text.tasks import TASKS, parse_answer, prompt_text, source_text
 from clingpt.views import origin
 
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words on, within seconds

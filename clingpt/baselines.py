@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clingpt.base.errors import DataError
-from clingpt.records import LABELS, Record
-from clingpt.sentences import split_sentences
+from clingpt.text.records import LABELS, Record
+from clingpt.text.sentences import split_sentences
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.records import Record, make_record
+from clingpt.text.records import Record, make_record
 
 FILE = "canaries.json"  # in the prepared folder, the held-back ones included
 FORMAT = 1

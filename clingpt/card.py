@@ -15,9 +15,9 @@ from typing import Any
 from clingpt.base import console
 from clingpt.page import DISCLAIMER
 from clingpt.receipt import DONE, identifiers_found
-from clingpt.records import Record
 from clingpt.tables import as_markdown, plain, tables
-from clingpt.tasks import prompt_text
+from clingpt.text.records import Record
+from clingpt.text.tasks import prompt_text
 from model import SIZES
 
 SKILLS = {

@@ -37,7 +37,7 @@ from clingpt.lora import (
 )
 from clingpt.receipt import warning
 from clingpt.selection import score
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT, SIZES, GPTConfig, hub_folder
 
 FORMAT = 1

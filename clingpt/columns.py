@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.records import LABELS, Record, clean, make_record
+from clingpt.text.records import LABELS, Record, clean, make_record
 
 Row = Mapping[str, object]
 

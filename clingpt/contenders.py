@@ -30,8 +30,8 @@ from clingpt.prepared import open_prepared
 from clingpt.runtime import Runtime, choose_dtype, start
 from clingpt.scoring import split_of_examples
 from clingpt.steps import Updater, accumulate_gradients
-from clingpt.tasks import Example
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tasks import Example
+from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT, GPTConfig
 
 RATE, CLIP = 1e-4, 1.0

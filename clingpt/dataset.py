@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clingpt.base.errors import DataError
 from clingpt.prepared import Split
-from clingpt.tokenizer import EOT
+from clingpt.text.tokenizer import EOT
 
 Ints = NDArray[np.int64]
 IGNORE = -100  # target of a padded position, as model.IGNORE

@@ -25,8 +25,8 @@ from clingpt.labels import label_log_probs
 from clingpt.onnx_runner import Runner
 from clingpt.runtime import Runtime, start
 from clingpt.sampling import Sampling
-from clingpt.tasks import LABEL_IDS
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tasks import LABEL_IDS
+from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
 
 ONNX_FOLDER = "onnx"  # beside a job's weights

@@ -18,7 +18,6 @@ from clingpt.checkpoint import Loaded
 from clingpt.generate import Completion, Engine, Reply
 from clingpt.parts import Parts
 from clingpt.prepared import Prepared, open_prepared
-from clingpt.records import Record
 from clingpt.sampling import Sampling
 from clingpt.scoring import (
     Passage,
@@ -31,7 +30,8 @@ from clingpt.scoring import (
     prose_passage,
     score_labels,
 )
-from clingpt.tasks import NotApplicable, Prompt, record_text
+from clingpt.text.records import Record
+from clingpt.text.tasks import NotApplicable, Prompt, record_text
 
 AHEAD = 8  # times the rows of a batch: records looked at together, the longest first
 TEXT_PIECE = 20_000  # characters of a free text that are one item

@@ -1,7 +1,7 @@
 """Records made into examples, chunk by chunk, in whatever process: what is left out, how often a
 record counts, which views of it there are, what becomes of long ones; and all of that counted.
 
-What a task asks is clingpt/tasks.py's to know, and what stands where on disk clingpt/prepared.py's.
+What a task asks is clingpt/text/tasks.py's to know, and what stands where on disk clingpt/prepared.py's.
 """
 
 from collections import Counter
@@ -16,11 +16,11 @@ from clingpt.base.workers import map_chunks
 from clingpt.mixture import Item, chunks_of, count_copies
 from clingpt.overlap import NgramIndex, ngram_hashes, record_text
 from clingpt.prepared import FolderWriter, Piece
-from clingpt.records import Record
 from clingpt.redaction import Redactor
 from clingpt.splits import SPLITS
-from clingpt.tasks import Example, NotApplicable, make_example, text_windows
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.records import Record
+from clingpt.text.tasks import Example, NotApplicable, make_example, text_windows
+from clingpt.text.tokenizer import Tokenizer
 from clingpt.views import unit_hash, views
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from clingpt.base import console
 from clingpt.base.errors import CheckpointError
 from clingpt.canaries import Canary, ceiling, chance_p, other_secrets, rank_among
 from clingpt.scoring import Scorer
-from clingpt.tasks import NotApplicable, make_example, prompt_text, text_windows
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tasks import NotApplicable, make_example, prompt_text, text_windows
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT
 
 ROWS = 64  # secrets read at once

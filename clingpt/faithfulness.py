@@ -13,7 +13,7 @@ from difflib import Match, SequenceMatcher
 from heapq import nlargest
 from typing import Literal, NamedTuple, get_args
 
-from clingpt.sentences import split_sentences
+from clingpt.text.sentences import split_sentences
 
 FlagKind = Literal["number", "unit", "comparator", "negation"]
 KINDS: tuple[FlagKind, ...] = get_args(FlagKind)

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from clingpt.base.errors import ConfigError
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 
 COMMONEST = 300  # first names, of women and of men, that any last name may follow
 EVERYDAY = 1000  # rank in GPT-2's vocabulary; commoner words are no names without a capital

@@ -17,8 +17,8 @@ from torch import Tensor
 from clingpt.base.errors import ClingptError
 from clingpt.sampling import Chooser, Sampling, TokenLogProb, checked, log_prob_of
 from clingpt.streaming import TextStream
-from clingpt.tasks import check_fits
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tasks import check_fits
+from clingpt.text.tokenizer import EOT, Tokenizer
 
 # Prompts come in pieces of so many tokens, or a multiple; model.ATTENDED says why it is this many.
 PIECE = 128

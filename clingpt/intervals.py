@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clingpt.base.errors import DataError
 from clingpt.metrics import Interval, classification
-from clingpt.records import LABELS
+from clingpt.text.records import LABELS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -25,7 +25,7 @@ from clingpt.base.console import Cell, progress
 from clingpt.base.console import table as console_table
 from clingpt.base.errors import BenchError
 from clingpt.race import OtherLoad, spread
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT, Tokenizer
 
 ROOT = Path(__file__).parents[1]
 STARTING_S = 180.0

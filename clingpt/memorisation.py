@@ -21,11 +21,11 @@ from clingpt.dataset import Ints
 from clingpt.generate import Completion, Reply, generate
 from clingpt.metrics import Interval, wilson_interval
 from clingpt.prepared import Prepared, Split
-from clingpt.records import clean
 from clingpt.sampling import Sampling
 from clingpt.scoring import Passage, Scorer, passage_losses
-from clingpt.tasks import TASKS, Example
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.records import clean
+from clingpt.text.tasks import TASKS, Example
+from clingpt.text.tokenizer import EOT, Tokenizer
 
 Part = Literal["target", "context"]  # of an example: what was trained on, what was only shown
 Floats = NDArray[np.float64]

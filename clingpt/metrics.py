@@ -17,8 +17,8 @@ from statistics import NormalDist, fmean
 from typing import Any
 
 from clingpt.base.errors import DataError
-from clingpt.records import LABELS
-from clingpt.sentences import split_sentences
+from clingpt.text.records import LABELS
+from clingpt.text.sentences import split_sentences
 
 WORD = re.compile(r"\w+")
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")

@@ -11,11 +11,11 @@ import numpy as np
 
 from clingpt.baselines import Tfidf
 from clingpt.prepared import Prepared
-from clingpt.tasks import CUES, TASKS
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tasks import CUES, TASKS
+from clingpt.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from clingpt.records import Record
+    from clingpt.text.records import Record
 
 NEAREST = "nearest training question"
 MOST_QUESTIONS = 20_000  # to look among: about 100 MB

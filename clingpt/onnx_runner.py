@@ -25,9 +25,9 @@ from clingpt.base.files import verify_sums
 from clingpt.batches import iter_lines
 from clingpt.calibration import Calibration
 from clingpt.faithfulness import find_flags
-from clingpt.records import LABELS, Record, from_json
 from clingpt.streaming import TextStream
-from clingpt.tasks import (
+from clingpt.text.records import LABELS, Record, from_json
+from clingpt.text.tasks import (
     LABEL_IDS,
     LONGEST_REPLY,
     NotApplicable,
@@ -36,7 +36,7 @@ from clingpt.tasks import (
     make_prompt,
     source_text,
 )
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT, Tokenizer
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]

@@ -19,7 +19,7 @@ from clingpt.events import Emit, together
 from clingpt.sampling import Sampling, TokenLogProb, log_prob_of
 from clingpt.schemas import CompletionRequest
 from clingpt.service import LONGEST_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
-from clingpt.tokenizer import EOT, VOCAB_SIZE, Tokenizer
+from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 from clingpt.worker import Piece, Served
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt.records import Record
+from clingpt.text.records import Record
 
 Hashes = NDArray[np.uint64]
 

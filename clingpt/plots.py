@@ -13,7 +13,7 @@ import numpy as np
 
 from clingpt.curves import SMOOTHING_POINTS
 from clingpt.metrics import wilson_interval
-from clingpt.records import LABELS
+from clingpt.text.records import LABELS
 
 INK = "#010203"  # stands for the colour of the page's text
 BLUE, ORANGE = "#2f7ed8", "#d9730d"  # seen on white, on dark and in grey print

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from clingpt import canaries, receipt
 from clingpt.base.errors import DataError
 from clingpt.base.files import sha256, sync
-from clingpt.records import Record, to_json
 from clingpt.sources import read_jsonl
 from clingpt.splits import SPLITS
-from clingpt.tasks import TASKS, Example
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.records import Record, to_json
+from clingpt.text.tasks import TASKS, Example
+from clingpt.text.tokenizer import Tokenizer
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -18,8 +18,8 @@ from clingpt.base.errors import DataError
 from clingpt.duplicates import Duplicates, Fingerprint, fingerprint
 from clingpt.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 from clingpt.overlap import record_text
-from clingpt.records import Record
 from clingpt.redaction import joined_text, may_identify
+from clingpt.text.records import Record
 
 FILE = "receipt.json"
 FORMAT = 1

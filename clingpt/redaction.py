@@ -24,7 +24,7 @@ from clingpt.gazetteer import Standing, census, first_names, standing
 from clingpt.identifiers import REPORTED_ONLY, Found, find_identifiers
 from clingpt.labelled import STATE, STATE_CODES
 from clingpt.name_words import PARTICLES
-from clingpt.records import Record
+from clingpt.text.records import Record
 
 How = Literal["tags", "surrogates"]
 

@@ -10,11 +10,11 @@ from typing import Any
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.calibration import Calibration
 from clingpt.generate import Completion, Reply, generate
-from clingpt.records import Record
 from clingpt.sampling import Sampling
 from clingpt.scoring import LabelScores, Scorer
-from clingpt.tasks import NotApplicable, Prompt, make_prompt
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.records import Record
+from clingpt.text.tasks import NotApplicable, Prompt, make_prompt
+from clingpt.text.tokenizer import EOT, Tokenizer
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from clingpt.faithfulness import KINDS, find_flags, find_numbers
 from clingpt.intervals import bootstrap_labels, bootstrap_mean, bootstrap_ratio, bootstrap_sums
 from clingpt.metrics import ROUGE_TYPES, novel_bigrams
 from clingpt.nearest import NEAREST
-from clingpt.records import Record
 from clingpt.scoring import Output
 from clingpt.structure import structure
-from clingpt.tasks import explained, source_text
+from clingpt.text.records import Record
+from clingpt.text.tasks import explained, source_text
 
 FORMAT = 2
 EXAMPLES = 20

@@ -26,7 +26,7 @@ from clingpt.lora import (
 from clingpt.optim import load_optimizer_state, optimizer_state
 from clingpt.prepared import Prepared
 from clingpt.runtime import Runtime, whole
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT
 
 # Two runs that differ in one of these settings, or in their data, are not the same run.

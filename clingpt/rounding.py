@@ -21,9 +21,9 @@ from clingpt.evaluation import passages_of
 from clingpt.inference import make_decoder
 from clingpt.onnx_runner import Runner
 from clingpt.prepared import Prepared
-from clingpt.records import Record
 from clingpt.scoring import LabelScores, Passage, Scorer, iter_batches, score_labels
-from clingpt.tasks import Example, NotApplicable
+from clingpt.text.records import Record
+from clingpt.text.tasks import Example, NotApplicable
 from model import Batch
 
 # Of examples, batch by batch: the most probable token at each target, and all their loss in nats.

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Len
 from pydantic import BaseModel, ConfigDict, Field
 
 from clingpt.sampling import Sampling
-from clingpt.tasks import LONGEST_REPLY
+from clingpt.text.tasks import LONGEST_REPLY
 
 MAX_PROMPTS, MAX_CHOICES = 16, 8
 MAX_STOPS, LONGEST_STOP = 4, 64

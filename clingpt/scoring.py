@@ -17,10 +17,10 @@ from clingpt.dataset import IGNORE, Ints, build_rows
 from clingpt.generate import Completion, Decoder, OnReply, generate
 from clingpt.labels import label_log_probs
 from clingpt.prepared import Split
-from clingpt.records import LABELS, Record
 from clingpt.runtime import Runtime
 from clingpt.sampling import Sampling
-from clingpt.tasks import (
+from clingpt.text.records import LABELS, Record
+from clingpt.text.tasks import (
     LABEL_IDS,
     Example,
     NotApplicable,
@@ -29,7 +29,7 @@ from clingpt.tasks import (
     make_prompt,
     target_text,
 )
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT, Batch
 
 

@@ -14,7 +14,7 @@ from clingpt.base.errors import ConfigError, DataError
 from clingpt.gauges import Gauges
 from clingpt.generate import FinishReason
 from clingpt.sampling import Sampling
-from clingpt.tasks import check_fits
+from clingpt.text.tasks import check_fits
 from clingpt.worker import Job, Piece, Served, Worker, WorkerDied
 
 State = Literal["loading", "ready", "draining", "failed"]

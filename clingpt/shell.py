@@ -12,9 +12,9 @@ from pathlib import Path
 
 from clingpt.base import console, settings
 from clingpt.base.errors import ClingptError, ConfigError, DataError
-from clingpt.records import Record, from_json
 from clingpt.sampling import Sampling
-from clingpt.tasks import CUES
+from clingpt.text.records import Record, from_json
+from clingpt.text.tasks import CUES
 
 BLOCK = '"""'  # begins and ends a text of several lines
 HELP = f"""\

@@ -14,8 +14,8 @@ from typing import Any
 from clingpt import tabular
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.columns import Columns, guess_columns, guess_table, record_of
-from clingpt.records import FIELDS, Record, from_json, make_record
 from clingpt.tabular import Row, format_of, iter_rows
+from clingpt.text.records import FIELDS, Record, from_json, make_record
 from clingpt.textfile import AUTO
 
 HUB_NAME = "qiaojin/PubMedQA"
@@ -147,7 +147,7 @@ def _from_plain(row: Row, place: str) -> Record:
 
 
 def read_jsonl(path: Path, on_bad: OnBad = refuse) -> Iterator[Record]:
-    """Records one a line, in the form of clingpt.records.to_json."""
+    """Records one a line, in the form of clingpt.text.records.to_json."""
     return _read_rows(path, _from_plain, on_bad)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from clingpt.records import Record
+from clingpt.text.records import Record
 
 SPLITS = ("train", "val", "test")
 N_FOLDS = 10

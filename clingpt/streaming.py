@@ -6,7 +6,7 @@ What is handed out, put together, is the final text; there is no other way to ma
 import codecs
 from collections.abc import Sequence
 
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 
 
 class TextStream:

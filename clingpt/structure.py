@@ -1,7 +1,7 @@
 """How well generated documents keep to their references' sections; not whether what they say holds.
 
 A document is lines of `HEADING: text` under the headings that the task `document` asks for (see
-clingpt.tasks). A line without one of them continues the section above.
+clingpt.text.tasks). A line without one of them continues the section above.
 """
 
 import re
@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from clingpt.metrics import ROUGE_TYPES, check_pairs, rouge_scores
-from clingpt.tasks import DOCUMENT_ORDER
+from clingpt.text.tasks import DOCUMENT_ORDER
 
 HEADINGS = (*DOCUMENT_ORDER, "CONCLUSION")
 HEADED = re.compile(rf"\s*({'|'.join(HEADINGS)}):(.*)")

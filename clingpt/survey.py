@@ -23,8 +23,8 @@ from clingpt.mixture import Item, Part, chunks_of, iter_items, names_of
 from clingpt.overlap import NgramIndex, ngram_hashes, record_text
 from clingpt.prepared import HELD_OUT, Prepared
 from clingpt.receipt import Inspection, Receipt, inspect
-from clingpt.records import LABELS
 from clingpt.redaction import Redactor
+from clingpt.text.records import LABELS
 
 if TYPE_CHECKING:
     from tqdm import tqdm

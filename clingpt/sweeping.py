@@ -19,10 +19,10 @@ from clingpt.base.errors import DataError
 from clingpt.base.files import write_whole
 from clingpt.checkpoint import RunFolder, read_card
 from clingpt.intervals import Spread, spread
-from clingpt.records import LABELS
 from clingpt.report import label_entry
 from clingpt.selection import key_of, score
 from clingpt.tables import between, percent
+from clingpt.text.records import LABELS
 
 FORMAT = 1
 RESULT = "result.json"

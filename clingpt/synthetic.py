@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from clingpt.records import Record
+from clingpt.text.records import Record
 
 T = TypeVar("T")
 Words = tuple[str, ...]

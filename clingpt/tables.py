@@ -11,8 +11,8 @@ from typing import Any
 
 from clingpt.base import console
 from clingpt.faithfulness import KINDS
-from clingpt.records import LABELS
 from clingpt.structure import HEADINGS
+from clingpt.text.records import LABELS
 
 SCORES = ("system", "accuracy", "95 %", "macro-F1", "95 %")
 NOTHING_TO_COMPARE_WITH = (

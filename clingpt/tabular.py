@@ -17,7 +17,7 @@ from typing import Any
 
 from clingpt.base.errors import DataError
 from clingpt.json_items import LONGEST_RECORD_CHARS, iter_json_items
-from clingpt.records import clean
+from clingpt.text.records import clean
 from clingpt.textfile import AUTO, UNDECODED, TextFile, open_bytes, open_text
 
 OnBad = Callable[[DataError], None]  # raises, or counts and returns

@@ -14,13 +14,13 @@ from clingpt.events import Emit, together
 from clingpt.faithfulness import FlagKind, find_flags
 from clingpt.openai_api import usage
 from clingpt.page import DISCLAIMER
-from clingpt.records import LABELS, Record, from_json
 from clingpt.sampling import Sampling
 from clingpt.schemas import AnswerRequest, RecordIn, TaskRequest
 from clingpt.scoring import LabelScores, label_prompt
 from clingpt.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
 from clingpt.structure import parse_document
-from clingpt.tasks import (
+from clingpt.text.records import LABELS, Record, from_json
+from clingpt.text.tasks import (
     CUES,
     LABEL_IDS,
     NotApplicable,
@@ -29,7 +29,7 @@ from clingpt.tasks import (
     make_prompt,
     source_text,
 )
-from clingpt.windows import join_documents, join_summaries, split_windows
+from clingpt.text.windows import join_documents, join_summaries, split_windows
 from clingpt.worker import Piece
 
 MESSAGES: dict[FlagKind, str] = {

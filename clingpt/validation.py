@@ -15,14 +15,14 @@ from clingpt.feed import Feed
 from clingpt.generate import OnReply, Reply, generate
 from clingpt.inference import make_decoder
 from clingpt.metrics import classification, rouge
-from clingpt.records import Record
 from clingpt.resume import plain_copy
 from clingpt.runtime import Runtime
 from clingpt.sampling import Sampling
 from clingpt.scoring import Output, Scorer, score_labels, write_outputs
 from clingpt.steps import mean_loss
-from clingpt.tasks import explained
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.records import Record
+from clingpt.text.tasks import explained
+from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
 
 Result = TypeVar("Result")

@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import replace
 
-from clingpt.records import Record
-from clingpt.tasks import heading
+from clingpt.text.records import Record
+from clingpt.text.tasks import heading
 
 KINDS = ("results", "question")
 SUFFIXES = tuple(f"#{kind}" for kind in (*KINDS, "dropout"))

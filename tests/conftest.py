@@ -24,8 +24,8 @@ from clingpt.curves import read_metrics
 from clingpt.dataset import Rows, build_rows
 from clingpt.prepared import open_prepared
 from clingpt.scoring import split_of_examples
-from clingpt.tasks import Example
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tasks import Example
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT, Batch, GPTConfig
 
 Document = tuple[list[int], int]  # token ids, and how many of them are prompt

@@ -36,7 +36,7 @@ from clingpt.faithfulness import Flag, find_flags
 from clingpt.generate import Engine, Reply
 from clingpt.sampling import Sampling
 from clingpt.service import Finished, Service
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT, Tokenizer
 from clingpt.worker import Served
 
 MARK = re.compile(r"@(sleep|encode|nan|crash|flags)(\d+)")

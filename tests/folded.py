@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-from clingpt.records import LABELS
+from clingpt.text.records import LABELS
 
 IDS = ROOT / "clingpt" / "pubmedqa_ids.json"
 LETTERS = "bcdfglmnprstv"

@@ -23,7 +23,7 @@ import torch
 import train
 from clingpt.base import console
 from clingpt.checkpoint import RunFolder, verify
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 
 
 def start_training(flags: list[str]) -> int:

@@ -22,7 +22,7 @@ import torch
 import serve
 from clingpt import faithfulness, generate, task_api
 from clingpt.base import console
-from clingpt.tokenizer import EOT
+from clingpt.text.tokenizer import EOT
 
 FOLDER = Path(os.environ.get("SCRIPTED", "."))
 

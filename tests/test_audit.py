@@ -24,10 +24,10 @@ from clingpt.checkpoint import load_model, verify
 from clingpt.findings import HEADING, in_markdown, sentences
 from clingpt.identifiers import Found
 from clingpt.prepared import FolderWriter
-from clingpt.records import Record
 from clingpt.splits import SPLITS
-from clingpt.tasks import NotApplicable, make_example, text_windows
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.records import Record
+from clingpt.text.tasks import NotApplicable, make_example, text_windows
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 
 GPT2 = Tokenizer.load()

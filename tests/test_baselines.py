@@ -22,7 +22,7 @@ from clingpt.baselines import (
     question_plus_last_sentence,
 )
 from clingpt.metrics import classification, rouge
-from clingpt.records import Record
+from clingpt.text.records import Record
 
 PUBMEDQA = Path(__file__).parents[2] / "shared" / "data" / "pubmedqa"
 

@@ -23,8 +23,8 @@ from clingpt.decoders import LABELS, REPLIES, DecodeJob
 from clingpt.floor import PARTS
 from clingpt.race import OtherLoad, Timing, peak_memory, race, resident_memory
 from clingpt.runtime import Runtime
-from clingpt.tasks import Example
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tasks import Example
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 
 

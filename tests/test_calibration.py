@@ -36,7 +36,7 @@ from clingpt.calibration import (
     reliability,
     risk_coverage,
 )
-from clingpt.records import LABELS
+from clingpt.text.records import LABELS
 
 Floats = NDArray[np.float64]
 ROW = [[0.5, 0.25, 0.25]]

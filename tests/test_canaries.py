@@ -17,9 +17,9 @@ from clingpt.canaries import (
     planted_records,
     to_json,
 )
-from clingpt.records import Record
-from clingpt.tasks import TASKS, make_example, text_windows
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.records import Record
+from clingpt.text.tasks import TASKS, make_example, text_windows
+from clingpt.text.tokenizer import Tokenizer
 
 GPT2 = Tokenizer.load()
 

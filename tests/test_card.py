@@ -16,8 +16,8 @@ import sample
 from clingpt.base import settings
 from clingpt.card import model_card
 from clingpt.page import DISCLAIMER
-from clingpt.tasks import TASKS
-from clingpt.tokenizer import VOCAB_SIZE, Tokenizer
+from clingpt.text.tasks import TASKS
+from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT, GPTConfig
 
 

@@ -13,7 +13,7 @@ from clingpt import checkpoint
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
 from clingpt.checkpoint import RunFolder, load_model, load_trainer, read_card, verify
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 
 

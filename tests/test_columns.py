@@ -7,7 +7,7 @@ import pytest
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.columns import Columns, guess_columns, guess_table, record_of
-from clingpt.records import Record
+from clingpt.text.records import Record
 
 PROSE = "The patient was seen today for a cough that began a week ago."
 SHORT = "Cough."

@@ -24,8 +24,8 @@ from clingpt import synthetic
 from clingpt.base import console
 from clingpt.curves import read_metrics
 from clingpt.prepared import open_prepared
-from clingpt.records import to_json
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.records import to_json
+from clingpt.text.tokenizer import Tokenizer
 
 evaluate = importlib.import_module("eval").main  # a builtin's name
 PUBMEDQA = ROOT.parent / "shared/data/pubmedqa"

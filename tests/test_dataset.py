@@ -23,7 +23,7 @@ from clingpt.dataset import (
 )
 from clingpt.kernels import use_kernels
 from clingpt.prepared import Split
-from clingpt.tokenizer import EOT
+from clingpt.text.tokenizer import EOT
 from model import GPT, Batch
 from model import IGNORE as MODEL_IGNORE
 

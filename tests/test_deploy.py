@@ -33,9 +33,9 @@ from servers import Answer, Server, address, serving
 
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
-from clingpt.records import LABELS
 from clingpt.routes import Site, make_routes
 from clingpt.service import Limits, Service
+from clingpt.text.records import LABELS
 from serve import ServeConfig
 
 DEPLOY = ROOT / "deploy"

@@ -19,13 +19,13 @@ from clingpt.inference import make_decoder
 from clingpt.looks import count_look
 from clingpt.parts import Parts
 from clingpt.prepared import Prepared
-from clingpt.records import Record
 from clingpt.report import label_entry
 from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer, context_passage, explanation_passage, passage_losses
 from clingpt.synthetic import iter_records
-from clingpt.tasks import prompt_text
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.records import Record
+from clingpt.text.tasks import prompt_text
+from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT, GPTConfig
 
 RECORDS = [*iter_records("test", count=7, seed=1)]

@@ -37,8 +37,8 @@ from clingpt.onnx_int8 import block_size
 from clingpt.prepared import FolderWriter
 from clingpt.stateless import Stateless
 from clingpt.synthetic import iter_records
-from clingpt.tasks import prompt_text
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tasks import prompt_text
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 
 Patch = pytest.MonkeyPatch

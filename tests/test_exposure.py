@@ -22,8 +22,8 @@ from clingpt.canaries import (
 )
 from clingpt.exposure import canary_exposure, canary_prompt, exposure_groups, nats_behind
 from clingpt.scoring import Passage, Scorer, passage_losses
-from clingpt.tasks import TASKS, Example, NotApplicable, make_example, text_windows
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tasks import TASKS, Example, NotApplicable, make_example, text_windows
+from clingpt.text.tokenizer import Tokenizer
 
 GPT2 = Tokenizer.load()
 CANARY = make_canaries(1, seed=5)[0]

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt.faithfulness import find_flags
-from clingpt.records import Record
 from clingpt.report import claim_row, claims_entry
-from clingpt.sentences import split_sentences
 from clingpt.synthetic import iter_records
+from clingpt.text.records import Record
+from clingpt.text.sentences import split_sentences
 
 # As in abstracts: odd blanks, codes, exponents, ranges, two ways to write most things.
 TEXT = """Does bed rest not help patients with COVID-19 and IL-6 > 7 pg/ml?

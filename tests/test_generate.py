@@ -25,7 +25,7 @@ from clingpt.generate import (
 from clingpt.inference import make_decoder
 from clingpt.labels import label_log_probs
 from clingpt.sampling import Sampling
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT, Tokenizer
 from model import ATTENDED, GPT, GPTConfig
 
 TOKENIZER = Tokenizer.load()

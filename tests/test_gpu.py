@@ -22,7 +22,7 @@ from clingpt.optim import Schedule, build_optimizer
 from clingpt.runtime import Runtime, start
 from clingpt.sampling import Sampling
 from clingpt.steps import Updater, accumulate_gradients
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from clingpt.warmup import fitting_feed
 from model import GPT
 

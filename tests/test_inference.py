@@ -13,7 +13,7 @@ from clingpt.inference import exact_at_the_top, have_onednn, make_decoder, packe
 from clingpt.int8 import have_int8, int8_product
 from clingpt.runtime import Runtime
 from clingpt.sampling import Sampling
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 
 PRODUCTS = [

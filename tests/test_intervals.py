@@ -30,7 +30,7 @@ from clingpt.intervals import (
     spread,
 )
 from clingpt.metrics import Interval, classification
-from clingpt.records import LABELS
+from clingpt.text.records import LABELS
 
 SAID = [*LABELS, "", "failed"]
 LABEL_PAIRS = st.lists(

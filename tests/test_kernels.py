@@ -21,8 +21,8 @@ from clingpt.kernels import (
 )
 from clingpt.runtime import Runtime
 from clingpt.scoring import split_of_examples
-from clingpt.tasks import Example
-from clingpt.tokenizer import EOT
+from clingpt.text.tasks import Example
+from clingpt.text.tokenizer import EOT
 from model import GPT, IGNORE, Batch
 from model import summed_loss as plain_summed_loss
 

@@ -30,8 +30,8 @@ from clingpt.memorisation import (
     standing,
 )
 from clingpt.scoring import Passage, Scorer, passage_losses, split_of_examples
-from clingpt.tasks import TASKS, Example
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tasks import TASKS, Example
+from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT, GPTConfig
 
 GPT2 = Tokenizer.load()

@@ -18,7 +18,7 @@ from clingpt.metrics import (
     rouge,
     wilson_interval,
 )
-from clingpt.records import LABELS
+from clingpt.text.records import LABELS
 
 CAT = "The cat sat on the mat today."
 DOG = "A dog lay under the table all night."

@@ -6,9 +6,9 @@ import pytest
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.mixture import Item, Part, count_copies, iter_items, names_of, parse_mix
-from clingpt.records import Record, make_record
 from clingpt.sources import OnBad, refuse
 from clingpt.splits import split_of
+from clingpt.text.records import Record, make_record
 
 
 def record(name: str, text: str = "Pain fell.") -> Record:

@@ -10,10 +10,10 @@ from clingpt import report
 from clingpt.baselines import SUMMARIES
 from clingpt.nearest import NEAREST, Nearest, question_in
 from clingpt.prepared import Prepared, open_prepared
-from clingpt.records import Record
 from clingpt.scoring import Output
-from clingpt.tasks import prompt_text
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.records import Record
+from clingpt.text.tasks import prompt_text
+from clingpt.text.tokenizer import Tokenizer
 
 GPT2 = Tokenizer.load()
 KINDS = ("symptoms", "causes", "treatments")

@@ -41,13 +41,13 @@ from clingpt.calibration import FILE
 from clingpt.generate import Completion, generate
 from clingpt.onnx_runner import Runner, Text, iter_records
 from clingpt.prepared import FolderWriter
-from clingpt.records import LABELS, Record, from_json, to_json
 from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer, score_labels
 from clingpt.sources import read_official
 from clingpt.synthetic import iter_records as iter_synthetic
-from clingpt.tasks import LABEL_IDS, Example, make_example, make_prompt
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.records import LABELS, Record, from_json, to_json
+from clingpt.text.tasks import LABEL_IDS, Example, make_example, make_prompt
+from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
 
 Patch = pytest.MonkeyPatch

@@ -16,8 +16,8 @@ from conftest import Done, here
 import prepare
 from clingpt.prepared import open_prepared
 from clingpt.splits import official_test_ids
-from clingpt.tasks import TASKS
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tasks import TASKS
+from clingpt.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[1]
 OFFICIAL = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"

@@ -33,9 +33,9 @@ from clingpt import canaries
 from clingpt.base import workers as pool
 from clingpt.prepared import Prepared, open_prepared
 from clingpt.receipt import identifiers_found
-from clingpt.records import Record
 from clingpt.redaction import Redactor
-from clingpt.tasks import TASKS
+from clingpt.text.records import Record
+from clingpt.text.tasks import TASKS
 
 NONE_HELD_OUT = ("--val_share=0", "--test_share=0", "--show=0")
 

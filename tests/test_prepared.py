@@ -19,9 +19,9 @@ import pytest
 from clingpt import prepared
 from clingpt.base.errors import DataError
 from clingpt.prepared import FILES, FORMAT, INDEX_COLUMNS, MANIFEST, FolderWriter, open_prepared
-from clingpt.records import Record, make_record
-from clingpt.tasks import TASKS, Example, make_example, target_text, text_windows
-from clingpt.tokenizer import EOT_TEXT, Tokenizer
+from clingpt.text.records import Record, make_record
+from clingpt.text.tasks import TASKS, Example, make_example, target_text, text_windows
+from clingpt.text.tokenizer import EOT_TEXT, Tokenizer
 
 ROOT = Path(__file__).parents[1]
 GPT2 = Tokenizer.load()

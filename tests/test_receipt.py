@@ -13,8 +13,8 @@ import pytest
 from clingpt.base.errors import DataError
 from clingpt.identifiers import find_identifiers
 from clingpt.receipt import Done, Receipt, identifiers_found, inspect, tables
-from clingpt.records import Record
 from clingpt.redaction import Redactor
+from clingpt.text.records import Record
 
 NOTES = phi_corpus.make_notes(phi_templates.OWN[:30], each=2, seed=21)
 

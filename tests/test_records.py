@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt.base.errors import DataError
-from clingpt.records import LABELS, Record, clean, clean_lines, from_json, make_record, to_json
+from clingpt.text.records import LABELS, Record, clean, clean_lines, from_json, make_record, to_json
 
 OFFICIAL = Path(__file__).parents[2] / "shared/data/pubmedqa/ori_pqal.json"
 BLANKS = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()]

@@ -12,9 +12,9 @@ import pytest
 
 from clingpt.dates import day_of, shifted
 from clingpt.identifiers import find_identifiers
-from clingpt.records import Record
 from clingpt.redaction import Redactor, joined_text, may_identify, texts_of, with_texts
-from clingpt.sentences import split_sentences
+from clingpt.text.records import Record
+from clingpt.text.sentences import split_sentences
 
 KEY = b"a key of some thirty-two letters"
 NOTES = phi_corpus.make_notes(phi_templates.DEVELOPED + phi_templates.HELD_OUT, each=2, seed=11)

@@ -10,12 +10,12 @@ from clingpt import replies, runtime
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.calibration import Calibration
 from clingpt.generate import Completion
-from clingpt.records import Record
 from clingpt.replies import Question
 from clingpt.sampling import Sampling, TokenLogProb
 from clingpt.scoring import LabelScores, Scorer
-from clingpt.tasks import Prompt
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.records import Record
+from clingpt.text.tasks import Prompt
+from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT, GPTConfig
 
 SAMPLING = Sampling(max_new_tokens=24, seed=3)  # leaves 40 tokens for a prompt

@@ -12,7 +12,7 @@ from clingpt.inference import make_decoder
 from clingpt.rounding import compare_labels, compare_texts, examples_of, judge
 from clingpt.scoring import Scorer, score_labels
 from clingpt.synthetic import iter_records
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 
 RECORDS = list(iter_records("test", count=4, seed=1))

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from clingpt import runtime
-from clingpt.records import LABELS, Record
 from clingpt.sampling import Sampling
 from clingpt.scoring import (
     Output,
@@ -21,8 +20,9 @@ from clingpt.scoring import (
     write_outputs,
 )
 from clingpt.synthetic import iter_records
-from clingpt.tasks import LABEL_IDS, NotApplicable, explained, prompt_text, record_text
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.records import LABELS, Record
+from clingpt.text.tasks import LABEL_IDS, NotApplicable, explained, prompt_text, record_text
+from clingpt.text.tokenizer import EOT, Tokenizer
 from clingpt.validation import _prose
 from model import GPT, GPTConfig
 

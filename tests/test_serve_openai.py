@@ -23,7 +23,7 @@ from servers import Answer, Server, serving
 
 from clingpt.generate import generate
 from clingpt.sampling import Sampling
-from clingpt.tokenizer import EOT, VOCAB_SIZE, Tokenizer
+from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 from model import GPT
 
 CONTEXT = 256

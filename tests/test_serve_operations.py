@@ -42,7 +42,7 @@ from clingpt.base import console
 from clingpt.page import DISCLAIMER
 from clingpt.routes import Site, make_routes
 from clingpt.service import Limits, Service
-from clingpt.tokenizer import VOCAB_SIZE, Tokenizer
+from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 
 FAULTY = ROOT / "tests/faulty_server.py"
 TOKENIZER = Tokenizer.load()

@@ -15,7 +15,7 @@ from servers import Server, serving
 from test_page import Parsed, contrast
 
 from clingpt import page as report_page
-from clingpt.records import LABELS
+from clingpt.text.records import LABELS
 from model import GPT, GPTConfig
 
 SOURCE = (Path(report_page.__file__).parent / "serve.html").read_text(encoding="utf-8")

@@ -29,11 +29,11 @@ from clingpt.faithfulness import find_flags
 from clingpt.generate import generate
 from clingpt.inference import make_decoder
 from clingpt.page import DISCLAIMER
-from clingpt.records import LABELS, Record, from_json
 from clingpt.sampling import Sampling
 from clingpt.scoring import LabelScores, Scorer, score_labels
-from clingpt.tasks import LABEL_IDS
-from clingpt.tokenizer import VOCAB_SIZE, Tokenizer
+from clingpt.text.records import LABELS, Record, from_json
+from clingpt.text.tasks import LABEL_IDS
+from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT
 
 CONTEXT = 256

@@ -12,9 +12,9 @@ from unittest import mock
 import pytest
 
 from clingpt.base.errors import DataError
-from clingpt.records import from_json
 from clingpt.sampling import Sampling
 from clingpt.shell import HELP, SETTINGS, Asked, Shell
+from clingpt.text.records import from_json
 
 CTRL_C = KeyboardInterrupt()
 RECORD = {"id": "7", "question": "Does it help?", "text": "It helped."}

@@ -15,7 +15,6 @@ import pytest
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.columns import Columns
-from clingpt.records import Record, to_json
 from clingpt.sources import (
     choose_columns,
     from_hub_row,
@@ -25,6 +24,7 @@ from clingpt.sources import (
     read_official,
     refuse,
 )
+from clingpt.text.records import Record, to_json
 
 ROOT = Path(__file__).parents[1]
 OFFICIAL = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
@@ -106,7 +106,7 @@ def in_subprocess(code: str, folder: Path, **environ: str) -> "subprocess.Comple
 
 def read_in_subprocess(source: Path, subset: str, folder: Path) -> list[dict[str, Any]]:
     code = (
-        "import json; from clingpt.records import Record, to_json; from clingpt.sources import *\n"
+        "import json; from clingpt.text.records import Record, to_json; from clingpt.sources import *\n"
         f"for record in open_source({str(source)!r}, subset={subset!r})(refuse):\n"
         "    print(json.dumps(to_json(record)))\n"
     )

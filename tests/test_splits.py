@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from clingpt.records import Record
 from clingpt.sources import read_official
 from clingpt.splits import N_FOLDS, official_test_ids, split_of
+from clingpt.text.records import Record
 
 PUBMEDQA = Path(__file__).parents[2] / "shared/data/pubmedqa"
 TEST_SHA256 = "406e3b89eff577ed38571eca5a5819734a6f49ac0437d171b6c64e5c3cd195f8"

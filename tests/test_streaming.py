@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clingpt.streaming import TextStream
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT, Tokenizer
 
 TOKENIZER = Tokenizer.load()
 

@@ -4,9 +4,9 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from clingpt.base.errors import DataError
-from clingpt.records import Record
 from clingpt.structure import HEADINGS, parse_document, structure
-from clingpt.tasks import target_text
+from clingpt.text.records import Record
+from clingpt.text.tasks import target_text
 
 FULL = "\n".join(
     (

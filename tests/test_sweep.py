@@ -26,8 +26,8 @@ from clingpt.base.signals import StopSignals
 from clingpt.metrics import classification
 from clingpt.plots import learning_rates
 from clingpt.prepared import Prepared
-from clingpt.records import LABELS
 from clingpt.sweeping import Outcome, Point, Result, curves, grid, harmless, ranked, table
+from clingpt.text.records import LABELS
 from train import TrainConfig
 
 # Stand-ins for the commands, without torch: what they were given goes into starts.txt.

@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from clingpt import synthetic
-from clingpt.records import LABELS, Record
 from clingpt.synthetic import SPLITS, iter_records
+from clingpt.text.records import LABELS, Record
 
 SEEDS = (0, 1, 7)
 COUNT = 3000

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from clingpt import json_items, tabular
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.json_items import iter_json_items
-from clingpt.records import clean
 from clingpt.tabular import format_of, iter_rows
+from clingpt.text.records import clean
 from clingpt.textfile import TextFile
 
 NOTE, SUMMARY = "Fièvre à 39 °C – “stable”", "Fieber: 5 µg"

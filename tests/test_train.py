@@ -31,7 +31,7 @@ from clingpt import validation
 from clingpt.checkpoint import CARD, RunFolder, read_card
 from clingpt.curves import read_metrics
 from clingpt.prepared import open_prepared
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 
 STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]
 STEPS += ["--dropout=0.1", "--learning_rate=3e-3", "--n_layer=1", "--n_embd=16"]

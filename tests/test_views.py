@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from clingpt import views as module
-from clingpt.records import LABELS, Record
 from clingpt.splits import official_test_ids
-from clingpt.tasks import NotApplicable, make_example
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.records import LABELS, Record
+from clingpt.text.tasks import NotApplicable, make_example
+from clingpt.text.tokenizer import Tokenizer
 from clingpt.views import drawn_sections, origin, views
 
 SECTIONS = (

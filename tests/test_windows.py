@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt.records import Record, clean
 from clingpt.structure import parse_document
-from clingpt.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
-from clingpt.tokenizer import Tokenizer
-from clingpt.windows import join_documents, join_summaries, split_windows
+from clingpt.text.records import Record, clean
+from clingpt.text.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
+from clingpt.text.tokenizer import Tokenizer
+from clingpt.text.windows import join_documents, join_summaries, split_windows
 
 TOKENIZER = Tokenizer.load()
 FRAMES = {"summarize": ("Report:\n", "\nSummary:"), "document": ("Notes:\n", "\nDocument:")}

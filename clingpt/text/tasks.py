@@ -20,9 +20,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from clingpt.base.errors import DataError
-from clingpt.records import Record
-from clingpt.sentences import split_sentences
-from clingpt.tokenizer import EOT, VOCAB_SIZE, Tokenizer
+from clingpt.text.records import Record
+from clingpt.text.sentences import split_sentences
+from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 
 TASKS = ("answer", "summarize", "document", "text", "explain")  # in prepared folders by their place
 CUES = {"answer": "Answer:", "explain": "Explanation:"}  # of tasks that need a question, no text

@@ -10,10 +10,10 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import NamedTuple
 
-from clingpt.records import Record
 from clingpt.structure import HEADED, HEADINGS, parse_document
-from clingpt.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
-from clingpt.tokenizer import Tokenizer
+from clingpt.text.records import Record
+from clingpt.text.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
+from clingpt.text.tokenizer import Tokenizer
 
 
 class Piece(NamedTuple):

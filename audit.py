@@ -25,10 +25,10 @@ from clingpt.base.files import write_whole
 from clingpt.checkpoint import Loaded, load_model, load_to_use, newest_best
 from clingpt.dataset import Ints
 from clingpt.evaluation import open_data
-from clingpt.identifiers import find_identifiers
 from clingpt.inference import make_decoder
 from clingpt.memorisation import cut_windows, drawn, first_examples
 from clingpt.prepared import Prepared
+from clingpt.privacy.identifiers import find_identifiers
 from clingpt.report import write_json
 from clingpt.runtime import Runtime
 from clingpt.scoring import Scorer

@@ -27,7 +27,7 @@ from clingpt.columns import Columns
 from clingpt.examples import Long, Making, Tally, make_all
 from clingpt.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
 from clingpt.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
-from clingpt.redaction import Redactor
+from clingpt.privacy.redaction import Redactor
 from clingpt.sources import OnBad, choose_columns, is_published, open_source
 from clingpt.splits import N_FOLDS, SPLITS, split_of
 from clingpt.survey import Findings, Survey, find_out, take_survey

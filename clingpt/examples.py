@@ -16,7 +16,7 @@ from clingpt.base.workers import map_chunks
 from clingpt.mixture import Item, chunks_of, count_copies
 from clingpt.overlap import NgramIndex, ngram_hashes, record_text
 from clingpt.prepared import FolderWriter, Piece
-from clingpt.redaction import Redactor
+from clingpt.privacy.redaction import Redactor
 from clingpt.splits import SPLITS
 from clingpt.text.records import Record
 from clingpt.text.tasks import Example, NotApplicable, make_example, text_windows

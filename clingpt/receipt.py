@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from clingpt.base.errors import DataError
 from clingpt.duplicates import Duplicates, Fingerprint, fingerprint
-from clingpt.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 from clingpt.overlap import record_text
-from clingpt.redaction import joined_text, may_identify
+from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
+from clingpt.privacy.redaction import joined_text, may_identify
 from clingpt.text.records import Record
 
 FILE = "receipt.json"

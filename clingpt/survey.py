@@ -22,8 +22,8 @@ from clingpt.base.workers import map_chunks
 from clingpt.mixture import Item, Part, chunks_of, iter_items, names_of
 from clingpt.overlap import NgramIndex, ngram_hashes, record_text
 from clingpt.prepared import HELD_OUT, Prepared
+from clingpt.privacy.redaction import Redactor
 from clingpt.receipt import Inspection, Receipt, inspect
-from clingpt.redaction import Redactor
 from clingpt.text.records import LABELS
 
 if TYPE_CHECKING:

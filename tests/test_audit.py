@@ -22,8 +22,8 @@ from clingpt.canaries import make_canaries, planted_records, to_json
 from clingpt.card import with_audit
 from clingpt.checkpoint import load_model, verify
 from clingpt.findings import HEADING, in_markdown, sentences
-from clingpt.identifiers import Found
 from clingpt.prepared import FolderWriter
+from clingpt.privacy.identifiers import Found
 from clingpt.splits import SPLITS
 from clingpt.text.records import Record
 from clingpt.text.tasks import NotApplicable, make_example, text_windows

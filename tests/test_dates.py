@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from clingpt.dates import MONTH_WORDS, find_dates, is_day_first, shifted
+from clingpt.privacy.dates import MONTH_WORDS, find_dates, is_day_first, shifted
 
 WORD = re.compile(r"[^\W\d_]+")
 

@@ -9,7 +9,7 @@ import phi_corpus
 import phi_templates
 import pytest
 
-from clingpt.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
+from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 
 PUBMEDQA = Path(__file__).parents[2] / "shared/data/pubmedqa/ori_pqal.json"
 

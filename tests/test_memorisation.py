@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from clingpt import memorisation, runtime
-from clingpt.identifiers import Found
 from clingpt.memorisation import (
     Cut,
     Window,
@@ -29,6 +28,7 @@ from clingpt.memorisation import (
     share,
     standing,
 )
+from clingpt.privacy.identifiers import Found
 from clingpt.scoring import Passage, Scorer, passage_losses, split_of_examples
 from clingpt.text.tasks import TASKS, Example
 from clingpt.text.tokenizer import EOT, Tokenizer

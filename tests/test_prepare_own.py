@@ -32,8 +32,8 @@ from test_prepare import (
 from clingpt import canaries
 from clingpt.base import workers as pool
 from clingpt.prepared import Prepared, open_prepared
+from clingpt.privacy.redaction import Redactor
 from clingpt.receipt import identifiers_found
-from clingpt.redaction import Redactor
 from clingpt.text.records import Record
 from clingpt.text.tasks import TASKS
 

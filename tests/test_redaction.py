@@ -10,9 +10,9 @@ import phi_corpus
 import phi_templates
 import pytest
 
-from clingpt.dates import day_of, shifted
-from clingpt.identifiers import find_identifiers
-from clingpt.redaction import Redactor, joined_text, may_identify, texts_of, with_texts
+from clingpt.privacy.dates import day_of, shifted
+from clingpt.privacy.identifiers import find_identifiers
+from clingpt.privacy.redaction import Redactor, joined_text, may_identify, texts_of, with_texts
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
 

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from clingpt import name_before, name_behind
-from clingpt.gazetteer import Standing, common_first_names, first_names, last_names, standing
-from clingpt.name_reader import POSSESSIVE, Reader, Rule, Span, plain
-from clingpt.name_words import EPONYMS, NEVER, NOT_PERSONS, PARTICLES, PLACES, VERBS
+from clingpt.privacy import names_after_cue, names_before_cue
+from clingpt.privacy.census import Standing, common_first_names, first_names, last_names, standing
+from clingpt.privacy.cue_words import EPONYMS, NEVER, NOT_PERSONS, PARTICLES, PLACES, VERBS
+from clingpt.privacy.name_reader import POSSESSIVE, Reader, Rule, Span, plain
 
 SPECIALISTS = ("ist", "ian")
 
@@ -29,7 +29,7 @@ def find_names(
         for rule in rules.get(word) or (_SPECIALIST if word.endswith(SPECIALISTS) else ()):
             if span := rule(reader, place):
                 found.append(span)
-    found += [*name_before.before_numbers(reader), *name_before.turned(reader)]
+    found += [*names_before_cue.before_numbers(reader), *names_before_cue.turned(reader)]
     found += list(beside(reader, found))
     for first, behind in [*found, *again(reader, found)]:
         last = words[behind - 1]
@@ -120,14 +120,18 @@ def again(reader: Reader, found: Sequence[Span]) -> Iterator[Span]:
             yield place, place + 1
 
 
-_SPECIALIST = (name_behind.behind_label,)
+_SPECIALIST = (names_after_cue.behind_label,)
 
 
 @cache
 def _rules() -> dict[str, tuple[Rule, ...]]:
     """Which words begin, end or introduce a name, and how it is read from there."""
     rules: dict[str, tuple[Rule, ...]] = {}
-    for words, rule in (*name_behind.RULES, *name_before.RULES, (first_names(), at_first_name)):
+    for words, rule in (
+        *names_after_cue.RULES,
+        *names_before_cue.RULES,
+        (first_names(), at_first_name),
+    ):
         for word in words:
             rules[word] = (*rules.get(word, ()), rule)
     return rules

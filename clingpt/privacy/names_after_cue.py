@@ -7,9 +7,8 @@ are tried with which.
 import re
 from collections.abc import Set
 
-from clingpt.gazetteer import Standing, common_first_names, first_names, last_names, standing
-from clingpt.name_reader import AFTER_LABEL, POSSESSIVE, Reader, Rule, Span, is_title, plain
-from clingpt.name_words import (
+from clingpt.privacy.census import Standing, common_first_names, first_names, last_names, standing
+from clingpt.privacy.cue_words import (
     ABOUT,
     AFTER_SLASH,
     BEFORE_BY,
@@ -34,6 +33,7 @@ from clingpt.name_words import (
     TO,
     WEAK_TITLES,
 )
+from clingpt.privacy.name_reader import AFTER_LABEL, POSSESSIVE, Reader, Rule, Span, is_title, plain
 
 LONGEST_SHORT = 4  # letters of a title that may end in a full stop: "see your doctor. Hearing"
 _AFTER_TITLE = re.compile(r"\.?\s{0,2}")

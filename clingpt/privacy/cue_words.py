@@ -1,4 +1,4 @@
-"""The words that clingpt/names.py goes by, all but the names themselves: what introduces a person,
+"""The words that clingpt/privacy/names.py goes by, all but the names themselves: what introduces a person,
 and what follows or precedes that which only looks like one.
 """
 

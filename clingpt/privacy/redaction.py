@@ -19,11 +19,11 @@ from dataclasses import replace
 from functools import cache
 from typing import Literal
 
-from clingpt.dates import ANY_YEAR, day_of, is_day_first, shifted
-from clingpt.gazetteer import Standing, census, first_names, standing
-from clingpt.identifiers import REPORTED_ONLY, Found, find_identifiers
-from clingpt.labelled import STATE, STATE_CODES
-from clingpt.name_words import PARTICLES
+from clingpt.privacy.census import Standing, census, first_names, standing
+from clingpt.privacy.cue_words import PARTICLES
+from clingpt.privacy.dates import ANY_YEAR, day_of, is_day_first, shifted
+from clingpt.privacy.identifiers import REPORTED_ONLY, Found, find_identifiers
+from clingpt.privacy.keyword_rules import STATE, STATE_CODES
 from clingpt.text.records import Record
 
 How = Literal["tags", "surrogates"]

@@ -1,13 +1,13 @@
 """Reading names word by word: what may belong to one, where it ends, how convincing it is.
 
-What introduces a name, and so where to begin, is clingpt/names.py.
+What introduces a name, and so where to begin, is clingpt/privacy/names.py.
 """
 
 import re
 from collections.abc import Callable, Sequence
 
-from clingpt.gazetteer import Standing, first_names, is_everyday, last_names, standing
-from clingpt.name_words import LABELS, NEVER, NOT_PERSONS, PARTICLES, PLACES
+from clingpt.privacy.census import Standing, first_names, is_everyday, last_names, standing
+from clingpt.privacy.cue_words import LABELS, NEVER, NOT_PERSONS, PARTICLES, PLACES
 
 LONGEST = 5  # words of a name: "Maria de la Cruz Santos"
 AFTER_LABEL = re.compile(r"(?:\(s\))?\s?[:#=]\s{0,3}")

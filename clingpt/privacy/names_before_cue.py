@@ -9,9 +9,8 @@ import string
 from bisect import bisect_left
 from collections.abc import Iterator, Set
 
-from clingpt.gazetteer import Standing, first_names, last_names, standing
-from clingpt.name_reader import POSSESSIVE, Reader, Rule, Span, is_title, plain
-from clingpt.name_words import (
+from clingpt.privacy.census import Standing, first_names, last_names, standing
+from clingpt.privacy.cue_words import (
     BESIDE_DEGREE,
     DEGREES,
     DOINGS,
@@ -26,6 +25,7 @@ from clingpt.name_words import (
     ROLES,
     SAYING,
 )
+from clingpt.privacy.name_reader import POSSESSIVE, Reader, Rule, Span, is_title, plain
 
 # A number between a name and "years old".
 _AGE_GAP = re.compile(r"(?:,|\s?\()?\s\(?\d{1,3}[\s-]?")

@@ -19,9 +19,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from clingpt.dates import MONTH_WORDS, find_dates
-from clingpt.labelled import CITY, PUBLIC, STATE, find_labelled
-from clingpt.names import find_names
+from clingpt.privacy.dates import MONTH_WORDS, find_dates
+from clingpt.privacy.keyword_rules import CITY, PUBLIC, STATE, find_labelled
+from clingpt.privacy.names import find_names
 
 # Where two overlap, the kind that stands first wins.
 KINDS = (

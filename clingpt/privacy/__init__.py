@@ -1,0 +1,4 @@
+"""Identifiers of people in text: finding them and replacing them.
+
+May import: base, text.
+"""

@@ -26,11 +26,11 @@ from clingpt.base.files import sha256
 from clingpt.calibration import Calibration
 from clingpt.checkpoint import Loaded, identity, load_to_use
 from clingpt.comparison import compare
+from clingpt.data.prepared import Prepared
 from clingpt.evaluation import Evaluation, open_data, passages_of
 from clingpt.inference import Quantize, make_decoder
 from clingpt.looks import count_look
 from clingpt.parts import Parts
-from clingpt.prepared import Prepared
 from clingpt.rounding import rounding_section
 from clingpt.runtime import Runtime
 from clingpt.sampling import Sampling

@@ -18,24 +18,24 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from clingpt import account, canaries, receipt, synthetic
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import DataError
 from clingpt.base.workers import count_workers
-from clingpt.columns import Columns
-from clingpt.examples import Long, Making, Tally, make_all
-from clingpt.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
-from clingpt.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
+from clingpt.data import canaries, hygiene, prepare_report, synthetic
+from clingpt.data.augmentation import KINDS
+from clingpt.data.columns import Columns
+from clingpt.data.examples import Long, Making, Tally, make_all
+from clingpt.data.inspection import Findings, Survey, find_out, take_survey
+from clingpt.data.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
+from clingpt.data.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
+from clingpt.data.sources import OnBad, choose_columns, is_published, open_source
+from clingpt.data.splits import N_FOLDS, SPLITS, split_of
+from clingpt.data.text_files import AUTO, check_encoding
 from clingpt.privacy.redaction import Redactor
-from clingpt.sources import OnBad, choose_columns, is_published, open_source
-from clingpt.splits import N_FOLDS, SPLITS, split_of
-from clingpt.survey import Findings, Survey, find_out, take_survey
 from clingpt.text.records import Record
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.textfile import AUTO, check_encoding
-from clingpt.views import KINDS
 
 LOOKED_AT = 20  # records of which a dry run makes examples
 
@@ -148,13 +148,13 @@ def main() -> None:
         tally = write_examples(parts, survey, findings, making, writer, cfg)
         check_overlap(tally, cfg)
         check_examples(parts, writer, tally)
-        writer.add_json(receipt.FILE, findings.receipt)
+        writer.add_json(hygiene.FILE, findings.receipt)
         writer.finish(settings_to_keep(cfg))
     prepared = open_prepared(cfg.folder, tokenizer)
     print_tables(prepared, parts, survey, findings, tally, cfg)
-    show(account.written_examples(prepared, cfg.show))
+    show(prepare_report.written_examples(prepared, cfg.show))
     source = cfg.subset if cfg.source == "pubmedqa" else cfg.source
-    console.say(account.next_line(cfg.folder, source, cfg.tasks))
+    console.say(prepare_report.next_line(cfg.folder, source, cfg.tasks))
 
 
 def open_parts(cfg: PrepareConfig) -> list[Part]:
@@ -266,7 +266,7 @@ def objections(findings: Findings, cfg: PrepareConfig) -> list[str]:
 def check_findings(findings: Findings, cfg: PrepareConfig) -> None:
     """Refuse, before anything is written, what would spread or spoil; the tables say what it is."""
     if found := objections(findings, cfg):
-        console.say("\n\n".join(account.receipt_tables(findings)))
+        console.say("\n\n".join(prepare_report.receipt_tables(findings)))
         raise DataError("; ".join(found))
 
 
@@ -306,11 +306,14 @@ def say_what_would_be(
 ) -> None:
     """Columns, counts, receipt and the first examples; and what a real run would stop at."""
     tables = [part.columns_table for part in parts if part.columns_table]
-    tables += [account.records_table(parts, survey), *account.receipt_tables(findings)]
+    tables += [
+        prepare_report.records_table(parts, survey),
+        *prepare_report.receipt_tables(findings),
+    ]
     console.say("\n\n".join(tables))
     training = (item for item in iter_items(parts, lambda _: None) if item.split == "train")
     made = making(list(islice(training, LOOKED_AT)))
-    show(account.made_examples(made.pieces, cfg.show))
+    show(prepare_report.made_examples(made.pieces, cfg.show))
     console.say("\nA dry run: nothing was written.")
     for objection in objections(findings, cfg):
         console.say(f"In the way: {objection}.")
@@ -326,20 +329,20 @@ def print_tables(
 ) -> None:
     counts = prepared.manifest["counts"]
     tables = [
-        account.records_table(parts, survey, counts),
-        account.examples_table(counts, tally, cfg.tasks),
-        account.dropped_table(survey, tally),
-        account.overlap_table(tally, findings, templated=cfg.source == "synthetic"),
-        *account.receipt_tables(findings),
-        account.remarks(parts, survey, tally),
+        prepare_report.records_table(parts, survey, counts),
+        prepare_report.examples_table(counts, tally, cfg.tasks),
+        prepare_report.dropped_table(survey, tally),
+        prepare_report.overlap_table(tally, findings, templated=cfg.source == "synthetic"),
+        *prepare_report.receipt_tables(findings),
+        prepare_report.remarks(parts, survey, tally),
     ]
     console.say("\n\n".join(table for table in tables if table))
 
 
-def show(examples: list[account.Shown]) -> None:
+def show(examples: list[prepare_report.Shown]) -> None:
     tokenizer, colour = Tokenizer.load(), console.colour_enabled(sys.stdout)
     for example in examples:
-        console.say(account.example_text(example, tokenizer, colour=colour), styled=True)
+        console.say(prepare_report.example_text(example, tokenizer, colour=colour), styled=True)
 
 
 if __name__ == "__main__":

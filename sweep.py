@@ -31,8 +31,8 @@ from clingpt.base import settings as config
 from clingpt.base.errors import ClingptError, ConfigError, DataError
 from clingpt.base.files import write_whole
 from clingpt.base.signals import StopSignals
-from clingpt.prepared import MANIFEST
-from clingpt.splits import N_FOLDS
+from clingpt.data.prepared import MANIFEST
+from clingpt.data.splits import N_FOLDS
 from clingpt.sweeping import (
     POOLED,
     Outcome,

@@ -26,14 +26,14 @@ from clingpt.base import settings as config
 from clingpt.base.signals import StopSignals
 from clingpt.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
 from clingpt.compiling import compile_in_place
-from clingpt.dataset import build_rows, rows_of_step
+from clingpt.data.hygiene import carried
+from clingpt.data.packing import build_rows, rows_of_step
+from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.feed import Feed, Work
 from clingpt.hardware import peak_flops
 from clingpt.lora import LAYERS, Lora
 from clingpt.meter import Meter
 from clingpt.optim import Schedule, build_optimizer
-from clingpt.prepared import Prepared, open_prepared
-from clingpt.receipt import carried
 from clingpt.resume import State, Trained, begin_or_resume_lora, check_same_run
 from clingpt.runtime import Runtime
 from clingpt.selection import check_measurable, is_settled

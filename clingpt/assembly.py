@@ -22,18 +22,18 @@ from clingpt.calibration import Calibration, calibrated
 from clingpt.card import model_card, with_audit
 from clingpt.checkpoint import Loaded
 from clingpt.curves import read_metrics
+from clingpt.data.augmentation import origin
+from clingpt.data.prepared import Prepared
+from clingpt.data.splits import N_FOLDS, official_folds, official_test_ids
 from clingpt.evaluation import passages_of
 from clingpt.faithfulness import find_flags
 from clingpt.nearest import NEAREST, Nearest
 from clingpt.page import page
 from clingpt.parts import Parts
-from clingpt.prepared import Prepared
 from clingpt.scoring import Output
-from clingpt.splits import N_FOLDS, official_folds, official_test_ids
 from clingpt.tables import as_markdown, tables
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import TASKS, parse_answer, prompt_text, source_text
-from clingpt.views import origin
 
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words on, within seconds
 BAG_SETTINGS = (

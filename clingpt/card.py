@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from clingpt.base import console
+from clingpt.data.hygiene import DONE, identifiers_found
 from clingpt.page import DISCLAIMER
-from clingpt.receipt import DONE, identifiers_found
 from clingpt.tables import as_markdown, plain, tables
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text

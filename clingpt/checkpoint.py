@@ -21,6 +21,7 @@ from clingpt import calibration
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.base.files import SUMS, sha256, verify_sums, write_whole, written_whole
+from clingpt.data.hygiene import warning
 from clingpt.kernels import use_kernels
 from clingpt.lora import (
     ADAPTER,
@@ -35,7 +36,6 @@ from clingpt.lora import (
     read_lora,
     write_adapter,
 )
-from clingpt.receipt import warning
 from clingpt.selection import score
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, SIZES, GPTConfig, hub_folder

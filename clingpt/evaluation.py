@@ -15,9 +15,9 @@ from clingpt import shell
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.checkpoint import Loaded
+from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.generate import Completion, Engine, Reply
 from clingpt.parts import Parts
-from clingpt.prepared import Prepared, open_prepared
 from clingpt.sampling import Sampling
 from clingpt.scoring import (
     Passage,

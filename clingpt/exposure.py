@@ -1,7 +1,7 @@
 """How far a model prefers a canary's secret to others that it could have been: exposure, in bits.
 
 Carlini et al. 2019, "The Secret Sharer", section 4. What canaries are, and what chance gives, is
-clingpt/canaries.py.
+clingpt/data/canaries.py.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from clingpt.base import console
 from clingpt.base.errors import CheckpointError
-from clingpt.canaries import Canary, ceiling, chance_p, other_secrets, rank_among
+from clingpt.data.canaries import Canary, ceiling, chance_p, other_secrets, rank_among
 from clingpt.scoring import Scorer
 from clingpt.text.tasks import NotApplicable, make_example, prompt_text, text_windows
 from clingpt.text.tokenizer import Tokenizer

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from clingpt.dataset import Ints, Rows
+from clingpt.data.packing import Ints, Rows
 from clingpt.kernels import mark_ragged
 from clingpt.runtime import Runtime
 from model import Batch

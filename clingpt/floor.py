@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clingpt.contenders import CLIP, RATE, Job, Placed, Step, usual_runtime
-from clingpt.dataset import IGNORE
+from clingpt.data.packing import IGNORE
 from clingpt.feed import Feed
 from clingpt.kernels import summed_loss
 from clingpt.optim import build_optimizer

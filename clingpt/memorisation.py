@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clingpt.base import console
-from clingpt.dataset import Ints
+from clingpt.data.packing import Ints
+from clingpt.data.prepared import Prepared, Split
 from clingpt.generate import Completion, Reply, generate
 from clingpt.metrics import Interval, wilson_interval
-from clingpt.prepared import Prepared, Split
 from clingpt.sampling import Sampling
 from clingpt.scoring import Passage, Scorer, passage_losses
 from clingpt.text.records import clean

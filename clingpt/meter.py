@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clingpt.dataset import Ints, Rows
+from clingpt.data.packing import Ints, Rows
 from clingpt.hardware import training_flops
 from model import GPTConfig
 

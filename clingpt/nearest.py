@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clingpt.baselines import Tfidf
-from clingpt.prepared import Prepared
+from clingpt.data.prepared import Prepared
 from clingpt.text.tasks import CUES, TASKS
 from clingpt.text.tokenizer import Tokenizer
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from clingpt.base import console
 from clingpt.base.errors import CheckpointError
 from clingpt.checkpoint import RunFolder, read_card
+from clingpt.data.prepared import Prepared
 from clingpt.kernels import use_kernels
 from clingpt.lora import (
     ADAPTER,
@@ -24,7 +25,6 @@ from clingpt.lora import (
     weights_sha256,
 )
 from clingpt.optim import load_optimizer_state, optimizer_state
-from clingpt.prepared import Prepared
 from clingpt.runtime import Runtime, whole
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from clingpt.base import console
 from clingpt.checkpoint import load_model
-from clingpt.dataset import IGNORE
+from clingpt.data.packing import IGNORE
+from clingpt.data.prepared import Prepared
 from clingpt.evaluation import passages_of
 from clingpt.inference import make_decoder
 from clingpt.onnx_runner import Runner
-from clingpt.prepared import Prepared
 from clingpt.scoring import LabelScores, Passage, Scorer, iter_batches, score_labels
 from clingpt.text.records import Record
 from clingpt.text.tasks import Example, NotApplicable

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from clingpt.calibration import Calibration
-from clingpt.dataset import IGNORE, Ints, build_rows
+from clingpt.data.packing import IGNORE, Ints, build_rows
+from clingpt.data.prepared import Split
 from clingpt.generate import Completion, Decoder, OnReply, generate
 from clingpt.labels import label_log_probs
-from clingpt.prepared import Split
 from clingpt.runtime import Runtime
 from clingpt.sampling import Sampling
 from clingpt.text.records import LABELS, Record

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from clingpt.base.errors import TrainingError
-from clingpt.dataset import Ints, Rows
+from clingpt.data.packing import Ints, Rows
+from clingpt.data.prepared import Prepared
 from clingpt.feed import Feed, Work
 from clingpt.optim import Schedule, set_learning_rate, step_unless
-from clingpt.prepared import Prepared
 from clingpt.runtime import Runtime
 
 MOST_NAMES = 20  # of records in an error

@@ -7,7 +7,7 @@ from typing import Any
 
 from clingpt.base import console
 from clingpt.checkpoint import read_card
-from clingpt.dataset import Rows
+from clingpt.data.packing import Rows
 from clingpt.resume import Trained
 from clingpt.runtime import Runtime
 from clingpt.selection import key_of

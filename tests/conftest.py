@@ -21,8 +21,8 @@ from clingpt.base.files import sha256
 from clingpt.calibration import Calibration
 from clingpt.checkpoint import RunFolder, load_trainer
 from clingpt.curves import read_metrics
-from clingpt.dataset import Rows, build_rows
-from clingpt.prepared import open_prepared
+from clingpt.data.packing import Rows, build_rows
+from clingpt.data.prepared import open_prepared
 from clingpt.scoring import split_of_examples
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import Tokenizer

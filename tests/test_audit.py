@@ -14,17 +14,17 @@ import torch
 from conftest import exit_status, train_here
 
 import audit
-from clingpt import canaries, synthetic
 from clingpt.base import console
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import write_whole
-from clingpt.canaries import make_canaries, planted_records, to_json
 from clingpt.card import with_audit
 from clingpt.checkpoint import load_model, verify
+from clingpt.data import canaries, synthetic
+from clingpt.data.canaries import make_canaries, planted_records, to_json
+from clingpt.data.prepared import FolderWriter
+from clingpt.data.splits import SPLITS
 from clingpt.findings import HEADING, in_markdown, sentences
-from clingpt.prepared import FolderWriter
 from clingpt.privacy.identifiers import Found
-from clingpt.splits import SPLITS
 from clingpt.text.records import Record
 from clingpt.text.tasks import NotApplicable, make_example, text_windows
 from clingpt.text.tokenizer import Tokenizer

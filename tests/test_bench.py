@@ -18,7 +18,7 @@ from clingpt import load
 from clingpt.base import console
 from clingpt.base.errors import BenchError, ConfigError
 from clingpt.contenders import CONTENDERS, Job, packed_rows, padded, random_example, usual_runtime
-from clingpt.dataset import IGNORE
+from clingpt.data.packing import IGNORE
 from clingpt.decoders import LABELS, REPLIES, DecodeJob
 from clingpt.floor import PARTS
 from clingpt.race import OtherLoad, Timing, peak_memory, race, resident_memory

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.canaries import (
+from clingpt.data.canaries import (
     COPIES,
     MOST,
     SECRET,

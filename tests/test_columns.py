@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.columns import Columns, guess_columns, guess_table, record_of
+from clingpt.data.columns import Columns, guess_columns, guess_table, record_of
 from clingpt.text.records import Record
 
 PROSE = "The patient was seen today for a cough that began a week ago."

@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 
 import prepare
 import sample
-from clingpt import synthetic
 from clingpt.base import console
 from clingpt.curves import read_metrics
-from clingpt.prepared import open_prepared
+from clingpt.data import synthetic
+from clingpt.data.prepared import open_prepared
 from clingpt.text.records import to_json
 from clingpt.text.tokenizer import Tokenizer
 

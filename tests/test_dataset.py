@@ -9,9 +9,9 @@ from conftest import Document, SlowBatch, losses_and_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt import dataset
 from clingpt.base.errors import DataError
-from clingpt.dataset import (
+from clingpt.data import packing
+from clingpt.data.packing import (
     ALIGNED_TARGETS,
     IGNORE,
     Arrays,
@@ -21,8 +21,8 @@ from clingpt.dataset import (
     pack_best_fit,
     rows_of_step,
 )
+from clingpt.data.prepared import Split
 from clingpt.kernels import use_kernels
-from clingpt.prepared import Split
 from clingpt.text.tokenizer import EOT
 from model import GPT, Batch
 from model import IGNORE as MODEL_IGNORE
@@ -140,7 +140,7 @@ def test_epochs_and_seeds_differ() -> None:
 
 def test_a_later_step_does_not_depend_on_a_restart() -> None:
     before = rows_of_step(1000, batch_size=8, n_rows=37, seed=1)
-    dataset._permutation.cache_clear()
+    packing._permutation.cache_clear()
     assert np.array_equal(before, rows_of_step(1000, batch_size=8, n_rows=37, seed=1))
 
 
@@ -314,7 +314,7 @@ def test_without_padding_losses_and_gradients_are_the_same(
 def test_many_targets_come_in_chunks(
     documents: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "TARGETS_AT_ONCE", 32)
+    monkeypatch.setattr(packing, "TARGETS_AT_ONCE", 32)
     rows = build_rows(as_split(documents), 24, pack=True, seed=1)
     whole = rows.n_targets(np.arange(len(rows)))
     assert rows.n_chunks(len(rows)) == -(-whole // 32) == rows.n_chunks(99) > 1

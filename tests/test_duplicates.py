@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from clingpt.duplicates import (
+from clingpt.data.near_duplicates import (
     BLOCK,
     N_WORDS,
     NEAR,

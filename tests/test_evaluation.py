@@ -14,15 +14,15 @@ import torch
 from clingpt import evaluation, runtime
 from clingpt.base.errors import DataError
 from clingpt.comparison import comparison
+from clingpt.data.prepared import Prepared
+from clingpt.data.synthetic import iter_records
 from clingpt.evaluation import Evaluation, iter_pieces, passages_of, read_text
 from clingpt.inference import make_decoder
 from clingpt.looks import count_look
 from clingpt.parts import Parts
-from clingpt.prepared import Prepared
 from clingpt.report import label_entry
 from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer, context_passage, explanation_passage, passage_losses
-from clingpt.synthetic import iter_records
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import EOT, Tokenizer

@@ -32,11 +32,11 @@ from clingpt.base import console
 from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.base.files import written_whole
 from clingpt.checkpoint import load_model
+from clingpt.data.prepared import FolderWriter
+from clingpt.data.synthetic import iter_records
 from clingpt.grid import Difference, Step, check, difference
 from clingpt.onnx_int8 import block_size
-from clingpt.prepared import FolderWriter
 from clingpt.stateless import Stateless
-from clingpt.synthetic import iter_records
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig

@@ -11,7 +11,7 @@ from test_memorisation import random_scorer
 
 from clingpt import exposure
 from clingpt.base.errors import CheckpointError
-from clingpt.canaries import (
+from clingpt.data.canaries import (
     SPACE_BITS,
     ceiling,
     chance_exposure,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import rows_of_documents
 
-from clingpt.dataset import Rows
+from clingpt.data.packing import Rows
 from clingpt.feed import Feed, prefetched
 from clingpt.runtime import Runtime
 

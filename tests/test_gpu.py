@@ -12,7 +12,7 @@ import torch
 from conftest import fingerprint, make_tiny_model, rows_of_documents, train_here, train_losses
 
 from clingpt.curves import read_metrics
-from clingpt.dataset import Rows
+from clingpt.data.packing import Rows
 from clingpt.feed import Feed
 from clingpt.generate import Engine
 from clingpt.graphs import GraphedDecoder, How

@@ -9,9 +9,9 @@ import torch
 from conftest import Document, SlowBatch, losses_and_gradient, packed
 from torch import Tensor
 
-from clingpt import dataset
 from clingpt.compiling import compile_in_place
-from clingpt.dataset import build_rows
+from clingpt.data import packing
+from clingpt.data.packing import build_rows
 from clingpt.kernels import (
     document_attention,
     document_attention_backward,
@@ -223,7 +223,7 @@ def test_never_more_than_a_chunk_of_logits(monkeypatch: pytest.MonkeyPatch) -> N
 # Compiled
 
 
-def ragged(n_batches: int) -> tuple[dataset.Rows, list[np.ndarray[tuple[int], np.dtype[np.int64]]]]:
+def ragged(n_batches: int) -> tuple[packing.Rows, list[np.ndarray[tuple[int], np.dtype[np.int64]]]]:
     """Random documents of 2 to 48 tokens in rows of 48, and which rows make each batch: 1 or 2."""
     rng = np.random.default_rng(3)
     examples = []
@@ -246,8 +246,8 @@ def test_200_ragged_batches_are_one_graph_without_a_break(
     dropout: float, recompute: bool, tiny_model: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole-graph compilation, no recompilation, and eager's losses and gradients."""
-    monkeypatch.setattr(dataset, "ALIGNED_TARGETS", 4)
-    monkeypatch.setattr(dataset, "TARGETS_AT_ONCE", 64)  # two chunks
+    monkeypatch.setattr(packing, "ALIGNED_TARGETS", 4)
+    monkeypatch.setattr(packing, "TARGETS_AT_ONCE", 64)  # two chunks
     rows, batches = ragged(200)
     shape = {"vocab_size": EOT + 1, "block_size": 48, "dropout": dropout}
     eager, compiled = use_kernels(tiny_model(**shape)), use_kernels(tiny_model(**shape))

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.mixture import Item, Part, count_copies, iter_items, names_of, parse_mix
-from clingpt.sources import OnBad, refuse
-from clingpt.splits import split_of
+from clingpt.data.mixture import Item, Part, count_copies, iter_items, names_of, parse_mix
+from clingpt.data.sources import OnBad, refuse
+from clingpt.data.splits import split_of
 from clingpt.text.records import Record, make_record
 
 

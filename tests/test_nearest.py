@@ -8,8 +8,8 @@ from test_prepare import prepared, write_lines
 
 from clingpt import report
 from clingpt.baselines import SUMMARIES
+from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.nearest import NEAREST, Nearest, question_in
-from clingpt.prepared import Prepared, open_prepared
 from clingpt.scoring import Output
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text

@@ -38,13 +38,13 @@ from clingpt import onnx_runner, replies, runtime
 from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.calibration import FILE
+from clingpt.data.prepared import FolderWriter
+from clingpt.data.sources import read_official
+from clingpt.data.synthetic import iter_records as iter_synthetic
 from clingpt.generate import Completion, generate
 from clingpt.onnx_runner import Runner, Text, iter_records
-from clingpt.prepared import FolderWriter
 from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer, score_labels
-from clingpt.sources import read_official
-from clingpt.synthetic import iter_records as iter_synthetic
 from clingpt.text.records import LABELS, Record, from_json, to_json
 from clingpt.text.tasks import LABEL_IDS, Example, make_example, make_prompt
 from clingpt.text.tokenizer import EOT, Tokenizer

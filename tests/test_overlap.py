@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clingpt.overlap import N_WORDS, NgramIndex, ngram_hashes, record_text
+from clingpt.data.ngrams import N_WORDS, NgramIndex, ngram_hashes, record_text
 from clingpt.text.records import Record
 
 RUN = "the mean pain score fell by 31 points in group (P = 0.002)"  # 0 and 002 are two words

@@ -14,8 +14,8 @@ import pytest
 from conftest import Done, here
 
 import prepare
-from clingpt.prepared import open_prepared
-from clingpt.splits import official_test_ids
+from clingpt.data.prepared import open_prepared
+from clingpt.data.splits import official_test_ids
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
 

@@ -29,11 +29,11 @@ from test_prepare import (
     write_lines,
 )
 
-from clingpt import canaries
 from clingpt.base import workers as pool
-from clingpt.prepared import Prepared, open_prepared
+from clingpt.data import canaries
+from clingpt.data.hygiene import identifiers_found
+from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.privacy.redaction import Redactor
-from clingpt.receipt import identifiers_found
 from clingpt.text.records import Record
 from clingpt.text.tasks import TASKS
 

@@ -16,9 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clingpt import prepared
 from clingpt.base.errors import DataError
-from clingpt.prepared import FILES, FORMAT, INDEX_COLUMNS, MANIFEST, FolderWriter, open_prepared
+from clingpt.data import prepared
+from clingpt.data.prepared import (
+    FILES,
+    FORMAT,
+    INDEX_COLUMNS,
+    MANIFEST,
+    FolderWriter,
+    open_prepared,
+)
 from clingpt.text.records import Record, make_record
 from clingpt.text.tasks import TASKS, Example, make_example, target_text, text_windows
 from clingpt.text.tokenizer import EOT_TEXT, Tokenizer

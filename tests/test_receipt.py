@@ -11,9 +11,9 @@ import phi_templates
 import pytest
 
 from clingpt.base.errors import DataError
+from clingpt.data.hygiene import Done, Receipt, identifiers_found, inspect, tables
 from clingpt.privacy.identifiers import find_identifiers
 from clingpt.privacy.redaction import Redactor
-from clingpt.receipt import Done, Receipt, identifiers_found, inspect, tables
 from clingpt.text.records import Record
 
 NOTES = phi_corpus.make_notes(phi_templates.OWN[:30], each=2, seed=21)

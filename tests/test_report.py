@@ -16,12 +16,12 @@ from clingpt import metrics, report
 from clingpt.baselines import SUMMARIES
 from clingpt.comparison import figures
 from clingpt.curves import append_metrics, draw_curves, drop_after, read_metrics
-from clingpt.dataset import build_rows
+from clingpt.data.packing import build_rows
+from clingpt.data.sources import from_official_item
+from clingpt.data.splits import official_folds, official_test_ids
 from clingpt.hardware import PEAK_FLOPS, peak_flops, training_flops
 from clingpt.meter import Meter
 from clingpt.scoring import Output, split_of_examples
-from clingpt.sources import from_official_item
-from clingpt.splits import official_folds, official_test_ids
 from clingpt.tables import as_text, tables
 from clingpt.text.records import Record
 from clingpt.text.tasks import Example

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from clingpt import runtime
+from clingpt.data.synthetic import iter_records
 from clingpt.evaluation import record_context
 from clingpt.inference import make_decoder
 from clingpt.rounding import compare_labels, compare_texts, examples_of, judge
 from clingpt.scoring import Scorer, score_labels
-from clingpt.synthetic import iter_records
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 

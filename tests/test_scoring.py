@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from clingpt import runtime
+from clingpt.data.synthetic import iter_records
 from clingpt.sampling import Sampling
 from clingpt.scoring import (
     Output,
@@ -19,7 +20,6 @@ from clingpt.scoring import (
     score_labels,
     write_outputs,
 )
-from clingpt.synthetic import iter_records
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import LABEL_IDS, NotApplicable, explained, prompt_text, record_text
 from clingpt.text.tokenizer import EOT, Tokenizer

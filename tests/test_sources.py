@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.columns import Columns
-from clingpt.sources import (
+from clingpt.data.columns import Columns
+from clingpt.data.sources import (
     choose_columns,
     from_hub_row,
     from_official_item,
@@ -106,7 +106,7 @@ def in_subprocess(code: str, folder: Path, **environ: str) -> "subprocess.Comple
 
 def read_in_subprocess(source: Path, subset: str, folder: Path) -> list[dict[str, Any]]:
     code = (
-        "import json; from clingpt.text.records import Record, to_json; from clingpt.sources import *\n"
+        "import json; from clingpt.text.records import Record, to_json; from clingpt.data.sources import *\n"
         f"for record in open_source({str(source)!r}, subset={subset!r})(refuse):\n"
         "    print(json.dumps(to_json(record)))\n"
     )

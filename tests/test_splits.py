@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from clingpt.sources import read_official
-from clingpt.splits import N_FOLDS, official_test_ids, split_of
+from clingpt.data.sources import read_official
+from clingpt.data.splits import N_FOLDS, official_test_ids, split_of
 from clingpt.text.records import Record
 
 PUBMEDQA = Path(__file__).parents[2] / "shared/data/pubmedqa"

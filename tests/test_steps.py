@@ -11,10 +11,10 @@ from conftest import rows_of_documents
 
 from clingpt import runtime
 from clingpt.base.errors import TrainingError
-from clingpt.dataset import Rows
+from clingpt.data.packing import Rows
+from clingpt.data.prepared import Prepared
 from clingpt.feed import Feed
 from clingpt.optim import Schedule, build_optimizer
-from clingpt.prepared import Prepared
 from clingpt.steps import Updater, Watch, accumulate_gradients, mean_loss
 from model import GPT
 

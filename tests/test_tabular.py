@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt import json_items, tabular
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.json_items import iter_json_items
-from clingpt.tabular import format_of, iter_rows
+from clingpt.data import json_stream, tabular
+from clingpt.data.json_stream import iter_json_items
+from clingpt.data.tabular import format_of, iter_rows
+from clingpt.data.text_files import TextFile
 from clingpt.text.records import clean
-from clingpt.textfile import TextFile
 
 NOTE, SUMMARY = "Fièvre à 39 °C – “stable”", "Fieber: 5 µg"
 ROW = {"id": "1", "note": NOTE, "summary": SUMMARY}
@@ -319,7 +319,7 @@ def test_a_field_of_ten_megabytes(tmp_path: Path, name: str) -> None:
 def test_lines_and_texts_without_end_are_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clingpt.textfile.LONGEST_LINE_CHARS", 100)
+    monkeypatch.setattr("clingpt.data.text_files.LONGEST_LINE_CHARS", 100)
     monkeypatch.setattr(tabular, "LONGEST_RECORD_CHARS", 100)
     (tmp_path / "a.jsonl").write_text("{}\n" + "x" * 101)
     assert refusal(tmp_path / "a.jsonl").startswith("a.jsonl:2: a line of more than 100 charac")
@@ -568,7 +568,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
 
 
 def test_a_file_that_never_becomes_json_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_items, "LONGEST_RECORD_CHARS", 3 << 20)
+    monkeypatch.setattr(json_stream, "LONGEST_RECORD_CHARS", 3 << 20)
     endless = Endless(10**9, "x" * 99_000)
     next(endless.parts)  # what follows begins with a comma
     with pytest.raises(DataError, match="some.json:1: it is not valid JSON near here"):

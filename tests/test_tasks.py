@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt.sources import read_official
+from clingpt.data.sources import read_official
 from clingpt.text.records import LABELS, Record, clean, make_record
 from clingpt.text.sentences import split_sentences
 from clingpt.text.tasks import (

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from clingpt import views as module
-from clingpt.splits import official_test_ids
+from clingpt.data import augmentation as module
+from clingpt.data.augmentation import drawn_sections, origin, views
+from clingpt.data.splits import official_test_ids
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import NotApplicable, make_example
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.views import drawn_sections, origin, views
 
 SECTIONS = (
     ("BACKGROUND", "Pain is common."),

@@ -1,6 +1,6 @@
 """Record: one abstract, report or question with what is known about it, cleaned; and its JSON form.
 
-Where records come from is clingpt/sources.py, what they are asked is clingpt/text/tasks.py.
+Where records come from is clingpt/data/sources.py, what they are asked is clingpt/text/tasks.py.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Each reader yields cleaned Records one by one, so that memory does not grow with the source, and may
 be iterated more than once. Malformed input raises DataError naming the file and the place. How rows
-are read is clingpt/tabular.py's, and which column is what clingpt/columns.py's to know.
+are read is clingpt/data/tabular.py's, and which column is what clingpt/data/columns.py's to know.
 """
 
 import itertools
@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from clingpt import tabular
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.columns import Columns, guess_columns, guess_table, record_of
-from clingpt.tabular import Row, format_of, iter_rows
+from clingpt.data import tabular
+from clingpt.data.columns import Columns, guess_columns, guess_table, record_of
+from clingpt.data.tabular import Row, format_of, iter_rows
+from clingpt.data.text_files import AUTO
 from clingpt.text.records import FIELDS, Record, from_json, make_record
-from clingpt.textfile import AUTO
 
 HUB_NAME = "qiaojin/PubMedQA"
 

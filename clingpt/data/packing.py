@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clingpt.base.errors import DataError
-from clingpt.prepared import Split
+from clingpt.data.prepared import Split
 from clingpt.text.tokenizer import EOT
 
 Ints = NDArray[np.int64]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from clingpt.base.errors import DataError
-from clingpt.duplicates import Duplicates, Fingerprint, fingerprint
-from clingpt.overlap import record_text
+from clingpt.data.near_duplicates import Duplicates, Fingerprint, fingerprint
+from clingpt.data.ngrams import record_text
 from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 from clingpt.privacy.redaction import joined_text, may_identify
 from clingpt.text.records import Record

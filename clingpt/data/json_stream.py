@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from clingpt.base.errors import DataError
-from clingpt.textfile import TextFile
+from clingpt.data.text_files import TextFile
 
 LONGEST_RECORD_CHARS = 64 << 20
 _DECODER = json.JSONDecoder()

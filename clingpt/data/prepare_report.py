@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from clingpt import receipt
 from clingpt.base import console
-from clingpt.examples import Tally
-from clingpt.mixture import Part
-from clingpt.prepared import HELD_OUT, Piece, Prepared
-from clingpt.splits import SPLITS
-from clingpt.survey import Findings, Survey
+from clingpt.data import hygiene
+from clingpt.data.examples import Tally
+from clingpt.data.inspection import Findings, Survey
+from clingpt.data.mixture import Part
+from clingpt.data.prepared import HELD_OUT, Piece, Prepared
+from clingpt.data.splits import SPLITS
 from clingpt.text.records import LABELS
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
@@ -93,7 +93,7 @@ def remarks(parts: Sequence[Part], survey: Survey, tally: Tally) -> str:
 
 def receipt_tables(findings: Findings) -> list[str]:
     """What the hygiene receipt says."""
-    return [console.table(*table) for table in receipt.tables(findings.receipt)]
+    return [console.table(*table) for table in hygiene.tables(findings.receipt)]
 
 
 def overlap_table(tally: Tally, findings: Findings, *, templated: bool) -> str:

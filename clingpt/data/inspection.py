@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.base.workers import map_chunks
-from clingpt.mixture import Item, Part, chunks_of, iter_items, names_of
-from clingpt.overlap import NgramIndex, ngram_hashes, record_text
-from clingpt.prepared import HELD_OUT, Prepared
+from clingpt.data.hygiene import Inspection, Receipt, inspect
+from clingpt.data.mixture import Item, Part, chunks_of, iter_items, names_of
+from clingpt.data.ngrams import NgramIndex, ngram_hashes, record_text
+from clingpt.data.prepared import HELD_OUT, Prepared
 from clingpt.privacy.redaction import Redactor
-from clingpt.receipt import Inspection, Receipt, inspect
 from clingpt.text.records import LABELS
 
 if TYPE_CHECKING:

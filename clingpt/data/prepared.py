@@ -2,7 +2,7 @@
 
 docs/formats.md describes every file. Written beside its final place and renamed whole; read only
 after every byte has been checked against the manifest. What becomes of the tokens while training is
-clingpt/dataset.py's concern.
+clingpt/data/packing.py's concern.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt import canaries, receipt
 from clingpt.base.errors import DataError
 from clingpt.base.files import sha256, sync
-from clingpt.sources import read_jsonl
-from clingpt.splits import SPLITS
+from clingpt.data import canaries, hygiene
+from clingpt.data.sources import read_jsonl
+from clingpt.data.splits import SPLITS
 from clingpt.text.records import Record, to_json
 from clingpt.text.tasks import TASKS, Example
 from clingpt.text.tokenizer import Tokenizer
@@ -37,7 +37,7 @@ MANIFEST = "manifest.json"
 HELD_OUT = ("val", "test")  # their records are kept whole, for eval.py
 FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
 FILES |= {f"{split}.jsonl" for split in HELD_OUT}
-BESIDE = (receipt.FILE, canaries.FILE)  # what is said about the data, where it is
+BESIDE = (hygiene.FILE, canaries.FILE)  # what is said about the data, where it is
 INDEX_COLUMNS = ("start", "first_target", "end", "task", "record")
 
 
@@ -279,9 +279,9 @@ class Prepared:
     @cached_property
     def receipt(self) -> dict[str, Any] | None:
         """What the hygiene receipt says; None where there is none, as in older folders."""
-        if receipt.FILE not in self.manifest["files"]:
+        if hygiene.FILE not in self.manifest["files"]:
             return None
-        found: dict[str, Any] = json.loads((self.folder / receipt.FILE).read_text("utf-8"))
+        found: dict[str, Any] = json.loads((self.folder / hygiene.FILE).read_text("utf-8"))
         return found
 
     def split(self, name: str) -> Split:

@@ -1,6 +1,6 @@
 """Rows of a file, one by one: CSV, TSV, JSON lines, JSON, Parquet, or a folder of .txt.
 
-A row is a mapping of names to values; what the names mean is clingpt/columns.py's to know. Memory
+A row is a mapping of names to values; what the names mean is clingpt/data/columns.py's to know. Memory
 does not grow with the file. What is wrong with one row goes to `on_bad`, naming file and line (the
 line where the row starts; in Parquet the row's number); what leaves open where the next row starts
 ends the reading. An empty cell of a CSV is None, and so is a null.
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from clingpt.base.errors import DataError
-from clingpt.json_items import LONGEST_RECORD_CHARS, iter_json_items
+from clingpt.data.json_stream import LONGEST_RECORD_CHARS, iter_json_items
+from clingpt.data.text_files import AUTO, UNDECODED, TextFile, open_bytes, open_text
 from clingpt.text.records import clean
-from clingpt.textfile import AUTO, UNDECODED, TextFile, open_bytes, open_text
 
 OnBad = Callable[[DataError], None]  # raises, or counts and returns
 Row = Mapping[str, object]

@@ -1,7 +1,7 @@
 """Records made into examples, chunk by chunk, in whatever process: what is left out, how often a
 record counts, which views of it there are, what becomes of long ones; and all of that counted.
 
-What a task asks is clingpt/text/tasks.py's to know, and what stands where on disk clingpt/prepared.py's.
+What a task asks is clingpt/text/tasks.py's to know, and what stands where on disk clingpt/data/prepared.py's.
 """
 
 from collections import Counter
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clingpt.base.workers import map_chunks
-from clingpt.mixture import Item, chunks_of, count_copies
-from clingpt.overlap import NgramIndex, ngram_hashes, record_text
-from clingpt.prepared import FolderWriter, Piece
+from clingpt.data.augmentation import unit_hash, views
+from clingpt.data.mixture import Item, chunks_of, count_copies
+from clingpt.data.ngrams import NgramIndex, ngram_hashes, record_text
+from clingpt.data.prepared import FolderWriter, Piece
+from clingpt.data.splits import SPLITS
 from clingpt.privacy.redaction import Redactor
-from clingpt.splits import SPLITS
 from clingpt.text.records import Record
 from clingpt.text.tasks import Example, NotApplicable, make_example, text_windows
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.views import unit_hash, views
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.workers import split_chunks
-from clingpt.columns import Columns
-from clingpt.overlap import record_text
-from clingpt.sources import OnBad
+from clingpt.data.augmentation import unit_hash
+from clingpt.data.columns import Columns
+from clingpt.data.ngrams import record_text
+from clingpt.data.sources import OnBad
 from clingpt.text.records import Record
-from clingpt.views import unit_hash
 
 Reader = Callable[[OnBad], Iterator[tuple[str, Record]]]  # (split, record), read anew at each call
 

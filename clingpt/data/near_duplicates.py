@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt.overlap import run_hashes, word_hashes
+from clingpt.data.ngrams import run_hashes, word_hashes
 
 N_HASHES, N_BANDS = 64, 16
 N_WORDS = 5  # of a run

@@ -17,21 +17,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clingpt import card, exposure, findings, memorisation, runtime
+from clingpt import card, exposure, findings, memorisation
 from clingpt.assembly import versions
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError, DataError
 from clingpt.base.files import write_whole
-from clingpt.checkpoint import Loaded, load_model, load_to_use, newest_best
 from clingpt.data import canaries
 from clingpt.data.packing import Ints
 from clingpt.data.prepared import Prepared
 from clingpt.evaluation import open_data
 from clingpt.inference import make_decoder
 from clingpt.memorisation import cut_windows, drawn, first_examples
+from clingpt.nn import runtime
+from clingpt.nn.checkpoint import Loaded, load_model, load_to_use, newest_best
+from clingpt.nn.runtime import Runtime
 from clingpt.privacy.identifiers import find_identifiers
 from clingpt.report import write_json
-from clingpt.runtime import Runtime
 from clingpt.scoring import Scorer
 from clingpt.text.tasks import TASKS, NotApplicable
 from model import SIZES

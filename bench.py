@@ -62,9 +62,9 @@ from clingpt.contenders import (
 )
 from clingpt.decoders import LABELS, REPLIES, DecodeJob, prepare_onnx
 from clingpt.floor import PARTS, READ_BYTES, product_flops, read
-from clingpt.hardware import peak_flops, training_flops
+from clingpt.nn.flops import peak_flops, training_flops
+from clingpt.nn.runtime import choose_dtype, start
 from clingpt.race import race, rate, spread
-from clingpt.runtime import choose_dtype, start
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT

@@ -17,22 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clingpt import runtime
 from clingpt.assembly import Assembly
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
 from clingpt.base.files import sha256
 from clingpt.calibration import Calibration
-from clingpt.checkpoint import Loaded, identity, load_to_use
 from clingpt.comparison import compare
 from clingpt.data.prepared import Prepared
 from clingpt.evaluation import Evaluation, open_data, passages_of
 from clingpt.inference import Quantize, make_decoder
 from clingpt.looks import count_look
+from clingpt.nn import runtime
+from clingpt.nn.checkpoint import Loaded, identity, load_to_use
+from clingpt.nn.runtime import Runtime
 from clingpt.parts import Parts
 from clingpt.rounding import rounding_section
-from clingpt.runtime import Runtime
 from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer
 from clingpt.tables import as_text, tables

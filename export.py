@@ -27,7 +27,10 @@ from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
 from clingpt.card import HUB_ID
-from clingpt.checkpoint import (
+from clingpt.evaluation import open_data
+from clingpt.exports import Format, Precision
+from clingpt.grid import Difference, check, compare
+from clingpt.nn.checkpoint import (
     CARD,
     FORMAT,
     Loaded,
@@ -35,10 +38,7 @@ from clingpt.checkpoint import (
     load_to_use,
     newest_best,
 )
-from clingpt.evaluation import open_data
-from clingpt.exports import Format, Precision
-from clingpt.grid import Difference, check, compare
-from clingpt.lora import ADAPTER_WEIGHTS
+from clingpt.nn.lora import ADAPTER_WEIGHTS
 from clingpt.rounding import onnx_section
 from clingpt.tables import as_text, tables
 from model import SIZES

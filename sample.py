@@ -21,15 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clingpt import replies, runtime
+from clingpt import replies
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import DataError
 from clingpt.batches import Line, answer_file, iter_lines, json_line
 from clingpt.calibration import Calibration
-from clingpt.checkpoint import load_to_use, newest_best
 from clingpt.generate import Reply, generate
 from clingpt.inference import Quantize, make_decoder
+from clingpt.nn import runtime
+from clingpt.nn.checkpoint import load_to_use, newest_best
 from clingpt.replies import Question
 from clingpt.sampling import Sampling
 from clingpt.scoring import LabelScores, Scorer, score_labels

@@ -25,12 +25,12 @@ from typing import Literal
 
 import torch
 
-from clingpt import runtime
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.calibration import Calibration
-from clingpt.checkpoint import STEP_FOLDER, identity, load_to_use, locate, newest_best
 from clingpt.inference import Quantize, make_decoder
+from clingpt.nn import runtime
+from clingpt.nn.checkpoint import STEP_FOLDER, identity, load_to_use, locate, newest_best
 from clingpt.scoring import Scorer
 from clingpt.worker import Served
 

@@ -20,22 +20,23 @@ from typing import Any, Literal
 
 from torch import nn
 
-from clingpt import runtime, summary
+from clingpt import summary
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.signals import StopSignals
-from clingpt.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
-from clingpt.compiling import compile_in_place
 from clingpt.data.hygiene import carried
 from clingpt.data.packing import build_rows, rows_of_step
 from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.feed import Feed, Work
-from clingpt.hardware import peak_flops
-from clingpt.lora import LAYERS, Lora
 from clingpt.meter import Meter
+from clingpt.nn import runtime
+from clingpt.nn.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
+from clingpt.nn.compile import compile_in_place
+from clingpt.nn.flops import peak_flops
+from clingpt.nn.lora import LAYERS, Lora
+from clingpt.nn.runtime import Runtime
 from clingpt.optim import Schedule, build_optimizer
 from clingpt.resume import State, Trained, begin_or_resume_lora, check_same_run
-from clingpt.runtime import Runtime
 from clingpt.selection import check_measurable, is_settled
 from clingpt.steps import StepResult, Updater, Watch, accumulate_gradients
 from clingpt.text.tokenizer import Tokenizer

@@ -20,7 +20,6 @@ from clingpt.base.files import write_whole
 from clingpt.baselines import SUMMARIES
 from clingpt.calibration import Calibration, calibrated
 from clingpt.card import model_card, with_audit
-from clingpt.checkpoint import Loaded
 from clingpt.curves import read_metrics
 from clingpt.data.augmentation import origin
 from clingpt.data.prepared import Prepared
@@ -28,6 +27,7 @@ from clingpt.data.splits import N_FOLDS, official_folds, official_test_ids
 from clingpt.evaluation import passages_of
 from clingpt.faithfulness import find_flags
 from clingpt.nearest import NEAREST, Nearest
+from clingpt.nn.checkpoint import Loaded
 from clingpt.page import page
 from clingpt.parts import Parts
 from clingpt.scoring import Output

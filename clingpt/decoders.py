@@ -22,8 +22,8 @@ from clingpt.generate import Decoder, Engine, answer_all
 from clingpt.graphs import GraphedDecoder, How
 from clingpt.inference import Quantize, make_decoder
 from clingpt.labels import label_log_probs
+from clingpt.nn.runtime import Runtime, start
 from clingpt.onnx_runner import Runner
-from clingpt.runtime import Runtime, start
 from clingpt.sampling import Sampling
 from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import EOT, Tokenizer

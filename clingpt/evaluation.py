@@ -14,9 +14,9 @@ from typing import Any
 from clingpt import shell
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.checkpoint import Loaded
 from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.generate import Completion, Engine, Reply
+from clingpt.nn.checkpoint import Loaded
 from clingpt.parts import Parts
 from clingpt.sampling import Sampling
 from clingpt.scoring import (

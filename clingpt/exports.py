@@ -17,9 +17,9 @@ from typing import Any, Literal
 import torch
 
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.checkpoint import load_model
 from clingpt.grid import Step
-from clingpt.lora import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
+from clingpt.nn.checkpoint import load_model
+from clingpt.nn.lora import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from clingpt.onnx_int8 import round_graph
 from clingpt.onnx_runner import open_session
 from clingpt.stateless import Inputs, Stateless, input_names, make_inputs, output_names

@@ -9,8 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 from clingpt.data.packing import Ints, Rows
-from clingpt.kernels import mark_ragged
-from clingpt.runtime import Runtime
+from clingpt.nn.kernels import mark_ragged
+from clingpt.nn.runtime import Runtime
 from model import Batch
 
 Item = TypeVar("Item")

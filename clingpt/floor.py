@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from clingpt.contenders import CLIP, RATE, Job, Placed, Step, usual_runtime
 from clingpt.data.packing import IGNORE
 from clingpt.feed import Feed
-from clingpt.kernels import summed_loss
+from clingpt.nn.kernels import summed_loss
+from clingpt.nn.runtime import start
 from clingpt.optim import build_optimizer
-from clingpt.runtime import start
 from model import GPT
 from model import summed_loss as plain_summed_loss
 

@@ -17,7 +17,7 @@ from clingpt.base.errors import ConfigError
 from clingpt.generate import Decoder
 from clingpt.graphs import GraphedDecoder
 from clingpt.int8 import have_int8, int8_product
-from clingpt.runtime import Runtime
+from clingpt.nn.runtime import Runtime
 from model import GPT, MLP
 
 Quantize = Literal["none", "int8"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from clingpt.data.packing import Ints, Rows
-from clingpt.hardware import training_flops
+from clingpt.nn.flops import training_flops
 from model import GPTConfig
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from clingpt.runtime import spread_like, whole
+from clingpt.nn.runtime import spread_like, whole
 
 
 def build_optimizer(

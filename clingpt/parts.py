@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clingpt.base.files import write_whole
-from clingpt.runtime import Runtime
+from clingpt.nn.runtime import Runtime
 
 SETTINGS = "settings.json"
 Place = tuple[Path, int]  # a file, and where in it a line begins

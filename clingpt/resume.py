@@ -10,10 +10,10 @@ from torch import Tensor
 
 from clingpt.base import console
 from clingpt.base.errors import CheckpointError
-from clingpt.checkpoint import RunFolder, read_card
 from clingpt.data.prepared import Prepared
-from clingpt.kernels import use_kernels
-from clingpt.lora import (
+from clingpt.nn.checkpoint import RunFolder, read_card
+from clingpt.nn.kernels import use_kernels
+from clingpt.nn.lora import (
     ADAPTER,
     Lora,
     adapt,
@@ -24,8 +24,8 @@ from clingpt.lora import (
     read_lora,
     weights_sha256,
 )
+from clingpt.nn.runtime import Runtime, whole
 from clingpt.optim import load_optimizer_state, optimizer_state
-from clingpt.runtime import Runtime, whole
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT
 

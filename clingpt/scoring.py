@@ -17,7 +17,7 @@ from clingpt.data.packing import IGNORE, Ints, build_rows
 from clingpt.data.prepared import Split
 from clingpt.generate import Completion, Decoder, OnReply, generate
 from clingpt.labels import label_log_probs
-from clingpt.runtime import Runtime
+from clingpt.nn.runtime import Runtime
 from clingpt.sampling import Sampling
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import (

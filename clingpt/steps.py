@@ -16,8 +16,8 @@ from clingpt.base.errors import TrainingError
 from clingpt.data.packing import Ints, Rows
 from clingpt.data.prepared import Prepared
 from clingpt.feed import Feed, Work
+from clingpt.nn.runtime import Runtime
 from clingpt.optim import Schedule, set_learning_rate, step_unless
-from clingpt.runtime import Runtime
 
 MOST_NAMES = 20  # of records in an error
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from clingpt.base import console
-from clingpt.checkpoint import read_card
 from clingpt.data.packing import Rows
+from clingpt.nn.checkpoint import read_card
+from clingpt.nn.runtime import Runtime
 from clingpt.resume import Trained
-from clingpt.runtime import Runtime
 from clingpt.selection import key_of
 from model import GPT
 

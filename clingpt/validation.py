@@ -15,8 +15,8 @@ from clingpt.feed import Feed
 from clingpt.generate import OnReply, Reply, generate
 from clingpt.inference import make_decoder
 from clingpt.metrics import classification, rouge
+from clingpt.nn.runtime import Runtime
 from clingpt.resume import plain_copy
-from clingpt.runtime import Runtime
 from clingpt.sampling import Sampling
 from clingpt.scoring import Output, Scorer, score_labels, write_outputs
 from clingpt.steps import mean_loss

@@ -22,7 +22,7 @@ import torch
 
 import train
 from clingpt.base import console
-from clingpt.checkpoint import RunFolder, verify
+from clingpt.nn.checkpoint import RunFolder, verify
 from clingpt.text.tokenizer import Tokenizer
 
 

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import conftest
 
-from clingpt import runtime
 from clingpt.feed import Feed
-from clingpt.kernels import use_kernels
-from clingpt.runtime import Runtime, whole
+from clingpt.nn import runtime
+from clingpt.nn.kernels import use_kernels
+from clingpt.nn.runtime import Runtime, whole
 from clingpt.steps import accumulate_gradients, mean_loss
 
 OFF = torch.amp.GradScaler("cpu", enabled=False)

@@ -21,8 +21,8 @@ from clingpt.contenders import CONTENDERS, Job, packed_rows, padded, random_exam
 from clingpt.data.packing import IGNORE
 from clingpt.decoders import LABELS, REPLIES, DecodeJob
 from clingpt.floor import PARTS
+from clingpt.nn.runtime import Runtime
 from clingpt.race import OtherLoad, Timing, peak_memory, race, resident_memory
-from clingpt.runtime import Runtime
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from clingpt import checkpoint
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
-from clingpt.checkpoint import RunFolder, load_model, load_trainer, read_card, verify
+from clingpt.nn import checkpoint
+from clingpt.nn.checkpoint import RunFolder, load_model, load_trainer, read_card, verify
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 

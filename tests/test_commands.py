@@ -57,8 +57,8 @@ def test_transformers_opens_a_checkpoint_as_it_is(trained: Path) -> None:
     """Done-when 5: no missing or unexpected keys, equal logits, the same greedy text."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from clingpt.checkpoint import load_model
     from clingpt.generate import generate
+    from clingpt.nn.checkpoint import load_model
     from clingpt.sampling import Sampling
 
     theirs, loading = AutoModelForCausalLM.from_pretrained(

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from clingpt import runtime
-from clingpt.compiling import compile_in_place
-from clingpt.runtime import Runtime
+from clingpt.nn import runtime
+from clingpt.nn.compile import compile_in_place
+from clingpt.nn.runtime import Runtime
 from model import GPT
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
@@ -33,7 +33,7 @@ def test_a_gpu_compiles_unless_told_otherwise(
     no_compiler_needed: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("clingpt.compiling._why_not", lambda rt: None)
+    monkeypatch.setattr("clingpt.nn.compile._why_not", lambda rt: None)
     model = tiny_model()
     rt = Runtime(torch.device(device), torch.float32)
     assert compile_in_place(model, rt, wanted=wanted) == compiled

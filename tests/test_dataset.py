@@ -22,7 +22,7 @@ from clingpt.data.packing import (
     rows_of_step,
 )
 from clingpt.data.prepared import Split
-from clingpt.kernels import use_kernels
+from clingpt.nn.kernels import use_kernels
 from clingpt.text.tokenizer import EOT
 from model import GPT, Batch
 from model import IGNORE as MODEL_IGNORE

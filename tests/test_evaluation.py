@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 
-from clingpt import evaluation, runtime
+from clingpt import evaluation
 from clingpt.base.errors import DataError
 from clingpt.comparison import comparison
 from clingpt.data.prepared import Prepared
@@ -19,6 +19,7 @@ from clingpt.data.synthetic import iter_records
 from clingpt.evaluation import Evaluation, iter_pieces, passages_of, read_text
 from clingpt.inference import make_decoder
 from clingpt.looks import count_look
+from clingpt.nn import runtime
 from clingpt.parts import Parts
 from clingpt.report import label_entry
 from clingpt.sampling import Sampling

@@ -31,10 +31,10 @@ from clingpt import exports, stateless
 from clingpt.base import console
 from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.base.files import written_whole
-from clingpt.checkpoint import load_model
 from clingpt.data.prepared import FolderWriter
 from clingpt.data.synthetic import iter_records
 from clingpt.grid import Difference, Step, check, difference
+from clingpt.nn.checkpoint import load_model
 from clingpt.onnx_int8 import block_size
 from clingpt.stateless import Stateless
 from clingpt.text.tasks import prompt_text

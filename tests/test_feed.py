@@ -11,7 +11,7 @@ from conftest import rows_of_documents
 
 from clingpt.data.packing import Rows
 from clingpt.feed import Feed, prefetched
-from clingpt.runtime import Runtime
+from clingpt.nn.runtime import Runtime
 
 
 @pytest.fixture

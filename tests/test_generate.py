@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from clingpt import runtime
 from clingpt.base.errors import CheckpointError, DataError
 from clingpt.generate import (
     PIECE,
@@ -24,6 +23,7 @@ from clingpt.generate import (
 )
 from clingpt.inference import make_decoder
 from clingpt.labels import label_log_probs
+from clingpt.nn import runtime
 from clingpt.sampling import Sampling
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import ATTENDED, GPT, GPTConfig

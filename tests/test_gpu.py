@@ -17,9 +17,9 @@ from clingpt.feed import Feed
 from clingpt.generate import Engine
 from clingpt.graphs import GraphedDecoder, How
 from clingpt.inference import make_decoder
-from clingpt.kernels import use_kernels
+from clingpt.nn.kernels import use_kernels
+from clingpt.nn.runtime import Runtime, start
 from clingpt.optim import Schedule, build_optimizer
-from clingpt.runtime import Runtime, start
 from clingpt.sampling import Sampling
 from clingpt.steps import Updater, accumulate_gradients
 from clingpt.text.tokenizer import Tokenizer

@@ -10,8 +10,8 @@ from conftest import exit_status, run, train_here
 
 import export
 from clingpt.base.errors import CheckpointError
-from clingpt.checkpoint import CARD, load_model, load_to_use, read_card
 from clingpt.data.hygiene import carried, identifiers_found, warning
+from clingpt.nn.checkpoint import CARD, load_model, load_to_use, read_card
 
 STEPS = ["--steps=1", "--sample=False", "--n_layer=1", "--n_embd=16", "--block_size=256"]
 SAID = "names, dates, numbers or the like of people"

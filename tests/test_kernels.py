@@ -9,17 +9,17 @@ import torch
 from conftest import Document, SlowBatch, losses_and_gradient, packed
 from torch import Tensor
 
-from clingpt.compiling import compile_in_place
 from clingpt.data import packing
 from clingpt.data.packing import build_rows
-from clingpt.kernels import (
+from clingpt.nn.compile import compile_in_place
+from clingpt.nn.kernels import (
     document_attention,
     document_attention_backward,
     mark_ragged,
     summed_loss,
     use_kernels,
 )
-from clingpt.runtime import Runtime
+from clingpt.nn.runtime import Runtime
 from clingpt.scoring import split_of_examples
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import EOT

@@ -29,12 +29,12 @@ from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 import export
 import sample
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.checkpoint import RunFolder, identity, load_model, load_trainer, read_card
 from clingpt.feed import Feed
-from clingpt.kernels import use_kernels
-from clingpt.lora import LAYERS, Lora, adapt, adapter_weights, merged, weights_sha256
+from clingpt.nn.checkpoint import RunFolder, identity, load_model, load_trainer, read_card
+from clingpt.nn.kernels import use_kernels
+from clingpt.nn.lora import LAYERS, Lora, adapt, adapter_weights, merged, weights_sha256
+from clingpt.nn.runtime import Runtime
 from clingpt.optim import allocate_all, build_optimizer, optimizer_state
-from clingpt.runtime import Runtime
 from clingpt.steps import accumulate_gradients
 from model import GPT, GPTConfig
 

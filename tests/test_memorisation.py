@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clingpt import memorisation, runtime
+from clingpt import memorisation
 from clingpt.memorisation import (
     Cut,
     Window,
@@ -28,6 +28,7 @@ from clingpt.memorisation import (
     share,
     standing,
 )
+from clingpt.nn import runtime
 from clingpt.privacy.identifiers import Found
 from clingpt.scoring import Passage, Scorer, passage_losses, split_of_examples
 from clingpt.text.tasks import TASKS, Example

@@ -34,7 +34,7 @@ from test_export import (
 from transformers import GPT2LMHeadModel
 
 import sample
-from clingpt import onnx_runner, replies, runtime
+from clingpt import onnx_runner, replies
 from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.calibration import FILE
@@ -42,6 +42,7 @@ from clingpt.data.prepared import FolderWriter
 from clingpt.data.sources import read_official
 from clingpt.data.synthetic import iter_records as iter_synthetic
 from clingpt.generate import Completion, generate
+from clingpt.nn import runtime
 from clingpt.onnx_runner import Runner, Text, iter_records
 from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer, score_labels

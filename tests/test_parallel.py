@@ -23,9 +23,9 @@ from conftest import (
     train_losses,
 )
 
-from clingpt.checkpoint import RunFolder, load_trainer
 from clingpt.curves import read_metrics
 from clingpt.data.prepared import open_prepared
+from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
 
 STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from clingpt import runtime
+from clingpt.nn import runtime
+from clingpt.nn.runtime import Runtime
 from clingpt.parts import Parts
-from clingpt.runtime import Runtime
 
 SETTINGS = {"split": "val", "texts": None}
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clingpt import replies, runtime
+from clingpt import replies
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.calibration import Calibration
 from clingpt.generate import Completion
+from clingpt.nn import runtime
 from clingpt.replies import Question
 from clingpt.sampling import Sampling, TokenLogProb
 from clingpt.scoring import LabelScores, Scorer

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clingpt import runtime
 from clingpt.base.errors import ConfigError
-from clingpt.runtime import Runtime
+from clingpt.nn import runtime
+from clingpt.nn.runtime import Runtime
 
 
 def test_the_cpu_computes_in_fp32_by_default() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from clingpt import runtime
 from clingpt.data.synthetic import iter_records
+from clingpt.nn import runtime
 from clingpt.sampling import Sampling
 from clingpt.scoring import (
     Output,

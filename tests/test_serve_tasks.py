@@ -23,11 +23,11 @@ from test_serve_openai import (
     one_thread_each,  # noqa: F401 -- a fixture
 )
 
-from clingpt import runtime
 from clingpt.calibration import Calibration
 from clingpt.faithfulness import find_flags
 from clingpt.generate import generate
 from clingpt.inference import make_decoder
+from clingpt.nn import runtime
 from clingpt.page import DISCLAIMER
 from clingpt.sampling import Sampling
 from clingpt.scoring import LabelScores, Scorer, score_labels

@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import rows_of_documents
 
-from clingpt import runtime
 from clingpt.base.errors import TrainingError
 from clingpt.data.packing import Rows
 from clingpt.data.prepared import Prepared
 from clingpt.feed import Feed
+from clingpt.nn import runtime
 from clingpt.optim import Schedule, build_optimizer
 from clingpt.steps import Updater, Watch, accumulate_gradients, mean_loss
 from model import GPT

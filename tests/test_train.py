@@ -28,9 +28,9 @@ from conftest import (
 
 import train
 from clingpt import validation
-from clingpt.checkpoint import CARD, RunFolder, read_card
 from clingpt.curves import read_metrics
 from clingpt.data.prepared import open_prepared
+from clingpt.nn.checkpoint import CARD, RunFolder, read_card
 from clingpt.text.tokenizer import Tokenizer
 
 STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]

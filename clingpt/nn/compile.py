@@ -6,7 +6,7 @@ import torch
 from torch._functorch import config as autograd
 
 from clingpt.base import console
-from clingpt.runtime import Runtime
+from clingpt.nn.runtime import Runtime
 from model import GPT
 
 

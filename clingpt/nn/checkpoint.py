@@ -22,8 +22,8 @@ from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.base.files import SUMS, sha256, verify_sums, write_whole, written_whole
 from clingpt.data.hygiene import warning
-from clingpt.kernels import use_kernels
-from clingpt.lora import (
+from clingpt.nn.kernels import use_kernels
+from clingpt.nn.lora import (
     ADAPTER,
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,

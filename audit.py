@@ -25,8 +25,8 @@ from clingpt.base.files import write_whole
 from clingpt.data import canaries
 from clingpt.data.packing import Ints
 from clingpt.data.prepared import Prepared
+from clingpt.decoding.inference import make_decoder
 from clingpt.evaluation import open_data
-from clingpt.inference import make_decoder
 from clingpt.memorisation import cut_windows, drawn, first_examples
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import Loaded, load_model, load_to_use, newest_best

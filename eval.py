@@ -25,15 +25,15 @@ from clingpt.base.files import sha256
 from clingpt.calibration import Calibration
 from clingpt.comparison import compare
 from clingpt.data.prepared import Prepared
+from clingpt.decoding.inference import Quantize, make_decoder
+from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation import Evaluation, open_data, passages_of
-from clingpt.inference import Quantize, make_decoder
 from clingpt.looks import count_look
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import Loaded, identity, load_to_use
 from clingpt.nn.runtime import Runtime
 from clingpt.parts import Parts
 from clingpt.rounding import rounding_section
-from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer
 from clingpt.tables import as_text, tables
 

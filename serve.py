@@ -28,7 +28,7 @@ import torch
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.calibration import Calibration
-from clingpt.inference import Quantize, make_decoder
+from clingpt.decoding.inference import Quantize, make_decoder
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import STEP_FOLDER, identity, load_to_use, locate, newest_best
 from clingpt.scoring import Scorer

@@ -18,13 +18,13 @@ from torch import Tensor
 from clingpt import exports
 from clingpt.base.files import written_whole
 from clingpt.contenders import Step, nanogpt_module, usual_runtime
-from clingpt.generate import Decoder, Engine, answer_all
-from clingpt.graphs import GraphedDecoder, How
-from clingpt.inference import Quantize, make_decoder
-from clingpt.labels import label_log_probs
+from clingpt.decoding.cuda_graphs import GraphedDecoder, How
+from clingpt.decoding.engine import Decoder, Engine, answer_all
+from clingpt.decoding.inference import Quantize, make_decoder
+from clingpt.decoding.label_scores import label_log_probs
+from clingpt.decoding.sampling import Sampling
 from clingpt.nn.runtime import Runtime, start
 from clingpt.onnx_runner import Runner
-from clingpt.sampling import Sampling
 from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
@@ -47,7 +47,7 @@ class DecodeJob:
 def our_decoder(
     job: DecodeJob, *, quantize: Quantize = "none", how: How | None = None
 ) -> tuple[Runtime, Decoder]:
-    """As sample.py has it; or on CUDA in another way of clingpt/graphs.py."""
+    """As sample.py has it; or on CUDA in another way of clingpt/decoding/cuda_graphs.py."""
     rt = start(device=job.device, dtype=job.dtype)
     model = GPT.from_pretrained(job.weights).to(rt.device).eval()
     if how is not None:

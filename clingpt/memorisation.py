@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from clingpt.base import console
 from clingpt.data.packing import Ints
 from clingpt.data.prepared import Prepared, Split
-from clingpt.generate import Completion, Reply, generate
+from clingpt.decoding.engine import Completion, Reply, generate
+from clingpt.decoding.sampling import Sampling
 from clingpt.metrics import Interval, wilson_interval
-from clingpt.sampling import Sampling
 from clingpt.scoring import Passage, Scorer, passage_losses
 from clingpt.text.records import clean
 from clingpt.text.tasks import TASKS, Example

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from clingpt.base.errors import ConfigError
+from clingpt.decoding.sampling import Sampling, TokenLogProb, log_prob_of
 from clingpt.events import Emit, together
-from clingpt.sampling import Sampling, TokenLogProb, log_prob_of
 from clingpt.schemas import CompletionRequest
 from clingpt.service import LONGEST_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
 from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer

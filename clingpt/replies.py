@@ -9,8 +9,8 @@ from typing import Any
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.calibration import Calibration
-from clingpt.generate import Completion, Reply, generate
-from clingpt.sampling import Sampling
+from clingpt.decoding.engine import Completion, Reply, generate
+from clingpt.decoding.sampling import Sampling
 from clingpt.scoring import LabelScores, Scorer
 from clingpt.text.records import Record
 from clingpt.text.tasks import NotApplicable, Prompt, make_prompt

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from clingpt.base import console
 from clingpt.data.packing import IGNORE
 from clingpt.data.prepared import Prepared
+from clingpt.decoding.inference import make_decoder
 from clingpt.evaluation import passages_of
-from clingpt.inference import make_decoder
 from clingpt.nn.checkpoint import load_model
 from clingpt.onnx_runner import Runner
 from clingpt.scoring import LabelScores, Passage, Scorer, iter_batches, score_labels

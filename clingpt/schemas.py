@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Generic, Literal, TypeVar, get_args
 from annotated_types import Ge, Gt, Le, Len
 from pydantic import BaseModel, ConfigDict, Field
 
-from clingpt.sampling import Sampling
+from clingpt.decoding.sampling import Sampling
 from clingpt.text.tasks import LONGEST_REPLY
 
 MAX_PROMPTS, MAX_CHOICES = 16, 8

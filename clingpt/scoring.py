@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from clingpt.calibration import Calibration
 from clingpt.data.packing import IGNORE, Ints, build_rows
 from clingpt.data.prepared import Split
-from clingpt.generate import Completion, Decoder, OnReply, generate
-from clingpt.labels import label_log_probs
+from clingpt.decoding.engine import Completion, Decoder, OnReply, generate
+from clingpt.decoding.label_scores import label_log_probs
+from clingpt.decoding.sampling import Sampling
 from clingpt.nn.runtime import Runtime
-from clingpt.sampling import Sampling
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import (
     LABEL_IDS,

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clingpt.base.errors import ConfigError, DataError
+from clingpt.decoding.engine import FinishReason
+from clingpt.decoding.sampling import Sampling
 from clingpt.gauges import Gauges
-from clingpt.generate import FinishReason
-from clingpt.sampling import Sampling
 from clingpt.text.tasks import check_fits
 from clingpt.worker import Job, Piece, Served, Worker, WorkerDied
 

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from clingpt.base.errors import ConfigError, DataError
+from clingpt.decoding.sampling import Sampling
 from clingpt.events import Emit, together
 from clingpt.faithfulness import FlagKind, find_flags
 from clingpt.openai_api import usage
 from clingpt.page import DISCLAIMER
-from clingpt.sampling import Sampling
 from clingpt.schemas import AnswerRequest, RecordIn, TaskRequest
 from clingpt.scoring import LabelScores, label_prompt
 from clingpt.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service, setting_refused

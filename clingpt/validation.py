@@ -11,13 +11,13 @@ from typing import TypeVar
 from torch import nn
 
 from clingpt.base import console
+from clingpt.decoding.engine import OnReply, Reply, generate
+from clingpt.decoding.inference import make_decoder
+from clingpt.decoding.sampling import Sampling
 from clingpt.feed import Feed
-from clingpt.generate import OnReply, Reply, generate
-from clingpt.inference import make_decoder
 from clingpt.metrics import classification, rouge
 from clingpt.nn.runtime import Runtime
 from clingpt.resume import plain_copy
-from clingpt.sampling import Sampling
 from clingpt.scoring import Output, Scorer, score_labels, write_outputs
 from clingpt.steps import mean_loss
 from clingpt.text.records import Record

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from clingpt.base.errors import ClingptError
 from clingpt.calibration import Calibration
-from clingpt.generate import Engine, FinishReason, Reply
-from clingpt.sampling import Sampling, TokenLogProb
+from clingpt.decoding.engine import Engine, FinishReason, Reply
+from clingpt.decoding.sampling import Sampling, TokenLogProb
 from clingpt.scoring import Scorer
 
 T = TypeVar("T")

@@ -20,14 +20,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 import serve
-from clingpt import faithfulness, generate, task_api
+from clingpt import faithfulness, task_api
 from clingpt.base import console
+from clingpt.decoding import engine
 from clingpt.text.tokenizer import EOT
 
 FOLDER = Path(os.environ.get("SCRIPTED", "."))
 
 
-class ScriptedReply(generate.Reply):
+class ScriptedReply(engine.Reply):
     """A reply whose every next token is by far the most probable; a label is still the model's."""
 
     def __init__(self, prompt: Any, sampling: Any, tokenizer: Any, first_among: Any = ()) -> None:
@@ -55,7 +56,7 @@ def find_flags(output: str, source: str) -> list[faithfulness.Flag]:
 
 def main() -> None:
     mock.patch.object(task_api, "find_flags", find_flags).start()
-    mock.patch.object(generate, "Reply", ScriptedReply).start()
+    mock.patch.object(engine, "Reply", ScriptedReply).start()
     serve.main()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from clingpt.base.errors import DataError
-from clingpt.batches import Line, answer_file, json_line
+from clingpt.decoding.batch_files import Line, answer_file, json_line
 
 SETTINGS = {"seed": 1, "top_p": 0.9, "stop": ["a"], "top_k": None}
 INPUT = b"one\n\nbad\n  \r\ntwo\xc2\xb5\nthree"  # lines 1, 3, 5 and 6

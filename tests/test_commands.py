@@ -57,9 +57,9 @@ def test_transformers_opens_a_checkpoint_as_it_is(trained: Path) -> None:
     """Done-when 5: no missing or unexpected keys, equal logits, the same greedy text."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from clingpt.generate import generate
+    from clingpt.decoding.engine import generate
+    from clingpt.decoding.sampling import Sampling
     from clingpt.nn.checkpoint import load_model
-    from clingpt.sampling import Sampling
 
     theirs, loading = AutoModelForCausalLM.from_pretrained(
         trained / "best", output_loading_info=True

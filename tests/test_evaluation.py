@@ -16,13 +16,13 @@ from clingpt.base.errors import DataError
 from clingpt.comparison import comparison
 from clingpt.data.prepared import Prepared
 from clingpt.data.synthetic import iter_records
+from clingpt.decoding.inference import make_decoder
+from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation import Evaluation, iter_pieces, passages_of, read_text
-from clingpt.inference import make_decoder
 from clingpt.looks import count_look
 from clingpt.nn import runtime
 from clingpt.parts import Parts
 from clingpt.report import label_entry
-from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer, context_passage, explanation_passage, passage_losses
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clingpt.base.errors import CheckpointError, DataError
-from clingpt.generate import (
+from clingpt.decoding.engine import (
     PIECE,
     PREFILL_TOKENS,
     Completion,
@@ -21,10 +21,10 @@ from clingpt.generate import (
     by_length,
     generate,
 )
-from clingpt.inference import make_decoder
-from clingpt.labels import label_log_probs
+from clingpt.decoding.inference import make_decoder
+from clingpt.decoding.label_scores import label_log_probs
+from clingpt.decoding.sampling import Sampling
 from clingpt.nn import runtime
-from clingpt.sampling import Sampling
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import ATTENDED, GPT, GPTConfig
 

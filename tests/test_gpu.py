@@ -13,14 +13,14 @@ from conftest import fingerprint, make_tiny_model, rows_of_documents, train_here
 
 from clingpt.curves import read_metrics
 from clingpt.data.packing import Rows
+from clingpt.decoding.cuda_graphs import GraphedDecoder, How
+from clingpt.decoding.engine import Engine
+from clingpt.decoding.inference import make_decoder
+from clingpt.decoding.sampling import Sampling
 from clingpt.feed import Feed
-from clingpt.generate import Engine
-from clingpt.graphs import GraphedDecoder, How
-from clingpt.inference import make_decoder
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.runtime import Runtime, start
 from clingpt.optim import Schedule, build_optimizer
-from clingpt.sampling import Sampling
 from clingpt.steps import Updater, accumulate_gradients
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.warmup import fitting_feed

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 import torch
 
-from clingpt import int8
 from clingpt.base.errors import ConfigError
-from clingpt.generate import generate
-from clingpt.graphs import GraphedDecoder
-from clingpt.inference import exact_at_the_top, have_onednn, make_decoder, packed_product
-from clingpt.int8 import have_int8, int8_product
+from clingpt.decoding import int8
+from clingpt.decoding.cuda_graphs import GraphedDecoder
+from clingpt.decoding.engine import generate
+from clingpt.decoding.inference import exact_at_the_top, have_onednn, make_decoder, packed_product
+from clingpt.decoding.int8 import have_int8, int8_product
+from clingpt.decoding.sampling import Sampling
 from clingpt.nn import runtime
 from clingpt.nn.runtime import Runtime
-from clingpt.sampling import Sampling
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 

@@ -41,10 +41,10 @@ from clingpt.calibration import FILE
 from clingpt.data.prepared import FolderWriter
 from clingpt.data.sources import read_official
 from clingpt.data.synthetic import iter_records as iter_synthetic
-from clingpt.generate import Completion, generate
+from clingpt.decoding.engine import Completion, generate
+from clingpt.decoding.sampling import Sampling
 from clingpt.nn import runtime
 from clingpt.onnx_runner import Runner, Text, iter_records
-from clingpt.sampling import Sampling
 from clingpt.scoring import Scorer, score_labels
 from clingpt.text.records import LABELS, Record, from_json, to_json
 from clingpt.text.tasks import LABEL_IDS, Example, make_example, make_prompt

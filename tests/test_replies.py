@@ -9,10 +9,10 @@ import torch
 from clingpt import replies
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.calibration import Calibration
-from clingpt.generate import Completion
+from clingpt.decoding.engine import Completion
+from clingpt.decoding.sampling import Sampling, TokenLogProb
 from clingpt.nn import runtime
 from clingpt.replies import Question
-from clingpt.sampling import Sampling, TokenLogProb
 from clingpt.scoring import LabelScores, Scorer
 from clingpt.text.records import Record
 from clingpt.text.tasks import Prompt

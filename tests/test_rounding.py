@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from clingpt.data.synthetic import iter_records
+from clingpt.decoding.inference import make_decoder
 from clingpt.evaluation import record_context
-from clingpt.inference import make_decoder
 from clingpt.nn import runtime
 from clingpt.rounding import compare_labels, compare_texts, examples_of, judge
 from clingpt.scoring import Scorer, score_labels

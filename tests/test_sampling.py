@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.sampling import Chooser, Sampling, log_prob_of
+from clingpt.decoding.sampling import Chooser, Sampling, log_prob_of
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from clingpt.data.synthetic import iter_records
+from clingpt.decoding.sampling import Sampling
 from clingpt.nn import runtime
-from clingpt.sampling import Sampling
 from clingpt.scoring import (
     Output,
     Scorer,

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from openai.types import Completion
 from servers import Answer, Server, serving
 
-from clingpt.generate import generate
-from clingpt.sampling import Sampling
+from clingpt.decoding.engine import generate
+from clingpt.decoding.sampling import Sampling
 from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 from model import GPT
 

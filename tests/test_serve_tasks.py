@@ -24,12 +24,12 @@ from test_serve_openai import (
 )
 
 from clingpt.calibration import Calibration
+from clingpt.decoding.engine import generate
+from clingpt.decoding.inference import make_decoder
+from clingpt.decoding.sampling import Sampling
 from clingpt.faithfulness import find_flags
-from clingpt.generate import generate
-from clingpt.inference import make_decoder
 from clingpt.nn import runtime
 from clingpt.page import DISCLAIMER
-from clingpt.sampling import Sampling
 from clingpt.scoring import LabelScores, Scorer, score_labels
 from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import LABEL_IDS

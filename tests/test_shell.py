@@ -12,8 +12,8 @@ from unittest import mock
 import pytest
 
 from clingpt.base.errors import DataError
-from clingpt.sampling import Sampling
-from clingpt.shell import HELP, SETTINGS, Asked, Shell
+from clingpt.decoding.repl import HELP, SETTINGS, Asked, Shell
+from clingpt.decoding.sampling import Sampling
 from clingpt.text.records import from_json
 
 CTRL_C = KeyboardInterrupt()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clingpt.streaming import TextStream
+from clingpt.decoding.text_stream import TextStream
 from clingpt.text.tokenizer import EOT, Tokenizer
 
 TOKENIZER = Tokenizer.load()

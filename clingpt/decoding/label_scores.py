@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from clingpt.generate import PREFILL_TOKENS, Decoder, by_length
+from clingpt.decoding.engine import PREFILL_TOKENS, Decoder, by_length
 
 
 @torch.no_grad()

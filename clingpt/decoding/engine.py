@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from clingpt.base.errors import ClingptError
-from clingpt.sampling import Chooser, Sampling, TokenLogProb, checked, log_prob_of
-from clingpt.streaming import TextStream
+from clingpt.decoding.sampling import Chooser, Sampling, TokenLogProb, checked, log_prob_of
+from clingpt.decoding.text_stream import TextStream
 from clingpt.text.tasks import check_fits
 from clingpt.text.tokenizer import EOT, Tokenizer
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError
-from clingpt.generate import Decoder
-from clingpt.graphs import GraphedDecoder
-from clingpt.int8 import have_int8, int8_product
+from clingpt.decoding.cuda_graphs import GraphedDecoder
+from clingpt.decoding.engine import Decoder
+from clingpt.decoding.int8 import have_int8, int8_product
 from clingpt.nn.runtime import Runtime
 from model import GPT, MLP
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clingpt.base import console, settings
 from clingpt.base.errors import ClingptError, ConfigError, DataError
-from clingpt.sampling import Sampling
+from clingpt.decoding.sampling import Sampling
 from clingpt.text.records import Record, from_json
 from clingpt.text.tasks import CUES
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clingpt import card, exposure, findings, memorisation
+from clingpt import card, findings
 from clingpt.assembly import versions
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError, DataError
@@ -26,14 +26,15 @@ from clingpt.data import canaries
 from clingpt.data.packing import Ints
 from clingpt.data.prepared import Prepared
 from clingpt.decoding.inference import make_decoder
-from clingpt.evaluation import open_data
-from clingpt.memorisation import cut_windows, drawn, first_examples
+from clingpt.evaluation import exposure, memorisation
+from clingpt.evaluation.measure import open_data
+from clingpt.evaluation.memorisation import cut_windows, drawn, first_examples
+from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import Loaded, load_model, load_to_use, newest_best
 from clingpt.nn.runtime import Runtime
 from clingpt.privacy.identifiers import find_identifiers
 from clingpt.report import write_json
-from clingpt.scoring import Scorer
 from clingpt.text.tasks import TASKS, NotApplicable
 from model import SIZES
 

@@ -22,19 +22,19 @@ from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
 from clingpt.base.files import sha256
-from clingpt.calibration import Calibration
 from clingpt.comparison import compare
 from clingpt.data.prepared import Prepared
 from clingpt.decoding.inference import Quantize, make_decoder
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation import Evaluation, open_data, passages_of
-from clingpt.looks import count_look
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.looks import count_look
+from clingpt.evaluation.measure import Evaluation, open_data, passages_of
+from clingpt.evaluation.quantization_cost import rounding_section
+from clingpt.evaluation.results_store import Parts
+from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import Loaded, identity, load_to_use
 from clingpt.nn.runtime import Runtime
-from clingpt.parts import Parts
-from clingpt.rounding import rounding_section
-from clingpt.scoring import Scorer
 from clingpt.tables import as_text, tables
 
 

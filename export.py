@@ -22,12 +22,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from clingpt import calibration, exports
+from clingpt import exports
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
 from clingpt.card import HUB_ID
-from clingpt.evaluation import open_data
+from clingpt.evaluation import calibration
+from clingpt.evaluation.measure import open_data
+from clingpt.evaluation.quantization_cost import onnx_section
 from clingpt.exports import Format, Precision
 from clingpt.grid import Difference, check, compare
 from clingpt.nn.checkpoint import (
@@ -39,7 +41,6 @@ from clingpt.nn.checkpoint import (
     newest_best,
 )
 from clingpt.nn.lora import ADAPTER_WEIGHTS
-from clingpt.rounding import onnx_section
 from clingpt.tables import as_text, tables
 from model import SIZES
 

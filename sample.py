@@ -21,20 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clingpt import replies
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import DataError
-from clingpt.calibration import Calibration
 from clingpt.decoding.batch_files import Line, answer_file, iter_lines, json_line
 from clingpt.decoding.engine import Reply, generate
 from clingpt.decoding.inference import Quantize, make_decoder
 from clingpt.decoding.repl import Asked, Shell, line_breaks, parse_record, read_text
 from clingpt.decoding.sampling import Sampling
+from clingpt.evaluation import replies
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.replies import Question
+from clingpt.evaluation.scorer import LabelScores, Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import load_to_use, newest_best
-from clingpt.replies import Question
-from clingpt.scoring import LabelScores, Scorer, score_labels
 from clingpt.text.records import LABELS, Record, from_json
 
 LINES_AT_ONCE = 4  # of a file, for each row of the batch: short and long replies even out

@@ -27,11 +27,11 @@ import torch
 
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.calibration import Calibration
 from clingpt.decoding.inference import Quantize, make_decoder
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import STEP_FOLDER, identity, load_to_use, locate, newest_best
-from clingpt.scoring import Scorer
 from clingpt.worker import Served
 
 OLDEST_TORCH = (2, 10)  # before it weights_only could be got round (CVE-2026-24747)

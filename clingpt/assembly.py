@@ -17,20 +17,20 @@ import numpy as np
 from clingpt import report
 from clingpt.base import console
 from clingpt.base.files import write_whole
-from clingpt.baselines import SUMMARIES
-from clingpt.calibration import Calibration, calibrated
 from clingpt.card import model_card, with_audit
 from clingpt.curves import read_metrics
 from clingpt.data.augmentation import origin
 from clingpt.data.prepared import Prepared
 from clingpt.data.splits import N_FOLDS, official_folds, official_test_ids
-from clingpt.evaluation import passages_of
-from clingpt.faithfulness import find_flags
-from clingpt.nearest import NEAREST, Nearest
+from clingpt.evaluation.baselines import SUMMARIES
+from clingpt.evaluation.calibration import Calibration, calibrated
+from clingpt.evaluation.faithfulness import find_flags
+from clingpt.evaluation.measure import passages_of
+from clingpt.evaluation.nearest import NEAREST, Nearest
+from clingpt.evaluation.results_store import Parts
+from clingpt.evaluation.scorer import Output
 from clingpt.nn.checkpoint import Loaded
 from clingpt.page import page
-from clingpt.parts import Parts
-from clingpt.scoring import Output
 from clingpt.tables import as_markdown, tables
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import TASKS, parse_answer, prompt_text, source_text

@@ -11,7 +11,7 @@ from typing import Any
 
 from clingpt.base import console
 from clingpt.base.files import write_whole
-from clingpt.intervals import paired_difference, spread
+from clingpt.evaluation.bootstrap import paired_difference, spread
 from clingpt.page import page
 from clingpt.report import FORMAT, label_entry, write_json
 from clingpt.tables import as_markdown, as_text, tables

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from clingpt.base import console
 from clingpt.base.errors import CheckpointError, ConfigError, DataError
 from clingpt.base.files import verify_sums
-from clingpt.calibration import Calibration
 from clingpt.decoding.batch_files import iter_lines
 from clingpt.decoding.text_stream import TextStream
-from clingpt.faithfulness import find_flags
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.faithfulness import find_flags
 from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import (
     LABEL_IDS,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from clingpt.curves import SMOOTHING_POINTS
-from clingpt.metrics import wilson_interval
+from clingpt.evaluation.metrics import wilson_interval
 from clingpt.text.records import LABELS
 
 INK = "#010203"  # stands for the colour of the page's text

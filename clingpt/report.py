@@ -1,7 +1,7 @@
 """From what an evaluation measured to one dictionary: report.json, described in docs/formats.md.
 
 Items come record by record and are reduced to rows of numbers, so that memory holds no text of a
-split. Every figure is of clingpt/metrics.py and its neighbours; how they look is clingpt/tables.py.
+split. Every figure is of clingpt/evaluation/metrics.py and its neighbours; how they look is clingpt/tables.py.
 """
 
 import hashlib
@@ -15,16 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt import calibration, metrics
 from clingpt.base.files import write_whole
-from clingpt.baselines import SUMMARIES, BagOfWords, majority_label, question_and_results
-from clingpt.calibration import Calibration
-from clingpt.faithfulness import KINDS, find_flags, find_numbers
-from clingpt.intervals import bootstrap_labels, bootstrap_mean, bootstrap_ratio, bootstrap_sums
-from clingpt.metrics import ROUGE_TYPES, novel_bigrams
-from clingpt.nearest import NEAREST
-from clingpt.scoring import Output
-from clingpt.structure import structure
+from clingpt.evaluation import calibration, metrics
+from clingpt.evaluation.baselines import SUMMARIES, BagOfWords, majority_label, question_and_results
+from clingpt.evaluation.bootstrap import (
+    bootstrap_labels,
+    bootstrap_mean,
+    bootstrap_ratio,
+    bootstrap_sums,
+)
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.document_structure import structure
+from clingpt.evaluation.faithfulness import KINDS, find_flags, find_numbers
+from clingpt.evaluation.metrics import ROUGE_TYPES, novel_bigrams
+from clingpt.evaluation.nearest import NEAREST
+from clingpt.evaluation.scorer import Output
 from clingpt.text.records import Record
 from clingpt.text.tasks import explained, source_text
 

@@ -17,7 +17,7 @@ from typing import Any
 from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.base.files import write_whole
-from clingpt.intervals import Spread, spread
+from clingpt.evaluation.bootstrap import Spread, spread
 from clingpt.nn.checkpoint import RunFolder, read_card
 from clingpt.report import label_entry
 from clingpt.selection import key_of, score

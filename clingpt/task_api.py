@@ -11,14 +11,14 @@ from typing import Any
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.decoding.sampling import Sampling
+from clingpt.evaluation.document_structure import parse_document
+from clingpt.evaluation.faithfulness import FlagKind, find_flags
+from clingpt.evaluation.scorer import LabelScores, label_prompt
 from clingpt.events import Emit, together
-from clingpt.faithfulness import FlagKind, find_flags
 from clingpt.openai_api import usage
 from clingpt.page import DISCLAIMER
 from clingpt.schemas import AnswerRequest, RecordIn, TaskRequest
-from clingpt.scoring import LabelScores, label_prompt
 from clingpt.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
-from clingpt.structure import parse_document
 from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import (
     CUES,

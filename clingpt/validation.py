@@ -14,11 +14,11 @@ from clingpt.base import console
 from clingpt.decoding.engine import OnReply, Reply, generate
 from clingpt.decoding.inference import make_decoder
 from clingpt.decoding.sampling import Sampling
+from clingpt.evaluation.metrics import classification, rouge
+from clingpt.evaluation.scorer import Output, Scorer, score_labels, write_outputs
 from clingpt.feed import Feed
-from clingpt.metrics import classification, rouge
 from clingpt.nn.runtime import Runtime
 from clingpt.resume import plain_copy
-from clingpt.scoring import Output, Scorer, score_labels, write_outputs
 from clingpt.steps import mean_loss
 from clingpt.text.records import Record
 from clingpt.text.tasks import explained

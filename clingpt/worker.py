@@ -14,10 +14,10 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from clingpt.base.errors import ClingptError
-from clingpt.calibration import Calibration
 from clingpt.decoding.engine import Engine, FinishReason, Reply
 from clingpt.decoding.sampling import Sampling, TokenLogProb
-from clingpt.scoring import Scorer
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.scorer import Scorer
 
 T = TypeVar("T")
 

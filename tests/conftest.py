@@ -18,12 +18,12 @@ import torch
 
 from clingpt.base import console
 from clingpt.base.files import sha256
-from clingpt.calibration import Calibration
 from clingpt.curves import read_metrics
 from clingpt.data.packing import Rows, build_rows
 from clingpt.data.prepared import open_prepared
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.scorer import split_of_examples
 from clingpt.nn.checkpoint import RunFolder, load_trainer
-from clingpt.scoring import split_of_examples
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, Batch, GPTConfig

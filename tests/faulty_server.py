@@ -34,7 +34,7 @@ from clingpt import events, task_api
 from clingpt.base import console
 from clingpt.decoding.engine import Engine, Reply
 from clingpt.decoding.sampling import Sampling
-from clingpt.faithfulness import Flag, find_flags
+from clingpt.evaluation.faithfulness import Flag, find_flags
 from clingpt.service import Finished, Service
 from clingpt.text.tokenizer import EOT, Tokenizer
 from clingpt.worker import Served

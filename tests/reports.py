@@ -5,7 +5,7 @@ The figures are made up, of the size that a GPT-2 fine-tuned on PubMedQA has.
 
 from typing import Any
 
-from clingpt.metrics import wilson_interval
+from clingpt.evaluation.metrics import wilson_interval
 from clingpt.text.records import LABELS
 
 FINGERPRINT = "5b0c3e2f9d1a47c08e6bb21f3d5a97c4e8f01b6d2c3a495e7f8091a2b3c4d5e6"

@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 import serve
-from clingpt import faithfulness, task_api
+from clingpt import task_api
 from clingpt.base import console
 from clingpt.decoding import engine
+from clingpt.evaluation import faithfulness
 from clingpt.text.tokenizer import EOT
 
 FOLDER = Path(os.environ.get("SCRIPTED", "."))

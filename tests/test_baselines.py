@@ -11,7 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from clingpt.base.errors import DataError
-from clingpt.baselines import (
+from clingpt.evaluation.baselines import (
     SUMMARIES,
     BagOfWords,
     Tfidf,
@@ -21,7 +21,7 @@ from clingpt.baselines import (
     question_and_results,
     question_plus_last_sentence,
 )
-from clingpt.metrics import classification, rouge
+from clingpt.evaluation.metrics import classification, rouge
 from clingpt.text.records import Record
 
 PUBMEDQA = Path(__file__).parents[2] / "shared" / "data" / "pubmedqa"

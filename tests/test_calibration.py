@@ -19,7 +19,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from clingpt.base.errors import CheckpointError, DataError
-from clingpt.calibration import (
+from clingpt.evaluation.calibration import (
     FILE,
     HIGHEST_TEMPERATURE,
     LOWEST_TEMPERATURE,

@@ -11,19 +11,19 @@ from unittest import mock
 import pytest
 import torch
 
-from clingpt import evaluation
 from clingpt.base.errors import DataError
 from clingpt.comparison import comparison
 from clingpt.data.prepared import Prepared
 from clingpt.data.synthetic import iter_records
 from clingpt.decoding.inference import make_decoder
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation import Evaluation, iter_pieces, passages_of, read_text
-from clingpt.looks import count_look
+from clingpt.evaluation import measure
+from clingpt.evaluation.looks import count_look
+from clingpt.evaluation.measure import Evaluation, iter_pieces, passages_of, read_text
+from clingpt.evaluation.results_store import Parts
+from clingpt.evaluation.scorer import Scorer, context_passage, explanation_passage, passage_losses
 from clingpt.nn import runtime
-from clingpt.parts import Parts
 from clingpt.report import label_entry
-from clingpt.scoring import Scorer, context_passage, explanation_passage, passage_losses
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import EOT, Tokenizer
@@ -129,7 +129,7 @@ def test_a_stopped_measurement_goes_on(
         if len(written) % 3 == 0:
             raise KeyboardInterrupt
 
-    with mock.patch.object(Parts, "add", add), mock.patch.object(evaluation, "AHEAD", 1):
+    with mock.patch.object(Parts, "add", add), mock.patch.object(measure, "AHEAD", 1):
         for _attempt in range(99):
             try:
                 found = measured(tmp_path, RECORDS + ODD, 2)
@@ -180,7 +180,7 @@ def test_a_free_text_is_scored_once_in_pieces(tmp_path: Path) -> None:
     text = "A line of words, µ.\n" * 50 + "x" * 500
     path = tmp_path / "news.txt"
     path.write_text(text)
-    with mock.patch.object(evaluation, "TEXT_PIECE", 200):
+    with mock.patch.object(measure, "TEXT_PIECE", 200):
         pieces = list(iter_pieces(read_text(path)))
         assert "".join(pieces) == text and max(map(len, pieces)) <= 200 and len(pieces) > 6
         one = scorer()

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from test_memorisation import random_scorer
 
-from clingpt import exposure
 from clingpt.base.errors import CheckpointError
 from clingpt.data.canaries import (
     SPACE_BITS,
@@ -20,8 +19,9 @@ from clingpt.data.canaries import (
     other_secrets,
     rank_among,
 )
-from clingpt.exposure import canary_exposure, canary_prompt, exposure_groups, nats_behind
-from clingpt.scoring import Passage, Scorer, passage_losses
+from clingpt.evaluation import exposure
+from clingpt.evaluation.exposure import canary_exposure, canary_prompt, exposure_groups, nats_behind
+from clingpt.evaluation.scorer import Passage, Scorer, passage_losses
 from clingpt.text.tasks import TASKS, Example, NotApplicable, make_example, text_windows
 from clingpt.text.tokenizer import Tokenizer
 

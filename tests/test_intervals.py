@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from clingpt import intervals
 from clingpt.base.errors import DataError
-from clingpt.intervals import (
+from clingpt.evaluation import bootstrap
+from clingpt.evaluation.bootstrap import (
     Spread,
     accuracies,
     bootstrap_labels,
@@ -29,7 +29,7 @@ from clingpt.intervals import (
     paired_difference,
     spread,
 )
-from clingpt.metrics import Interval, classification
+from clingpt.evaluation.metrics import Interval, classification
 from clingpt.text.records import LABELS
 
 SAID = [*LABELS, "", "failed"]
@@ -153,7 +153,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(5).normal(size=33)
     whole = bootstrap_mean(values, resamples=100)
     for at_once in (1, 33 * 7):
-        monkeypatch.setattr(intervals, "DRAWS_AT_ONCE", at_once)
+        monkeypatch.setattr(bootstrap, "DRAWS_AT_ONCE", at_once)
         assert bootstrap_mean(values, resamples=100) == whole
 
 

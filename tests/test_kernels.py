@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clingpt.data import packing
 from clingpt.data.packing import build_rows
+from clingpt.evaluation.scorer import split_of_examples
 from clingpt.nn.compile import compile_in_place
 from clingpt.nn.kernels import (
     document_attention,
@@ -20,7 +21,6 @@ from clingpt.nn.kernels import (
     use_kernels,
 )
 from clingpt.nn.runtime import Runtime
-from clingpt.scoring import split_of_examples
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import EOT
 from model import GPT, IGNORE, Batch

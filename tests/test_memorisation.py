@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from clingpt import memorisation
-from clingpt.memorisation import (
+from clingpt.evaluation import memorisation
+from clingpt.evaluation.memorisation import (
     Cut,
     Window,
     auc_interval,
@@ -28,9 +28,9 @@ from clingpt.memorisation import (
     share,
     standing,
 )
+from clingpt.evaluation.scorer import Passage, Scorer, passage_losses, split_of_examples
 from clingpt.nn import runtime
 from clingpt.privacy.identifiers import Found
-from clingpt.scoring import Passage, Scorer, passage_losses, split_of_examples
 from clingpt.text.tasks import TASKS, Example
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT, GPTConfig

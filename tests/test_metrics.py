@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from clingpt.base.errors import DataError
-from clingpt.metrics import (
+from clingpt.evaluation.metrics import (
     Interval,
     bleu,
     classification,

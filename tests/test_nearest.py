@@ -7,10 +7,10 @@ import pytest
 from test_prepare import prepared, write_lines
 
 from clingpt import report
-from clingpt.baselines import SUMMARIES
 from clingpt.data.prepared import Prepared, open_prepared
-from clingpt.nearest import NEAREST, Nearest, question_in
-from clingpt.scoring import Output
+from clingpt.evaluation.baselines import SUMMARIES
+from clingpt.evaluation.nearest import NEAREST, Nearest, question_in
+from clingpt.evaluation.scorer import Output
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer

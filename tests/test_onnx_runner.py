@@ -34,18 +34,19 @@ from test_export import (
 from transformers import GPT2LMHeadModel
 
 import sample
-from clingpt import onnx_runner, replies
+from clingpt import onnx_runner
 from clingpt.base import console
 from clingpt.base.errors import DataError
-from clingpt.calibration import FILE
 from clingpt.data.prepared import FolderWriter
 from clingpt.data.sources import read_official
 from clingpt.data.synthetic import iter_records as iter_synthetic
 from clingpt.decoding.engine import Completion, generate
 from clingpt.decoding.sampling import Sampling
+from clingpt.evaluation import replies
+from clingpt.evaluation.calibration import FILE
+from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.onnx_runner import Runner, Text, iter_records
-from clingpt.scoring import Scorer, score_labels
 from clingpt.text.records import LABELS, Record, from_json, to_json
 from clingpt.text.tasks import LABEL_IDS, Example, make_example, make_prompt
 from clingpt.text.tokenizer import EOT, Tokenizer

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from clingpt.evaluation.results_store import Parts
 from clingpt.nn import runtime
 from clingpt.nn.runtime import Runtime
-from clingpt.parts import Parts
 
 SETTINGS = {"split": "val", "texts": None}
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clingpt import replies
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.calibration import Calibration
 from clingpt.decoding.engine import Completion
 from clingpt.decoding.sampling import Sampling, TokenLogProb
+from clingpt.evaluation import replies
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.replies import Question
+from clingpt.evaluation.scorer import LabelScores, Scorer
 from clingpt.nn import runtime
-from clingpt.replies import Question
-from clingpt.scoring import LabelScores, Scorer
 from clingpt.text.records import Record
 from clingpt.text.tasks import Prompt
 from clingpt.text.tokenizer import EOT, Tokenizer

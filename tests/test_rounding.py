@@ -8,10 +8,10 @@ import torch
 
 from clingpt.data.synthetic import iter_records
 from clingpt.decoding.inference import make_decoder
-from clingpt.evaluation import record_context
+from clingpt.evaluation.measure import record_context
+from clingpt.evaluation.quantization_cost import compare_labels, compare_texts, examples_of, judge
+from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
-from clingpt.rounding import compare_labels, compare_texts, examples_of, judge
-from clingpt.scoring import Scorer, score_labels
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 

@@ -19,8 +19,8 @@ import torch
 from conftest import ROOT
 
 import sample
-from clingpt import replies
 from clingpt.base import console
+from clingpt.evaluation import replies
 from model import GPT, GPTConfig
 
 Patch = pytest.MonkeyPatch

@@ -9,8 +9,7 @@ import torch
 
 from clingpt.data.synthetic import iter_records
 from clingpt.decoding.sampling import Sampling
-from clingpt.nn import runtime
-from clingpt.scoring import (
+from clingpt.evaluation.scorer import (
     Output,
     Scorer,
     context_passage,
@@ -20,6 +19,7 @@ from clingpt.scoring import (
     score_labels,
     write_outputs,
 )
+from clingpt.nn import runtime
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import LABEL_IDS, NotApplicable, explained, prompt_text, record_text
 from clingpt.text.tokenizer import EOT, Tokenizer

@@ -23,14 +23,14 @@ from test_serve_openai import (
     one_thread_each,  # noqa: F401 -- a fixture
 )
 
-from clingpt.calibration import Calibration
 from clingpt.decoding.engine import generate
 from clingpt.decoding.inference import make_decoder
 from clingpt.decoding.sampling import Sampling
-from clingpt.faithfulness import find_flags
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.faithfulness import find_flags
+from clingpt.evaluation.scorer import LabelScores, Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.page import DISCLAIMER
-from clingpt.scoring import LabelScores, Scorer, score_labels
 from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer

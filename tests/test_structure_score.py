@@ -4,7 +4,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from clingpt.base.errors import DataError
-from clingpt.structure import HEADINGS, parse_document, structure
+from clingpt.evaluation.document_structure import HEADINGS, parse_document, structure
 from clingpt.text.records import Record
 from clingpt.text.tasks import target_text
 

@@ -24,7 +24,7 @@ import sweep
 from clingpt.base import console, settings
 from clingpt.base.signals import StopSignals
 from clingpt.data.prepared import Prepared
-from clingpt.metrics import classification
+from clingpt.evaluation.metrics import classification
 from clingpt.plots import learning_rates
 from clingpt.sweeping import Outcome, Point, Result, curves, grid, harmless, ranked, table
 from clingpt.text.records import LABELS

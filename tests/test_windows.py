@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt.structure import parse_document
+from clingpt.evaluation.document_structure import parse_document
 from clingpt.text.records import Record, clean
 from clingpt.text.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
 from clingpt.text.tokenizer import Tokenizer

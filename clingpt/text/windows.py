@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import NamedTuple
 
-from clingpt.structure import HEADED, HEADINGS, parse_document
+from clingpt.evaluation.document_structure import HEADED, HEADINGS, parse_document
 from clingpt.text.records import Record
 from clingpt.text.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
 from clingpt.text.tokenizer import Tokenizer

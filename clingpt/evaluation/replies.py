@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.calibration import Calibration
 from clingpt.decoding.engine import Completion, Reply, generate
 from clingpt.decoding.sampling import Sampling
-from clingpt.scoring import LabelScores, Scorer
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.scorer import LabelScores, Scorer
 from clingpt.text.records import Record
 from clingpt.text.tasks import NotApplicable, Prompt, make_prompt
 from clingpt.text.tokenizer import EOT, Tokenizer

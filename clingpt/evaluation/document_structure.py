@@ -12,7 +12,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from statistics import fmean
 
-from clingpt.metrics import ROUGE_TYPES, check_pairs, rouge_scores
+from clingpt.evaluation.metrics import ROUGE_TYPES, check_pairs, rouge_scores
 from clingpt.text.tasks import DOCUMENT_ORDER
 
 HEADINGS = (*DOCUMENT_ORDER, "CONCLUSION")

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clingpt.base.errors import CheckpointError, DataError
 from clingpt.base.files import write_whole
-from clingpt.baselines import softmax
+from clingpt.evaluation.baselines import softmax
 from clingpt.text.records import LABELS
 
 Floats = NDArray[np.float64]

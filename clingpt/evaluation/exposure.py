@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from clingpt.base import console
 from clingpt.base.errors import CheckpointError
 from clingpt.data.canaries import Canary, ceiling, chance_p, other_secrets, rank_among
-from clingpt.scoring import Scorer
+from clingpt.evaluation.scorer import Scorer
 from clingpt.text.tasks import NotApplicable, make_example, prompt_text, text_windows
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clingpt.baselines import Tfidf
 from clingpt.data.prepared import Prepared
+from clingpt.evaluation.baselines import Tfidf
 from clingpt.text.tasks import CUES, TASKS
 from clingpt.text.tokenizer import Tokenizer
 

@@ -1,6 +1,6 @@
 """Scores of a model on the records of a split: labels, generated text and perplexity.
 
-Measures; what the figures are compared with is clingpt/baselines.py, how they are written down is
+Measures; what the figures are compared with is clingpt/evaluation/baselines.py, how they are written down is
 clingpt/report.py. Prompts are trimmed by their task's rule, and by how much is counted.
 """
 
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clingpt.calibration import Calibration
 from clingpt.data.packing import IGNORE, Ints, build_rows
 from clingpt.data.prepared import Split
 from clingpt.decoding.engine import Completion, Decoder, OnReply, generate
 from clingpt.decoding.label_scores import label_log_probs
 from clingpt.decoding.sampling import Sampling
+from clingpt.evaluation.calibration import Calibration
 from clingpt.nn.runtime import Runtime
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import (

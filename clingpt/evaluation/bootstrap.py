@@ -3,7 +3,7 @@
 Intervals are 95 % percentile intervals of the bootstrap over records (Efron 1979; Efron and
 Tibshirani 1993, chapter 13). The same seed gives the same figures, and the order of the records
 changes none of them: labels are resampled as a table of counts, other values sorted first.
-Accuracy and macro-F1 are on the scale 0 to 1, as in clingpt/metrics.py.
+Accuracy and macro-F1 are on the scale 0 to 1, as in clingpt/evaluation/metrics.py.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clingpt.base.errors import DataError
-from clingpt.metrics import Interval, classification
+from clingpt.evaluation.metrics import Interval, classification
 from clingpt.text.records import LABELS
 
 Floats = NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 Each measure is of one model and one set of records; that a figure means memory shows only beside
 its control (records that were not trained on, canaries that were held back, the model before).
-Results hold counts and rates, never a text. Planted secrets are clingpt/exposure.py; how it is said
+Results hold counts and rates, never a text. Planted secrets are clingpt/evaluation/exposure.py; how it is said
 is clingpt/findings.py.
 """
 
@@ -21,8 +21,8 @@ from clingpt.data.packing import Ints
 from clingpt.data.prepared import Prepared, Split
 from clingpt.decoding.engine import Completion, Reply, generate
 from clingpt.decoding.sampling import Sampling
-from clingpt.metrics import Interval, wilson_interval
-from clingpt.scoring import Passage, Scorer, passage_losses
+from clingpt.evaluation.metrics import Interval, wilson_interval
+from clingpt.evaluation.scorer import Passage, Scorer, passage_losses
 from clingpt.text.records import clean
 from clingpt.text.tasks import TASKS, Example
 from clingpt.text.tokenizer import EOT, Tokenizer

@@ -1,6 +1,6 @@
 """A checkpoint measured on a split, record by record: labels, texts and losses of tokens.
 
-Every result is an item of clingpt/parts.py, so that a measurement that was stopped goes on and many
+Every result is an item of clingpt/evaluation/results_store.py, so that a measurement that was stopped goes on and many
 processes share one; what becomes of the items is clingpt/report.py. None depends on the others, on
 their order or on how many are measured at once.
 """
@@ -17,9 +17,8 @@ from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.decoding import repl
 from clingpt.decoding.engine import Completion, Engine, Reply
 from clingpt.decoding.sampling import Sampling
-from clingpt.nn.checkpoint import Loaded
-from clingpt.parts import Parts
-from clingpt.scoring import (
+from clingpt.evaluation.results_store import Parts
+from clingpt.evaluation.scorer import (
     Passage,
     Scorer,
     ask,
@@ -30,6 +29,7 @@ from clingpt.scoring import (
     prose_passage,
     score_labels,
 )
+from clingpt.nn.checkpoint import Loaded
 from clingpt.text.records import Record
 from clingpt.text.tasks import NotApplicable, Prompt, record_text
 

@@ -18,10 +18,10 @@ from clingpt.base import console
 from clingpt.data.packing import IGNORE
 from clingpt.data.prepared import Prepared
 from clingpt.decoding.inference import make_decoder
-from clingpt.evaluation import passages_of
+from clingpt.evaluation.measure import passages_of
+from clingpt.evaluation.scorer import LabelScores, Passage, Scorer, iter_batches, score_labels
 from clingpt.nn.checkpoint import load_model
 from clingpt.onnx_runner import Runner
-from clingpt.scoring import LabelScores, Passage, Scorer, iter_batches, score_labels
 from clingpt.text.records import Record
 from clingpt.text.tasks import Example, NotApplicable
 from model import Batch
@@ -138,7 +138,7 @@ def onnx_judge(runner: Runner) -> Judge:
 
 
 def onnx_labels(runner: Runner, records: Sequence[Record]) -> list[LabelScores]:
-    """As clingpt/scoring.py has them."""
+    """As clingpt/evaluation/scorer.py has them."""
     prompts = [runner.label_prompt(record) for record in records]
     return [
         LabelScores(record, tuple(runner.label_log_probs(prompt.ids)), prompt.trimmed_tokens)

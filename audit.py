@@ -17,8 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clingpt import card, findings
-from clingpt.assembly import versions
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError, DataError
 from clingpt.base.files import write_whole
@@ -34,7 +32,10 @@ from clingpt.nn import runtime
 from clingpt.nn.checkpoint import Loaded, load_model, load_to_use, newest_best
 from clingpt.nn.runtime import Runtime
 from clingpt.privacy.identifiers import find_identifiers
-from clingpt.report import write_json
+from clingpt.reports import audit as findings
+from clingpt.reports import model_card
+from clingpt.reports.aggregate import write_json
+from clingpt.reports.build import versions
 from clingpt.text.tasks import TASKS, NotApplicable
 from model import SIZES
 
@@ -124,10 +125,10 @@ def open_base(cfg: AuditConfig, loaded: Loaded) -> tuple[Loaded | None, str | No
 
 def name_of(source: str) -> str:
     """A model by its Hub name or its run's: no path to a folder goes into the card."""
-    if source in SIZES or card.HUB_ID.fullmatch(source):
+    if source in SIZES or model_card.HUB_ID.fullmatch(source):
         return source
     parts = reversed(Path(source).parts)
-    return next((part for part in parts if not card.LINKS.fullmatch(part)), "another run")
+    return next((part for part in parts if not model_card.LINKS.fullmatch(part)), "another run")
 
 
 def make_scorer(cfg: AuditConfig, loaded: Loaded, rt: Runtime) -> Scorer:
@@ -273,10 +274,10 @@ def write(folder: Path, loaded: Loaded, report: dict[str, Any]) -> None:
     trained_on = loaded.card.get("data", {}).get("fingerprint")
     if trained_on != report["data"]["fingerprint"]:
         return
-    write_whole(loaded.folder / card.AUDIT, section)
+    write_whole(loaded.folder / model_card.AUDIT, section)
     readme = loaded.folder / "README.md"
     if readme.exists():
-        write_whole(readme, card.with_audit(readme.read_text("utf-8"), loaded.folder))
+        write_whole(readme, model_card.with_audit(readme.read_text("utf-8"), loaded.folder))
         console.say(f"The model card {readme} shows it.")
     else:
         console.say("The model card, which eval.py writes, will show it.")

@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clingpt.assembly import Assembly
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
 from clingpt.base.files import sha256
-from clingpt.comparison import compare
 from clingpt.data.prepared import Prepared
 from clingpt.decoding.inference import Quantize, make_decoder
 from clingpt.decoding.sampling import Sampling
@@ -35,7 +33,9 @@ from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import Loaded, identity, load_to_use
 from clingpt.nn.runtime import Runtime
-from clingpt.tables import as_text, tables
+from clingpt.reports.build import Assembly
+from clingpt.reports.comparison import compare
+from clingpt.reports.tables import as_text, tables
 
 
 @dataclass(frozen=True, kw_only=True)

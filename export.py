@@ -26,7 +26,6 @@ from clingpt import exports
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
-from clingpt.card import HUB_ID
 from clingpt.evaluation import calibration
 from clingpt.evaluation.measure import open_data
 from clingpt.evaluation.quantization_cost import onnx_section
@@ -41,7 +40,8 @@ from clingpt.nn.checkpoint import (
     newest_best,
 )
 from clingpt.nn.lora import ADAPTER_WEIGHTS
-from clingpt.tables import as_text, tables
+from clingpt.reports.model_card import HUB_ID
+from clingpt.reports.tables import as_text, tables
 from model import SIZES
 
 NEXT = {

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from clingpt import plots
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ClingptError, ConfigError, DataError
@@ -33,6 +32,7 @@ from clingpt.base.files import write_whole
 from clingpt.base.signals import StopSignals
 from clingpt.data.prepared import MANIFEST
 from clingpt.data.splits import N_FOLDS
+from clingpt.reports import plots
 from clingpt.sweeping import (
     POOLED,
     Outcome,

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from clingpt.events import Emit, Exchange, Work, together
 from clingpt.guards import BodyLimit, Keys, Shield, error_headers
 from clingpt.openai_api import Completions
-from clingpt.page import DISCLAIMER
+from clingpt.reports.page import DISCLAIMER
 from clingpt.schemas import (
     LONGEST_STOP,
     MAX_PROMPTS,

@@ -19,9 +19,9 @@ from clingpt.base.errors import DataError
 from clingpt.base.files import write_whole
 from clingpt.evaluation.bootstrap import Spread, spread
 from clingpt.nn.checkpoint import RunFolder, read_card
-from clingpt.report import label_entry
+from clingpt.reports.aggregate import label_entry
+from clingpt.reports.tables import between, percent
 from clingpt.selection import key_of, score
-from clingpt.tables import between, percent
 from clingpt.text.records import LABELS
 
 FORMAT = 1

@@ -16,7 +16,7 @@ from clingpt.evaluation.faithfulness import FlagKind, find_flags
 from clingpt.evaluation.scorer import LabelScores, label_prompt
 from clingpt.events import Emit, together
 from clingpt.openai_api import usage
-from clingpt.page import DISCLAIMER
+from clingpt.reports.page import DISCLAIMER
 from clingpt.schemas import AnswerRequest, RecordIn, TaskRequest
 from clingpt.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
 from clingpt.text.records import LABELS, Record, from_json

@@ -14,8 +14,8 @@ from test_page import HOSTILE, SHOWN, Parsed, hostile
 
 import sample
 from clingpt.base import settings
-from clingpt.card import model_card
-from clingpt.page import DISCLAIMER
+from clingpt.reports.model_card import model_card
+from clingpt.reports.page import DISCLAIMER
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT, GPTConfig

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from clingpt.base.errors import DataError
-from clingpt.comparison import comparison
 from clingpt.data.prepared import Prepared
 from clingpt.data.synthetic import iter_records
 from clingpt.decoding.inference import make_decoder
@@ -23,7 +22,8 @@ from clingpt.evaluation.measure import Evaluation, iter_pieces, passages_of, rea
 from clingpt.evaluation.results_store import Parts
 from clingpt.evaluation.scorer import Scorer, context_passage, explanation_passage, passage_losses
 from clingpt.nn import runtime
-from clingpt.report import label_entry
+from clingpt.reports.aggregate import label_entry
+from clingpt.reports.comparison import comparison
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import EOT, Tokenizer

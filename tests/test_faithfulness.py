@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clingpt.data.synthetic import iter_records
 from clingpt.evaluation.faithfulness import find_flags
-from clingpt.report import claim_row, claims_entry
+from clingpt.reports.aggregate import claim_row, claims_entry
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from test_prepare import prepared, write_lines
 
-from clingpt import report
 from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.evaluation.baselines import SUMMARIES
 from clingpt.evaluation.nearest import NEAREST, Nearest, question_in
 from clingpt.evaluation.scorer import Output
+from clingpt.reports import aggregate
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
@@ -64,7 +64,7 @@ def test_the_question_is_read_off_a_prompt(sections: tuple[tuple[str, str], ...]
 
 
 def test_a_report_shows_it_where_there_is_no_text_to_copy(data: Prepared) -> None:
-    found = report.Texts("explain", SUMMARIES | {NEAREST: Nearest(data, GPT2).answer})
+    found = aggregate.Texts("explain", SUMMARIES | {NEAREST: Nearest(data, GPT2).answer})
     record = asked("What are the causes of gout?")
     wanted = "Causes of gout are told here."
     found.add(Output("x", "explain", "Gout is.", wanted, "stop", 0), record, None)

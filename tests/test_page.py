@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from reports import bare_report, full_report
 
-from clingpt import page, plots
 from clingpt.base import console
-from clingpt.tables import Table, as_markdown, as_text, plain, tables
+from clingpt.reports import page, plots
+from clingpt.reports.tables import Table, as_markdown, as_text, plain, tables
 
 HOSTILE = (
     "</td></script><script>alert(1)</script><img src=http://a.example onerror=alert(1)> | a \" b '"

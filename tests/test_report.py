@@ -12,8 +12,6 @@ import pytest
 import torch
 from conftest import ROOT
 
-from clingpt import report
-from clingpt.comparison import figures
 from clingpt.curves import append_metrics, draw_curves, drop_after, read_metrics
 from clingpt.data.packing import build_rows
 from clingpt.data.sources import from_official_item
@@ -23,7 +21,9 @@ from clingpt.evaluation.baselines import SUMMARIES
 from clingpt.evaluation.scorer import Output, split_of_examples
 from clingpt.meter import Meter
 from clingpt.nn.flops import PEAK_FLOPS, peak_flops, training_flops
-from clingpt.tables import as_text, tables
+from clingpt.reports import aggregate
+from clingpt.reports.comparison import figures
+from clingpt.reports.tables import as_text, tables
 from clingpt.text.records import Record
 from clingpt.text.tasks import Example
 from model import GPTConfig
@@ -116,7 +116,7 @@ RECORD = Record(
 
 
 def test_texts_are_scored_as_a_corpus_beside_copies_and_references() -> None:
-    found = report.Texts("summarize")
+    found = aggregate.Texts("summarize")
     said, wanted = ["Pain fell by 13%.", "", "Pain fell — ± µ."], ["Pain fell.", "No. Effect.", "x"]
     for text, reference in zip(said, wanted, strict=True):
         output = Output("1", "summarize", text, reference, "stop" if text else "length", 9)
@@ -134,11 +134,11 @@ def test_texts_are_scored_as_a_corpus_beside_copies_and_references() -> None:
     assert entry["systems"]["lead-1"]["faithfulness"]["flagged"] == 0
     low, high = model["rougeL_interval"]["low"], model["rougeL_interval"]["high"]
     assert low <= model["rouge"]["rougeL"] <= high and entry["structure"] is None
-    assert report.Texts("answer").entry() == {}
+    assert aggregate.Texts("answer").entry() == {}
 
 
 def test_an_answer_is_scored_by_its_explanation_and_its_label_compared() -> None:
-    found = report.Texts("answer")
+    found = aggregate.Texts("answer")
     reference = "yes\nExplanation: Pain fell."
     for text in ("yes\nExplanation: Pain fell.", "no\nExplanation: Pain fell."):
         found.add(Output("1", "answer", text, reference, "stop", 0), RECORD, "yes")
@@ -149,7 +149,7 @@ def test_an_answer_is_scored_by_its_explanation_and_its_label_compared() -> None
 
 
 def test_documents_have_their_structure_scored() -> None:
-    found = report.Texts("document")
+    found = aggregate.Texts("document")
     text = "BACKGROUND: It is.\nRESULTS: Pain fell.\nCONCLUSION: So."
     found.add(Output("1", "document", text, text, "stop", 0), RECORD, None)
     entry = found.entry()
@@ -157,7 +157,7 @@ def test_documents_have_their_structure_scored() -> None:
 
 
 def test_documents_of_ones_own_have_no_structure_of_ours() -> None:
-    found, letter = report.Texts("document"), "DIAGNOSIS: Pain.\n\nPLAN: 5 mg."
+    found, letter = aggregate.Texts("document"), "DIAGNOSIS: Pain.\n\nPLAN: 5 mg."
     own = replace(RECORD, document=letter)
     found.add(Output("1", "document", "PLAN: 9 mg.", letter, "stop", 0), own, None)
     entry = found.entry()
@@ -174,7 +174,7 @@ ALONE = "Texts that answer a question alone, without a context"
 
 
 def explanations(*records: Record) -> dict[str, Any]:
-    found = report.Texts("explain")
+    found = aggregate.Texts("explain")
     for record in records:
         found.add(
             Output("1", "explain", "Explanation: 9 mg, by day 3.", "Fell.", "stop", 0), record, None
@@ -219,21 +219,21 @@ def test_perplexity_is_weighted_by_tokens() -> None:
         {"nats": 60.0, "tokens": 20, "end_nats": 3.0, "ends": 1, "words": 16, "bytes": 90},
         {},
     ]
-    entry = report.perplexity_entry(items)
+    entry = aggregate.perplexity_entry(items)
     assert entry["text"]["token_perplexity"] == pytest.approx(math.exp(80 / 30))
     assert entry["text"]["word_perplexity"] == pytest.approx(math.exp(80 / 24))
     assert entry["text"]["bits_per_byte"] == pytest.approx(80 / 130 / math.log(2))
     assert entry["with_end"]["token_perplexity"] == pytest.approx(math.exp(84 / 32))
     around = entry["text"]["token_perplexity_interval"]
     assert (around["low"], around["high"]) == pytest.approx((math.exp(2), math.exp(3)))
-    assert report.perplexity_entry([{}]) == {}
+    assert aggregate.perplexity_entry([{}]) == {}
 
 
 def test_examples_are_chosen_by_their_ids_alone() -> None:
     ids = [str(n) for n in range(50)]
-    chosen = report.chosen_examples(ids, 5)
-    assert len(chosen) == 5 and chosen == report.chosen_examples(ids[::-1], 5)
-    assert chosen != set(ids[:5]) and report.chosen_examples(["a"], 5) == {"a"}
+    chosen = aggregate.chosen_examples(ids, 5)
+    assert len(chosen) == 5 and chosen == aggregate.chosen_examples(ids[::-1], 5)
+    assert chosen != set(ids[:5]) and aggregate.chosen_examples(["a"], 5) == {"a"}
 
 
 # PubMedQA's own figures, where the data are at hand
@@ -260,7 +260,7 @@ def test_people_score_as_published(
 
     test = [official[name] for name in sorted(official_test_ids())]
     gold, said = [item["final_decision"] for item in test], [item[key] for item in test]
-    entry = report.label_entry(gold, said)
+    entry = aggregate.label_entry(gold, said)
     assert 100 * entry["accuracy"] == pytest.approx(accuracy, abs=0.05)
     assert 100 * entry["macro_f1"] == pytest.approx(macro_f1, abs=0.05)
     assert entry["accuracy"] == pytest.approx(accuracy_score(gold, said))
@@ -277,7 +277,7 @@ def test_baselines_are_those_that_are_known(official: dict[str, Any]) -> None:
         [record for record, fold in zip(records, folds, strict=True) if fold not in (-1, k)]
         for k in range(10)
     ]
-    systems = report.label_systems(sets, test, ["yes"] * len(test))
+    systems = aggregate.label_systems(sets, test, ["yes"] * len(test))
     expected = {
         "majority": (55.2, 23.7, 0.05),
         "question only (bag of words)": (54.6, 32.2, 1.5),

@@ -39,7 +39,7 @@ from test_serve_openai import (
 
 from clingpt import guards
 from clingpt.base import console
-from clingpt.page import DISCLAIMER
+from clingpt.reports.page import DISCLAIMER
 from clingpt.routes import Site, make_routes
 from clingpt.service import Limits, Service
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer

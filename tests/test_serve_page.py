@@ -14,7 +14,7 @@ import torch
 from servers import Server, serving
 from test_page import Parsed, contrast
 
-from clingpt import page as report_page
+from clingpt.reports import page as report_page
 from clingpt.text.records import LABELS
 from model import GPT, GPTConfig
 

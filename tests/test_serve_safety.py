@@ -35,7 +35,7 @@ import serve
 from clingpt import guards
 from clingpt.base.errors import ConfigError
 from clingpt.gauges import Gauges
-from clingpt.page import DISCLAIMER
+from clingpt.reports.page import DISCLAIMER
 
 FAULTY = ROOT / "tests/faulty_server.py"
 COMPLETIONS = "/v1/completions"

@@ -30,7 +30,7 @@ from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.faithfulness import find_flags
 from clingpt.evaluation.scorer import LabelScores, Scorer, score_labels
 from clingpt.nn import runtime
-from clingpt.page import DISCLAIMER
+from clingpt.reports.page import DISCLAIMER
 from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer

@@ -25,7 +25,7 @@ from clingpt.base import console, settings
 from clingpt.base.signals import StopSignals
 from clingpt.data.prepared import Prepared
 from clingpt.evaluation.metrics import classification
-from clingpt.plots import learning_rates
+from clingpt.reports.plots import learning_rates
 from clingpt.sweeping import Outcome, Point, Result, curves, grid, harmless, ranked, table
 from clingpt.text.records import LABELS
 from train import TrainConfig

@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from clingpt import report
 from clingpt.base import console
 from clingpt.base.files import write_whole
-from clingpt.card import model_card, with_audit
 from clingpt.curves import read_metrics
 from clingpt.data.augmentation import origin
 from clingpt.data.prepared import Prepared
@@ -30,8 +28,10 @@ from clingpt.evaluation.nearest import NEAREST, Nearest
 from clingpt.evaluation.results_store import Parts
 from clingpt.evaluation.scorer import Output
 from clingpt.nn.checkpoint import Loaded
-from clingpt.page import page
-from clingpt.tables import as_markdown, tables
+from clingpt.reports import aggregate
+from clingpt.reports.model_card import model_card, with_audit
+from clingpt.reports.page import page
+from clingpt.reports.tables import as_markdown, tables
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import TASKS, parse_answer, prompt_text, source_text
 
@@ -98,7 +98,7 @@ class Assembly:
         texts, agreeing = self._texts()
         ids = self._data.record_ids(self._split)
         return {
-            "format": report.FORMAT,
+            "format": aggregate.FORMAT,
             "checkpoint": str(self._loaded.folder),
             "step": self._loaded.card.get("step"),
             "parameters": parameters,
@@ -116,7 +116,7 @@ class Assembly:
             "calibration": self._calibration_section(),
             "perplexity": self._perplexity_section(),
             "texts": texts,
-            "label_agreement": report.mean(agreeing) if agreeing else None,
+            "label_agreement": aggregate.mean(agreeing) if agreeing else None,
             "int8": dict(int8 or {}),
             "curve": self._curve(),
             "examples": self._examples(list(texts)),
@@ -125,16 +125,16 @@ class Assembly:
     def write(self, folder: Path, content: Mapping[str, Any]) -> None:
         """The report in three forms, what the model said, its calibration and its card."""
         folder.mkdir(parents=True, exist_ok=True)
-        report.write_json(folder / "report.json", content)
+        aggregate.write_json(folder / "report.json", content)
         write_whole(folder / "report.md", as_markdown(tables(content)))
         write_whole(folder / "report.html", page(content))
         said = {name: scored.label for name, scored in self._scored.items()}
-        report.write_json(folder / "predictions.json", said)
+        aggregate.write_json(folder / "predictions.json", said)
         shares = {name: scored.probabilities for name, scored in self._scored.items()}
-        report.write_json(folder / "probabilities.json", shares)
+        aggregate.write_json(folder / "probabilities.json", shares)
         tasks = [task for task in TASKS if task in content["texts"]]
         lines = ({k: o[k] for k in OUTPUT} for task in tasks for o in self._outputs(task))
-        report.write_jsonl(folder / "outputs.jsonl", lines)
+        aggregate.write_jsonl(folder / "outputs.jsonl", lines)
         if self._describes_the_weights(content):
             self._write_beside_weights(content)
 
@@ -186,7 +186,7 @@ class Assembly:
         notes = [BAG_SETTINGS.format(what=what)]
         if trimmed := sum(scored.trimmed_tokens > 0 for scored in self._scored.values()):
             notes.append(f"{trimmed} of {len(self._scored)} contexts were trimmed to fit.")
-        return {"systems": report.label_systems(sets, records, said), "notes": notes}
+        return {"systems": aggregate.label_systems(sets, records, said), "notes": notes}
 
     def _training_sets(self, train: list[Record]) -> list[list[Record]]:
         """What baselines learn from: the training records, or nine of the ten official folds each.
@@ -227,7 +227,7 @@ class Assembly:
         if self._calibration is None or not known:
             return {}
         gold = [scored.gold or "" for scored in known]
-        return report.calibration_entry(self._calibration, [s.log_probs for s in known], gold)
+        return aggregate.calibration_entry(self._calibration, [s.log_probs for s in known], gold)
 
     # Perplexity
 
@@ -236,7 +236,8 @@ class Assembly:
         names = {name: name for name in passages_of(TASKS)}
         names |= {n: n.removeprefix("text ") for n in self._parts.names() if n.startswith("text ")}
         entries = {
-            shown: report.perplexity_entry(self._parts.items(name)) for name, shown in names.items()
+            shown: aggregate.perplexity_entry(self._parts.items(name))
+            for name, shown in names.items()
         }
         return {name: entry for name, entry in entries.items() if entry}
 
@@ -255,7 +256,7 @@ class Assembly:
         """Each task's outputs against their references, and how often labels said are scored."""
         section, agreeing = {}, []
         for task in self._data.tasks:
-            found = report.Texts(task, self._copies(task))
+            found = aggregate.Texts(task, self._copies(task))
             pairs = self._with_records(task)
             for output, record in console.progress(pairs, label=f"scoring: {task}", unit=" texts"):
                 scored = self._scored.get(record.id)
@@ -277,7 +278,7 @@ class Assembly:
         examples = []
         for task in tasks:
             ids = (output["record_id"] for output in self._outputs(task))
-            chosen = report.chosen_examples(ids, report.EXAMPLES // len(tasks))
+            chosen = aggregate.chosen_examples(ids, aggregate.EXAMPLES // len(tasks))
             for output, record in self._with_records(task):
                 if output.record_id in chosen:
                     examples.append(self._example(output, record))

@@ -1,4 +1,4 @@
-"""A report's figures as tables, for the terminal, for Markdown and for clingpt/page.py.
+"""A report's figures as tables, for the terminal, for Markdown and for clingpt/reports/page.py.
 
 Chooses what stands beside what and with how many digits; measures nothing. What a report does not
 hold has no table. Shares are shown in percent, ROUGE and BLEU on their scale of 0 to 100.

@@ -2,7 +2,7 @@
 was measured, and how to use it.
 
 The head follows modelcard.md of huggingface/hub-docs. Folders go in by name, without the path that
-leads to them. What the tables hold is clingpt/tables.py.
+leads to them. What the tables hold is clingpt/reports/tables.py.
 """
 
 import json
@@ -14,8 +14,8 @@ from typing import Any
 
 from clingpt.base import console
 from clingpt.data.hygiene import DONE, identifiers_found
-from clingpt.page import DISCLAIMER
-from clingpt.tables import as_markdown, plain, tables
+from clingpt.reports.page import DISCLAIMER
+from clingpt.reports.tables import as_markdown, plain, tables
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from model import SIZES

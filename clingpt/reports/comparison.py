@@ -12,9 +12,9 @@ from typing import Any
 from clingpt.base import console
 from clingpt.base.files import write_whole
 from clingpt.evaluation.bootstrap import paired_difference, spread
-from clingpt.page import page
-from clingpt.report import FORMAT, label_entry, write_json
-from clingpt.tables import as_markdown, as_text, tables
+from clingpt.reports.aggregate import FORMAT, label_entry, write_json
+from clingpt.reports.page import page
+from clingpt.reports.tables import as_markdown, as_text, tables
 
 Labels = Mapping[str, tuple[str, str]]  # record -> truth, label
 Report = Mapping[str, Any]

@@ -1,17 +1,17 @@
 """A report as one HTML file: no script, nothing from outside, and all data is text.
 
 What a record or a model says may look like markup, so that every string passes _text(). A browser
-is told the same by the Content-Security-Policy. What the tables and plots hold is clingpt/tables.py
-and clingpt/plots.py.
+is told the same by the Content-Security-Policy. What the tables and plots hold is clingpt/reports/tables.py
+and clingpt/reports/plots.py.
 """
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from clingpt import plots
 from clingpt.base import console
-from clingpt.tables import Table, between, fixed, percent, tables
+from clingpt.reports import plots
+from clingpt.reports.tables import Table, between, fixed, percent, tables
 
 DISCLAIMER = "Not intended to inform diagnosis, treatment or patient management."
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from clingpt.base import console
-from clingpt.tables import Table, as_markdown, as_text, between, fixed, percent, plain
+from clingpt.reports.tables import Table, as_markdown, as_text, between, fixed, percent, plain
 
 HEADING = "## What it memorised"
 SURE = 0.01  # a probability by chance below it is called found

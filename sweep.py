@@ -33,7 +33,7 @@ from clingpt.base.signals import StopSignals
 from clingpt.data.prepared import MANIFEST
 from clingpt.data.splits import N_FOLDS
 from clingpt.reports import plots
-from clingpt.sweeping import (
+from clingpt.training.search import (
     POOLED,
     Outcome,
     Point,

@@ -20,29 +20,29 @@ from typing import Any, Literal
 
 from torch import nn
 
-from clingpt import summary
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.signals import StopSignals
 from clingpt.data.hygiene import carried
 from clingpt.data.packing import build_rows, rows_of_step
 from clingpt.data.prepared import Prepared, open_prepared
-from clingpt.feed import Feed, Work
-from clingpt.meter import Meter
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
 from clingpt.nn.compile import compile_in_place
 from clingpt.nn.flops import peak_flops
 from clingpt.nn.lora import LAYERS, Lora
 from clingpt.nn.runtime import Runtime
-from clingpt.optim import Schedule, build_optimizer
-from clingpt.resume import State, Trained, begin_or_resume_lora, check_same_run
-from clingpt.selection import check_measurable, is_settled
-from clingpt.steps import StepResult, Updater, Watch, accumulate_gradients
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.tracker import Tracker
-from clingpt.validation import Examiner, Validator
-from clingpt.warmup import fitting_feed, rehearse_validation
+from clingpt.training import summary
+from clingpt.training.batches import Feed, Work
+from clingpt.training.memory_fit import fitting_feed, rehearse_validation
+from clingpt.training.optim import Schedule, build_optimizer
+from clingpt.training.selection import check_measurable, is_settled
+from clingpt.training.state import State, Trained, begin_or_resume_lora, check_same_run
+from clingpt.training.step import StepResult, Updater, Watch, accumulate_gradients
+from clingpt.training.throughput import Meter
+from clingpt.training.tracker import Tracker
+from clingpt.training.validation import Examiner, Validator
 from model import GPTConfig
 
 

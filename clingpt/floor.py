@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from clingpt.contenders import CLIP, RATE, Job, Placed, Step, usual_runtime
 from clingpt.data.packing import IGNORE
-from clingpt.feed import Feed
 from clingpt.nn.kernels import summed_loss
 from clingpt.nn.runtime import start
-from clingpt.optim import build_optimizer
+from clingpt.training.batches import Feed
+from clingpt.training.optim import build_optimizer
 from model import GPT
 from model import summed_loss as plain_summed_loss
 

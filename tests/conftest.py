@@ -18,7 +18,6 @@ import torch
 
 from clingpt.base import console
 from clingpt.base.files import sha256
-from clingpt.curves import read_metrics
 from clingpt.data.packing import Rows, build_rows
 from clingpt.data.prepared import open_prepared
 from clingpt.evaluation.calibration import Calibration
@@ -26,6 +25,7 @@ from clingpt.evaluation.scorer import split_of_examples
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import Tokenizer
+from clingpt.training.curves import read_metrics
 from model import GPT, Batch, GPTConfig
 
 Document = tuple[list[int], int]  # token ids, and how many of them are prompt

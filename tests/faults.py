@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import train
 from clingpt.base import console
-from clingpt.feed import Work
-from clingpt.steps import StepResult
+from clingpt.training.batches import Work
+from clingpt.training.step import StepResult
 
 
 def crash(rank: str, step: str) -> None:

@@ -34,7 +34,9 @@ def start_training(flags: list[str]) -> int:
         torch.set_num_threads(1)  # a fork has no threads of OpenMP's
         with (
             mock.patch.object(sys, "argv", ["train.py", *flags]),
-            mock.patch("clingpt.tracker.draw_curves"),  # the one slow thing that is not at stake
+            mock.patch(
+                "clingpt.training.tracker.draw_curves"
+            ),  # the one slow thing that is not at stake
         ):
             try:
                 console.run(train.main)

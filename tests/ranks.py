@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import conftest
 
-from clingpt.feed import Feed
 from clingpt.nn import runtime
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.runtime import Runtime, whole
-from clingpt.steps import accumulate_gradients, mean_loss
+from clingpt.training.batches import Feed
+from clingpt.training.step import accumulate_gradients, mean_loss
 
 OFF = torch.amp.GradScaler("cpu", enabled=False)
 

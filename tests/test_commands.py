@@ -21,11 +21,11 @@ from safetensors.torch import load_file
 import prepare
 import sample
 from clingpt.base import console
-from clingpt.curves import read_metrics
 from clingpt.data import synthetic
 from clingpt.data.prepared import open_prepared
 from clingpt.text.records import to_json
 from clingpt.text.tokenizer import Tokenizer
+from clingpt.training.curves import read_metrics
 
 evaluate = importlib.import_module("eval").main  # a builtin's name
 PUBMEDQA = ROOT.parent / "shared/data/pubmedqa"

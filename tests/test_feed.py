@@ -10,8 +10,8 @@ import torch
 from conftest import rows_of_documents
 
 from clingpt.data.packing import Rows
-from clingpt.feed import Feed, prefetched
 from clingpt.nn.runtime import Runtime
+from clingpt.training.batches import Feed, prefetched
 
 
 @pytest.fixture

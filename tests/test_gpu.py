@@ -11,19 +11,19 @@ import pytest
 import torch
 from conftest import fingerprint, make_tiny_model, rows_of_documents, train_here, train_losses
 
-from clingpt.curves import read_metrics
 from clingpt.data.packing import Rows
 from clingpt.decoding.cuda_graphs import GraphedDecoder, How
 from clingpt.decoding.engine import Engine
 from clingpt.decoding.inference import make_decoder
 from clingpt.decoding.sampling import Sampling
-from clingpt.feed import Feed
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.runtime import Runtime, start
-from clingpt.optim import Schedule, build_optimizer
-from clingpt.steps import Updater, accumulate_gradients
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.warmup import fitting_feed
+from clingpt.training.batches import Feed
+from clingpt.training.curves import read_metrics
+from clingpt.training.memory_fit import fitting_feed
+from clingpt.training.optim import Schedule, build_optimizer
+from clingpt.training.step import Updater, accumulate_gradients
 from model import GPT
 
 no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -29,13 +29,13 @@ from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 import export
 import sample
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.feed import Feed
 from clingpt.nn.checkpoint import RunFolder, identity, load_model, load_trainer, read_card
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.lora import LAYERS, Lora, adapt, adapter_weights, merged, weights_sha256
 from clingpt.nn.runtime import Runtime
-from clingpt.optim import allocate_all, build_optimizer, optimizer_state
-from clingpt.steps import accumulate_gradients
+from clingpt.training.batches import Feed
+from clingpt.training.optim import allocate_all, build_optimizer, optimizer_state
+from clingpt.training.step import accumulate_gradients
 from model import GPT, GPTConfig
 
 Build = Callable[..., GPT]

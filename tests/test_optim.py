@@ -10,7 +10,7 @@ import torch
 from conftest import Document, SlowBatch
 from torch import Tensor
 
-from clingpt.optim import (
+from clingpt.training.optim import (
     Schedule,
     allocate_all,
     build_optimizer,

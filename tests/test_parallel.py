@@ -23,10 +23,10 @@ from conftest import (
     train_losses,
 )
 
-from clingpt.curves import read_metrics
 from clingpt.data.prepared import open_prepared
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
+from clingpt.training.curves import read_metrics
 
 STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]
 STEPS += ["--learning_rate=3e-3", "--n_layer=1", "--n_embd=16", "--batch_size=3"]

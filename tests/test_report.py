@@ -12,20 +12,20 @@ import pytest
 import torch
 from conftest import ROOT
 
-from clingpt.curves import append_metrics, draw_curves, drop_after, read_metrics
 from clingpt.data.packing import build_rows
 from clingpt.data.sources import from_official_item
 from clingpt.data.splits import official_folds, official_test_ids
 from clingpt.evaluation import metrics
 from clingpt.evaluation.baselines import SUMMARIES
 from clingpt.evaluation.scorer import Output, split_of_examples
-from clingpt.meter import Meter
 from clingpt.nn.flops import PEAK_FLOPS, peak_flops, training_flops
 from clingpt.reports import aggregate
 from clingpt.reports.comparison import figures
 from clingpt.reports.tables import as_text, tables
 from clingpt.text.records import Record
 from clingpt.text.tasks import Example
+from clingpt.training.curves import append_metrics, draw_curves, drop_after, read_metrics
+from clingpt.training.throughput import Meter
 from model import GPTConfig
 
 

@@ -23,7 +23,7 @@ from clingpt.nn import runtime
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import LABEL_IDS, NotApplicable, explained, prompt_text, record_text
 from clingpt.text.tokenizer import EOT, Tokenizer
-from clingpt.validation import _prose
+from clingpt.training.validation import _prose
 from model import GPT, GPTConfig
 
 RECORDS = list(iter_records("test", count=5, seed=1))

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from clingpt.base.errors import ConfigError
-from clingpt.selection import check_measurable, is_settled, score
+from clingpt.training.selection import check_measurable, is_settled, score
 
 
 def test_higher_is_better_but_for_losses() -> None:

@@ -12,10 +12,10 @@ from conftest import rows_of_documents
 from clingpt.base.errors import TrainingError
 from clingpt.data.packing import Rows
 from clingpt.data.prepared import Prepared
-from clingpt.feed import Feed
 from clingpt.nn import runtime
-from clingpt.optim import Schedule, build_optimizer
-from clingpt.steps import Updater, Watch, accumulate_gradients, mean_loss
+from clingpt.training.batches import Feed
+from clingpt.training.optim import Schedule, build_optimizer
+from clingpt.training.step import Updater, Watch, accumulate_gradients, mean_loss
 from model import GPT
 
 RT = runtime.Runtime(torch.device("cpu"), torch.float32)

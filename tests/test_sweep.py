@@ -26,8 +26,8 @@ from clingpt.base.signals import StopSignals
 from clingpt.data.prepared import Prepared
 from clingpt.evaluation.metrics import classification
 from clingpt.reports.plots import learning_rates
-from clingpt.sweeping import Outcome, Point, Result, curves, grid, harmless, ranked, table
 from clingpt.text.records import LABELS
+from clingpt.training.search import Outcome, Point, Result, curves, grid, harmless, ranked, table
 from train import TrainConfig
 
 # Stand-ins for the commands, without torch: what they were given goes into starts.txt.

@@ -27,11 +27,11 @@ from conftest import (
 )
 
 import train
-from clingpt import validation
-from clingpt.curves import read_metrics
 from clingpt.data.prepared import open_prepared
 from clingpt.nn.checkpoint import CARD, RunFolder, read_card
 from clingpt.text.tokenizer import Tokenizer
+from clingpt.training import validation
+from clingpt.training.curves import read_metrics
 
 STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]
 STEPS += ["--dropout=0.1", "--learning_rate=3e-3", "--n_layer=1", "--n_embd=16"]

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clingpt.curves import append_metrics, read_metrics
+from clingpt.training.curves import append_metrics, read_metrics
 
 FILE = "test_looks.jsonl"
 

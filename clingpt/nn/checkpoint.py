@@ -36,8 +36,8 @@ from clingpt.nn.lora import (
     read_lora,
     write_adapter,
 )
-from clingpt.selection import score
 from clingpt.text.tokenizer import Tokenizer
+from clingpt.training.selection import score
 from model import GPT, SIZES, GPTConfig, hub_folder
 
 FORMAT = 1

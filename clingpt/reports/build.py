@@ -16,7 +16,6 @@ import numpy as np
 
 from clingpt.base import console
 from clingpt.base.files import write_whole
-from clingpt.curves import read_metrics
 from clingpt.data.augmentation import origin
 from clingpt.data.prepared import Prepared
 from clingpt.data.splits import N_FOLDS, official_folds, official_test_ids
@@ -34,6 +33,7 @@ from clingpt.reports.page import page
 from clingpt.reports.tables import as_markdown, tables
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import TASKS, parse_answer, prompt_text, source_text
+from clingpt.training.curves import read_metrics
 
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words on, within seconds
 BAG_SETTINGS = (

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from clingpt.curves import SMOOTHING_POINTS
 from clingpt.evaluation.metrics import wilson_interval
 from clingpt.text.records import LABELS
+from clingpt.training.curves import SMOOTHING_POINTS
 
 INK = "#010203"  # stands for the colour of the page's text
 BLUE, ORANGE = "#2f7ed8", "#d9730d"  # seen on white, on dark and in grey print

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from clingpt.base.errors import TrainingError
 from clingpt.data.packing import Ints, Rows
 from clingpt.data.prepared import Prepared
-from clingpt.feed import Feed, Work
 from clingpt.nn.runtime import Runtime
-from clingpt.optim import Schedule, set_learning_rate, step_unless
+from clingpt.training.batches import Feed, Work
+from clingpt.training.optim import Schedule, set_learning_rate, step_unless
 
 MOST_NAMES = 20  # of records in an error
 

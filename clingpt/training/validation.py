@@ -16,13 +16,13 @@ from clingpt.decoding.inference import make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.metrics import classification, rouge
 from clingpt.evaluation.scorer import Output, Scorer, score_labels, write_outputs
-from clingpt.feed import Feed
 from clingpt.nn.runtime import Runtime
-from clingpt.resume import plain_copy
-from clingpt.steps import mean_loss
 from clingpt.text.records import Record
 from clingpt.text.tasks import explained
 from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.training.batches import Feed
+from clingpt.training.state import plain_copy
+from clingpt.training.step import mean_loss
 from model import GPT
 
 Result = TypeVar("Result")

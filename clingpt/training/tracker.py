@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clingpt.base.errors import ConfigError
-from clingpt.curves import append_metrics, draw_curves, drop_after, read_metrics
+from clingpt.training.curves import append_metrics, draw_curves, drop_after, read_metrics
 
 
 class Tracker:

@@ -9,8 +9,8 @@ from torch import nn
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError
-from clingpt.feed import Feed
-from clingpt.optim import allocate_all
+from clingpt.training.batches import Feed
+from clingpt.training.optim import allocate_all
 
 TOO_LARGE = (
     "one row at a time does not fit into memory; try --checkpoint_activations=True, a smaller "

@@ -25,8 +25,8 @@ from clingpt.nn.lora import (
     weights_sha256,
 )
 from clingpt.nn.runtime import Runtime, whole
-from clingpt.optim import load_optimizer_state, optimizer_state
 from clingpt.text.tokenizer import Tokenizer
+from clingpt.training.optim import load_optimizer_state, optimizer_state
 from model import GPT
 
 # Two runs that differ in one of these settings, or in their data, are not the same run.

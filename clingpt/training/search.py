@@ -21,8 +21,8 @@ from clingpt.evaluation.bootstrap import Spread, spread
 from clingpt.nn.checkpoint import RunFolder, read_card
 from clingpt.reports.aggregate import label_entry
 from clingpt.reports.tables import between, percent
-from clingpt.selection import key_of, score
 from clingpt.text.records import LABELS
+from clingpt.training.selection import key_of, score
 
 FORMAT = 1
 RESULT = "result.json"

@@ -9,8 +9,8 @@ from clingpt.base import console
 from clingpt.data.packing import Rows
 from clingpt.nn.checkpoint import read_card
 from clingpt.nn.runtime import Runtime
-from clingpt.resume import Trained
-from clingpt.selection import key_of
+from clingpt.training.selection import key_of
+from clingpt.training.state import Trained
 from model import GPT
 
 ENDINGS = {"finished": "Trained", "settled": "No longer better", "stopped": "Stopped"}

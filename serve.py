@@ -32,7 +32,7 @@ from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import STEP_FOLDER, identity, load_to_use, locate, newest_best
-from clingpt.worker import Served
+from clingpt.serving.worker import Served
 
 OLDEST_TORCH = (2, 10)  # before it weights_only could be got round (CVE-2026-24747)
 
@@ -107,7 +107,7 @@ def main() -> None:
 def import_server() -> ModuleType:
     """What needs more packages than the other commands."""
     try:
-        from clingpt import server
+        from clingpt.serving import server
     except ModuleNotFoundError as missing:
         raise ConfigError(
             f"serve.py needs the package {missing.name}; run: pip install -r requirements-serve.txt"

@@ -30,14 +30,14 @@ from opentelemetry._logs import LoggerProvider, NoOpLogger, set_logger_provider
 from torch import Tensor
 
 import serve
-from clingpt import events, task_api
 from clingpt.base import console
 from clingpt.decoding.engine import Engine, Reply
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.faithfulness import Flag, find_flags
-from clingpt.service import Finished, Service
+from clingpt.serving import responses, tasks
+from clingpt.serving.service import Finished, Service
+from clingpt.serving.worker import Served
 from clingpt.text.tokenizer import EOT, Tokenizer
-from clingpt.worker import Served
 
 MARK = re.compile(r"@(sleep|encode|nan|crash|flags)(\d+)")
 SENT_BYTES = 4096  # that the system holds for a client; tests must not send megabytes to fill it
@@ -46,8 +46,8 @@ SENT_BYTES = 4096  # that the system holds for a client; tests must not send meg
 @dataclass(frozen=True)
 class Settings:
     load_s: float = 0.0  # that loading takes longer
-    ping_s: float = events.PING_S
-    sending_s: float = events.SENDING_S
+    ping_s: float = responses.PING_S
+    sending_s: float = responses.SENDING_S
     witness: str = ""  # a file that tells what is opened and asked for once the model is loaded
 
 
@@ -149,7 +149,7 @@ def load_late(plain: Any, settings: Settings, *args: Any) -> Served:
 
 def main() -> None:
     settings = Settings(**json.loads(os.environ.get("FAULTY_SETTINGS", "{}")))
-    events.PING_S, events.SENDING_S = settings.ping_s, settings.sending_s
+    responses.PING_S, responses.SENDING_S = settings.ping_s, settings.sending_s
     set_logger_provider(Telemetry())
     faults = Faults()
     for owner, name, changed in (
@@ -157,7 +157,7 @@ def main() -> None:
         (Engine, "step", lambda engine: faults.step(engine)),
         (Reply, "take", lambda *args: faults.take(*args)),
         (Tokenizer, "encode", partialmethod(slow_encode, Tokenizer.encode)),
-        (task_api, "find_flags", failing_search),
+        (tasks, "find_flags", failing_search),
         (Service, "reply", partialmethod(reply_with_stray, Service.reply)),
         (serve, "listen", partial(listen_with_little_room, serve.listen)),
         (serve, "load", partial(load_late, serve.load, settings)),

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 import serve
-from clingpt import task_api
 from clingpt.base import console
 from clingpt.decoding import engine
 from clingpt.evaluation import faithfulness
+from clingpt.serving import tasks
 from clingpt.text.tokenizer import EOT
 
 FOLDER = Path(os.environ.get("SCRIPTED", "."))
@@ -56,7 +56,7 @@ def find_flags(output: str, source: str) -> list[faithfulness.Flag]:
 
 
 def main() -> None:
-    mock.patch.object(task_api, "find_flags", find_flags).start()
+    mock.patch.object(tasks, "find_flags", find_flags).start()
     mock.patch.object(engine, "Reply", ScriptedReply).start()
     serve.main()
 

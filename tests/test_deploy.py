@@ -33,8 +33,8 @@ from servers import Answer, Server, address, serving
 
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
-from clingpt.routes import Site, make_routes
-from clingpt.service import Limits, Service
+from clingpt.serving.app import Site, make_routes
+from clingpt.serving.service import Limits, Service
 from clingpt.text.records import LABELS
 from serve import ServeConfig
 
@@ -526,7 +526,7 @@ def test_a_space_is_filled_with_what_its_dockerfile_copies(
 
 def test_the_page_names_figures_flags_and_files_that_there_are(checkpoint: Path) -> None:
     page = (ROOT / "docs/deploying.md").read_text("utf-8")
-    sources = (ROOT / "clingpt/gauges.py", ROOT / "clingpt/service.py")
+    sources = (ROOT / "clingpt/serving/metrics.py", ROOT / "clingpt/serving/service.py")
     gauges = "".join(path.read_text("utf-8") for path in sources)
     names = set(re.findall(r"`clingpt_(\w+)`", page))
     assert len(names) > 5

@@ -37,11 +37,11 @@ from test_serve_openai import (
     one_thread_each,  # noqa: F401 -- a fixture
 )
 
-from clingpt import guards
 from clingpt.base import console
 from clingpt.reports.page import DISCLAIMER
-from clingpt.routes import Site, make_routes
-from clingpt.service import Limits, Service
+from clingpt.serving import middleware
+from clingpt.serving.app import Site, make_routes
+from clingpt.serving.service import Limits, Service
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 
 FAULTY = ROOT / "tests/faulty_server.py"
@@ -223,7 +223,9 @@ def test_keys_come_from_a_file_and_the_environment(narrow: Keyed) -> None:
     command = Path(f"/proc/{narrow.process.pid}/cmdline")
     shown = narrow.log.read_text() + (command.read_text() if command.exists() else "")
     assert not any(key in shown for key in KEYS)
-    assert "compare_digest" in inspect.getsource(guards.Keys)  # no clock tells how much was right
+    assert "compare_digest" in inspect.getsource(
+        middleware.Keys
+    )  # no clock tells how much was right
 
 
 def test_only_a_site_that_is_named_may_ask(wide: Server, narrow: Keyed) -> None:

@@ -32,10 +32,10 @@ from test_serve_openai import (
 )
 
 import serve
-from clingpt import guards
 from clingpt.base.errors import ConfigError
-from clingpt.gauges import Gauges
 from clingpt.reports.page import DISCLAIMER
+from clingpt.serving import middleware
+from clingpt.serving.metrics import Gauges
 
 FAULTY = ROOT / "tests/faulty_server.py"
 COMPLETIONS = "/v1/completions"
@@ -439,7 +439,7 @@ def test_errors_are_noted_where_requests_are_not() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    shield = guards.Shield(_fails, gauges=Gauges(), log=lambda _: None, note=noted.append)
+    shield = middleware.Shield(_fails, gauges=Gauges(), log=lambda _: None, note=noted.append)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     asyncio.run(shield(scope, _nothing_more, send))
     assert sent[0]["status"] == 500

@@ -16,11 +16,17 @@ import torch
 
 from clingpt.base.errors import ConfigError
 from clingpt.decoding.sampling import Sampling, TokenLogProb, log_prob_of
-from clingpt.events import Emit, together
-from clingpt.schemas import CompletionRequest
-from clingpt.service import LONGEST_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
+from clingpt.serving.responses import Emit, together
+from clingpt.serving.schemas import CompletionRequest
+from clingpt.serving.service import (
+    LONGEST_TOKEN_BYTES,
+    ApiError,
+    Finished,
+    Service,
+    setting_refused,
+)
+from clingpt.serving.worker import Piece, Served
 from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
-from clingpt.worker import Piece, Served
 
 
 def check_supported(request: CompletionRequest) -> None:

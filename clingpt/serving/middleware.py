@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clingpt.gauges import Gauges
-from clingpt.service import ApiError
+from clingpt.serving.metrics import Gauges
+from clingpt.serving.service import ApiError
 
 BODY_TIMEOUT_S = 30.0  # for a whole body to arrive
 READ_ON = 8  # times the limit, kept nowhere: many clients read no answer before they have sent all

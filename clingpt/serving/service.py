@@ -13,9 +13,9 @@ from typing import Literal
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.decoding.engine import FinishReason
 from clingpt.decoding.sampling import Sampling
-from clingpt.gauges import Gauges
+from clingpt.serving.metrics import Gauges
+from clingpt.serving.worker import Job, Piece, Served, Worker, WorkerDied
 from clingpt.text.tasks import check_fits
-from clingpt.worker import Job, Piece, Served, Worker, WorkerDied
 
 State = Literal["loading", "ready", "draining", "failed"]
 LONGEST_RETRY_S = 120  # the official client waits no longer

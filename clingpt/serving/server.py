@@ -9,10 +9,10 @@ from typing import Any
 import uvicorn
 
 from clingpt.base.errors import ClingptError, ServingError
-from clingpt.guards import places
-from clingpt.routes import Site, make_app
-from clingpt.service import Limits, Service
-from clingpt.worker import Served
+from clingpt.serving.app import Site, make_app
+from clingpt.serving.middleware import places
+from clingpt.serving.service import Limits, Service
+from clingpt.serving.worker import Served
 
 __all__ = ["Limits", "Site", "nothing", "run"]
 

@@ -15,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from clingpt.worker import Job
+from clingpt.serving.worker import Job
 
 PREFIX = "clingpt"
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)

@@ -1,7 +1,7 @@
 """The HTTP routes: the two APIs, health, figures, the page, and what cloud platforms expect.
 
 An application is made by `make_app`; everything around it (keys, limits, headers, log) is
-clingpt/guards.py. Every error has the shape of OpenAI's.
+clingpt/serving/middleware.py. Every error has the shape of OpenAI's.
 """
 
 import base64
@@ -23,11 +23,11 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from clingpt.events import Emit, Exchange, Work, together
-from clingpt.guards import BodyLimit, Keys, Shield, error_headers
-from clingpt.openai_api import Completions
 from clingpt.reports.page import DISCLAIMER
-from clingpt.schemas import (
+from clingpt.serving.completions import Completions
+from clingpt.serving.middleware import BodyLimit, Keys, Shield, error_headers
+from clingpt.serving.responses import Emit, Exchange, Work, together
+from clingpt.serving.schemas import (
     LONGEST_STOP,
     MAX_PROMPTS,
     MAX_STOPS,
@@ -48,8 +48,8 @@ from clingpt.schemas import (
     Summary,
     TaskRequest,
 )
-from clingpt.service import ApiError, Service
-from clingpt.task_api import Tasks
+from clingpt.serving.service import ApiError, Service
+from clingpt.serving.tasks import Tasks
 
 PAGE = Path(__file__).with_name("serve.html")
 DOCS, STATIC = "/docs", "/docs-static"

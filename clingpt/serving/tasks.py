@@ -14,11 +14,12 @@ from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.document_structure import parse_document
 from clingpt.evaluation.faithfulness import FlagKind, find_flags
 from clingpt.evaluation.scorer import LabelScores, label_prompt
-from clingpt.events import Emit, together
-from clingpt.openai_api import usage
 from clingpt.reports.page import DISCLAIMER
-from clingpt.schemas import AnswerRequest, RecordIn, TaskRequest
-from clingpt.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
+from clingpt.serving.completions import usage
+from clingpt.serving.responses import Emit, together
+from clingpt.serving.schemas import AnswerRequest, RecordIn, TaskRequest
+from clingpt.serving.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
+from clingpt.serving.worker import Piece
 from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import (
     CUES,
@@ -30,7 +31,6 @@ from clingpt.text.tasks import (
     source_text,
 )
 from clingpt.text.windows import join_documents, join_summaries, split_windows
-from clingpt.worker import Piece
 
 MESSAGES: dict[FlagKind, str] = {
     "number": "this number does not stand in the text",

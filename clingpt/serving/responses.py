@@ -13,7 +13,7 @@ from typing import Any
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from clingpt.service import ApiError, Service
+from clingpt.serving.service import ApiError, Service
 
 Emit = Callable[[object], None]
 Work = Callable[[Emit], Awaitable[Any]]

@@ -1,0 +1,4 @@
+"""A checkpoint over HTTP.
+
+May import: base, text, nn, decoding, evaluation, reports.
+"""

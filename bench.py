@@ -24,7 +24,7 @@ Of decode:
     ours-eager, ours-compiled-graph, ours-reduce-overhead       other ways to take a step on CUDA
     hf                            transformers' generate with its KV cache; a forward a label prompt
     nanogpt                       its generate, which has no cache
-    onnx, onnx-int8               clingpt/onnx_runner.py with what export.py writes
+    onnx, onnx-int8               clingpt/export/onnx_runner.py with what export.py writes
 Of serve, on the CPU:
     ours, ours-int8               serve.py, 16 replies at once
     ours-one, ours-int8-one       the same, one at a time

@@ -8,7 +8,7 @@
     python export.py --format=adapter                   what LoRA trained, without its base
 
 onnx, with keys and values as inputs and outputs by optimum's names, also as 8-bit weights;
-clingpt/onnx_runner.py answers with it and needs no torch. Every format is loaded again and compared
+clingpt/export/onnx_runner.py answers with it and needs no torch. Every format is loaded again and compared
 on a grid of shapes; where it differs by more than rounding, nothing is kept. The folder holds the
 tokenizer, the card, the calibration and SHA256SUMS too.
 Not intended to inform diagnosis, treatment or patient management.
@@ -22,15 +22,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from clingpt import exports
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
 from clingpt.evaluation import calibration
 from clingpt.evaluation.measure import open_data
 from clingpt.evaluation.quantization_cost import onnx_section
-from clingpt.exports import Format, Precision
-from clingpt.grid import Difference, check, compare
+from clingpt.export import formats
+from clingpt.export.formats import Format, Precision
+from clingpt.export.verify import Difference, check, compare
 from clingpt.nn.checkpoint import (
     CARD,
     FORMAT,
@@ -47,7 +47,7 @@ from model import SIZES
 NEXT = {
     "hf": "python sample.py --checkpoint={out}",
     "adapter": "python sample.py --checkpoint={out}",
-    "onnx": "python -m clingpt.onnx_runner --model={out} --task=answer --input=note.json",
+    "onnx": "python -m clingpt.export.onnx_runner --model={out} --task=answer --input=note.json",
     "torchscript": "torch.jit.load('{out}/model.ts')",
     "torch_export": "torch.export.load('{out}/model.pt2')",
 }
@@ -81,7 +81,7 @@ def main() -> None:
     if out.exists():
         raise CheckpointError(f"{out} exists already; remove it or choose another --out")
     if cfg.format == "onnx":
-        exports.import_onnx()
+        formats.import_onnx()
     source = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_to_use(source)
     data = open_data(loaded, source, cfg.data, split="val") if cfg.data else None
@@ -116,19 +116,19 @@ def write(
     model = loaded.model
     if cfg.format == "hf":
         return {
-            "model.safetensors": check(exports.write_hf(model, folder, precision=cfg.dtype), model)
+            "model.safetensors": check(formats.write_hf(model, folder, precision=cfg.dtype), model)
         }
     if cfg.format == "adapter":
-        return {ADAPTER_WEIGHTS: check(exports.write_adapter(loaded.folder, folder), model)}
+        return {ADAPTER_WEIGHTS: check(formats.write_adapter(loaded.folder, folder), model)}
     if cfg.format == "torchscript":
         console.note("TorchScript is deprecated; torch_export and onnx are what replaces it")
-        return {exports.TORCHSCRIPT: check(exports.write_torchscript(model, folder), model)}
+        return {formats.TORCHSCRIPT: check(formats.write_torchscript(model, folder), model)}
     if cfg.format == "torch_export":
-        return {exports.TORCH_EXPORT: check(exports.write_torch_export(model, folder), model)}
-    step = exports.write_onnx(model, folder, facts=origin(loaded, source))
-    found = {exports.ONNX: check(step, model)}
+        return {formats.TORCH_EXPORT: check(formats.write_torch_export(model, folder), model)}
+    step = formats.write_onnx(model, folder, facts=origin(loaded, source))
+    found = {formats.ONNX: check(step, model)}
     if cfg.int8:  # rounded on purpose: shown, not judged
-        found[exports.ONNX_INT8] = list(compare(exports.write_onnx_int8(folder), model))
+        found[formats.ONNX_INT8] = list(compare(formats.write_onnx_int8(folder), model))
     return found
 
 
@@ -157,8 +157,8 @@ def summarize(cfg: ExportConfig, out: Path, found: dict[str, list[Difference]]) 
     console.say(console.table("Largest difference from the model", columns, rows))
     sizes = [(path.name, console.size(path.stat().st_size)) for path in sorted(out.iterdir())]
     console.say(console.key_values(f"\nWrote {out}", sizes))
-    if exports.ONNX_INT8 in found:
-        whole, small = (out / name for name in (exports.ONNX_WEIGHTS, exports.ONNX_INT8))
+    if formats.ONNX_INT8 in found:
+        whole, small = (out / name for name in (formats.ONNX_WEIGHTS, formats.ONNX_INT8))
         share = small.stat().st_size / whole.stat().st_size
         console.say(f"8-bit weights: {share:.0%} of the size; speed: python bench.py export")
 

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clingpt import exports
 from clingpt.base.files import written_whole
 from clingpt.contenders import Step, nanogpt_module, usual_runtime
 from clingpt.decoding.cuda_graphs import GraphedDecoder, How
@@ -23,8 +22,9 @@ from clingpt.decoding.engine import Decoder, Engine, answer_all
 from clingpt.decoding.inference import Quantize, make_decoder
 from clingpt.decoding.label_scores import label_log_probs
 from clingpt.decoding.sampling import Sampling
+from clingpt.export import formats
+from clingpt.export.onnx_runner import Runner
 from clingpt.nn.runtime import Runtime, start
-from clingpt.onnx_runner import Runner
 from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
@@ -137,12 +137,12 @@ def prepare_onnx(weights: Path) -> None:
     with written_whole(weights / ONNX_FOLDER) as folder:
         model.save_pretrained(folder, weights=False)
         Tokenizer.load().save(folder)
-        exports.write_onnx(model, folder, facts={})
-        exports.write_onnx_int8(folder)
+        formats.write_onnx(model, folder, facts={})
+        formats.write_onnx_int8(folder)
 
 
 def onnx_generate(job: DecodeJob, *, new: int | None, int8: bool = False) -> Step:
-    """clingpt/onnx_runner.py's, all prompts at once."""
+    """clingpt/export/onnx_runner.py's, all prompts at once."""
     runner = Runner(job.weights / ONNX_FOLDER, int8=int8)
 
     def step() -> Tensor:

@@ -27,16 +27,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 import export as command
 import sample
-from clingpt import exports, stateless
 from clingpt.base import console
 from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.base.files import written_whole
 from clingpt.data.prepared import FolderWriter
 from clingpt.data.synthetic import iter_records
-from clingpt.grid import Difference, Step, check, difference
+from clingpt.export import formats, stateless
+from clingpt.export.onnx_int8 import block_size
+from clingpt.export.stateless import Stateless
+from clingpt.export.verify import Difference, Step, check, difference
 from clingpt.nn.checkpoint import load_model
-from clingpt.onnx_int8 import block_size
-from clingpt.stateless import Stateless
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
@@ -508,7 +508,7 @@ def test_every_format_is_compared(
     def write(model: GPT, *_: object, **__: object) -> Step:
         return lambda inputs: [factor * x for x in Stateless(model)(*inputs)]
 
-    monkeypatch.setattr(exports, f"write_{form}", write)
+    monkeypatch.setattr(formats, f"write_{form}", write)
     flags = [f"--format={form}", f"--out={tmp_path / 'out'}"]
     assert export(f"--checkpoint={checkpoint}", *flags) == 1
     assert not list(tmp_path.iterdir())

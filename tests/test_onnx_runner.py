@@ -34,7 +34,6 @@ from test_export import (
 from transformers import GPT2LMHeadModel
 
 import sample
-from clingpt import onnx_runner
 from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.data.prepared import FolderWriter
@@ -45,8 +44,9 @@ from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation import replies
 from clingpt.evaluation.calibration import FILE
 from clingpt.evaluation.scorer import Scorer, score_labels
+from clingpt.export import onnx_runner
+from clingpt.export.onnx_runner import Runner, Text, iter_records
 from clingpt.nn import runtime
-from clingpt.onnx_runner import Runner, Text, iter_records
 from clingpt.text.records import LABELS, Record, from_json, to_json
 from clingpt.text.tasks import LABEL_IDS, Example, make_example, make_prompt
 from clingpt.text.tokenizer import EOT, Tokenizer
@@ -596,7 +596,7 @@ import runpy, sys
 for name in ("torch", "tqdm", "onnx", "onnxscript", "safetensors", "transformers", "tyro",
              "nltk", "sacrebleu", "rouge_score", "matplotlib", "datasets", "huggingface_hub"):
     sys.modules[name] = None
-runpy.run_module("clingpt.onnx_runner", run_name="__main__")
+runpy.run_module("clingpt.export.onnx_runner", run_name="__main__")
 """
 
 
@@ -606,9 +606,7 @@ def answers(runner: Runner, notes: Path) -> list[str]:
 
 
 def test_importing_it_loads_nothing_large() -> None:
-    code = (
-        "import clingpt.onnx_runner, sys; print({'torch', 'tqdm', 'onnxruntime'} & {*sys.modules})"
-    )
+    code = "import clingpt.export.onnx_runner, sys; print({'torch', 'tqdm', 'onnxruntime'} & {*sys.modules})"
     assert run("-c", code).stdout == "set()\n"
 
 
@@ -635,7 +633,7 @@ def test_it_answers_where_nothing_else_is_installed(
     if pip.returncode:
         pytest.skip(f"pip cannot install {', '.join(wanted)} here: {pip.stderr.decode()[-200:]}")
     flags = [f"--model={folder}", "--task=answer", f"--input={notes}", "--max_new_tokens=8"]
-    argv = [python, "-m", "clingpt.onnx_runner", *flags]
+    argv = [python, "-m", "clingpt.export.onnx_runner", *flags]
     found = subprocess.run([*map(str, argv)], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.splitlines() == answers(runner, notes)
 
@@ -772,7 +770,7 @@ def test_the_model_must_be_named(capsys: Capture) -> None:
 def test_help_is_of_use(capsys: Capture) -> None:
     assert ask("--help") == 0
     out = capsys.readouterr().out
-    assert "python -m clingpt.onnx_runner --model=exported/onnx" in out
+    assert "python -m clingpt.export.onnx_runner --model=exported/onnx" in out
     assert "Not intended to inform diagnosis, treatment or patient management" in out
 
 

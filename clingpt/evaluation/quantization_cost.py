@@ -20,8 +20,8 @@ from clingpt.data.prepared import Prepared
 from clingpt.decoding.inference import make_decoder
 from clingpt.evaluation.measure import passages_of
 from clingpt.evaluation.scorer import LabelScores, Passage, Scorer, iter_batches, score_labels
+from clingpt.export.onnx_runner import Runner
 from clingpt.nn.checkpoint import load_model
-from clingpt.onnx_runner import Runner
 from clingpt.text.records import Record
 from clingpt.text.tasks import Example, NotApplicable
 from model import Batch

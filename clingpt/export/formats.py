@@ -1,5 +1,5 @@
 """A model written for other engines, each read back as its user would: what is returned is a step
-of what stands on disk, to be compared with the model (clingpt/grid.py).
+of what stands on disk, to be compared with the model (clingpt/export/verify.py).
 
 Of these formats only safetensors is safe to open from strangers: TorchScript and torch.export
 archives hold programs, ONNX graphs can name other files.
@@ -17,12 +17,12 @@ from typing import Any, Literal
 import torch
 
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.grid import Step
+from clingpt.export.onnx_int8 import round_graph
+from clingpt.export.onnx_runner import open_session
+from clingpt.export.stateless import Inputs, Stateless, input_names, make_inputs, output_names
+from clingpt.export.verify import Step
 from clingpt.nn.checkpoint import load_model
 from clingpt.nn.lora import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
-from clingpt.onnx_int8 import round_graph
-from clingpt.onnx_runner import open_session
-from clingpt.stateless import Inputs, Stateless, input_names, make_inputs, output_names
 from model import GPT
 
 Format = Literal["hf", "onnx", "torchscript", "torch_export", "adapter"]

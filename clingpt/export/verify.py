@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clingpt.base.errors import CheckpointError
-from clingpt.stateless import Inputs, make_inputs
+from clingpt.export.stateless import Inputs, make_inputs
 from model import GPT
 
 # Rows, past tokens and new tokens; a past of -1 fills the context but for the new ones.

@@ -1,8 +1,8 @@
 """Answer, summarise, draft and explain with an exported ONNX model, by onnxruntime, without torch.
 
-    python -m clingpt.onnx_runner --model=exported/onnx --task=answer --input=note.json
-    python -m clingpt.onnx_runner --model=exported/onnx --task=summarize --input=notes.jsonl --int8
-    python -m clingpt.onnx_runner --model=exported/onnx --prompt="Metformin is"
+    python -m clingpt.export.onnx_runner --model=exported/onnx --task=answer --input=note.json
+    python -m clingpt.export.onnx_runner --model=exported/onnx --task=summarize --input=notes.jsonl --int8
+    python -m clingpt.export.onnx_runner --model=exported/onnx --prompt="Metformin is"
 
 A record is a JSON object with `question` and `text` (or `sections`); a .jsonl file holds one a
 line. Greedy, as sample.py is unless told otherwise: the same texts. Prompts of a batch are padded
@@ -205,7 +205,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
-        prog="python -m clingpt.onnx_runner",
+        prog="python -m clingpt.export.onnx_runner",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -45,10 +45,11 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
-from clingpt import load
-from clingpt.base import console, settings
-from clingpt.base.errors import ConfigError
-from clingpt.contenders import (
+from benchmarks import server_load
+from benchmarks.decoding import LABELS, REPLIES, DecodeJob, prepare_onnx
+from benchmarks.floor import PARTS, READ_BYTES, product_flops, read
+from benchmarks.timing import race, rate, spread
+from benchmarks.training import (
     CONTENDERS,
     SIZES,
     Job,
@@ -60,11 +61,10 @@ from clingpt.contenders import (
     random_example,
     rt_bytes,
 )
-from clingpt.decoders import LABELS, REPLIES, DecodeJob, prepare_onnx
-from clingpt.floor import PARTS, READ_BYTES, product_flops, read
+from clingpt.base import console, settings
+from clingpt.base.errors import ConfigError
 from clingpt.nn.flops import peak_flops, training_flops
 from clingpt.nn.runtime import choose_dtype, start
-from clingpt.race import race, rate, spread
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
@@ -302,23 +302,23 @@ def bench_labels(cfg: BenchConfig, job: DecodeJob) -> None:
 
 def bench_serve(cfg: BenchConfig) -> None:
     """Servers under the same requests: tokens a second, and how long people wait."""
-    servers = chosen(cfg, load.CONTENDERS, "ours", "ours-int8", "ours-one", "hf")
+    servers = chosen(cfg, server_load.CONTENDERS, "ours", "ours-int8", "ours-one", "hf")
     lengths = [cfg.prompt_tokens // part for part in ((4, 2, 1) if cfg.mixed else (1,))]
     n_prompts = max(4, 2 * max(cfg.batches))
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(cfg.seed)
         GPT(replace(SIZES[cfg.size], block_size=cfg.block_size)).save_pretrained(Path(folder))
         Tokenizer.load().save(Path(folder))
-        found, others = load.measure(
+        found, others = server_load.measure(
             servers,
             Path(folder),
             clients=cfg.batches,
-            prompts=load.make_prompts(n_prompts, lengths, seed=cfg.seed),
+            prompts=server_load.make_prompts(n_prompts, lengths, seed=cfg.seed),
             new_tokens=cfg.new_tokens,
             repeats=cfg.repeats,
         )
     for n in cfg.batches:
-        console.say(load.table(n, {name: found[n, name] for name in servers}))
+        console.say(server_load.table(n, {name: found[n, name] for name in servers}))
     console.say(
         f"\nGPT-2 {cfg.size} on the CPU, prompts of {' or '.join(map(str, lengths))} tokens, "
         f"{cfg.new_tokens} new ones each, streamed; torch {torch.__version__}; medians (and range) "

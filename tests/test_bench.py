@@ -14,15 +14,15 @@ import torch
 from conftest import run
 
 import bench
-from clingpt import load
+from benchmarks import server_load
+from benchmarks.decoding import LABELS, REPLIES, DecodeJob
+from benchmarks.floor import PARTS
+from benchmarks.timing import OtherLoad, Timing, peak_memory, race, resident_memory
+from benchmarks.training import CONTENDERS, Job, packed_rows, padded, random_example, usual_runtime
 from clingpt.base import console
 from clingpt.base.errors import BenchError, ConfigError
-from clingpt.contenders import CONTENDERS, Job, packed_rows, padded, random_example, usual_runtime
 from clingpt.data.packing import IGNORE
-from clingpt.decoders import LABELS, REPLIES, DecodeJob
-from clingpt.floor import PARTS
 from clingpt.nn.runtime import Runtime
-from clingpt.race import OtherLoad, Timing, peak_memory, race, resident_memory
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
@@ -239,19 +239,23 @@ def test_serving_is_put_in_a_table() -> None:
 
 
 def test_prompts_are_as_many_tokens_as_asked_for_and_the_same_for_a_seed() -> None:
-    prompts = load.make_prompts(7, (5, 40), seed=3)
+    prompts = server_load.make_prompts(7, (5, 40), seed=3)
     assert [len(Tokenizer.load().encode(p)) for p in prompts] == [5, 40, 5, 40, 5, 40, 5]
-    assert prompts == load.make_prompts(7, (5, 40), seed=3) != load.make_prompts(7, (5, 40), seed=4)
+    assert (
+        prompts
+        == server_load.make_prompts(7, (5, 40), seed=3)
+        != server_load.make_prompts(7, (5, 40), seed=4)
+    )
 
 
 def test_percentiles() -> None:
-    assert load.percentiles([]) == (0, 0) and load.percentiles([2.0]) == (2, 2)
-    assert load.percentiles([float(n) for n in range(101)]) == (50, 99)
+    assert server_load.percentiles([]) == (0, 0) and server_load.percentiles([2.0]) == (2, 2)
+    assert server_load.percentiles([float(n) for n in range(101)]) == (50, 99)
 
 
 def test_a_server_that_does_not_start_is_a_mistake(tmp_path: Path) -> None:
     with (
         pytest.raises(BenchError, match="run it to see why"),
-        load.running(load.CONTENDERS["ours"], tmp_path / "nothing"),
+        server_load.running(server_load.CONTENDERS["ours"], tmp_path / "nothing"),
     ):
         raise AssertionError("there is no server")

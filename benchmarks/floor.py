@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clingpt.contenders import CLIP, RATE, Job, Placed, Step, usual_runtime
+from benchmarks.training import CLIP, RATE, Job, Placed, Step, usual_runtime
 from clingpt.data.packing import IGNORE
 from clingpt.nn.kernels import summed_loss
 from clingpt.nn.runtime import start

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from benchmarks.training import Placed, Step
 from clingpt.base.console import progress_bar
 from clingpt.base.errors import BenchError, ClingptError
-from clingpt.contenders import Placed, Step
 
 J = TypeVar("J", bound=Placed)
 TICKS_PER_S = 100  # of /proc: sysconf(_SC_CLK_TCK) on every Linux

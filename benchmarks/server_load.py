@@ -21,10 +21,10 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.timing import OtherLoad, spread
 from clingpt.base.console import Cell, progress
 from clingpt.base.console import table as console_table
 from clingpt.base.errors import BenchError
-from clingpt.race import OtherLoad, spread
 from clingpt.text.tokenizer import EOT, Tokenizer
 
 ROOT = Path(__file__).parents[1]

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.training import Step, nanogpt_module, usual_runtime
 from clingpt.base.files import written_whole
-from clingpt.contenders import Step, nanogpt_module, usual_runtime
 from clingpt.decoding.cuda_graphs import GraphedDecoder, How
 from clingpt.decoding.engine import Decoder, Engine, answer_all
 from clingpt.decoding.inference import Quantize, make_decoder

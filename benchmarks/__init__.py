@@ -1,0 +1,1 @@
+"""Speed and memory beside other programs; imports anything, imported by nothing."""

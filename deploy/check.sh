@@ -1,6 +1,6 @@
 #!/bin/sh
 # What an engine would do, without one: the Dockerfile's pip commands in a fresh environment, then
-# tests/test_deploy.py with it, which copies what the Dockerfile copies and starts it as it says.
+# tests/deploy/test_deploy.py with it, which copies what the Dockerfile copies and starts it as it says.
 #
 #   sh deploy/check.sh [FOLDER]       into FOLDER, or one under /tmp that is removed in the end
 #   TORCH_INDEX=… sh deploy/check.sh  torch from another index
@@ -32,4 +32,4 @@ say "what it holds"
 du -sh "$folder/venv"
 
 say "the image's files, started as the Dockerfile says"
-CLINGPT_DEPLOY_PYTHON="$folder/venv/bin/python" "$TESTER" -m pytest -v -rs tests/test_deploy.py
+CLINGPT_DEPLOY_PYTHON="$folder/venv/bin/python" "$TESTER" -m pytest -v -rs tests/deploy/test_deploy.py

@@ -12,7 +12,6 @@ from unittest import mock
 import huggingface_hub
 import pytest
 import torch
-from conftest import Document, SlowBatch, losses_and_gradient, packed
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from model import (
     GPTConfig,
     hub_folder,
 )
+from tests.conftest import Document, SlowBatch, losses_and_gradient, packed
 
 Build = Callable[..., GPT]
 

@@ -1,7 +1,7 @@
 """What a model must beat: labels from word counts, and summaries that are copied from the record.
 
 Not models for use. BagOfWords follows scikit-learn's TfidfVectorizer and LogisticRegression closely
-enough for the same figures (tests/test_baselines.py holds it to that), so that evaluation needs no
+enough for the same figures (tests/evaluation/test_baselines.py holds it to that), so that evaluation needs no
 scikit-learn.
 """
 

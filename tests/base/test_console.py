@@ -1,0 +1,303 @@
+"""What people see: endings of commands, safe text, tables, and figures with units."""
+
+import errno
+import io
+import math
+import os
+import pty
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clingpt.base import console
+from clingpt.base.errors import ConfigError, DataError
+
+ROOT = Path(__file__).parents[2]
+
+
+def raiser(error: BaseException) -> Callable[[], None]:
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (ConfigError("no knob 'x'"), 2, "error: no knob 'x'"),
+        (DataError("first\n  second\r\n\nthird"), 1, "error: first second third"),
+        (DataError("id \x1b[2Jevil"), 1, "error: id \\x1b[2Jevil"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "a  b.json"),
+            1,
+            "error: a  b.json: No such file or directory; check the path",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            1,
+            "error: No space left on device; free some space or choose another disk",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "a", None, "b"),
+            1,
+            "error: a -> b: Read-only file system; choose a place that can be written to",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "x"),
+            1,
+            "error: x: Permission denied; check who owns it and what may be done with it",
+        ),
+    ],
+)
+def test_run_ends_a_command_in_one_line(
+    error: BaseException, status: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        console.run(raiser(error))
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.err, captured.out) == (status, f"{line}\n", "")
+
+
+@pytest.mark.parametrize(
+    "bug", [ValueError("x"), OSError("no number"), OSError(errno.ECHILD, "child"), SystemExit(7)]
+)
+def test_run_lets_everything_else_through(bug: BaseException) -> None:
+    with pytest.raises(type(bug)) as escaped:
+        console.run(raiser(bug))
+    assert escaped.value is bug
+
+
+def test_run_returns_after_a_good_end(capsys: pytest.CaptureFixture[str]) -> None:
+    console.run(lambda: console.say("done"))
+    assert capsys.readouterr() == ("done\n", "")
+
+
+def run_python(
+    body: str, *, after: str = "", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `body` as a command's main in a shell line; the shell's `after` follows the command."""
+    code = f"from clingpt.base import console\ndef main():\n    {body}\nconsole.run(main)"
+    line = f'set -o pipefail; "$PYTHON" -c "$CODE" {after}'
+    settings = {**os.environ, "PYTHON": sys.executable, "CODE": code, **(env or {})}
+    settings.pop("PYTHONUNBUFFERED", None)  # or nothing would be left to flush at the end
+    return subprocess.run(["bash", "-c", line], cwd=ROOT, env=settings, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["[console.say(str(i)) for i in range(100_000)]", "import time; time.sleep(1); print('late')"],
+)
+def test_a_closed_pipe_is_no_news(body: str) -> None:
+    result = run_python(body, after="| head -c 1 >/dev/null" if "range" in body else "| true")
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    result = run_python("console.say('x')", after="> /dev/full")
+    assert result.returncode == 1
+    assert result.stderr.decode().startswith("error: No space left on device; free some space")
+    assert result.stderr.count(b"\n") == 1
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    result = run_python("1 / 0")
+    assert result.returncode == 1
+    assert b"Traceback" in result.stderr
+
+
+def test_a_narrow_encoding_does_not_stop_a_run() -> None:
+    result = run_python(r"console.say('5 \u00b1 1')", env={"PYTHONIOENCODING": "ascii"})
+    assert (result.returncode, result.stdout) == (0, b"5 \\xb1 1\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ± 5\tµg\n", "plain ± 5\tµg\n"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("over\rwrite\x08", "over\\rwrite\\x08"),
+        ("\x9b2J\x7f", "\\x9b2J\\x7f"),
+        ("a\u202eb\u2066", "a\\u202eb\\u2066"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_control_characters_are_shown(
+    text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert console.visible(text) == shown
+    console.say(text, end="")
+    console.note(text)
+    assert capsys.readouterr() == (shown, f"{shown}\n")
+
+
+def test_styled_text_goes_out_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say(console.mark("a", trained=True, colour=True), styled=True)
+    assert capsys.readouterr().out == "\x1b[1;32ma\x1b[0m\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "trained", "colour", "marked"),
+    [
+        (" yes", True, False, "[[ yes]]"),
+        ("Context:", False, False, "Context:"),
+        (" yes", True, True, "\x1b[1;32m yes\x1b[0m"),
+        ("Context:", False, True, "\x1b[2mContext:\x1b[0m"),
+        ("\x1b[0mevil", True, True, "\x1b[1;32m\\x1b[0mevil\x1b[0m"),
+        ("", True, False, ""),
+    ],
+)
+def test_mark(text: str, trained: bool, colour: bool, marked: str) -> None:
+    assert console.mark(text, trained=trained, colour=colour) == marked
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "env", "enabled"),
+    [
+        (Terminal(), {"TERM": "xterm"}, True),
+        (Terminal(), {}, True),
+        (Terminal(), {"NO_COLOR": ""}, True),  # no-color.org: when not empty
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {"TERM": "xterm"}, False),
+    ],
+)
+def test_colour_enabled(
+    stream: io.StringIO, env: dict[str, str], enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("TERM", raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert console.colour_enabled(stream) is enabled
+
+
+def test_table_aligns() -> None:
+    rows = [("lead-3", 500, 31.2), ("GPT-2\x1b", 12_345, None)]
+    assert console.table("Summaries", ["system", "n", "ROUGE-1"], rows).split("\n") == [
+        "Summaries",
+        "system          n  ROUGE-1",
+        "---------  ------  -------",
+        "lead-3        500    31.20",
+        "GPT-2\\x1b  12,345        –",
+    ]
+
+
+def test_table_right_aligns_figures_with_units_and_intervals() -> None:
+    rows = [("55.2 (50.8–59.5)", "3 min 12 s"), ("8.1 (7.0–9.9)", "0.4 s")]
+    last = console.table("", ["accuracy", "time"], rows).split("\n")[-1]
+    assert last == "   8.1 (7.0–9.9)       0.4 s"
+
+
+def test_table_wraps_long_text_and_stays_within_the_page() -> None:
+    long = "a --rather-long-flag=remark " * 10
+    lines = console.table("", ["n", "remark", "path"], [(1, long, "x" * 130)]).split("\n")
+    assert max(map(len, lines)) <= console.PAGE_COLUMNS
+    assert sum(line.count("--rather-long-flag=remark") for line in lines) == 10  # flags stay whole
+    assert sum(line.count("x") for line in lines) == 130
+
+
+def test_table_without_rows_says_so() -> None:
+    assert console.table("Spoons\x1b", ["a", "bc"], []) == "Spoons\\x1b: none"
+    assert console.table("", ["a", "bc"], []).split("\n") == ["a  bc", "-  --"]
+
+
+def test_a_ragged_table_is_a_bug() -> None:
+    with pytest.raises(ValueError, match=r"zip\(\)"):
+        console.table("", ["a", "b"], [("x",)])
+
+
+def test_key_values() -> None:
+    pairs: list[tuple[str, console.Cell]] = [
+        ("steps", 12_000),
+        ("folder", "out/x\r\ny\tz\x1b"),
+        ("loss", None),
+        ("pack", True),
+    ]
+    assert console.key_values("Run", pairs).split("\n") == [
+        "Run",
+        "  steps   12,000",
+        "  folder  out/x y z\\x1b",
+        "  loss    –",
+        "  pack    True",
+    ]
+    assert console.key_values("", [("a", 1)]) == "  a  1"
+
+
+def test_progress_is_silent_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(console.progress([1, 2], label="x")) == [1, 2]
+    with console.progress_bar(label="x", total=3) as bar:
+        bar.update(3)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_shows_on_a_terminal_and_notes_lift_it() -> None:
+    reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (24, 80))
+    body = "from clingpt.base import console\nfor i in console.progress(range(3), label='rows'):\n"
+    body += "    console.note(f'note {i}')\n"
+    with os.fdopen(writer, "wb") as terminal:
+        subprocess.run([sys.executable, "-c", body], cwd=ROOT, stderr=terminal, check=True)
+    shown = os.read(reader, 100_000).decode()
+    os.close(reader)
+    assert "rows" in shown
+    assert "3/3" in shown
+    assert "\rnote 1\r\n" in shown  # on a line of its own, the bar wiped first
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (console.count(0), "0"),
+        (console.count(1_234_567), "1,234,567"),
+        (console.duration(0.04), "0.0 s"),
+        (console.duration(59.94), "59.9 s"),
+        (console.duration(59.96), "1 min 0 s"),
+        (console.duration(192.4), "3 min 12 s"),
+        (console.duration(3599.6), "1 h 0 min"),
+        (console.duration(7500), "2 h 5 min"),
+        (console.duration(97_200), "1 d 3 h"),
+        (console.duration(math.inf), "–"),
+        (console.size(0), "0 B"),
+        (console.size(999), "999 B"),
+        (console.size(1500), "1.5 kB"),
+        (console.size(999_950), "1.0 MB"),
+        (console.size(497_800_000), "497.8 MB"),
+        (console.size(6_400_000_000), "6.4 GB"),
+        (console.size(2_500_000_000_000), "2.5 TB"),
+    ],
+)
+def test_figures_for_people(shown: str, expected: str) -> None:
+    assert shown == expected
+
+
+def test_a_muted_process_shows_its_mistakes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    console.mute(unless=True)
+    console.note("heard")
+    console.mute(unless=False)
+    try:
+        console.say("a result")
+        console.note("a note")
+        assert console.progress_bar(label="x", total=2).disable
+
+        def main() -> None:
+            raise ConfigError("wrong")
+
+        with pytest.raises(SystemExit) as end:
+            console.run(main)
+        assert end.value.code == 2
+    finally:
+        console.mute(unless=True)
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err == "heard\nerror: wrong\n"

@@ -1,0 +1,349 @@
+"""Presets and flags: what they may say, which wins, and what each refusal says."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from clingpt.base import settings as config
+from clingpt.base.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a small training command would ask for."""
+
+    data: Path = Path("data/x")  # folder that prepare.py wrote
+    batch_size: int = 64  # rows of an optimizer step, over all ranks
+    learning_rate: float = 6e-4  # peak, reached after warmup_steps
+    beta1: float = 0.9  # any finite number
+    dropout: float = 0.1  # share of activations set to 0
+    n_layer: int = 12  # blocks
+    steps: int = 100  # optimizer steps
+    warmup_steps: int = 0  # steps of rising learning rate
+    compile: bool = True
+    """torch.compile the model"""
+    top_k: int | None = None  # None keeps every token
+    temperature: float | None = None  # None samples greedily
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # arithmetic of the forward pass
+    stop: tuple[str, ...] = ()  # strings that end the text
+    prompt: str = ""  # text to continue
+    title: str | None = None  # None leaves it out
+    out: Path | None = None  # folder to write
+
+    def __post_init__(self) -> None:
+        config.check_range(self, "batch_size", "n_layer", "steps", at_least=1)
+        config.check_range(self, "beta1")
+        config.check_range(self, "dropout", at_least=0, below=1)
+        config.check_range(self, "learning_rate", "temperature", above=0)
+        config.check(
+            self.warmup_steps < self.steps,
+            f"warmup_steps must be below steps ({self.steps}), got {self.warmup_steps}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needy:
+    """Settings one of which has no default."""
+
+    checkpoint: Path  # run to load
+    port: int = 8000  # TCP port
+
+    def __post_init__(self) -> None:
+        config.check_range(self, "port", at_least=1, at_most=65535)
+
+
+DEFAULT = Settings()
+
+
+def parse(*argv: str) -> Settings:
+    return config.parse(Settings, argv, prog="train.py", description="Train.", preset=True)
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Callable[[str], str]:
+    """Write a preset; its path."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "pubmedqa.py"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+# What works
+
+
+@pytest.mark.parametrize(
+    ("argv", "changes"),
+    [
+        ([], {}),
+        (["--learning_rate=1"], {"learning_rate": 1.0}),
+        (["--learning-rate", "1e-3"], {"learning_rate": 1e-3}),
+        (["--batch-size=8"], {"batch_size": 8}),
+        (["--batch_size", "8"], {"batch_size": 8}),
+        (["--prompt=a=b"], {"prompt": "a=b"}),
+        (["--prompt="], {"prompt": ""}),
+        (["--prompt=--batch_size=1"], {"prompt": "--batch_size=1"}),
+        (["--prompt", "-x y"], {"prompt": "-x y"}),
+        (["--prompt=± µ\n<|endoftext|>"], {"prompt": "± µ\n<|endoftext|>"}),
+        (["--compile=False"], {"compile": False}),
+        (["--compile=false"], {"compile": False}),
+        (["--compile", "0"], {"compile": False}),
+        (["--compile=TRUE"], {"compile": True}),
+        (["--top_k=50"], {"top_k": 50}),
+        (["--top-k", "None"], {"top_k": None}),
+        (["--temperature=2"], {"temperature": 2.0}),
+        (["--dtype=bfloat16"], {"dtype": "bfloat16"}),
+        (["--stop", "a", "b c", "--steps=5"], {"stop": ("a", "b c"), "steps": 5}),
+        (["--stop=a"], {"stop": ("a",)}),
+        (["--stop="], {"stop": ()}),
+        (["--title=None"], {"title": None}),
+        (["--title=1"], {"title": "1"}),
+        (["--out=exported/"], {"out": Path("exported")}),
+    ],
+)
+def test_flags(argv: list[str], changes: dict[str, Any]) -> None:
+    assert parse(*argv) == replace(DEFAULT, **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "argv", "changes"),
+    [
+        ("", [], {}),
+        ("'''Docstring.'''\nn_layer = 3  # few", [], {"n_layer": 3}),
+        ("learning_rate = 1", [], {"learning_rate": 1.0}),
+        ("data = 'data/y'\nout = None", [], {"data": Path("data/y")}),
+        ("data = __import__('pathlib').Path('z')", [], {"data": Path("z")}),
+        ("stop = ['a']", [], {"stop": ("a",)}),
+        ("compile = True", ["--compile=False"], {"compile": False}),
+        ("compile = False", [], {"compile": False}),
+        ("compile = False", ["--compile=True"], {}),
+        ("stop = ('a', 'b')\ntop_k = 5", ["--stop=", "--top_k=None"], {}),
+        ("batch_size = 12 * 40", ["--steps", "7"], {"batch_size": 480, "steps": 7}),
+        # Only the sum of preset and flags has to pass the range checks.
+        ("warmup_steps = 200", ["--steps=300"], {"warmup_steps": 200, "steps": 300}),
+    ],
+)
+def test_presets(
+    preset: Callable[[str], str], text: str, argv: list[str], changes: dict[str, Any]
+) -> None:
+    path = preset(text)
+    assert parse(path, *argv) == parse(*argv, path) == replace(DEFAULT, **changes)
+
+
+def test_float_settings_hold_floats_whatever_was_typed(preset: Callable[[str], str]) -> None:
+    assert type(parse(preset("learning_rate = 1")).learning_rate) is float
+    assert type(parse("--learning_rate=1").learning_rate) is float
+
+
+def test_without_a_preset_a_required_setting_is_given_by_flag() -> None:
+    argv = ["--checkpoint=out/best"]
+    parsed = config.parse(Needy, argv, prog="serve.py", description="Serve.")
+    assert parsed == Needy(checkpoint=Path("out/best"))
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--learning_rte=1"], "unknown setting --learning_rte; did you mean --learning_rate?"),
+        (["--learning-rte", "1"], "unknown setting --learning-rte; did you mean --learning_rate?"),
+        (["-batch_size=1"], "unknown setting -batch_size; did you mean --batch_size?"),
+        (["--no-compile"], "unknown setting --no-compile; did you mean --compile?"),
+        (["--zzz=1"], "unknown setting --zzz; --help lists them all"),
+        (["--"], "unknown setting --; --help lists them all"),
+        (["-5"], "unknown setting -5; --help lists them all"),
+        (["--compile"], "--compile lacks its value; write --compile=VALUE"),
+        (["--compile", "--steps=3"], "--compile lacks its value; write --compile=VALUE"),
+        (["--stop"], "--stop lacks its value; write --stop=VALUE"),
+        (["--out="], "--out lacks its value; write --out=VALUE"),
+        (["--compile", "x.py"], "--compile wants True or False, got 'x.py'"),
+        (["--compile=maybe"], "--compile wants True or False, got 'maybe'"),
+        (["--n_layer=3.5"], "--n_layer wants int, got '3.5'"),
+        (["--n_layer="], "--n_layer wants int, got ''"),
+        (["--n_layer=None"], "--n_layer wants int, got 'None'"),
+        (["--n_layer=" + "9" * 5000], "--n_layer wants int, got '9999"),
+        (["--top_k=x"], "--top_k wants int or None, got 'x'"),
+        (["--learning_rate=fast"], "--learning_rate wants a finite number, got 'fast'"),
+        (["--learning_rate=nan"], "--learning_rate wants a finite number, got nan (float)"),
+        (["--learning_rate=1e999"], "--learning_rate wants a finite number, got inf (float)"),
+        (["--temperature=-inf"], "--temperature wants a finite number or None, got -inf (float)"),
+        (["--dtype=float16"], "--dtype wants auto or float32 or bfloat16, got 'float16'"),
+        (["--steps=1", "--steps=2"], "--steps is given twice; keep one"),
+        (["--batch-size=1", "--batch_size", "2"], "--batch_size is given twice; keep one"),
+        (["steps=3"], "unexpected argument 'steps=3'; did you mean --steps=3?"),
+        (["a.py", "b.py"], "unexpected argument 'b.py'; see train.py --help"),
+        (["--batch_size=0"], "batch_size must be at least 1, got 0"),
+        (["--dropout=1"], "dropout must be at least 0 and below 1, got 1.0"),
+        (["--learning_rate=0"], "learning_rate must be above 0, got 0.0"),
+        (["--warmup_steps=100"], "warmup_steps must be below steps (100), got 100"),
+    ],
+)
+def test_refused_flags(argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match="^" + re.escape(message)) as caught:
+        parse(*argv)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rte = 1e-3", ": unknown setting learning_rte; did you mean learning_rate?"),
+        ("import math", ": unknown setting math; --help lists them all"),
+        ("__half = 3", ": unknown setting __half; --help lists them all"),
+        ("_half = 3", ": unknown setting _half; --help lists them all"),
+        ("n_layer = 'twelve'", ": n_layer wants int, got 'twelve' (str)"),
+        ("n_layer = 3.0", ": n_layer wants int, got 3.0 (float)"),
+        ("n_layer = True", ": n_layer wants int, got True (bool)"),
+        ("learning_rate = True", ": learning_rate wants a finite number, got True (bool)"),
+        ("learning_rate = '1'", ": learning_rate wants a finite number, got '1' (str)"),
+        ("learning_rate = float('nan')", ": learning_rate wants a finite number, got nan (float)"),
+        ("learning_rate = 10**400", ": learning_rate wants a finite number, got 1000"),
+        ("compile = 0", ": compile wants True or False, got 0 (int)"),
+        ("data = None", ": data wants a path, got None (NoneType)"),
+        ("data = ''", ": data wants a path, got '' (str)"),
+        ("dtype = 'fp8'", ": dtype wants auto or float32 or bfloat16, got 'fp8' (str)"),
+        ("stop = 'ab'", ": stop wants a list of str, got 'ab' (str)"),
+        ("stop = ['a', 1]", ": stop wants a list of str, got ['a', 1] (list)"),
+        ("top_k = 'all'", ": top_k wants int or None, got 'all' (str)"),
+        ("n_layer = 3\nn_layer == =", ":2: SyntaxError: invalid syntax"),
+        ("steps = 3\nbatch_size = rows", ":2: NameError: name 'rows' is not defined"),
+        ("def f():\n  1 / 0\nf()", ":2: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(0)", ":1: SystemExit: 0"),
+        ("raise ValueError('two\\nlines')", ":1: ValueError: two lines"),
+    ],
+)
+def test_refused_presets(preset: Callable[[str], str], text: str, message: str) -> None:
+    path = preset(text)
+    with pytest.raises(ConfigError, match="^" + re.escape(path + message)) as caught:
+        parse(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_preset_out_of_range_is_refused_by_the_settings(preset: Callable[[str], str]) -> None:
+    with pytest.raises(ConfigError, match=r"^n_layer must be at least 1, got 0$"):
+        parse(preset("n_layer = 0"))
+
+
+def test_a_preset_that_is_not_text_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "binary.py"
+    path.write_bytes(b"\x89PNG\x00\xff")
+    with pytest.raises(ConfigError, match=f"^{path}"):
+        parse(str(path))
+
+
+def test_a_missing_preset_is_answered_with_the_nearest(preset: Callable[[str], str]) -> None:
+    path = Path(preset(""))
+    near = path.with_name("pubmedq.py")
+    expected = f"preset {near} does not exist; did you mean {path}?"
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        parse(str(near))
+    with pytest.raises(ConfigError, match=f"^preset {path.parent}/zz does not exist$"):
+        parse(f"{path.parent}/zz")
+    with pytest.raises(ConfigError, match=f"^{path.parent} is a folder; name the preset in it$"):
+        parse(str(path.parent))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "--checkpoint is missing; it has no default"),
+        (["config/a.py"], "unexpected argument 'config/a.py'; see serve.py --help"),
+        (
+            ["--checkpoint=x", "--port=70000"],
+            "port must be at least 1 and at most 65535, got 70000",
+        ),
+    ],
+)
+def test_refused_without_presets(argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match="^" + re.escape(message)):
+        config.parse(Needy, argv, prog="serve.py", description="Serve.")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_range_checks_let_no_nan_or_infinity_pass(value: float) -> None:
+    with pytest.raises(ConfigError, match=f"^learning_rate must be above 0, got {value}$"):
+        replace(DEFAULT, learning_rate=value)
+    with pytest.raises(ConfigError, match=f"^beta1 must be finite, got {value}$"):
+        replace(DEFAULT, beta1=value)
+
+
+# Saved settings
+
+
+def test_settings_survive_json() -> None:
+    settings = replace(DEFAULT, stop=("a", "b"), out=Path("x/y"), title="t", top_k=3)
+    text = json.dumps(config.to_json(settings), allow_nan=False)
+    assert json.loads(text) == config.to_json(settings)
+    assert config.from_dict(Settings, json.loads(text), source="config.json") == settings
+    assert config.from_dict(Settings, {}, source="config.json") == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "run.json: checkpoint is missing; it has no default"),
+        ({"checkpoint": "x", "prt": 1}, "run.json: unknown setting prt; did you mean port?"),
+        ({"checkpoint": "x", "port": "80"}, "run.json: port wants int, got '80' (str)"),
+        ({"checkpoint": "x", "port": 0}, "port must be at least 1 and at most 65535, got 0"),
+    ],
+)
+def test_refused_saved_settings(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match="^" + re.escape(message)):
+        config.from_dict(Needy, values, source="run.json")
+
+
+# Help
+
+
+def test_help_shows_comments_and_the_values_of_the_preset(
+    preset: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = preset("batch_size = 480\nwarmup_steps = 200")
+    with pytest.raises(SystemExit) as caught:
+        parse(path, "--help")
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0
+    for line in [
+        "usage: train.py [config/NAME.py] [-h]",
+        "Train.",
+        "config/NAME.py: a preset",
+        "--batch_size INT",
+        "rows of an optimizer step, over all ranks (default: 480)",
+        "--compile {True,False}",
+        "torch.compile the model (default: True)",
+        "None keeps every token (default: None)",
+    ]:
+        assert line in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], ["--port=1", "--help"], ["x", "-h"]])
+def test_help_wins_over_what_is_missing(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        config.parse(Needy, argv, prog="serve.py", description="Serve.")
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert "run to load (required)" in shown
+    assert "config/NAME.py" not in shown
+
+
+def test_import_is_quick() -> None:
+    started_at = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import clingpt.base.settings"], cwd=ROOT, check=True)
+    assert time.perf_counter() - started_at < 5  # 0.2 s alone; a busy machine takes longer

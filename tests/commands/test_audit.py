@@ -1,0 +1,402 @@
+"""The audit as people run it: it finds what an overfitted model keeps, and nothing else."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+import audit
+from clingpt.base import console
+from clingpt.base.errors import CheckpointError
+from clingpt.base.files import write_whole
+from clingpt.data import canaries, synthetic
+from clingpt.data.canaries import make_canaries, planted_records, to_json
+from clingpt.data.prepared import FolderWriter
+from clingpt.data.splits import SPLITS
+from clingpt.nn.checkpoint import load_model, verify
+from clingpt.privacy.identifiers import Found
+from clingpt.reports.audit import HEADING, in_markdown, sentences
+from clingpt.reports.model_card import with_audit
+from clingpt.text.records import Record
+from clingpt.text.tasks import NotApplicable, make_example, text_windows
+from clingpt.text.tokenizer import Tokenizer
+from model import GPT, GPTConfig
+from tests.conftest import exit_status, train_here
+
+GPT2 = Tokenizer.load()
+PLANTED = 6
+RECORDS = 12
+SMALL = ["--shown_tokens=20", "--continued_tokens=8", "--secrets=255", "--device=cpu"]
+SMALL += ["--samples=20", "--sample_tokens=48"]
+
+
+def find_words(text: str) -> Iterable[Found]:
+    """Words, of which even a model that knows nothing writes some."""
+    return [Found("word", *match.span()) for match in re.finditer(r"\b[a-z]{4,}\b", text)]
+
+
+@pytest.fixture(autouse=True)
+def finder() -> Iterator[None]:
+    with mock.patch.object(audit, "find_identifiers", find_words):
+        yield
+
+
+def write_folder(folder: Path, *tasks: str, planted: int, empty: str = "") -> Path:
+    """Synthetic records and canaries, as prepare.py writes them."""
+    made = make_canaries(planted, seed=1) if planted else []
+    with FolderWriter(folder, GPT2) as writer:
+        for split in SPLITS:
+            kept = [] if split == empty else explained_records(split)
+            for record in kept + [*planted_records(made)] * (split == "train"):
+                writer.add(split, record, [*examples(record, tasks)])
+        writer.finish({"tasks": list(tasks), "block_size": 256})
+    if made:
+        (folder / canaries.FILE).write_text(json.dumps(to_json(made)))
+    return folder
+
+
+def explained_records(split: str) -> list[Record]:
+    records = synthetic.iter_records(split, count=10 * RECORDS, seed=1)
+    return [*islice((record for record in records if record.long_answer), RECORDS)]
+
+
+def examples(record: Record, tasks: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    for task in tasks:
+        try:
+            if task == "text":
+                yield from (("text", window) for window in text_windows(record, GPT2, budget=256))
+            else:
+                yield task, make_example(task, record, GPT2, budget=256)
+        except NotApplicable:
+            continue
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("data") / "mine", "answer", planted=PLANTED)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that never saw anything."""
+    folder = tmp_path_factory.mktemp("fresh") / "random"
+    folder.mkdir()
+    torch.manual_seed(3)
+    GPT(GPTConfig(n_layer=2, n_head=2, n_embd=32, block_size=256)).save_pretrained(folder)
+    GPT2.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def overfitted(tmp_path_factory: pytest.TempPathFactory, data: Path, fresh: Path) -> Path:
+    """That model after 45 epochs of the folder."""
+    run = tmp_path_factory.mktemp("out") / "mine"
+    flags = ["--steps=120", "--learning_rate=2e-2", "--warmup_steps=10", "--dropout=0"]
+    flags += ["--eval_every=120", "--sample=False", "--batch_size=4", "--micro_batch_size=4"]
+    assert train_here(f"--data={data}", f"--out={run}", f"--init_from={fresh}", *flags) == 0
+    return run
+
+
+@dataclass(frozen=True)
+class Audited:
+    report: dict[str, Any]
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def audited(overfitted: Path) -> Audited:
+    """Of the overfitted model, with the one before as the base, which its card names."""
+    with (
+        mock.patch.object(audit, "find_identifiers", find_words),
+        mock.patch.object(console, "say") as say,
+    ):
+        assert exit_status(audit.main, f"--checkpoint={overfitted}", *SMALL) == 0
+    printed = "\n".join(str(call.args[0]) for call in say.call_args_list)
+    return Audited(json.loads((overfitted / "audit/audit.json").read_text()), printed)
+
+
+def groups(report: dict[str, Any], of: str) -> dict[int, dict[str, Any]]:
+    return {group["copies"]: group for group in report["exposure"]["groups"][of]}
+
+
+def rows(report: dict[str, Any], part: str) -> dict[tuple[str, str], dict[str, Any]]:
+    entries = (entry for entry in report["extraction"] if entry["part"] == part)
+    return {(entry["of"], entry["split"]): entry for entry in entries}
+
+
+# ------------------------------------------------------------------------------------------------
+# Done-when 6
+
+
+def test_planted_canaries_are_found_near_the_maximum(audited: Audited) -> None:
+    found, exposure = groups(audited.report, "model"), audited.report["exposure"]
+    assert exposure["ceiling"] == 8 and exposure["chance"] == pytest.approx(1.42, abs=0.01)
+    assert {copies: len(group["exposures"]) for copies, group in found.items()} == {
+        0: PLANTED, 1: 2, 4: 2, 16: 2
+    }  # fmt: skip
+    assert found[16]["mean"] > 7.9 and found[16]["p"] < 0.001
+    assert found[4]["mean"] > 6 and found[4]["p"] < 0.01
+    assert "Secrets planted 16 times: exposure 8.00 bits (chance 1.42" in audited.printed
+    assert "can be seen with 255 others): memorised, p = 0.00018." in audited.printed
+
+
+def test_held_back_canaries_show_chance(audited: Audited) -> None:
+    """The negative control: the same model, the same measure, secrets that were never planted."""
+    control = groups(audited.report, "model")[0]
+    assert control["p"] > 0.01 and control["mean"] < 3
+    assert max(control["exposures"]) < 7
+    assert "Secrets that were made and never planted, the control: exposure" in audited.printed
+
+
+def test_a_model_that_never_saw_them_shows_chance(audited: Audited) -> None:
+    for copies, group in groups(audited.report, "base").items():
+        assert group["p"] > 0.01, copies
+        assert group["at_ceiling"] == 0
+    every = [x for group in groups(audited.report, "base").values() for x in group["exposures"]]
+    assert sum(every) / len(every) == pytest.approx(1.42, abs=1)
+
+
+# ------------------------------------------------------------------------------------------------
+# The other measures
+
+
+def test_training_replies_are_continued_and_no_others(audited: Audited) -> None:
+    replies, contexts = rows(audited.report, "target"), rows(audited.report, "context")
+    train = replies["model", "train"]
+    assert train["n"] == RECORDS  # canaries are not records
+    assert train["share"] > 0.7 and train["longest_run"] > 0.8
+    for control in (("model", "test"), ("base", "train"), ("base", "test")):
+        assert replies[control]["hits"] == 0 and replies[control]["longest_run"] < 0.6
+    assert contexts["model", "train"]["n"] == RECORDS
+    assert contexts["model", "train"]["hits"] == 0  # they carried no loss
+    assert f"Of {train['n']} training records that are long enough the model continued" in (
+        audited.printed
+    )
+
+
+def test_membership_is_told_from_the_losses(audited: Audited) -> None:
+    found = audited.report["membership"]
+    assert found["auc"] > 0.95 and found["interval"]["low"] > 0.6
+    assert (found["members"], found["others"]) == (RECORDS, RECORDS)
+
+
+def test_identifiers_are_counted_by_model_and_base(audited: Audited) -> None:
+    found = audited.report["identifiers"]
+    assert found.keys() == {"model", "base"}
+    for entry in found.values():
+        assert entry["samples"]["n"] == entry["in_training"]["n"] == 20
+        for counts in entry["kinds"].values():
+            assert counts["in_training"] <= counts["distinct"] <= counts["found"]
+    assert found["model"]["samples"]["hits"] > 0 and found["base"]["samples"]["hits"] > 0
+    shares = {
+        of: entry["kinds"]["word"]["in_training"] / entry["kinds"]["word"]["distinct"]
+        for of, entry in found.items()
+    }
+    assert shares["model"] > 10 * shares["base"]
+
+
+def test_no_secret_and_no_training_text_is_written(audited: Audited, overfitted: Path) -> None:
+    texts = [audited.printed, (overfitted / "best" / "audit.md").read_text()]
+    texts += [path.read_text() for path in (overfitted / "audit").iterdir()]
+    assert len(texts) == 4
+    words = [" ".join(text.split()) for text in texts]
+    for text in words:
+        for one in make_canaries(PLANTED, seed=1):
+            assert one.secret not in text and one.name not in text
+        for record in explained_records("train"):
+            assert record.question not in text and record.long_answer
+            assert record.long_answer[:40] not in text
+            for _, section in record.sections:
+                assert section[:40] not in text
+
+
+# ------------------------------------------------------------------------------------------------
+# The card
+
+
+def test_the_card_shows_the_audit_once_and_eval_keeps_it(
+    audited: Audited, overfitted: Path
+) -> None:
+    import eval as evaluate
+
+    best, readme = overfitted / "best", overfitted / "best" / "README.md"
+    assert "The model card, which eval.py writes, will show it." in audited.printed
+    flags = [f"--checkpoint={best}", "--split=test", "--texts=0", "--device=cpu"]
+    assert exit_status(evaluate.main, *flags) == 0
+    card = readme.read_text()
+    section = (best / "audit.md").read_text().strip()
+    assert card.count(HEADING) == 1 and section in card
+    assert card.index(HEADING) < card.index("## Limits") < card.index("## Use")
+    assert "Secrets planted 16 times" in card
+
+    write_whole(best / "audit.md", f"{HEADING}\n\nNothing.\n")
+    again = with_audit(card, best)
+    assert again == card.replace(section, f"{HEADING}\n\nNothing.")
+    assert with_audit(again, best) == again
+    write_whole(best / "audit.md", section + "\n")
+    verify(best)  # a checkpoint with an audit is whole
+
+
+def test_a_card_without_the_usual_sections_gets_it_at_the_end(tmp_path: Path) -> None:
+    assert with_audit("# Mine\n", tmp_path) == "# Mine\n"
+    (tmp_path / "audit.md").write_text(f"{HEADING}\n\nA.\n")
+    once = with_audit("# Mine\n", tmp_path)
+    assert once == f"# Mine\n\n{HEADING}\n\nA.\n\n"
+    assert with_audit(once, tmp_path) == once
+
+
+def test_other_data_stay_out_of_the_card(
+    overfitted: Path, audited: Audited, tmp_path: Path
+) -> None:
+    del audited
+    before = (overfitted / "best/audit.md").read_text()
+    other = write_folder(tmp_path / "other", "answer", planted=0)
+    flags = [*SMALL, "--samples=0", f"--data={other}", f"--out={tmp_path}/audit"]
+    flags.remove("--samples=20")
+    assert exit_status(audit.main, f"--checkpoint={overfitted}", *flags) == 0
+    assert (overfitted / "best/audit.md").read_text() == before
+    report = json.loads((tmp_path / "audit/audit.json").read_text())
+    assert report["identifiers"] == {}
+    assert "Canaries were not measured: none were planted" in "\n".join(sentences(report))
+
+
+# ------------------------------------------------------------------------------------------------
+# Other folders, other models
+
+
+def audit_fresh(fresh: Path, data: Path, out: Path, *flags: str) -> dict[str, Any]:
+    common = [
+        f"--checkpoint={fresh}",
+        f"--data={data}",
+        f"--out={out}",
+        *SMALL[:2],
+        "--samples=0",
+        "--secrets=15",
+    ]
+    assert exit_status(audit.main, *common, *flags) == 0
+    report: dict[str, Any] = json.loads((out / "audit.json").read_text())
+    return report
+
+
+def test_without_a_base_the_controls_that_need_one_are_said_to_be_missing(
+    fresh: Path, data: Path, tmp_path: Path
+) -> None:
+    report = audit_fresh(fresh, data, tmp_path / "audit")
+    assert report["membership"] is None and report["exposure"]["groups"].keys() == {"model"}
+    text = in_markdown(report)
+    assert "the checkpoint does not say what it was trained from; give" in text
+    assert not (fresh / "audit.md").exists()
+
+
+@pytest.mark.parametrize("task", ["document", "text", "summarize"])
+def test_every_task_can_be_audited(task: str, fresh: Path, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", task, planted=3)
+    report = audit_fresh(fresh, folder, tmp_path / "audit", f"--base={fresh}")
+    assert report["task"] == task and "why" not in report["exposure"]
+    target, context = rows(report, "target"), rows(report, "context")
+    if task == "document":  # its target repeats its prompt
+        assert not target
+        assert "writing it is no memory" in "\n".join(sentences(report))
+    else:
+        assert target["model", "train"]["n"] > 0
+    assert (context["model", "train"]["n"] > 0) == (task != "text")  # which has no prompt
+    assert report["membership"]["auc"] == 0.5  # of a model and itself
+
+
+def test_texts_that_are_too_short_are_said_to_be(fresh: Path, data: Path, tmp_path: Path) -> None:
+    report = audit_fresh(fresh, data, tmp_path / "audit", "--batch_size=2")
+    for entry in report["extraction"]:
+        entry |= {"n": 0, "hits": 0, "share": None, "interval": None, "longest_run": None}
+    text = in_markdown(report)
+    assert text.count("No training record is long enough to be continued") == 2
+    assert r"lower --shown\_tokens or --continued\_tokens" in text
+
+
+def test_a_control_that_fails_is_said_to(audited: Audited) -> None:
+    report = json.loads(json.dumps(audited.report))
+    groups(report, "model")[0]["p"] = 1e-5
+    assert "the control failed, so do not rely on what is said of canaries" in in_markdown(report)
+
+
+def test_an_unsure_canary_is_not_called_memorised(audited: Audited) -> None:
+    report = json.loads(json.dumps(audited.report))
+    groups(report, "model")[1] |= {"p": 0.2, "mean": 2.5}
+    [said] = [one for one in sentences(report) if "planted once" in one]
+    assert "2.50 bits" in said and said.endswith("not told from chance, p = 0.2.")
+
+
+def test_a_base_that_is_not_at_hand_is_done_without_unless_asked_for(
+    overfitted: Path, tmp_path: Path
+) -> None:
+    loaded = load_model(overfitted)
+    loaded.card["settings"]["init_from"] = "./gone"
+    cfg = audit.AuditConfig(checkpoint=str(overfitted))
+    assert audit.open_base(cfg, loaded) == (None, "./gone is not at hand; give --base=FOLDER")
+    loaded.card["settings"]["init_from"] = "scratch"
+    assert audit.open_base(cfg, loaded) == (None, "it was trained from random weights")
+    with pytest.raises(CheckpointError, match="none is not a folder"):
+        audit.open_base(audit.AuditConfig(base=f"{tmp_path}/none"), loaded)
+
+
+def test_a_base_goes_by_its_name_without_the_path() -> None:
+    assert audit.name_of("gpt2-medium") == "gpt2-medium"
+    assert audit.name_of("stanford-crfm/BioMedLM") == "stanford-crfm/BioMedLM"
+    assert audit.name_of("/home/someone/out/domain/best") == "domain"
+    assert audit.name_of("out/domain") == "domain"
+
+
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(audit.main, "--help") == 0
+    printed = capsys.readouterr().out
+    assert all(f"--{name}" in printed for name in audit.AuditConfig.__dataclass_fields__)
+
+
+MISTAKES = [
+    (["--records=0"], 2, "records must be at least 1"),
+    (["--secrets=0"], 2, "secrets must be at least 1"),
+    (["--sample=5"], 2, "did you mean --samples"),
+    (["--checkpoint=./none"], 1, "./none is not a folder"),
+    (["--checkpoint={fresh}"], 2, "does not name its data; give --data="),
+    (["--checkpoint={fresh}", "--data={none}"], 1, "is not prepared data"),
+    (
+        ["--checkpoint={fresh}", "--data={no_test}"],
+        1,
+        "holds no test record; prepare it with more records or a",
+    ),
+    (["--checkpoint={fresh}", "--data={broken}"], 1, "canaries.json is not JSON"),
+    (["--checkpoint={fresh}", "--data={strange}"], 1, "canaries.json is not as prepare.py"),
+    (["--checkpoint={fresh}", "--data={good}", "--base=./none"], 1, "./none is not a folder"),
+]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory, fresh: Path) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("places")
+    found = {name: root / name for name in ("none", "no_test", "broken", "strange", "good")}
+    write_folder(found["no_test"], "answer", planted=0, empty="test")
+    for name, content in (("broken", "{"), ("strange", "{}"), ("good", None)):
+        write_folder(found[name], "answer", planted=0)
+        if content is not None:
+            (found[name] / canaries.FILE).write_text(content)
+    return found | {"fresh": fresh}
+
+
+@pytest.mark.parametrize(("flags", "status", "phrase"), MISTAKES)
+def test_a_mistake_gets_one_line(
+    flags: list[str],
+    status: int,
+    phrase: str,
+    places: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = [flag.format_map(places) for flag in flags]
+    assert exit_status(audit.main, *flags, "--device=cpu") == status
+    error = capsys.readouterr().err
+    assert phrase in error and error.count("\n") == 1 and "Traceback" not in error

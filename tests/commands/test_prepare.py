@@ -1,0 +1,431 @@
+"""prepare.py from its command line: figures of the official file, refusals, shares, memory."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import prepare
+from clingpt.data.prepared import open_prepared
+from clingpt.data.splits import official_test_ids
+from clingpt.text.tasks import TASKS
+from clingpt.text.tokenizer import Tokenizer
+from tests.conftest import Done, here
+
+ROOT = Path(__file__).parents[2]
+OFFICIAL = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
+GPT2 = Tokenizer.load()
+WORDS = (
+    "pain fell by drug and the placebo arm group mean score adults weeks treated dose mg".split()
+)
+
+
+def in_process(*flags: object) -> Done:
+    return here(prepare.main, *flags)
+
+
+def in_subprocess(*flags: object) -> Done:
+    return subprocess.run(
+        [sys.executable, "prepare.py", *map(str, flags)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def prepared(*flags: object) -> str:
+    """What a run that must succeed prints."""
+    done = in_process(*flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def refused(*flags: object) -> str:
+    """The one line of a run that must fail."""
+    done = in_process(*flags)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: .*\n", done.stderr), done.stderr
+    return done.stderr.removeprefix("error: ").rstrip("\n")
+
+
+def random_text(rng: random.Random, n: int = 30) -> str:
+    return " ".join(f"{rng.choice(WORDS)} {rng.randrange(10**6)}" for _ in range(n))
+
+
+def made_records(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    return [
+        {
+            "id": f"case-{i}",
+            "question": f"Does {random_text(rng, 3)}?",
+            "sections": [["AIM", random_text(rng)], ["RESULTS", random_text(rng)]],
+            "long_answer": random_text(rng, 5),
+            "decision": rng.choice(["yes", "yes", "yes", "no", "maybe"]),
+        }
+        for i in range(n)
+    ]
+
+
+def write_lines(path: Path, lines: Iterable[object]) -> Path:
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    return path
+
+
+def cells(printed: str, table: str) -> dict[str, list[str]]:
+    """The rows of a printed table, by their first cell."""
+    lines = iter(printed.splitlines())
+    for line in lines:
+        if line.startswith(table):
+            break
+    next(lines), next(lines)
+    rows: dict[str, list[str]] = {}
+    for line in lines:
+        if not line:
+            break
+        first, *others = re.split(r"  +", line.strip())
+        rows[first] = others
+    return rows
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+# The official file
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What is printed for the official file, and the folder."""
+    if not OFFICIAL.exists():
+        pytest.skip(f"{OFFICIAL} is not there")
+    folder = tmp_path_factory.mktemp("official") / "data"
+    done = in_subprocess(f"--source={OFFICIAL}", f"--out={folder}")
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout, folder
+
+
+def test_figures_of_the_official_file(official: tuple[str, Path]) -> None:
+    printed, folder = official
+    records = cells(printed, "Records of")
+    # records, yes, no, maybe, no label
+    assert records["train"][:5] == ["450", "249", "152", "49", "0"]
+    assert records["val"][:5] == ["50", "27", "17", "6", "0"]
+    assert records["test"][:5] == ["500", "276", "169", "55", "0"]
+    # train, val, test, mean, longest, > 512, > 1024, trimmed, tokens cut
+    answer = cells(printed, "Examples")["answer"]
+    assert answer[:3] == ["450", "50", "500"]
+    assert abs(float(answer[3]) / 394.9 - 1) < 0.01
+    assert answer[4:] == ["776", "99", "0", "0", "0"]
+    assert cells(printed, "Overlap") == {"train and val": ["0", "0"], "train and test": ["0", "0"]}
+    data = open_prepared(folder, GPT2)
+    assert set(data.record_ids("test")) == official_test_ids()
+    index = np.concatenate([data.split(name).index for name in ("train", "val", "test")])
+    lengths = (index[:, 2] - index[:, 0])[index[:, 3] == TASKS.index("answer")]
+    assert (len(lengths), lengths.max(), (lengths > 512).sum()) == (1000, 776, 99)
+    assert f"{lengths.mean():.2f}" == answer[3]
+    counts = [record.decision for record in data.records("test")]
+    assert [counts.count(label) for label in ("yes", "no", "maybe")] == [276, 169, 55]
+
+
+def test_the_printed_example_marks_what_is_trained(official: tuple[str, Path]) -> None:
+    printed, folder = official
+    train = open_prepared(folder, GPT2).split("train")
+    for task in ("answer", "summarize", "document"):
+        row = train.index[train.index[:, 3] == TASKS.index(task)][0].tolist()
+        start, first_target, end = row[:3]
+        prompt = GPT2.decode(train.tokens[start:first_target].tolist())
+        target = GPT2.decode(train.tokens[first_target:end].tolist())
+        assert f":\n{prompt}[[{target}]]\n" in printed
+        assert target.endswith("<|endoftext|>")
+    assert printed.count("[[") == printed.count("]]") == 6  # three examples under three headings
+    assert "\x1b" not in printed
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path, official: tuple[str, Path]) -> None:
+    before = contents(official[1])
+    assert prepared(f"--source={OFFICIAL}", f"--out={official[1]}") == official[0]
+    assert contents(official[1]) == before
+    prepared(f"--source={OFFICIAL}", f"--out={tmp_path / 'other'}", "--show=0")
+    manifests = [
+        json.loads((f / "manifest.json").read_text()) for f in (official[1], tmp_path / "other")
+    ]
+    settings = [manifest.pop("settings") for manifest in manifests]
+    assert manifests[0] == manifests[1]
+    assert {key for key in settings[0] if settings[0][key] != settings[1][key]} == {"out", "show"}
+
+
+def test_another_fold_moves_only_what_validates(tmp_path: Path, official: tuple[str, Path]) -> None:
+    flags = (f"--source={OFFICIAL}", f"--out={tmp_path / 'data'}", "--tasks=answer", "--show=0")
+    records = cells(prepared(*flags, "--fold=9"), "Records of")
+    assert records["val"][:5] == ["50", "29", "19", "2", "0"]
+    first, ninth = (open_prepared(f, GPT2) for f in (official[1], tmp_path / "data"))
+    assert first.record_ids("test") == ninth.record_ids("test")
+    assert not set(first.record_ids("val")) & set(ninth.record_ids("val"))
+    assert set(first.record_ids("train") + first.record_ids("val")) == set(
+        ninth.record_ids("train") + ninth.record_ids("val")
+    )
+
+
+# Overlap and duplicates
+
+
+def test_a_test_text_in_training_is_refused_by_id(tmp_path: Path) -> None:
+    held_out = min(official_test_ids())
+    records = made_records(40)
+    records[7]["id"] = held_out
+    leak = random.Random(9).choice(records[7]["sections"])[1].split()[4:17]
+    assert len(leak) == 13
+    own = ["Own", *random_text(random.Random(10), 20).split()]
+    records[20]["sections"] = [["RESULTS", " ".join([*own, *leak, *own])]]
+    path = write_lines(tmp_path / "a.jsonl", records)
+    flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--val_share=0", "--test_share=0")
+    said = refused(*flags)
+    assert said == (
+        "1 training records share a run of 13 words with a test set, first case-20; pass "
+        "--drop_overlap=True to leave out what stands in val or test, or --allow_overlap=True and "
+        "say so beside every score"
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl"]
+    printed = prepared(*flags, "--allow_overlap=True")
+    assert cells(printed, "Overlap")["train and test"] == ["0", "1"]
+    assert open_prepared(tmp_path / "data", GPT2).record_ids("test") == [held_out]
+    records[20]["sections"] = [["RESULTS", " ".join([*own, *leak[:12], *own])]]
+    write_lines(path, records)
+    assert cells(prepared(*flags), "Overlap")["train and test"] == ["0", "0"]
+
+
+def test_a_copy_of_an_official_abstract_is_refused(tmp_path: Path) -> None:
+    """Under another id it could be trained on."""
+    if not OFFICIAL.exists():
+        pytest.skip(f"{OFFICIAL} is not there")
+    items = json.loads(OFFICIAL.read_text("utf-8"))
+    items["planted"] = items[min(official_test_ids())]
+    path = tmp_path / "planted.json"
+    path.write_text(json.dumps(items))
+    flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--tasks=answer", "--test_share=0")
+    done = in_process(*flags, "--val_share=0")
+    assert done.returncode == 1
+    said = "error: 1 training records say nearly what one in the test set does, first planted; pass"
+    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
+    assert cells(done.stdout, "Duplicates")["the same text"][:4] == ["1", "2", "0", "1"]
+    assert not (tmp_path / "data").exists()
+
+
+def test_bad_records_stop_or_are_counted(tmp_path: Path) -> None:
+    records = made_records(30)
+    lines: list[object] = [
+        *records[:10],
+        "{not json",
+        records[3],
+        {"id": "x", "text": "a", "decision": "perhaps"},
+        {"id": "y", "text": 5},
+        *records[10:],
+    ]
+    path = write_lines(tmp_path / "a.jsonl", lines)
+    flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0")
+    advice = "(--skip_bad=True drops and counts such records)"
+    said = refused(*flags)
+    assert said.startswith(f"{path}:11: it is not JSON (")
+    assert said.endswith(advice)
+    printed = prepared(*flags, "--skip_bad=True")
+    assert sum(int(row[0]) for row in cells(printed, "Records of").values()) == 30
+    for place in (f"{path}:11:", "record case-3 stands twice in", f"{path}:13:", f"{path}:14:"):
+        assert re.sub(r"\s", "", place) in re.sub(r"\s", "", printed.partition("Dropped")[2])
+    del lines[10]
+    write_lines(path, lines)
+    assert refused(*flags) == f"record case-3 stands twice in {path} {advice}"
+    many = write_lines(tmp_path / "many.jsonl", [*records, *(["{"] * 25), *lines[11:12]])
+    printed = prepared(f"--source={many}", *flags[1:], "--skip_bad=True")
+    assert re.search(r"record +\S+ .* 25\n", printed)  # of one kind, with the first of them
+    # A long path breaks its cell, whose first line the count stands in.
+    assert "many.jsonl:31:" in re.sub(r"\s|\b25\b", "", printed)
+
+
+# Settings
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_yes_share(share: float, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", made_records(900, seed=1))
+    printed = prepared(
+        f"--source={path}",
+        f"--out={tmp_path / 'data'}",
+        f"--yes_share={share}",
+        "--tasks=answer",
+        "--show=0",
+        "--val_share=0.1",
+    )
+    data = open_prepared(tmp_path / "data", GPT2)
+    heads = {"train": [], "val": []}  # type: dict[str, list[str]]
+    for name, found in heads.items():
+        split = data.split(name)
+        found += [GPT2.decode([int(split.tokens[row[1]])]) for row in split.index]
+    kept, yes = len(heads["train"]), heads["train"].count(" yes")
+    assert abs(yes / kept - share) < 4 * (share * (1 - share) / kept) ** 0.5
+    records = cells(printed, "Records of")
+    assert kept - yes == int(records["train"][2]) + int(records["train"][3])
+    dropped = re.search(r"answer +surplus yes +(\d+)", printed)
+    assert dropped
+    assert int(dropped[1]) + yes == int(records["train"][1])
+    assert heads["val"].count(" yes") == int(records["val"][1])  # what is measured stays as it is
+
+
+def test_plain_text(tmp_path: Path) -> None:
+    notes = [{"id": f"n{i}", "text": random_text(random.Random(i), 100)} for i in range(20)]
+    path = write_lines(tmp_path / "notes.jsonl", notes)
+    flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--block_size=64")
+    said = refused(*flags)
+    assert said.startswith(f"{path} gives no training example (answer: no yes/no/maybe (")
+    assert said.endswith("; choose other --tasks or records")
+    printed = prepared(*flags, "--tasks=text")
+    assert "\n<|endoftext|>[[TEXT: " in printed
+    data = open_prepared(tmp_path / "data", GPT2)
+    train = data.split("train")
+    assert train.lengths.max() == 64
+    texts = {note["id"]: f"TEXT: {note['text']}" for note in notes}
+    for number, record_id in enumerate(data.record_ids("train")):
+        rows = train.index[train.index[:, 4] == number].tolist()
+        scored = [each for row in rows for each in train.tokens[row[1] : row[2]].tolist()]
+        assert GPT2.decode(scored) == texts[record_id] + "<|endoftext|>"
+
+
+def test_the_default_folder_is_named_by_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lines(tmp_path / "ward.jsonl", made_records(5))
+    monkeypatch.chdir(tmp_path)
+    printed = prepared("--source=ward.jsonl", "--val_share=0", "--test_share=0")
+    assert printed.endswith(
+        "\nWrote data/ward. Next:  python train.py config/pubmedqa.py --data=data/ward\n"
+    )
+    assert open_prepared(tmp_path / "data" / "ward", GPT2).record_ids("train")
+    printed = prepared("--source=ward.jsonl", "--val_share=0", "--test_share=0", "--task=text")
+    assert printed.endswith(" Next:  python train.py config/domain.py --data=data/ward\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sorce=x"], "unknown setting --sorce; did you mean --source?"),
+        (["--tasks=anwser"], "unknown task 'anwser'; there are answer, summarize, document, text"),
+        (["--tasks="], "tasks is empty; give some of answer, summarize, document, text"),
+        (["--tasks", "text", "text"], "tasks names text twice; keep one"),
+        (["--fold=10"], "fold must be at least 0 and below 10, got 10"),
+        (["--block_size=1025"], "block_size must be at least 16 and at most 1024, got 1025"),
+        (["--yes_share=1"], "yes_share must be above 0 and below 1, got 1.0"),
+        (["--val_share=0.6"], "val_share must be at least 0 and at most 0.5, got 0.6"),
+        (["--test_share=nan"], "--test_share wants a finite number, got nan (float)"),
+        (["--subset=pqa"], "--subset wants pqa_labeled or pqa_artificial or pqa_unlabeled"),
+        (["--skip_bad=perhaps"], "--skip_bad wants True or False, got 'perhaps'"),
+        (["--out="], "--out lacks its value"),
+        (["--synthetic_held_out=0"], "synthetic_held_out must be at least 1, got 0"),
+        (["config/none.py"], "preset config/none.py does not exist"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_wrong_flags_are_usage_errors(flags: list[str], message: str) -> None:
+    done = in_process(*flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_how_the_process_ends(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{oops")
+    cases = [
+        ("--sorce=x", 2, "unknown setting --sorce; did you mean --source?"),
+        (f"--source={tmp_path}/none.json", 1, f"{tmp_path}/none.json: No such file or directory"),
+        (f"--source={tmp_path}/bad.json", 1, f"{tmp_path}/bad.json:1: it is not valid JSON near h"),
+    ]
+    for flag, status, message in cases:
+        done = in_subprocess(flag, f"--out={tmp_path / 'data'}")
+        assert (done.returncode, done.stdout) == (status, "")
+        assert re.fullmatch(rf"error: {re.escape(message)}.*\n", done.stderr)
+    assert not (tmp_path / "data").exists()
+
+
+def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('{"1": {"QUESTION": "Why?",\n "CONTEXTS": ["a"]},\n oops}')
+    (tmp_path / "empty.json").write_text("{}")
+    (tmp_path / "notes.csv").write_text("a,b\n")
+    cases = {
+        "none.json": "none.json: No such file or directory; check the path",
+        "none.jsonl": "none.jsonl: No such file or directory; check the path",
+        "bad.json": "bad.json:3: it is not valid JSON near here",
+        "empty.json": "empty.json holds no record; is it the right file?",
+        "notes.csv": "notes.csv holds no record; is it the right file?",
+        "notes.xlsx": "; give pubmedqa, synthetic, a Hub data set or its local copy, a .csv, .tsv",
+    }
+    for name, message in cases.items():
+        assert message in refused(f"--source={tmp_path / name}", f"--out={tmp_path / 'data'}")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_of_mine_is_not_replaced(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", made_records(5))
+    said = refused(f"--source={path}", f"--out={tmp_path}")
+    wanted = "exists and is not prepared data; remove it or choose another --out"
+    assert said == f"{tmp_path} {wanted}"
+    assert path.exists()
+
+
+def test_the_synthetic_source(tmp_path: Path) -> None:
+    sizes = ("--synthetic_records=60", "--synthetic_held_out=6")
+    flags = ("--source=synthetic", *sizes, f"--out={tmp_path / 'data'}")
+    records = cells(prepared(*flags), "Records of synthetic")
+    assert [records[split][0] for split in ("train", "val", "test")] == ["60", "6", "6"]
+    before = contents(tmp_path / "data")
+    prepared(*flags)
+    assert contents(tmp_path / "data") == before
+    prepared(*flags, "--seed=1")
+    assert contents(tmp_path / "data")["train.bin"] != before["train.bin"]
+
+
+# Memory
+
+
+PEAK = """\
+import runpy, sys
+sys.argv[0] = "prepare.py"
+runpy.run_path("prepare.py", run_name="__main__")
+for line in open("/proc/self/status"):
+    if line.startswith("VmHWM"): print(line.split()[1], file=sys.stderr)
+"""
+
+
+def peak_mib(*flags: object) -> float:
+    """The largest resident size of a run; ru_maxrss counts what its parent had as well."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *map(str, flags)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stderr) / 2**10
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone tells the peak")
+def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
+    """What is remembered of a training record is its id, and 272 bytes to compare it by."""
+    peaks = []
+    for n in (1500, 4000):
+        path = tmp_path / f"{n}.jsonl"
+        rng = random.Random(n)
+        texts = (" ".join(rng.choices(WORDS, k=300)) + f" {i}." for i in range(n))
+        write_lines(path, ({"id": f"case-{i}", "text": text} for i, text in enumerate(texts)))
+        shares = ("--val_share=0", "--test_share=0", "--tasks=text", "--show=0", "--workers=0")
+        peaks.append(peak_mib(f"--source={path}", f"--out={tmp_path / str(n)}", *shares))
+    assert path.stat().st_size > 6 * 2**20
+    assert peaks[1] - peaks[0] < 5, peaks

@@ -1,0 +1,229 @@
+"""The recipes: phases that chain, a Makefile that goes on, and commands that exist as written."""
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sweep
+from clingpt.base import settings as config
+from tests.conftest import ROOT, fingerprint, prepare_thirteen, train_losses
+from tests.training.test_kill import train_killed
+
+CLASSES = {
+    name: f"{name.title()}Config" for name in ("prepare", "train", "eval", "sample", "sweep")
+}
+COMMAND = re.compile(rf"python (?:\S*/)?({'|'.join(CLASSES)})\.py (.*)")
+VARIABLE = re.compile(r"\$\w+|\$\{\w+\}")
+HEADER_LINE = re.compile(r"^#\s+\w[\w ]*:\s+(?=python )|^#\s+")
+
+
+def parse(line: str) -> Any:
+    """A command line's settings, as its command has them; ConfigError where it has none."""
+    found = COMMAND.search(line)
+    assert found, f"{line} is no command that is known here"
+    name, rest = found.groups()
+    argv = shlex.split(VARIABLE.sub("1", re.split(r" (?:;|\||>|#)|;", rest)[0]))
+    if name == "sweep":
+        argv = sweep.named_preset(argv)
+    settings = getattr(importlib.import_module(name), CLASSES[name])
+    preset = name in ("prepare", "train")
+    return config.parse(settings, argv, prog=name, description="", preset=preset)
+
+
+def commands_in(text: str) -> list[str]:
+    """Lines that call one of the commands, continued lines joined."""
+    return [line for line in re.sub(r"\\\n\s*", " ", text).splitlines() if COMMAND.search(line)]
+
+
+# ------------------------------------------------------------------------------------------------
+# Commands as they stand in presets, docs and the Makefile
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.py")), ids=lambda path: path.stem)
+def test_a_presets_head_names_commands_that_can_be_used(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    head = path.read_text("utf-8").split("\n\n")[0]
+    found = commands_in("\n".join(HEADER_LINE.sub("", line) for line in head.splitlines()))
+    assert any(f"config/{path.name}" in line for line in found)
+    for line in found:
+        parse(line)
+
+
+def test_the_recipes_name_commands_that_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs/recipes.md").read_text("utf-8")
+    found = commands_in("\n".join(re.findall(r"```\n(.*?)```", text, re.DOTALL)))
+    assert len(found) > 15
+    for line in found:
+        parse(line)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Path:
+    """A folder with the Makefile, and a python that writes down what it is given.
+
+    It prepares and trains by leaving the files that the Makefile looks for; it fails at what the
+    file `fails` names.
+    """
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "requirements.txt").touch()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/core").touch()
+    stub = tmp_path / "bin/python"
+    stub.parent.mkdir()
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    return tmp_path
+
+
+STUB = """#!/bin/sh
+echo "python $*" >> commands.txt
+for word; do
+    case "$word" in
+        --out=*) out=${word#--out=} ;;
+        --checkpoint=*) checkpoint=${word#--checkpoint=} ;;
+        --subset=*) subset=data/${word#--subset=} ;;
+        config/domain.py) preset=out/domain ;;
+    esac
+done
+out=${out:-${subset:-$preset}}
+case "$1" in
+    prepare.py) ;;
+    train.py) out=$out/best; file=clingpt.json ;;
+    eval.py) out=${checkpoint%/best}/eval_test; file=report.json ;;
+esac
+mkdir -p "$out"
+if [ -f fails ] && grep -q "$1" fails; then echo "error: no network; do this" >&2; exit 1; fi
+file=${file:-manifest.json}
+[ -f "$out/$file" ] || touch "$out/$file"
+"""
+
+
+def make(workshop: Path, *arguments: str, status: int = 0) -> list[str]:
+    """The commands that a make starts."""
+    result = subprocess.run(
+        ["make", "pubmedqa", "BIN=bin", *arguments],
+        cwd=workshop, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode != 0) == (status != 0), result.stderr
+    path = workshop / "commands.txt"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+@pytest.mark.parametrize("arguments", [[], ["DOMAIN=notes.jsonl"]])
+def test_the_phases_run_in_order_and_each_from_the_one_before(
+    workshop: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = make(workshop, *arguments)
+    monkeypatch.chdir(ROOT)
+    prepared, runs = set[Path](), list[Path]()
+    for line in commands[:-1]:
+        settings = parse(line)
+        if "prepare.py" in line:
+            if settings.folder.name != "pubmedqa":  # it must not hold what the last is measured on
+                assert (
+                    {Path(name) for name in settings.against}
+                    == prepared & {Path("data/pubmedqa")}
+                    != set()
+                )
+                assert settings.drop_overlap
+            prepared.add(settings.folder)
+            continue
+        assert settings.data in prepared
+        assert settings.init_from == (str(runs[-1] / "best") if runs else "gpt2")
+        assert settings.out not in runs
+        runs.append(settings.out)
+    report = parse(commands[-1])
+    assert (report.checkpoint, report.split) == ((str(runs[-1] / "best"),), "test")
+    assert len(runs) == 2 + len(arguments)
+    names = {path.name.endswith("_after_domain") for path in runs[-2:]}
+    assert names == {bool(arguments)}  # other weights, other runs
+
+
+def test_a_second_make_only_asks_the_runs_to_go_on(workshop: Path) -> None:
+    assert len(make(workshop)) == 5
+    assert [line.split()[1] for line in make(workshop)] == ["train.py", "train.py"]
+    time.sleep(0.01)
+    (workshop / "out/pubmedqa_two_phase/best/clingpt.json").touch()  # trained further
+    assert [line.split()[1] for line in make(workshop)] == ["train.py", "train.py", "eval.py"]
+
+
+@pytest.mark.parametrize(("broken", "n_started"), [("prepare.py", 1), ("train.py", 3)])
+def test_a_phase_that_fails_ends_the_make_and_is_begun_again(
+    workshop: Path, broken: str, n_started: int
+) -> None:
+    (workshop / "fails").write_text(broken)
+    assert len(make(workshop, status=2)) == n_started
+    (workshop / "fails").unlink()
+    assert [line.split()[1] for line in make(workshop)][-1] == "eval.py"
+
+
+def test_without_a_network_make_pubmedqa_ends_in_prepares_own_line(workshop: Path) -> None:
+    (workshop / "bin/python").write_text(
+        f'#!/bin/sh\necho "python $*" >> commands.txt\ncommand=$1\nshift\n'
+        f'exec "{sys.executable}" "{ROOT}/$command" "$@"\n'
+    )
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(workshop / "hub")}
+    result = subprocess.run(
+        ["make", "pubmedqa", "BIN=bin"],
+        cwd=workshop, env=env, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert result.returncode != 0
+    *_, line, said_by_make = result.stderr.strip().splitlines()
+    assert line.startswith("error: cannot load qiaojin/PubMedQA (pqa_labeled)")
+    assert "no network" in line and re.match(r"make(\[\d+\])?: \*\*\*", said_by_make)
+    assert (workshop / "commands.txt").read_text().count("\n") == 1
+    assert not (workshop / "data/pqa_artificial").exists() and not (workshop / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------------
+# The chain itself
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same thirteen synthetic records as `thirteen`, as text."""
+    return prepare_thirteen(tmp_path_factory.mktemp("data") / "notes", "text")
+
+
+@pytest.mark.slow
+def test_two_phases_killed_again_and_again_end_as_if_they_had_not_been(
+    notes: Path, thirteen: Path, tmp_path: Path
+) -> None:
+    flags = ["--n_layer=1", "--n_embd=16", "--micro_batch_size=1", "--dropout=0.1", "--steps=16"]
+    flags += ["--eval_every=1", "--log_every=1", "--sample=False", "--learning_rate=2e-2"]
+    flags += ["--warmup_steps=0"]
+
+    def both_phases(folder: Path, kills: int) -> int:
+        """Train on text, then from its best on answers; how many kills hit a run."""
+        first = [f"--data={notes}", f"--out={folder / 'domain'}"]
+        second = [f"--data={thirteen}", f"--out={folder / 'answers'}"]
+        second += [f"--init_from={folder / 'domain/best'}"]
+        hits = 0
+        for phase in (first, second):
+            *killed, end = train_killed(kills, *flags, *phase)
+            assert end == {"status": 0}
+            hits += sum(each["killed"] for each in killed)
+        return hits
+
+    assert both_phases(tmp_path / "straight", 0) == 0
+    assert both_phases(tmp_path / "killed", 3) >= 3
+    for phase in ("domain", "answers"):
+        straight, killed = (tmp_path / name / phase for name in ("straight", "killed"))
+        assert fingerprint(straight / "last") == fingerprint(killed / "last")
+        assert train_losses(straight) == train_losses(killed)
+    # The second phase began where the first one was best, not from other weights.
+    losses = train_losses(tmp_path / "straight/answers")
+    assert losses[1] < train_losses(tmp_path / "straight/domain")[1] - 0.5

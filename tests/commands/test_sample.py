@@ -1,0 +1,287 @@
+"""sample.py on a small random model, in this process: flags in, standard output and error out."""
+
+import io
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+import sample
+from clingpt.base import console
+from clingpt.evaluation import replies
+from model import GPT, GPTConfig
+from tests.conftest import ROOT
+
+Patch = pytest.MonkeyPatch
+Sample = Callable[..., tuple[int, str, str]]
+
+NOTES: list[dict[str, Any]] = [
+    {"id": "a", "question": "Does it help?", "text": "It helped (P = 0.01)."},
+    {"id": "b", "question": "Is it safe?", "text": "Two of nine were ill. " * 20},
+    {"id": 3, "question": "Is it so?", "text": "It was not."},
+]
+PROMPTS = [{"prompt": "word " * n, "id": n} for n in (9, 1, 30, 4, 1)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is sure of some tokens and unsure of others."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=128))
+    model.ln_f.weight.data *= 80
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> Sample:
+    """Runs sample.py with these flags on the CPU; gives status, standard output and error."""
+
+    def ran(*flags: object, stdin: bytes = b"") -> tuple[int, str, str]:
+        common = {"--checkpoint": checkpoint, "--max_new_tokens": 6, "--device": "cpu"}
+        given = {name: text for name, _, text in (str(flag).partition("=") for flag in flags)}
+        argv = ["sample.py", *(f"{name}={text}" for name, text in (common | given).items())]
+        typed = io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
+        status = 0
+        with mock.patch.object(sys, "argv", argv), mock.patch.object(sys, "stdin", typed):
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    console.run(sample.main)
+            except SystemExit as end:
+                status = int(end.code or 0)
+        return status, *capsys.readouterr()
+
+    return ran
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def write(folder: Path, *lines: object) -> Path:
+    """A .jsonl file; bytes go in as they are."""
+    coded = [x if isinstance(x, bytes) else json.dumps(x).encode() for x in lines]
+    (folder / "in.jsonl").write_bytes(b"\n".join(coded))
+    return folder / "in.jsonl"
+
+
+def test_json_is_the_plain_reply_with_how_it_came_about(run: Sample) -> None:
+    flags = ["--prompt=The trial", "--temperature=2", "--samples=2"]
+    _, plain, _ = run(*flags)
+    status, out, _ = run(*flags, "--json=True")
+    first, second = lines_of(out)
+    assert status == 0 and plain == f"The trial{first['text']}\nThe trial{second['text']}\n"
+    assert first["text"] != second["text"] and (first["seed"], second["seed"]) == (1337, 1338)
+    assert first["prompt_tokens"] == 2 and "log_probs" not in first
+
+
+def test_json_escapes_what_a_terminal_must_not_get(run: Sample, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(replies, "to_json", lambda *_: {"text": "é\x7f\x9b\u202e"})
+    assert run("--prompt=x", "--json=True")[1] == '{"text": "é\\u007f\\u009b\\u202e"}\n'
+
+
+@pytest.mark.parametrize(
+    ("terminal", "sure", "between", "unsure"),
+    [(False, "{}", "{}", "[[{}]]"), (True, "{}", "\x1b[33m{}\x1b[0m", "\x1b[31m{}\x1b[0m")],
+)
+def test_unsure_words_are_marked(
+    terminal: bool, sure: str, between: str, unsure: str, run: Sample, monkeypatch: Patch
+) -> None:
+    flags = ["--prompt=The trial", "--logprobs=True", "--max_new_tokens=40", "--temperature=1"]
+    [reply] = lines_of(run(*flags, "--json=True")[1])
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    words = [(one["token"], 2.718281828 ** one["log_prob"]) for one in reply["log_probs"]]
+    styles = [unsure if p < 0.5 else between if p < 0.9 else sure for _, p in words]
+    marked = (style.format(text) for (text, _), style in zip(words, styles, strict=True))
+    assert run(*flags)[1] == "".join(["The trial", *marked, "\n"])
+    assert set(styles) == {sure, between, unsure}, "the model says too little for this test"
+
+
+def test_an_answer_shows_its_probabilities_and_its_reference(run: Sample) -> None:
+    record = json.dumps(NOTES[0] | {"decision": "yes", "long_answer": "It does."}).encode()
+    status, out, err = run("--task=answer", stdin=record)
+    assert status == 0 and out.strip() and "yes" not in out
+    assert "a: Does it help?\nprobabilities: yes " in err
+    assert err.endswith("(stopped after 6 tokens: max_new_tokens)\n(reference: yes: It does.)\n")
+
+
+def test_a_stop_text_ends_a_reply_before_it(run: Sample) -> None:
+    flags = ["--prompt=The trial", "--temperature=2", "--json=True"]
+    [whole] = lines_of(run(*flags)[1])
+    middle = whole["text"][5:8]
+    [cut] = lines_of(run(*flags, f"--stop={middle}")[1])
+    assert cut["text"] == whole["text"].partition(middle)[0]
+    assert (cut["finish_reason"], cut["stopped_by"]) == ("stop", middle)
+    assert sample.SampleConfig(stop=(r"\n\n",)).sampling().stop == ("\n\n",)
+
+
+def test_int8_weights_reply(run: Sample) -> None:
+    flags = ["--prompt=The trial", "--json=True", "--logprobs=True", "--max_new_tokens=1"]
+    status, out, err = run(*flags, "--quantize=int8")
+    assert status == 0 and ", int8\n" in err
+    rounded, exact = (lines_of(x)[0]["log_probs"][0]["log_prob"] for x in (out, run(*flags)[1]))
+    assert 0 < abs(rounded - exact) < 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked"),
+    [
+        ([], ["Typed"]),
+        (["--prompt="], [""]),
+        (["--prompt_file={tmp}/a.txt"], ["It\nhelped."]),
+        (["--input={tmp}/in.jsonl"], ["word " * 9]),
+        (["--input={tmp}/in.jsonl", "--limit=2"], ["word " * 9, "word "]),
+    ],
+)
+def test_a_prompt_comes_from_one_place(
+    flags: list[str], asked: list[str], run: Sample, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    write(tmp_path, *PROMPTS)
+    (tmp_path / "a.txt").write_text("It\nhelped.\n\n")
+    seen: list[object] = []
+    monkeypatch.setattr(sample, "reply_to", lambda _session, _task, text, _: seen.append(text))
+    run(*(flag.replace("{tmp}", str(tmp_path)) for flag in flags), stdin=b"\xef\xbb\xbfTyped\n")
+    assert seen == asked
+
+
+# Files of replies
+
+
+def test_a_file_is_answered_in_order_and_only_once(run: Sample, tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    flags = ["--task=answer", f"--input={write(tmp_path, *NOTES)}", f"--output={target}"]
+    status, out, err = run(*flags)
+    assert status == 0 and f"Wrote {target}: 3 replies, in the order of " in out
+    assert "could not be answered" not in err
+    before = target.read_bytes()
+    found = lines_of(before.decode())
+    assert [reply["id"] for reply in found] == ["a", "b", "3"]
+    assert [reply["trimmed_tokens"] > 0 for reply in found] == [False, True, False]
+    assert all(reply["probabilities"][reply["label"]] > 1 / 3 for reply in found)
+    status, _, err = run(*flags)
+    assert status == 0 and "answers 3 of 3 lines already" in err
+    assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("task", "bad", "name", "reason"),
+    [
+        ("answer", b'{"id": "b", ', "in.jsonl:3", "in.jsonl:3: "),
+        ("answer", b'{"id": "\xff"}', "in.jsonl:3", "in.jsonl:3: "),
+        ("answer", b"[" * 100_000, "in.jsonl:3", "in.jsonl:3: "),
+        ("answer", {"id": "x", "texts": ""}, "in.jsonl:3", "unknown field texts"),
+        ("answer", {"id": "x", "text": "It is."}, "x", "record x cannot be used for answer: no q"),
+        ("summarize", {"question": "?"}, "in.jsonl:3", "cannot be used for summarize: no text"),
+        (None, {"text": "It is."}, "in.jsonl:3", 'without --task a line is {"prompt": "…"}'),
+    ],
+)
+def test_a_bad_line_costs_its_own_reply_alone(
+    task: str | None, bad: object, name: str, reason: str, run: Sample, tmp_path: Path
+) -> None:
+    first, *others = PROMPTS[:3] if task is None else NOTES
+    path, target = write(tmp_path, first, b"", bad, *others), tmp_path / "out.jsonl"
+    status, _, err = run(f"--input={path}", f"--output={target}", f"--task={task}")
+    found = lines_of(target.read_text())
+    assert status == 0 and "1 lines could not be answered: see their field `error`" in err
+    ids = [str(line["id"]) for line in (first, {"id": name}, *others)]
+    assert [reply["id"] for reply in found] == ids
+    assert ["error" in reply for reply in found] == [False, True, False, False]
+    assert found[1].keys() == {"id", "error"} and reason in found[1]["error"]
+
+
+def test_replies_depend_on_neither_batches_nor_interruptions(run: Sample, tmp_path: Path) -> None:
+    flags, written = [f"--input={write(tmp_path, *PROMPTS)}", "--temperature=2"], set()
+    for batch_size, limits in ((1, [None]), (3, [None]), (2, [1, 4, None])):
+        target = tmp_path / f"{batch_size}.jsonl"
+        for limit in limits:
+            args = [f"--output={target}", f"--limit={limit}", f"--batch_size={batch_size}"]
+            assert run(*flags, *args)[0] == 0
+            assert len(lines_of(target.read_text())) == (limit or 5)
+        written.add(target.read_bytes())
+    assert len(written) == 1
+    found = lines_of(written.pop().decode())
+    assert [(x["id"], x["seed"] - 1337) for x in found[:3]] == [("9", 1), ("1", 2), ("30", 3)]
+    assert found[1]["text"] != found[4]["text"], "each line has a seed of its own"
+    _, alone, _ = run("--prompt=word ", "--temperature=2", "--seed=1342")
+    assert alone == f"word {found[4]['text']}\n"
+
+
+def test_a_file_stays_with_its_model_and_settings(
+    checkpoint: Path, run: Sample, tmp_path: Path
+) -> None:
+    best = tmp_path / "run/best"
+    shutil.copytree(checkpoint, tmp_path / "run/step_2")
+    best.symlink_to(checkpoint)
+    flags = [f"--input={write(tmp_path, PROMPTS[0])}", f"--output={tmp_path}/out.jsonl"]
+    flags += [f"--checkpoint={tmp_path}/run"]
+    assert run(*flags)[0] == 0 and run(*flags, "--dtype=float32", "--batch_size=1")[0] == 0
+    best.unlink()
+    best.symlink_to("step_2")
+    status, _, err = run(*flags, "--dtype=bfloat16", "--seed=4")
+    assert status == 1 and "begun with other settings (checkpoint, seed, dtype)" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "phrase"),
+    [
+        (["--prompt=a", "--input=b.jsonl"], 2, "give one of --prompt and --input, not both"),
+        (["--prompt=", "--prompt_file=b"], 2, "give one of --prompt and --prompt_file, not both"),
+        (["--prompt=", "--task=answer"], 2, "--task takes a record"),
+        (["--output=o.jsonl"], 2, "--output answers a .jsonl file"),
+        (["--output=o.jsonl", "--input=a.json", "--task=answer"], 2, "give --input=FILE.jsonl"),
+        (["--output=o.jsonl", "--input=a.jsonl", "--samples=2"], 2, "one reply a line"),
+        (["--prompt=a", "--limit=0"], 2, "limit must be at least 1"),
+        (["--prompt=a", "--min_p=2"], 2, "min_p must be at least 0 and at most 1"),
+        (["--prompt=a", "--quantize=int8", "--dtype=bfloat16"], 2, "int8 is for the CPU"),
+        (["--input=none.jsonl"], 1, "none.jsonl: No such file or directory"),
+        (["--input=none.jsonl", "--output=o.jsonl"], 1, "none.jsonl: No such file or directory"),
+        (["--task=answer"], 1, "standard input is not UTF-8 (byte 3); convert it first"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line(
+    flags: list[str], status: int, phrase: str, run: Sample, monkeypatch: Patch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, out, err = run(*flags, stdin=b"caf\xe9")
+    *_, last = err.splitlines()
+    assert (found, out) == (status, "") and last.startswith("error: ") and phrase in last
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_conversation_on_a_terminal(checkpoint: Path) -> None:
+    here, there = pty.openpty()
+    termios.tcsetwinsize(there, (24, 80))
+    command = [sys.executable, "sample.py", f"--checkpoint={checkpoint}", "--device=cpu"]
+    process = subprocess.Popen(
+        [*command, "--max_new_tokens=4"], cwd=ROOT, stdin=there, stdout=there, stderr=there
+    )
+    os.close(there)
+    deadline = threading.Timer(120, process.kill)
+    deadline.start()
+    shown, talk = b"", ["continue", "A trial", "continue", "/task answer", "answer", "It helped."]
+    talk += ["question", "Does it?", "answer", "\x04"]
+    for prompt, typed in zip(talk[::2], talk[1::2], strict=True):
+        # In its turn: a Ctrl-D typed early is lost when the line editor takes the terminal over.
+        while not shown.endswith(f"{prompt}> ".encode()):
+            shown += os.read(here, 4096)
+        os.write(here, f"{typed}\n".encode())
+        shown += b"\n"
+    assert process.wait() == 0
+    deadline.cancel()
+    os.close(here)
+    assert b"\nA trial" in shown and b"probabilities: yes " in shown
+    assert b"0 records" not in shown, "no labels were scored for a text"

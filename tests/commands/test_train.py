@@ -1,0 +1,490 @@
+"""What train.py promises of a run on one process: exact resume, nothing lost, nothing disturbed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+import train
+from clingpt.data.prepared import open_prepared
+from clingpt.nn.checkpoint import CARD, RunFolder, read_card
+from clingpt.text.tokenizer import Tokenizer
+from clingpt.training import validation
+from clingpt.training.curves import read_metrics
+from tests.conftest import (
+    ROOT,
+    cut_back,
+    fingerprint,
+    no_number_from,
+    only_rows,
+    other_random_numbers,
+    run_flags,
+    train_here,
+    train_losses,
+    write_sums,
+)
+
+STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]
+STEPS += ["--dropout=0.1", "--learning_rate=3e-3", "--n_layer=1", "--n_embd=16"]
+# Thirteen rows of one example each: step 13 ends an epoch. Packed in fewer rows, it is amid one.
+AT_AN_EDGE = ["--pack=False", "--batch_size=1"]
+AMID = ["--pack=True", "--batch_size=2", "--micro_batch_size=1"]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, thirteen: Path) -> Callable[..., Path]:
+    """Runs of 24 steps without a break, each made once."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def get(*flags: str) -> Path:
+        if flags not in made:
+            made[flags] = tmp_path_factory.mktemp("run") / "straight"
+            assert train_here(*STEPS, *flags, f"--data={thirteen}", f"--out={made[flags]}") == 0
+        return made[flags]
+
+    return get
+
+
+def times(folder: Path) -> dict[Path, int]:
+    """When anything below a folder was last changed."""
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+# ------------------------------------------------------------------------------------------------
+# Resume
+
+
+@pytest.mark.parametrize("flags", [AMID, AT_AN_EDGE], ids=["amid an epoch", "at its edge"])
+def test_13_and_11_steps_are_24_bit_for_bit(
+    flags: list[str], straight: Callable[..., Path], thirteen: Path, tmp_path: Path
+) -> None:
+    whole = straight(*flags)
+    rows = read_metrics(whole / "metrics.jsonl")
+    [epoch] = [row["epoch"] for row in rows if row["step"] == 13 and "epoch" in row]
+    assert (epoch % 1 == 0) == (flags is AT_AN_EDGE)
+    resumed = cut_back(whole, tmp_path / "resumed")
+    assert train_here(*STEPS, *flags, f"--data={thirteen}", f"--out={resumed}") == 0
+    assert fingerprint(resumed / "step_000024") == fingerprint(whole / "step_000024")
+    assert train_losses(resumed) == train_losses(whole)
+    assert list(train_losses(resumed)) == list(range(1, 25))
+    tokens = [row.get("tokens") for row in read_metrics(resumed / "metrics.jsonl")]
+    assert tokens == [row.get("tokens") for row in rows]
+
+
+@pytest.mark.parametrize("part", ["rng", "optimizer"])
+def test_without_a_part_of_its_state_a_resumed_run_goes_elsewhere(
+    part: str, straight: Callable[..., Path], thirteen: Path, tmp_path: Path
+) -> None:
+    """The check above has power: it notices other random numbers, and other moments."""
+    resumed = cut_back(straight(*AMID), tmp_path / "resumed")
+    checkpoint = resumed / "step_000013"
+    if part == "rng":
+        other_random_numbers(checkpoint, rank=0)
+    else:
+        state = torch.load(checkpoint / "trainer.pt", weights_only=True)
+        state["optimizer"]["wpe.weight"]["exp_avg"].zero_()
+        torch.save(state, checkpoint / "trainer.pt")
+        write_sums(checkpoint)
+    assert train_here(*STEPS, *AMID, f"--data={thirteen}", f"--out={resumed}") == 0
+    found = fingerprint(resumed / "step_000024")
+    assert found != fingerprint(straight(*AMID) / "step_000024")
+
+
+def test_two_runs_are_alike_and_another_seed_is_not(
+    straight: Callable[..., Path], thirteen: Path, tmp_path: Path
+) -> None:
+    for seed, alike in ((1337, True), (7, False)):
+        out = tmp_path / str(seed)
+        assert (
+            train_here(*STEPS, *AMID, f"--seed={seed}", f"--data={thirteen}", f"--out={out}") == 0
+        )
+        same = fingerprint(out / "last") == fingerprint(straight(*AMID) / "last")
+        assert same == alike
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed=7"], "seed 1337 -> 7"),
+        (["--n_embd=64"], "n_embd 16 -> 64"),
+        (["--batch_size=3"], "batch_size 2 -> 3"),
+        (["--data={other}"], "data "),
+        (["--data={alien}"], "was tokenised by another tokenizer"),
+    ],
+)
+def test_another_run_is_refused_with_the_difference(
+    flags: list[str],
+    message: str,
+    straight: Callable[..., Path],
+    thirteen: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resumed = cut_back(straight(*AMID), tmp_path / "resumed")
+    before = times(resumed)
+    alien = tmp_path / "alien"
+    shutil.copytree(thirteen, alien)
+    manifest = json.loads((alien / "manifest.json").read_text())
+    (alien / "manifest.json").write_text(json.dumps(manifest | {"tokenizer": "0" * 64}))
+    given = [flag.format(other=data, alien=alien) for flag in flags]
+    assert train_here(*STEPS, *AMID, f"--data={thirteen}", f"--out={resumed}", *given) == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert times(resumed) == before
+
+
+def test_insisting_goes_on_and_says_with_what(
+    straight: Callable[..., Path],
+    thirteen: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resumed = cut_back(straight(*AMID), tmp_path / "resumed")
+    flags = [*STEPS, *AMID, f"--data={data}", f"--out={resumed}", "--force_resume=True"]
+    assert train_here(*flags) == 0
+    printed = capsys.readouterr().err
+    was, now = (open_prepared(x, Tokenizer.load()).fingerprint[:12] for x in (thirteen, data))
+    assert f"resuming with data {was} -> {now}" in printed
+    assert list(train_losses(resumed)) == list(range(1, 25))
+
+
+def test_another_phase_begins_from_a_run_folder(
+    straight: Callable[..., Path], thirteen: Path, tmp_path: Path
+) -> None:
+    first = straight(*AMID)
+    flags = [*STEPS, *AMID, f"--data={thirteen}", f"--out={tmp_path / 'second'}", "--steps=1"]
+    assert train_here(*flags, f"--init_from={first}", "--dropout=0") == 0
+    losses = train_losses(tmp_path / "second")
+    assert losses[1] < train_losses(first)[1] - 0.5
+
+
+def test_a_finished_run_given_again_ends_at_once(
+    straight: Callable[..., Path], thirteen: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(straight(*AMID), tmp_path / "again", symlinks=True)
+    before = times(copy / "last")
+    with mock.patch.object(train, "fitting_feed", side_effect=AssertionError("rehearsed")):
+        assert train_here(*STEPS, *AMID, f"--data={thirteen}", f"--out={copy}") == 0
+    assert times(copy / "last") == before
+
+
+# ------------------------------------------------------------------------------------------------
+# Nothing disturbs training
+
+
+def test_measuring_logging_and_saving_change_nothing(
+    straight: Callable[..., Path], thirteen: Path, tmp_path: Path
+) -> None:
+    """Byte for byte, with dropout, whether it validates and answers every 2 steps or every 24."""
+    lines = []
+    for name, flags in {
+        "often": ["--eval_every=2", "--eval_records=3", "--sample=True", "--max_new_tokens=4"],
+        "rarely": ["--eval_every=24"],
+    }.items():
+        out = tmp_path / name
+        assert train_here(*STEPS, *AMID, *flags, f"--data={thirteen}", f"--out={out}") == 0
+        lines.append(repr(train_losses(out)))
+        assert fingerprint(out / "last") == fingerprint(straight(*AMID) / "last")
+    assert lines[0] == lines[1] == repr(train_losses(straight(*AMID)))
+    rows = [row for row in read_metrics(tmp_path / "often/metrics.jsonl") if "val_loss" in row]
+    assert [row["step"] for row in rows] == list(range(2, 25, 2))
+    assert all({"val_accuracy", "val_macro_f1", "val_rougeL"} <= row.keys() for row in rows)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(
+    straight: Callable[..., Path],
+    thirteen: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same comes out of forwards of 1 row, and of 4 that turn out to be too many."""
+    flags = [*STEPS, *AMID, "--micro_batch_size=4", "--batch_size=4", f"--data={thirteen}"]
+    wanted, found = tmp_path / "wanted", tmp_path / "found"
+    assert train_here(*flags, "--micro_batch_size=1", f"--out={wanted}") == 0
+    with only_rows(1):
+        assert train_here(*flags, f"--out={found}") == 0
+    printed = capsys.readouterr().err
+    assert "out of memory with 4 rows at once: 2 at once from here on" in printed
+    assert "out of memory with 2 rows at once: 1 at once from here on" in printed
+    assert fingerprint(found / "last") == fingerprint(wanted / "last")
+
+
+def test_what_fits_at_no_size_is_said(
+    thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_rows(0):
+        assert train_here(*STEPS, f"--data={thirteen}", f"--out={tmp_path / 'run'}") == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "one row at a time does not fit into memory" in last
+
+
+# ------------------------------------------------------------------------------------------------
+# Nothing that was saved is lost
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer.pt", CARD, "SHA256SUMS"])
+@pytest.mark.parametrize(
+    "damage",
+    [flip_a_bit, lambda x: os.truncate(x, 100), lambda x: os.truncate(x, 0), Path.unlink],
+    ids=["bit", "truncated", "empty", "missing"],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    name: str,
+    damage: Callable[[Path], None],
+    straight: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "damaged"
+    shutil.copytree(straight(*AMID), out, symlinks=True)
+    damage(out / "step_000024" / name)
+    assert RunFolder(out).newest_whole(wanted=True) == out / "step_000013"
+    said = capsys.readouterr().err
+    assert (
+        str(out / "step_000024") in said
+        and "moved to damaged_step_000024, using step_000013" in said
+    )
+    assert (out / "damaged_step_000024").is_dir()  # kept: nothing is thrown away
+    assert list(RunFolder(out).steps()) == [13]
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+    straight: Callable[..., Path], thirteen: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "damaged"
+    shutil.copytree(straight(*AMID), out, symlinks=True)
+    flip_a_bit(out / "step_000024" / "model.safetensors")
+    assert train_here(*STEPS, *AMID, f"--data={thirteen}", f"--out={out}") == 0
+    assert fingerprint(out / "last") == fingerprint(straight(*AMID) / "last")
+    assert train_losses(out) == train_losses(straight(*AMID))
+
+
+def test_where_every_checkpoint_is_damaged_nothing_is_touched(
+    straight: Callable[..., Path],
+    thirteen: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "damaged"
+    shutil.copytree(straight(*AMID), out, symlinks=True)
+    for checkpoint in RunFolder(out).steps().values():
+        flip_a_bit(checkpoint / "trainer.pt")
+    before = times(out)
+    assert train_here(*STEPS, *AMID, f"--data={thirteen}", f"--out={out}") == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "no checkpoint of" in line and "nothing was changed" in line
+    assert (
+        "step_000013/trainer.pt is damaged" in line and "step_000024/trainer.pt is damaged" in line
+    )
+    assert times(out) == before
+
+
+def test_a_full_disk_ends_in_a_line_and_loses_nothing(
+    straight: Callable[..., Path], thirteen: Path, tmp_path: Path
+) -> None:
+    """Files may not exceed 2 MB in this process: the weights alone are larger."""
+    out = cut_back(straight(*AMID), tmp_path / "full")
+    before = fingerprint(out / "last")
+    flags = run_flags(*STEPS, *AMID, f"--data={thirteen}", f"--out={out}")
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))\n"
+    code += "import train; from clingpt.base import console; console.run(train.main)"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *flags], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert "step_000024 could not be written" in last and "earlier checkpoints are intact" in last
+    assert "Traceback" not in result.stderr
+    assert not list(out.glob(".step*"))
+    assert RunFolder(out).newest_whole(wanted=True) == out / "step_000013"
+    assert fingerprint(out / "last") == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_met_before_the_first_step(
+    thirteen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mock.patch.object(train, "train_step", side_effect=AssertionError("a step was taken")):
+        assert train_here(*STEPS, f"--data={thirteen}", "--out=/proc/clingpt") == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: /proc/clingpt")
+
+
+# ------------------------------------------------------------------------------------------------
+# Signals
+
+PHASES = {
+    "loading": (train, "open_prepared", False),
+    "compiling": (train, "compile_in_place", False),
+    "rehearsing": (train, "fitting_feed", False),
+    "stepping": (train, "train_step", True),
+    "validating": (validation, "mean_loss", True),
+    "answering": (validation, "write_outputs", True),
+    "saving": (RunFolder, "save", True),
+}
+
+
+@pytest.mark.parametrize(
+    ("phase", "number", "status"),
+    [
+        *((phase, signal.SIGTERM, 143) for phase in PHASES),
+        *((phase, signal.SIGINT, 130) for phase in ("compiling", "stepping")),
+    ],
+)
+def test_a_signal_at_any_moment_saves_the_last_step(
+    phase: str,
+    number: signal.Signals,
+    status: int,
+    straight: Callable[..., Path],
+    thirteen: Path,
+    tmp_path: Path,
+) -> None:
+    place, name, saves = PHASES[phase]
+    plain, calls = getattr(place, name), 0
+
+    def struck(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == (2 if saves else 1):
+            os.kill(os.getpid(), number)
+        return plain(*args, **kwargs)
+
+    out = tmp_path / "run"
+    flags = [*STEPS, *AMID, f"--data={thirteen}", f"--out={out}"]
+    often = [*flags, "--eval_every=3", "--eval_records=2", "--max_new_tokens=4", "--keep=99"]
+    with mock.patch.object(place, name, struck):
+        assert train_here(*often) == status
+    if saves:
+        last = max(train_losses(out))
+        assert last < 24
+        assert (out / "last").resolve().name == f"step_{last:06d}"
+    else:
+        assert not list(out.glob("*step*"))
+    assert train_here(*often) == 0
+    assert fingerprint(out / "step_000024") == fingerprint(straight(*AMID) / "step_000024")
+    assert train_losses(out) == train_losses(straight(*AMID))
+
+
+# ------------------------------------------------------------------------------------------------
+# A loss that is no number
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_records(
+    straight: Callable[..., Path],
+    thirteen: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One example's loss becomes NaN from step 16 on; step 13's checkpoint is the last."""
+    record = open_prepared(thirteen, Tokenizer.load()).record_ids("train")[4]
+    out = tmp_path / "run"
+    with no_number_from(16, thirteen, example=4):
+        flags = [*STEPS, *AT_AN_EDGE, f"--data={thirteen}", f"--out={out}"]
+        assert train_here(*flags) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    bad = next(step for step, loss in train_losses(out).items() if loss != loss)
+    assert f"step {bad}: loss nan" in line and f"Records: {record}. Look at them" in line
+    assert 16 <= bad < 24
+    assert list(RunFolder(out).steps()) == [13]
+    kept = fingerprint(out / "last")
+    assert kept == fingerprint(straight(*AT_AN_EDGE) / "step_000013")
+
+
+# ------------------------------------------------------------------------------------------------
+# For people
+
+
+@pytest.mark.parametrize("select", ["loss", "accuracy", "macro_f1", "rougeL"])
+def test_best_is_best_at_what_was_asked(
+    select: str, thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real decoding of a fixed part of the validation split decides."""
+    out = tmp_path / "run"
+    flags = [*STEPS, *AMID, "--eval_every=6", "--eval_records=4", "--max_new_tokens=6", "--keep=9"]
+    flags += [f"--select={select}", "--sample=True", f"--data={thirteen}", f"--out={out}"]
+    assert train_here(*flags) == 0
+    rows = [row for row in read_metrics(out / "metrics.jsonl") if "val_loss" in row]
+    sign = -1 if select == "loss" else 1
+    best = max(rows, key=lambda row: (sign * row[f"val_{select}"], -row["step"]))
+    assert (out / "best").resolve().name == f"step_{best['step']:06d}"
+    assert read_card(out / "best")[f"val_{select}"] == best[f"val_{select}"]
+    said = capsys.readouterr()
+    assert f"best validation {select}" in said.out
+    assert said.err.count("  reference: ") == 4 == said.err.count("  output: ")
+
+
+def test_patience_ends_a_run_that_no_longer_improves(
+    thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    flags = [*STEPS, *AMID, "--eval_every=2", "--learning_rate=0.3", "--min_lr=0.3", "--patience=3"]
+    flags += ["--schedule=constant", "--steps=200", f"--data={thirteen}", f"--out={out}"]
+    assert train_here(*flags) == 0
+    rows = [row for row in read_metrics(out / "metrics.jsonl") if "val_loss" in row]
+    losses = [row["val_loss"] for row in rows]
+    assert len(losses) - 1 - losses.index(min(losses)) == 3
+    assert "No longer better at step" in capsys.readouterr().out
+    assert train_here(*flags) == 0  # nor does the same command go on
+    assert rows == [row for row in read_metrics(out / "metrics.jsonl") if "val_loss" in row]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--select=accuracy"], "give --eval_records=50, say"),
+        (["--patience=0"], "patience must be at least 1"),
+        (["--eval_records=-1"], "eval_records must be at least 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(
+    flags: list[str], message: str, thirteen: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert train_here(*flags, f"--data={thirteen}", f"--out={tmp_path}/run") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_says_what_it_has_seen(straight: Callable[..., Path]) -> None:
+    rows = read_metrics(straight(*AT_AN_EDGE) / "metrics.jsonl")
+    last = [row for row in rows if "train_loss" in row][-1]
+    assert last["step"] == last["examples"] == 24 and last["epoch"] == pytest.approx(24 / 13)
+    assert last["tokens"] > 24 * 50 and last["grad_norm"] > 0 and last["learning_rate"] > 0
+    settings = json.loads((straight(*AT_AN_EDGE) / "config.json").read_text())
+    assert settings["settings"]["steps"] == 24 and settings["processes"] == 1
+
+
+def test_tensorboard_has_the_same_figures(thirteen: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    flags = [*STEPS, *AMID, "--tracker=tensorboard", f"--data={thirteen}", f"--out={out}"]
+    assert train_here(*flags, "--steps=6", "--eval_every=3") == 0
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    found = {event.step: event.value for event in events.Scalars("train_loss")}
+    assert found == {step: pytest.approx(loss) for step, loss in train_losses(out).items()}
+    assert [event.step for event in events.Scalars("val_loss")] == [3, 6]
+
+
+def test_without_its_package_tensorboard_is_refused(
+    thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mock.patch.dict(sys.modules, {"torch.utils.tensorboard": None}):
+        flags = ["--tracker=tensorboard", f"--data={thirteen}", f"--out={tmp_path}/run"]
+        assert train_here(*STEPS, *flags) == 2
+    assert "pip install tensorboard" in capsys.readouterr().err

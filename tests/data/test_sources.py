@@ -1,0 +1,442 @@
+"""Readers: the same records by every road, malformed input by file and place, memory kept flat."""
+
+import gzip
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clingpt.base.errors import ConfigError, DataError
+from clingpt.data.columns import Columns
+from clingpt.data.sources import (
+    choose_columns,
+    from_hub_row,
+    from_official_item,
+    open_source,
+    read_jsonl,
+    read_official,
+    refuse,
+)
+from clingpt.text.records import Record, to_json
+
+ROOT = Path(__file__).parents[2]
+OFFICIAL = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
+
+ITEMS: dict[str, dict[str, Any]] = {
+    str(100 + n): {
+        "QUESTION": f"Does drug {n} relieve pain\u2009?",
+        "CONTEXTS": [f"We gave drug {n} to {n} adults.SUBJECTS/", f"Pain fell by {n}\xa0% (±{n})."],
+        "LABELS": ["METHODS", "RESULTS"],
+        "MESHES": ["Pain", "Adult"],
+        "YEAR": None if n % 2 else "2011",
+        "reasoning_required_pred": "yes",
+        "reasoning_free_pred": "no",
+        "final_decision": ("yes", "no", "maybe")[n % 3],
+        "LONG_ANSWER": f"Drug {n} relieved pain.",
+    }
+    for n in range(6)
+}
+
+
+# The Hub's layout
+
+
+def hub_row(pubid: str, item: dict[str, Any]) -> dict[str, Any]:
+    """An item as the Hub has it: a struct of lists, opinions as lists of characters."""
+    return {
+        "pubid": int(pubid),
+        "question": item["QUESTION"],
+        "context": {
+            "contexts": item["CONTEXTS"],
+            "labels": item["LABELS"],
+            "meshes": item["MESHES"],
+            "reasoning_required_pred": list(item["reasoning_required_pred"]),
+            "reasoning_free_pred": list(item["reasoning_free_pred"]),
+        },
+        "long_answer": item["LONG_ANSWER"],
+        "final_decision": item["final_decision"],
+    }
+
+
+def write_hub_copy(folder: Path, items: dict[str, dict[str, Any]]) -> Path:
+    """A local copy of the Hub's data set: its card and a parquet file a subset."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [hub_row(pubid, item) for pubid, item in items.items()]
+    unlabeled = [{k: v for k, v in row.items() if k != "final_decision"} for row in rows]
+    texts = pa.list_(pa.string())
+    names = ["contexts", "labels", "meshes", "reasoning_required_pred", "reasoning_free_pred"]
+    columns = {
+        "pubid": pa.int32(),
+        "question": pa.string(),
+        "context": pa.struct([(name, texts) for name in names]),
+        "long_answer": pa.string(),
+        "final_decision": pa.string(),
+    }
+    card = "---\nlicense: mit\nconfigs:\n"
+    for subset, subset_rows in (("pqa_labeled", rows), ("pqa_unlabeled", unlabeled)):
+        (folder / subset).mkdir(parents=True)
+        schema = pa.schema([each for each in columns.items() if each[0] in subset_rows[0]])
+        table = pa.Table.from_pylist(subset_rows, schema=schema)
+        pq.write_table(table, folder / subset / "train-00000-of-00001.parquet")
+        card += f"- config_name: {subset}\n  data_files:\n  - split: train\n"
+        card += f"    path: {subset}/train-*\n"
+    (folder / "README.md").write_text(card + "---\n")
+    return folder
+
+
+def in_subprocess(code: str, folder: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run code with a cache of its own, for `datasets` reads where its cache is when imported."""
+    quiet = {"HF_HOME": str(folder / "hf"), "NO_PROXY": "*", "PYTHONWARNINGS": "error::UserWarning"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **quiet, **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def read_in_subprocess(source: Path, subset: str, folder: Path) -> list[dict[str, Any]]:
+    code = (
+        "import json; from clingpt.text.records import Record, to_json; from clingpt.data.sources import *\n"
+        f"for record in open_source({str(source)!r}, subset={subset!r})(refuse):\n"
+        "    print(json.dumps(to_json(record)))\n"
+    )
+    done = in_subprocess(code, folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_hub_and_the_official_file_give_the_same_records(tmp_path: Path) -> None:
+    items = json.loads(OFFICIAL.read_text("utf-8")) if OFFICIAL.exists() else ITEMS
+    (tmp_path / "official.json").write_text(json.dumps(items), encoding="utf-8")
+    copy = write_hub_copy(tmp_path / "copy", items)
+    wanted = [
+        json.loads(json.dumps(to_json(record)))
+        for record in read_official(tmp_path / "official.json")
+    ]
+    assert len(wanted) == len(items)
+    assert read_in_subprocess(copy, "pqa_labeled", tmp_path) == wanted
+    unlabeled = read_in_subprocess(copy, "pqa_unlabeled", tmp_path)
+    assert unlabeled == [record | {"decision": None} for record in wanted]
+
+
+READ_HUB = (
+    "from clingpt import console, sources\n"
+    "sources.HUB_TIMEOUT_S = 1.0\n"
+    "console.run(lambda: print(list(sources.read_hub(sources.HUB_NAME, 'pqa_labeled'))))\n"
+)
+
+
+def test_without_a_network_the_hub_is_given_up_soon_and_in_one_line(tmp_path: Path) -> None:
+    silent = socket.create_server(("127.0.0.1", 0))  # takes calls and never answers
+    port = silent.getsockname()[1]
+    cases = [
+        ({"HF_HUB_OFFLINE": "1"}, "offline mode"),
+        ({"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}, "refused"),
+        ({"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": f"http://127.0.0.1:{port}"}, "timed out"),
+    ]
+    with silent:
+        for environ, reason in cases:
+            started_at = time.perf_counter()
+            done = in_subprocess(READ_HUB, tmp_path, **environ)
+            assert time.perf_counter() - started_at < 10, environ
+            assert (done.returncode, done.stdout) == (1, "")
+            start = "error: cannot load qiaojin/PubMedQA (pqa_labeled) from the Hub or its cache: "
+            advice = r"; with no network, download ori_pqal\.json .*\n"
+            assert re.fullmatch(f"{re.escape(start)}.*{reason}.*{advice}", done.stderr)
+
+
+def test_a_folder_in_another_layout_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    code = READ_HUB.replace("sources.HUB_NAME", repr(str(tmp_path / "odd")))
+    done = in_subprocess(code, tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"error: cannot load {tmp_path / 'odd'} (pqa_labeled)")
+
+
+ROW = hub_row("100", ITEMS["100"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context": None}, "record 100: no context.contexts; is this PubMedQA's layout?"),
+        ({"context": {"labels": []}}, "record 100: no context.contexts"),
+        ({"context": {"contexts": "ab"}}, "record 100: contexts are not a list but str"),
+        ({"context": {"contexts": None}}, "record 100: contexts are not a list but NoneType"),
+        ({"context": {"contexts": ["a"], "labels": "A"}}, "labels are not a list but str"),
+        ({"context": {"contexts": ["a"], "labels": ["A", "B"]}}, "1 contexts but 2 labels"),
+        ({"context": {"contexts": ["a"], "meshes": "Pain"}}, "keywords are not a list but str"),
+        ({"pubid": None}, "a record's id is not a text or a number but NoneType"),
+        ({"final_decision": [1, None]}, "record 100: the decision is '1none', not one of"),
+        ({"question": None}, "record 100: the question is not a text but NoneType"),
+        ({"long_answer": ""}, "record 100: the long answer is empty"),
+    ],
+)
+def test_hub_rows_that_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        from_hub_row(ROW | changes)
+
+
+def test_hub_rows_with_less() -> None:
+    assert from_hub_row(ROW | {"final_decision": ["m", "a", "y", "b", "e"]}).decision == "maybe"
+    assert from_hub_row(ROW | {"final_decision": None}).decision is None
+    bare = from_hub_row(ROW | {"context": {"contexts": ["a", "b"], "labels": None, "meshes": None}})
+    assert bare.sections == (("CONTEXT", "a"), ("CONTEXT", "b"))
+    assert bare.keywords == ()
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (None, "record 5: no QUESTION and CONTEXTS; is this PubMedQA's format?"),
+        ({"QUESTION": "Why?"}, "record 5: no QUESTION and CONTEXTS"),
+        ({"QUESTION": "Why?", "CONTEXTS": "ab"}, "record 5: contexts are not a list but str"),
+        ({"QUESTION": "Why?", "CONTEXTS": ["a"], "MESHES": "x"}, "keywords are not a list"),
+        ({"QUESTION": "Why?", "CONTEXTS": [["a"]]}, "record 5: a section is not a text but list"),
+    ],
+)
+def test_official_items_that_are_refused(item: object, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        from_official_item(("5", item))
+
+
+def test_open_source_knows_a_source_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("A note that nobody asked for.")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/notes.xlsx").write_bytes(b"PK")
+    for name in ("notes.doc", "a/b/c", "", "some where", "data/notes.xlsx"):
+        with pytest.raises(DataError, match=re.escape(f"unknown source {name!r}; give pubmedqa")):
+            open_source(name, subset="pqa_labeled")
+
+
+# Files
+
+
+def test_bad_items_are_skipped_and_counted(tmp_path: Path) -> None:
+    bad = {"7": {"QUESTION": "Why?"}, "8": ITEMS["100"] | {"final_decision": "perhaps"}}
+    path = tmp_path / "some.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps({**bad, **ITEMS}).encode())
+    errors: list[str] = []
+    records = list(read_official(path, lambda error: errors.append(str(error))))
+    assert [record.id for record in records] == list(ITEMS)
+    assert [error.partition(" the")[0] for error in errors] == [
+        f"{path}:1: record 7: no QUESTION and CONTEXTS; is this PubMedQA's format?",
+        f"{path}:1: record 8:",
+    ]
+    with pytest.raises(DataError, match="record 7: no QUESTION"):
+        list(read_official(path))
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    path.write_bytes('{"1": {"QUESTION": "5 µg?"'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"some\.json:1: it is not UTF-8 text; --encoding=cp1252"):
+        list(read_official(path))
+
+
+def test_missing_files_are_the_systems_to_name(tmp_path: Path) -> None:
+    for name in ("none.json", "none.jsonl.gz", "none.csv", "none.parquet"):
+        with pytest.raises(FileNotFoundError):
+            list(open_source(str(tmp_path / name), subset="")(refuse))
+        with pytest.raises(FileNotFoundError):
+            choose_columns(str(tmp_path / name), "answer")
+
+
+LINES: list[tuple[bytes, str | None]] = [
+    (b'\xef\xbb\xbf{"id": "a", "text": "x"}', None),
+    (b"   ", None),
+    (b"{oops", "it is not JSON (Expecting property name enclosed in double quotes at column 2)"),
+    (b"[1]", "a record must be a JSON object, not list"),
+    (b'{"id": "b", "text": "\xb5g"}', "it is not UTF-8 text; --encoding=cp1252"),
+    (b'{"id": "c", "decision": "yes"}', "record c: it has neither a question nor a text"),
+    (b'{"id": "d", "text": "x", "decision": "perhaps"}', "record d: the decision is 'perhaps'"),
+    (b'{"text": ' + b"[" * 100_000, "it cannot be read as JSON (maximum rec"),
+    (b'{"text": "no id"}', None),
+    (b'{"id": "e", "text": "x"} {"id": "f", "text": "y"}', "it is not JSON (Extra data"),
+    (b'{"id": "g", "text": "last, no newline"}', None),
+]
+
+
+def test_jsonl_errors_name_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "notes.jsonl"
+    path.write_bytes(b"\r\n".join(line for line, _ in LINES))
+    errors: list[str] = []
+    records = list(read_jsonl(path, lambda error: errors.append(str(error))))
+    assert [record.id for record in records] == ["a", "notes.jsonl:9", "g"]
+    wanted = [f"{path}:{n}: {said}" for n, (_, said) in enumerate(LINES, start=1) if said]
+    assert len(errors) == len(wanted)
+    for error, start in zip(errors, wanted, strict=True):
+        assert error.startswith(start)
+        assert "\n" not in error
+    with pytest.raises(DataError, match=re.escape(f"{path}:3: it is not JSON")):
+        list(read_jsonl(path))
+
+
+# Tables
+
+MEDQUAD = ROOT.parent / "shared/data/medquad/medquad.jsonl.gz"
+
+
+def records_of(
+    path: Path, task: str, given: Columns | None = None, encoding: str = "auto"
+) -> tuple[list[Record], list[str]]:
+    """Records and complaints, by columns that are chosen as prepare.py does."""
+    chosen = choose_columns(str(path), task, given=given, encoding=encoding)
+    columns = chosen[0] if chosen else None
+    source = open_source(str(path), subset="", columns=columns, encoding=encoding)
+    bad: list[DataError] = []
+    records = list(source(bad.append))
+    assert list(source(lambda _: None)) == records  # read anew
+    return records, [str(error) for error in bad]
+
+
+def test_a_table_becomes_records_whatever_its_format(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    rows = [{"note": f"Note {n}.", "impression": f"Brief {n}."} for n in range(3)]
+    lines = [",".join(row.values()) for row in rows]
+    (tmp_path / "a.csv").write_text("\n".join(["note,impression", *lines]))
+    (tmp_path / "a.tsv.gz").write_bytes(
+        gzip.compress("\n".join(["note,impression", *lines]).replace(",", "\t").encode("utf-16"))
+    )
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    places = {"a.csv": (2, 3, 4), "a.tsv.gz": (2, 3, 4), "a.json": (2, 6, 10)}
+    for path in tmp_path.iterdir():
+        records, bad = records_of(path, "summarize")
+        wanted = [
+            Record(
+                id=f"{path.name}:{place}",
+                question="",
+                sections=(("TEXT", f"Note {n}."),),
+                long_answer=f"Brief {n}.",
+            )
+            for n, place in enumerate(places.get(path.name, (1, 2, 3)))
+        ]
+        assert (records, bad) == (wanted, [])
+
+
+BAD_ROWS: list[tuple[str, bytes, list[str], list[str]]] = [  # ids of records, what is said
+    ("twice.csv", b"id,note\n7,a\n7,b\n", ["7", "7"], []),  # prepare.py's to refuse or to count
+    ("empty.csv", b"id,note\n1,\n2,b\n", ["2"], ["empty.csv:2: record 1: it has neither"]),
+    ("cells.csv", b"id,note\n1,a,b\n2,b\n", ["2"], ["cells.csv:2: 3 cells under a header of 2"]),
+    ("blank.csv", b"id,note\n,a\n\0,b\n", ["blank.csv:2", "blank.csv:3"], []),
+    ("number.csv", b"id,note\n1,5\n2,b\n3,c\n", ["1", "2", "3"], []),
+    (
+        "number.jsonl",
+        b'{"id": 1, "note": 5, "x": 1}\n{"id": 2, "note": "b"}\n{"id": true, "note": "c"}',
+        ["2"],
+        [
+            "number.jsonl:1: the column 'note' holds no text here but int",
+            "number.jsonl:3: a record's id is not a text or a number but bool",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "raw", "ids", "said"), BAD_ROWS, ids=lambda v: str(v)[:12])
+def test_rows_that_make_no_record_are_named(
+    tmp_path: Path, name: str, raw: bytes, ids: list[str], said: list[str]
+) -> None:
+    (tmp_path / name).write_bytes(raw)
+    records, bad = records_of(tmp_path / name, "text", Columns(input="note"))
+    assert [record.id for record in records] == ids
+    for error, start in zip(bad, said, strict=True):
+        assert error.startswith(f"{tmp_path}/{start}")
+
+
+def test_a_row_without_a_target_is_a_record_without_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("note,summary\na note,\n\nb note,brief\nc note,  \n")
+    records, bad = records_of(tmp_path / "a.csv", "summarize")
+    assert [record.long_answer for record in records] == [None, "brief", None]
+    assert bad == []
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "json", "parquet"])
+def test_records_of_our_own_need_no_columns(tmp_path: Path, ending: str) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    (tmp_path / "official.json").write_text(json.dumps(ITEMS))
+    wanted = list(read_official(tmp_path / "official.json"))
+    rows = [json.loads(json.dumps(to_json(record))) for record in wanted]
+    path = tmp_path / f"mine.{ending}"
+    text = "\n".join(map(json.dumps, rows)).encode()
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ending == "json":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    assert choose_columns(str(path), "answer") is None
+    assert records_of(path, "answer") == (wanted, [])
+
+
+def test_known_layouts_need_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "official.json").write_text(json.dumps(ITEMS))
+    wanted = list(read_official(tmp_path / "official.json"))
+    copy = write_hub_copy(tmp_path / "copy", ITEMS)
+    [path] = copy.glob("pqa_labeled/*.parquet")
+    assert records_of(tmp_path / "official.json", "answer") == (wanted, [])
+    assert records_of(path, "answer") == (wanted, [])
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").write_text("A note.")
+    notes = [Record(id="a", question="", sections=(("TEXT", "A note."),))]
+    assert records_of(tmp_path / "notes", "text") == (notes, [])
+    for source in ("pubmedqa", "synthetic", str(copy)):
+        assert choose_columns(source, "answer") is None
+    for source in ("pubmedqa", str(tmp_path / "notes")):
+        with pytest.raises(ConfigError, match="has no columns to choose from; leave the names out"):
+            choose_columns(source, "answer", given=Columns(input="text"))
+
+
+def test_told_columns_overrule_the_known_form(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": 1, "question": "Why?", "text": "Because of this."}')
+    [record], bad = records_of(path, "explain", Columns(target="text"))
+    assert (record.question, record.sections, record.long_answer, bad) == (
+        "Why?",
+        (),
+        "Because of this.",
+        [],
+    )
+
+
+def test_what_a_sample_cannot_tell(tmp_path: Path) -> None:
+    for name, raw, message in [
+        ("header.csv", "note,summary\n", "holds no record; is it the right file?"),
+        ("cells.csv", "note,summary\na\n", "cells.csv:2: 1 cells under a header of 2"),
+        ("empty.jsonl", "\n", "holds no record; is it the right file?"),
+        ("empty.json", "[]", "holds no record; is it the right file?"),
+    ]:
+        (tmp_path / name).write_text(raw)
+        with pytest.raises(DataError, match=re.escape(message)):
+            choose_columns(str(tmp_path / name), "summarize")
+
+
+def test_medquad_is_read_by_guess_alone() -> None:
+    if not MEDQUAD.exists():
+        pytest.skip(f"{MEDQUAD} is not there")
+    chosen = choose_columns(str(MEDQUAD), "explain")
+    assert chosen is not None
+    assert chosen[0] == Columns(id="id", question="question", target="answer")
+    source = open_source(str(MEDQUAD), subset="", columns=chosen[0])
+    n_records = 0
+    for record in source(refuse):
+        n_records += 1
+        assert record.question and record.long_answer
+        assert not re.search(r"\s\s|[^\S ]", record.question + record.long_answer)
+    assert n_records == 16_407

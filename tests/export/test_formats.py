@@ -1,0 +1,672 @@
+"""export.py: folders for transformers, vLLM and llama.cpp, .pt2 and TorchScript, read by others.
+
+The yardstick is transformers' GPT2LMHeadModel on the exported folder, never our own grid.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
+
+import export as command
+import sample
+from clingpt.base import console
+from clingpt.base.errors import CheckpointError, ConfigError
+from clingpt.base.files import written_whole
+from clingpt.data.prepared import FolderWriter
+from clingpt.data.synthetic import iter_records
+from clingpt.export import formats, stateless
+from clingpt.export.onnx_int8 import block_size
+from clingpt.export.stateless import Stateless
+from clingpt.export.verify import Difference, Step, check, difference
+from clingpt.nn.checkpoint import load_model
+from clingpt.text.tasks import prompt_text
+from clingpt.text.tokenizer import Tokenizer
+from model import GPT, GPTConfig
+from tests.conftest import ROOT, exit_status, make_calibration, make_tiny_model
+
+Patch = pytest.MonkeyPatch
+Capture = pytest.CaptureFixture[str]
+Inputs = tuple[Tensor, ...]
+
+SHAPES = ((1, 0, 1), (1, 0, 2), (1, 1, 1), (2, 0, 7), (3, 6, 1), (2, 6, 4), (1, -1, 1), (4, 0, 64))
+LENGTHS = (9, 4, 1, 7)  # of rows that are padded on the left
+GARBAGE = 7.5  # in a past's padded places
+CARD = {"format": 1, "step": 13}
+LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+CALIBRATION = make_calibration()
+
+
+def make_checkpoint(folder: Path, model: GPT) -> Path:
+    """A checkpoint as training leaves it, evaluated and calibrated."""
+    with written_whole(folder) as scratch:
+        model.save_pretrained(scratch)
+        Tokenizer.load().save(scratch)
+        (scratch / "clingpt.json").write_text(json.dumps(CARD))
+        torch.save({"step": 13}, scratch / "trainer.pt")
+    (folder / "README.md").write_text("# A model\n")
+    CALIBRATION.save(folder)
+    return folder
+
+
+def export(*flags: object) -> int:
+    """export.py in this process; gives its exit status."""
+    return exit_status(command.main, *flags)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of a step, and what transformers makes of the same tokens."""
+
+    name: str
+    inputs: Inputs
+    logits_BTV: Tensor
+    real_BT: Tensor  # where no padding is
+    present: Inputs  # empty: padded rows, whose keys differ where nothing looks
+
+
+def layers_of(cache: Any) -> Inputs:
+    return tuple(tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
+
+
+@torch.no_grad()
+def make_cases(judge: GPT2LMHeadModel) -> list[Case]:
+    """Every shape, from a past that transformers itself gives; and padded rows."""
+    config, generator = judge.config, torch.Generator().manual_seed(3)
+    empty = torch.zeros(1, config.n_head, 0, config.n_embd // config.n_head)
+    cases = []
+    for B, P, T in SHAPES:
+        P = config.n_positions - T if P < 0 else P
+        ids_BS = torch.randint(config.vocab_size, (B, P + T), generator=generator)
+        past = (empty.expand(B, -1, -1, -1),) * (2 * config.n_layer)
+        if P:
+            past = layers_of(judge(ids_BS[:, :P], use_cache=True).past_key_values)
+        mask_BS, position_BT = torch.ones_like(ids_BS), torch.arange(P, P + T).expand(B, T)
+        whole = judge(ids_BS, use_cache=True)
+        logits_BTV, real_BT = whole.logits[:, P:], torch.ones(B, T, dtype=torch.bool)
+        inputs = (ids_BS[:, P:], mask_BS, position_BT, *past)
+        present = layers_of(whole.past_key_values)
+        cases.append(Case(f"({B}, {P}, {T})", inputs, logits_BTV, real_BT, present))
+    return [*cases, padded_case(judge, 0), padded_case(judge, 2)]
+
+
+def padded_case(judge: GPT2LMHeadModel, n_new: int) -> Case:
+    """Rows padded on the left: whole ones, or new tokens behind a past with garbage under it."""
+    config, longest = judge.config, max(LENGTHS)
+    generator = torch.Generator().manual_seed(4)
+    ids = torch.randint(config.vocab_size, (len(LENGTHS), longest + n_new), generator=generator)
+    shape = (len(LENGTHS), config.n_head, longest, config.n_embd // config.n_head)
+    past = tuple(torch.full(shape, GARBAGE) for _ in range(2 * config.n_layer))
+    mask = torch.zeros_like(ids)
+    logits = torch.zeros(*ids.shape, config.vocab_size)
+    for row, n in enumerate(LENGTHS):
+        start = longest - n
+        mask[row, start:] = 1
+        logits[row, start:] = judge(ids[row : row + 1, start:]).logits[0]
+        known = layers_of(judge(ids[row : row + 1, start:longest], use_cache=True).past_key_values)
+        for whole, own in zip(past, known, strict=True):
+            whole[row, :, start:] = own[0]
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    if not n_new:
+        empty = tuple(each[:, :, :0] for each in past)
+        return Case("padded", (ids, mask, positions, *empty), logits, mask.bool(), ())
+    new = (each[:, -n_new:] for each in (ids, positions, logits, mask.bool()))
+    ids, positions, logits, real = new
+    return Case("padded past", (ids, mask, positions, *past), logits, real, ())
+
+
+def assert_same(case: Case, outputs: Sequence[Tensor]) -> None:
+    """Logits to 1e-5 of the highest, the same choices, and the same keys and values."""
+    ours, expected = outputs[0][case.real_BT], case.logits_BTV[case.real_BT]
+    assert (ours - expected).abs().max() <= 1e-5 * expected.abs().max(), case.name
+    assert torch.equal(ours.argmax(-1), expected.argmax(-1)), case.name
+    assert len(outputs) == len(case.inputs) - 3 + 1
+    for mine, theirs in zip(outputs[1:], case.present or outputs[1:], strict=True):
+        assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max(), case.name
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT:
+    return make_tiny_model(vocab_size=50257, block_size=128, n_embd=32).eval()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model: GPT, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("run") / "step_000013", model)
+
+
+@pytest.fixture(scope="module")
+def exported(
+    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Path]]:
+    """The checkpoint in a format and precision, each written once and under the usual umask."""
+    made: dict[tuple[str, ...], Path] = {}
+    before = os.umask(0o022)
+
+    def write(*flags: str) -> Path:
+        if flags not in made:
+            out = tmp_path_factory.mktemp("exported") / "model"
+            assert export(f"--checkpoint={checkpoint}", f"--out={out}", *flags) == 0
+            made[flags] = out
+        return made[flags]
+
+    yield write
+    os.umask(before)
+
+
+@pytest.fixture(scope="module")
+def hf(exported: Callable[..., Path]) -> Path:
+    return exported("--format=hf")
+
+
+@pytest.fixture(scope="module")
+def judge(hf: Path) -> Any:
+    return GPT2LMHeadModel.from_pretrained(hf).eval()
+
+
+@pytest.fixture(scope="module")
+def cases(judge: GPT2LMHeadModel) -> list[Case]:
+    return make_cases(judge)
+
+
+# A folder for transformers
+
+
+@torch.no_grad()
+def test_transformers_opens_it_and_says_what_the_model_says(hf: Path, model: GPT) -> None:
+    judge, info = AutoModelForCausalLM.from_pretrained(hf, output_loading_info=True)
+    assert type(judge) is GPT2LMHeadModel
+    assert not any(info.values()), info
+    ids = torch.randint(50257, (20, 33), generator=torch.Generator().manual_seed(1))
+    theirs, ours = judge.eval()(ids).logits, model(ids)
+    assert theirs.dtype == torch.float32 and theirs.shape == ours.shape
+    assert (theirs - ours).abs().max() <= 1e-5 * ours.abs().max()
+    assert torch.equal(theirs.argmax(-1), ours.argmax(-1))
+
+
+@torch.no_grad()
+def test_our_commands_open_it_again(hf: Path, cases: list[Case]) -> None:
+    step = Stateless(load_model(hf).model.eval())
+    for case in cases:
+        assert_same(case, step(*case.inputs))
+
+
+def test_the_folder_is_a_whole_checkpoint(hf: Path, checkpoint: Path) -> None:
+    wanted = "config.json generation_config.json model.safetensors tokenizer.json README.md"
+    wanted += " tokenizer_config.json vocab.json merges.txt clingpt.json calibration.json"
+    files = {path.name: path.read_bytes() for path in hf.iterdir()}
+    sums = files.pop("SHA256SUMS").decode().splitlines()
+    assert files.keys() == set(wanted.split())
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    assert dict(line.split("  ")[::-1] for line in sums) == hashes
+    for name in ("README.md", "clingpt.json", "calibration.json"):
+        assert files[name] == (checkpoint / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "form", ["hf", "torchscript", pytest.param("torch_export", marks=pytest.mark.slow)]
+)
+def test_others_may_read_every_file(form: str, exported: Callable[..., Path]) -> None:
+    modes = {
+        path.name: path.stat().st_mode & 0o777 for path in exported(f"--format={form}").iterdir()
+    }
+    assert set(modes.values()) == {0o644}, modes
+
+
+def test_config_is_what_others_expect(hf: Path) -> None:
+    config = json.loads((hf / "config.json").read_text())
+    assert config["architectures"] == ["GPT2LMHeadModel"] and config["model_type"] == "gpt2"
+    assert (config["n_layer"], config["n_head"], config["n_embd"]) == (2, 2, 32)
+    assert config["n_ctx"] == config["n_positions"] == 128
+    assert config["n_inner"] in (None, 4 * 32)
+    assert config["activation_function"] == "gelu_new"
+    assert config["layer_norm_epsilon"] == 1e-5 and config["tie_word_embeddings"] is True
+    assert config["vocab_size"] == 50257
+    assert config["bos_token_id"] == config["eos_token_id"] == 50256
+    generation = json.loads((hf / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == 50256
+
+
+def shapes_of(hf: Path) -> dict[str, tuple[int, ...]]:
+    return {
+        name: tuple(tensor.shape) for name, tensor in load_file(hf / "model.safetensors").items()
+    }
+
+
+def test_tensors_are_those_of_gpt2_and_no_more(hf: Path) -> None:
+    shapes = shapes_of(hf)
+    assert len(shapes) == 12 * 2 + 4
+    assert not [
+        name for name in shapes if name.startswith("lm_head") or name.endswith(".attn.bias")
+    ]
+    assert shapes["transformer.wte.weight"] == (50257, 32)  # not padded, as it is inside
+    with safe_open(hf / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_vllm_finds_every_parameter(hf: Path) -> None:
+    """vllm/model_executor/models/gpt2.py: what its loader skips, prefixes and transposes."""
+    block = {"attn.c_attn": (96, 32), "attn.c_proj": (32, 32)}
+    block |= {"mlp.c_fc": (128, 32), "mlp.c_proj": (32, 128)}
+    wanted: dict[str, tuple[int, ...]] = {"wte.weight": (50257, 32), "wpe.weight": (128, 32)}
+    wanted |= {"ln_f.weight": (32,), "ln_f.bias": (32,)}
+    for n in range(2):
+        for name, shape in block.items():
+            wanted |= {f"h.{n}.{name}.weight": shape, f"h.{n}.{name}.bias": shape[:1]}
+        for name in ("ln_1", "ln_2"):
+            wanted |= {f"h.{n}.{name}.weight": (32,), f"h.{n}.{name}.bias": (32,)}
+    found = {}
+    for name, size in shapes_of(hf).items():
+        if "lm_head.weight" in name or ".attn.bias" in name or ".attn.masked_bias" in name:
+            continue
+        turned = any(part in name for part in ("c_attn", "c_proj", "c_fc"))
+        full = name if name.startswith("transformer.") else f"transformer.{name}"
+        found[full] = size[::-1] if turned and name.endswith(".weight") else size
+    assert found == {f"transformer.{name}": shape for name, shape in wanted.items()}
+
+
+def test_llama_cpp_finds_what_it_needs(hf: Path) -> None:
+    """llama.cpp's convert_hf_to_gguf.py, class GPT2Model, and gguf-py's tensor_mapping.py."""
+    config = json.loads((hf / "config.json").read_text())
+    assert {"n_layer", "n_ctx", "n_embd", "n_head", "layer_norm_epsilon"} <= config.keys()
+    block = {"ln_1": "attn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output"}
+    block |= {"ln_2": "ffn_norm", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
+    tops = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
+    names = {f"transformer.{ours}": theirs for ours, theirs in tops.items()}
+    for n in range(config["n_layer"]):
+        names |= {f"transformer.h.{n}.{ours}": f"blk.{n}.{own}" for ours, own in block.items()}
+    found = [name.rpartition(".") for name in shapes_of(hf)]
+    written = sorted(f"{names[stem]}.{kind}" for stem, _, kind in found)
+    both = [f"{name}.{kind}" for name in names.values() for kind in ("weight", "bias")]
+    assert written == sorted(set(both) - {"token_embd.bias", "position_embd.bias"})
+    turned = {n: shape for n, shape in shapes_of(hf).items() if n.endswith(LINEARS)}
+    assert len(turned) == 8 and all(len(shape) == 2 for shape in turned.values())
+
+
+def test_tokens_are_the_same(hf: Path) -> None:
+    theirs, ours = AutoTokenizer.from_pretrained(hf), Tokenizer.load()
+    records = list(iter_records("train", count=60, seed=0))
+    sentences = [text for record in records for _, text in record.sections]
+    sentences += [prompt_text("answer", record) for record in records]
+    sentences += ["", " ", "5 µg ± 0.3\u2009% (P≤0.05)\n\n  β-blocker", "naïve 心 🫀", "\tx \r\n"]
+    assert len(sentences) > 150
+    assert theirs(sentences)["input_ids"] == ours.encode_batch(sentences)
+    assert theirs.eos_token_id == 50256 and len(theirs) == 50257
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_sixteen_bits_halve_the_weights(
+    precision: str, exported: Callable[..., Path], hf: Path, model: GPT
+) -> None:
+    dtype = getattr(torch, precision)
+    out = exported("--format=hf", f"--dtype={precision}")
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (out, hf)]
+    assert sizes[0] < 0.51 * sizes[1]
+    assert json.loads((out / "config.json").read_text())["dtype"] == precision
+    halves, wholes = load_file(out / "model.safetensors"), load_file(hf / "model.safetensors")
+    assert halves.keys() == wholes.keys()
+    for name, tensor in wholes.items():
+        assert torch.equal(halves[name], tensor.to(dtype)), name
+    judge = GPT2LMHeadModel.from_pretrained(out)
+    assert judge.dtype == dtype
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        ours, theirs = load_model(out).model.eval()(ids), judge.float().eval()(ids).logits
+    assert ours.dtype == torch.float32
+    assert (theirs - ours).abs().max() <= 1e-5 * ours.abs().max()
+    assert (model(ids) - ours).abs().max() > 1e-4 * ours.abs().max(), "nothing was rounded"
+
+
+def test_an_export_exports_to_itself(hf: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert export(f"--checkpoint={hf}", "--format=hf", f"--out={tmp_path / 'again'}") == 0
+    for path in hf.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+    out, err = capsys.readouterr()
+    assert f"Next:  python sample.py --checkpoint={tmp_path / 'again'}" in out
+    assert re.search(r"^\(1, 127, 1\) +\d\.\de-\d\d$", out, re.MULTILINE)
+    assert err.count("\n") == 1
+
+
+def test_a_folder_of_the_hub_exports_and_is_asked(
+    checkpoint: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """No hashes and no card, names without prefix, mask buffers."""
+    hub, out = tmp_path / "hub", tmp_path / "out"
+    hub.mkdir()
+    for name in ("config.json", "vocab.json", "merges.txt", "tokenizer.json"):
+        shutil.copyfile(checkpoint / name, hub / name)
+    weights = load_file(checkpoint / "model.safetensors")
+    tensors = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
+    tensors |= {f"h.{n}.attn.bias": torch.ones(1, 1, 128, 128).tril() for n in range(2)}
+    save_file(tensors, hub / "model.safetensors")
+    assert export(f"--checkpoint={hub}", "--format=hf", f"--out={out}") == 0
+    assert load_file(out / "model.safetensors").keys() == weights.keys()
+    loaded = load_model(out)
+    assert loaded.card == {"format": 1}
+    ids = torch.arange(9)[None]
+    torch.testing.assert_close(loaded.model.eval()(ids), load_model(hub).model.eval()(ids))
+    capsys.readouterr()
+    flags = [f"--checkpoint={out}", "--prompt=The trial", "--max_new_tokens=3", "--device=cpu"]
+    with mock.patch.object(sys, "argv", ["sample.py", *flags]):
+        console.run(sample.main)
+    assert re.match(r"The trial.+\n", capsys.readouterr().out)
+
+
+# Programs
+
+
+READER = """
+import sys, torch
+program, asked, answered = sys.argv[1:]
+step = torch.export.load(program).module()
+found = [step(*inputs) for inputs in torch.load(asked)]
+ids, mask, positions, *past = torch.load(asked)[3]
+for wrong in (mask[:, 1:], torch.cat([mask, mask], 1)):
+    try:
+        step(ids, wrong, positions, *past)
+    except (AssertionError, RuntimeError):  # a guard of the program's, or a size that does not fit
+        continue
+    sys.exit(f"a mask of {wrong.shape} was taken")
+assert "clingpt" not in sys.modules and "model" not in sys.modules
+torch.save(found, answered)
+"""
+
+
+TRACES = [b".py", b"/tmp", b"site-packages", b"File ", str(ROOT).encode()]  # of this machine
+
+
+def contents(archive: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as parts:
+        return {name: parts.read(name) for name in parts.namelist()}
+
+
+@pytest.mark.slow
+def test_an_exported_program_runs_elsewhere(
+    exported: Callable[..., Path], cases: list[Case], tmp_path: Path
+) -> None:
+    """In a process that has none of our code; a mask of another length is refused."""
+    program = exported("--format=torch_export") / "model.pt2"
+    torch.save([case.inputs for case in cases], tmp_path / "asked.pt")
+    argv = [sys.executable, "-c", READER, program, tmp_path / "asked.pt", tmp_path / "found.pt"]
+    subprocess.run([*map(str, argv)], cwd=tmp_path, check=True)
+    for case, outputs in zip(cases, torch.load(tmp_path / "found.pt"), strict=True):
+        assert_same(case, outputs)
+
+
+@pytest.mark.slow
+def test_an_exported_program_says_nothing_of_this_machine(exported: Callable[..., Path]) -> None:
+    parts = contents(exported("--format=torch_export") / "model.pt2")
+    assert parts
+    for name, content in parts.items():
+        assert not [text for text in TRACES if text in content], name
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@torch.no_grad()
+def test_torchscript_answers_and_is_called_deprecated(
+    checkpoint: Path, cases: list[Case], tmp_path: Path, capsys: Capture
+) -> None:
+    flags = ["--format=torchscript", f"--out={tmp_path / 'ts'}"]
+    assert export(f"--checkpoint={checkpoint}", *flags) == 0
+    assert "TorchScript is deprecated" in capsys.readouterr().err
+    step = torch.jit.load(tmp_path / "ts" / "model.ts")  # type: ignore[no-untyped-call]
+    for case in cases:
+        assert_same(case, step(*case.inputs))
+    parts = contents(tmp_path / "ts" / "model.ts")
+    assert any("/code/" in name for name in parts)
+    for name, content in parts.items():
+        assert not [text for text in TRACES if text in content], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["torchscript", "torch_export"])
+def test_two_programs_are_the_same_bytes(form: str, checkpoint: Path, tmp_path: Path) -> None:
+    """Each by a process of its own, as from a command line."""
+    for name in ("one", "other"):
+        argv = [sys.executable, ROOT / "export.py", f"--checkpoint={checkpoint}"]
+        argv += [f"--format={form}", f"--out={tmp_path / name}"]
+        subprocess.run([*map(str, argv)], cwd=tmp_path, check=True, capture_output=True)
+    for path in (tmp_path / "one").iterdir():
+        assert (tmp_path / "other" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+# What does not say what the model says is not kept
+
+
+def transposed(patch: Patch) -> None:
+    """A square c_proj the wrong way round, which no shape gives away."""
+    state = GPT.hub_state
+
+    def wrong(self: GPT) -> dict[str, Tensor]:
+        name = "transformer.h.1.attn.c_proj.weight"
+        return state(self) | {name: state(self)[name].t().contiguous()}
+
+    patch.setattr(GPT, "hub_state", wrong)
+
+
+def shifted(patch: Patch) -> None:
+    """Positions that begin at 1."""
+    hidden = GPT.hidden
+
+    def wrong(self: GPT, ids: Tensor, positions: Tensor, *rest: Any) -> Tensor:
+        inside = sys._getframe(1).f_code is Stateless.forward.__code__
+        return hidden(self, ids, (positions + inside).clamp(max=127), *rest)
+
+    patch.setattr(GPT, "hidden", wrong)
+
+
+def padding_seen(patch: Patch) -> None:
+    """A mask that ignores padding."""
+    mask = stateless.additive_mask
+    patch.setattr(stateless, "additive_mask", lambda seen, n: mask(torch.ones_like(seen), n))
+
+
+def future_seen(patch: Patch) -> None:
+    """A mask that is not causal."""
+    mask = stateless.additive_mask
+    patch.setattr(stateless, "additive_mask", lambda seen, n: mask(seen, n)[:, :, -1:])
+
+
+@pytest.mark.parametrize("break_it", [transposed, shifted, padding_seen, future_seen])
+def test_a_broken_export_leaves_nothing_behind(
+    break_it: Callable[[Patch], None],
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: Patch,
+    capsys: Capture,
+) -> None:
+    break_it(monkeypatch)
+    assert export(f"--checkpoint={checkpoint}", "--format=hf", f"--out={tmp_path / 'hf'}") == 1
+    out, err = capsys.readouterr()
+    assert out == "" and not list(tmp_path.iterdir())
+    writing, error = err.splitlines()
+    assert error.startswith("error: what was exported differs from the model at ")
+    assert error.endswith("; nothing was kept")
+
+
+@pytest.mark.parametrize("form", ["hf", "onnx", "torchscript", "torch_export"])
+@pytest.mark.parametrize("factor", [1 + 1e-4, float("nan")])
+def test_every_format_is_compared(
+    form: str, factor: float, checkpoint: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    def write(model: GPT, *_: object, **__: object) -> Step:
+        return lambda inputs: [factor * x for x in Stateless(model)(*inputs)]
+
+    monkeypatch.setattr(formats, f"write_{form}", write)
+    flags = [f"--format={form}", f"--out={tmp_path / 'out'}"]
+    assert export(f"--checkpoint={checkpoint}", *flags) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("place", [*SHAPES, 0, 5, 8, 2])
+def test_one_wrong_logit_at_any_shape_is_found(
+    place: tuple[int, int, int] | int, model: GPT
+) -> None:
+    """The grid's shapes, or of the padded rows the one with so much padding."""
+    step, padded = Stateless(model), (len(LENGTHS), 0, max(LENGTHS))
+    shape = padded if isinstance(place, int) else place
+    wanted = tuple(127 if n < 0 else n for n in shape)
+    name = f"row padded by {place}" if isinstance(place, int) else str(wanted)
+
+    def wrong(inputs: Inputs) -> Sequence[Tensor]:
+        logits_BTV, *present = step(*inputs)
+        if (*inputs[0].shape, inputs[3].shape[2]) == (wanted[0], wanted[2], wanted[1]):
+            row = LENGTHS.index(max(LENGTHS) - place) if isinstance(place, int) else -1
+            logits_BTV[row, -1, 7] += 1e-3 * logits_BTV.abs().max()
+        return [logits_BTV, *present]
+
+    with pytest.raises(CheckpointError, match=re.escape(f"differs from the model at {name}: by 1")):
+        check(wrong, model)
+
+
+def test_a_difference_is_of_the_highest_logit() -> None:
+    expected = torch.tensor([[[1.0, -4.0, 0.5], [0.0, 0.1, 0.2]]])
+    found = difference("here", expected + torch.tensor([0.0, 0.0, -0.02]), expected)
+    assert found.relative == pytest.approx(0.005) and found.same_choice
+    assert not difference("here", expected - torch.tensor([0.0, 0.0, 0.2]), expected).same_choice
+
+
+@pytest.mark.parametrize(
+    ("relative", "same", "small"),
+    [(1e-5, True, True), (1.1e-5, True, False), (1e-9, False, False), (float("nan"), True, False)],
+)
+def test_rounding_is_small(relative: float, same: bool, small: bool) -> None:
+    assert Difference("here", relative, same).is_small is small
+
+
+def test_weights_too_large_for_float16_are_refused(tmp_path: Path, capsys: Capture) -> None:
+    model = GPT(GPTConfig(vocab_size=96, block_size=24, n_layer=1, n_head=2, n_embd=16))
+    model.h[0].mlp.c_fc.bias.data[3] = 1e5  # type: ignore[union-attr, operator]
+    model.save_pretrained(tmp_path / "large")
+    flags = ["--format=hf", "--dtype=float16", f"--out={tmp_path / 'out'}"]
+    assert export(f"--checkpoint={tmp_path / 'large'}", *flags) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: h.0.mlp.c_fc.bias holds values") and "--dtype" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["large"]
+
+
+# What is refused before anything is written
+
+
+def test_a_folder_that_exists_is_left_alone(
+    checkpoint: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    assert export(f"--checkpoint={checkpoint}", "--format=hf", f"--out={tmp_path / 'out'}") == 1
+    assert "out exists already; remove it or choose another --out\n" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "phrase"),
+    [
+        (["--format=onnx", "--dtype=float16"], 2, "--dtype is for --format=hf alone"),
+        (["--format=gguf"], 2, "gguf"),
+        (["--format=hf", "--int8=perhaps"], 2, "int8"),
+        (["--format=hf", "--data=data"], 2, "--data is for --format=onnx with --int8"),
+        (["--int8=False", "--data=data"], 2, "--data is for --format=onnx with --int8"),
+        (["--records=0"], 2, "records"),
+        (["--checkpoint=nowhere/at_all/x", "--format=hf"], 1, "nowhere/at_all/x is not a folder"),
+    ],
+)
+def test_flags_that_make_no_sense(
+    flags: list[str], status: int, phrase: str, tmp_path: Path, capsys: Capture
+) -> None:
+    assert export(f"--out={tmp_path / 'out'}", *flags) == status
+    err = capsys.readouterr().err
+    assert phrase in err and "Traceback" not in err and err.count("\n") <= 2
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_what_onnx_needs_is_asked_for_first(
+    package: str, checkpoint: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert export(f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 2
+    [error] = capsys.readouterr().err.splitlines()
+    assert package in error and error.endswith("pip install -r requirements-export.txt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("card", "source", "base"),
+    [
+        ({"settings": {"init_from": "gpt2-xl"}}, "here", "openai-community/gpt2-xl"),
+        ({"settings": {"init_from": "someone/clinical-gpt2"}}, "here", "someone/clinical-gpt2"),
+        ({"settings": {"init_from": "out/first"}}, "gpt2", None),
+        ({"settings": {"init_from": "/home/me/gpt2"}}, "gpt2", None),
+        ({"settings": {"init_from": "scratch"}}, "gpt2", None),
+        ({}, "gpt2", "openai-community/gpt2"),
+        ({}, "someone/clinical-gpt2", "someone/clinical-gpt2"),
+        ({}, "models/mine", None),
+    ],
+)
+def test_the_origin_names_nothing_of_this_machine(
+    card: dict[str, Any],
+    source: str,
+    base: str | None,
+    hf: Path,
+    tmp_path: Path,
+    monkeypatch: Patch,
+) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    found = command.origin(replace(load_model(hf), card=card), source)
+    assert found.get("base_model") == base
+
+
+def test_without_a_checkout_no_commit_is_named(
+    hf: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    loaded = load_model(hf)
+    monkeypatch.setattr(command, "__file__", str(tmp_path / "export.py"))
+    assert "clingpt.commit" not in command.origin(loaded, "gpt2")
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
+    assert "clingpt.commit" not in command.origin(loaded, "gpt2")
+
+
+def test_eight_bits_need_channels_in_sixteens() -> None:
+    assert [block_size(n) for n in (16, 48, 768, 1600, 3072)] == [16, 16, 128, 64, 128]
+    with pytest.raises(ConfigError, match=r"multiples of 16, and a layer has 24; add --int8=False"):
+        block_size(24)
+
+
+def test_a_folder_without_validation_records_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    with FolderWriter(tmp_path / "data", Tokenizer.load()) as writer:
+        writer.finish({"tasks": ["answer"]})
+    flags = [f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'out'}"]
+    assert export(f"--checkpoint={checkpoint}", *flags) == 1
+    assert "data holds no val record" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_damaged_export_is_named(hf: Path, tmp_path: Path) -> None:
+    shutil.copytree(hf, tmp_path / "hf")
+    path = tmp_path / "hf" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"hf/model\.safetensors is damaged"):
+        load_model(tmp_path / "hf")

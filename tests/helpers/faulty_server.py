@@ -1,0 +1,170 @@
+"""serve.py with faults that a request's own text calls for: what tests of the server provoke.
+
+    python tests/helpers/faulty_server.py [flags of serve.py]
+
+Not a test itself. In a prompt @sleep20 makes each step 20 ms longer, @encode20 its tokenisation;
+@nan3 and @crash3 strike once three tokens are written: a reply's logits are no numbers, or the
+engine ends by an error; @stray0 is an error beside the request. In a report @flags0 makes the
+search for warnings fail. Every error's message holds the text that it strikes. What no request can
+ask for comes from the environment: FAULTY_SETTINGS is a JSON object with fields of Settings.
+"""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial, partialmethod
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from weakref import WeakKeyDictionary
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from opentelemetry._logs import LoggerProvider, NoOpLogger, set_logger_provider
+from torch import Tensor
+
+import serve
+from clingpt.base import console
+from clingpt.decoding.engine import Engine, Reply
+from clingpt.decoding.sampling import Sampling
+from clingpt.evaluation.faithfulness import Flag, find_flags
+from clingpt.serving import responses, tasks
+from clingpt.serving.service import Finished, Service
+from clingpt.serving.worker import Served
+from clingpt.text.tokenizer import EOT, Tokenizer
+
+MARK = re.compile(r"@(sleep|encode|nan|crash|flags)(\d+)")
+SENT_BYTES = 4096  # that the system holds for a client; tests must not send megabytes to fill it
+
+
+@dataclass(frozen=True)
+class Settings:
+    load_s: float = 0.0  # that loading takes longer
+    ping_s: float = responses.PING_S
+    sending_s: float = responses.SENDING_S
+    witness: str = ""  # a file that tells what is opened and asked for once the model is loaded
+
+
+class Faults:
+    """The marks in the prompts of replies."""
+
+    def __init__(self) -> None:
+        self._of: WeakKeyDictionary[Reply, dict[str, int]] = WeakKeyDictionary()
+        self._texts: WeakKeyDictionary[Reply, str] = WeakKeyDictionary()
+        self._submit, self._step, self._take = Engine.submit, Engine.step, Reply.take
+
+    def submit(
+        self,
+        engine: Engine,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        first_among: tuple[int, ...] = (),
+    ) -> Reply:
+        reply = self._submit(engine, prompt, sampling, first_among)
+        if EOT in prompt:
+            sys.audit("clingpt.end_of_text")
+        self._texts[reply] = engine._tokenizer.decode(list(prompt))
+        self._of[reply] = {name: int(n) for name, n in MARK.findall(self._texts[reply])}
+        return reply
+
+    def step(self, engine: Engine) -> list[Reply]:
+        replies = [*engine._at_work.values(), *engine._waiting]
+        time.sleep(max((self._of[reply].get("sleep", 0) for reply in replies), default=0) / 1000)
+        for reply in replies:
+            if self._of[reply].get("crash") == len(reply.ids):
+                raise RuntimeError(f"cannot go on with {self._texts[reply]}")
+        return self._step(engine)
+
+    def take(self, reply: Reply, logits_V: Tensor, highest: float, best: int) -> None:
+        if self._of[reply].get("nan") == len(reply.ids):
+            logits_V, highest = logits_V * float("nan"), float("nan")
+        self._take(reply, logits_V, highest, best)
+
+
+def slow_encode(tokenizer: Tokenizer, plain: Any, text: str) -> Any:
+    """Tokenisation that takes as long as the text says."""
+    for name, n in MARK.findall(text):
+        time.sleep(int(n) / 1000 if name == "encode" else 0)
+    return plain(tokenizer, text)
+
+
+async def reply_with_stray(
+    service: Service, plain: Any, prompt: Sequence[int], *args: Any, **options: Any
+) -> Finished:
+    """A reply beside which a callback fails."""
+    text = service.served().scorer.tokenizer.decode(prompt)
+
+    def fail() -> None:
+        raise ValueError(f"cannot go on with {text}")
+
+    if "@stray" in text:
+        asyncio.get_running_loop().call_soon(fail)
+    finished: Finished = await plain(service, prompt, *args, **options)
+    return finished
+
+
+def failing_search(reply: str, source: str) -> list[Flag]:
+    """A search for warnings that fails where the report says so."""
+    if "@flags" in source:
+        raise ValueError(f"cannot read {source}")
+    return find_flags(reply, source)
+
+
+def listen_with_little_room(plain: Any, host: str, port: int) -> socket.socket:
+    listening: socket.socket = plain(host, port)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_BYTES)
+    return listening
+
+
+class Telemetry(LoggerProvider):
+    """What an operator may have set up for all programs: FastAPI would hand it invalid requests."""
+
+    def get_logger(self, name: str, *_: Any, **__: Any) -> NoOpLogger:
+        sys.audit("clingpt.telemetry")
+        return NoOpLogger(name)
+
+
+def load_late(plain: Any, settings: Settings, *args: Any) -> Served:
+    """The model, after a while; from then on a witness takes notes."""
+    time.sleep(settings.load_s)
+    served: Served = plain(*args)
+    if settings.witness:
+        notes = open(settings.witness, "w", encoding="utf-8", errors="replace")
+        watched = ("open", "socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.exec")
+
+        def note(event: str, given: tuple[Any, ...]) -> None:
+            if event in watched or event.startswith("clingpt."):
+                notes.write(f"{event} {given[:2]}\n")
+                notes.flush()
+
+        sys.addaudithook(note)
+    return served
+
+
+def main() -> None:
+    settings = Settings(**json.loads(os.environ.get("FAULTY_SETTINGS", "{}")))
+    responses.PING_S, responses.SENDING_S = settings.ping_s, settings.sending_s
+    set_logger_provider(Telemetry())
+    faults = Faults()
+    for owner, name, changed in (
+        (Engine, "submit", lambda *args: faults.submit(*args)),
+        (Engine, "step", lambda engine: faults.step(engine)),
+        (Reply, "take", lambda *args: faults.take(*args)),
+        (Tokenizer, "encode", partialmethod(slow_encode, Tokenizer.encode)),
+        (tasks, "find_flags", failing_search),
+        (Service, "reply", partialmethod(reply_with_stray, Service.reply)),
+        (serve, "listen", partial(listen_with_little_room, serve.listen)),
+        (serve, "load", partial(load_late, serve.load, settings)),
+    ):
+        mock.patch.object(owner, name, changed).start()
+    console.run(serve.main)
+
+
+if __name__ == "__main__":
+    main()

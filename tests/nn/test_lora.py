@@ -1,0 +1,654 @@
+"""LoRA: a frozen base, exact gradients, merging, PEFT's layout, exact resume, adapters alone."""
+
+import copy
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+
+import export
+import sample
+from clingpt.base.errors import CheckpointError, ConfigError
+from clingpt.nn.checkpoint import RunFolder, identity, load_model, load_trainer, read_card
+from clingpt.nn.kernels import use_kernels
+from clingpt.nn.lora import LAYERS, Lora, adapt, adapter_weights, merged, weights_sha256
+from clingpt.nn.runtime import Runtime
+from clingpt.training.batches import Feed
+from clingpt.training.optim import allocate_all, build_optimizer, optimizer_state
+from clingpt.training.step import accumulate_gradients
+from model import GPT, GPTConfig
+from tests.conftest import (
+    cut_back,
+    exit_status,
+    fingerprint,
+    make_documents,
+    rows_of_documents,
+    train_here,
+    train_losses,
+    write_sums,
+)
+from tests.training.test_parallel import said_by, torchrun
+
+Build = Callable[..., GPT]
+CPU = Runtime(torch.device("cpu"), torch.float32)
+OFF = torch.amp.GradScaler("cpu", enabled=False)
+LORA = Lora(rank=4, alpha=24, base="somewhere")
+IDS = torch.arange(40).view(2, 20)
+
+
+def adapted(model: GPT, lora: Lora = LORA) -> GPT:
+    """A model with updates that matter, its B as large as if it had been trained."""
+    torch.manual_seed(3)
+    adapt(use_kernels(model), lora)
+    for name, tensor in adapter_weights(model.state_dict()).items():
+        if name.endswith("lora_B"):
+            torch.nn.init.normal_(tensor, std=0.2)
+    return model
+
+
+def gradients(
+    model: GPT, *, micro_batch_size: int = 12, rt: Runtime = CPU
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Of the mean loss over twelve documents: it, and what each parameter has."""
+    rows = rows_of_documents(make_documents(), 24)
+    chosen = np.arange(12)
+    work = Feed(rows, rt, micro_batch_size).work(chosen)
+    losses = accumulate_gradients(model, work, rows.n_targets(chosen), rt=rt, scaler=OFF)
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return losses.sum(), found
+
+
+# ------------------------------------------------------------------------------------------------
+# The model
+
+
+def test_training_begins_at_the_base_itself(tiny_model: Build) -> None:
+    model = tiny_model()
+    before = model(IDS)
+    adapt(model, LORA)
+    assert torch.equal(model(IDS), before)
+    A, B = (adapter_weights(model.state_dict())[f"h.0.mlp.c_fc.lora_{x}"] for x in "AB")
+    assert A.shape == (4, 16) and B.shape == (64, 4) and not B.any()
+    # Kaiming's uniform of 16 inputs: as wide as that, and no wider.
+    assert 0.8 / math.sqrt(16) < A.abs().max() <= 1 / math.sqrt(16)
+
+
+def test_the_base_is_frozen_and_costs_no_gradients_or_moments(tiny_model: Build) -> None:
+    model = adapted(tiny_model())
+    before = copy.deepcopy(model.state_dict())
+    optimizer = build_optimizer(model, learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1)
+    allocate_all(optimizer)
+    optimizer.zero_grad()
+    trained = adapter_weights(before).keys()
+    assert len(trained) == 2 * 2 * 4
+    for _ in range(2):
+        assert gradients(model)[1].keys() == trained
+        optimizer.step()
+        optimizer.zero_grad()
+    assert optimizer_state(model, optimizer).keys() == trained
+    decay = {p: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert set(decay.values()) == {0.1} and len(decay) == len(trained)  # they are matrices
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == (name not in trained), name
+
+
+def test_at_124m_two_hundredths_of_the_weights_are_trained_at_the_most() -> None:
+    with torch.device("meta"):
+        model = GPT(GPTConfig())
+    whole = sum(p.numel() for p in model.parameters())
+    adapt(model, Lora(rank=8, alpha=16, base="gpt2"))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trained == 1_179_648  # what config/pubmedqa_lora.py says
+    assert trained / whole <= 0.02
+
+
+@pytest.mark.parametrize("targets", [("c_attn",), ("c_proj", "c_fc")])
+def test_only_the_matrices_asked_for_are_adapted(
+    targets: tuple[str, ...], tiny_model: Build
+) -> None:
+    model = adapted(tiny_model(), Lora(rank=2, alpha=4, targets=targets, base="x"))
+    found = {name.split(".")[3] for name in adapter_weights(model.state_dict())}
+    assert found == set(targets)
+    assert gradients(model)[1].keys() == adapter_weights(model.state_dict()).keys()
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float64", 1e-12)])
+def test_merged_is_unmerged(dtype: str, bound: float, tiny_model: Build) -> None:
+    model = adapted(tiny_model().to(getattr(torch, dtype))).eval()
+    base = tiny_model().to(getattr(torch, dtype))
+    plain = merged(model, model.state_dict())
+    assert plain.state_dict().keys() == base.state_dict().keys()
+    logits, highest = model(IDS), model(IDS).abs().max()
+    assert (plain(IDS) - logits).abs().max() / highest <= bound
+    assert (base(IDS) - logits).abs().max() / highest > 0.1  # the update is no small matter
+    step = base.step({0: [1, 2, 3]}, base.new_cache(rows=1, capacity=9))
+    assert not torch.allclose(
+        plain.step({0: [1, 2, 3]}, plain.new_cache(rows=1, capacity=9)), step, atol=0.1
+    )
+
+
+def test_a_model_without_lora_is_merged_as_it_is(tiny_model: Build) -> None:
+    model = tiny_model()
+    plain = merged(model, model.state_dict())
+    assert plain.wte.weight.data_ptr() == model.wte.weight.data_ptr()
+    assert torch.equal(plain(IDS), model(IDS))
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-10), ("float32", 1e-6)])
+@pytest.mark.parametrize("size", [1, 5])
+def test_gradients_do_not_depend_on_micro_batches(
+    size: int, dtype: str, bound: float, tiny_model: Build
+) -> None:
+    """Nor on recomputing activations, to the bit."""
+
+    def found(size: int, *, recompute: bool = False) -> Tensor:
+        model = adapted(tiny_model(vocab_size=50257).to(getattr(torch, dtype))).train()
+        model.checkpoint_activations = recompute
+        return torch.cat([g.flatten() for g in gradients(model, micro_batch_size=size)[1].values()])
+
+    whole, parts = found(12), found(size)
+    assert (whole - parts).norm() / whole.norm() <= bound
+    assert torch.equal(found(size, recompute=True), parts)
+
+
+def test_gradients_are_those_of_the_merged_matrices(tiny_model: Build) -> None:
+    """dL/dA = s B' dL/dW and dL/dB = s dL/dW A', by the chain rule, in float64."""
+    model = adapted(tiny_model(vocab_size=50257).double())
+    plain = use_kernels(merged(model, model.state_dict()))
+    ours, theirs = gradients(model)[1], gradients(plain)[1]
+    for name in ("h.0.attn.c_attn", "h.1.mlp.c_proj"):
+        A, B = (model.get_parameter(f"{name}.lora_{x}").detach() for x in "AB")
+        by_W = LORA.scale * theirs[f"{name}.weight"]
+        torch.testing.assert_close(ours[f"{name}.lora_A"], B.T @ by_W, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(ours[f"{name}.lora_B"], by_W @ A.T, rtol=1e-9, atol=1e-12)
+
+
+def test_bf16_autocast_trains_updates_kept_in_fp32(tiny_model: Build) -> None:
+    model, exact = adapted(tiny_model(vocab_size=50257)), adapted(tiny_model(vocab_size=50257))
+    loss, found = gradients(model, rt=Runtime(CPU.device, torch.bfloat16))
+    expected_loss, expected = gradients(exact)
+    assert float(loss) == pytest.approx(float(expected_loss), rel=0.01)
+    assert {gradient.dtype for gradient in found.values()} == {torch.float32}
+    ours, theirs = (torch.cat([g.flatten() for g in x.values()]) for x in (found, expected))
+    assert 0 < (ours - theirs).norm() / theirs.norm() < 0.1
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated")  # PyTorch's own
+def test_it_compiles_without_a_graph_break(tiny_model: Build) -> None:
+    """By the tracing back ends, which need no compiler; tests/nn/test_compile.py has the rest."""
+    model, eager = adapted(tiny_model(vocab_size=50257)), adapted(tiny_model(vocab_size=50257))
+    model.compile(fullgraph=True, backend="aot_eager")
+    try:
+        found = gradients(model)[1]
+    finally:
+        torch.compiler.reset()
+    for name, gradient in gradients(eager)[1].items():
+        torch.testing.assert_close(found[name], gradient, msg=name)
+
+
+def test_dropout_acts_on_updates_in_training_alone(tiny_model: Build) -> None:
+    model = adapted(tiny_model(), Lora(rank=4, alpha=24, dropout=0.5, base="x"))
+    assert not torch.equal(model.train()(IDS), model(IDS))
+    plain = merged(model, model.state_dict())
+    torch.testing.assert_close(model.eval()(IDS), plain(IDS), rtol=1e-4, atol=1e-4)
+
+
+def test_the_hash_is_of_the_weights_and_not_of_their_context(tiny_model: Build) -> None:
+    model, cropped = tiny_model(), tiny_model(block_size=16)
+    state = model.state_dict() | {"wpe.weight": model.wpe.weight[:16]}
+    cropped.load_state_dict(state)
+    assert weights_sha256(cropped) == weights_sha256(model)
+    cropped.ln_f.bias.data[3] += 1e-3
+    assert weights_sha256(cropped) != weights_sha256(model)
+
+
+# ------------------------------------------------------------------------------------------------
+# Runs
+
+STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]
+STEPS += ["--learning_rate=2e-2", "--lora_rank=2", "--lora_alpha=8"]
+DROPOUT = ["--dropout=0.1", "--lora_dropout=0.1"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, thirteen: Path) -> Path:
+    """A model of one layer to adapt."""
+    out = tmp_path_factory.mktemp("base") / "base"
+    flags = ["--steps=2", "--n_layer=1", "--n_embd=16", "--learning_rate=3e-3", "--sample=False"]
+    assert train_here(*flags, f"--data={thirteen}", f"--out={out}") == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, base: Path, thirteen: Path) -> Path:
+    """24 steps of LoRA without a break."""
+    out = tmp_path_factory.mktemp("run") / "straight"
+    paths = [f"--init_from={base}", f"--data={thirteen}", f"--out={out}"]
+    assert train_here(*STEPS, *DROPOUT, *paths) == 0
+    return out
+
+
+@pytest.fixture
+def again(base: Path, thirteen: Path) -> Callable[..., int]:
+    """The same command as `straight`, into another folder."""
+
+    def train(out: Path, *flags: str, init_from: Path = base) -> int:
+        paths = [f"--init_from={init_from}", f"--data={thirteen}", f"--out={out}"]
+        return train_here(*STEPS, *DROPOUT, *paths, *flags)
+
+    return train
+
+
+def adapter_bytes(checkpoint: Path) -> bytes:
+    return (checkpoint / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def logits_of(folder: Path) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = load_model(folder).model.eval()(IDS)
+    return logits
+
+
+def test_it_learns_and_leaves_its_base_as_it_was(straight: Path, base: Path) -> None:
+    losses = train_losses(straight)
+    assert losses[24] < losses[1] - 0.1
+    ours, theirs = (load_model(x / "last").model.state_dict() for x in (straight, base))
+    changed = {name for name in ours if not torch.equal(ours[name], theirs[name])}
+    assert changed == {f"h.0.{x}.weight" for x in ("attn.c_attn", "attn.c_proj")} | {
+        f"h.0.{x}.weight" for x in ("mlp.c_fc", "mlp.c_proj")
+    }
+    moments = load_trainer(straight / "last")["optimizer"]
+    assert len(moments) == 8 and all(".lora_" in name for name in moments)
+
+
+def test_13_and_11_steps_are_24_bit_for_bit(
+    straight: Path, again: Callable[..., int], tmp_path: Path
+) -> None:
+    resumed = cut_back(straight, tmp_path / "resumed")
+    assert again(resumed) == 0
+    last = "step_000024"
+    assert fingerprint(resumed / last) == fingerprint(straight / last)
+    assert adapter_bytes(resumed / last) == adapter_bytes(straight / last)
+    assert train_losses(resumed) == train_losses(straight)
+
+
+def test_without_its_moments_a_resumed_run_goes_elsewhere(
+    straight: Path, again: Callable[..., int], tmp_path: Path
+) -> None:
+    """The check above has power."""
+    resumed = cut_back(straight, tmp_path / "resumed")
+    checkpoint = resumed / "step_000013"
+    state = torch.load(checkpoint / "trainer.pt", weights_only=True)
+    state["optimizer"]["h.0.mlp.c_fc.lora_A"]["exp_avg"].zero_()
+    torch.save(state, checkpoint / "trainer.pt")
+    shutil.rmtree(checkpoint / "adapter")
+    shutil.copytree(straight / "step_000013" / "adapter", checkpoint / "adapter")
+    sums(checkpoint)
+    assert again(resumed) == 0
+    assert adapter_bytes(resumed / "last") != adapter_bytes(straight / "last")
+
+
+def sums(checkpoint: Path) -> None:
+    """SHA256SUMS of a checkpoint that was changed, its adapter's files included."""
+    inside = checkpoint / "adapter"
+    write_sums(inside)
+    aside = inside.rename(checkpoint.with_name("aside"))
+    write_sums(checkpoint)
+    aside.rename(inside)
+
+
+def test_another_base_is_refused_and_nothing_is_touched(
+    straight: Path,
+    base: Path,
+    again: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The folder's name is the same, what is in it is not."""
+    changed = tmp_path / "base"
+    shutil.copytree(base, changed, symlinks=True)
+    out = tmp_path / "run"
+    assert again(out, "--steps=3", init_from=changed) == 0
+    before = {path: path.lstat().st_mtime_ns for path in out.rglob("*")}
+    other(changed / "step_000002")
+    capsys.readouterr()
+    assert again(out, init_from=changed) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"was trained on other weights than {changed} has now" in line
+    assert {path: path.lstat().st_mtime_ns for path in out.rglob("*")} == before
+    with pytest.raises(CheckpointError, match="was trained on other weights"):
+        load_model(out / "last" / "adapter")
+    assert load_model(out / "last").card["step"] == 3  # the merged model needs no base
+
+
+def other(checkpoint: Path) -> None:
+    """Change one weight of a checkpoint, hashes and all."""
+    model = load_model(checkpoint).model
+    model.ln_f.bias.data[0] += 1e-3
+    model.save_pretrained(checkpoint)
+    write_sums(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--lora_rank=4"], "lora_rank 2 -> 4"),
+        (["--lora_alpha=4"], "lora_alpha 8.0 -> 4.0"),
+        (["--lora_targets=c_fc"], "lora_targets"),
+        (["--lora_rank=0"], "lora_rank 2 -> 0"),
+        (["--lora_rank=4", "--force_resume=True"], "lora_A must be (4, 16) finite numbers"),
+        (["--lora_targets=c_fc", "--force_resume=True"], "does not fit its settings: see h.0.attn"),
+    ],
+)
+def test_another_adapter_is_refused(
+    flags: list[str],
+    message: str,
+    straight: Path,
+    again: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resumed = cut_back(straight, tmp_path / "resumed")
+    wanted = {flag.split("=")[0] for flag in flags}
+    kept = [flag for flag in STEPS if flag.split("=")[0] not in wanted]
+    settings = load_settings(resumed)
+    assert train_here(*kept, *DROPOUT, *settings, f"--out={resumed}", *flags) == 1
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def load_settings(run: Path) -> list[str]:
+    settings = read_card(run / "last")["settings"]
+    return [f"--init_from={settings['init_from']}", f"--data={settings['data']}"]
+
+
+def test_a_run_that_trained_all_weights_is_no_adapters(
+    base: Path, thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    flags = ["--sample=False", f"--init_from={base}", f"--data={thirteen}", f"--out={out}"]
+    assert train_here(*flags, "--steps=1") == 0
+    assert train_here(*flags, "--steps=2", "--lora_rank=2", "--force_resume=True") == 1
+    assert "has no adapter: all weights were trained" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--init_from=scratch"], "lora_rank adapts a trained model, not random weights"),
+        (["--lora_rank=-1"], "lora_rank must be at least 0"),
+        (["--lora_alpha=0"], "lora_alpha must be above 0"),
+        (["--lora_dropout=1"], "lora_dropout must be at least 0 and below 1"),
+        (["--lora_targets=wte"], "lora_targets must be some of c_attn, c_proj, c_fc, got wte"),
+        (["--lora_targets="], "lora_targets must be some of c_attn, c_proj, c_fc, got none"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(
+    flags: list[str], message: str, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_here(f"--init_from={base}", "--lora_rank=2", *flags) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_says_how_much_it_trains(
+    base: Path, thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [f"--init_from={base}", f"--data={thirteen}", f"--out={tmp_path / 'run'}"]
+    assert train_here(*STEPS, *flags, "--steps=1") == 0
+    said = capsys.readouterr().out
+    model = load_model(base).model
+    whole, trained = sum(p.numel() for p in model.parameters()), 2 * (64 + 32 + 80 + 80)
+    assert f"{whole + trained:,} parameters" in said
+    assert f"{trained:,} of them ({trained / (whole + trained):.2%})" in said
+
+
+def test_the_next_phase_begins_from_what_was_merged(
+    straight: Path, thirteen: Path, tmp_path: Path
+) -> None:
+    """All weights from a LoRA run, and another LoRA from an adapter alone."""
+    loss = train_losses(straight)[24]
+    flags = ["--steps=1", "--sample=False", "--dropout=0", f"--data={thirteen}", "--log_every=1"]
+    assert train_here(*flags, f"--init_from={straight}", f"--out={tmp_path / 'all'}") == 0
+    assert train_losses(tmp_path / "all")[1] < loss + 0.3
+    adapter = straight / "best" / "adapter"
+    assert (
+        train_here(*flags, "--lora_rank=1", f"--init_from={adapter}", f"--out={tmp_path}/lora") == 0
+    )
+    assert train_losses(tmp_path / "lora") == pytest.approx(
+        train_losses(tmp_path / "all"), rel=1e-5
+    )
+    chained = tmp_path / "lora/last"
+    torch.testing.assert_close(logits_of(chained / "adapter"), logits_of(chained))
+
+
+# ------------------------------------------------------------------------------------------------
+# Adapters alone
+
+
+@pytest.fixture(scope="module")
+def alone(straight: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What export.py makes of the run, for others who have the base."""
+    out = tmp_path_factory.mktemp("alone") / "adapter"
+    flags = [f"--checkpoint={straight}", "--format=adapter", f"--out={out}"]
+    assert exit_status(export.main, *flags) == 0
+    return out
+
+
+def test_an_adapter_and_its_base_are_the_merged_model(straight: Path, alone: Path) -> None:
+    expected = logits_of(straight)
+    for folder in (alone, straight / "best" / "adapter"):
+        assert not (folder / "model.safetensors").exists()
+        loaded = load_model(folder)
+        assert loaded.folder == folder and loaded.card["lora"]["rank"] == 2
+        assert loaded.model.config == load_model(straight).model.config
+        torch.testing.assert_close(logits_of(folder), expected, rtol=0, atol=1e-5)
+    assert identity(alone) != identity(straight / "best")
+
+
+def test_an_exported_adapter_answers(
+    alone: Path, straight: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--prompt=The patients", "--max_new_tokens=8", "--device=cpu"]
+    said = []
+    for folder in (alone, straight):
+        assert exit_status(sample.main, f"--checkpoint={folder}", *flags) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != ""
+
+
+def test_an_exported_adapter_is_exported_again(alone: Path, tmp_path: Path) -> None:
+    for form in ("adapter", "hf"):
+        flags = [f"--checkpoint={alone}", f"--format={form}", f"--out={tmp_path / form}"]
+        assert exit_status(export.main, *flags) == 0
+    weights = "adapter_model.safetensors"
+    assert (tmp_path / "adapter" / weights).read_bytes() == (alone / weights).read_bytes()
+    torch.testing.assert_close(logits_of(tmp_path / "hf"), logits_of(alone), rtol=0, atol=1e-6)
+
+
+def test_what_has_no_adapter_is_not_exported(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [f"--checkpoint={base}", "--format=adapter", f"--out={tmp_path / 'out'}"]
+    assert exit_status(export.main, *flags) == 1
+    assert "has no adapter, its weights themselves were trained" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def without_base(folder: Path) -> None:
+    edit_card(folder, base="./nowhere")
+
+
+def of_itself(folder: Path) -> None:
+    edit_card(folder, base=str(folder))
+
+
+def pickled_base(folder: Path) -> None:
+    base = folder.with_name("base")
+    base.mkdir()
+    (base / "pytorch_model.bin").write_bytes(b"")
+    edit_card(folder, base=str(base))
+
+
+def of_nothing(folder: Path) -> None:
+    edit_card(folder, rank="eight")
+
+
+def of_another_tool(folder: Path) -> None:
+    (folder / "clingpt.json").unlink()
+    (folder / "SHA256SUMS").unlink()
+
+
+def damaged(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def not_finite(folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    next(iter(tensors.values()))[0, 0] = math.nan
+    save_file(tensors, path)
+    write_sums(folder)
+
+
+def edit_card(folder: Path, **changed: Any) -> None:
+    card = read_card(folder)
+    (folder / "clingpt.json").write_text(json.dumps(card | {"lora": card["lora"] | changed}))
+    write_sums(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without_base, "is an adapter of ./nowhere: ./nowhere is not a folder"),
+        (of_itself, "that is this folder itself"),
+        (pickled_base, "base has no safetensors; save it in that format"),
+        (of_nothing, "is damaged: .*rank wants"),
+        (of_another_tool, "no card that names its base"),
+        (damaged, "adapter_model.safetensors is damaged"),
+        (not_finite, "finite numbers"),
+        (lambda x: (x / "adapter_model.safetensors").unlink(), "is missing"),
+    ],
+)
+def test_an_adapter_that_cannot_be_used_says_why(
+    spoil: Callable[[Path], None], message: str, alone: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "adapter"
+    shutil.copytree(alone, folder)
+    spoil(folder)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(folder)
+
+
+def test_a_damaged_adapter_makes_its_checkpoint_a_damaged_one(
+    straight: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(straight, out, symlinks=True)
+    damaged(out / "step_000024" / "adapter")
+    assert RunFolder(out).newest_whole(wanted=True) == out / "step_000013"
+
+
+def test_an_unknown_target_is_refused() -> None:
+    with pytest.raises(ConfigError, match="got lm_head"):
+        Lora(rank=1, alpha=1, targets=("lm_head",), base="x")
+    assert Lora(rank=1, alpha=1, base="x").targets == LAYERS
+
+
+# ------------------------------------------------------------------------------------------------
+# Others' readers
+
+
+def test_transformers_opens_a_checkpoint_as_the_merged_model(straight: Path) -> None:
+    """Also where PEFT is installed, as it is here: an adapter beside it would count twice."""
+    model = AutoModelForCausalLM.from_pretrained(straight / "best").eval()
+    assert type(model) is GPT2LMHeadModel
+    with torch.no_grad():
+        found = model(IDS).logits
+    torch.testing.assert_close(found, logits_of(straight), rtol=0, atol=1e-5)
+    assert not [path.name for path in (straight / "best").glob("adapter_*")]
+    assert [path.name for path in (straight / "best").glob("*.safetensors")] == [
+        "model.safetensors"
+    ]  # vLLM takes every such file for weights
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # PEFT's own
+def test_peft_puts_the_adapter_on_transformers_base(
+    straight: Path, alone: Path, base: Path
+) -> None:
+    from peft import AutoPeftModelForCausalLM, PeftModel
+
+    plain = GPT2LMHeadModel.from_pretrained(base / "best")
+    model = PeftModel.from_pretrained(plain, str(alone)).eval()
+    expected = logits_of(straight)
+    with torch.no_grad():
+        torch.testing.assert_close(model(IDS).logits, expected, rtol=0, atol=1e-5)
+        whole = model.merge_and_unload()
+        torch.testing.assert_close(whole(IDS).logits, expected, rtol=0, atol=1e-5)
+    assert (expected - logits_of(base)).abs().max() > 0.1
+    by_name = AutoPeftModelForCausalLM.from_pretrained(str(alone)).eval()  # it finds the base
+    with torch.no_grad():
+        torch.testing.assert_close(by_name(IDS).logits, expected, rtol=0, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------
+# Two ranks
+
+
+@pytest.fixture(scope="module")
+def ranks(
+    tmp_path_factory: pytest.TempPathFactory, base: Path, thirteen: Path
+) -> Iterator[tuple[Path, dict[str, list[int]]]]:
+    """Runs of one process and of two, replicated and sharded; one torchrun does all of two."""
+    from tests.conftest import run_flags
+
+    folder = tmp_path_factory.mktemp("ranks")
+    flags = [*STEPS, "--dropout=0", "--batch_size=3", "--micro_batch_size=1", "--sample=True"]
+    flags += ["--max_new_tokens=4", f"--init_from={base}", f"--data={thirteen}"]
+    flags = run_flags(*flags)
+
+    def job(name: str, *more: str, **special: Any) -> dict[str, Any]:
+        return {"do": "train_run", "flags": [*flags, f"--out={folder / name}", *more], **special}
+
+    def back(source: str, name: str) -> list[str]:
+        return [str(folder / source), str(folder / name)]
+
+    jobs = {
+        "ddp": job("ddp"),
+        "fsdp": job("fsdp", "--shard=True"),
+        "ddp resumed": job("ddp resumed", cut_back=back("ddp", "ddp resumed")),
+        "fsdp resumed": job("fsdp resumed", "--shard=True", cut_back=back("ddp", "fsdp resumed")),
+    }
+    assert train_here(*flags, f"--out={folder / 'one'}") == 0
+    plan = folder / "jobs.json"
+    plan.write_text(json.dumps(list(jobs.values())))
+    process = torchrun("tests/helpers/ranks.py", plan)
+    stderr = said_by(process, within_s=150)
+    assert process.returncode == 0, stderr
+    found = [json.loads((folder / f"found_{rank}.json").read_text()) for rank in (0, 1)]
+    yield folder, {name: [rank[i] for rank in found] for i, name in enumerate(jobs)}
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "ddp resumed", "fsdp resumed"])
+def test_two_ranks_train_to_the_losses_of_one_process(
+    name: str, ranks: tuple[Path, dict[str, list[int]]]
+) -> None:
+    folder, status = ranks
+    assert status[name] == [0, 0]
+    assert train_losses(folder / name) == pytest.approx(train_losses(folder / "one"), rel=1e-6)
+    torch.testing.assert_close(
+        logits_of(folder / name / "last/adapter"), logits_of(folder / "one/last"), rtol=0, atol=1e-4
+    )
+    if name == "ddp resumed":
+        last = "step_000024"
+        assert adapter_bytes(folder / name / last) == adapter_bytes(folder / "ddp" / last)

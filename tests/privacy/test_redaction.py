@@ -1,0 +1,242 @@
+"""Redaction: nothing of an identifier stays, what is put in its place fits, and the key decides."""
+
+import copy
+import datetime
+import random
+import re
+from dataclasses import replace
+
+import pytest
+
+from clingpt.privacy.dates import day_of, shifted
+from clingpt.privacy.identifiers import find_identifiers
+from clingpt.privacy.redaction import Redactor, joined_text, may_identify, texts_of, with_texts
+from clingpt.text.records import Record
+from clingpt.text.sentences import split_sentences
+from tests.helpers import phi_corpus, phi_templates
+
+KEY = b"a key of some thirty-two letters"
+NOTES = phi_corpus.make_notes(phi_templates.DEVELOPED + phi_templates.HELD_OUT, each=2, seed=11)
+RECORD = Record(
+    id="00412345",
+    question="How is Mr. Okonkwo (MRN 00123456)?",
+    sections=(("NOTE OF 3/4/2019", "Okonkwo, aged 93, slept. Dr. Smith called 617-555-0134."),),
+    long_answer="Okonkwo is well since 3/1/2019.",
+    decision="yes",
+    keywords=("Okonkwo", "sleep"),
+)
+
+
+def test_tags_leave_nothing_to_find() -> None:
+    redactor = Redactor("tags")
+    for note in NOTES:
+        text = redactor.text(note.text)
+        assert find_identifiers(text) == []
+        assert len(re.findall(r"\[[A-Z_]+\]", text)) > 2
+
+
+def test_surrogates_leave_no_identifier_as_it_was() -> None:
+    redactor = Redactor("surrogates", KEY)
+    gone = 0
+    for number, note in enumerate(NOTES):
+        text = redactor.text(note.text, owner=str(number))
+        for one in find_identifiers(note.text):
+            if one.kind != "age":  # two digits can stand anywhere
+                assert note.text[one.start : one.end] not in text
+                gone += 1
+    assert gone >= 200
+
+
+def test_surrogates_leave_the_text_readable() -> None:
+    redactor = Redactor("surrogates", KEY)
+    for number, note in enumerate(NOTES):
+        text = redactor.text(note.text, owner=str(number))
+        assert len(split_sentences(text)) == len(split_sentences(note.text))
+        doubled = [len(re.findall(r"\b([^\W\d]{2,}) \1\b", each)) for each in (text, note.text)]
+        assert doubled[0] <= doubled[1]  # "Walla Walla"
+        for pair in ("()", "[]"):
+            assert [text.count(each) for each in pair] == [note.text.count(each) for each in pair]
+        # What was no identifier stands as it stood.
+        everything = find_identifiers(note.text)
+        edges = [0, *(edge for one in everything for edge in (one.start, one.end)), len(note.text)]
+        place = 0
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            place = text.index(note.text[start:end], place)
+
+
+def test_a_name_keeps_its_surrogate_and_its_form() -> None:
+    redactor = Redactor("surrogates", KEY)
+    first = redactor.text("Pt: SMITH, MARY. Mrs. Smith came.", owner="1")
+    other = redactor.text("Dr. Smith; daughter Mary", owner="2")
+    last, given = re.findall(r"[A-Z]{2,}", first)
+    assert first == f"Pt: {last}, {given}. Mrs. {last.capitalize()} came."
+    assert other == f"Dr. {last.capitalize()}; daughter {given.capitalize()}"
+    assert "smith" not in first.lower() and last != given
+
+
+def test_shapes_stay() -> None:
+    text = "SSN 123-45-6789, call (617) 555-0134 x12, MRN XK-004512, VIN 1HGCM82633A004352."
+    new = Redactor("surrogates", KEY).text(text)
+    shape = [re.sub(r"\d", "9", re.sub(r"[A-Z]", "A", each)) for each in (text, new)]
+    assert shape[0] == shape[1]
+    assert new != text
+    text = "call 617-555-0134 or (617) 555-0134"
+    assert (
+        re.sub(r"\D", "", Redactor("surrogates", KEY).text(text))[:10]
+        in re.sub(r"\D", "", Redactor("surrogates", KEY).text(text))[10:]
+    )
+
+
+def test_ages_above_89_become_safe_harbors_class() -> None:
+    new = Redactor("surrogates", KEY).text("A 93-year-old man and his ninety-two year old wife")
+    assert new == "A 90+-year-old man and his 90+ year old wife"
+
+
+@pytest.mark.parametrize(
+    ("written", "later"),
+    [
+        ("3/4/1931", "4/3/1931"),
+        ("03/04/31", "04/03/31"),
+        ("05-MAY-19", "04-JUN-19"),
+        ("3rd of May 2019", "2nd of Jun 2019"),
+        ("December 5, 2019", "January 4, 2020"),
+        ("May 30-31, 2019", "Jun 29-30, 2019"),
+        ("30-31 January 2019", "1-2 March 2019"),
+        ("2019-05-03T14:30", "2019-06-02T14:30"),
+        ("20191203", "20200102"),
+        ("January 2005", "February 2005"),
+        ("12/2005", "01/2006"),
+        ("1/1/00 at 3:45 pm", "1/31/00 at 3:45 pm"),
+        ("2/30/2019", "3/30/2019"),  # taken for the month's last day
+        ("Feb 28", "Mar 30"),
+        ("May 3/4/2019", None),
+    ],
+)
+def test_dates_move_and_keep_their_spelling(written: str, later: str | None) -> None:
+    assert shifted(written, 30) == later
+
+
+def test_intervals_stay_within_a_record() -> None:
+    rng = random.Random(3)
+    redactor = Redactor("surrogates", KEY)
+    moves = set()
+    for number in range(40):
+        days = [phi_corpus.day(rng) for _ in range(3)]
+        text = " then ".join(f"{day:%d/%m/%Y}" for day in days) + " then 25/12/2001"
+        new = redactor.text(text, owner=str(number)).split(" then ")
+        moved = [datetime.datetime.strptime(each, "%d/%m/%Y").date() for each in new]
+        gaps = {(after - day).days for day, after in zip(days, moved, strict=False)}
+        assert len(gaps) == 1
+        moves |= gaps
+    assert len(moves) > 20
+    assert 0 not in moves
+
+
+def test_no_date_moves_onto_another_however_that_is_spelled() -> None:
+    redactor = Redactor("surrogates", KEY)
+    days = [datetime.date(1960, 6, 18) + datetime.timedelta(9 * n) for n in range(30)]
+    spelled = [
+        f"{day:%m/%d/%Y}" if n % 2 else f"{day.day} {day:%B} {day.year}"
+        for n, day in enumerate(days)
+    ]
+    bare = f"{days[7]:%B} {days[7].day}"
+    for number in range(60):
+        text = redactor.text(" then ".join([*spelled, bare]), owner=str(number))
+        moved = [day_of(each) for each in text.split(" then ")[:-1]]
+        assert None not in moved
+        assert not {*moved} & {*days}
+        assert bare not in text
+
+
+@pytest.mark.parametrize("spelling", ["%m/%d/%Y", "%B %Y"])
+def test_dates_without_end_take_no_longer_than_any_other_text(spelling: str) -> None:
+    """Of a century, so that no move is free of all of them."""
+    days = (datetime.date(1940, 1, 1) + datetime.timedelta(5 * n) for n in range(8000))
+    text = " then ".join(f"{day:{spelling}}" for day in days)
+    with phi_corpus.linear_time():
+        Redactor("surrogates", KEY).text(text)
+
+
+def test_all_texts_of_a_record_are_redacted_as_one() -> None:
+    tags = Redactor("tags").record(RECORD)
+    assert tags.question == "How is Mr. [NAME] (MRN [RECORD_NUMBER])?"
+    assert tags.sections == (
+        ("NOTE OF [DATE]", "[NAME], aged [AGE], slept. Dr. [NAME] called [PHONE]."),
+    )
+    assert tags.long_answer == "[NAME] is well since [DATE]."
+    assert tags.keywords == ("[NAME]", "sleep")
+    assert tags.decision == "yes"
+    new = Redactor("surrogates", KEY).record(RECORD)
+    assert not re.search("okonkwo|smith|412345", f"{new}".lower())
+    assert new.keywords[0] in new.question and new.keywords[0] in (new.long_answer or "")
+
+
+def test_records_without_some_parts_keep_none_and_empty() -> None:
+    bare = Record(id="a", question="", sections=(), long_answer=None)
+    for how in ("tags", "surrogates"):
+        assert Redactor(how).record(bare) == bare
+    assert with_texts(RECORD, texts_of(RECORD)) == RECORD
+    strange = replace(RECORD, question="http://x\0y Dr.\0Smith", keywords=("http://z",))
+    assert joined_text(strange).count("\0") == len(texts_of(strange)) - 1
+    assert len(Redactor("tags").record(strange).keywords) == 1
+
+
+@pytest.mark.parametrize("name", ["00412345", "doe_john_smith", "scan-2019-05-03", "123-45-6789"])
+def test_ids_that_may_identify_become_letters(name: str) -> None:
+    assert may_identify(name)
+    redactor = Redactor("tags", KEY)
+    new = redactor.record(replace(RECORD, id=name)).id
+    assert re.fullmatch("record-[a-p]{16}", new)
+    assert new == redactor.record(replace(RECORD, id=name)).id
+    assert new != Redactor("tags", b"another key").record(replace(RECORD, id=name)).id
+
+
+@pytest.mark.parametrize("name", ["row-17", "a", "report 3", "quickstart"])
+def test_other_ids_stay(name: str) -> None:
+    assert not may_identify(name)
+    assert Redactor("tags").record(replace(RECORD, id=name)).id == name
+
+
+def test_the_key_decides_and_stays_within() -> None:
+    text = "Dr. Smith, 3/4/2019, MRN 00123456"
+    new = Redactor("surrogates", KEY).text(text)
+    assert Redactor("surrogates", KEY).text(text) == new
+    assert Redactor("surrogates", b"x" * 32).text(text) != new
+    assert len({Redactor("surrogates").text(text) for _ in range(4)}) > 1
+    # As it is sent to other processes.
+    assert copy.deepcopy(Redactor("surrogates", KEY)).text(text) == new
+    assert KEY.decode() not in repr(Redactor("surrogates", KEY))
+
+
+def test_any_text_can_be_redacted() -> None:
+    rng = random.Random(7)
+    pieces = [
+        "Dr. ",
+        "Smith",
+        " [NAME] ",
+        "http://x",
+        "3/4/2019",
+        " May 3",
+        "\0",
+        "[",
+        "](",
+        "MRN ",
+    ]
+    pieces += [
+        "00123456",
+        "@",
+        "a.b@c.de",
+        " age ",
+        "93",
+        ", ",
+        " Mary",
+        "-",
+        "é",
+        "'s",
+        "\n",
+        "12 Oak St",
+    ]
+    for _ in range(300):
+        text = "".join(rng.choices(pieces, k=rng.randrange(12)))
+        assert find_identifiers(Redactor("tags").text(text)) == []
+        Redactor("surrogates", KEY).text(text)

@@ -1,0 +1,577 @@
+"""serve.py's /v1/completions and /v1/models, by the official client and by bare requests.
+
+Real processes over real sockets, on a random model: what it writes is compared with that same model
+asked here, one token after another.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import openai
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types import Completion
+
+from clingpt.decoding.engine import generate
+from clingpt.decoding.sampling import Sampling
+from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
+from model import GPT
+from tests.conftest import ROOT, make_tiny_model
+from tests.helpers.servers import Answer, Server, serving
+
+CONTEXT = 256
+TOKENIZER = Tokenizer.load()
+PROMPTS = [f"Patient {n} had a fall of {n}.5 mmHg" + " again" * n for n in range(20)]
+CANARY = "xyzzy plugh"  # never to be seen in an error
+Say = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model; large weights, so that no two tokens are almost equally probable."""
+    shape = {"vocab_size": VOCAB_SIZE, "block_size": CONTEXT, "n_embd": 32}
+    folder = tmp_path_factory.mktemp("served") / "tiny"
+    make_tiny_model(**shape).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_each() -> Iterator[None]:
+    """Threads of many small models would wait for one another."""
+    n = torch.get_num_threads()
+    with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "1"}):
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(n)
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path) -> GPT:
+    return GPT.from_pretrained(checkpoint).eval()
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Path) -> Iterator[Server]:
+    flags = ("--rows=3", "--max_body_kb=64")
+    with serving(checkpoint, *flags, log=checkpoint.parent / "log") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    url = f"{server.url}/v1"
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def scripted(checkpoint: Path) -> Iterator[tuple[Server, Say]]:
+    """A server whose model can be told what to write; it is asked by whatever holds "Say it"."""
+    folder = checkpoint.parent
+
+    def say(reply: object) -> None:
+        (folder / "script.json").write_text(json.dumps([["Say it", reply]]))
+
+    script, log = ROOT / "tests/helpers/scripted_server.py", folder / "scripted.log"
+    with serving(checkpoint, script=script, log=log, SCRIPTED=str(folder)) as started:
+        yield started, say
+
+
+def ask(server: Server, **fields: Any) -> Answer:
+    return server.ask("/v1/completions", fields)
+
+
+def frames(answer: Answer) -> list[Any]:
+    """What a stream holds but its [DONE]; each frame in the form that the standard has."""
+    *parts, end, nothing = answer.body.decode().split("\n\n")
+    assert (end, nothing) == ("data: [DONE]", "") and answer.status == 200
+    assert all(part.startswith("data: ") for part in parts)
+    return [json.loads(part.removeprefix("data: ")) for part in parts]
+
+
+def choices_of(answer: Answer) -> list[Any]:
+    """A reply's choices; those of a stream put together."""
+    if answer.headers["content-type"] == "application/json":
+        choices: list[Any] = answer.json["choices"]
+        return choices
+    found: dict[int, Any] = {}
+    for frame in frames(answer):
+        for new in frame["choices"]:
+            choice = found.setdefault(new["index"], new | {"text": "", "logprobs": None})
+            assert choice["finish_reason"] in (None, new["finish_reason"]), (
+                "it went on after its end"
+            )
+            choice["text"] += new["text"]
+            choice["finish_reason"] = new["finish_reason"]
+            if new["logprobs"] is not None:
+                lists = choice["logprobs"] or {name: [] for name in new["logprobs"]}
+                choice["logprobs"] = {k: lists[k] + more for k, more in new["logprobs"].items()}
+    return [found[index] for index in sorted(found)]
+
+
+@torch.no_grad()
+def log_probs_TV(model: GPT, ids: list[int]) -> torch.Tensor:
+    """What the model thinks of each next token, all at once and without a cache."""
+    logits: torch.Tensor = model(torch.tensor([ids]))[0]
+    return logits.log_softmax(-1)
+
+
+def greedy(model: GPT, prompt: list[int], n: int) -> list[int]:
+    ids = list(prompt)
+    for _ in range(n):
+        ids.append(int(log_probs_TV(model, ids)[-1].argmax()))
+    return ids[len(prompt) :]
+
+
+def spelled(token: int) -> str:
+    """A token's name in OpenAI's lists: its text, or the bytes of a part of a character."""
+    content = TOKENIZER.decode_bytes([token])
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
+
+
+# ------------------------------------------------------------------------------------------------
+# Models
+
+
+def test_the_model_is_listed_and_goes_by_its_name(server: Server, client: openai.OpenAI) -> None:
+    listed = server.ask("/v1/models").json
+    [one] = listed["data"]
+    assert (listed["object"], one["object"], one["owned_by"]) == ("list", "model", "clingpt")
+    assert isinstance(one["created"], int) and one["context"] == CONTEXT
+    assert one["precision"] == "float32" and one["threshold"] is None
+    assert server.ask(f"/v1/models/{one['id']}").json == one
+    [official] = client.models.list()
+    assert official.id == client.models.retrieve(official.id).id == one["id"] == "tiny"
+    reply = client.completions.create(model=official.id, prompt="Pain", max_tokens=1)
+    assert reply.model == official.id
+
+
+@pytest.mark.parametrize("name", ["gpt-4", "tiny/other", "Tiny"])
+def test_another_models_name_is_not_found(name: str, client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.models.retrieve(name)
+    assert missing.value.code == "model_not_found" and "tiny" in missing.value.message
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.completions.create(model=name, prompt=CANARY)
+    assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
+    assert CANARY not in unknown.value.message and name not in unknown.value.message
+
+
+# ------------------------------------------------------------------------------------------------
+# Completions
+
+
+def test_a_completion_is_the_models_own(client: openai.OpenAI, model: GPT) -> None:
+    prompt = TOKENIZER.encode(PROMPTS[3])
+    reply = client.completions.create(model="tiny", prompt=PROMPTS[3], max_tokens=5, temperature=0)
+    [choice] = reply.choices
+    assert choice.text == TOKENIZER.decode(greedy(model, prompt, 5))
+    assert (choice.index, choice.finish_reason, choice.logprobs) == (0, "length", None)
+    assert re.fullmatch(r"cmpl-\w{32}", reply.id) and reply.object == "text_completion"
+    assert isinstance(reply.created, int) and reply.system_fingerprint
+    assert reply.usage and reply.usage.completion_tokens == 5
+    assert reply.usage.prompt_tokens == len(prompt)
+    assert reply.usage.total_tokens == len(prompt) + 5
+    # OpenAI's own defaults; null is the same as nothing.
+    body = {"prompt": PROMPTS[3], "max_tokens": None, "n": None, "seed": 5}
+    default = client.post("/completions", body=body, cast_to=Completion)
+    again = client.completions.create(model="tiny", prompt=PROMPTS[3], temperature=1, seed=5)
+    assert default.choices == again.choices and again.usage
+    assert again.usage.completion_tokens == 16
+
+
+def test_a_stream_says_what_the_whole_reply_says(client: openai.OpenAI) -> None:
+    wanted: dict[str, Any] = {"model": "tiny", "max_tokens": 8, "temperature": 0}
+    for half in (PROMPTS[:10], PROMPTS[10:]):
+        whole = client.completions.create(prompt=half, **wanted)
+        assert [choice.index for choice in whole.choices] == list(range(10))
+        assert len({choice.text for choice in whole.choices}) > 5
+        for prompt, choice in zip(half, whole.choices, strict=True):
+            chunks = list(client.completions.create(prompt=prompt, stream=True, **wanted))
+            assert "".join(chunk.choices[0].text for chunk in chunks) == choice.text
+            ends = [chunk.choices[0].finish_reason for chunk in chunks]
+            assert ends == [None] * (len(chunks) - 1) + ["length"] and len(chunks) == 8
+            assert len({chunk.id for chunk in chunks}) == 1
+            assert {chunk.object for chunk in chunks} == {"text_completion"}
+
+
+def test_a_stream_of_many_choices_tells_each_to_its_end(server: Server) -> None:
+    wanted = {"prompt": PROMPTS[:3], "n": 2, "seed": 1, "max_tokens": 6, "logprobs": 2}
+    whole, streamed = ask(server, **wanted), ask(server, **wanted, stream=True)
+    assert choices_of(streamed) == choices_of(whole)
+    ends = [c["index"] for f in frames(streamed) for c in f["choices"] if c["finish_reason"]]
+    assert sorted(ends) == list(range(6))
+
+
+def test_a_stream_is_server_sent_events(server: Server) -> None:
+    answer = ask(server, prompt="Pain", max_tokens=3, stream=True)
+    assert answer.status == 200
+    assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
+    assert "no-cache" in answer.headers["cache-control"]
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert re.fullmatch(rb"(data: \{[^\n]*\}\n\n){3}data: \[DONE\]\n\n", answer.body)
+    assert not any("usage" in frame for frame in frames(answer))
+
+
+def test_usage_is_told_at_the_end_of_a_stream_where_it_is_asked_for(
+    client: openai.OpenAI,
+) -> None:
+    *chunks, last = client.completions.create(
+        model="tiny",
+        prompt=["Pain", "Pain fell"],
+        n=2,
+        max_tokens=4,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    assert [chunk.usage for chunk in chunks] == [None] * len(chunks)
+    assert "usage" in chunks[0].model_fields_set and last.choices == []
+    prompt_tokens = len(TOKENIZER.encode("Pain")) + len(TOKENIZER.encode("Pain fell"))
+    assert last.usage and last.usage.prompt_tokens == prompt_tokens
+    assert last.usage.completion_tokens == 4 * 4
+    assert last.usage.total_tokens == prompt_tokens + 16
+
+
+def test_choices_differ_and_a_seed_brings_them_back(server: Server) -> None:
+    def texts(**fields: Any) -> list[str]:
+        return [c["text"] for c in choices_of(ask(server, prompt="Pain", max_tokens=12, **fields))]
+
+    first = texts(n=3, seed=42)
+    assert len(set(first)) == 3
+    assert texts(n=3, seed=42) == texts(n=3, seed=42, stream=True) == first
+    assert texts(n=3, seed=43) != first
+    assert texts(n=1, seed=42) == first[:1]
+    assert texts() != texts()  # without one, other random numbers each time
+
+
+def test_a_prompt_is_a_text_or_ids_or_many_of_either(client: openai.OpenAI) -> None:
+    first, second = TOKENIZER.encode("Pain fell"), TOKENIZER.encode("Nausea")
+    kinds: list[Any] = ["Pain fell", ["Pain fell", "Nausea"], first, [first, second]]
+    replies = [
+        client.completions.create(model="tiny", prompt=kind, max_tokens=4, temperature=0)
+        for kind in kinds
+    ]
+    texts = [[choice.text for choice in reply.choices] for reply in replies]
+    assert list(map(len, texts)) == [1, 2, 1, 2] and texts[1][0] != texts[1][1]
+    assert texts[0] == texts[2] == texts[1][:1] and texts[1] == texts[3]
+    assert [reply.usage and reply.usage.prompt_tokens for reply in replies] == [2, 5, 2, 5]
+
+
+def test_a_text_has_no_end_of_text_in_it_and_nothing_is_one(server: Server) -> None:
+    usage = ask(server, prompt="a<|endoftext|>", max_tokens=1).json["usage"]
+    assert usage["prompt_tokens"] == len(TOKENIZER.encode("a<|endoftext|>")) > 2
+    [empty], [end] = (
+        choices_of(ask(server, prompt=prompt, max_tokens=4, temperature=0, echo=False))
+        for prompt in ("", [EOT])
+    )
+    assert empty == end
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 2.5, "top_k": 1},
+        {"temperature": 0.7, "top_k": 40},
+        {"temperature": 1.5, "top_p": 0.3},
+        {"temperature": 3.0, "min_p": 0.2},
+        {"temperature": 0.0, "repetition_penalty": 10.0},
+    ],
+    ids=str,
+)
+def test_settings_mean_what_they_mean_on_the_command_line(
+    fields: dict[str, Any], client: openai.OpenAI, model: GPT
+) -> None:
+    prompt = TOKENIZER.encode(PROMPTS[1])
+    how = Sampling(max_new_tokens=24, seed=9, **fields)
+    [expected] = generate(model, TOKENIZER, [prompt], how, context=CONTEXT)
+    common: dict[str, Any] = {"model": "tiny", "prompt": prompt, "max_tokens": 24, "seed": 9}
+    reply = client.completions.create(**common, extra_body=fields)
+    assert reply.choices[0].text == expected.text
+    plain = client.completions.create(**common, temperature=fields["temperature"])
+    assert plain.choices[0].text != expected.text, "the setting does nothing here"
+
+
+# ------------------------------------------------------------------------------------------------
+# Log-probabilities and echo
+
+
+@pytest.mark.parametrize("k", range(6))
+def test_log_probabilities_are_the_models(k: int, server: Server, model: GPT) -> None:
+    wanted: dict[str, Any] = {"prompt": PROMPTS[k], "max_tokens": 12, "seed": k, "logprobs": k}
+    [choice] = choices_of(ask(server, **wanted, temperature=1.5))
+    told, prompt = choice["logprobs"], TOKENIZER.encode(PROMPTS[k])
+    assert {len(values) for values in told.values()} == {12}
+    names = {spelled(token): token for token in range(VOCAB_SIZE)}
+    ids = [names[token] for token in told["tokens"]]
+    expected_TV = log_probs_TV(model, prompt + ids)[len(prompt) - 1 : -1]
+    for log_probs_V, token, value, top in zip(
+        expected_TV, ids, told["token_logprobs"], told["top_logprobs"], strict=True
+    ):
+        assert value == pytest.approx(float(log_probs_V[token]), abs=1e-4)
+        best = log_probs_V.topk(k).indices.tolist()
+        assert top == pytest.approx(
+            {spelled(other): float(log_probs_V[other]) for other in {*best, token}}, abs=1e-4
+        )
+    assert choices_of(ask(server, **wanted, temperature=1.5, stream=True)) == [choice]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("logprobs", [None, 0, 3])
+def test_echo_gives_the_prompt_back(
+    logprobs: int | None, stream: bool, server: Server, model: GPT
+) -> None:
+    prompt = TOKENIZER.encode(PROMPTS[2])
+    wanted: dict[str, Any] = {"prompt": PROMPTS[2], "max_tokens": 4, "temperature": 0}
+    [plain] = choices_of(ask(server, **wanted, logprobs=logprobs))
+    [choice] = choices_of(ask(server, **wanted, logprobs=logprobs, echo=True, stream=stream))
+    assert choice["text"] == PROMPTS[2] + plain["text"]
+    if logprobs is None:
+        assert choice["logprobs"] is None
+        return
+    told = choice["logprobs"]
+    assert {len(values) for values in told.values()} == {len(prompt) + 4}
+    assert "".join(told["tokens"]) == choice["text"]
+    assert told["token_logprobs"][0] is told["top_logprobs"][0] is None
+    expected_TV = log_probs_TV(model, prompt)
+    for log_probs_V, token, value, top in zip(
+        expected_TV, prompt[1:], told["token_logprobs"][1:], told["top_logprobs"][1:], strict=False
+    ):
+        assert value == pytest.approx(float(log_probs_V[token]), abs=1e-4)
+        best = {spelled(other) for other in log_probs_V.topk(logprobs).indices.tolist()}
+        assert set(top) == best | {spelled(token)}
+    assert told["token_logprobs"][len(prompt) :] == plain["logprobs"]["token_logprobs"]
+    for token, offset in zip(told["tokens"], told["text_offset"], strict=True):
+        assert choice["text"].startswith(token, offset)
+
+
+# ------------------------------------------------------------------------------------------------
+# Stop strings and characters of many tokens
+
+
+@pytest.mark.parametrize(
+    ("reply", "stop", "text"),
+    [
+        ("Pain fell. END It rose.", "END", "Pain fell. "),
+        ("Pain fell. END It rose.", " E", "Pain fell."),
+        ("Pain fell. END It rose.", "fell. END It", "Pain "),  # four tokens and a half
+        ("aab aaab aaaab", ["aaaab"], "aab aaab "),  # what began like it twice is given after all
+        ("EN E EN END", "END", "EN E EN "),
+        ("Pain fell. EN", "END", "Pain fell. EN"),  # its beginning is the end
+        ("Pain fell.", ["rose", "fall", "END", "X"], "Pain fell."),
+        ("one two three", ["three", "two", "wo t"], "one "),
+        ("wo three", ["three", "o thr", "wo threex"], "w"),
+        ("Schmerz 😀😀 fort", "😀 f", "Schmerz 😀"),
+        ("END", "END", ""),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_text_ends_before_its_stop_string(
+    reply: str, stop: object, text: str, stream: bool, scripted: tuple[Server, Say]
+) -> None:
+    server, say = scripted
+    say(reply)
+    answer = ask(server, prompt="Say it", max_tokens=99, stop=stop, stream=stream)
+    [choice] = choices_of(answer)
+    assert (choice["text"], choice["finish_reason"]) == (text, "stop")
+    # A chunk is never taken back: had a piece of the stop string come, it would still be there.
+    say(reply[: len(text) + 2])
+    n = len(TOKENIZER.encode(reply[: len(text) + 2]))
+    cut = ask(server, prompt="Say it", max_tokens=n, stop="no such text", stream=stream)
+    assert [c["text"] for c in choices_of(cut)] == [reply[: len(text) + 2]]
+    assert choices_of(cut)[0]["finish_reason"] == "length"
+
+
+def test_a_stop_string_is_found_in_what_the_model_writes(server: Server) -> None:
+    wanted: dict[str, Any] = {"prompt": PROMPTS[5], "max_tokens": 12, "temperature": 0}
+    [whole] = choices_of(ask(server, **wanted, logprobs=0))
+    [_, _, _, fifth, *_] = whole["logprobs"]["text_offset"][1:]
+    stop = whole["text"][fifth - 2 : fifth + 2]  # the end of one token and the start of the next
+    for stream in (False, True):
+        [choice] = choices_of(ask(server, **wanted, stop=[stop], stream=stream))
+        expected = whole["text"].partition(stop)[0]
+        assert (choice["text"], choice["finish_reason"]) == (expected, "stop")
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(
+        st.sampled_from(TOKENIZER.encode("é 😀 ≥ 漢字 👩‍⚕️ naïve µg")) | st.integers(0, EOT - 1),
+        min_size=1,
+        max_size=200,
+    )
+)
+def test_no_character_is_torn(scripted: tuple[Server, Say], ids: list[int]) -> None:
+    server, say = scripted
+    say(ids)
+    answer = ask(server, prompt="Say it", max_tokens=201, logprobs=0, stream=True)
+    [choice] = choices_of(answer)
+    [whole] = choices_of(ask(server, prompt="Say it", max_tokens=201, logprobs=0))
+    assert choice == whole and choice["finish_reason"] == "stop"
+    decoded = TOKENIZER.decode(ids)
+    # All of it, but for a last character whose other bytes never came.
+    assert choice["text"] == decoded or choice["text"] == decoded[:-1] and decoded[-1] == "\ufffd"
+    told = choice["logprobs"]
+    assert told["tokens"] == [spelled(token) for token in ids]
+    for token, offset in zip(told["tokens"], told["text_offset"], strict=True):
+        # What was torn before a token becomes certain with it, and stands before it.
+        rest = choice["text"][offset:].lstrip("\ufffd")
+        assert token.startswith("bytes:") or rest.startswith(token.lstrip("\ufffd"))
+
+
+# ------------------------------------------------------------------------------------------------
+# Refusals
+
+TOO_LONG = [1] * CONTEXT
+LIMITS = [
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": -1}, "max_tokens"),
+    ({"max_tokens": "5"}, "max_tokens"),
+    ({"max_tokens": CONTEXT}, "max_tokens"),
+    ({"max_tokens": 10**9}, "max_tokens"),
+    ({"prompt": TOO_LONG}, "prompt"),
+    ({"prompt": ["Pain", " again" * CONTEXT]}, "prompt"),
+    ({"prompt": "a" * 40_000}, "prompt"),
+    ({"prompt": ["a"] * 17}, "prompt"),
+    ({"prompt": [[1]] * 17}, "prompt"),
+    ({"prompt": []}, "prompt"),
+    ({"prompt": [[]]}, "prompt"),
+    ({"prompt": [-1]}, "prompt"),
+    ({"prompt": [[1], [VOCAB_SIZE]]}, "prompt"),
+    ({"prompt": [CANARY, 1]}, "prompt"),
+    ({"prompt": [True]}, "prompt"),
+    ({"prompt": None}, "prompt"),
+    ({"prompt": {CANARY: CANARY}}, "prompt"),
+    ({"prompt": f"{CANARY} \ud800"}, "prompt"),
+    ({"temperature": -1}, "temperature"),
+    ({"temperature": 101}, "temperature"),
+    ({"temperature": 1e-9}, "temperature"),
+    ({"temperature": float("nan")}, "temperature"),
+    ({"temperature": CANARY}, "temperature"),
+    ({"top_p": 0}, "top_p"),
+    ({"top_p": 2}, "top_p"),
+    ({"top_k": 0}, "top_k"),
+    ({"min_p": 1.5}, "min_p"),
+    ({"repetition_penalty": 0}, "repetition_penalty"),
+    ({"n": 0}, "n"),
+    ({"n": 9}, "n"),
+    ({"n": 1000}, "n"),
+    ({"logprobs": 6}, "logprobs"),
+    ({"logprobs": -1}, "logprobs"),
+    ({"stop": ""}, "stop"),
+    ({"stop": list("abcde")}, "stop"),
+    ({"stop": ["a", ""]}, "stop"),
+    ({"stop": "a" * 65}, "stop"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 2**63}, "seed"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"best_of": 3}, "best_of"),
+    ({"suffix": CANARY}, "suffix"),
+    ({"presence_penalty": 0.5}, "presence_penalty"),
+    ({"frequency_penalty": -0.5}, "frequency_penalty"),
+    ({"logit_bias": {"50256": -100}}, "logit_bias"),
+    ({"tools": [{"type": CANARY}]}, "tools"),
+    ({"messages": [{"role": "user", "content": CANARY}]}, "messages"),
+    ({"response_format": {"type": "json_object"}}, "response_format"),
+]
+
+
+def error_of(answer: Answer, status: int) -> Any:
+    """The error of a response in OpenAI's shape, which has not a word of what was sent."""
+    assert answer.status == status, answer.body[:500]
+    assert answer.headers["content-type"] == "application/json"
+    [(name, error)] = answer.json.items()
+    assert name == "error" and set(error) == {"message", "type", "param", "code"}
+    assert isinstance(error["message"], str) and error["message"]
+    assert CANARY not in answer.body.decode()
+    return error
+
+
+@pytest.mark.parametrize(("fields", "named"), LIMITS, ids=[str(case)[:50] for case in LIMITS])
+def test_what_cannot_be_done_is_refused_by_name(
+    fields: dict[str, Any], named: str, server: Server
+) -> None:
+    body = {"prompt": CANARY, "echo": True, "logprobs": 1} | fields
+    error = error_of(ask(server, **body), 400)
+    assert error["param"] == named and error["type"] == "invalid_request_error"
+    # A stream is refused before it begins, where the refusal is not about streams.
+    if named != "stream_options":
+        assert error_of(ask(server, **body, stream=True), 400) == error
+
+
+def test_a_refusal_says_the_numbers_and_the_limits(server: Server) -> None:
+    n = len(TOKENIZER.encode(CANARY))
+    cases: list[tuple[dict[str, Any], list[str]]] = [
+        ({"max_tokens": 255}, [f"{n} tokens", "255", "256"]),
+        ({"prompt": [1] * 300}, ["300 tokens", "256"]),
+        ({"n": 9}, ["8"]),
+        ({"stop": list("abcde")}, ["4", "64"]),
+        ({"prompt": ["a"] * 17}, ["16"]),
+        ({"tools": []}, ["tools is not supported"]),
+    ]
+    for fields, words in cases:
+        message = error_of(ask(server, **{"prompt": CANARY} | fields), 400)["message"]
+        assert all(word in message for word in words), message
+    assert ask(server, prompt=CANARY, max_tokens=CONTEXT - n).status == 200
+
+
+def test_the_client_gets_its_own_exceptions(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model="tiny", prompt="a", max_tokens=300)
+    assert refused.value.code == "context_length_exceeded" and refused.value.param == "max_tokens"
+    with pytest.raises(openai.BadRequestError) as unsupported:
+        client.completions.create(model="tiny", prompt="a", best_of=2)
+    assert unsupported.value.code == "unsupported_parameter"
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "a"}])
+    # best_of of one each, penalties of nothing and an end user's name change nothing.
+    fields: dict[str, Any] = {"best_of": 1, "presence_penalty": 0, "logit_bias": {}, "user": "me"}
+    client.completions.create(model="tiny", prompt="a", max_tokens=1, **fields)
+
+
+RAW: list[tuple[str, dict[str, Any], int]] = [
+    ("/v1/nothing", {}, 404),
+    (f"/v1/{CANARY.split()[0]}/{CANARY.split()[1]}", {}, 404),
+    ("/v1/completions/", {"body": {"prompt": CANARY}}, 404),
+    ("/v1/models/nothing", {}, 404),
+    ("/v1/completions", {}, 405),
+    ("/v1/completions", {"body": {"prompt": CANARY}, "method": "PUT"}, 405),
+    ("/v1/models", {"body": {}}, 405),
+    ("/health", {"body": {}}, 405),
+    ("/v1/completions", {"body": b'{"prompt": "xyzzy plugh"'}, 400),
+    ("/v1/completions", {"body": b""}, 400),
+    ("/v1/completions", {"body": b'["xyzzy plugh"]'}, 400),
+    ("/v1/completions", {"body": b"null"}, 400),
+    ("/v1/completions", {"body": b'{"prompt": "\xff"}'}, 400),
+    ("/v1/completions", {"body": b'{"prompt": "xyzzy plugh", "xyzzy plugh": 1}'}, 400),
+    ("/v1/completions", {"body": b"[" * 60_000}, 400),
+    ("/v1/completions", {"body": b'{"prompt": "' + CANARY.encode() * 6000 + b'"}'}, 413),
+]
+
+
+@pytest.mark.parametrize(("path", "request_", "status"), RAW, ids=[str(x)[:60] for x in RAW])
+def test_every_error_has_openais_shape(
+    path: str, request_: dict[str, Any], status: int, server: Server
+) -> None:
+    answer = server.ask(path, **request_)
+    error = error_of(answer, status)
+    assert error["type"] == ("not_found_error" if status == 404 else "invalid_request_error")
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_a_refusal_harms_nobody(server: Server, model: GPT) -> None:
+    # After all of the above the same process still says what the model says, and has told nobody.
+    [choice] = choices_of(ask(server, prompt="Pain", max_tokens=6, temperature=0))
+    assert choice["text"] == TOKENIZER.decode(greedy(model, TOKENIZER.encode("Pain"), 6))
+    assert server.gauge("num_requests_running") == server.gauge("num_requests_waiting") == 0
+    log = server.log.read_text()
+    assert "error in request" not in log and CANARY not in log and "Pain" not in log

@@ -1,0 +1,756 @@
+"""serve.py at work: loading, keys, figures, crowds, clients that leave, signals, errors, hours.
+
+Real processes over real sockets on a random model. tests/helpers/faulty_server.py makes steps slow and lets
+errors strike where a prompt asks for it, so that times are compared with how long a fault lasts.
+"""
+
+import base64
+import hashlib
+import http.client
+import inspect
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from clingpt.base import console
+from clingpt.reports.page import DISCLAIMER
+from clingpt.serving import middleware
+from clingpt.serving.app import Site, make_routes
+from clingpt.serving.service import Limits, Service
+from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
+from tests.conftest import ROOT, make_tiny_model, run, write_sums
+from tests.helpers.servers import Answer, Server, serving
+from tests.serving.test_openai import (
+    ask,
+    checkpoint,  # noqa: F401 -- a fixture
+    error_of,
+    one_thread_each,  # noqa: F401 -- a fixture
+)
+
+FAULTY = ROOT / "tests/helpers/faulty_server.py"
+TOKENIZER = Tokenizer.load()
+KEYS = ("correct-Horse-battery", "clé", "of-the-environment")
+SITE, OTHER_SITE = "https://clinic.example", "https://elsewhere.example"
+COMPLETIONS = "/v1/completions"
+SECRET = "Zebulon Quirke was born on 4 May"
+ENDED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)  # exit statuses after a signal
+Sample = tuple[str, tuple[tuple[str, str], ...]]  # a figure's name and labels
+
+
+class Keyed(Server):
+    """A server that is asked with a key."""
+
+    def ask(self, path: str, body: object = None, **options: Any) -> Answer:
+        headers = {"authorization": f"Bearer {KEYS[0]}"} | (options.pop("headers", None) or {})
+        return super().ask(path, body, headers=headers, **options)
+
+
+@pytest.fixture(scope="module")
+def wide(checkpoint: Path) -> Iterator[Server]:  # noqa: F811
+    """Eight rows, no keys."""
+    log = checkpoint.parent / "wide.log"
+    with serving(checkpoint, "--rows=8", script=FAULTY, log=log) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def narrow(checkpoint: Path) -> Iterator[Keyed]:  # noqa: F811
+    """One row and two places to wait, four seconds for a request, keys, and one web site."""
+    folder = checkpoint.parent
+    (folder / "keys").write_text(f"{KEYS[0]}\n\n  {KEYS[1]} \n", "utf-8")
+    flags = ("--rows=1", "--queue=2", "--request_timeout=4", f"--api_key_file={folder / 'keys'}")
+    site = ("--cors_origins", SITE, "--frame_ancestors", SITE)
+    with serving(
+        checkpoint,
+        *flags,
+        *site,
+        script=FAULTY,
+        log=folder / "narrow.log",
+        FAULTY_SETTINGS=json.dumps({"ping_s": 0.3, "sending_s": 1}),
+        CLINGPT_API_KEYS=KEYS[2],
+    ) as started:
+        yield Keyed(started.process, started.url, started.log)
+
+
+@pytest.fixture(scope="module")
+def late(checkpoint: Path) -> Iterator[Server]:  # noqa: F811
+    """Four rows; takes three seconds more to load, and is not waited for."""
+    flags, log = ("--rows=4", "--shutdown_timeout=20"), checkpoint.parent / "late.log"
+    settings = json.dumps({"load_s": 3})
+    with serving(
+        checkpoint, *flags, script=FAULTY, log=log, wait=False, FAULTY_SETTINGS=settings
+    ) as started:
+        yield started
+
+
+def eventually(holds: Callable[[], object], *, within_s: float = 20) -> None:
+    """Wait until it is so."""
+    end = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < end, f"not so within {within_s} s: {inspect.getsource(holds)}"
+        time.sleep(0.02)
+
+
+def all_at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
+def n_open(server: Server) -> float:
+    """Replies that are written or wait."""
+    return server.gauge("num_requests_running") + server.gauge("num_requests_waiting")
+
+
+def is_idle(server: Server) -> bool:
+    return n_open(server) == 0
+
+
+def request_to(server: Server, **fields: Any) -> http.client.HTTPConnection:
+    """A completion that is asked for; its response is the caller's to read, or not."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    headers = {"content-type": "application/json", "authorization": f"Bearer {KEYS[0]}"}
+    connection.request("POST", COMPLETIONS, json.dumps(fields).encode(), headers)
+    return connection
+
+
+def next_frame(response: http.client.HTTPResponse) -> bytes:
+    line, blank = response.readline(), response.readline()
+    assert blank == b"\n"
+    return line
+
+
+def figures(server: Server) -> dict[Sample, float]:
+    """All of /metrics but how long things took and how often it was itself asked for."""
+    families = text_string_to_metric_families(server.ask("/metrics").body.decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+        if not sample.name.endswith(("_seconds_sum", "_bucket"))
+        and sample.labels.get("route") != "/metrics"
+    }
+
+
+def changes(before: dict[Sample, float], after: dict[Sample, float]) -> dict[Sample, float]:
+    found = {name: value - before.get(name, 0) for name, value in after.items()}
+    return {name: change for name, change in found.items() if change}
+
+
+# ------------------------------------------------------------------------------------------------
+# Loading
+
+
+def test_while_it_loads_it_lives_and_takes_nothing(late: Server) -> None:
+    assert late.ask("/health").json == {"status": "loading"}
+    assert late.ask("/").status == 200
+    asked = {COMPLETIONS: {"prompt": "Pain"}, "/v1/summarize": {"text": "It fell."}}
+    for path, body in ({"/ready": None, "/ping": None, "/v1/models": None} | asked).items():
+        answer = late.ask(path, body)
+        assert error_of(answer, 503)["code"] == "model_loading"
+        assert 1 <= int(answer.headers["retry-after"]) <= 120
+    assert late.gauge("ready") == 0
+    late.wait_until("/ready", 200)
+    assert late.ask("/health").json == late.ask("/ready").json == {"status": "ready"}
+    assert all(late.ask(path, body).status == 200 for path, body in asked.items())
+    assert late.gauge("ready") == 1
+
+
+# ------------------------------------------------------------------------------------------------
+# Keys, other sites, the page
+
+
+PUBLIC = {"/", "/health", "/ready", "/ping"}  # written out: a route is not public by accident
+
+
+def all_routes() -> dict[str, set[str] | None]:
+    """The application's paths, and each one's methods."""
+    limits = Limits(
+        rows=1, queue=1, prefill_tokens=1, request_timeout_s=1, max_body_bytes=1, max_windows=1
+    )
+    routes = make_routes(Service(lambda: pytest.fail("not to be loaded"), limits), Site()).routes
+    return {getattr(route, "path", ""): getattr(route, "methods", None) for route in routes}
+
+
+def test_every_route_that_is_not_public_wants_a_key(narrow: Keyed) -> None:
+    paths = all_routes()
+    assert {COMPLETIONS, "/metrics", "/docs", "/openapi.json", "/docs-static"} | PUBLIC < set(paths)
+    asked = [(path, method) for path, methods in paths.items() for method in methods or ["GET"]]
+    asked += [(path, "GET") for path in ("/nowhere", "/health/", "/HEALTH", "//", "/docs-static/x")]
+    for path, method in asked:
+        filled = re.sub(r"\{.*?\}", "x", path)
+        answer = Server.ask(narrow, filled, b"{}" if method == "POST" else None, method=method)
+        if path in PUBLIC:
+            assert answer.status == 200
+        elif method != "HEAD":
+            assert error_of(answer, 401)["code"] == "invalid_api_key", path
+            assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Bearer wrong", f"Bearer {KEYS[0].upper()}", f"Bearer {KEYS[0][:-1]}", "Bearer "),
+        *(f"Bearer {KEYS[0]}x", f"Bearer {KEYS[0]} {KEYS[2]}", f"Basic {KEYS[0]}", KEYS[0]),
+        *(f"Bearer {KEYS[0]},{KEYS[2]}", f"Bearer  {KEYS[0]}"),
+    ],
+)
+def test_what_is_almost_a_key_is_none(header: str, narrow: Keyed) -> None:
+    error_of(narrow.ask("/v1/models", headers={"authorization": header}), 401)
+    error_of(Server.ask(narrow, f"/v1/models?api_key={KEYS[0]}"), 401)
+
+
+def test_keys_come_from_a_file_and_the_environment(narrow: Keyed) -> None:
+    for key in KEYS:
+        sent = f"bearer {key}".encode().decode("latin-1")  # as a client sends UTF-8
+        assert narrow.ask("/v1/models", headers={"authorization": sent}).status == 200
+    command = Path(f"/proc/{narrow.process.pid}/cmdline")
+    shown = narrow.log.read_text() + (command.read_text() if command.exists() else "")
+    assert not any(key in shown for key in KEYS)
+    assert "compare_digest" in inspect.getsource(
+        middleware.Keys
+    )  # no clock tells how much was right
+
+
+def test_only_a_site_that_is_named_may_ask(wide: Server, narrow: Keyed) -> None:
+    def allowed(server: Server, origin: str, **options: Any) -> dict[str, str]:
+        headers = {"origin": origin, **options.pop("more", {})}
+        found = server.ask("/v1/models", headers=headers, **options).headers
+        return {name: value for name, value in found.items() if "access-control" in name}
+
+    preflight = {
+        "method": "OPTIONS",
+        "more": {"access-control-request-method": "POST", "authorization": ""},
+    }
+    for origin in (SITE, OTHER_SITE):
+        assert not allowed(wide, origin) | allowed(wide, origin, **preflight)
+    assert allowed(narrow, SITE) == {"access-control-allow-origin": SITE}
+    told = allowed(narrow, SITE, **preflight)
+    assert told["access-control-allow-origin"] == SITE and "POST" in str(told)
+    for found in (allowed(narrow, OTHER_SITE), allowed(narrow, OTHER_SITE, **preflight), told):
+        assert "access-control-allow-credentials" not in found
+        assert OTHER_SITE not in str(found) and "*" not in str(found)
+
+
+def test_the_page_runs_its_own_script_and_nothing_else(wide: Server, narrow: Keyed) -> None:
+    answer = wide.ask("/")
+    page, policy = answer.body.decode(), answer.headers["content-security-policy"]
+    rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split("; ")}
+    assert rules["default-src"] == rules["frame-ancestors"] == rules["base-uri"] == ["'none'"]
+    for tag in ("script", "style"):
+        [inside] = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert rules[f"{tag}-src"] == [f"'sha256-{digest}'"]
+    assert DISCLAIMER.rstrip(".") in page
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert f"frame-ancestors {SITE}" in narrow.ask("/").headers["content-security-policy"]
+
+
+# ------------------------------------------------------------------------------------------------
+# Figures
+
+
+def test_figures_are_exact(wide: Server) -> None:
+    n_prompt = len(TOKENIZER.encode("Pain fell by 31 %"))
+    before = figures(wide)
+    for _ in range(10):
+        assert ask(wide, prompt="Pain fell by 31 %", max_tokens=10, temperature=0).status == 200
+    expected = {
+        "prompt_tokens_total": 10 * n_prompt,
+        "generation_tokens_total": 100,
+        "request_prompt_tokens_sum": 10 * n_prompt,
+        "request_generation_tokens_sum": 100,
+        "inter_token_latency_seconds_count": 90,
+    }
+    once = "time_to_first_token e2e_request_latency request_queue_time request_prefill_time"
+    expected |= {f"{name}_seconds_count": 10 for name in f"{once} request_decode_time".split()}
+    expected |= {f"request_{kind}_tokens_count": 10 for kind in ("prompt", "generation")}
+    changed: dict[Sample, float] = {(f"clingpt_{name}", ()): n for name, n in expected.items()}
+    changed["clingpt_replies_total", (("finish_reason", "length"),)] = 10
+    route = (("route", COMPLETIONS), ("status", "200"))
+    changed["clingpt_http_responses_total", route] = 10
+    eventually(lambda: changes(before, figures(wide)) == changed)
+
+
+def test_names_have_units_and_labels_come_from_fixed_sets(wide: Server) -> None:
+    for path in (f"/{SECRET.replace(' ', '%20')}", "/v1/models/no-such-model", "/docs-static/x"):
+        wide.ask(path)
+    wide.raw(b"BREW / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    routes = {*all_routes(), "unmatched"}
+    reasons = {"stop", "length", "cancelled", "error"}
+    text = wide.ask("/metrics").body.decode()
+    families = list(text_string_to_metric_families(text))
+    assert len({family.name for family in families}) == len(families) > 15
+    for family in families:
+        assert re.fullmatch(r"clingpt_[a-z0-9_]+", family.name) and family.documentation
+        if family.type == "histogram":
+            assert family.name.endswith(("_seconds", "_tokens"))
+        for sample in family.samples:
+            assert sample.labels.get("route", "unmatched") in routes
+            assert sample.labels.get("finish_reason", "stop") in reasons
+            assert re.fullmatch(r"[1-5]\d\d|gone", sample.labels.get("status", "gone"))
+            assert set(sample.labels) <= {"route", "status", "finish_reason", "le"}
+
+
+# ------------------------------------------------------------------------------------------------
+# Crowds
+
+
+@pytest.mark.parametrize("fault", ["@sleep1000", "@encode1000"])
+def test_who_finds_no_place_is_told_at_once_and_before_any_work(fault: str, narrow: Keyed) -> None:
+    def asked() -> tuple[Answer, float]:
+        begun = time.monotonic()
+        answer = narrow.ask(COMPLETIONS, {"prompt": fault, "max_tokens": 1})
+        return answer, time.monotonic() - begun
+
+    eventually(lambda: is_idle(narrow))
+    before = narrow.gauge("rejected_requests_total")
+    answers = all_at_once([asked] * 30)
+    told = Counter(answer.status for answer, _ in answers)
+    assert set(told) == {200, 429} and told[200] >= 3
+    for answer, seconds in answers:
+        if answer.status == 429:
+            assert error_of(answer, 429)["type"] == "rate_limit_error"
+            assert 1 <= int(answer.headers["retry-after"]) <= 120
+            assert seconds < 1, "it was worked on before"
+    assert narrow.gauge("rejected_requests_total") - before == told[429]
+    eventually(lambda: is_idle(narrow))
+    assert ask(narrow, prompt="Pain", max_tokens=1).status == 200
+
+
+def test_more_than_all_places_are_not_worth_waiting_for(narrow: Keyed) -> None:
+    error = error_of(ask(narrow, prompt="Pain", n=4, max_tokens=1), 400)
+    assert "4" in error["message"] and "3" in error["message"]
+
+
+def test_many_rows_do_more_and_a_short_reply_passes_a_long_one(wide: Server, narrow: Keyed) -> None:
+    def seconds(server: Server, n_clients: int) -> float:
+        def status(n: int) -> int:
+            return ask(server, prompt="@sleep15 a", max_tokens=n).status
+
+        begun = time.monotonic()
+        with ThreadPoolExecutor(n_clients) as pool:
+            assert set(pool.map(status, [2 + n % 11 for n in range(24)])) == {200}
+        return time.monotonic() - begun
+
+    assert seconds(narrow, 3) > 1.5 * seconds(wide, 24)
+    long = request_to(wide, prompt="@sleep20 a", max_tokens=200)
+    with closing(long):
+        eventually(lambda: wide.gauge("num_requests_running") == 1)
+        assert ask(wide, prompt="Pain", max_tokens=1).status == 200
+        assert wide.gauge("num_requests_running") == 1, "it waited for the long one"
+    eventually(lambda: is_idle(wide))
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"temperature": 1.2, "seed": 7}])
+def test_everyone_gets_what_they_get_alone(settings: dict[str, Any], wide: Server) -> None:
+    rng = random.Random(0)
+    prompts = [" ".join(rng.choices(["pain", "fell", "31 %", "é"], k=1 + n)) for n in range(32)]
+    asked = [
+        {"prompt": prompt, "max_tokens": 4 + n % 13, **settings} for n, prompt in enumerate(prompts)
+    ]
+
+    def choices(fields: dict[str, Any]) -> Any:
+        return ask(wide, **fields).json["choices"]
+
+    alone = [choices(fields) for fields in asked]
+    together = all_at_once([partial(choices, fields) for fields in asked[::-1]])
+    assert together[::-1] == alone and len({str(choices) for choices in alone}) > 25
+
+
+def test_nothing_of_a_secret_is_in_the_row_behind_it(wide: Server, narrow: Keyed) -> None:
+    def replies(server: Server, n: int) -> list[Any]:
+        fields = {"max_tokens": 2, "temperature": 0, "logprobs": 5}
+        return [ask(server, prompt=f"Pain {i % 10}", **fields).json["choices"] for i in range(n)]
+
+    assert ask(narrow, prompt=f"{SECRET} " * 9, max_tokens=60).status == 200
+    assert replies(narrow, 200) == replies(wide, 10) * 20  # which never saw it
+
+
+# ------------------------------------------------------------------------------------------------
+# Clients that leave, stall or wait too long
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_its_row(stream: bool, wide: Server) -> None:
+    before = figures(wide)
+    with closing(request_to(wide, prompt="@sleep30 a", max_tokens=200, stream=stream)) as leaving:
+        # Of eight rows of 256 places; the prompt holds fewer than ten.
+        eventually(lambda: wide.gauge("kv_cache_usage_ratio") > 10 / 2048)
+        if stream:
+            response = leaving.getresponse()
+            assert all(next_frame(response).startswith(b"data: {") for _ in range(3))
+            response.close()
+    eventually(lambda: is_idle(wide), within_s=3)  # the whole reply takes six
+
+    def ended() -> dict[Sample, float]:
+        return changes(before, figures(wide))
+
+    eventually(lambda: ended().get(("clingpt_replies_total", (("finish_reason", "cancelled"),))))
+    assert 0 < ended()["clingpt_generation_tokens_total", ()] < 100
+    status = (("route", COMPLETIONS), ("status", "200" if stream else "gone"))
+    eventually(lambda: ended().get(("clingpt_http_responses_total", status)) == 1)
+
+
+def test_a_client_that_leaves_the_queue_is_forgotten(narrow: Keyed) -> None:
+    with closing(request_to(narrow, prompt="@sleep100 a", max_tokens=30)):
+        eventually(lambda: narrow.gauge("num_requests_running") == 1)
+        with closing(request_to(narrow, prompt="Pain", max_tokens=200)):
+            eventually(lambda: narrow.gauge("num_requests_waiting") == 1)
+        eventually(lambda: narrow.gauge("num_requests_waiting") == 0, within_s=2)
+        assert narrow.gauge("num_requests_running") == 1
+    eventually(lambda: is_idle(narrow))
+
+
+def test_a_request_has_its_time(narrow: Keyed) -> None:
+    with closing(request_to(narrow, prompt="@sleep100 a", max_tokens=200, stream=True)) as shown:
+        response = shown.getresponse()
+        assert next_frame(response).startswith(b"data: {")
+        error = error_of(ask(narrow, prompt="@sleep100 a", max_tokens=200), 504)  # in the queue
+        assert error["code"] == "timeout" and error["type"] == "server_error"
+        *_, last, end, nothing = response.read().decode().split("\n\n")
+    assert (end, nothing) == ("data: [DONE]", "")
+    assert json.loads(last.removeprefix("data: "))["error"] == error
+    eventually(lambda: is_idle(narrow), within_s=3)
+    assert ask(narrow, prompt="Pain", max_tokens=1).status == 200
+
+
+def test_a_client_that_reads_nothing_does_not_hold_its_places(narrow: Keyed) -> None:
+    body = json.dumps({"prompt": "a", "n": 3, "max_tokens": 200, "logprobs": 5, "stream": True})
+    head = f"POST {COMPLETIONS} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEYS[0]}\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        stalled.connect(("127.0.0.1", narrow.port))
+        stalled.sendall((head + body).encode())
+        eventually(lambda: not is_idle(narrow))
+        eventually(lambda: is_idle(narrow))
+        assert ask(narrow, prompt="Pain", max_tokens=1).status == 429, "nothing had to be held"
+        eventually(lambda: ask(narrow, prompt="Pain", max_tokens=1).status == 200)
+
+
+def test_a_silent_stream_is_kept_open(narrow: Keyed) -> None:
+    with closing(request_to(narrow, prompt="@sleep1000 a", max_tokens=2, stream=True)) as asked:
+        response = asked.getresponse()
+        assert response.headers["x-accel-buffering"] == "no"
+        assert "no-cache" in response.headers["cache-control"]
+        frames = response.read().split(b"\n\n")
+    kinds = ["ping" if frame == b": ping" else frame[:5].decode() for frame in frames]
+    assert kinds[0] == "ping" and kinds.count("ping") >= 4 and kinds.count("data:") == 3
+    client = openai.OpenAI(base_url=f"{narrow.url}/v1", api_key=KEYS[0], max_retries=0, timeout=30)
+    with (
+        client,
+        client.completions.create(
+            model="tiny", prompt="@sleep700 a", max_tokens=1, stream=True
+        ) as stream,
+    ):
+        assert [chunk.choices[0].finish_reason for chunk in stream] == ["length"]
+
+
+# ------------------------------------------------------------------------------------------------
+# Bodies
+
+
+def resident_bytes(server: Server) -> int:
+    """What the process holds in memory."""
+    ps = ["ps", "-o", "rss=", "-p", str(server.process.pid)]
+    return 1024 * int(subprocess.run(ps, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_is_too_large_is_neither_kept_nor_a_riddle(chunked: bool, wide: Server) -> None:
+    def body() -> Iterator[bytes]:
+        yield from [b"x" * 2**16] * 64
+
+    before = resident_bytes(wide)
+    connection = http.client.HTTPConnection("127.0.0.1", wide.port, timeout=30)
+    headers = {"content-type": "application/json"}
+    headers |= {} if chunked else {"content-length": str(64 * 2**16)}
+    with closing(connection):  # one for all: the rest of a body does not become a request
+        for _ in range(16):
+            connection.request("POST", COMPLETIONS, body(), headers, encode_chunked=chunked)
+            with connection.getresponse() as response:
+                assert response.status == 413
+                assert json.load(response)["error"]["code"] == "body_too_large"
+    assert resident_bytes(wide) - before < 20 * 2**20
+    just_right = json.dumps({"prompt": "a"}).encode().ljust(2**20)
+    assert wide.ask(COMPLETIONS, just_right).status == 200
+    error_of(wide.ask(COMPLETIONS, just_right + b" "), 413)
+    if not chunked:  # urllib closes behind its request, and reads nothing before it has sent all
+        for _ in range(4):
+            error_of(wide.ask(COMPLETIONS, b"x" * 7 * 2**20), 413)
+
+
+# ------------------------------------------------------------------------------------------------
+# Errors
+
+
+def test_a_reply_without_numbers_ends_alone(wide: Server) -> None:
+    whole = ask(wide, prompt="@nan0 a")
+    assert error_of(whole, 500)["type"] == "server_error"
+    *frames, error, end, nothing = (
+        ask(wide, prompt="@nan3 a", stream=True, logprobs=0).body.decode().split("\n\n")
+    )
+    assert len(frames) == 3 and (end, nothing) == ("data: [DONE]", "")
+    assert json.loads(error.removeprefix("data: ")) == whole.json
+    client = openai.OpenAI(base_url=f"{wide.url}/v1", api_key="none", max_retries=0, timeout=30)
+    with client, pytest.raises(openai.APIError, match="not finite"):
+        list(client.completions.create(model="tiny", prompt="@nan3 a", stream=True))
+    assert ask(wide, prompt="a").status == 200
+
+
+def test_an_error_of_the_engine_is_told_to_everyone_and_ends_the_process(
+    checkpoint: Path,  # noqa: F811
+) -> None:
+    log = checkpoint.parent / "crash.log"
+    with serving(checkpoint, "--rows=3", script=FAULTY, log=log) as server:
+        client = openai.OpenAI(
+            base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=30
+        )
+
+        def official() -> float:
+            with client, pytest.raises(openai.APIError, match="stopped by an error"):
+                list(client.completions.create(model="tiny", prompt="@sleep200 a", stream=True))
+            return time.monotonic()
+
+        def bare() -> tuple[Answer, float]:
+            return ask(server, prompt="@sleep200 a"), time.monotonic()
+
+        crash = {"prompt": f"@crash9 {SECRET} @sleep200", "logprobs": 0, "stream": True}
+        with closing(request_to(server, **crash)) as struck:
+            response = struck.getresponse()
+            assert next_frame(response).startswith(b"data: {")
+            last, *others = all_at_once([official, *[bare] * 4])  # two are written, three wait
+            *frames, error, end, nothing = response.read().decode().split("\n\n")
+        assert server.process.wait(20) not in (None, 0)
+    assert len(frames) == 8 and (end, nothing) == ("data: [DONE]", "")
+    told = json.loads(error.removeprefix("data: "))
+    assert told["error"]["code"] == "engine_failed"
+    assert all(answer.status == 500 and answer.json == told for answer, _ in others)
+    moments = [last, *(moment for _, moment in others)]
+    assert max(moments) - min(moments) < 2
+    said = log.read_text()
+    assert "error: the model has stopped by an error: RuntimeError at" in said
+    assert SECRET not in said and "Traceback" not in said
+
+
+# ------------------------------------------------------------------------------------------------
+# Signals
+
+
+def test_a_signal_lets_what_was_begun_end(late: Server) -> None:
+    late.wait_until("/ready", 200)
+    with ThreadPoolExecutor(10) as pool:
+        asked: list[Future[Answer]] = [
+            pool.submit(ask, late, prompt="@sleep20 a", max_tokens=40, logprobs=0, stream=stream)
+            for stream in (True, False) * 5
+        ]
+        eventually(lambda: n_open(late) == 10)
+        late.process.send_signal(signal.SIGTERM)
+
+        def refuses() -> bool:
+            try:
+                assert error_of(late.ask("/ready"), 503)["code"] == "model_draining"
+            except OSError:
+                return True
+            return False
+
+        time.sleep(0.05)
+        eventually(refuses, within_s=5)
+        assert late.process.poll() is None, "it did not wait"
+        answers = [future.result() for future in asked]
+    for n, answer in enumerate(answers):
+        assert answer.status == 200
+        if n % 2:
+            assert answer.json["usage"]["completion_tokens"] == 40
+        else:
+            assert answer.body.count(b"data: {") == 40 and answer.body.endswith(b"[DONE]\n\n")
+    assert late.process.wait(22) in ENDED
+    assert "Traceback" not in late.log.read_text()
+
+
+def test_without_patience_everyone_is_told_and_it_ends(checkpoint: Path) -> None:  # noqa: F811
+    log = checkpoint.parent / "hurry.log"
+    flags = ("--rows=1", "--shutdown_timeout=0")
+    with serving(checkpoint, *flags, script=FAULTY, log=log) as server:
+        shown = request_to(server, prompt="@sleep200 a", max_tokens=200, stream=True)
+        response = shown.getresponse()
+        assert next_frame(response).startswith(b"data: {")
+        waiting = request_to(server, prompt="Pain")  # only now: it must not come first
+        with closing(shown), closing(waiting):
+            eventually(lambda: server.gauge("num_requests_waiting") == 1)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(10) in ENDED  # the reply takes forty
+            *_, error, end, nothing = response.read().decode().split("\n\n")
+            assert (end, nothing) == ("data: [DONE]", "")
+            assert "shutting down" in json.loads(error.removeprefix("data: "))["error"]["message"]
+            assert waiting.getresponse().status == 503
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_second_signal_does_not_wait(checkpoint: Path) -> None:  # noqa: F811
+    log = checkpoint.parent / "twice.log"
+    with serving(checkpoint, "--shutdown_timeout=60", script=FAULTY, log=log) as server:
+        with closing(request_to(server, prompt="@sleep200 a", max_tokens=200)):
+            eventually(lambda: server.gauge("num_requests_running") == 1)
+            server.process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                server.process.wait(1)
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(10) in (0, 130, -signal.SIGINT)  # uvicorn's, or asyncio's
+    assert "Traceback" not in log.read_text()
+
+
+# ------------------------------------------------------------------------------------------------
+# What cannot be served
+
+
+# Each in a process of its own that has the imports, which take seconds, behind it.
+FORKING = """
+import json, os, signal, sys
+import serve
+from clingpt import console, server
+
+_, folder, flags = sys.argv
+for number, given in enumerate(json.loads(flags)):
+    log = os.open(f"{folder}/{number}.log", os.O_WRONLY | os.O_CREAT)
+    if not os.fork():
+        os.dup2(log, 1), os.dup2(log, 2)
+        signal.alarm(30)
+        sys.argv = ["serve.py", *given]
+        console.run(serve.main)
+        os._exit(0)
+    os.write(log, f"{os.wait()[1]}\\n".encode())
+"""
+
+
+def test_what_cannot_be_served_is_said_in_a_line(checkpoint: Path, tmp_path: Path) -> None:  # noqa: F811
+    small = {"vocab_size": VOCAB_SIZE, "block_size": 128, "n_embd": 32}
+    make_tiny_model(**small | {"n_embd": 16}).save_pretrained(tmp_path / "shape")
+    shutil.copy(checkpoint / "config.json", tmp_path / "shape")
+    shutil.copytree(checkpoint, tmp_path / "pickle")
+    (tmp_path / "pickle/model.safetensors").rename(tmp_path / "pickle/pytorch_model.bin")
+    shutil.copytree(checkpoint, tmp_path / "damaged")
+    (tmp_path / "damaged/clingpt.json").write_text('{"format": 1}')
+    write_sums(tmp_path / "damaged")
+    with (tmp_path / "damaged/model.safetensors").open("r+b") as file:
+        file.seek(-9, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-9, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    taken = socket.create_server(("127.0.0.1", 0))
+    reasons = {
+        (tmp_path / "absent", 0): "absent is not a folder",
+        (tmp_path / "shape", 0): "wte",
+        (tmp_path / "pickle", 0): "can hold programs",
+        (tmp_path / "damaged", 0): "model.safetensors is damaged",
+        (checkpoint, taken.getsockname()[1]): "choose another port",
+    }
+    flags = [[f"--checkpoint={path}", f"--port={port}"] for path, port in reasons]
+    with taken:
+        run("-c", FORKING, tmp_path, json.dumps(flags))
+    for number, reason in enumerate(reasons.values()):
+        text = (tmp_path / f"{number}.log").read_text()
+        *others, line, status = text.splitlines()
+        assert status == "256" and line.startswith("error: ") and reason in line, text
+        assert "Traceback" not in text and len(others) <= 1
+
+
+# ------------------------------------------------------------------------------------------------
+# Hours
+
+
+def descriptors(server: Server) -> int:
+    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
+
+
+REPORT = " ".join(f"Patient {n} had a fall of {n}.5 mmHg." for n in range(60))
+SOAKED: tuple[tuple[str, Any, int], ...] = (
+    (COMPLETIONS, {"prompt": "Pain fell", "max_tokens": 20}, 200),
+    (COMPLETIONS, {"prompt": ["Pain", "Nausea"], "n": 2, "max_tokens": 8, "logprobs": 2}, 200),
+    (COMPLETIONS, {"prompt": "Pain fell", "max_tokens": 30, "stream": True}, 200),
+    (COMPLETIONS, {"prompt": "Pain", "max_tokens": 9, "echo": True, "logprobs": 1}, 200),
+    ("/v1/answer", {"question": "Did it?", "text": REPORT[:400], "max_new_tokens": 20}, 200),
+    ("/v1/summarize", {"text": REPORT, "max_new_tokens": 16}, 200),
+    ("/v1/document", {"text": REPORT[:300], "max_new_tokens": 16, "stream": True}, 200),
+    (COMPLETIONS, {"prompt": REPORT, "max_tokens": 200}, 400),
+    (COMPLETIONS, b"{", 400),
+    (COMPLETIONS, b" " * 2**20 + b"{}", 413),
+    ("/v1/answer", {"question": "Did it?", "model": "other"}, 404),
+    ("/nowhere", None, 404),
+    ("/", None, 200),
+    ("/metrics", None, 200),
+)
+
+
+def soak(server: Server, seconds: float) -> tuple[Counter[int], list[float]]:
+    """Eight clients of every kind; statuses, and how long /health took meanwhile."""
+    end, statuses, waits = time.monotonic() + seconds, Counter[int](), list[float]()
+
+    def client(number: int) -> None:
+        rng = random.Random(number)
+        while time.monotonic() < end:
+            path, body, status = rng.choice(SOAKED)
+            if status == 200 and path == COMPLETIONS and rng.random() < 0.2:
+                leaving = request_to(server, **body)
+                time.sleep(rng.random() * 0.05)
+                leaving.close()
+                continue
+            answer = server.ask(path, body)
+            assert answer.status == status, answer.body[:300]
+            assert status != 200 or b'{"error"' not in answer.body, "a stream ended by an error"
+            statuses[answer.status] += 1
+
+    def health() -> None:
+        while time.monotonic() < end:
+            begun = time.monotonic()
+            assert server.ask("/health").status == 200
+            waits.append(time.monotonic() - begun)
+            time.sleep(0.02)
+
+    all_at_once([*(partial(client, n) for n in range(8)), health])
+    return statuses, sorted(waits)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="the system does not count descriptors")
+def test_it_holds_out(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    seconds = float(os.environ.get("CLINGPT_SOAK_S", "8"))
+    is_long = seconds >= 60
+    log = checkpoint.parent / "soak.log"
+    # oneDNN keeps code for 1,024 shapes, some 40 MB; few of them, so that what else grows is seen.
+    with serving(checkpoint, "--rows=4", log=log, ONEDNN_PRIMITIVE_CACHE_CAPACITY="16") as server:
+        eventually(lambda: is_idle(server))
+        n_files = descriptors(server)
+        soak(server, seconds if is_long else seconds / 2)  # the allocator is warm after 1,500
+        before = resident_bytes(server)
+        statuses, waits = soak(server, seconds)
+        eventually(lambda: is_idle(server) and descriptors(server) <= n_files)
+        drift = resident_bytes(server) / before - 1
+        p99 = waits[int(0.99 * len(waits))]
+    with capsys.disabled():
+        console.note(
+            f"\n{seconds:g} s, {sum(statuses.values())} answers {dict(statuses)}, memory "
+            f"{before / 2**20:.0f} MiB {drift:+.1%}, {n_files} descriptors, "
+            f"/health p50 {1000 * waits[len(waits) // 2]:.0f} ms, p99 {1000 * p99:.0f} ms"
+        )
+    assert set(statuses) == {200, 400, 404, 413}
+    assert drift < (0.05 if is_long else 0.2)
+    assert p99 < (0.1 if is_long else 1)

@@ -1,0 +1,698 @@
+"""The page that serve.py gives: whole by itself, every reply is only text, every button works."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from clingpt.reports import page as report_page
+from clingpt.text.records import LABELS
+from model import GPT, GPTConfig
+from tests.helpers.servers import Server, serving
+from tests.reports.test_page import Parsed, contrast
+
+SOURCE = (Path(report_page.__file__).parent / "serve.html").read_text(encoding="utf-8")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+TASKS = ("answer", "summarize", "document", "explain")
+FIELDS = [("answer", "question"), ("explain", "question"), *((task, "text") for task in TASKS)]
+EXECUTED = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(")
+STORED = ("localStorage", "sessionStorage", "indexedDB", "cookie", "location", "history")
+WAIT_MS = 30_000  # a busy machine is no failure
+HOSTILE = "<img src=x onerror=alert(1)></p><script>alert(2)</script>"
+
+
+class Page(Parsed):
+    """As a report's page, with the elements that have no end."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("input", "link"):
+            self.handle_startendtag(tag, attrs)
+        else:
+            super().handle_starttag(tag, attrs)
+
+
+def block(tag: str) -> str:
+    """What stands in the one element of this name."""
+    [inside] = re.findall(f"<{tag}>(.*?)</{tag}>", SOURCE, re.DOTALL)
+    return str(inside)
+
+
+# ------------------------------------------------------------------------------------------------
+# The file
+
+
+def test_one_script_one_style_and_nothing_from_outside() -> None:
+    parsed = Page(SOURCE)
+    assert parsed.named("script") == parsed.named("style") == [{}]
+    assert parsed.named("link") == [{"rel": "icon", "href": "data:,"}]
+    assert not {tag for tag, _ in parsed.tags} & {
+        "img",
+        "iframe",
+        "object",
+        "embed",
+        "base",
+        "form",
+    }
+    assert not re.search(r"\w+://|url\(|@import|@font-face|//\w+\.\w", SOURCE)
+    for _, attrs in parsed.tags:  # neither would work under the server's Content-Security-Policy
+        assert not any(name == "style" or name.startswith("on") for name in attrs)
+        assert set(attrs) & {"src", "href", "action", "srcset", "srcdoc"} <= {"href"}
+
+
+@pytest.mark.parametrize("word", [*EXECUTED, *STORED])
+def test_no_text_becomes_markup_and_none_is_kept(word: str) -> None:
+    assert word not in SOURCE
+
+
+def test_what_it_is_not_for_stands_in_the_header() -> None:
+    assert f'<p class="warning">{report_page.DISCLAIMER}</p>' in block("header")
+
+
+def test_every_input_has_its_label_and_every_reference_is_met() -> None:
+    parsed = Page(SOURCE)
+    ids = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    inputs = [*parsed.named("input"), *parsed.named("textarea")]
+    assert sorted(attrs["id"] for attrs in inputs) == sorted(
+        a["for"] for a in parsed.named("label")
+    )
+    for _, attrs in parsed.tags:
+        for name in ("aria-controls", "aria-labelledby", "aria-describedby"):
+            assert attrs.get(name, ids[0]) in ids
+    # Neither completed from what was typed before nor sent away to be spelled.
+    assert all(attrs["autocomplete"] == "off" for attrs in inputs)
+    assert len(parsed.named("textarea")) == len(FIELDS)
+    assert all(attrs["spellcheck"] == "false" for attrs in parsed.named("textarea"))
+
+
+def test_every_button_says_that_it_sends_no_form() -> None:
+    buttons = Page(SOURCE).named("button")
+    assert len(buttons) == 9 and all(attrs["type"] == "button" for attrs in buttons)
+
+
+def test_everything_can_be_read_by_day_and_by_night() -> None:
+    light, dark = (
+        dict(re.findall(r"--(\w+): (#\w+);", part))
+        for part in block("style").split("@media print")[0].split("@media screen")
+    )
+    reports = re.findall(r"--(\w+): (#\w+);", report_page.STYLE.split("@media screen")[0])
+    assert dict(reports).items() <= light.items()
+    for colours in (light, light | dark):
+        for ground in ("ground", "panel"):
+            assert contrast(colours["ink"], colours[ground]) >= 7  # WCAG's AAA
+            for words in ("soft", "bad"):
+                assert contrast(colours[words], colours[ground]) >= 4.5
+            for drawn in ("bar", "edge", "accent", "warn"):  # of what is no text: 3
+                assert contrast(colours[drawn], colours[ground]) >= 3
+        assert contrast(colours["ink"], colours["mark"]) >= 4.5
+        assert contrast(colours["onaccent"], colours["accent"]) >= 4.5
+
+
+def test_what_moves_does_so_only_for_those_who_want_it() -> None:
+    [still, moving] = block("style").split("@media (prefers-reduced-motion: no-preference) {")
+    moving, _, after = moving.partition("@media")
+    assert "animation:" in moving and "transition:" in moving
+    assert not re.search("animation|transition|scroll-behavior|@keyframes", still + after)
+
+
+def test_examples_are_of_a_size_that_fits() -> None:
+    texts = re.findall(r"text: `(.*?)`", block("script"), re.DOTALL)
+    assert len(texts) == len(TASKS)
+    assert all(80 <= len(text.replace("\\\n", "").split()) <= 150 for text in texts)
+
+
+# ------------------------------------------------------------------------------------------------
+# In a browser
+
+
+@dataclass
+class Watched:
+    """A page with what went wrong on it and whom it asked."""
+
+    page: Any
+    server: Server
+    errors: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    posted: list[Any] = field(default_factory=list)  # requests
+    refusals_expected: bool = False
+
+    def on_console(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def on_dialog(self, dialog: Any) -> None:
+        self.errors.append(f"dialog {dialog.message}")
+        dialog.dismiss()
+
+    def on_request(self, request: Any) -> None:
+        self.asked.append(request.url)
+        if request.method == "POST":
+            self.posted.append(request)
+
+    def panel(self) -> Any:
+        return self.page.locator("[role=tabpanel]:visible")
+
+    def press(self, name: str) -> None:
+        self.panel().get_by_role("button", name=name, exact=True).click()
+
+    def choose(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+
+    def run_example(self) -> None:
+        self.press("Load an example")
+        self.press("Run")
+
+    def says(self, text: str | re.Pattern[str]) -> None:
+        """Wait until the status line says so."""
+        from playwright.sync_api import expect
+
+        expect(self.panel().get_by_role("status")).to_have_text(text, timeout=WAIT_MS)
+
+    def at_most(self, tokens: int) -> None:
+        """Set the longest reply."""
+        self.page.evaluate("n => document.getElementById('max_new_tokens').value = n", tokens)
+
+    def result(self) -> Any:
+        return self.panel().locator(".result")
+
+    def replies(self, body: str, *, status: int = 200, **headers: str) -> None:
+        """Answer every question with this body instead of asking the server."""
+        kind = "text/event-stream" if status == 200 else "application/json"
+        self.page.route(
+            re.compile("/v1/(answer|summarize|document|explain)$"),
+            lambda route: route.fulfill(
+                status=status, body=body, headers={"Content-Type": kind, **headers}
+            ),
+        )
+
+
+def focused(watched: Watched, what: str) -> str:
+    """A property of the element that has the focus."""
+    return str(watched.page.evaluate("what => document.activeElement[what]", what))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("no Chromium is installed")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Of a model that writes nonsense and never ends by itself; not started without a browser."""
+    folder = tmp_path_factory.mktemp("page")
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=1024))
+    model.save_pretrained(folder / "nonsense")
+    with serving(folder / "nonsense", log=folder / "log") as running:
+        yield running
+
+
+@pytest.fixture
+def watched(browser: Any, server: Server) -> Iterator[Watched]:
+    """The page, opened; a test fails if there was an error, a dialog or a request elsewhere."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=server.url)
+    context.set_default_timeout(WAIT_MS)
+    seen = Watched(context.new_page(), server)
+    seen.page.on("console", seen.on_console)
+    seen.page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    seen.page.on("dialog", seen.on_dialog)
+    seen.page.on("request", seen.on_request)
+    seen.page.goto("/")
+    yield seen
+    context.close()
+    refused = "Failed to load resource: the server responded with a status of"
+    errors = [e for e in seen.errors if not (seen.refusals_expected and e.startswith(refused))]
+    assert errors == []
+    assert {address.startswith((f"{server.url}/", "data:")) for address in seen.asked} == {True}
+
+
+def frames(*events: dict[str, Any]) -> str:
+    lines = [f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events]
+    return "".join([": waiting\n\n", *lines, "data: [DONE]\n\n"])
+
+
+def label(**changes: Any) -> dict[str, Any]:
+    shares = {"yes": 0.42105, "no": 0.30, "maybe": 0.27895}
+    return {"label": "yes", "probabilities": shares, "abstained": False, "threshold": 0.4} | changes
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    """A result event; its text is `changes`' explanation, summary or document."""
+    fields = {"model": "m", "finish_reason": "stop", "warnings": [], "trimmed_tokens": 0}
+    fields["usage"] = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    return {"type": "result", "index": 0, "result": fields | changes}
+
+
+def warning(text: str, found: str, kind: str = "number") -> dict[str, Any]:
+    """A warning of `found` where it stands first in `text`."""
+    start = text.index(found)
+    place = {"start": start, "end": start + len(found), "text": found}
+    return {"kind": kind, **place, "message": f"{found} is not in the report"}
+
+
+def answered(text: str, **changes: Any) -> str:
+    """All frames of an answer that explains itself with this text."""
+    said = label(**{key: changes.pop(key) for key in list(changes) if key in label()})
+    return frames(
+        {"type": "label", "index": 0, **said},
+        {"type": "text", "index": 0, "window": 0, "text": text},
+        result(explanation=text, **said, **changes),
+    )
+
+
+def test_a_text_is_written_before_it_is_whole(watched: Watched) -> None:
+    watched.at_most(20)
+    watched.choose("Summarise")
+    watched.page.evaluate(
+        """() => { window.seen = [];
+        const region = document.querySelector("#panel-summarize .result");
+        new MutationObserver(() => window.seen.push(
+            [region.textContent, region.getAttribute("aria-live"), region.ariaBusy]))
+          .observe(region, { subtree: true, childList: true }); }"""
+    )
+    watched.run_example()
+    watched.says(re.compile(r"Done in \d+\.\d s\."))
+    *written, last = watched.page.evaluate("() => window.seen")
+    texts = [text for text, _, _ in written]
+    assert len(set(texts)) > 5 and texts[1:] == sorted(texts[1:], key=len)
+    assert {(live, busy) for _, live, busy in written} == {("off", "true")}
+    assert last[1:] == ["polite", "false"]
+
+
+def test_a_real_answer_is_shown_with_all_its_shares(watched: Watched) -> None:
+    watched.at_most(7)
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    assert watched.result().locator(".verdict").text_content() in LABELS
+    shares = watched.result().locator(".share").all_inner_texts()
+    assert sum(round(10 * float(share.removesuffix(" %"))) for share in shares) == 1000
+    widths = [bar.bounding_box()["width"] for bar in watched.result().locator("i").all()]
+    whole = watched.result().locator(".track").first.bounding_box()["width"]
+    for share, width in zip(shares, widths, strict=True):
+        assert width == pytest.approx(whole * float(share.removesuffix(" %")) / 100, abs=1)
+    assert "Model nonsense: " in watched.result().inner_text()
+
+
+def test_no_reply_becomes_markup(watched: Watched) -> None:
+    hostile = f"{HOSTILE} 48 mg \u202e and"
+    found = [warning(hostile, "48") | {"text": HOSTILE, "message": HOSTILE}]
+    said = {"label": HOSTILE, "probabilities": {HOSTILE: 0.6, "no": 0.4}, "model": HOSTILE}
+    watched.replies(answered(hostile, warnings=found, **said))
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    assert watched.result().inner_text().count(HOSTILE) >= 6
+    assert "and" in watched.result().inner_text() and "\\u202e" in watched.result().inner_text()
+    assert watched.page.locator("img, script").count() == 1  # the page's own script
+    watched.page.unroute_all()
+    watched.replies(json.dumps({"error": {"message": HOSTILE}}), status=400)
+    watched.refusals_expected = True
+    watched.press("Run")
+    watched.says(HOSTILE)
+
+
+def test_flags_are_marked_where_the_server_counts_them(watched: Watched) -> None:
+    text = "🙂🙂 fell by 48 mg, é 🙂 not more than 7 %."
+    found = [
+        warning(text, "48"),
+        warning(text, "48 mg", "unit"),
+        warning(text, "not", "negation"),
+        warning(text, "7 %."),
+    ]
+    watched.replies(answered(text, warnings=found))
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    marks = watched.result().locator("mark")
+    own = marks.evaluate_all("all => all.map((mark) => mark.firstChild.data)")
+    assert own == ["48", " mg", "not", "7 %."]
+    assert marks.nth(0).get_attribute("title") == (
+        "number: 48 is not in the report\nunit: 48 mg is not in the report"
+    )
+    assert marks.nth(1).locator("sup").inner_text() == "2"
+    assert marks.nth(2).locator(".unseen").text_content() == " (check 3: negation) "
+    listed = watched.result().locator(".flags li").all_inner_texts()
+    assert listed[2] == "negation “not”: not is not in the report"
+    assert "To check against the report: 4 places" in watched.result().inner_text()
+
+
+def test_a_document_stands_under_its_headings(watched: Watched) -> None:
+    text = "The RESULTS: none.\nRESULTS: 5 mg.\nCONCLUSION: Good, 9 of 10."
+    sections = [
+        {"heading": "RESULTS", "text": "5 mg."},
+        {"heading": "CONCLUSION", "text": "Good, 9 of 10."},
+    ]
+    more = {"windows": 3, "trimmed_tokens": 1118, "finish_reason": "length", "sections": sections}
+    found = [warning(text, "9 of", "comparator")]
+    watched.replies(frames(result(document=text, warnings=found, **more)))
+    watched.choose("Document")
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    assert watched.result().locator("h4").all_inner_texts() == ["RESULTS", "CONCLUSION"]
+    bodies = watched.result().locator(".said").all_inner_texts()
+    assert bodies[:2] == ["The RESULTS: none.", "5 mg."] and bodies[2].startswith("Good, 9 of")
+    shown = watched.result().inner_text()
+    for phrase in (
+        "1,118 tokens of the report did not fit and were left out",
+        "Written from 3 pieces of the report",
+        "Stopped at the longest length",
+        "Model m: 10 tokens read, 5 written",
+    ):
+        assert phrase in shown
+
+
+def test_a_question_alone_is_explained_and_said_to_be_unchecked(watched: Watched) -> None:
+    watched.at_most(7)
+    watched.choose("Explain")
+    watched.press("Run")
+    watched.says("Enter a question first.")
+    assert focused(watched, "id") == "explain-question"
+    watched.page.keyboard.type("What is asthma?")
+    watched.press("Run")
+    watched.says(re.compile("Done"))
+    sent = watched.posted[-1]
+    assert sent.url.endswith("/v1/explain") and sent.post_data_json["text"] == ""
+    assert "No report to compare this with" in watched.result().inner_text()
+    assert "was flagged" not in watched.result().inner_text()
+    watched.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    watched.press("Copy")
+    watched.says("Copied.")
+    copied = watched.page.evaluate("() => navigator.clipboard.readText()")
+    assert "No report to compare this with" in copied
+
+
+def test_an_explanation_from_a_report_is_compared_with_it(watched: Watched) -> None:
+    text = "It was lowered to 48 mg."
+    told = {"explanation": text, "warnings": [warning(text, "48")]}
+    watched.replies(frames({"type": "text", "index": 0, "window": 0, "text": text}, result(**told)))
+    watched.choose("Explain")
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    assert "72-year-old" in watched.posted[-1].post_data_json["text"]
+    assert watched.result().locator("mark").count() == 1
+    assert "No report" not in watched.result().inner_text()
+    watched.press("Clear")
+    for name in ("question", "text"):
+        assert watched.page.locator(f"#explain-{name}").input_value() == ""
+
+
+def test_a_withheld_label_is_no_answer(watched: Watched) -> None:
+    watched.replies(answered("The drug may help.", abstained=True, threshold=0.548))
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    verdict = watched.result().locator(".verdict").inner_text()
+    assert "Not sure enough to answer: below 54.8 %" in verdict and "yes" not in verdict.lower()
+    assert watched.result().locator(".chosen").count() == 0
+    assert "likeliest label, which is withheld" in watched.result().inner_text()
+    limits = (
+        watched.result()
+        .locator(".track")
+        .evaluate_all(
+            "all => all.map((one) => parseFloat(getComputedStyle(one, '::after').left) /"
+            " one.getBoundingClientRect().width)"
+        )
+    )
+    assert limits == pytest.approx([0.548] * 3, abs=0.01)
+
+
+def test_a_label_above_the_threshold_is_the_answer(watched: Watched) -> None:
+    watched.replies(answered("It does."))
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    assert watched.result().locator(".verdict").inner_text() == "Yes"
+    assert watched.result().locator(".chosen").inner_text().split() == ["yes", "42.1", "%"]
+    assert "An answer needs at least 40 %." in watched.result().inner_text()
+    assert "That does not make the text right" in watched.result().inner_text()
+
+
+def test_without_a_calibration_there_is_no_threshold(watched: Watched) -> None:
+    watched.replies(answered("It does.", abstained=None, threshold=None))
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    assert watched.result().locator(".limited").count() == 0
+    assert "Not calibrated" in watched.result().inner_text()
+
+
+IN_PIECES = """(body) => { window.fetch = async () => {
+  const bytes = new TextEncoder().encode(body);
+  const one_by_one = new ReadableStream({ start(controller) {
+    for (const byte of bytes) controller.enqueue(Uint8Array.of(byte));
+    controller.close(); } });
+  return new Response(one_by_one, { status: 200 }); }; }"""
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_frames_may_be_cut_anywhere(watched: Watched, line_end: str) -> None:
+    text = "é 🙂 “≥ 5 µg”"
+    body = answered(text).replace("\n", line_end)
+    watched.page.evaluate(IN_PIECES, body)
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    assert watched.result().locator(".said").all_inner_texts() == [text]
+
+
+def test_each_piece_of_a_long_report_is_a_paragraph(watched: Watched) -> None:
+    pieces = [(0, " One"), (0, " two."), (1, " Three.")]
+    events = [{"type": "text", "index": 0, "window": n, "text": text} for n, text in pieces]
+    cut = frames(*events).replace("data: [DONE]\n\n", "")
+    watched.replies(cut)
+    watched.choose("Summarise")
+    watched.run_example()
+    watched.says("The connection broke off before the end.")
+    assert watched.result().locator(".said").all_inner_texts() == ["One two.", "Three."]
+    assert "not compared with the report" in watched.result().inner_text()
+    assert watched.panel().locator(".copy").get_attribute("aria-disabled") == "true"
+
+
+def test_stop_reaches_the_server(watched: Watched) -> None:
+    watched.choose("Summarise")
+    watched.press("Load an example")
+    watched.at_most(700)
+    watched.page.evaluate(
+        """() => new MutationObserver((_, self) => {
+          if (!document.querySelector("#panel-summarize .said")) return;
+          self.disconnect();
+          document.querySelector("#panel-summarize .stop").click();
+        }).observe(document.querySelector("#panel-summarize .result"), { childList: true })"""
+    )
+    watched.press("Run")
+    watched.says("Stopped.")
+    assert "not compared with the report" in watched.result().inner_text()
+    assert comes_to(watched.server, 'replies_total{finish_reason="cancelled"}', 1)
+    assert comes_to(watched.server, "num_requests_running", 0)
+    watched.at_most(7)
+    watched.press("Run")  # and it can be asked again
+    watched.says(re.compile("Done"))
+    assert "Stopped at the longest length." in watched.result().inner_text()
+
+
+def comes_to(server: Server, figure: str, value: float) -> bool:
+    """Whether a figure of the server has this value within three seconds."""
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        if f"\nclingpt_{figure} {value:.1f}\n" in server.ask("/metrics").body.decode():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_escape_stops_and_clear_leaves_nothing(watched: Watched) -> None:
+    watched.page.evaluate(
+        """() => { window.fetch = (_, { signal }) => new Promise((_, reject) =>
+          signal.addEventListener("abort", () => reject(signal.reason))); }"""
+    )
+    watched.run_example()
+    watched.says("Waiting in the queue…")
+    watched.page.keyboard.press("Escape")
+    watched.says("Stopped.")
+    watched.press("Run")
+    watched.says("Waiting in the queue…")
+    watched.press("Clear")
+    watched.says("")
+    assert watched.page.locator("#answer-text").input_value() == ""
+    assert watched.page.locator("#answer-question").input_value() == ""
+    assert "will stand here" in watched.result().inner_text()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "phrase"),
+    [
+        (503, {"Retry-After": "7"}, "Busy; try again in 7 s. (said so)"),
+        (429, {"Retry-After": "1"}, "Busy; try again in 1 s. (said so)"),
+        (422, {}, "said so"),
+    ],
+)
+def test_a_refusal_is_told(
+    watched: Watched, status: int, headers: dict[str, str], phrase: str
+) -> None:
+    watched.refusals_expected = True
+    watched.replies(json.dumps({"error": {"message": "said so"}}), status=status, **headers)
+    watched.run_example()
+    watched.says(phrase)
+    assert "will stand here" in watched.result().inner_text()
+
+
+def test_an_error_amid_a_reply_is_told(watched: Watched) -> None:
+    watched.replies(
+        frames({"type": "label", "index": 0, **label()}, {"error": {"message": "out of memory"}})
+    )
+    watched.run_example()
+    watched.says("out of memory")
+    assert "not compared with the report" in watched.result().inner_text()
+
+
+def test_a_key_is_asked_for_sent_and_kept_nowhere(watched: Watched) -> None:
+    watched.refusals_expected = True
+    watched.replies(json.dumps({"error": {"message": "no"}}), status=401)
+    watched.run_example()
+    watched.says("This server needs an API key: see Settings below.")
+    assert focused(watched, "id") == "key"
+    watched.page.keyboard.type("secret-1")
+    watched.page.unroute_all()
+    watched.replies(answered("Yes."))
+    watched.press("Run")
+    watched.says(re.compile("Done"))
+    assert "authorization" not in watched.posted[0].headers
+    assert watched.posted[1].headers["authorization"] == "Bearer secret-1"
+    kept = "() => [localStorage.length, sessionStorage.length, document.cookie, location.href]"
+    assert watched.page.evaluate(kept) == [0, 0, "", f"{watched.server.url}/"]
+    watched.page.reload()
+    for name in ("key", "answer-question", "answer-text"):
+        assert watched.page.locator(f"#{name}").input_value() == ""
+
+
+def test_settings_are_sent_as_they_are_set(watched: Watched) -> None:
+    watched.replies(answered("Yes."))
+    watched.press("Load an example")
+    watched.page.get_by_text("Settings", exact=True).click()
+    watched.page.get_by_label("Longest reply, in tokens").fill("32")
+    watched.page.get_by_label("Temperature").fill("0.7")
+    watched.page.get_by_label("Seed").fill("3")
+    watched.press("Run")
+    watched.says(re.compile("Done"))
+    sent = watched.posted[-1].post_data_json
+    assert (sent["max_new_tokens"], sent["temperature"], sent["seed"]) == (32, 0.7, 3)
+    assert (
+        sent["stream"] is True and sent["question"].endswith("?") and "412 adults" in sent["text"]
+    )
+    watched.page.get_by_label("Longest reply, in tokens").fill("0")
+    watched.press("Run")
+    assert len(watched.posted) == 1  # not sent, and the browser says why
+    assert focused(watched, "id") == "max_new_tokens"
+
+
+def test_what_is_missing_is_asked_for(watched: Watched) -> None:
+    watched.press("Run")
+    watched.says("Enter a question first.")
+    assert focused(watched, "id") == "answer-question"
+    watched.page.keyboard.type("Why?")
+    watched.press("Run")
+    watched.says("Enter the report first.")
+    assert watched.posted == []
+
+
+def test_what_is_copied_says_what_was_flagged(watched: Watched) -> None:
+    text = "Fell by 48 mg."
+    watched.replies(answered(text, warnings=[warning(text, "48")], abstained=True, threshold=0.55))
+    watched.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    watched.press("Copy")
+    watched.says("Copied.")
+    assert watched.page.evaluate("() => navigator.clipboard.readText()").splitlines() == [
+        "Not sure enough to answer: below 55 %",
+        "yes 42.1 %, no 30.0 %, maybe 27.9 %",
+        "",
+        "Explanation of the likeliest label, which is withheld:",
+        text,
+        "",
+        "Check (number): “48”: 48 is not in the report",
+        f"Written by clinGPT (m). {report_page.DISCLAIMER}",
+    ]
+
+
+def test_all_tabs_can_be_used_by_keyboard_alone(watched: Watched) -> None:
+    watched.at_most(7)
+    keyboard = watched.page.keyboard
+    keyboard.press("Tab")
+    for name in ("Answer", "Summarise", "Document", "Explain"):
+        tab = watched.page.get_by_role("tab", name=name)
+        assert tab.evaluate("tab => tab.matches(':focus-visible')")
+        assert tab.get_attribute("aria-selected") == "true"
+        while not focused(watched, "className").startswith("load"):
+            keyboard.press("Tab")
+        keyboard.press("Enter")
+        keyboard.press("Control+Enter")
+        watched.says(re.compile("Done"))
+        while focused(watched, "role") != "tab":
+            keyboard.press("Shift+Tab")
+        keyboard.press("ArrowRight")
+    assert watched.page.get_by_role("tab", name="Answer").get_attribute("aria-selected") == "true"
+    for key, name in (("ArrowLeft", "Explain"), ("Home", "Answer"), ("End", "Explain")):
+        keyboard.press(key)
+        tab = watched.page.get_by_role("tab", name=name)
+        assert tab.get_attribute("aria-selected") == "true"
+
+
+def test_the_header_names_the_model_once_it_is_loaded(watched: Watched) -> None:
+    from playwright.sync_api import expect
+
+    model = watched.page.locator("#model")
+    expect(model).to_have_text(re.compile("^model: .+"))
+    watched.refusals_expected = True
+    loading = json.dumps({"error": {"message": "the model is loading"}})
+    answers = iter([503, 503, 200])
+    watched.page.route("**/ready", lambda route: route.fulfill(status=next(answers), body=loading))
+    watched.page.clock.install()
+    watched.page.reload()
+    expect(model).to_have_text("the model is loading…")
+    watched.page.clock.run_for(2100)
+    watched.page.clock.run_for(2100)
+    expect(model).to_have_text(re.compile("^model: .+"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_screens_of_every_width(watched: Watched, scheme: str, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    text = f"{'long ' * 200}{'x' * 300}"
+    watched.replies(answered(text, warnings=[warning(text, "x" * 300)]))
+    watched.page.emulate_media(color_scheme=scheme)
+    watched.run_example()
+    watched.says(re.compile("Done"))
+    for width in (1280, 400, 360):
+        watched.page.set_viewport_size({"width": width, "height": 740})
+        assert watched.page.evaluate("() => document.documentElement.scrollWidth") == width
+        heights = watched.page.locator("[role=tab]").evaluate_all(
+            "all => all.map((tab) => tab.offsetHeight)"
+        )
+        assert max(heights) < 60, "a tab's name is broken in two"
+        watched.page.locator("footer").scroll_into_view_if_needed()
+        expect(watched.page.locator(".warning")).to_be_in_viewport(ratio=1)
+        watched.page.screenshot(path=tmp_path / f"{scheme}_{width}.png", full_page=True)
+    ground = watched.page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
+
+
+def test_one_text_stays_on_its_tab(watched: Watched) -> None:
+    """Fields and results are each tab's own, and another's run goes on unseen."""
+    watched.replies(answered("It does."))
+    watched.run_example()
+    watched.choose("Summarise")
+    assert watched.page.locator("#summarize-text").input_value() == ""
+    assert "will stand here" in watched.result().inner_text()
+    watched.choose("Answer")
+    watched.says(re.compile("Done"))
+    assert "It does." in watched.result().inner_text()

@@ -1,0 +1,447 @@
+"""serve.py under attack: bytes of every kind, long texts, names of files, and planted secrets.
+
+Real processes over real sockets; tests/helpers/faulty_server.py provokes what a good request cannot.
+"""
+
+import asyncio
+import itertools
+import json
+import re
+import socket
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from starlette.types import Message, Receive, Scope, Send
+
+import serve
+from clingpt.base.errors import ConfigError
+from clingpt.reports.page import DISCLAIMER
+from clingpt.serving import middleware
+from clingpt.serving.metrics import Gauges
+from tests.conftest import ROOT
+from tests.helpers.servers import Answer, Server, serving
+from tests.serving.test_openai import (
+    checkpoint,  # noqa: F401 -- a fixture
+    error_of,
+    one_thread_each,  # noqa: F401 -- a fixture
+)
+
+FAULTY = ROOT / "tests/helpers/faulty_server.py"
+COMPLETIONS = "/v1/completions"
+QUESTIONS = ("/v1/answer", "/v1/explain")
+TASKS = (*QUESTIONS, "/v1/summarize", "/v1/document")
+POSTS = (COMPLETIONS, *TASKS, "/invocations", "/predict")
+KEY = "a-key-of-the-clinic"
+NAMES = ("../../etc/passwd", "file:///etc/passwd", "http://169.254.169.254/latest", "/etc/shadow")
+
+
+@pytest.fixture(scope="module")
+def witness(checkpoint: Path) -> Path:  # noqa: F811
+    """What the server opened and asked for, once its model was loaded."""
+    return checkpoint.parent / "witness"
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Path, witness: Path) -> Iterator[Server]:  # noqa: F811
+    """Two rows, and room for few to wait; whatever it writes lands in one folder."""
+    folder = checkpoint.parent
+    (folder / "tmp").mkdir()
+    with serving(
+        checkpoint,
+        "--rows=2",
+        "--queue=6",
+        "--request_timeout=8",
+        script=FAULTY,
+        log=folder / "log",
+        FAULTY_SETTINGS=json.dumps({"witness": str(witness)}),
+        AIP_PREDICT_ROUTE="/predict",
+        TMPDIR=str(folder / "tmp"),
+        HOME=str(folder),
+    ) as started:
+        yield started
+
+
+def lives(server: Server) -> bool:
+    """Whether a good request is still answered."""
+    answer = server.ask(COMPLETIONS, {"prompt": "Pain", "max_tokens": 1})
+    return answer.status == 200 and server.process.poll() is None
+
+
+# ------------------------------------------------------------------------------------------------
+# Bytes
+
+
+LEGAL = {"NUL", "duplicate keys", "a byte order mark", "UTF-16"}  # strange, but JSON
+FUZZ: dict[str, bytes] = {
+    "lone surrogate": rb'{"prompt": "\ud800 \udfff", "max_tokens": 1}',
+    "NaN": b'{"prompt": "a", "temperature": NaN}',
+    "infinity": b'{"prompt": "a", "temperature": 1e999}',
+    "minus infinity": b'{"prompt": "a", "top_p": -Infinity}',
+    "no UTF-8": b'{"prompt": "\xff\xfe"}',
+    "half a character": b'{"prompt": "\xc3"}',
+    "nested deeply": b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "objects nested deeply": b'{"prompt":' * 50_000 + b"1" + b"}" * 50_000,
+    "a number of 5,000 digits": b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}",
+    "a number of 4,000 digits": b'{"prompt": "a", "max_tokens": ' + b"9" * 4000 + b"}",
+    "duplicate keys": b'{"prompt": 7, "prompt": "a", "max_tokens": 1}',
+    "an array": b'[{"prompt": "a"}]',
+    "a text": b'"prompt"',
+    "null": b"null",
+    "NUL": b'{"prompt": "a\\u0000b", "max_tokens": 1}',
+    "raw NUL": b'{"prompt": "a\x00b"}',
+    "nothing": b"",
+    "blanks": b"   \n",
+    "a byte order mark": b'\xef\xbb\xbf{"prompt": "a", "max_tokens": 1}',
+    "UTF-16": '{"prompt": "a", "max_tokens": 1}'.encode("utf-16"),
+    "half": b'{"prompt": "a',
+    "a prototype": b'{"__proto__": {"a": 1}, "constructor": 1, "prompt": "a"}',
+    "a large id": b'{"prompt": [99999999999999999999]}',
+    "overflowing logits": b'{"prompt": "a b c d e f", "repetition_penalty": 1e-300}',
+    "a division by nothing": b'{"prompt": "a", "temperature": 1e-320}',
+    "booleans": b'{"prompt": [true, false]}',
+    "many errors": b'{"prompt": [' + b"[]," * 300_000 + b"1]}",
+}
+
+
+def in_the_words_of(path: str, body: bytes) -> bytes:
+    """A completion's body as another route has it."""
+    if path == "/predict":
+        return b'{"instances": [' + body + b"]}"
+    if path in (COMPLETIONS, "/invocations"):
+        return body
+    field, longest = b"question" if path in QUESTIONS else b"text", b"max_new_tokens"
+    for old, new in ((b"prompt", field), (b"max_tokens", longest)):
+        body = body.replace(old, new)
+    return body
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_no_bytes_of_a_body_break_it(path: str, server: Server) -> None:
+    fine = set()
+    for name, body in FUZZ.items():
+        answer = server.ask(path, in_the_words_of(path, body))
+        if answer.status == 200:
+            fine.add(name)
+        else:
+            error_of(answer, 400)
+    # A task takes half a surrogate pair for an unknown character.
+    assert fine - {"lone surrogate"} <= LEGAL and {"NUL", "duplicate keys"} <= fine
+    assert lives(server)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "", "multipart/form-data; boundary=x", "a/b/c"])
+def test_only_json_is_read(kind: str, server: Server) -> None:
+    body, headers = b'{"prompt": "a", "max_tokens": 1}', {"content-type": kind}
+    assert server.ask(COMPLETIONS, body, headers=headers).status == 400
+
+
+RAW = {
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00" * 9 + b"\r\n\r\n",
+    "half a line": b"GET",
+    "a header without end": b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 100_000,
+    "two lengths": b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n"
+    b"content-length: 3\r\n\r\n{}",
+    "a negative length": b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
+    "chunks that are none": b"POST /v1/completions HTTP/1.1\r\nhost: a\r\n"
+    b"transfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_what_is_no_request_is_turned_away(name: str, server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        with suppress(OSError):
+            connection.sendall(RAW[name])
+            connection.shutdown(socket.SHUT_WR)
+        with suppress(OSError):
+            assert not connection.recv(65536).startswith((b"HTTP/1.1 5", b"HTTP/1.1 2"))
+    assert lives(server)
+
+
+@pytest.mark.parametrize("letter", ["a", "0", "é", "\n", " ", "🙂"])
+@pytest.mark.parametrize("path", (COMPLETIONS, *TASKS))
+def test_a_text_that_cannot_fit_is_refused_before_any_work(
+    path: str, letter: str, server: Server
+) -> None:
+    text = "@encode3000 " + letter * (900_000 // len(json.dumps(letter)))
+    fields = {"prompt": text} if path == COMPLETIONS else {"text": text, "question": "Why?"}
+    begun = time.monotonic()
+    assert error_of(server.ask(path, fields), 400)["code"] == "context_length_exceeded"
+    assert time.monotonic() - begun < 2, "it was encoded, which takes three seconds"
+    assert server.gauge("num_requests_running") == 0
+
+
+# ------------------------------------------------------------------------------------------------
+# What a text names is only text
+
+
+def bodies_with(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A request to every route, the text in each field that takes one."""
+    short: dict[str, Any] = {"max_tokens": 2, "temperature": 0}
+    yield COMPLETIONS, {**short, "prompt": text, "stop": [text[:64]], "user": text}
+    yield COMPLETIONS, {**short, "prompt": [text, text], "model": text}
+    record = {"question": text, "text": text, "id": text[:200]}
+    for path in TASKS:
+        yield path, {**record, "max_new_tokens": 2, "stop": [text[:64]]}
+        yield path, {"records": [{"question": text, "sections": [[text, text]]}], "model": text}
+    yield "/invocations", {"task": text, "text": text}
+    yield "/predict", {"instances": [{"prompt": text, "max_tokens": 1}]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_of_a_file_or_an_address_is_opened(
+    name: str, server: Server, witness: Path
+) -> None:
+    for path, body in bodies_with(name):
+        assert server.ask(path, body).status in (200, 400, 404)
+    server.ask(f"/v1/models/{name}")
+    server.ask("/docs-static/../../../../etc/passwd")
+    server.ask("/docs-static/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd")
+    seen = witness.read_text("utf-8")
+    assert "etc/passwd" not in seen and "169.254" not in seen and "shadow" not in seen
+    assert "socket.connect" not in seen and "subprocess.Popen" not in seen
+
+
+def test_the_witness_sees_what_is_opened(server: Server, witness: Path) -> None:
+    """The test above can fail: a file that the server does open is seen."""
+    assert server.ask("/docs-static/swagger-ui.css").status == 200
+    assert "swagger-ui.css" in witness.read_text("utf-8")
+
+
+def test_a_typed_end_of_text_is_only_text(server: Server, witness: Path) -> None:
+    for path, body in bodies_with("Pain <|endoftext|> fell. <|endoftext|>"):
+        server.ask(path, body)
+    assert "end_of_text" not in witness.read_text("utf-8")
+    assert server.ask(COMPLETIONS, {"prompt": "", "max_tokens": 1}).status == 200
+    assert "end_of_text" in witness.read_text("utf-8")  # by an empty prompt, on purpose
+
+
+def test_texts_go_by_post_alone_and_nothing_is_cached(server: Server) -> None:
+    for path in POSTS:
+        for method in ("GET", "PUT", "DELETE", "PATCH"):
+            answer = server.ask(f"{path}?prompt=secret", method=method)
+            assert answer.status == 405 and answer.headers["allow"] == "POST"
+    answers = [server.ask(path) for path in ("/", "/health", "/v1/models", "/metrics", "/nowhere")]
+    answers.append(server.ask(COMPLETIONS, {"prompt": "a", "max_tokens": 1}))
+    assert all("no-store" in answer.headers["cache-control"] for answer in answers)
+    assert all(answer.headers["x-content-type-options"] == "nosniff" for answer in answers)
+
+
+# ------------------------------------------------------------------------------------------------
+# Secrets
+
+
+def disconnect(server: Server, secret: str, *, stream: bool) -> None:
+    body = {"prompt": f"@sleep20 {secret}", "max_tokens": 100, "stream": stream}
+    content = json.dumps(body).encode()
+    head = f"POST {COMPLETIONS} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
+        time.sleep(0.1)
+
+
+def planted(server: Server) -> list[Callable[[str], Answer | None]]:
+    """Requests of every outcome, each with a secret in it."""
+    post, few = server.ask, {"max_tokens": 2}
+    return [
+        lambda s: post(COMPLETIONS, {"prompt": s, **few}),
+        lambda s: post(COMPLETIONS, {"prompt": s, **few, "stream": True, "echo": True}),
+        lambda s: post(COMPLETIONS, {"prompt": s, **few, "stop": [s], "user": s}),
+        lambda s: post(COMPLETIONS, {"prompt": s, **few, s: s}),
+        lambda s: post(COMPLETIONS, {"prompt": s, **few, "model": s}),
+        lambda s: post(COMPLETIONS, {"prompt": s, **few, "temperature": s}),
+        lambda s: post(COMPLETIONS, {"prompt": [{s: s}]}),
+        lambda s: post(COMPLETIONS, {"prompt": s, "max_tokens": 9999}),
+        lambda s: post(COMPLETIONS, f'{{"prompt": "{s}", {s}'.encode()),
+        lambda s: post(
+            COMPLETIONS, json.dumps({"prompt": s}).encode(), headers={"content-type": s}
+        ),
+        lambda s: post(COMPLETIONS, {"prompt": s + " " * 2**20}),
+        lambda s: post(f"/{s}/{s}?{s}={s}", {"prompt": s}),
+        lambda s: post(
+            f"{COMPLETIONS}?{s}", method="GET", headers={"x-request-id": s, "cookie": s}
+        ),
+        lambda s: post(f"/v1/models/{s}"),
+        lambda s: post("/v1/answer", {"question": s, "text": s, "id": s, "max_new_tokens": 2}),
+        lambda s: post("/v1/answer", {"records": [{"text": s}], "explain": False}),
+        lambda s: post("/v1/summarize", {"text": f"{s} " * 300, "max_new_tokens": 2}),
+        lambda s: post("/v1/document", {"sections": [[s, s]], "max_new_tokens": 2}),
+        lambda s: post("/invocations", {"task": s, s: s}),
+        lambda s: post("/predict", {"instances": [{"task": "answer", "text": s}]}),
+        lambda s: post(COMPLETIONS, {"prompt": f"@nan1 {s}", "max_tokens": 4}),
+        lambda s: post(COMPLETIONS, {"prompt": f"@nan1 {s}", "max_tokens": 4, "stream": True}),
+        lambda s: post("/v1/summarize", {"text": f"@flags0 {s}", "max_new_tokens": 2}),
+        lambda s: post(COMPLETIONS, {"prompt": f"@stray0 {s}", **few}),
+        lambda s: disconnect(server, s, stream=True),
+        lambda s: disconnect(server, s, stream=False),
+    ]
+
+
+def written_since(begun: float, folder: Path) -> dict[Path, str]:
+    """Files that were written to, but for tools' own; others write and remove some meanwhile."""
+    found = {}
+    for inside in folder.iterdir():
+        for path in (inside, *inside.rglob("*")) if inside.name not in (".git", ".venv") else ():
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_mtime >= begun - 1:
+                    found[path] = path.read_bytes().decode(errors="replace")
+    return found
+
+
+def test_no_secret_is_left_anywhere(server: Server, checkpoint: Path) -> None:  # noqa: F811
+    begun, statuses, secrets = time.time(), Counter[int](), []
+    for n, send in zip(range(208), itertools.cycle(planted(server)), strict=False):
+        secrets.append(f"Qx{n}z{uuid.uuid4().hex}")
+        answer = send(secrets[-1])
+        if answer is not None:
+            statuses[answer.status] += 1
+            if answer.status >= 400:
+                assert secrets[-1] not in answer.body.decode()
+                error_of(answer, answer.status)
+    assert {200, 400, 404, 405, 413, 500} <= set(statuses), statuses
+    assert server.process.poll() is None
+    new = written_since(begun, checkpoint.parent) | written_since(begun, ROOT)
+    assert "error in request" in new[server.log]
+    left = [server.ask("/metrics").body.decode(), *new.values()]
+    assert not [secret for secret, text in itertools.product(secrets, left) if secret in text]
+
+
+def test_refusals_and_a_crash_tell_nothing(checkpoint: Path) -> None:  # noqa: F811
+    """401, 429, 504, and an error that ends the process; all with secrets in what is sent."""
+    log = checkpoint.parent / "keyed.log"
+    flags = ("--rows=1", "--queue=0", "--request_timeout=1")
+    with serving(checkpoint, *flags, script=FAULTY, log=log, CLINGPT_API_KEYS=KEY) as server:
+
+        def post(text: str, key: str = KEY) -> Answer:
+            headers = {"authorization": f"Bearer {key}"}
+            return server.ask(COMPLETIONS, {"prompt": text, "max_tokens": 200}, headers=headers)
+
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(post, ["@sleep50 Zebulon"] * 6))
+        assert Counter(answer.status for answer in answers) == {429: 5, 504: 1}
+        answers += [post("Zebulon", "Zebulon-401")]
+        figures = server.ask("/metrics", headers={"authorization": f"Bearer {KEY}"}).body.decode()
+        answers += [post("@crash3 Zebulon")]
+        assert [answer.status for answer in answers[-2:]] == [401, 500]
+        assert server.process.wait(20) == 1
+    left = "".join([figures, log.read_text(), *(answer.body.decode() for answer in answers)])
+    assert "Zebulon" not in left and KEY not in left and "RuntimeError at" in left
+
+
+def test_telemetry_of_the_machine_gets_nothing(server: Server, witness: Path) -> None:
+    """FastAPI would export a request that is not valid, text and all."""
+    assert server.ask(COMPLETIONS, {"prompt": "a", "temperature": "b"}).status == 400
+    assert server.ask("/docs").status == 200
+    assert "clingpt.telemetry" not in witness.read_text("utf-8")
+
+
+# ------------------------------------------------------------------------------------------------
+# The description, and what stands in the code
+
+
+@pytest.mark.slow
+def test_nothing_that_the_description_allows_breaks_it(server: Server) -> None:
+    """schemathesis: no 5xx, and every response is one that the description has."""
+    import schemathesis
+
+    found: Any = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    known = schemathesis.checks.CHECKS.get_all()
+    # Valid by its description and yet refused is right here: prompts that exceed the context.
+    skipped = [check for check in known if check.__name__ == "positive_data_acceptance"]
+    statuses = Counter[int]()
+    for operation in (result.ok() for result in found.get_all_operations()):
+
+        @seed(1)
+        @settings(
+            max_examples=25,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def attack(case: Any) -> None:
+            if isinstance(case.body, dict):
+                case.body.pop("model", None)  # which is nearly always another one
+            answer = case.call(base_url=server.url)
+            statuses[answer.status_code] += 1
+            case.validate_response(answer, excluded_checks=skipped)
+
+        attack()
+    for path in TASKS:  # valid bodies, which are rare among the generated ones
+        record, short = {"question": "Did it fall?", "text": "It fell."}, {"max_new_tokens": 2}
+        for kind in (record, {"records": [record] * 2}, {**record, "stream": True}):
+            body = {**kind, **short}
+            case = found[path]["POST"].Case(body=body, media_type="application/json")
+            assert case.call_and_validate(base_url=server.url).status_code == 200
+    assert statuses[200] and statuses[400] and lives(server)
+
+
+def test_the_intended_use_is_said_everywhere(server: Server) -> None:
+    assert DISCLAIMER in server.ask("/openapi.json").json["info"]["description"]
+    assert DISCLAIMER in server.ask("/").body.decode()
+    assert DISCLAIMER in (ROOT / "README.md").read_text("utf-8")
+    answer = server.ask("/v1/summarize", {"text": "Pain fell.", "max_new_tokens": 1})
+    assert answer.json["notice"] == DISCLAIMER
+
+
+UNSAFE = (
+    r"pickle\.load|weights_only=False|allow_pickle=True|trust_remote_code=True|(?<![\w.])eval\("
+    r"|(?<![\w.])exec\(|shell=True|yaml\.load\("
+)
+
+
+def test_an_old_torch_is_refused_and_none_is_asked_for() -> None:
+    """Before 2.10 weights_only could be got round (CVE-2026-24747)."""
+    with (
+        mock.patch.object(sys, "argv", ["serve.py"]),
+        mock.patch.object(torch, "__version__", "2.9.1"),
+        pytest.raises(ConfigError, match="too old"),
+    ):
+        serve.main()
+    [pinned] = re.findall(r"^torch==(\d+)\.(\d+)", (ROOT / "requirements.txt").read_text(), re.M)
+    assert tuple(map(int, pinned)) >= serve.OLDEST_TORCH
+
+
+def test_nothing_in_the_code_runs_what_it_reads() -> None:
+    folders = ("clingpt", "config", "deploy")
+    inside = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    sources = [*ROOT.glob("*.py"), *inside]
+    assert len(sources) > 100
+    found = [path.name for path in sources if re.search(UNSAFE, path.read_text("utf-8"))]
+    assert not found
+    assert "multipart" not in (ROOT / "requirements-serve.txt").read_text("utf-8")
+
+
+async def _fails(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ValueError("Zebulon has diabetes")
+
+
+async def _nothing_more() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def test_errors_are_noted_where_requests_are_not() -> None:
+    """--log_requests=False takes the lines of requests alone; an error's message stays out."""
+    noted, sent = list[str](), list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    shield = middleware.Shield(_fails, gauges=Gauges(), log=lambda _: None, note=noted.append)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(shield(scope, _nothing_more, send))
+    assert sent[0]["status"] == 500
+    [line] = noted
+    assert "ValueError at" in line and "_fails" in line and "Zebulon" not in line

@@ -1,0 +1,256 @@
+"""Records: what cleaning keeps and cuts, what is refused and in which words, and the JSON form."""
+
+import json
+import re
+import sys
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clingpt.base.errors import DataError
+from clingpt.text.records import LABELS, Record, clean, clean_lines, from_json, make_record, to_json
+
+OFFICIAL = Path(__file__).parents[3] / "shared/data/pubmedqa/ori_pqal.json"
+BLANKS = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()]
+SYMBOLS = "± ≥ µ β e\u0301 👩‍⚕️ 🩺 0·718 °C × − ﬁ Ａ \ufeff \ufffd"
+ANY_TEXT = st.text(st.characters(exclude_categories=[]))
+HOSTILE_TEXT = st.text(st.sampled_from("a.Z/ \t\n\x00\x1f\x85\u2009\u2029\u200b\ud800\udfff±"))
+
+
+@pytest.mark.parametrize("blank", BLANKS, ids=ascii)
+def test_every_unicode_blank_becomes_one_blank(blank: str) -> None:
+    assert clean(f"{blank}P{blank}<{blank} {blank}0.05{blank}") == "P < 0.05"
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("", ""),
+        (" \t\n\u2029 ", ""),
+        ("plain text", "plain text"),
+        ("two  blanks", "two blanks"),
+        ("a\x00b\x07c\x7fd\x9fe", "abcde"),
+        ("half \ud83d a pair \ude00", "half a pair"),
+        ("blanks \x00 around \ud800 what goes", "blanks around what goes"),
+        ("at the end \x00", "at the end"),
+        (SYMBOLS, SYMBOLS),
+    ],
+    ids=ascii,
+)
+def test_clean(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+
+
+@settings(deadline=None)
+@given(ANY_TEXT | HOSTILE_TEXT)
+def test_clean_is_idempotent_and_drops_nothing_else(text: str) -> None:
+    cleaned = clean(text)
+    assert clean(cleaned) == cleaned == cleaned.strip()
+    assert not re.search(r"\s\s|[^\S ]", cleaned)
+    assert cleaned.encode().decode() == cleaned
+    visible = [c for c in text if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cs")]
+    assert cleaned.replace(" ", "") == "".join(visible)
+
+
+def build(**fields: Any) -> Record:
+    usual: dict[str, Any] = {"question": "Does it?", "sections": [("RESULTS", "Yes.")]}
+    return make_record(**{"record_id": 7} | usual | fields)
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        ("None of the controls.QUESTIONS/", "None of the controls."),
+        ("Five lesions.STUDY DESIGN/", "Five lesions."),
+        ("Was it? SUBJECTS & METHODS/ ", "Was it?"),
+        ("Given per kg.mg/", "Given per kg.mg/"),
+        ("HER2/", "HER2/"),
+        ("A ratio of AB/", "A ratio of AB/"),
+        ("See METHODS/ above.", "See METHODS/ above."),
+    ],
+)
+def test_label_debris_is_cut_from_the_end_of_sections_alone(body: str, kept: str) -> None:
+    record = build(question=body, sections=[(body, body)], long_answer=body, keywords=[body])
+    assert record.sections == ((clean(body), kept),)
+    assert (record.question, record.long_answer) == (clean(body), clean(body))
+    assert record.keywords == (clean(body),)
+
+
+def test_label_debris_of_the_official_file() -> None:
+    if not OFFICIAL.exists():
+        pytest.skip(f"{OFFICIAL} is not there")
+    items = json.loads(OFFICIAL.read_text("utf-8"))
+    cut = 0
+    for pmid, item in items.items():
+        sections = list(zip(item["LABELS"], item["CONTEXTS"], strict=True))
+        record = make_record(record_id=pmid, question=item["QUESTION"], sections=sections)
+        assert len(record.sections) == len(sections)
+        pairs = zip(sections, record.sections, strict=True)
+        cut += sum(body != clean(raw) for (_, raw), (_, body) in pairs)
+        assert not any(body.endswith("/") for _, body in record.sections)
+    assert cut == 20
+
+
+@pytest.mark.parametrize(
+    ("raw", "kept"),
+    [
+        ("One line.", "One line."),
+        ("\ufeffA:\u2003x\r\nB:\ty \r\n", "\ufeffA: x\nB: y"),
+        ("\n\n A\n\n\n \u2003\n\nB\x0cC\u2028D\n", "A\n\nB\nC\nD"),
+        ("a \x00 b\ud800\n\x07\nc", "a b\n\nc"),
+    ],
+    ids=ascii,
+)
+def test_a_document_keeps_its_lines(raw: str, kept: str) -> None:
+    assert build(document=raw).document == kept == clean_lines(kept)
+
+
+@given(ANY_TEXT | HOSTILE_TEXT)
+def test_cleaning_a_document_is_cleaning_its_lines(text: str) -> None:
+    cleaned = clean_lines(text)
+    assert clean_lines(cleaned) == cleaned == cleaned.strip()
+    assert cleaned.split() == " ".join(map(clean, text.splitlines())).split()
+    assert "\n\n\n" not in cleaned
+    assert all(line == clean(line) for line in cleaned.split("\n"))
+
+
+def test_a_record_without_a_document_is_the_line_that_it_always_was() -> None:
+    """Prepared folders hold such lines, and their hashes."""
+    plain = build(long_answer="It does.", decision="yes", keywords=["pain"])
+    assert json.dumps(to_json(plain)) == (
+        '{"id": "7", "question": "Does it?", "sections": [["RESULTS", "Yes."]], '
+        '"long_answer": "It does.", "decision": "yes", "keywords": ["pain"]}'
+    )
+    assert to_json(build(document="A\nB"))["document"] == "A\nB"
+    assert from_json({"text": "a", "document": None}).document is None
+
+
+@pytest.mark.parametrize(
+    ("decision", "found"),
+    [(" Maybe ", "maybe"), ("YES", "yes"), ("no\n", "no"), ("y\x00es", "yes"), (None, None)],
+)
+def test_decisions_are_cleaned(decision: str | None, found: str | None) -> None:
+    assert build(decision=decision).decision == found
+
+
+def test_sections_of_blanks_are_dropped() -> None:
+    sections = [("A", " \u2003\n"), ("B ", "kept"), ("C", "\x00"), ("D", "")]
+    assert build(sections=sections).sections == (("B", "kept"),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"record_id": " \t"}, "a record has an empty id"),
+        ({"record_id": None}, "a record's id is not a text or a number but NoneType"),
+        ({"record_id": True}, "a record's id is not a text or a number but bool"),
+        ({"record_id": ["7"]}, "a record's id is not a text or a number but list"),
+        ({"question": None}, "record 7: the question is not a text but NoneType"),
+        ({"question": 5}, "record 7: the question is not a text but int"),
+        ({"sections": [("A", 1.5)]}, "record 7: a section is not a text but float"),
+        ({"sections": [("A", ["x"])]}, "record 7: a section is not a text but list"),
+        ({"sections": [(None, "x")]}, "record 7: a section's label is not a text but NoneType"),
+        ({"long_answer": ""}, "record 7: the long answer is empty"),
+        ({"long_answer": " \u2029"}, "record 7: the long answer is empty"),
+        ({"long_answer": ["a"]}, "record 7: the long answer is not a text but list"),
+        ({"decision": "perhaps"}, "record 7: the decision is 'perhaps', not one of"),
+        ({"decision": ""}, "record 7: the decision is '', not one of"),
+        ({"decision": True}, "record 7: the decision is not a text but bool"),
+        ({"keywords": [1]}, "record 7: a keyword is not a text but int"),
+        ({"document": "\n \u2003\n"}, "record 7: the document is empty"),
+        ({"document": ["a"]}, "record 7: the document is not a text but list"),
+        ({"question": " ", "sections": [("A", " ")]}, "record 7: it has neither a question nor"),
+    ],
+)
+def test_refused_fields_are_named_with_the_record(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        build(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sections"),
+    [
+        ({"text": "A note."}, (("TEXT", "A note."),)),
+        ({"sections": "A note."}, (("TEXT", "A note."),)),
+        ({"sections": {"AIM": "a", "END": "b"}}, (("AIM", "a"), ("END", "b"))),
+        ({"sections": [["AIM", "a"], ("END", "b")]}, (("AIM", "a"), ("END", "b"))),
+        ({"question": "Why?", "sections": None}, ()),
+        ({"question": "Why?"}, ()),
+        ({"question": None, "text": "A note.", "keywords": None}, (("TEXT", "A note."),)),
+    ],
+)
+def test_a_record_typed_by_hand(
+    fields: dict[str, Any], sections: tuple[tuple[str, str], ...]
+) -> None:
+    record = from_json(fields)
+    assert record.sections == sections
+    assert (record.id, record.question) == ("input", fields.get("question") or "")
+    assert from_json({"id": 12, **fields}).id == "12"
+    assert from_json(fields, default_id="notes.jsonl:3").id == "notes.jsonl:3"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ([], "a record must be a JSON object, not list"),
+        ("text", "a record must be a JSON object, not str"),
+        (None, "a record must be a JSON object, not NoneType"),
+        ({}, "it has neither a question nor a text"),
+        ({"text": ""}, "it has neither a question nor a text"),
+        ({"text": " ", "question": "\n"}, "it has neither a question nor a text"),
+        ({"text": "a", "sections": "b"}, "a record has both sections and text"),
+        ({"txt": "a", "Question": "b"}, "unknown field Question, txt; a record's fields are"),
+        ({"id": None, "text": "a"}, "a record's id is not a text or a number but NoneType"),
+        ({"text": 5}, "sections must be pairs"),
+        ({"question": 5}, "record input: the question is not a text but int"),
+        ({"question": 0, "text": "a"}, "the question is not a text but int"),
+        ({"question": False, "text": "a"}, "the question is not a text but bool"),
+        ({"question": [], "text": "a"}, "the question is not a text but list"),
+        ({"sections": 5, "question": "b"}, "sections must be pairs"),
+        ({"sections": ["ab", "cd"]}, "sections must be pairs"),
+        ({"sections": [["A"]]}, "sections must be pairs"),
+        ({"sections": [["A", "b", "c"]]}, "sections must be pairs"),
+        ({"sections": [["A", "b"], None]}, "sections must be pairs"),
+        ({"sections": [{"label": "A", "text": "b"}]}, "sections must be pairs"),
+        ({"sections": [[["A", "b"]], [["C", "d"]]]}, "sections must be pairs"),
+        ({"sections": [["A", ["b"]]]}, "a section is not a text but list"),
+        ({"sections": [[1, "b"]]}, "a section's label is not a text but int"),
+        ({"sections": {"A": None}}, "a section is not a text but NoneType"),
+        ({"text": "a", "keywords": "pain"}, "keywords must be a list of texts"),
+        ({"text": "a", "keywords": 5}, "keywords must be a list of texts"),
+        ({"text": "a", "keywords": [["pain"]]}, "a keyword is not a text but list"),
+        ({"text": "a", "long_answer": 1}, "the long answer is not a text but int"),
+        ({"text": "a", "decision": ["yes"]}, "the decision is not a text but list"),
+        ({"text": "a", "document": 1}, "the document is not a text but int"),
+        ({"document": "a"}, "it has neither a question nor a text"),
+    ],
+    ids=repr,
+)
+def test_what_from_json_refuses(fields: object, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)) as refused:
+        from_json(fields)
+    assert "\n" not in str(refused.value)
+
+
+TEXT = ANY_TEXT.filter(lambda text: bool(clean(text)))
+
+
+@settings(deadline=None)
+@given(
+    record_id=TEXT,
+    question=ANY_TEXT,
+    sections=st.lists(st.tuples(ANY_TEXT, TEXT), min_size=1, max_size=3),
+    long_answer=st.none() | TEXT,
+    decision=st.none() | st.sampled_from(LABELS),
+    keywords=st.lists(ANY_TEXT, max_size=2),
+    document=st.none() | TEXT,
+)
+def test_json_round_trip(**fields: Any) -> None:
+    record = make_record(**fields)
+    line = json.dumps(to_json(record), ensure_ascii=False)
+    assert from_json(json.loads(line)) == record == from_json(to_json(record))
+    assert len(line.encode().splitlines()) == 1

@@ -1,0 +1,52 @@
+"""kill -9 at thirty random moments: every checkpoint whole, none lost, and the same end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, fingerprint, run_flags, train_losses
+
+
+def train_killed(times: int, *flags: str) -> list[dict[str, Any]]:
+    """What tests/helpers/kills.py says of a run that it kills so often and then lets end."""
+    result = subprocess.run(
+        [sys.executable, "tests/helpers/kills.py", str(times), "5", *run_flags(*flags)],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=240,
+    )  # fmt: skip
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.slow
+def test_a_run_killed_thirty_times_ends_as_if_it_had_not_been(
+    thirteen: Path, tmp_path: Path
+) -> None:
+    flags = [
+        "--n_layer=1",
+        "--n_embd=16",
+        "--batch_size=2",
+        "--micro_batch_size=1",
+        "--dropout=0.1",
+    ]
+    flags += [
+        "--steps=90",
+        "--eval_every=1",
+        "--log_every=1",
+        "--sample=False",
+        f"--data={thirteen}",
+    ]
+    killed, straight = tmp_path / "killed", tmp_path / "straight"
+    *kills, end = train_killed(30, *flags, f"--out={killed}")
+    assert len(kills) == 30 and sum(kill["killed"] for kill in kills) >= 20
+    assert len({max(kill["steps"]) for kill in kills}) >= 5  # in between it does get on
+    for before, after in zip(kills, kills[1:], strict=False):
+        assert not before["steps"] or max(after["steps"]) >= max(before["steps"])
+        assert len(before["steps"]) < 2 or after["fewest"] >= 2  # at every instant
+    assert end == {"status": 0}
+    assert sorted(path.name for path in killed.glob(".step*")) == []
+    assert train_killed(0, *flags, f"--out={straight}") == [{"status": 0}]
+    assert fingerprint(killed / "last") == fingerprint(straight / "last")
+    assert train_losses(killed) == train_losses(straight)

@@ -1,0 +1,273 @@
+"""What train.py and eval.py promise on many processes: two gloo ranks against one process."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clingpt.data.prepared import open_prepared
+from clingpt.nn.checkpoint import RunFolder, load_trainer
+from clingpt.text.tokenizer import Tokenizer
+from clingpt.training.curves import read_metrics
+from tests.conftest import (
+    ROOT,
+    TINY_RUN,
+    cut_back,
+    fingerprint,
+    run,
+    run_flags,
+    train_here,
+    train_losses,
+)
+
+STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]
+STEPS += ["--learning_rate=3e-3", "--n_layer=1", "--n_embd=16", "--batch_size=3"]
+STEPS += ["--micro_batch_size=1"]  # of 3 rows one rank has 2, the other 1 and a forward of padding
+DROPOUT, NO_DROPOUT, SHARD = "--dropout=0.1", "--dropout=0", "--shard=True"
+ANSWER = ["--eval_records=3", "--max_new_tokens=4"]
+
+CASES = [
+    {"dtype": dtype, "n_rows": n_rows, "micro_batch_size": size, "shard": shard}
+    for dtype, shard in itertools.product(("float64", "float32"), (False, True))
+    for n_rows, size in ((8, 8), (8, 2), (8, 1), (7, 1), (7, 2), (1, 1))
+]  # of 7 rows a rank has 3 and a forward of padding alone; of 1 row one rank has nothing
+
+
+def torchrun(
+    *args: object, env: dict[str, str] | None = None, **options: Any
+) -> "subprocess.Popen[str]":
+    """Two ranks of a script, offline."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return subprocess.Popen(
+        [*command, *map(str, args)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | (env or {}),
+        **options,
+    )
+
+
+def said_by(process: "subprocess.Popen[str]", *, within_s: float) -> str:
+    """Its standard error, once it has ended; ranks that wait for each other are ended first."""
+    try:
+        return process.communicate(timeout=within_s)[1]
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun ends its ranks
+        process.communicate()
+        raise
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs are: those of two ranks under their names, made by `ranks`."""
+    return tmp_path_factory.mktemp("parallel")
+
+
+@pytest.fixture(scope="module")
+def ranks(folder: Path, thirteen: Path) -> dict[str, list[Any]]:
+    """What two ranks found in all that is asked of them, job by name; one torchrun does it all."""
+
+    def run(name: str, *flags: str, **special: Any) -> dict[str, Any]:
+        paths = [f"--data={thirteen}", f"--out={folder / name}"]
+        return {"do": "train_run", "flags": run_flags(*STEPS, *flags, *paths), **special}
+
+    def back(source: str, name: str) -> list[str]:
+        return [str(folder / source), str(folder / name)]
+
+    one = folder / "one process"
+    assert train_here(*STEPS, *ANSWER, NO_DROPOUT, f"--data={thirteen}", f"--out={one}") == 0
+    jobs = {
+        **{f"gradients {i}": {"do": "gradients", **case} for i, case in enumerate(CASES)},
+        "straight": run("straight", DROPOUT),
+        "resumed": run("resumed", DROPOUT, cut_back=back("straight", "resumed")),
+        "other": run("other", DROPOUT, cut_back=back("straight", "other"), spoil_rank=1),
+        "ddp": run("ddp", NO_DROPOUT, *ANSWER),
+        "fsdp": run("fsdp", NO_DROPOUT, SHARD, *ANSWER),
+        "ddp to fsdp": run("ddp to fsdp", NO_DROPOUT, SHARD, cut_back=back("ddp", "ddp to fsdp")),
+        "fsdp to ddp": run("fsdp to ddp", NO_DROPOUT, cut_back=back("fsdp", "fsdp to ddp")),
+        "fsdp resumed": run(
+            "fsdp resumed", NO_DROPOUT, SHARD, cut_back=back("fsdp", "fsdp resumed")
+        ),
+        "one to two": run("one to two", NO_DROPOUT, cut_back=back("one process", "one to two")),
+        "four": run("four", NO_DROPOUT, "--batch_size=4"),
+        "memory": run(
+            "memory", NO_DROPOUT, "--batch_size=4", "--micro_batch_size=2", memory_of_rank=[1, 1]
+        ),
+        "signal": run("signal", DROPOUT, signal_to_rank=[1, 7]),
+        "no number": run("no number", NO_DROPOUT, "--pack=False", no_number=[28, str(thirteen), 4]),
+    }
+    plan = folder / "jobs.json"
+    plan.write_text(json.dumps(list(jobs.values())))
+    process = torchrun("tests/helpers/ranks.py", plan)
+    stderr = said_by(process, within_s=150)
+    (folder / "stderr").write_text(stderr)
+    assert process.returncode == 0, stderr
+    found = [json.loads((folder / f"found_{rank}.json").read_text()) for rank in (0, 1)]
+    return {name: [rank[i] for rank in found] for i, name in enumerate(jobs)}
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_ranks_have_one_processs_gradients(ranks: dict[str, list[Any]], number: int) -> None:
+    bound = 1e-10 if CASES[number]["dtype"] == "float64" else 1e-6
+    for found in ranks[f"gradients {number}"]:
+        assert found["gradient"] <= bound and found["loss"] <= bound
+        assert found["measured"] <= 1e-6
+
+
+def test_13_and_11_steps_are_24_bit_for_bit(ranks: dict[str, list[Any]], folder: Path) -> None:
+    assert ranks["straight"] == ranks["resumed"] == [0, 0]
+    straight, resumed, other = (folder / name for name in ("straight", "resumed", "other"))
+    assert fingerprint(resumed / "step_000024") == fingerprint(straight / "step_000024")
+    assert train_losses(resumed) == train_losses(straight)
+    states = load_trainer(straight / "step_000024")["rng"]
+    assert len(states) == 2 and not states[0]["cpu"].equal(states[1]["cpu"])
+    # One rank's random numbers are enough for another end.
+    assert ranks["other"] == [0, 0]
+    assert fingerprint(other / "step_000024") != fingerprint(straight / "step_000024")
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_two_ranks_train_to_the_losses_of_one_process(
+    name: str, ranks: dict[str, list[Any]], folder: Path
+) -> None:
+    assert ranks[name] == [0, 0]
+    assert train_losses(folder / name) == pytest.approx(train_losses(folder / "one process"))
+    one, two = (
+        [row for row in read_metrics(folder / run / "metrics.jsonl") if "val_loss" in row]
+        for run in ("one process", name)
+    )
+    assert [row.keys() for row in one] == [row.keys() for row in two]
+    for key in one[0]:
+        assert [row[key] for row in two] == pytest.approx([row[key] for row in one], rel=1e-6), key
+
+
+@pytest.mark.parametrize(
+    ("name", "source"), [("ddp to fsdp", "ddp"), ("fsdp to ddp", "fsdp"), ("fsdp resumed", "fsdp")]
+)
+def test_shards_and_replicas_load_each_others_checkpoints(
+    name: str, source: str, ranks: dict[str, list[Any]], folder: Path
+) -> None:
+    assert ranks[name] == [0, 0]
+    assert train_losses(folder / name) == pytest.approx(train_losses(folder / source), rel=1e-6)
+    if name == "fsdp resumed":
+        whole = fingerprint(folder / source / "step_000024")
+        assert fingerprint(folder / name / "step_000024") == whole
+
+
+def test_another_number_of_ranks_keeps_rows_order_and_losses(
+    ranks: dict[str, list[Any]],
+    folder: Path,
+    thirteen: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ranks["one to two"] == [0, 0]
+    one = train_losses(folder / "one process")
+    assert train_losses(folder / "one to two") == pytest.approx(one, rel=1e-6)
+    alone = cut_back(folder / "ddp", folder / "two to one")
+    assert train_here(*STEPS, NO_DROPOUT, f"--data={thirteen}", f"--out={alone}") == 0
+    assert train_losses(alone) == pytest.approx(one, rel=1e-6)
+    assert "resuming on 1 processes what 2 began" in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_on_one_rank_halves_all_forwards(
+    ranks: dict[str, list[Any]], folder: Path
+) -> None:
+    assert ranks["memory"] == ranks["four"] == [0, 0]
+    assert "out of memory with 2 rows at once: 1 at once" in (folder / "stderr").read_text()
+    assert train_losses(folder / "memory") == pytest.approx(train_losses(folder / "four"))
+
+
+def test_a_loss_that_is_no_number_on_one_rank_ends_all(
+    ranks: dict[str, list[Any]], folder: Path, thirteen: Path
+) -> None:
+    assert ranks["no number"] == [1, 1]
+    lines = [x for x in (folder / "stderr").read_text().splitlines() if "loss nan" in x]
+    record = open_prepared(thirteen, Tokenizer.load()).record_ids("train")[4]
+    assert len(lines) == 1 and f"Records: {record}. Look" in lines[0]
+    assert list(RunFolder(folder / "no number").steps()) == [13]
+
+
+def test_a_signal_to_one_rank_stops_all_at_one_step(
+    ranks: dict[str, list[Any]], folder: Path
+) -> None:
+    assert ranks["signal"] == [143, 143]
+    assert (folder / "signal" / "last").resolve().name == "step_000007"
+    assert max(train_losses(folder / "signal")) == 7
+
+
+def test_two_ranks_report_what_one_process_does(data: Path, tmp_path: Path) -> None:
+    run("train.py", *TINY_RUN, "--steps=1", f"--data={data}", f"--out={tmp_path / 'run'}")
+    flags = [f"--checkpoint={tmp_path / 'run/last'}", "--max_new_tokens=6", "--split=val"]
+    process = torchrun("eval.py", *flags, f"--out={tmp_path / 'two'}")
+    said = said_by(process, within_s=240)
+    assert process.returncode == 0, said
+    run("eval.py", *flags, f"--out={tmp_path / 'one'}")
+    one, two = (json.loads((tmp_path / x / "report.json").read_text()) for x in ("one", "two"))
+    for name in ("labels", "texts", "calibration", "examples", "label_agreement"):
+        assert one[name] == two[name], name
+    for name, entry in one["perplexity"].items():
+        nats = [x["perplexity"][name]["text"]["nats_per_token"] for x in (one, two)]
+        assert nats[0] == pytest.approx(nats[1], rel=1e-6) and entry["text"]["tokens"] > 0
+    outputs = [(tmp_path / x / "outputs.jsonl").read_text() for x in ("one", "two")]
+    assert outputs[0] == outputs[1] != ""
+
+
+@pytest.mark.slow
+def test_sigterm_to_torchrun_stops_all_ranks_at_one_step(thirteen: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = run_flags(*STEPS, "--steps=100000", "--eval_every=100000", f"--data={thirteen}")
+    process = torchrun("tests/helpers/faults.py", f"witness:{tmp_path}", *flags, f"--out={out}")
+    wait_for(lambda: len(read_metrics(out / "metrics.jsonl")) >= 3)
+    process.send_signal(signal.SIGTERM)
+    asked_at = time.monotonic()
+    stderr = said_by(process, within_s=60)
+    assert time.monotonic() - asked_at < 25  # torchrun kills after 30 s
+    assert process.returncode == 1 and "SIGKILL" not in stderr  # torchrun's own answer
+    stopped = [int((tmp_path / f"stopped_{rank}").read_text()) for rank in (0, 1)]
+    last = max(train_losses(out))
+    assert stopped == [last, last]
+    assert (out / "last").resolve().name == f"step_{last:06d}"
+    assert RunFolder(out).newest_whole(wanted=True) == (out / "last").resolve()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_crashed_rank_costs_the_steps_since_the_last_checkpoint(
+    ranks: dict[str, list[Any]], folder: Path, thirteen: Path, tmp_path: Path
+) -> None:
+    """Rank 1 dies in step 20; torchrun starts both again, and they end as if nothing had been."""
+    out = tmp_path / "run"
+    flags = run_flags(*STEPS, DROPOUT, f"--data={thirteen}", f"--out={out}")
+    env = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    process = torchrun("--max_restarts=1", "tests/helpers/faults.py", "crash:1:20", *flags, env=env)
+    stderr = said_by(process, within_s=60)
+    assert process.returncode == 0, stderr
+    assert f"resuming {out} at step 13" in stderr
+    assert "lost contact with another one" in stderr
+    assert fingerprint(out / "step_000024") == fingerprint(folder / "straight" / "step_000024")
+    assert train_losses(out) == train_losses(folder / "straight")
+
+
+@pytest.mark.slow
+def test_without_the_cure_a_job_that_may_restart_is_warned(thirteen: Path, tmp_path: Path) -> None:
+    flags = run_flags(*STEPS, "--steps=1", f"--data={thirteen}", f"--out={tmp_path / 'run'}")
+    process = torchrun("--max_restarts=1", "train.py", *flags)
+    stderr = said_by(process, within_s=60)
+    assert process.returncode == 0, stderr
+    assert stderr.count("start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1") == 1

@@ -1,0 +1,180 @@
+"""The exact mean loss: the same gradients for any micro-batches; broken steps; measuring."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clingpt.base.errors import TrainingError
+from clingpt.data.packing import Rows
+from clingpt.data.prepared import Prepared
+from clingpt.nn import runtime
+from clingpt.training.batches import Feed
+from clingpt.training.optim import Schedule, build_optimizer
+from clingpt.training.step import Updater, Watch, accumulate_gradients, mean_loss
+from model import GPT
+from tests.conftest import rows_of_documents
+
+RT = runtime.Runtime(torch.device("cpu"), torch.float32)
+OFF = torch.amp.GradScaler("cpu", enabled=False)
+CONSTANT = Schedule(kind="constant", peak=1e-2, floor=0, warmup_steps=0, steps=9)
+
+
+@pytest.fixture
+def rows(documents: list[tuple[list[int], int]]) -> Rows:
+    return rows_of_documents(documents, 24)
+
+
+def gradients(
+    model: GPT, rows: Rows, chosen: "np.ndarray[tuple[int], np.dtype[np.int64]]", size: int
+) -> tuple[float, torch.Tensor]:
+    model.zero_grad()
+    work, n_targets = Feed(rows, RT, size).work(chosen), rows.n_targets(chosen)
+    losses = accumulate_gradients(model, work, n_targets, rt=RT, scaler=OFF)
+    flat = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    return float(losses.sum()) / n_targets, torch.cat(flat)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 1e-6)])
+@pytest.mark.parametrize("size", [8, 4, 1, 3, 5])
+@pytest.mark.parametrize("n_rows", [8, 7])
+def test_gradients_do_not_depend_on_the_micro_batches(
+    tiny_model: Callable[..., GPT],
+    rows: Rows,
+    dtype: torch.dtype,
+    bound: float,
+    size: int,
+    n_rows: int,
+) -> None:
+    """Of 8 rows at once, 4 and 1; 3 and 5 leave a ragged last forward."""
+    model, chosen = tiny_model(vocab_size=50257).to(dtype), np.arange(n_rows)
+    parts = [gradients(model, rows, chosen[i : i + 1], 1) for i in range(n_rows)]
+    weights = [rows.n_targets(chosen[i : i + 1]) for i in range(n_rows)]
+    total = sum(w * g for w, (_, g) in zip(weights, parts, strict=True)) / sum(weights)
+    loss, gradient = gradients(model, rows, chosen, size)
+    assert isinstance(total, torch.Tensor)
+    assert float((gradient - total).norm() / total.norm()) <= bound
+    mean = sum(w * x for w, (x, _) in zip(weights, parts, strict=True)) / sum(weights)
+    assert loss == pytest.approx(mean, rel=bound)
+
+
+def test_a_mean_of_micro_batch_means_would_not_do(
+    tiny_model: Callable[..., GPT], rows: Rows
+) -> None:
+    """The check above has power: with uneven target counts the usual mistake is far off."""
+    model, chosen = tiny_model(vocab_size=50257).double(), np.arange(8)
+    _, whole = gradients(model, rows, chosen, 8)
+    wrong = torch.stack([gradients(model, rows, chosen[i : i + 1], 1)[1] for i in range(8)])
+    assert float((whole - wrong.mean(dim=0)).norm() / whole.norm()) > 0.01
+
+
+def test_a_forward_without_targets_adds_nothing(tiny_model: Callable[..., GPT], rows: Rows) -> None:
+    model, chosen = tiny_model(vocab_size=50257).double(), np.arange(4)
+    loss, whole = gradients(model, rows, chosen, 4)
+    model.zero_grad()
+    feed = Feed(rows, RT, 4)
+    work, empty = feed.work(chosen), feed._batch(chosen[:0], 4)
+    work.batches.insert(0, empty)
+    work.batches.append(empty)
+    losses = accumulate_gradients(model, work, rows.n_targets(chosen), rt=RT, scaler=OFF)
+    assert losses[0] == losses[-1] == 0
+    flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert float((flat - whole).norm() / whole.norm()) <= 1e-12
+    assert float(losses.sum()) / rows.n_targets(chosen) == pytest.approx(loss, rel=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------
+# Steps that are not finite
+
+
+def updater_of(model: GPT, scaler: torch.amp.GradScaler = OFF) -> Updater:
+    optimizer = build_optimizer(model, learning_rate=1, betas=(0.9, 0.95), weight_decay=0.1)
+    return Updater(optimizer, scaler, CONSTANT, RT, 1.0)
+
+
+def spoil_a_gradient(model: GPT, value: float) -> None:
+    gradient = model.ln_f.bias.grad
+    assert gradient is not None
+    gradient[3] = value
+
+
+@pytest.mark.parametrize("spoilt", ["loss", "gradient"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_step_that_is_not_finite_is_the_last(
+    tiny_model: Callable[..., GPT], rows: Rows, spoilt: str, value: float
+) -> None:
+    model, work = tiny_model(vocab_size=50257), Feed(rows, RT, 2).work(np.arange(4))
+    updater, n_targets = updater_of(model), rows.n_targets(work.rows)
+
+    def step(number: int, *, spoil: bool) -> bool:
+        losses = accumulate_gradients(model, work, n_targets, rt=RT, scaler=OFF)
+        if spoil and spoilt == "loss":
+            losses[1] = value
+        elif spoil:
+            spoil_a_gradient(model, value)
+        return bool(updater.step(number, losses, n_targets).broken)
+
+    assert not step(0, spoil=False)
+    before = model.wte.weight.clone()
+    assert step(1, spoil=True)
+    assert step(2, spoil=False)  # what comes after has no effect either
+    assert torch.equal(model.wte.weight, before)
+    assert not torch.equal(before, tiny_model(vocab_size=50257).wte.weight)
+
+
+def test_under_loss_scaling_only_the_loss_ends_a_run(
+    tiny_model: Callable[..., GPT], rows: Rows
+) -> None:
+    model, work = tiny_model(vocab_size=50257), Feed(rows, RT, 4).work(np.arange(4))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024)
+    updater, n_targets = updater_of(model, scaler), rows.n_targets(work.rows)
+    before = model.wte.weight.clone()
+    losses = accumulate_gradients(model, work, n_targets, rt=RT, scaler=scaler)
+    spoil_a_gradient(model, math.inf)
+    result = updater.step(0, losses, n_targets)
+    assert not result.grad_norm.isfinite() and not result.broken
+    assert torch.equal(model.wte.weight, before) and scaler.get_scale() == 512
+    losses = accumulate_gradients(model, work, n_targets, rt=RT, scaler=scaler)
+    assert updater.step(1, losses * math.nan, n_targets).broken
+
+
+def test_the_watch_names_the_step_and_the_records(
+    tiny_model: Callable[..., GPT], rows: Rows, tmp_path: Path
+) -> None:
+    (tmp_path / "train.ids").write_text("".join(f"record-{i}\n" for i in range(12)))
+    watch = Watch(RT, Prepared(tmp_path, {}), rows)
+    updater = updater_of(tiny_model(vocab_size=50257))
+    work = Feed(rows, RT, 2).work(np.array([5, 7, 3, 9]))
+    losses = torch.tensor([1.0, 2.0])
+    watch.see(1, work, updater.step(0, losses, 3))
+    watch.see(2, work, updater.step(1, losses * torch.tensor([1, math.nan]), 3))  # judged later
+    with pytest.raises(TrainingError) as end:
+        watch.see(3, work, updater.step(2, losses, 3))
+    ids = [f"record-{rows.records(np.array([row]))[0]}" for row in (3, 9)]
+    assert "step 2: loss nan, gradient norm 0; no weight was changed" in str(end.value)
+    assert f"Records: {', '.join(ids)}. Look at them" in str(end.value)
+    watch.check()  # it is said once
+
+
+# ------------------------------------------------------------------------------------------------
+# Measuring
+
+
+def test_measuring_draws_no_random_number_and_leaves_the_model_training(
+    tiny_model: Callable[..., GPT], rows: Rows
+) -> None:
+    model = tiny_model(vocab_size=50257, dropout=0.5).train()
+    before = torch.get_rng_state()
+    losses = {mean_loss(model, Feed(rows, RT, size)) for size in (1, 5, len(rows))}
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+    first, *others = sorted(loss for loss in losses if loss is not None)
+    assert all(abs(other - first) < 1e-6 * first for other in others)
+
+
+def test_measuring_can_be_cut_short(tiny_model: Callable[..., GPT], rows: Rows) -> None:
+    model = tiny_model(vocab_size=50257)
+    assert mean_loss(model, Feed(rows, RT, 1), stop=lambda: True) is None

@@ -8,11 +8,10 @@
     python export.py --format=adapter                   what LoRA trained, without its base
 
 onnx, with keys and values as inputs and outputs by optimum's names, also as 8-bit weights;
-clingpt/export/onnx_runner.py answers with it and needs no torch. Every format is loaded again and compared
-on a grid of shapes; where it differs by more than rounding, nothing is kept. The folder holds the
-tokenizer, the card, the calibration and SHA256SUMS too.
-Not intended to inform diagnosis, treatment or patient management.
-"""
+clingpt/export/onnx_runner.py answers with it and needs no torch. Every format is loaded again and
+compared on a grid of shapes; where it differs by more than rounding, nothing is kept. The folder
+holds the tokenizer, the card, the calibration and SHA256SUMS too. Not intended to inform
+diagnosis, treatment or patient management."""
 
 import contextlib
 import json
@@ -160,7 +159,7 @@ def summarize(cfg: ExportConfig, out: Path, found: dict[str, list[Difference]]) 
     if formats.ONNX_INT8 in found:
         whole, small = (out / name for name in (formats.ONNX_WEIGHTS, formats.ONNX_INT8))
         share = small.stat().st_size / whole.stat().st_size
-        console.say(f"8-bit weights: {share:.0%} of the size; speed: python bench.py export")
+        console.say(f"8-bit weights: {share:.0%} of the size; speed: python -m benchmarks export")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The parts that the commands share: one concept a module, nothing re-exported."""
+"""The parts that the commands share, in packages; docs/architecture.md shows the house."""

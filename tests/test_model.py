@@ -25,7 +25,7 @@ from model import (
     GPTConfig,
     hub_folder,
 )
-from tests.conftest import Document, SlowBatch, losses_and_gradient, packed
+from tests.helpers.models import Document, SlowBatch, losses_and_gradient, packed
 
 Build = Callable[..., GPT]
 

@@ -1,4 +1,4 @@
-"""What every other package builds on: errors, settings, the console, files, worker processes, signals.
+"""What every other package builds on: errors, settings, console, files, workers, signals.
 
 May import: nothing of ours.
 """

@@ -2,8 +2,8 @@
 again by audit.py (Carlini et al. 2019, "The Secret Sharer", section 4).
 
 prepare.py plants some of them 1, 4 and 16 times. As many are made in the same way and held back:
-what an audit finds of those is what it finds of nothing. Losses come from clingpt/evaluation/memorisation.py.
-"""
+what an audit finds of those is what it finds of nothing. Losses come from
+clingpt/evaluation/memorisation.py."""
 
 import math
 import re

@@ -1,8 +1,8 @@
 """Records made into examples, chunk by chunk, in whatever process: what is left out, how often a
 record counts, which views of it there are, what becomes of long ones; and all of that counted.
 
-What a task asks is clingpt/text/tasks.py's to know, and what stands where on disk clingpt/data/prepared.py's.
-"""
+What a task asks is clingpt/text/tasks.py's to know, and what stands where on disk
+clingpt/data/prepared.py's."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set

@@ -1,10 +1,9 @@
 """Rows of a file, one by one: CSV, TSV, JSON lines, JSON, Parquet, or a folder of .txt.
 
-A row is a mapping of names to values; what the names mean is clingpt/data/columns.py's to know. Memory
-does not grow with the file. What is wrong with one row goes to `on_bad`, naming file and line (the
-line where the row starts; in Parquet the row's number); what leaves open where the next row starts
-ends the reading. An empty cell of a CSV is None, and so is a null.
-"""
+A row is a mapping of names to values; what the names mean is clingpt/data/columns.py's to know.
+Memory does not grow with the file. What is wrong with one row goes to `on_bad`, naming file and
+line (the line where the row starts; in Parquet the row's number); what leaves open where the next
+row starts ends the reading. An empty cell of a CSV is None, and so is a null."""
 
 import csv
 import json

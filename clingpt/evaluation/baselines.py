@@ -1,9 +1,8 @@
 """What a model must beat: labels from word counts, and summaries that are copied from the record.
 
-Not models for use. BagOfWords follows scikit-learn's TfidfVectorizer and LogisticRegression closely
-enough for the same figures (tests/evaluation/test_baselines.py holds it to that), so that evaluation needs no
-scikit-learn.
-"""
+Not models for use. BagOfWords follows scikit-learn's TfidfVectorizer and LogisticRegression
+closely enough for the same figures (tests/evaluation/test_baselines.py holds it to that), so that
+evaluation needs no scikit-learn."""
 
 import re
 from collections import Counter

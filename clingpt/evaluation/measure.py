@@ -1,9 +1,9 @@
 """A checkpoint measured on a split, record by record: labels, texts and losses of tokens.
 
-Every result is an item of clingpt/evaluation/results_store.py, so that a measurement that was stopped goes on and many
-processes share one; what becomes of the items is clingpt/reports/aggregate.py. None depends on the others, on
-their order or on how many are measured at once.
-"""
+Every result is an item of clingpt/evaluation/results_store.py, so that a measurement that was
+stopped goes on and many processes share one; what becomes of the items is
+clingpt/reports/aggregate.py. None depends on the others, on their order or on how many are
+measured at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -2,9 +2,8 @@
 
 Each measure is of one model and one set of records; that a figure means memory shows only beside
 its control (records that were not trained on, canaries that were held back, the model before).
-Results hold counts and rates, never a text. Planted secrets are clingpt/evaluation/exposure.py; how it is said
-is clingpt/reports/audit.py.
-"""
+Results hold counts and rates, never a text. Planted secrets are clingpt/evaluation/exposure.py;
+how it is said is clingpt/reports/audit.py."""
 
 import re
 from collections import Counter

@@ -1,8 +1,8 @@
 """Scores of a model on the records of a split: labels, generated text and perplexity.
 
-Measures; what the figures are compared with is clingpt/evaluation/baselines.py, how they are written down is
-clingpt/reports/aggregate.py. Prompts are trimmed by their task's rule, and by how much is counted.
-"""
+Measures; what the figures are compared with is clingpt/evaluation/baselines.py, how they are
+written down is clingpt/reports/aggregate.py. Prompts are trimmed by their task's rule, and by how
+much is counted."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,8 @@
 """Answer, summarise, draft and explain with an exported ONNX model, by onnxruntime, without torch.
 
     python -m clingpt.export.onnx_runner --model=exported/onnx --task=answer --input=note.json
-    python -m clingpt.export.onnx_runner --model=exported/onnx --task=summarize --input=notes.jsonl --int8
+    python -m clingpt.export.onnx_runner --model=exported/onnx --task=summarize \\
+        --input=notes.jsonl --int8
     python -m clingpt.export.onnx_runner --model=exported/onnx --prompt="Metformin is"
 
 A record is a JSON object with `question` and `text` (or `sections`); a .jsonl file holds one a

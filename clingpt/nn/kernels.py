@@ -1,8 +1,8 @@
 """Faster ways to attend within documents and to score targets than model.py's plain ones.
 
-Equal to them in value and gradient (tests/nn/test_kernels.py), whole to torch.compile: a new number of
-documents is no new graph, a new number of targets no new shape to specialise on. Shapes as there.
-"""
+Equal to them in value and gradient (tests/nn/test_kernels.py), whole to torch.compile: a new
+number of documents is no new graph, a new number of targets no new shape to specialise on. Shapes
+as there."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,6 +1,5 @@
-"""The words that clingpt/privacy/names.py goes by, all but the names themselves: what introduces a person,
-and what follows or precedes that which only looks like one.
-"""
+"""The words that clingpt/privacy/names.py goes by, all but the names themselves: what introduces
+a person, and what follows or precedes that which only looks like one."""
 
 import re
 

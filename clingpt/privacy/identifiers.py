@@ -3,10 +3,11 @@
     find_identifiers("Pt: DOE, JOHN seen 3/4/2019")  →  [Found("name", 4, 13), Found("date", …)]
 
 The classes are those of 45 CFR 164.514(b)(2)(i). Published studies hold none, but look as if:
-their months are periods ("January 2005"), which is why those are a kind of their own, `month_year`,
-that is reported and redacted but never refused. Rules miss what they do not know, above all names
-that no list has and no title, label or relation introduces: nothing found does not mean that
-nothing is there. tests/privacy/test_identifiers.py measures how much is found and how often in vain.
+their months are periods ("January 2005"), which is why those are a kind of their own,
+`month_year`, that is reported and redacted but never refused. Rules miss what they do not know,
+above all names that no list has and no title, label or relation introduces: nothing found does
+not mean that nothing is there. tests/privacy/test_identifiers.py measures how much is found and
+how often in vain.
 
 Why rules: presidio, deidentify, scrubadub and philter find names by models or taggers' data that no
 package index holds, so that none of them works offline after `pip install`.

@@ -1,8 +1,8 @@
 """From what an evaluation measured to one dictionary: report.json, described in docs/formats.md.
 
 Items come record by record and are reduced to rows of numbers, so that memory holds no text of a
-split. Every figure is of clingpt/evaluation/metrics.py and its neighbours; how they look is clingpt/reports/tables.py.
-"""
+split. Every figure is of clingpt/evaluation/metrics.py and its neighbours; how they look is
+clingpt/reports/tables.py."""
 
 import hashlib
 import heapq

@@ -1,7 +1,7 @@
 """An audit in plain words and in tables, for the terminal and the model card.
 
-Chooses what is said of clingpt/evaluation/memorisation.py's figures; measures nothing, and knows no text.
-"""
+Chooses what is said of clingpt/evaluation/memorisation.py's figures; measures nothing, and knows
+no text."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

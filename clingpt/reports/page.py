@@ -1,9 +1,8 @@
 """A report as one HTML file: no script, nothing from outside, and all data is text.
 
 What a record or a model says may look like markup, so that every string passes _text(). A browser
-is told the same by the Content-Security-Policy. What the tables and plots hold is clingpt/reports/tables.py
-and clingpt/reports/plots.py.
-"""
+is told the same by the Content-Security-Policy. What the tables and plots hold is
+clingpt/reports/tables.py and clingpt/reports/plots.py."""
 
 import html
 from collections.abc import Iterator, Mapping, Sequence

@@ -107,7 +107,7 @@ def test_a_mistake_comes_back_as_it_was(workers: int) -> None:
 
 ENDLESS = """
 import itertools, sys
-sys.path[:0] = [{root!r}, {tests!r}]
+sys.path[:0] = [{root!r}]
 from tests.base.test_workers import Doubling
 from clingpt.base.workers import map_chunks
 
@@ -132,7 +132,7 @@ def lives(process: int) -> bool:
 def endless(tmp_path: Path) -> "subprocess.Popen[str]":
     """Work that never ends, in a group of processes of its own, as a terminal has."""
     script = tmp_path / "endless.py"
-    script.write_text(ENDLESS.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    script.write_text(ENDLESS.format(root=str(ROOT)))
     return subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-import bench
+from benchmarks import __main__ as bench
 from benchmarks import server_load
 from benchmarks.decoding import LABELS, REPLIES, DecodeJob
 from benchmarks.floor import PARTS
@@ -25,7 +25,7 @@ from clingpt.nn.runtime import Runtime
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
-from tests.conftest import run
+from tests.helpers.commands import run
 
 
 def job(**changes: Any) -> Job:
@@ -174,7 +174,7 @@ def test_mistakes_get_a_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["bench.py", *argv])
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *argv])
     with pytest.raises(SystemExit) as end:
         console.run(bench.main)
     assert end.value.code in (1, 2) and message in capsys.readouterr().err
@@ -211,7 +211,7 @@ def test_contenders_decode_the_same_text_and_score_the_same_labels(decode_job: D
 @pytest.mark.slow
 def test_decoding_is_put_in_a_table() -> None:
     printed = run(
-        "bench.py", "decode", "--size=tiny", "--batches", "2", "--prompt_tokens=20",
+        "-m", "benchmarks", "decode", "--size=tiny", "--batches", "2", "--prompt_tokens=20",
         "--new_tokens=5", "--label_prompts=2", "--label_tokens=30", "--repeats=1",
     ).stdout  # fmt: skip
     for phrase in ("step: hf / it", "ours-int8", "Reading memory", "same text", "prompts/s"):
@@ -221,7 +221,8 @@ def test_decoding_is_put_in_a_table() -> None:
 @pytest.mark.slow
 def test_the_command_prints_a_table() -> None:
     printed = run(
-        "bench.py", "train", "--size=tiny", "--rows=1", "--block_size=64", "--document_tokens=30",
+        "-m", "benchmarks", "train", "--size=tiny", "--rows=1", "--block_size=64",
+        "--document_tokens=30",
         "--contenders", "ours", "hf-packed", "--repeats=1",
     ).stdout  # fmt: skip
     for phrase in ("times ours", "hf-packed", "Matrix peak", "MFLOP a token", "other processes"):
@@ -231,7 +232,8 @@ def test_the_command_prints_a_table() -> None:
 @pytest.mark.slow
 def test_serving_is_put_in_a_table() -> None:
     printed = run(
-        "bench.py", "serve", "--size=tiny", "--batches", "3", "--contenders", "ours", "ours-one",
+        "-m", "benchmarks", "serve", "--size=tiny", "--batches", "3",
+        "--contenders", "ours", "ours-one",
         "--prompt_tokens=16", "--new_tokens=4", "--repeats=1", "--mixed=True",
     ).stdout  # fmt: skip
     for phrase in ("3 clients", "ours-one", "ours / it", "/health p99", "4 or 8 or 16 tokens"):

@@ -28,7 +28,7 @@ from clingpt.text.records import Record
 from clingpt.text.tasks import NotApplicable, make_example, text_windows
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
-from tests.conftest import exit_status, train_here
+from tests.helpers.commands import exit_status, train_here
 
 GPT2 = Tokenizer.load()
 PLANTED = 6

@@ -25,7 +25,7 @@ from clingpt.data.prepared import open_prepared
 from clingpt.text.records import to_json
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training.curves import read_metrics
-from tests.conftest import ROOT, TINY_RUN, here, run, train_here, train_losses
+from tests.helpers.commands import ROOT, TINY_RUN, here, run, train_here, train_losses
 
 evaluate = importlib.import_module("eval").main  # a builtin's name
 PUBMEDQA = ROOT.parent / "shared/data/pubmedqa"

@@ -17,7 +17,7 @@ from clingpt.data.prepared import open_prepared
 from clingpt.data.splits import official_test_ids
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
-from tests.conftest import Done, here
+from tests.helpers.commands import Done, here
 
 ROOT = Path(__file__).parents[2]
 OFFICIAL = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"

@@ -14,7 +14,7 @@ import pytest
 
 import sweep
 from clingpt.base import settings as config
-from tests.conftest import ROOT, fingerprint, prepare_thirteen, train_losses
+from tests.helpers.commands import ROOT, fingerprint, prepare_thirteen, train_losses
 from tests.training.test_kill import train_killed
 
 CLASSES = {

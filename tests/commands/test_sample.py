@@ -21,7 +21,7 @@ import sample
 from clingpt.base import console
 from clingpt.evaluation import replies
 from model import GPT, GPTConfig
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 Patch = pytest.MonkeyPatch
 Sample = Callable[..., tuple[int, str, str]]

@@ -26,7 +26,7 @@ from clingpt.evaluation.metrics import classification
 from clingpt.reports.plots import learning_rates
 from clingpt.text.records import LABELS
 from clingpt.training.search import Outcome, Point, Result, curves, grid, harmless, ranked, table
-from tests.conftest import exit_status
+from tests.helpers.commands import exit_status
 from tests.helpers.folded import write_official
 from train import TrainConfig
 

@@ -20,7 +20,7 @@ from clingpt.nn.checkpoint import CARD, RunFolder, read_card
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training import validation
 from clingpt.training.curves import read_metrics
-from tests.conftest import (
+from tests.helpers.commands import (
     ROOT,
     cut_back,
     fingerprint,

@@ -25,7 +25,7 @@ from clingpt.nn.kernels import use_kernels
 from clingpt.text.tokenizer import EOT
 from model import GPT, Batch
 from model import IGNORE as MODEL_IGNORE
-from tests.conftest import Document, SlowBatch, losses_and_gradient
+from tests.helpers.models import Document, SlowBatch, losses_and_gradient
 
 
 def as_split(documents: list[Document], *, gap: int = 0) -> Split:

@@ -106,7 +106,8 @@ def in_subprocess(code: str, folder: Path, **environ: str) -> "subprocess.Comple
 
 def read_in_subprocess(source: Path, subset: str, folder: Path) -> list[dict[str, Any]]:
     code = (
-        "import json; from clingpt.text.records import Record, to_json; from clingpt.data.sources import *\n"
+        "import json; from clingpt.text.records import Record, to_json\n"
+        "from clingpt.data.sources import *\n"
         f"for record in open_source({str(source)!r}, subset={subset!r})(refuse):\n"
         "    print(json.dumps(to_json(record)))\n"
     )

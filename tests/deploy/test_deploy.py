@@ -35,7 +35,8 @@ from clingpt.serving.app import Site, make_routes
 from clingpt.serving.service import Limits, Service
 from clingpt.text.records import LABELS
 from serve import ServeConfig
-from tests.conftest import ROOT, make_tiny_model
+from tests.helpers.commands import ROOT
+from tests.helpers.models import make_tiny_model
 from tests.helpers.servers import Answer, Server, address, serving
 
 DEPLOY = ROOT / "deploy"

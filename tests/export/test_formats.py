@@ -39,7 +39,8 @@ from clingpt.nn.checkpoint import load_model
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
-from tests.conftest import ROOT, exit_status, make_calibration, make_tiny_model
+from tests.helpers.commands import ROOT, exit_status, make_calibration
+from tests.helpers.models import make_tiny_model
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]

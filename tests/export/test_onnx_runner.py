@@ -43,7 +43,6 @@ from clingpt.text.records import LABELS, Record, from_json, to_json
 from clingpt.text.tasks import LABEL_IDS, Example, make_example, make_prompt
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
-from tests.conftest import ROOT, exit_status, make_tiny_model, run, write_sums
 from tests.export.test_formats import (
     CALIBRATION,
     assert_same,
@@ -51,6 +50,8 @@ from tests.export.test_formats import (
     make_cases,
     make_checkpoint,
 )
+from tests.helpers.commands import ROOT, exit_status, run, write_sums
+from tests.helpers.models import make_tiny_model
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
@@ -606,7 +607,8 @@ def answers(runner: Runner, notes: Path) -> list[str]:
 
 
 def test_importing_it_loads_nothing_large() -> None:
-    code = "import clingpt.export.onnx_runner, sys; print({'torch', 'tqdm', 'onnxruntime'} & {*sys.modules})"
+    code = "import clingpt.export.onnx_runner, sys; "
+    code += "print({'torch', 'tqdm', 'onnxruntime'} & {*sys.modules})"
     assert run("-c", code).stdout == "set()\n"
 
 

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 from clingpt.text.records import LABELS
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 IDS = ROOT / "clingpt" / "pubmedqa_ids.json"
 LETTERS = "bcdfglmnprstv"

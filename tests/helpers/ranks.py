@@ -1,4 +1,5 @@
-"""What the ranks of a torchrun do for tests/training/test_parallel.py: a list of jobs, one after another.
+"""What the ranks of a torchrun do for tests/training/test_parallel.py: a list of jobs, one after
+another.
 
     torchrun --standalone --nproc_per_node=2 tests/helpers/ranks.py JOBS.json
 
@@ -24,14 +25,14 @@ from clingpt.nn.kernels import use_kernels
 from clingpt.nn.runtime import Runtime, whole
 from clingpt.training.batches import Feed
 from clingpt.training.step import accumulate_gradients, mean_loss
-from tests import conftest
+from tests.helpers import commands, models
 
 OFF = torch.amp.GradScaler("cpu", enabled=False)
 
 
 def gradients(rt: Runtime, dtype: str, n_rows: int, micro_batch_size: int, shard: bool) -> Any:
     """How far the ranks' gradient and loss are from those of one process, row by row."""
-    rows = conftest.rows_of_documents(conftest.make_documents(), 24)
+    rows = models.rows_of_documents(models.make_documents(), 24)
     chosen = np.arange(n_rows)
     n_targets = rows.n_targets(chosen)
 
@@ -42,7 +43,7 @@ def gradients(rt: Runtime, dtype: str, n_rows: int, micro_batch_size: int, shard
         return float(rt.total(losses.sum())) / n_targets, torch.cat(gradients)
 
     def model() -> Any:
-        made = conftest.make_tiny_model(vocab_size=50257).to(getattr(torch, dtype))
+        made = models.make_tiny_model(vocab_size=50257).to(getattr(torch, dtype))
         made.checkpoint_activations = shard and n_rows == 7
         return use_kernels(made)
 
@@ -72,9 +73,9 @@ def train_run(
 
     def prepare() -> None:
         if cut_back:
-            run = conftest.cut_back(*map(Path, cut_back))
+            run = commands.cut_back(*map(Path, cut_back))
             if spoil_rank is not None:
-                conftest.other_random_numbers(run / "step_000013", rank=spoil_rank)
+                commands.other_random_numbers(run / "step_000013", rank=spoil_rank)
 
     @contextmanager
     def joined(*, device: str, dtype: str, seed: int) -> Iterator[Runtime]:
@@ -86,14 +87,14 @@ def train_run(
         stack.enter_context(mock.patch.object(runtime, "joined", joined))
         if memory_of_rank is not None:
             rank, most = memory_of_rank
-            stack.enter_context(conftest.only_rows(most, here=rank == rt.rank))
+            stack.enter_context(commands.only_rows(most, here=rank == rt.rank))
         if signal_to_rank is not None:
             rank, step = signal_to_rank
-            stack.enter_context(conftest.struck_in_step(step, here=rank == rt.rank))
+            stack.enter_context(commands.struck_in_step(step, here=rank == rt.rank))
         if no_number is not None:
             step, data, example = no_number
-            stack.enter_context(conftest.no_number_from(step, Path(data), example=example))
-        return conftest.train_here(*flags)
+            stack.enter_context(commands.no_number_from(step, Path(data), example=example))
+        return commands.train_here(*flags)
 
 
 def main() -> None:

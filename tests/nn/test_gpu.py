@@ -24,7 +24,8 @@ from clingpt.training.memory_fit import fitting_feed
 from clingpt.training.optim import Schedule, build_optimizer
 from clingpt.training.step import Updater, accumulate_gradients
 from model import GPT
-from tests.conftest import fingerprint, make_tiny_model, rows_of_documents, train_here, train_losses
+from tests.helpers.commands import fingerprint, train_here, train_losses
+from tests.helpers.models import make_tiny_model, rows_of_documents
 
 no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda])]

@@ -24,7 +24,7 @@ from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import EOT
 from model import GPT, IGNORE, Batch
 from model import summed_loss as plain_summed_loss
-from tests.conftest import Document, SlowBatch, losses_and_gradient, packed
+from tests.helpers.models import Document, SlowBatch, losses_and_gradient, packed
 
 Build = Callable[..., GPT]
 

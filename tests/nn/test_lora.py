@@ -26,16 +26,15 @@ from clingpt.training.batches import Feed
 from clingpt.training.optim import allocate_all, build_optimizer, optimizer_state
 from clingpt.training.step import accumulate_gradients
 from model import GPT, GPTConfig
-from tests.conftest import (
+from tests.helpers.commands import (
     cut_back,
     exit_status,
     fingerprint,
-    make_documents,
-    rows_of_documents,
     train_here,
     train_losses,
     write_sums,
 )
+from tests.helpers.models import make_documents, rows_of_documents
 from tests.training.test_parallel import said_by, torchrun
 
 Build = Callable[..., GPT]
@@ -610,7 +609,7 @@ def ranks(
     tmp_path_factory: pytest.TempPathFactory, base: Path, thirteen: Path
 ) -> Iterator[tuple[Path, dict[str, list[int]]]]:
     """Runs of one process and of two, replicated and sharded; one torchrun does all of two."""
-    from tests.conftest import run_flags
+    from tests.helpers.commands import run_flags
 
     folder = tmp_path_factory.mktemp("ranks")
     flags = [*STEPS, "--dropout=0", "--batch_size=3", "--micro_batch_size=1", "--sample=True"]

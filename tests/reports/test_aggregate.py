@@ -26,7 +26,7 @@ from clingpt.text.tasks import Example
 from clingpt.training.curves import append_metrics, draw_curves, drop_after, read_metrics
 from clingpt.training.throughput import Meter
 from model import GPTConfig
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 
 def test_metrics_survive_a_line_cut_short_and_forget_what_will_be_done_again(

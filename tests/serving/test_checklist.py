@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-OPENAI, TASKS, PAGE = "test_serve_openai", "test_serve_tasks", "test_serve_page"
-OPERATIONS, SAFETY = "test_serve_operations", "test_serve_safety"
+OPENAI, TASKS, PAGE = "test_openai", "test_tasks", "test_page"
+OPERATIONS, SAFETY = "test_operations", "test_safety"
 
 Held = dict[str, list[str]]  # tests by their file
 PROMISES: dict[str, Held] = {

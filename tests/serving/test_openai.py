@@ -23,7 +23,8 @@ from clingpt.decoding.engine import generate
 from clingpt.decoding.sampling import Sampling
 from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 from model import GPT
-from tests.conftest import ROOT, make_tiny_model
+from tests.helpers.commands import ROOT
+from tests.helpers.models import make_tiny_model
 from tests.helpers.servers import Answer, Server, serving
 
 CONTEXT = 256

@@ -1,8 +1,8 @@
 """serve.py at work: loading, keys, figures, crowds, clients that leave, signals, errors, hours.
 
-Real processes over real sockets on a random model. tests/helpers/faulty_server.py makes steps slow and lets
-errors strike where a prompt asks for it, so that times are compared with how long a fault lasts.
-"""
+Real processes over real sockets on a random model. tests/helpers/faulty_server.py makes steps
+slow and lets errors strike where a prompt asks for it, so that times are compared with how long a
+fault lasts."""
 
 import base64
 import hashlib
@@ -35,7 +35,8 @@ from clingpt.serving import middleware
 from clingpt.serving.app import Site, make_routes
 from clingpt.serving.service import Limits, Service
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
-from tests.conftest import ROOT, make_tiny_model, run, write_sums
+from tests.helpers.commands import ROOT, run, write_sums
+from tests.helpers.models import make_tiny_model
 from tests.helpers.servers import Answer, Server, serving
 from tests.serving.test_openai import (
     ask,

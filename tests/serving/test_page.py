@@ -15,10 +15,11 @@ import torch
 from clingpt.reports import page as report_page
 from clingpt.text.records import LABELS
 from model import GPT, GPTConfig
+from tests.helpers.commands import ROOT
 from tests.helpers.servers import Server, serving
 from tests.reports.test_page import Parsed, contrast
 
-SOURCE = (Path(report_page.__file__).parent / "serve.html").read_text(encoding="utf-8")
+SOURCE = (ROOT / "clingpt/serving/serve.html").read_text(encoding="utf-8")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TASKS = ("answer", "summarize", "document", "explain")
 FIELDS = [("answer", "question"), ("explain", "question"), *((task, "text") for task in TASKS)]

@@ -1,7 +1,7 @@
 """serve.py under attack: bytes of every kind, long texts, names of files, and planted secrets.
 
-Real processes over real sockets; tests/helpers/faulty_server.py provokes what a good request cannot.
-"""
+Real processes over real sockets; tests/helpers/faulty_server.py provokes what a good request
+cannot."""
 
 import asyncio
 import itertools
@@ -29,7 +29,7 @@ from clingpt.base.errors import ConfigError
 from clingpt.reports.page import DISCLAIMER
 from clingpt.serving import middleware
 from clingpt.serving.metrics import Gauges
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 from tests.helpers.servers import Answer, Server, serving
 from tests.serving.test_openai import (
     checkpoint,  # noqa: F401 -- a fixture

@@ -27,7 +27,8 @@ from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT
-from tests.conftest import ROOT, make_calibration, make_tiny_model
+from tests.helpers.commands import ROOT, make_calibration
+from tests.helpers.models import make_tiny_model
 from tests.helpers.servers import Server, serving
 from tests.serving.test_openai import (
     CANARY,

@@ -11,7 +11,7 @@ import torch
 from clingpt.data.packing import Rows
 from clingpt.nn.runtime import Runtime
 from clingpt.training.batches import Feed, prefetched
-from tests.conftest import rows_of_documents
+from tests.helpers.models import rows_of_documents
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, fingerprint, run_flags, train_losses
+from tests.helpers.commands import ROOT, fingerprint, run_flags, train_losses
 
 
 def train_killed(times: int, *flags: str) -> list[dict[str, Any]]:

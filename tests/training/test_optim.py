@@ -19,7 +19,7 @@ from clingpt.training.optim import (
     step_unless,
 )
 from model import GPT, Batch
-from tests.conftest import Document, SlowBatch
+from tests.helpers.models import Document, SlowBatch
 
 Build = Callable[..., GPT]
 

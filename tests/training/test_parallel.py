@@ -17,7 +17,7 @@ from clingpt.data.prepared import open_prepared
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training.curves import read_metrics
-from tests.conftest import (
+from tests.helpers.commands import (
     ROOT,
     TINY_RUN,
     cut_back,

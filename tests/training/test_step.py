@@ -16,7 +16,7 @@ from clingpt.training.batches import Feed
 from clingpt.training.optim import Schedule, build_optimizer
 from clingpt.training.step import Updater, Watch, accumulate_gradients, mean_loss
 from model import GPT
-from tests.conftest import rows_of_documents
+from tests.helpers.models import rows_of_documents
 
 RT = runtime.Runtime(torch.device("cpu"), torch.float32)
 OFF = torch.amp.GradScaler("cpu", enabled=False)

@@ -1,14 +1,14 @@
 """Measure training and decoding beside peers, and this machine's floor beneath them.
 
-    python bench.py train                                ours and transformers, GPT-2 124M
-    python bench.py train --data=data/pubmedqa --examples=32 --repeats=3
-    python bench.py train --contenders ours hf-packed nanogpt --nanogpt=../nanoGPT
-    python bench.py floor              matrix products, memory, loss, optimizer, assembling batches
-    python bench.py decode             prefill, decoding and label scores, at 1, 8 and 32 prompts
-    python bench.py decode --batches 1 --contenders ours ours-int8 hf nanogpt --nanogpt=../nanoGPT
-    python bench.py export             decode, by PyTorch and ONNX, fp32 and 8 bits
-    python bench.py serve              serve.py and `transformers serve` under 1, 8 and 32 clients
-    python bench.py serve --batches 16 --contenders ours-int8 ours-int8-one --new_tokens=64
+    python -m benchmarks train  # ours and transformers, GPT-2 124M
+    python -m benchmarks train --data=data/pubmedqa --examples=32 --repeats=3
+    python -m benchmarks train --contenders ours hf-packed nanogpt --nanogpt=../nanoGPT
+    python -m benchmarks floor  # matrix products, memory, loss, optimizer, assembling batches
+    python -m benchmarks decode  # prefill, decoding and label scores, at 1, 8 and 32 prompts
+    python -m benchmarks decode --batches 1 --contenders ours hf nanogpt --nanogpt=../nanoGPT
+    python -m benchmarks export  # decode, by PyTorch and ONNX, fp32 and 8 bits
+    python -m benchmarks serve  # serve.py and `transformers serve` under 1, 8 and 32 clients
+    python -m benchmarks serve --batches 16 --contenders ours-int8 ours-int8-one --new_tokens=64
 
 Contenders take turns on the same examples, each in a process of its own; the median decides.
     ours, ours-compiled           train.py's own step: packed rows, documents apart
@@ -115,8 +115,10 @@ def main() -> None:
     if what in ("-h", "--help"):
         what, flags = "train", ["--help"]
     if what not in measures:
-        raise ConfigError(f"bench.py measures {', '.join(measures)}, not {what!r}")
-    cfg = settings.parse(BenchConfig, flags, prog=f"bench.py {what}", description=__doc__ or "")
+        raise ConfigError(f"python -m benchmarks measures {', '.join(measures)}, not {what!r}")
+    cfg = settings.parse(
+        BenchConfig, flags, prog=f"python -m benchmarks {what}", description=__doc__ or ""
+    )
     if what == "export" and not cfg.contenders:
         cfg = replace(cfg, contenders=ENGINES, label_prompts=0)
     measures[what](cfg)

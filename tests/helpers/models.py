@@ -1,0 +1,69 @@
+"""Tiny random models and documents, and a slow way to batch them, for the numerics tests."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from clingpt.data.packing import Rows, build_rows
+from clingpt.evaluation.scorer import split_of_examples
+from clingpt.text.tasks import Example
+from model import GPT, Batch, GPTConfig
+
+Document = tuple[list[int], int]  # token ids, and how many of them are prompt
+
+SlowBatch = Callable[..., Batch]
+
+VOCAB_SIZE = 96  # padded to 128 inside
+
+TINY = {"vocab_size": VOCAB_SIZE, "block_size": 24, "n_layer": 2, "n_head": 2, "n_embd": 16}
+
+
+def make_tiny_model(seed: int = 0, **shape: Any) -> GPT:
+    """A two-layer GPT whose every weight is large enough to matter."""
+    torch.manual_seed(seed)
+    model = GPT(GPTConfig(**TINY | shape))
+    for name, parameter in model.named_parameters():
+        norm = "ln_" in name and name.endswith("weight")
+        torch.nn.init.normal_(parameter, mean=float(norm), std=0.2)
+    model.wte.weight.data[model.config.vocab_size :] = 0
+    return model
+
+
+def make_documents() -> list[Document]:
+    """Twelve documents of 2 to 24 tokens, each with a prompt and a target."""
+    generator = torch.Generator().manual_seed(7)
+    lengths, prompts = (
+        (24, 9, 2, 13, 5, 11, 3, 24, 8, 17, 2, 6),
+        (5, 8, 1, 4, 2, 1, 2, 23, 3, 9, 1, 1),
+    )
+    return [
+        (torch.randint(VOCAB_SIZE, (length,), generator=generator).tolist(), prompt)
+        for length, prompt in zip(lengths, prompts, strict=True)
+    ]
+
+
+def rows_of_documents(documents: list[Document], block_size: int, *, pack: bool = False) -> Rows:
+    """The documents as a prepared split's rows."""
+    examples = [
+        Example(prompt_ids=ids[:n], target_ids=ids[n:], trimmed_tokens=0) for ids, n in documents
+    ]
+    return build_rows(split_of_examples(examples), block_size, pack=pack, seed=0)
+
+
+def packed(documents: list[Document]) -> list[list[Document]]:
+    """Rows of 24: full ones, ones with padding, documents of 2 tokens."""
+    by_row = ((0,), (1, 2, 3), (4, 5), (6, 10, 9), (7,), (8, 11))
+    return [[documents[i] for i in row] for row in by_row]
+
+
+def losses_and_gradient(model: GPT, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each target's loss, flat, and the gradient of their sum by all parameters, flat."""
+    model.zero_grad()
+    batch = Batch(*(t.to(model.wte.weight.device) for t in batch))
+    losses_M, loss = model.token_losses(batch).flatten().cpu(), model(batch)
+    torch.testing.assert_close(loss.detach().cpu(), losses_M.sum())
+    loss.backward()
+    gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    assert len(gradients) == len(list(model.parameters()))
+    return losses_M, torch.cat(gradients).cpu()

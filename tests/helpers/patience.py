@@ -1,4 +1,4 @@
-"""How long tests wait on a busy machine: CLINGPT_TEST_PATIENCE=4 multiplies every time limit by four."""
+"""Scale the time limits of tests for a busy machine: CLINGPT_TEST_PATIENCE=4 quadruples them."""
 
 import os
 

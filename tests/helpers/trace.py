@@ -1,67 +1,54 @@
-"""Count the files of ours whose functions run on the way from a record to a loss, and on two others.
+"""Count the files of ours that a command passes through.
 
-    python tests/helpers/trace.py prepare.py --source=notes.csv ...   # any command; prints its files
+    python tests/helpers/trace.py prepare.py --source=notes.csv ...   # any command
 
-A file counts once one of its functions is called in this process (module bodies and class bodies
-do not count). House-keeping for tests/test_trace.py, and a map for whoever reads the code.
+A file counts once one of its functions runs in this process; module and class bodies do not
+count. tests/test_trace.py holds the counts down; a reader can use it as a map.
 """
 
+import contextlib
+import runpy
 import sys
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-SKIPPED = ("tests", ".venv")
+IS_FUNCTION = 0x3  # CO_OPTIMIZED | CO_NEWLOCALS: set for functions, not for module or class bodies
 
 
 class Tracer:
-    """Collects the files whose functions are called while it is active, in all threads."""
+    """Collects the files whose functions run in this thread while it is active."""
 
     def __init__(self) -> None:
         self.files: set[str] = set()
         self._seen: set[CodeType] = set()
 
     def __enter__(self) -> "Tracer":
-        import threading
-
-        threading.setprofile_all_threads(self._call) if hasattr(
-            threading, "setprofile_all_threads"
-        ) else threading.setprofile(self._call)
-        sys.setprofile(self._call)
+        sys.setprofile(self._on_event)
         return self
 
     def __exit__(self, *_: object) -> None:
-        import threading
-
         sys.setprofile(None)
-        threading.setprofile(None)
 
-    def _call(self, frame: FrameType, event: str, _: Any) -> None:
+    def _on_event(self, frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
         if event != "call" or code in self._seen:
             return
         self._seen.add(code)
-        path = Path(code.co_filename).absolute()
-        # Function bodies alone have both flags; those of modules and classes do not.
-        if code.co_flags & 0x3 != 0x3 or ROOT not in path.parents:
+        if code.co_flags & IS_FUNCTION != IS_FUNCTION or code.co_filename.startswith("<"):
             return
-        relative = path.relative_to(ROOT)
-        if relative.parts[0] not in SKIPPED:
-            self.files.add(str(relative))
+        path = Path(code.co_filename).absolute()
+        if ROOT in path.parents and path.relative_to(ROOT).parts[0] not in ("tests", ".venv"):
+            self.files.add(str(path.relative_to(ROOT)))
 
 
 def main() -> None:
-    import runpy
-
     sys.path.insert(0, str(ROOT))
-    sys.argv = sys.argv[1:]
-    with Tracer() as tracer:
-        try:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        except SystemExit:
-            pass
-    print(len(tracer.files), *sorted(tracer.files), sep="\n", file=sys.stderr)
+    del sys.argv[0]
+    with Tracer() as tracer, contextlib.suppress(SystemExit):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.stderr.write("\n".join([str(len(tracer.files)), *sorted(tracer.files)]) + "\n")
 
 
 if __name__ == "__main__":

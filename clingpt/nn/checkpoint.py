@@ -6,9 +6,11 @@ disk is executed.
 """
 
 import json
+import math
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,6 @@ from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.base.files import SUMS, sha256, verify_sums, write_whole, written_whole
 from clingpt.data.hygiene import warning
-from clingpt.evaluation import calibration
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.lora import (
     ADAPTER,
@@ -37,11 +38,11 @@ from clingpt.nn.lora import (
     write_adapter,
 )
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.training.selection import score
 from model import GPT, SIZES, GPTConfig, hub_folder
 
 FORMAT = 1
 CARD = "clingpt.json"  # what clinGPT knows about a checkpoint, beside Hugging Face's files
+CALIBRATION = "calibration.json"  # written later by eval.py, so SHA256SUMS does not cover it
 TRAINER = "trainer.pt"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 
@@ -177,7 +178,20 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
 def verify(folder: Path) -> None:
     """Compare every file with SHA256SUMS; CheckpointError names the first that differs."""
     whole = {ADAPTER_WEIGHTS, ADAPTER_CONFIG} if is_adapter(folder) else {"model.safetensors"}
-    verify_sums(folder, required={CARD} | whole, exempt={calibration.FILE})
+    verify_sums(folder, required={CARD} | whole, exempt={CALIBRATION})
+
+
+def key_of(select: str) -> str:
+    """Return the name under which a validation reports a selection criterion."""
+    return f"val_{select}"
+
+
+def score(figures: Mapping[str, Any], select: str) -> float | None:
+    """Return how good a validation was (higher is better), or None if it was not measured."""
+    value = figures.get(key_of(select))
+    if value is None or math.isnan(value):
+        return None
+    return -float(value) if select == "loss" else float(value)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, TrainingError
@@ -163,15 +162,13 @@ class Runtime:
 
     def is_sharded(self, replica: nn.Module) -> bool:
         """Whether its weights are spread over the ranks."""
-        return any(isinstance(parameter, DTensor) for parameter in replica.parameters())
+        return any(is_spread(parameter) for parameter in replica.parameters())
 
     def reshard(self, replica: nn.Module) -> None:
         """Spread again what forwards without a backward put together of sharded weights."""
-        if self.n_ranks > 1:
-            from torch.distributed.fsdp import FSDPModule
-
-            if isinstance(replica, FSDPModule):
-                replica.reshard()
+        if self.is_sharded(replica):
+            fsdp: Any = replica
+            fsdp.reshard()
 
     def clip_gradients(self, parameters: Iterable[Tensor], limit: float) -> Tensor:
         """Scale averaged gradients down to a norm of `limit`; their norm before, on the device."""
@@ -216,17 +213,28 @@ class Runtime:
         return result  # type: ignore[no-any-return]
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor that is spread over the ranks, put together on each; others as they are."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+def is_spread(tensor: Tensor) -> bool:
+    """Return whether a tensor is a DTensor, of which each rank holds a part.
+
+    Asked by attribute: to import DTensor takes a second, and only --shard makes one.
+    """
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Any) -> Tensor:
+    """Gather a tensor that is spread over the ranks; return others unchanged."""
+    gathered: Tensor = tensor.full_tensor() if is_spread(tensor) else tensor
+    return gathered
 
 
 def spread_like(tensor: Tensor, example: Tensor) -> Tensor:
-    """A whole tensor spread over the ranks as the example is, if it is."""
-    if not isinstance(example, DTensor) or tensor.dim() == 0:
+    """Spread a whole tensor over the ranks in the way `example` is; if it is not, return it."""
+    if not is_spread(example) or tensor.dim() == 0:
         return tensor
-    tensor = tensor.to(example.device)
-    return distribute_tensor(tensor, example.device_mesh, example.placements)
+    from torch.distributed.tensor import DTensor, distribute_tensor  # only --shard needs it
+
+    assert isinstance(example, DTensor)
+    return distribute_tensor(tensor.to(example.device), example.device_mesh, example.placements)
 
 
 @contextmanager

@@ -18,11 +18,10 @@ from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.base.files import write_whole
 from clingpt.evaluation.bootstrap import Spread, spread
-from clingpt.nn.checkpoint import RunFolder, read_card
+from clingpt.nn.checkpoint import RunFolder, key_of, read_card, score
 from clingpt.reports.aggregate import label_entry
 from clingpt.reports.tables import between, percent
 from clingpt.text.records import LABELS
-from clingpt.training.selection import key_of, score
 
 FORMAT = 1
 RESULT = "result.json"

@@ -1,23 +1,10 @@
 """Which checkpoint of a run is the best, and when waiting for a better one is over."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from clingpt.base.errors import ConfigError
-
-
-def key_of(select: str) -> str:
-    """The name of a criterion among a validation's figures."""
-    return f"val_{select}"
-
-
-def score(figures: Mapping[str, Any], select: str) -> float | None:
-    """How good a validation was, higher is better; None where the criterion was not measured."""
-    value = figures.get(key_of(select))
-    if value is None or math.isnan(value):
-        return None
-    return -float(value) if select == "loss" else float(value)
+from clingpt.nn.checkpoint import score
 
 
 def check_measurable(select: str, *, tasks: Sequence[str], held_out: bool) -> None:

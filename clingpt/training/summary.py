@@ -7,9 +7,8 @@ from typing import Any
 
 from clingpt.base import console
 from clingpt.data.packing import Rows
-from clingpt.nn.checkpoint import read_card
+from clingpt.nn.checkpoint import key_of, read_card
 from clingpt.nn.runtime import Runtime
-from clingpt.training.selection import key_of
 from clingpt.training.state import Trained
 from model import GPT
 

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from clingpt.base.errors import ConfigError
-from clingpt.training.selection import check_measurable, is_settled, score
+from clingpt.nn.checkpoint import score
+from clingpt.training.selection import check_measurable, is_settled
 
 
 def test_higher_is_better_but_for_losses() -> None:

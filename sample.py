@@ -24,10 +24,11 @@ from typing import Any, Literal
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import DataError
+from clingpt.base.files import read_text
 from clingpt.decoding.batch_files import Line, answer_file, iter_lines, json_line
 from clingpt.decoding.engine import Reply, generate
 from clingpt.decoding.inference import Quantize, make_decoder
-from clingpt.decoding.repl import Asked, Shell, line_breaks, parse_record, read_text
+from clingpt.decoding.repl import Asked, Shell, line_breaks, parse_record
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation import replies
 from clingpt.evaluation.calibration import Calibration

@@ -12,7 +12,6 @@ saves; the same command goes on and tries failed points again, and more points m
 folder gets sweep.csv, sweep.svg, a log a run, and result.json and curves in each run's folder.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -28,7 +27,7 @@ from typing import Any, TextIO
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ClingptError, ConfigError, DataError
-from clingpt.base.files import write_whole
+from clingpt.base.files import try_lock, write_whole
 from clingpt.base.signals import StopSignals
 from clingpt.data.prepared import MANIFEST
 from clingpt.data.splits import N_FOLDS
@@ -173,13 +172,9 @@ def locked(folder: Path) -> Iterator[int]:
     """The folder, for one sweep at a time; gives the lock's descriptor."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(file):
             reason = "is being worked in by another sweep.py, or by a run that one left behind"
-            raise ConfigError(f"{folder} {reason}; wait for it or choose another --out") from None
-        except OSError:
-            pass  # a file system without locks, as some clusters have: nothing keeps two apart
+            raise ConfigError(f"{folder} {reason}; wait for it or choose another --out")
         yield file.fileno()
 
 

@@ -1,27 +1,44 @@
-"""Files that a crash must not spoil: replaced whole, synced, hashed."""
+"""Crash-safe file access: atomic replacement, fsync, locks and hashes."""
 
+import fcntl
 import hashlib
+import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
-from clingpt.base.errors import CheckpointError
+from clingpt.base.errors import CheckpointError, DataError
 
 SUMS = "SHA256SUMS"
-# Of files that must not go without a hash.
+# Suffixes of files that must be listed in SHA256SUMS.
 HASHED = {".safetensors", ".json", ".pt", ".onnx", ".data", ".ts", ".pt2"}
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """Return the hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_text(path: Path | None) -> str:
+    """Return the text of a UTF-8 file, or of standard input if `path` is None.
+
+    A byte order mark and trailing newlines are removed. Raises DataError for another encoding.
+    """
+    try:
+        text = path.read_text("utf-8") if path else sys.stdin.read()
+    except UnicodeDecodeError as error:
+        source = path or "standard input"
+        raise DataError(f"{source} is not UTF-8 (byte {error.start}); convert it first") from None
+    return text.removeprefix("\ufeff").rstrip("\n")
+
+
 def sync(path: Path) -> None:
-    """Have the disk hold a file, or a folder's names, before going on."""
+    """fsync a file, or a directory so that the names in it survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -29,16 +46,39 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def try_lock(file: IO[Any]) -> bool:
+    """Lock an open file exclusively until it is closed; return False if another process holds it.
+
+    The kernel drops the lock of a process that dies, so a killed owner never blocks the next one.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # some network file systems have no locks; work without one rather than not at all
+    return True
+
+
 def write_whole(path: Path, text: str) -> None:
-    """Write a text beside its place and move it there: the old content or the new, never half."""
+    """Replace a file's content atomically: readers see the old text or the new, never half."""
     scratch = path.with_name(f".{path.name}.partial")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
 
 
+def write_json(path: Path, content: object) -> None:
+    """Replace a file atomically by `content` as indented JSON."""
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `folder`, with SHA256SUMS and synced, if the block succeeds."""
+    """Yield a scratch folder that becomes `folder` if the block succeeds, and is removed if not.
+
+    SHA256SUMS is added, and everything is fsynced before the rename, so that a folder under its
+    final name is complete even after a power failure.
+    """
     scratch = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -61,14 +101,14 @@ def written_whole(folder: Path) -> Iterator[Path]:
 def verify_sums(folder: Path, *, required: Set[str], exempt: Set[str] = frozenset()) -> None:
     """Compare a folder's files with its SHA256SUMS; CheckpointError names the first that differs.
 
-    `required` files must be listed, `exempt` ones need not.
+    `required` files must be listed; `exempt` ones may be missing from the list.
     """
     if not (folder / SUMS).exists():
         raise CheckpointError(f"{folder / SUMS} is missing; use another checkpoint of the run")
     lines = (folder / SUMS).read_text("utf-8", errors="replace").splitlines()
     wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    ours = {path.name for path in folder.iterdir() if path.suffix in HASHED} - exempt
-    if unlisted := (ours | required) - wanted.keys():
+    present = {path.name for path in folder.iterdir() if path.suffix in HASHED} - exempt
+    if unlisted := (present | required) - wanted.keys():
         raise CheckpointError(
             f"{folder / SUMS} is damaged (it lacks {min(unlisted)}); use another checkpoint"
         )

@@ -6,7 +6,6 @@ clingpt/data/packing.py's concern.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clingpt.base.errors import DataError
-from clingpt.base.files import sha256, sync
+from clingpt.base.files import sha256, sync, try_lock
 from clingpt.data import canaries, hygiene
 from clingpt.data.sources import read_jsonl
 from clingpt.data.splits import SPLITS
@@ -88,14 +87,10 @@ class FolderWriter:
         # The manifest is written last and locked from the start: the system unlocks what a killed
         # process left behind, so that only a living writer keeps others out.
         lock = (self.partial / MANIFEST).open("a", encoding="utf-8")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(lock):
             lock.close()
             reason = "is being written by another prepare.py; wait for it or choose another --out"
-            raise DataError(f"{self.folder} {reason}") from None
-        except OSError:
-            pass  # a file system without locks, as some clusters have: nothing keeps two apart
+            raise DataError(f"{self.folder} {reason}")
         self.files[MANIFEST] = lock
         try:
             self._open_files()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clingpt.base import console, settings
 from clingpt.base.errors import ClingptError, ConfigError, DataError
+from clingpt.base.files import read_text
 from clingpt.decoding.sampling import Sampling
 from clingpt.text.records import Record, from_json
 from clingpt.text.tasks import CUES
@@ -177,16 +178,6 @@ def read_block() -> str:
             break
         block.append(line)
     return "\n".join(block)
-
-
-def read_text(path: Path | None) -> str:
-    """A file's text, or that of standard input, without byte order mark and last line breaks."""
-    try:
-        text = path.read_text("utf-8") if path else sys.stdin.read()
-    except UnicodeDecodeError as error:
-        source = path or "standard input"
-        raise DataError(f"{source} is not UTF-8 (byte {error.start}); convert it first") from None
-    return text.removeprefix("\ufeff").rstrip("\n")
 
 
 def parse_record(text: str, source: str) -> Record:

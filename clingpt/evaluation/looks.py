@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clingpt.training.curves import append_metrics, read_metrics
+from clingpt.base import jsonl
 
 FILE = "test_looks.jsonl"
 
@@ -15,6 +15,6 @@ def count_look(run: Path, checkpoint: str, fingerprint: str, *, is_new: bool) ->
     if is_new:
         run.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        append_metrics(path, {"time": now, "checkpoint": checkpoint, "data": fingerprint})
-    looks = [look for look in read_metrics(path) if look["data"] == fingerprint]
+        jsonl.append(path, {"time": now, "checkpoint": checkpoint, "data": fingerprint})
+    looks = [look for look in jsonl.read(path) if look["data"] == fingerprint]
     return max(1, len(looks))

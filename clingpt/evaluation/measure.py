@@ -11,10 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from clingpt.base import console
+from clingpt.base import console, files
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.data.prepared import Prepared, open_prepared
-from clingpt.decoding import repl
 from clingpt.decoding.engine import Completion, Engine, Reply
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.results_store import Parts
@@ -218,7 +217,7 @@ def passages_of(tasks: Sequence[str]) -> Mapping[str, Callable[[Scorer, Record],
 def read_text(path: Path) -> str:
     """A text of one's own; DataError where it cannot be read as one."""
     try:
-        text = repl.read_text(path)
+        text = files.read_text(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {console.describe_os_error(error)}") from None
     if not text.strip():

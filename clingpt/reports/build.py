@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from clingpt.base import console
+from clingpt.base import console, jsonl
 from clingpt.base.files import write_whole
 from clingpt.data.augmentation import origin
 from clingpt.data.prepared import Prepared
@@ -33,7 +33,6 @@ from clingpt.reports.page import page
 from clingpt.reports.tables import as_markdown, tables
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import TASKS, parse_answer, prompt_text, source_text
-from clingpt.training.curves import read_metrics
 
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words on, within seconds
 BAG_SETTINGS = (
@@ -317,7 +316,7 @@ class Assembly:
         last = self._loaded.card.get("step")
         if last is None:
             return []
-        rows = read_metrics(self._loaded.folder.parent / "metrics.jsonl")
+        rows = jsonl.read(self._loaded.folder.parent / "metrics.jsonl")
         keys = ("step", "train_loss", "val_loss")
         kept = (row for row in rows if row.get("step", last + 1) <= last)
         return [{key: row[key] for key in keys if key in row} for row in kept]

@@ -1,15 +1,13 @@
-"""The training curve of a run: metrics.jsonl written, read, and drawn as curves.png."""
+"""Draw the training curve of a run: metrics.jsonl as curves.png."""
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt.base.files import write_whole
+from clingpt.base import jsonl
 
 Floats = NDArray[np.float64]
 # What validations may hold besides the loss: what it is called, and what makes it a percentage.
@@ -21,31 +19,6 @@ ANSWER_SCORES = {
 SMOOTHING_POINTS = 50  # the drawn training loss is a mean over about a 50th of the run
 
 
-def append_metrics(path: Path, row: Mapping[str, Any]) -> None:
-    """One event as one JSON line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; a line cut short by a crash is left out."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
-
-
-def drop_after(path: Path, step: int) -> None:
-    """Forget what came after `step`, which a resumed run will do again."""
-    rows = [row for row in read_metrics(path) if row["step"] <= step]
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
 def draw_curves(metrics: Path, picture: Path) -> None:
     """Losses over the steps in nats a target token; below, what answers were worth, where known."""
     import matplotlib
@@ -53,7 +26,7 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = read_metrics(metrics)
+    rows = jsonl.read(metrics)
     answered = [name for name in ANSWER_SCORES if any(name in row for row in rows)]
     n_panels = 2 if answered else 1
     figure, panels = pyplot.subplots(

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clingpt.base import jsonl
 from clingpt.base.errors import ConfigError
-from clingpt.training.curves import append_metrics, draw_curves, drop_after, read_metrics
+from clingpt.training.curves import draw_curves
 
 
 class Tracker:
@@ -18,14 +19,15 @@ class Tracker:
         self.path = run / "metrics.jsonl"
         self._active, self._board = active, None
         if active:
-            drop_after(self.path, step)
+            # A resumed run repeats the steps after its checkpoint; drop their rows.
+            jsonl.keep(self.path, lambda row: row["step"] <= step)
             self._board = _tensorboard(run / "tensorboard", step) if board != "none" else None
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One event: its step, and what was measured there."""
         if not self._active:
             return
-        append_metrics(self.path, row)
+        jsonl.append(self.path, row)
         if self._board is not None:
             for name, value in row.items():
                 if name != "step" and value is not None:
@@ -39,7 +41,7 @@ class Tracker:
 
     def read(self) -> list[dict[str, Any]]:
         """All events so far."""
-        return read_metrics(self.path)
+        return jsonl.read(self.path)
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

@@ -19,12 +19,11 @@ from safetensors.torch import load_file
 
 import prepare
 import sample
-from clingpt.base import console
+from clingpt.base import console, jsonl
 from clingpt.data import synthetic
 from clingpt.data.prepared import open_prepared
 from clingpt.text.records import to_json
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.training.curves import read_metrics
 from tests.helpers.commands import ROOT, TINY_RUN, here, run, train_here, train_losses
 
 evaluate = importlib.import_module("eval").main  # a builtin's name
@@ -46,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 def test_a_run_leaves_what_the_formats_say(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     assert names >= {"step_000002", "step_000004", "best", "last", "metrics.jsonl", "curves.png"}
-    rows = read_metrics(trained / "metrics.jsonl")
+    rows = jsonl.read(trained / "metrics.jsonl")
     losses = [row["train_loss"] for row in rows if "train_loss" in row]
     assert [row["step"] for row in rows if "val_loss" in row] == [2, 4]
     assert len(losses) == 4 and losses[-1] < losses[0] - 0.05
@@ -250,13 +249,13 @@ def test_a_signal_saves_and_says_how_to_go_on(
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not read_metrics(out / "metrics.jsonl") and time.monotonic() < deadline:
+    while not jsonl.read(out / "metrics.jsonl") and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
     assert "Saved. To go on:" in stdout
-    last = read_metrics(out / "metrics.jsonl")[-1]["step"]
+    last = jsonl.read(out / "metrics.jsonl")[-1]["step"]
     assert (out / "last").resolve().name == f"step_{last:06d}"
 
 
@@ -275,7 +274,7 @@ def test_eight_examples_are_learned_by_heart(tmp_path: Path) -> None:
         "--steps=150", "--eval_every=150", "--learning_rate=3e-3", "--min_lr=3e-4", "--dropout=0",
         "--compile=False", "--device=cpu",
     )  # fmt: skip
-    losses = [r["train_loss"] for r in read_metrics(out / "metrics.jsonl") if "train_loss" in r]
+    losses = [r["train_loss"] for r in jsonl.read(out / "metrics.jsonl") if "train_loss" in r]
     assert losses[-1] < 0.02
     printed = run(
         "sample.py", f"--checkpoint={out}/best", "--task=answer", f"--input={source}", "--limit=8",
@@ -319,7 +318,7 @@ def test_real_pubmedqa_trains_a_small_model_and_scores_it(tmp_path: Path) -> Non
         "--eval_every=8", "--log_every=1", "--learning_rate=3e-3", "--warmup_steps=2",
         "--compile=False", "--device=cpu",
     )  # fmt: skip
-    rows = read_metrics(out / "metrics.jsonl")
+    rows = jsonl.read(out / "metrics.jsonl")
     losses = [row["train_loss"] for row in rows if "train_loss" in row]
     assert losses[-1] < losses[0] - 0.5
     printed = run("eval.py", f"--checkpoint={out}/best", "--split=test", "--texts=0").stdout

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 import train
+from clingpt.base import jsonl
 from clingpt.data.prepared import open_prepared
 from clingpt.nn.checkpoint import CARD, RunFolder, read_card
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training import validation
-from clingpt.training.curves import read_metrics
 from tests.helpers.commands import (
     ROOT,
     cut_back,
@@ -68,7 +68,7 @@ def test_13_and_11_steps_are_24_bit_for_bit(
     flags: list[str], straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
     whole = straight(*flags)
-    rows = read_metrics(whole / "metrics.jsonl")
+    rows = jsonl.read(whole / "metrics.jsonl")
     [epoch] = [row["epoch"] for row in rows if row["step"] == 13 and "epoch" in row]
     assert (epoch % 1 == 0) == (flags is AT_AN_EDGE)
     resumed = cut_back(whole, tmp_path / "resumed")
@@ -76,7 +76,7 @@ def test_13_and_11_steps_are_24_bit_for_bit(
     assert fingerprint(resumed / "step_000024") == fingerprint(whole / "step_000024")
     assert train_losses(resumed) == train_losses(whole)
     assert list(train_losses(resumed)) == list(range(1, 25))
-    tokens = [row.get("tokens") for row in read_metrics(resumed / "metrics.jsonl")]
+    tokens = [row.get("tokens") for row in jsonl.read(resumed / "metrics.jsonl")]
     assert tokens == [row.get("tokens") for row in rows]
 
 
@@ -197,7 +197,7 @@ def test_measuring_logging_and_saving_change_nothing(
         lines.append(repr(train_losses(out)))
         assert fingerprint(out / "last") == fingerprint(straight(*AMID) / "last")
     assert lines[0] == lines[1] == repr(train_losses(straight(*AMID)))
-    rows = [row for row in read_metrics(tmp_path / "often/metrics.jsonl") if "val_loss" in row]
+    rows = [row for row in jsonl.read(tmp_path / "often/metrics.jsonl") if "val_loss" in row]
     assert [row["step"] for row in rows] == list(range(2, 25, 2))
     assert all({"val_accuracy", "val_macro_f1", "val_rougeL"} <= row.keys() for row in rows)
 
@@ -419,7 +419,7 @@ def test_best_is_best_at_what_was_asked(
     flags = [*STEPS, *AMID, "--eval_every=6", "--eval_records=4", "--max_new_tokens=6", "--keep=9"]
     flags += [f"--select={select}", "--sample=True", f"--data={thirteen}", f"--out={out}"]
     assert train_here(*flags) == 0
-    rows = [row for row in read_metrics(out / "metrics.jsonl") if "val_loss" in row]
+    rows = [row for row in jsonl.read(out / "metrics.jsonl") if "val_loss" in row]
     sign = -1 if select == "loss" else 1
     best = max(rows, key=lambda row: (sign * row[f"val_{select}"], -row["step"]))
     assert (out / "best").resolve().name == f"step_{best['step']:06d}"
@@ -436,12 +436,12 @@ def test_patience_ends_a_run_that_no_longer_improves(
     flags = [*STEPS, *AMID, "--eval_every=2", "--learning_rate=0.3", "--min_lr=0.3", "--patience=3"]
     flags += ["--schedule=constant", "--steps=200", f"--data={thirteen}", f"--out={out}"]
     assert train_here(*flags) == 0
-    rows = [row for row in read_metrics(out / "metrics.jsonl") if "val_loss" in row]
+    rows = [row for row in jsonl.read(out / "metrics.jsonl") if "val_loss" in row]
     losses = [row["val_loss"] for row in rows]
     assert len(losses) - 1 - losses.index(min(losses)) == 3
     assert "No longer better at step" in capsys.readouterr().out
     assert train_here(*flags) == 0  # nor does the same command go on
-    assert rows == [row for row in read_metrics(out / "metrics.jsonl") if "val_loss" in row]
+    assert rows == [row for row in jsonl.read(out / "metrics.jsonl") if "val_loss" in row]
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_settings_that_cannot_work_are_refused(
 
 
 def test_a_run_says_what_it_has_seen(straight: Callable[..., Path]) -> None:
-    rows = read_metrics(straight(*AT_AN_EDGE) / "metrics.jsonl")
+    rows = jsonl.read(straight(*AT_AN_EDGE) / "metrics.jsonl")
     last = [row for row in rows if "train_loss" in row][-1]
     assert last["step"] == last["examples"] == 24 and last["epoch"] == pytest.approx(24 / 13)
     assert last["tokens"] > 24 * 50 and last["grad_norm"] > 0 and last["learning_rate"] > 0

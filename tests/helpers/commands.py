@@ -15,13 +15,12 @@ from unittest import mock
 
 import torch
 
-from clingpt.base import console
+from clingpt.base import console, jsonl
 from clingpt.base.files import sha256
 from clingpt.data.prepared import open_prepared
 from clingpt.evaluation.calibration import Calibration
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.training.curves import read_metrics
 from model import GPT, Batch
 
 Done = subprocess.CompletedProcess[str]
@@ -112,7 +111,7 @@ def make_calibration(*, temperature: float = 2.5, threshold: float = 0.5) -> Cal
 
 def train_losses(run: Path) -> dict[int, float]:
     """What metrics.jsonl says of each step, which stands there once."""
-    rows = [row for row in read_metrics(run / "metrics.jsonl") if "train_loss" in row]
+    rows = [row for row in jsonl.read(run / "metrics.jsonl") if "train_loss" in row]
     losses = {row["step"]: row["train_loss"] for row in rows}
     assert len(losses) == len(rows)
     return losses

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from clingpt.base import jsonl
 from clingpt.data.packing import Rows
 from clingpt.decoding.cuda_graphs import GraphedDecoder, How
 from clingpt.decoding.engine import Engine
@@ -19,7 +20,6 @@ from clingpt.nn.kernels import use_kernels
 from clingpt.nn.runtime import Runtime, start
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training.batches import Feed
-from clingpt.training.curves import read_metrics
 from clingpt.training.memory_fit import fitting_feed
 from clingpt.training.optim import Schedule, build_optimizer
 from clingpt.training.step import Updater, accumulate_gradients
@@ -183,7 +183,7 @@ def test_a_run_on_a_gpu_learns_saves_and_goes_on(thirteen: Path, tmp_path: Path)
     assert train_here(*flags, "--steps=12", f"--out={straight}") == 0
     losses = train_losses(straight)
     assert losses[12] < losses[1] - 0.5
-    shares = [row["mfu"] for row in read_metrics(straight / "metrics.jsonl") if row.get("mfu")]
+    shares = [row["mfu"] for row in jsonl.read(straight / "metrics.jsonl") if row.get("mfu")]
     assert all(0 < share < 1 for share in shares)
     shutil.copytree(straight, resumed, symlinks=True)
     shutil.rmtree(resumed / "step_000012")

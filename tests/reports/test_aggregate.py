@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from clingpt.base import jsonl
 from clingpt.data.packing import build_rows
 from clingpt.data.sources import from_official_item
 from clingpt.data.splits import official_folds, official_test_ids
@@ -23,31 +24,18 @@ from clingpt.reports.comparison import figures
 from clingpt.reports.tables import as_text, tables
 from clingpt.text.records import Record
 from clingpt.text.tasks import Example
-from clingpt.training.curves import append_metrics, draw_curves, drop_after, read_metrics
+from clingpt.training.curves import draw_curves
 from clingpt.training.throughput import Meter
 from model import GPTConfig
 from tests.helpers.commands import ROOT
 
 
-def test_metrics_survive_a_line_cut_short_and_forget_what_will_be_done_again(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "metrics.jsonl"
-    assert read_metrics(path) == []
-    for step in range(1, 5):
-        append_metrics(path, {"step": step, "train_loss": 1 / step})
-    path.write_text(path.read_text() + '{"step": 5, "tra')
-    drop_after(path, 3)
-    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
-
-
 @pytest.mark.parametrize("steps", [0, 1, 300])
 def test_curves_are_drawn_from_any_number_of_points(tmp_path: Path, steps: int) -> None:
     for step in range(1, steps + 1):
-        append_metrics(tmp_path / "m", {"step": step, "train_loss": 5 / step})
+        jsonl.append(tmp_path / "m", {"step": step, "train_loss": 5 / step})
         if step % 100 == 0:
-            append_metrics(tmp_path / "m", {"step": step, "val_loss": 6 / step})
+            jsonl.append(tmp_path / "m", {"step": step, "val_loss": 6 / step})
     draw_curves(tmp_path / "m", tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 

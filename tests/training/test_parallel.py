@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from clingpt.base import jsonl
 from clingpt.data.prepared import open_prepared
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.training.curves import read_metrics
 from tests.helpers.commands import (
     ROOT,
     TINY_RUN,
@@ -143,7 +143,7 @@ def test_two_ranks_train_to_the_losses_of_one_process(
     assert ranks[name] == [0, 0]
     assert train_losses(folder / name) == pytest.approx(train_losses(folder / "one process"))
     one, two = (
-        [row for row in read_metrics(folder / run / "metrics.jsonl") if "val_loss" in row]
+        [row for row in jsonl.read(folder / run / "metrics.jsonl") if "val_loss" in row]
         for run in ("one process", name)
     )
     assert [row.keys() for row in one] == [row.keys() for row in two]
@@ -227,7 +227,7 @@ def test_sigterm_to_torchrun_stops_all_ranks_at_one_step(thirteen: Path, tmp_pat
     out = tmp_path / "run"
     flags = run_flags(*STEPS, "--steps=100000", "--eval_every=100000", f"--data={thirteen}")
     process = torchrun("tests/helpers/faults.py", f"witness:{tmp_path}", *flags, f"--out={out}")
-    wait_for(lambda: len(read_metrics(out / "metrics.jsonl")) >= 3)
+    wait_for(lambda: len(jsonl.read(out / "metrics.jsonl")) >= 3)
     process.send_signal(signal.SIGTERM)
     asked_at = time.monotonic()
     stderr = said_by(process, within_s=60)

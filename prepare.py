@@ -30,10 +30,10 @@ from clingpt.data.inspection import Findings, Survey, find_out, take_survey
 from clingpt.data.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
 from clingpt.data.sources import OnBad, choose_columns, is_published, open_source
-from clingpt.data.splits import N_FOLDS, SPLITS, split_of
+from clingpt.data.splits import N_FOLDS, split_of
 from clingpt.data.text_files import AUTO, check_encoding
 from clingpt.privacy.redaction import Redactor
-from clingpt.text.records import Record
+from clingpt.text.records import SPLITS, Record
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
 

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Literal
 from clingpt.base.workers import map_chunks
 from clingpt.data.augmentation import unit_hash, views
 from clingpt.data.mixture import Item, chunks_of, count_copies
-from clingpt.data.ngrams import NgramIndex, ngram_hashes, record_text
+from clingpt.data.ngrams import NgramIndex, ngram_hashes
 from clingpt.data.prepared import FolderWriter, Piece
-from clingpt.data.splits import SPLITS
 from clingpt.privacy.redaction import Redactor
-from clingpt.text.records import Record
+from clingpt.text.records import SPLITS, Record
 from clingpt.text.tasks import Example, NotApplicable, make_example, text_windows
 from clingpt.text.tokenizer import Tokenizer
 
@@ -121,7 +120,7 @@ class Making:
 
     def _shares(self, record: Record, tally: Tally) -> bool:
         """Whether a training record has a run of 13 words of one held out."""
-        hashes = ngram_hashes(record_text(record))
+        hashes = ngram_hashes(record.full_text())
         found = [split for split, grams in self.grams.items() if grams.shares(hashes)]
         tally.sharing.update(found)
         for split in found:

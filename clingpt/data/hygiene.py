@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from clingpt.base.errors import DataError
 from clingpt.data.near_duplicates import Duplicates, Fingerprint, fingerprint
-from clingpt.data.ngrams import record_text
 from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 from clingpt.privacy.redaction import joined_text, may_identify
 from clingpt.text.records import Record
@@ -66,7 +65,7 @@ def inspect(record: Record) -> Inspection:
         counts=dict(seen),
         examples=tuple(examples),
         id_may_identify=may_identify(record.id),
-        fingerprint=fingerprint(record_text(record), record.long_answer or record.document),
+        fingerprint=fingerprint(record.full_text(), record.long_answer or record.document),
     )
 
 

@@ -21,7 +21,7 @@ from clingpt.base.errors import DataError
 from clingpt.base.workers import map_chunks
 from clingpt.data.hygiene import Inspection, Receipt, inspect
 from clingpt.data.mixture import Item, Part, chunks_of, iter_items, names_of
-from clingpt.data.ngrams import NgramIndex, ngram_hashes, record_text
+from clingpt.data.ngrams import NgramIndex, ngram_hashes
 from clingpt.data.prepared import HELD_OUT, Prepared
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.records import LABELS
@@ -121,7 +121,7 @@ class Inspecting:
             record = self.redactor.record(record)
             replaced = inspect(item.record).counts
         held_out = item.split in HELD_OUT
-        hashes = ngram_hashes(record_text(record)) if held_out else None
+        hashes = ngram_hashes(record.full_text()) if held_out else None
         return Seen(record.id, inspect(record), replaced, hashes)
 
 
@@ -155,7 +155,7 @@ def find_out(
                     hashes[item.split].append(each.hashes)
             bar.update(len(chunk))
     for prepared, split in product(others, HELD_OUT):
-        hashes[split] += [ngram_hashes(record_text(record)) for record in prepared.records(split)]
+        hashes[split] += [ngram_hashes(record.full_text()) for record in prepared.records(split)]
     own = [part.name for part in parts if not part.published]
     identifiers = 0 if redactor else receipt.refusable(own)
     if receipt.done == "none":

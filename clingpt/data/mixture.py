@@ -16,7 +16,6 @@ from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.workers import split_chunks
 from clingpt.data.augmentation import unit_hash
 from clingpt.data.columns import Columns
-from clingpt.data.ngrams import record_text
 from clingpt.data.sources import OnBad
 from clingpt.text.records import Record
 
@@ -109,7 +108,7 @@ def _with_own_ids(items: Iterable[Item], names: Sequence[str], on_bad: OnBad) ->
 
 def chunks_of(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Items in groups of bounded size, for map_chunks."""
-    return split_chunks(items, lambda item: len(record_text(item.record)))
+    return split_chunks(items, lambda item: len(item.record.full_text()))
 
 
 def count_copies(record_id: str, weight: float) -> int:

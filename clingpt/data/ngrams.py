@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt.text.records import Record
-
 Hashes = NDArray[np.uint64]
 
 N_WORDS = 13
@@ -45,12 +43,6 @@ def ngram_hashes(text: str) -> Hashes:
     """One hash for each run of 13 words; none for a shorter text."""
     words = word_hashes(text)
     return run_hashes(words, _WEIGHTS) if len(words) >= N_WORDS else words[:0]
-
-
-def record_text(record: Record) -> str:
-    """All of a record that a model could have read."""
-    sections = (text for _, text in record.sections)
-    return " ".join([record.question, *sections, record.long_answer or "", record.document or ""])
 
 
 class NgramIndex:

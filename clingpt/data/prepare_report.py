@@ -15,8 +15,7 @@ from clingpt.data.examples import Tally
 from clingpt.data.inspection import Findings, Survey
 from clingpt.data.mixture import Part
 from clingpt.data.prepared import HELD_OUT, Piece, Prepared
-from clingpt.data.splits import SPLITS
-from clingpt.text.records import LABELS
+from clingpt.text.records import LABELS, SPLITS
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
 

@@ -26,8 +26,7 @@ from clingpt.base.errors import DataError
 from clingpt.base.files import sha256, sync, try_lock
 from clingpt.data import canaries, hygiene
 from clingpt.data.sources import read_jsonl
-from clingpt.data.splits import SPLITS
-from clingpt.text.records import Record, to_json
+from clingpt.text.records import SPLITS, Record, to_json
 from clingpt.text.tasks import TASKS, Example
 from clingpt.text.tokenizer import Tokenizer
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from clingpt.text.records import Record
 
-SPLITS = ("train", "val", "test")
 N_FOLDS = 10
 
 

@@ -23,13 +23,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from clingpt.text.records import Record
+from clingpt.text.records import SPLITS, Record
 
 T = TypeVar("T")
 Words = tuple[str, ...]
 Zone = tuple[float, float, int]  # lowest z, highest z, +1 for the wanted direction or -1
 
-SPLITS = ("train", "val", "test")
 # Percent of each space kept for (test, val); the rest is train's. At (n, 0) val shares with train.
 KEPT = {"name": (20, 0), "combination": (20, 10), "number": (45, 0)}
 BRIEF = {"train": 0.6, "val": 0.0, "test": 0.0}  # share of brief reports: RESULTS, no conclusion

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from clingpt.base.errors import ClingptError
 from clingpt.decoding.sampling import Chooser, Sampling, TokenLogProb, checked, log_prob_of
-from clingpt.decoding.text_stream import TextStream
 from clingpt.text.tasks import check_fits
-from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
 
 # Prompts come in pieces of so many tokens, or a multiple; model.ATTENDED says why it is this many.
 PIECE = 128

@@ -4,7 +4,6 @@ A document is lines of `HEADING: text` under the headings that the task `documen
 clingpt.text.tasks). A line without one of them continues the section above.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +12,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from clingpt.evaluation.metrics import ROUGE_TYPES, check_pairs, rouge_scores
-from clingpt.text.tasks import DOCUMENT_ORDER
-
-HEADINGS = (*DOCUMENT_ORDER, "CONCLUSION")
-HEADED = re.compile(rf"\s*({'|'.join(HEADINGS)}):(.*)")
-
-Sections = list[tuple[str, str]]
+from clingpt.text.documents import HEADINGS, Sections, parse_document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +32,6 @@ class Structure:
     complete: float  # of the outputs, those with the reference's headings and no other, in order
     section_rougeL: dict[str, float]  # 0 to 100
     signature: str
-
-
-def parse_document(text: str) -> Sections:
-    """Headings and their texts in order, repeated ones too; what precedes the first is left out."""
-    sections: list[tuple[str, list[str]]] = []
-    for line in text.split("\n"):
-        if headed := HEADED.fullmatch(line):
-            sections.append((headed[1], [headed[2]]))
-        elif sections:
-            sections[-1][1].append(line)
-    return [(name, "\n".join(lines).strip()) for name, lines in sections]
 
 
 def structure(outputs: Sequence[str], references: Sequence[str]) -> Structure:

@@ -30,7 +30,7 @@ from clingpt.evaluation.scorer import (
 )
 from clingpt.nn.checkpoint import Loaded
 from clingpt.text.records import Record
-from clingpt.text.tasks import NotApplicable, Prompt, record_text
+from clingpt.text.tasks import NotApplicable, Prompt
 
 AHEAD = 8  # times the rows of a batch: records looked at together, the longest first
 TEXT_PIECE = 20_000  # characters of a free text that are one item
@@ -205,7 +205,7 @@ def record_context(scorer: Scorer, record: Record) -> Passage:
     """The record's context alone; NotApplicable where it has none."""
     if not record.sections:
         raise NotApplicable("no text")
-    return context_passage(scorer, record_text(record))
+    return context_passage(scorer, record.context())
 
 
 def passages_of(tasks: Sequence[str]) -> Mapping[str, Callable[[Scorer, Record], Passage]]:

@@ -24,7 +24,6 @@ from clingpt.base import console
 from clingpt.base.errors import CheckpointError, ConfigError, DataError
 from clingpt.base.files import verify_sums
 from clingpt.decoding.batch_files import iter_lines
-from clingpt.decoding.text_stream import TextStream
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.faithfulness import find_flags
 from clingpt.text.records import LABELS, Record, from_json
@@ -37,7 +36,7 @@ from clingpt.text.tasks import (
     make_prompt,
     source_text,
 )
-from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]

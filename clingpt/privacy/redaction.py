@@ -44,30 +44,9 @@ _ADDRESS_WORD = re.compile(
 )
 
 
-def texts_of(record: Record) -> list[str]:
-    """All of a record's texts but its id, in the order in which `with_texts` takes them."""
-    sections = [part for section in record.sections for part in section]
-    whole = [record.question, record.long_answer or "", record.document or ""]
-    return [*whole, *sections, *record.keywords]
-
-
-def with_texts(record: Record, texts: Sequence[str]) -> Record:
-    """The record with other texts in the places of its own."""
-    behind = 3 + 2 * len(record.sections)
-    parts = texts[3:behind]
-    return replace(
-        record,
-        question=texts[0],
-        long_answer=None if record.long_answer is None else texts[1],
-        document=None if record.document is None else texts[2],
-        sections=tuple(zip(parts[::2], parts[1::2], strict=True)),
-        keywords=tuple(texts[behind:]),
-    )
-
-
 def joined_text(record: Record) -> str:
     """A record's texts as one, so that a name that one introduces is found in the others."""
-    return BETWEEN_FIELDS.join(text.replace(BETWEEN_FIELDS, " ") for text in texts_of(record))
+    return BETWEEN_FIELDS.join(text.replace(BETWEEN_FIELDS, " ") for text in record.texts())
 
 
 def may_identify(record_id: str) -> bool:
@@ -97,7 +76,7 @@ class Redactor:
     def record(self, record: Record) -> Record:
         """The record redacted as one text; an id that may identify becomes sixteen letters."""
         texts = self.text(joined_text(record), owner=record.id).split(BETWEEN_FIELDS)
-        redacted = with_texts(record, texts)
+        redacted = record.with_texts(texts)
         if not may_identify(record.id):
             return redacted
         letters = _digest(self._key, f"id {record.id}").hex()[:16]

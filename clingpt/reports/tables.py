@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clingpt.base import console
-from clingpt.evaluation.document_structure import HEADINGS
 from clingpt.evaluation.faithfulness import KINDS
+from clingpt.text.documents import HEADINGS
 from clingpt.text.records import LABELS
 
 SCORES = ("system", "accuracy", "95 %", "macro-F1", "95 %")

@@ -11,7 +11,6 @@ from typing import Any
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.document_structure import parse_document
 from clingpt.evaluation.faithfulness import FlagKind, find_flags
 from clingpt.evaluation.scorer import LabelScores, label_prompt
 from clingpt.reports.page import DISCLAIMER
@@ -20,6 +19,7 @@ from clingpt.serving.responses import Emit, together
 from clingpt.serving.schemas import AnswerRequest, RecordIn, TaskRequest
 from clingpt.serving.service import PROSE_TOKEN_BYTES, ApiError, Finished, Service, setting_refused
 from clingpt.serving.worker import Piece
+from clingpt.text.documents import join_documents, parse_document
 from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import (
     CUES,
@@ -30,7 +30,7 @@ from clingpt.text.tasks import (
     make_prompt,
     source_text,
 )
-from clingpt.text.windows import join_documents, join_summaries, split_windows
+from clingpt.text.windows import join_summaries, split_windows
 
 MESSAGES: dict[FlagKind, str] = {
     "number": "this number does not stand in the text",

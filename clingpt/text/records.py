@@ -4,13 +4,14 @@ Where records come from is clingpt/data/sources.py, what they are asked is cling
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from clingpt.base.errors import DataError
 
 LABELS = ("yes", "no", "maybe")
+SPLITS = ("train", "val", "test")
 # In JSON.
 FIELDS = frozenset("id question sections text long_answer decision keywords document".split())
 
@@ -38,6 +39,38 @@ class Record:
     decision: str | None = None
     keywords: tuple[str, ...] = ()
     document: str | None = None
+
+    def context(self) -> str:
+        """Return the text of all sections, without their labels, joined by blanks."""
+        return " ".join(text for _, text in self.sections)
+
+    def full_text(self) -> str:
+        """Return everything a model could have read: question, context, conclusion, document."""
+        sections = (text for _, text in self.sections)
+        return " ".join([self.question, *sections, self.long_answer or "", self.document or ""])
+
+    def texts(self) -> list[str]:
+        """List every text of the record but its id, labels and keywords included.
+
+        A missing conclusion or document is an empty string, so that `with_texts` can put edited
+        texts back by position.
+        """
+        section_parts = [part for section in self.sections for part in section]
+        whole = [self.question, self.long_answer or "", self.document or ""]
+        return [*whole, *section_parts, *self.keywords]
+
+    def with_texts(self, texts: Sequence[str]) -> "Record":
+        """Return a copy with edited texts, in the order of `texts`; what was missing stays so."""
+        first_keyword = 3 + 2 * len(self.sections)
+        section_parts = texts[3:first_keyword]
+        return replace(
+            self,
+            question=texts[0],
+            long_answer=None if self.long_answer is None else texts[1],
+            document=None if self.document is None else texts[2],
+            sections=tuple(zip(section_parts[::2], section_parts[1::2], strict=True)),
+            keywords=tuple(texts[first_keyword:]),
+        )
 
 
 def clean(text: str) -> str:

@@ -229,11 +229,6 @@ def text_windows(record: Record, tokenizer: Tokenizer, *, budget: int) -> Iterat
         yield Example(prompt_ids=window[:1], target_ids=window[1:], trimmed_tokens=0)
 
 
-def record_text(record: Record) -> str:
-    """A record's context in one piece."""
-    return " ".join(text for _, text in record.sections)
-
-
 def source_text(record: Record, task: str) -> str | None:
     """What an output may say: all that its prompt showed before it was trimmed.
 
@@ -241,5 +236,5 @@ def source_text(record: Record, task: str) -> str | None:
     """
     if not record.sections:
         return None
-    told = _notes(record) if task == "document" else [record_text(record)]
+    told = _notes(record) if task == "document" else [record.context()]
     return " ".join(part for part in (record.question, *told) if part)

@@ -7,10 +7,8 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import takewhile
 from typing import NamedTuple
 
-from clingpt.evaluation.document_structure import HEADED, HEADINGS, parse_document
 from clingpt.text.records import Record
 from clingpt.text.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
 from clingpt.text.tokenizer import Tokenizer
@@ -87,21 +85,3 @@ def _record(record: Record, pieces: Sequence[Piece]) -> Record:
 def join_summaries(texts: Sequence[str]) -> str:
     """Summaries of consecutive pieces, one after another."""
     return " ".join(text.strip() for text in texts if text.strip())
-
-
-def join_documents(texts: Sequence[str]) -> str:
-    """Documents of consecutive pieces as one: what they say under a heading, in their order.
-
-    What stands before the first heading of a piece stands at the end.
-    """
-    if len(texts) == 1:
-        return texts[0].strip()
-    parts: dict[str, list[str]] = {name: [] for name in HEADINGS}
-    loose = []
-    for text in texts:
-        for name, said in parse_document(text):
-            parts[name].append(said)
-        unheaded = takewhile(lambda line: not HEADED.fullmatch(line), text.split("\n"))
-        loose.append("\n".join(unheaded).strip())
-    lines = [f"{name}: {' '.join(filter(None, said))}" for name, said in parts.items() if said]
-    return "\n".join([*lines, *filter(None, loose)])

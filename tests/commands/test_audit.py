@@ -19,12 +19,11 @@ from clingpt.base.files import write_whole
 from clingpt.data import canaries, synthetic
 from clingpt.data.canaries import make_canaries, planted_records, to_json
 from clingpt.data.prepared import FolderWriter
-from clingpt.data.splits import SPLITS
 from clingpt.nn.checkpoint import load_model, verify
 from clingpt.privacy.identifiers import Found
 from clingpt.reports.audit import HEADING, in_markdown, sentences
 from clingpt.reports.model_card import with_audit
-from clingpt.text.records import Record
+from clingpt.text.records import SPLITS, Record
 from clingpt.text.tasks import NotApplicable, make_example, text_windows
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clingpt.data.ngrams import N_WORDS, NgramIndex, ngram_hashes, record_text
-from clingpt.text.records import Record
+from clingpt.data.ngrams import N_WORDS, NgramIndex, ngram_hashes
 
 RUN = "the mean pain score fell by 31 points in group (P = 0.002)"  # 0 and 002 are two words
 
@@ -57,20 +56,6 @@ def test_case_and_punctuation_do_not_count(text: str) -> None:
 def test_order_and_words_count(text: str) -> None:
     assert not shares(RUN, text)
     assert not shares(text, RUN)
-
-
-def test_all_of_a_record_is_compared() -> None:
-    record = Record(
-        id="1",
-        question="Does it?",
-        sections=(("A", "first"), ("B", "second")),
-        long_answer="It does.",
-        decision="yes",
-        keywords=("pain",),
-        document="DIAGNOSIS: none",
-    )
-    assert record_text(record) == "Does it? first second It does. DIAGNOSIS: none"
-    assert record_text(Record(id="1", question="Why?", sections=())).strip() == "Why?"
 
 
 def test_an_empty_index_shares_nothing(tmp_path: Path) -> None:

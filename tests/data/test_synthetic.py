@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from clingpt.data import synthetic
-from clingpt.data.synthetic import SPLITS, iter_records
-from clingpt.text.records import LABELS, Record
+from clingpt.data.synthetic import iter_records
+from clingpt.text.records import LABELS, SPLITS, Record
 
 SEEDS = (0, 1, 7)
 COUNT = 3000
@@ -61,7 +61,8 @@ def digest(seed: int) -> str:
 
 def test_same_seed_same_records_in_any_process() -> None:
     code = (
-        "import hashlib; from clingpt.data.synthetic import SPLITS, iter_records; "
+        "import hashlib; from clingpt.data.synthetic import iter_records; "
+        "from clingpt.text.records import SPLITS; "
         "records = [r for s in SPLITS for r in iter_records(s, count=50, seed=3)]; "
         "print(hashlib.sha256(repr(records).encode()).hexdigest())"
     )

@@ -1,12 +1,11 @@
-"""Sections of generated documents: parsing by example, shares by hand, ROUGE by its library."""
+"""Sections of generated documents: shares by hand, ROUGE by its library."""
 
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from clingpt.base.errors import DataError
-from clingpt.evaluation.document_structure import HEADINGS, parse_document, structure
-from clingpt.text.records import Record
-from clingpt.text.tasks import target_text
+from clingpt.evaluation.document_structure import structure
+from clingpt.text.documents import HEADINGS
 
 FULL = "\n".join(
     (
@@ -17,48 +16,6 @@ FULL = "\n".join(
         "CONCLUSION: The drug relieves pain.",
     )
 )
-
-
-@pytest.mark.parametrize(
-    ("text", "sections"),
-    [
-        ("", []),
-        ("No heading at all.", []),
-        ("RESULTS: Pain fell.", [("RESULTS", "Pain fell.")]),
-        (" RESULTS: Pain fell.\n", [("RESULTS", "Pain fell.")]),
-        ("RESULTS:", [("RESULTS", "")]),
-        ("RESULTS: One.\n\nTwo.\nThree.", [("RESULTS", "One.\n\nTwo.\nThree.")]),
-        ("Report\nRESULTS: One.", [("RESULTS", "One.")]),
-        ("RESULTS: One.\u2028METHODS: Two.", [("RESULTS", "One.\u2028METHODS: Two.")]),
-        (
-            "METHODS: a\nRESULTS: b\nMETHODS: c",
-            [("METHODS", "a"), ("RESULTS", "b"), ("METHODS", "c")],
-        ),
-        ("RESULTS: Of 2: 1.\nECG: normal.", [("RESULTS", "Of 2: 1.\nECG: normal.")]),
-        ("RESULTS: a\nSee METHODS: above.", [("RESULTS", "a\nSee METHODS: above.")]),
-        ("Results: One.\nRESULTS : Two.\nRESULTSX: Three.", []),
-    ],
-)
-def test_parse(text: str, sections: list[tuple[str, str]]) -> None:
-    assert parse_document(text) == sections
-
-
-def test_parse_reads_what_the_task_writes() -> None:
-    sections = (("AIM", "To heal."), ("PATIENTS", "Ten."), ("FINDINGS", "Nine: healed."))
-    record = Record(
-        id="1",
-        question="",
-        sections=(*sections, ("DISCUSSION", "Fine.")),
-        long_answer="It heals.",
-        decision=None,
-    )
-    assert parse_document(target_text("document", record)) == [
-        ("BACKGROUND", "To heal."),
-        ("METHODS", "Ten."),
-        ("RESULTS", "Nine: healed."),
-        ("DISCUSSION", "Fine."),
-        ("CONCLUSION", "It heals."),
-    ]
 
 
 def test_copies_are_perfect() -> None:

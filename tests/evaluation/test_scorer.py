@@ -21,7 +21,7 @@ from clingpt.evaluation.scorer import (
 )
 from clingpt.nn import runtime
 from clingpt.text.records import LABELS, Record
-from clingpt.text.tasks import LABEL_IDS, NotApplicable, explained, prompt_text, record_text
+from clingpt.text.tasks import LABEL_IDS, NotApplicable, explained, prompt_text
 from clingpt.text.tokenizer import EOT, Tokenizer
 from clingpt.training.validation import _prose
 from model import GPT, GPTConfig
@@ -129,7 +129,7 @@ def test_every_token_of_a_context_is_scored_once_also_in_windows(scorer: Scorer)
     text = "The trial went on for years. " * 100
     record = Record(id="1", question="?", sections=(("RESULTS", text.strip()), ("B", "End.")))
     ids = scorer.tokenizer.encode(f"{text.strip()} End.")
-    passage = context_passage(scorer, record_text(record))
+    passage = context_passage(scorer, record.context())
     examples = passage.examples
     assert [token for example in examples for token in example.target_ids] == ids
     assert [len(e.prompt_ids) for e in examples] == [1] * len(examples) and len(examples) > 2

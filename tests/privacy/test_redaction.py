@@ -10,7 +10,7 @@ import pytest
 
 from clingpt.privacy.dates import day_of, shifted
 from clingpt.privacy.identifiers import find_identifiers
-from clingpt.privacy.redaction import Redactor, joined_text, may_identify, texts_of, with_texts
+from clingpt.privacy.redaction import Redactor, joined_text, may_identify
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
 from tests.helpers import phi_corpus, phi_templates
@@ -175,9 +175,9 @@ def test_records_without_some_parts_keep_none_and_empty() -> None:
     bare = Record(id="a", question="", sections=(), long_answer=None)
     for how in ("tags", "surrogates"):
         assert Redactor(how).record(bare) == bare
-    assert with_texts(RECORD, texts_of(RECORD)) == RECORD
+    assert RECORD.with_texts(RECORD.texts()) == RECORD
     strange = replace(RECORD, question="http://x\0y Dr.\0Smith", keywords=("http://z",))
-    assert joined_text(strange).count("\0") == len(texts_of(strange)) - 1
+    assert joined_text(strange).count("\0") == len(strange.texts()) - 1
     assert len(Redactor("tags").record(strange).keywords) == 1
 
 

@@ -254,3 +254,18 @@ def test_json_round_trip(**fields: Any) -> None:
     line = json.dumps(to_json(record), ensure_ascii=False)
     assert from_json(json.loads(line)) == record == from_json(to_json(record))
     assert len(line.encode().splitlines()) == 1
+
+
+def test_full_text_is_everything_a_model_could_have_read() -> None:
+    record = Record(
+        id="1",
+        question="Does it?",
+        sections=(("A", "first"), ("B", "second")),
+        long_answer="It does.",
+        decision="yes",
+        keywords=("pain",),
+        document="DIAGNOSIS: none",
+    )
+    assert record.full_text() == "Does it? first second It does. DIAGNOSIS: none"
+    assert record.context() == "first second"
+    assert Record(id="1", question="Why?", sections=()).full_text().strip() == "Why?"

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt.evaluation.document_structure import parse_document
 from clingpt.text.records import Record, clean
 from clingpt.text.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.text.windows import join_documents, join_summaries, split_windows
+from clingpt.text.windows import join_summaries, split_windows
 
 TOKENIZER = Tokenizer.load()
 FRAMES = {"summarize": ("Report:\n", "\nSummary:"), "document": ("Notes:\n", "\nDocument:")}
@@ -161,32 +160,3 @@ def test_the_work_grows_with_the_text_and_not_faster(unit: str) -> None:
 )
 def test_summaries_stand_one_after_another(texts: list[str], joined: str) -> None:
     assert join_summaries(texts) == joined
-
-
-FIRST = " BACKGROUND: Pain is common.\nRESULTS: It fell by 31 %."
-SECOND = " RESULTS: It fell by 8 % with placebo.\nNausea was rare.\nCONCLUSION: It works."
-
-
-@pytest.mark.parametrize(
-    ("texts", "joined"),
-    [
-        ([FIRST], FIRST.strip()),
-        ([" no heading at all "], "no heading at all"),
-        (
-            [FIRST, SECOND],
-            "BACKGROUND: Pain is common.\n"
-            "RESULTS: It fell by 31 %. It fell by 8 % with placebo.\nNausea was rare.\n"
-            "CONCLUSION: It works.",
-        ),
-        # In the headings' order, whatever the pieces' is; nothing without a heading is lost.
-        (
-            ["CONCLUSION: So.", "  Loose words.", "METHODS: Ten patients.", "\n", "CONCLUSION:"],
-            "METHODS: Ten patients.\nCONCLUSION: So.\nLoose words.",
-        ),
-        (["", " "], ""),
-    ],
-)
-def test_documents_are_joined_by_their_headings(texts: list[str], joined: str) -> None:
-    assert join_documents(texts) == joined
-    names = [name for name, _ in parse_document(joined)]
-    assert len(names) == len(set(names)), "a heading stands twice"

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clingpt.decoding.text_stream import TextStream
-from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
 
 TOKENIZER = Tokenizer.load()
 

@@ -5,15 +5,17 @@ figures give the same bytes. None where the figures of a plot are missing.
 """
 
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clingpt.evaluation.metrics import wilson_interval
 from clingpt.text.records import LABELS
-from clingpt.training.curves import SMOOTHING_POINTS
 
 INK = "#010203"  # stands for the colour of the page's text
 BLUE, ORANGE = "#2f7ed8", "#d9730d"  # seen on white, on dark and in grey print
@@ -30,6 +32,15 @@ STYLE = {
 }
 LOWEST_CONFIDENCE = 100 / len(LABELS)  # of the most probable label, in percent
 
+# Scores that validation may add to the loss: their names in the plot, and the factor to percent.
+ANSWER_SCORES = {
+    "val_accuracy": ("accuracy", 100),
+    "val_macro_f1": ("macro-F1", 100),
+    "val_rougeL": ("ROUGE-L", 1),
+}
+SMOOTHING_POINTS = 50  # the training loss is smoothed over a fiftieth of the run
+
+Floats = NDArray[np.float64]
 Draw = Callable[[Any], object]  # on a matplotlib Figure
 
 
@@ -110,28 +121,58 @@ def confusion(report: Mapping[str, Any]) -> str | None:
 
 
 def curve(report: Mapping[str, Any]) -> str | None:
-    """Losses over the steps of the run, up to the checkpoint."""
+    """Plot the losses of the run up to the checkpoint."""
     rows = report.get("curve") or []
-    losses = {
-        key: np.array([(row["step"], row[key]) for row in rows if row.get(key) is not None])
-        for key in ("train_loss", "val_loss")
-    }
+    return (
+        _svg("curve", "Training curve", lambda figure: draw_training(figure, rows))
+        if rows
+        else None
+    )
 
-    def draw(figure: Any) -> None:
-        axes = figure.subplots()
-        if len(train := losses["train_loss"]):
-            width = max(1, len(train) // SMOOTHING_POINTS)
-            smooth = np.convolve(train[:, 1], np.ones(width) / width, mode="valid")
-            axes.plot(*train.T, color=BLUE, alpha=0.3, linewidth=1)
-            axes.plot(train[width - 1 :, 0], smooth, color=BLUE, label="training")
-        if len(val := losses["val_loss"]):
-            lowest = f"validation, lowest {val[:, 1].min():.3f}"
-            axes.plot(*val.T, "o-", color=ORANGE, markersize=4, label=lowest)
-        axes.set(xlabel="optimizer step", ylabel="loss (nats per target token)")
-        axes.set_ylim(bottom=0)
-        axes.legend(loc="upper right")
 
-    return _svg("curve", "Training curve", draw) if any(map(len, losses.values())) else None
+def save_training_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the training curve of the rows of metrics.jsonl as a PNG file, replacing it whole."""
+    scored = any(name in row for row in rows for name in ANSWER_SCORES)
+    figure = _figure((7, 8 if scored else 4), lambda figure: draw_training(figure, rows))
+    scratch = path.with_name(f".{path.name}")
+    figure.savefig(scratch, format="png", dpi=120)
+    os.replace(scratch, path)
+
+
+def draw_training(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw losses over optimizer steps and, below them, the scores of generated answers, if any."""
+    scores = [name for name in ANSWER_SCORES if any(row.get(name) is not None for row in rows)]
+    panels = figure.subplots(2 if scores else 1, sharex=True, squeeze=False)[:, 0]
+    steps, losses = _points(rows, "train_loss")
+    if len(steps):
+        width = max(1, len(steps) // SMOOTHING_POINTS)
+        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+        panels[0].plot(steps, losses, color=BLUE, alpha=0.3, linewidth=1)
+        panels[0].plot(steps[width - 1 :], smooth, color=BLUE, label="training")
+    steps, losses = _points(rows, "val_loss")
+    if len(steps):
+        best = int(losses.argmin())
+        label = f"validation, lowest {losses[best]:.3f}"
+        panels[0].plot(steps, losses, "o-", color=ORANGE, markersize=4, label=label)
+        panels[0].plot(steps[best], losses[best], "*", color=ORANGE, markersize=12)
+    panels[0].set(ylabel="loss (nats per target token)", ylim=(0, None))
+    for name in scores:
+        label, scale = ANSWER_SCORES[name]
+        steps, values = _points(rows, name)
+        panels[1].plot(steps, scale * values, "o-", markersize=4, label=label)
+    if scores:
+        panels[1].set(ylabel="score on held-out records (%)", ylim=(0, 100))
+    panels[-1].set(xlabel="optimizer step")
+    for panel in panels:
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend()
+
+
+def _points(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[Floats, Floats]:
+    """Steps at which a figure was measured, and its values there."""
+    points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
+    return steps, values
 
 
 def learning_rates(
@@ -151,22 +192,32 @@ def learning_rates(
     return _svg("learning-rates", ylabel + " over the learning rate", draw) if curves else None
 
 
+def _figure(size: tuple[float, float], draw: Draw) -> Any:
+    """Draw on a new figure of `size` inches, in the one style of all plots."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        # A Figure of its own, without pyplot, needs no display and leaves no global state.
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+    return figure
+
+
 def _svg(name: str, title: str, draw: Draw) -> str:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
 
+    figure = _figure((5, 3.6), draw)
+    for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+        patch.set_visible(False)
+    target = io.StringIO()
+    # Without a fixed salt and with a date, the same figures would give different bytes.
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=(5, 3.6), layout="constrained")
-        figure.patch.set_visible(False)
-        draw(figure)
-        for axes in figure.axes:
-            axes.patch.set_visible(False)
-        target = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         FigureCanvasSVG(figure).print_svg(target, metadata=nothing)
     svg = target.getvalue()
-    # matplotlib's style sheet would hold for the whole page, and so would its ids.
+    # Inside a page, matplotlib's style sheet and ids would apply to all of it.
     svg = re.sub(r"<style.*?</style>", "", svg[svg.index("<svg ") :], flags=re.DOTALL)
     svg = re.sub(r'(?<= id=")|(?<=url\(#)|(?<=href="#)', f"{name}-", svg)
     head = f'<svg role="img" aria-label="{title}" stroke-linejoin="round" stroke-linecap="butt" '

@@ -6,7 +6,7 @@ from typing import Any
 
 from clingpt.base import jsonl
 from clingpt.base.errors import ConfigError
-from clingpt.training.curves import draw_curves
+from clingpt.reports.plots import save_training_curve
 
 
 class Tracker:
@@ -37,7 +37,7 @@ class Tracker:
     def draw(self) -> None:
         """curves.png beside metrics.jsonl, once there is something to draw."""
         if self._active and self.path.stat().st_size:
-            draw_curves(self.path, self.path.with_name("curves.png"))
+            save_training_curve(self.read(), self.path.with_name("curves.png"))
 
     def read(self) -> list[dict[str, Any]]:
         """All events so far."""

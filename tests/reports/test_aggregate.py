@@ -4,14 +4,12 @@ import json
 import math
 import re
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from clingpt.base import jsonl
 from clingpt.data.packing import build_rows
 from clingpt.data.sources import from_official_item
 from clingpt.data.splits import official_folds, official_test_ids
@@ -24,20 +22,9 @@ from clingpt.reports.comparison import figures
 from clingpt.reports.tables import as_text, tables
 from clingpt.text.records import Record
 from clingpt.text.tasks import Example
-from clingpt.training.curves import draw_curves
 from clingpt.training.throughput import Meter
 from model import GPTConfig
 from tests.helpers.commands import ROOT
-
-
-@pytest.mark.parametrize("steps", [0, 1, 300])
-def test_curves_are_drawn_from_any_number_of_points(tmp_path: Path, steps: int) -> None:
-    for step in range(1, steps + 1):
-        jsonl.append(tmp_path / "m", {"step": step, "train_loss": 5 / step})
-        if step % 100 == 0:
-            jsonl.append(tmp_path / "m", {"step": step, "val_loss": 6 / step})
-    draw_curves(tmp_path / "m", tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

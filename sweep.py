@@ -1,46 +1,56 @@
-"""Try learning rates, epochs and batches on validation folds; test records are never looked at.
+"""Search settings of train.py on validation folds. The test split is never read.
 
     python sweep.py config/pubmedqa.py --learning_rate 1e-5 3e-5 1e-4 --epochs 3 5 --folds 0 1 2
+    python sweep.py config/pubmedqa.py --sampler=tpe --trials=30 --prune=True \\
+        --search learning_rate=1e-5..1e-3:log dropout=0..0.3 batch_size=8,16,32
     python sweep.py config/pubmedqa.py --out=out/sweep_macro_f1 \\
         --prepare_flags="--source=ori_pqal.json" \\
         --train_flags="--select=macro_f1 --eval_records=50 --device=cuda:1"
     python sweep.py config/pubmedqa_xl.py --launcher="torchrun --standalone --nproc_per_node=8"
 
-Every point of the grid is trained by train.py on each fold, which prepare.py writes once, and is
-judged by what train.py selects by: the validation loss, or all folds' labels together. Ctrl-C
-saves; the same command goes on and tries failed points again, and more points may be added. The
-folder gets sweep.csv, sweep.svg, a log a run, and result.json and curves in each run's folder.
+train.py trains every point on each fold, which prepare.py writes once. A point is judged by what
+train.py selects checkpoints by: the mean validation loss, or the labels of all folds together.
+
+Start the same command again, at the same time or after Ctrl-C: every process takes points from the
+same search (Optuna, kept in study.log), so two GPUs need two commands. Points that failed are
+tried again, and more points may be added. The folder gets sweep.csv, sweep.svg, a log for each
+run, and result.json and curves in each run's folder.
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO, get_args, get_type_hints
 
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ClingptError, ConfigError, DataError
-from clingpt.base.files import try_lock, write_whole
+from clingpt.base.files import write_whole
 from clingpt.base.signals import StopSignals
 from clingpt.data.prepared import MANIFEST
 from clingpt.data.splits import N_FOLDS
 from clingpt.reports import plots
 from clingpt.training.search import (
+    POLL_S,
     POOLED,
     Outcome,
     Point,
     Result,
+    Setting,
+    Study,
+    Trial,
     as_csv,
-    curves,
     drop_checkpoints,
-    grid,
+    locked,
+    panels,
+    parse_setting,
     ranked,
     read_best,
     read_result,
@@ -48,21 +58,24 @@ from clingpt.training.search import (
     write_result,
 )
 
-POLL_S = 0.2
-
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    preset: Path  # of train.py; may stand first, without its name
-    learning_rate: tuple[float, ...] = (1e-5, 3e-5, 1e-4)  # peaks; each ends at a tenth of itself
+    preset: Path  # preset of train.py; may come first, without the flag's name
+    learning_rate: tuple[float, ...] = (1e-5, 3e-5, 1e-4)  # peaks; each decays to a tenth of itself
     epochs: tuple[float, ...] = (5.0,)  # passes over the training rows
     batch_size: tuple[int, ...] = (16,)  # rows of an optimizer step
-    folds: tuple[int, ...] = (0, 1, 2)  # of PubMedQA's ten that validate in turn; 0 for other data
-    out: Path = Path("out/sweep")  # folder of the folds' data, the runs and what they gave
-    keep_checkpoints: bool = False  # keep every run's weights; False deletes them once measured
-    launcher: str = ""  # what starts train.py, such as torchrun and its flags; empty: this Python
-    train_flags: str = ""  # more flags for every train.py, in one text
-    prepare_flags: str = ""  # likewise for prepare.py: --source and --tasks, say
+    search: tuple[str, ...] = ()  # more settings: NAME=1,2,4 or NAME=1..8, with :log or :STEP
+    sampler: Literal["grid", "tpe"] = "grid"  # every combination, or Optuna's TPE
+    trials: int = 20  # points that TPE tries in all, over all processes
+    prune: bool = False  # stop a point whose first folds are worse than the median point's
+    seed: int = 0  # of TPE's proposals
+    folds: tuple[int, ...] = (0, 1, 2)  # PubMedQA folds that validate in turn; 0 for other data
+    out: Path = Path("out/sweep")  # folder for the folds' data, the runs and their results
+    keep_checkpoints: bool = False  # keep the weights of every run once it is measured
+    launcher: str = ""  # command that starts train.py, such as torchrun; empty: this Python
+    train_flags: str = ""  # more flags for every train.py, as one text
+    prepare_flags: str = ""  # more flags for prepare.py, such as --source and --tasks
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epochs", "batch_size", "folds"):
@@ -74,73 +87,105 @@ class SweepConfig:
         config.check(min(self.batch_size) >= 1, "batch_size must be at least 1")
         folds = 0 <= min(self.folds) and max(self.folds) < N_FOLDS
         config.check(folds, f"folds must be at least 0 and below {N_FOLDS}")
+        config.check_range(self, "trials", at_least=1)
+        config.check_range(self, "seed", at_least=0)
+
+    def space(self) -> list[Setting]:
+        """The settings to search; ConfigError for a name or a range that cannot be searched."""
+        from train import TrainConfig  # loads torch, which --help need not wait for
+
+        types: dict[str, type] = {}
+        for name, hint in get_type_hints(TrainConfig).items():
+            for kind in (int, float):
+                if hint is kind or kind in get_args(hint):
+                    types[name] = kind
+        space = {
+            name: Setting(name=name, is_int=types[name] is int, values=getattr(self, name))
+            for name in ("learning_rate", "epochs", "batch_size")
+        }
+        for text in self.search:
+            setting = parse_setting(text, types)
+            space[setting.name] = setting
+        if self.sampler == "grid":
+            for setting in space.values():
+                _ = setting.grid  # refuses a range without a step
+        return list(space.values())
 
     def flags(self, point: Point) -> list[str]:
-        """What a point's train.py is given, but for its data and its folder."""
-        more = shlex.split(self.train_flags)
-        if not any(flag.startswith(("--min_lr", "--min-lr")) for flag in more):
-            more.append(f"--min_lr={point.learning_rate / 10:g}")
+        """Flags of a point's train.py, except its data and its folder."""
+        more, values = shlex.split(self.train_flags), dict(point.values)
+
+        def is_given(name: str) -> bool:
+            typed = (f"--{name}", f"--{name.replace('_', '-')}")
+            return name in values or any(flag.split("=")[0] in typed for flag in more)
+
+        if not is_given("steps"):
+            more.append("--steps=None")  # epochs decide, whatever the preset says
+        if not is_given("min_lr"):
+            more.append(f"--min_lr={values['learning_rate'] / 10:g}")
         return [str(self.preset), *point.flags, *more]
 
 
 class Failed(ClingptError):
-    """A command that ended badly, by its own last words."""
+    """A command that failed; the message is the last thing it said."""
 
 
 @dataclass(frozen=True)
 class Commands:
-    """Starts other commands, one at a time, and stops with them."""
+    """Starts prepare.py, train.py and eval.py, one at a time, and stops with them."""
 
     launcher: str
     stop: StopSignals
-    lock: int  # inherited, so that nobody else works in the folder while a command still does
 
-    def run(self, script: str, arguments: Sequence[str], log: Path) -> None:
-        """A command whose output goes behind a log's; Failed, or SystemExit where it was stopped.
+    def run(self, script: str, arguments: Sequence[str], log: Path, *, lock: int) -> None:
+        """Run a command and append its output to a log.
 
-        ConfigError where its flags cannot be used: then those of all other runs cannot either.
+        The command inherits `lock`: a run that outlives this process still holds its folder.
+        Raises Failed with the command's last words, SystemExit if this process was told to stop,
+        and ConfigError if the command's flags are wrong, since then those of all runs are.
         """
         starter = shlex.split(self.launcher) if script == "train.py" else []
         path = str(Path(__file__).with_name(script))
+        command = [*(starter or [sys.executable]), path, *arguments]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a+", encoding="utf-8", errors="replace") as file:
-            begun = file.seek(0, os.SEEK_END)
-            status = self._wait_for([*(starter or [sys.executable]), path, *arguments], file)
+            start = file.seek(0, os.SEEK_END)
+            status = self._wait_for(command, file, lock)
             if self.stop():
-                console.say(f"\nStopped. To go on:  python {shlex.join(sys.argv)}")
+                console.say(f"\nStopped. To continue:  python {shlex.join(sys.argv)}")
                 raise SystemExit(self.stop.exit_status)
             if status:
-                file.seek(begun)
+                file.seek(start)
                 words = last_words(file.read(), status)
                 kind = ConfigError if status == ConfigError.exit_status else Failed
                 raise kind(f"{script}: {words} (its output: {log})")
 
-    def _wait_for(self, command: Sequence[str], output: TextIO) -> int:
-        """A signal to this process goes on to the command, once, which saves and then ends."""
+    def _wait_for(self, command: Sequence[str], output: TextIO, lock: int) -> int:
+        """Wait for a command; pass the first signal on to it, so that it saves and then ends."""
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # so that Ctrl-C reaches it by this process alone
-            pass_fds=(self.lock,),
+            start_new_session=True,  # Ctrl-C reaches it only through this process
+            pass_fds=(lock,),
         )
-        told = False
+        forwarded = False
         try:
             while True:
                 try:
                     return process.wait(timeout=POLL_S)
                 except subprocess.TimeoutExpired:
-                    if self.stop.received and not told:
+                    if self.stop.received and not forwarded:
                         process.send_signal(self.stop.received)
-                        told = True
+                        forwarded = True
         finally:
-            process.kill()  # where a second signal ended the waiting
+            process.kill()  # a second signal ended the wait
             process.wait()
 
 
 def last_words(output: str, status: int) -> str:
-    """Why a command ended, in one line: its error, or else whatever it said last."""
+    """The reason why a command failed, in one line: its error, or the last line it printed."""
     if status < 0:
         return f"killed by signal {-status}"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
@@ -149,57 +194,64 @@ def last_words(output: str, status: int) -> str:
 
 
 def main() -> None:
-    argv = named_preset(sys.argv[1:])
+    argv = preset_as_flag(sys.argv[1:])
     cfg = config.parse(SweepConfig, argv, prog="sweep.py", description=__doc__ or "")
-    with StopSignals() as stop, locked(cfg.out) as lock:
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError("sweep.py needs Optuna: pip install -r requirements-search.txt")
+    with StopSignals() as stop:
         stop.wait_for_steps()
-        begin(cfg)
-        commands = Commands(cfg.launcher, stop, lock)
-        data = {fold: prepared_fold(cfg, fold, commands) for fold in sorted(cfg.folds)}
-        check_folds(data)
-        outcomes = measure_all(cfg, data, commands)
-    report(cfg, outcomes)
+        commands = Commands(cfg.launcher, stop)
+        with locked(cfg.out) as lock:  # one process prepares while the others wait here
+            space = begin(cfg)
+            data = {fold: prepared_fold(cfg, fold, commands, lock) for fold in sorted(cfg.folds)}
+            check_folds(data)
+            study = Study(
+                cfg.out,
+                space,
+                folds=cfg.folds,
+                sampler=cfg.sampler,
+                n_trials=cfg.trials,
+                prune=cfg.prune,
+                seed=cfg.seed,
+            )
+            study.queue()
+        while trial := study.take():
+            with trial:
+                trial.finish(measure_point(cfg, trial, data, commands))
+    report(cfg, study)
 
 
-def named_preset(argv: list[str]) -> list[str]:
-    """The preset, which is train.py's and not this command's, as a flag."""
+def preset_as_flag(argv: list[str]) -> list[str]:
+    """Name the leading preset, which is train.py's and not this command's."""
     has_preset = bool(argv) and not argv[0].startswith("-")
     return [f"--preset={argv[0]}", *argv[1:]] if has_preset else argv
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """The folder, for one sweep at a time; gives the lock's descriptor."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        if not try_lock(file):
-            reason = "is being worked in by another sweep.py, or by a run that one left behind"
-            raise ConfigError(f"{folder} {reason}; wait for it or choose another --out")
-        yield file.fileno()
-
-
-def begin(cfg: SweepConfig) -> None:
-    """Refuse a folder in which other settings than the grid's were tried."""
+def begin(cfg: SweepConfig) -> list[Setting]:
+    """Refuse a folder whose runs had other settings, and remember these; return the space."""
     if not cfg.preset.is_file():
         raise ConfigError(f"preset {cfg.preset} does not exist; name one of config/")
+    space = cfg.space()
     path = cfg.out / "sweep.json"
     settings = {
-        "format": 1,
+        "format": 2,
         "preset": hashlib.sha256(cfg.preset.read_bytes()).hexdigest(),
         "train_flags": shlex.split(cfg.train_flags),
         "prepare_flags": shlex.split(cfg.prepare_flags),
+        "searched settings": [setting.name for setting in space],
     }
     before = settings_before(path) or settings
     if changed := [name for name in settings if before.get(name) != settings[name]]:
         raise ConfigError(
-            f"{cfg.out} was begun with another {' and '.join(changed)}; its runs cannot be "
-            "compared with new ones: choose another --out"
+            f"{cfg.out} was started with different {' and '.join(changed)}, so its runs cannot "
+            "be compared with new ones; choose another --out"
         )
     write_whole(path, json.dumps(settings, indent=1) + "\n")
+    return space
 
 
 def settings_before(path: Path) -> dict[str, Any] | None:
-    """Those that the folder was begun with; None of a new one."""
+    """The settings that the folder was started with; None for a new folder."""
     if not path.exists():
         return None
     try:
@@ -207,64 +259,66 @@ def settings_before(path: Path) -> dict[str, Any] | None:
     except ValueError:
         before = None
     if not isinstance(before, dict):
-        raise DataError(f"{path} is damaged; remove it if {path.parent} is of these settings")
+        raise DataError(f"{path} is damaged; remove it if {path.parent} has these settings")
     return before
 
 
-def prepared_fold(cfg: SweepConfig, fold: int, commands: Commands) -> Path:
-    """The fold's data, written unless it is there."""
+def prepared_fold(cfg: SweepConfig, fold: int, commands: Commands, lock: int) -> Path:
+    """Prepare a fold's data unless it is there."""
     folder = cfg.out / "data" / f"fold{fold}"
     if not (folder / MANIFEST).exists():
         console.note(f"preparing fold {fold}")
         flags = [f"--fold={fold}", f"--out={folder}", "--show=0", *shlex.split(cfg.prepare_flags)]
-        commands.run("prepare.py", flags, folder.with_suffix(".log"))
+        commands.run("prepare.py", flags, folder.with_suffix(".log"), lock=lock)
     return folder
 
 
 def check_folds(data: Mapping[int, Path]) -> None:
-    """Refuse folds that hold out no record, or the same ones: then a hash chose each time."""
+    """Refuse folds that hold out no record, or the same records."""
     seen = dict[str, int]()
     for fold, folder in data.items():
         ids = set((folder / "val.ids").read_text("utf-8").split("\n")[:-1])
         if not ids:
             raise DataError(f"{data[fold]} holds no validation record; nothing can be compared")
-        if twice := ids & seen.keys():
+        if both := ids & seen.keys():
             raise DataError(
-                f"folds {seen[min(twice)]} and {fold} both hold out record {min(twice)}: only "
-                "PubMedQA's labelled records have folds; give --folds 0"
+                f"folds {seen[min(both)]} and {fold} both hold out record {min(both)}: only "
+                "PubMedQA's labelled records have folds; pass --folds 0"
             )
         seen |= dict.fromkeys(ids, fold)
 
 
-def measure_all(cfg: SweepConfig, data: Mapping[int, Path], commands: Commands) -> list[Outcome]:
-    """Every point on every fold; what failed is said, and left for the next time."""
-    points = grid(cfg.learning_rate, cfg.epochs, cfg.batch_size)
-    number, total, outcomes = 0, len(points) * len(data), []
-    for point in points:
-        results, failures = dict[int, Result](), dict[int, str]()
-        for fold, folder in data.items():
-            number += 1
-            console.note(f"run {number} of {total}: {point.name}, fold {fold}")
-            try:
-                results[fold] = measure(cfg, point, folder, commands)
-            except (Failed, DataError) as error:
-                console.note(f"failed: {error}")
-                failures[fold] = str(error)
-        outcomes.append(Outcome(point=point, results=results, failures=failures))
-    return outcomes
+def measure_point(
+    cfg: SweepConfig, trial: Trial, data: Mapping[int, Path], commands: Commands
+) -> Outcome:
+    """Run a point fold by fold; note what fails, and with --prune stop a hopeless point early."""
+    results, failures = dict[int, Result](), dict[int, str]()
+    for fold, folder in data.items():
+        console.note(f"{trial.point.name}, fold {fold}")
+        try:
+            results[fold] = measure(cfg, trial, folder, commands)
+        except (Failed, DataError) as error:
+            console.note(f"failed: {error}")
+            failures[fold] = str(error)
+            continue
+        outcome = Outcome(point=trial.point, results=results, failures=failures)
+        if trial.is_hopeless(outcome) and fold != max(data):
+            console.note(f"stopped after {len(results)} of {len(data)} folds: below the median")
+            return replace(outcome, pruned=True)
+    return Outcome(point=trial.point, results=results, failures=failures)
 
 
-def measure(cfg: SweepConfig, point: Point, data: Path, commands: Commands) -> Result:
-    """What a point gives on a fold: found before, or trained for now and labelled by eval.py."""
-    run = cfg.out / point.name / data.name
+def measure(cfg: SweepConfig, trial: Trial, data: Path, commands: Commands) -> Result:
+    """Return a point's result on one fold: from an earlier run, or trained and measured now."""
+    run = cfg.out / trial.point.name / data.name
     result = read_result(run)
     if result is None:
         log = run.with_suffix(".log")
-        flags = [*cfg.flags(point), f"--data={data}", f"--out={run}"]
-        commands.run("train.py", flags, log)
+        flags = [*cfg.flags(trial.point), f"--data={data}", f"--out={run}"]
+        commands.run("train.py", flags, log, lock=trial.lock)
         if read_best(run).select in POOLED:
             flags = [f"--checkpoint={run / 'best'}", "--split=val", "--texts=0"]
-            commands.run("eval.py", flags, log)
+            commands.run("eval.py", flags, log, lock=trial.lock)
         result = read_best(run)
         write_result(run, result)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.figures.items())
@@ -274,25 +328,53 @@ def measure(cfg: SweepConfig, point: Point, data: Path, commands: Commands) -> R
     return result
 
 
-def report(cfg: SweepConfig, outcomes: Sequence[Outcome]) -> None:
-    """The table, its files, and the command that trains the best point."""
+def collect(cfg: SweepConfig, study: Study) -> list[Outcome]:
+    """Gather the results of every point from its runs' folders, and its failures."""
+    outcomes = []
+    for point, states in study.points().items():
+        results = dict[int, Result]()
+        failures = {} if states & {"COMPLETE", "PRUNED"} else study.failures(point)
+        for fold in sorted(cfg.folds):
+            try:
+                if found := read_result(cfg.out / point.name / f"fold{fold}"):
+                    results[fold] = found
+            except DataError as error:
+                console.note(f"failed: {error}")
+                failures[fold] = str(error)
+        if results or failures:
+            pruned = "PRUNED" in states and len(results) < len(cfg.folds)
+            outcome = Outcome(point=point, results=results, failures=failures, pruned=pruned)
+            outcomes.append(outcome)
+    return outcomes
+
+
+def report(cfg: SweepConfig, study: Study) -> None:
+    """Print the table, write its files, and name the command that trains the best point."""
+    outcomes, states = collect(cfg, study), study.points()
     found = [result for each in outcomes for result in each.results.values()]
     if not found:
-        raise Failed(f"none of {len(outcomes)} points gave a result; the logs in {cfg.out} say why")
+        raise Failed(f"none of {len(states)} points gave a result; see the logs in {cfg.out}")
     select = found[0].select
     order = ranked(outcomes, select)
-    write_whole(cfg.out / "sweep.csv", as_csv(order))
     console.say(table(order, select))
-    if plot := plots.learning_rates(curves(order, select), select):
+    if shares := study.importances():
+        rows = [[name.replace("_", " "), f"{share:.0%}"] for name, share in shares.items()]
+        title = "Share of each setting in the differences between points (PED-ANOVA)"
+        console.say("\n" + console.table(title, ["setting", "share"], rows))
+    write_whole(cfg.out / "sweep.csv", as_csv(order))
+    if plot := plots.search(panels(order, select), select):
         write_whole(cfg.out / "sweep.svg", plot)
+    if n_open := sum(bool(names & {"RUNNING", "WAITING"}) for names in states.values()):
+        console.say(f"\nOther processes are running {n_open} more points; the last reports all.")
     best = order[0]
     if best.is_whole:
         n = sum(each.is_whole for each in order)
         flags = [*cfg.flags(best.point), f"--data={cfg.out}/data/fold{min(cfg.folds)}"]
         command = shlex.join(["train.py", *flags, f"--out={cfg.out}_best"])
         console.say(
-            f"\nWrote {cfg.out}: sweep.csv, sweep.svg. The best of {n} points is flattered by the "
-            f"choice; score it once on records that chose nothing.\nNext:  python {command}"
+            f"\nWrote {cfg.out}: sweep.csv, sweep.svg. The figure of the best of {n} points is "
+            "optimistic, since it was chosen for it; score it once on records that chose nothing."
+            f"\nNext:  python {command}"
         )
     if failed := sum(len(each.failures) for each in order):
         total = len(order) * len(cfg.folds)

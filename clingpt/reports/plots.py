@@ -175,21 +175,26 @@ def _points(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[Floats, Float
     return steps, values
 
 
-def learning_rates(
-    curves: Mapping[str, Sequence[tuple[float, float, float, float]]], ylabel: str
+def search(
+    panels: Mapping[str, Sequence[tuple[float, float, float, float]]], ylabel: str
 ) -> str | None:
-    """A figure over the learning rate, a line a series: rate, value, from where to where."""
+    """Draw a panel for each searched setting: (setting's value, figure, low, high) per point."""
 
     def draw(figure: Any) -> None:
-        axes = figure.subplots()
-        for name, points in curves.items():
-            rates, values, low, high = np.array(points).T
-            around = np.abs([values - low, high - values])
-            axes.errorbar(rates, values, yerr=around, fmt="o-", capsize=3, markersize=4, label=name)
-        axes.set(xlabel="peak learning rate", ylabel=ylabel, xscale="log")
-        axes.legend()
+        for axes, (name, points) in zip(
+            figure.subplots(1, len(panels), sharey=True, squeeze=False)[0],
+            panels.items(),
+            strict=True,
+        ):
+            values, figures, low, high = np.array(points).T
+            error = np.abs([figures - low, high - figures])
+            axes.errorbar(values, figures, yerr=error, fmt="o", capsize=3, markersize=4)
+            # Learning rates and the like are tried over orders of magnitude.
+            wide = values.min() > 0 and values.max() > 5 * values.min()
+            axes.set(xlabel=name.replace("_", " "), xscale="log" if wide else "linear")
+        figure.axes[0].set(ylabel=ylabel)
 
-    return _svg("learning-rates", ylabel + " over the learning rate", draw) if curves else None
+    return _svg("search", f"{ylabel} by setting", draw) if panels else None
 
 
 def _figure(size: tuple[float, float], draw: Draw) -> Any:

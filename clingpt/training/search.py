@@ -1,114 +1,217 @@
-"""A grid of settings judged on validation folds: its points, and what their runs gave, pooled.
+"""Search numeric settings of train.py: the space, the shared study, and what its runs gave.
 
-Not how the runs are made (sweep.py). Test records play no part in it.
+Every process that is started with the same command works on one Optuna study, which is kept in a
+journal file in the sweep's folder. sweep.py makes the runs. Test records play no part in a search.
 """
 
 import csv
+import difflib
 import io
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from clingpt.base import console
-from clingpt.base.errors import DataError
-from clingpt.base.files import write_whole
+from clingpt.base.errors import ConfigError, DataError
+from clingpt.base.files import try_lock, write_whole
 from clingpt.evaluation.bootstrap import Spread, spread
 from clingpt.nn.checkpoint import RunFolder, key_of, read_card, score
 from clingpt.reports.aggregate import label_entry
 from clingpt.reports.tables import between, percent
 from clingpt.text.records import LABELS
 
+if TYPE_CHECKING:
+    import optuna
+
 FORMAT = 1
 RESULT = "result.json"
-POOLED = ("accuracy", "macro_f1")  # criteria that are worked out from all folds' labels together
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would carry out
+JOURNAL = "study.log"
+LOCK = ".lock"
+POLL_S = 0.2
+POOLED = ("accuracy", "macro_f1")  # criteria that are computed from all folds' labels together
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that starts like this runs in a spreadsheet
+N_BEFORE_PRUNING = 4  # points measured on all folds before another one may be stopped early
 
 
-@dataclass(frozen=True, order=True, kw_only=True)
+# ------------------------------------------------------------------------------------------------
+# The space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A numeric setting of train.py and the values that it may take: a list or a range."""
+
+    name: str
+    is_int: bool = False
+    values: tuple[float, ...] = ()  # a list; empty for a range
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False  # sample the range evenly in its logarithm
+    step: float | None = None
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """All values, for a grid; ConfigError for a range without a step."""
+        if self.values:
+            return self.values
+        if self.step is None:
+            quarter = (self.high - self.low) / 4
+            raise ConfigError(
+                f"a grid needs the step of the range {self.name}, as in "
+                f"{self.name}={self.low:g}..{self.high:g}:{quarter:g}; or pass --sampler=tpe"
+            )
+        n_steps = math.floor((self.high - self.low) / self.step + 1e-9)
+        return tuple(self.low + i * self.step for i in range(n_steps + 1))
+
+    def typed(self, value: float) -> float:
+        """The value as train.py is given it: with six digits, so that folder and flag agree."""
+        return int(value) if self.is_int else float(f"{value:.6g}")
+
+    def suggest(self, trial: "optuna.Trial", *, queued: bool) -> float:
+        """Let the study choose a value for a trial, or repeat the one it was `queued` with."""
+        low, high = (min(self.values), max(self.values)) if self.values else (self.low, self.high)
+        step = None if self.values else self.step
+        if self.values and not queued:
+            return float(trial.suggest_categorical(self.name, [*map(self.typed, self.values)]))
+        if self.is_int:
+            return trial.suggest_int(
+                self.name, int(low), int(high), step=int(step or 1), log=self.log
+            )
+        return trial.suggest_float(self.name, low, high, step=step, log=self.log)
+
+
+def parse_setting(text: str, types: Mapping[str, type]) -> Setting:
+    """Read `learning_rate=1e-5,3e-5` (a list) or `learning_rate=1e-5..1e-3:log` (a range).
+
+    `types` maps the names of numeric settings to int or float. A range may end in `:log` or in a
+    step (`dropout=0..0.3:0.1`). ConfigError says what is wrong.
+    """
+    name, _, rest = text.partition("=")
+    if name not in types:
+        near = difflib.get_close_matches(name, types, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"search: {name!r} is not a numeric setting of train.py{hint}")
+    bounds, _, ending = rest.partition(":")
+    low, dots, high = bounds.partition("..")
+    try:
+        numbers = [float(number) for number in ((low, high) if dots else rest.split(","))]
+        step = float(ending) if dots and ending not in ("", "log") else None
+    except ValueError:
+        raise ConfigError(
+            f"search: cannot read {text!r}; write {name}=1,2,4 or {name}=1..8, "
+            f"optionally with :log or a step at the end, as in {name}=1..8:log"
+        ) from None
+    is_int = types[name] is int
+    if not all(math.isfinite(number) for number in (*numbers, step or 0.0)):
+        raise ConfigError(f"search: {name} takes finite numbers, got {rest}")
+    if is_int and not all(number.is_integer() for number in (*numbers, step or 0.0)):
+        raise ConfigError(f"search: {name} takes whole numbers, got {rest}")
+    if not dots:
+        if len(set(numbers)) < len(numbers):
+            raise ConfigError(f"search: {name} names a value twice; keep one")
+        return Setting(name=name, is_int=is_int, values=tuple(numbers))
+    if numbers[0] >= numbers[1] or (step is not None and step <= 0):
+        raise ConfigError(f"search: {text!r} is not a range; write {name}=LOW..HIGH:STEP")
+    log = ending == "log"
+    if log and numbers[0] <= 0:
+        raise ConfigError(f"search: a logarithmic range of {name} must start above 0")
+    return Setting(name=name, is_int=is_int, low=numbers[0], high=numbers[1], log=log, step=step)
+
+
+@dataclass(frozen=True, order=True)
 class Point:
     """One choice of the settings that are searched."""
 
-    learning_rate: float
-    epochs: float
-    batch_size: int
+    values: tuple[tuple[str, float], ...]  # (setting, value), in the order of the space
 
     @property
     def name(self) -> str:
-        """Of its folder."""
-        return f"lr{self.learning_rate:g}_epochs{self.epochs:g}_batch{self.batch_size}"
-
-    @property
-    def series(self) -> str:
-        """What it shares with the points that differ in their learning rate alone."""
-        return f"{self.epochs:g} epochs, batch {self.batch_size}"
+        """The name of the point's folder."""
+        return "_".join(f"{name}{value:g}" for name, value in self.values)
 
     @property
     def flags(self) -> list[str]:
-        """For train.py; `epochs` decides, whatever number of steps a preset names."""
-        return [f"--{name}={value:g}" for name, value in asdict(self).items()] + ["--steps=None"]
+        """The point as flags of train.py."""
+        return [f"--{name}={value:g}" for name, value in self.values]
+
+
+# ------------------------------------------------------------------------------------------------
+# Results
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What the best checkpoint of one run was worth on its validation fold."""
+    """What the best checkpoint of one run scored on its validation fold."""
 
-    select: str  # what it was best at
+    select: str  # the criterion that chose it
     step: int
-    figures: dict[str, float]  # val_loss and the others, as its card has them
-    confusion: list[list[int]]  # of labels, a row a true one, in LABELS' order; empty without
+    figures: dict[str, float]  # val_loss and the others, as in its card
+    confusion: list[list[int]]  # of labels, true ones in rows, in LABELS' order; may be empty
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A point after its runs: results by fold, and why the other folds have none."""
+    """A point after its runs: results by fold, and why other folds have none."""
 
     point: Point
     results: Mapping[int, Result]
     failures: Mapping[int, str]
+    pruned: bool = False  # stopped early because its first folds were worse than other points'
 
     @property
     def is_whole(self) -> bool:
-        """Whether every fold gave a result: others cannot be compared."""
-        return bool(self.results) and not self.failures
+        """Whether every fold gave a result: only such points can be compared."""
+        return bool(self.results) and not self.failures and not self.pruned
+
+    @property
+    def reason(self) -> str:
+        """Why the point cannot be compared; empty if it can."""
+        if self.pruned:
+            return f"stopped early, folds measured: {len(self.results)}"
+        return "; ".join(f"fold {fold}: {why}" for fold, why in self.failures.items())
 
     @cached_property
     def spreads(self) -> dict[str, Spread]:
-        """Mean and deviation over the folds of each figure that all of them have."""
+        """Mean and standard deviation over the folds of each figure that all of them have."""
         found = [result.figures for result in self.results.values()]
         names = [name for name in found[0] if all(name in each for each in found)] if found else []
         return {name: spread([each[name] for each in found]) for name in names}
 
     @cached_property
     def labels(self) -> dict[str, Any]:
-        """Scores of all folds' labels as one set, as in report.json; empty without labels.
+        """Scores of all folds' labels pooled, as in report.json; empty without labels.
 
-        A fold's own macro-F1 hangs on its few maybe, and a mean of ten such is not that of all.
+        One fold's macro-F1 hangs on the few records labelled maybe, and a mean of ten such
+        figures is not the macro-F1 of all records.
         """
         pairs = [
-            (gold, said)
+            (gold, predicted)
             for result in self.results.values()
             for gold, row in zip(LABELS, result.confusion, strict=False)
-            for said, n in zip(LABELS, row, strict=True)
+            for predicted, n in zip(LABELS, row, strict=True)
             for _ in range(n)
         ]
-        return (
-            label_entry([gold for gold, _ in pairs], [said for _, said in pairs]) if pairs else {}
-        )
+        if not pairs:
+            return {}
+        return label_entry([gold for gold, _ in pairs], [predicted for _, predicted in pairs])
 
     def value(self, select: str) -> float | None:
-        """How good it is by a criterion; None where that was not measured."""
+        """The point's figure for a criterion, or None where that was not measured."""
         if select in self.labels:
             return float(self.labels[select])
         found = self.spreads.get(key_of(select))
         return found.mean if found else None
 
-    def reach(self, select: str) -> tuple[float, float]:
-        """Around a value: 95 % of one from pooled labels, else a deviation over folds each way."""
+    def interval(self, select: str) -> tuple[float, float]:
+        """Bounds round the value: 95 % for pooled labels, otherwise one deviation over folds."""
         if select in self.labels:
             interval = self.labels[f"{select}_interval"]
             return interval["low"], interval["high"]
@@ -116,44 +219,36 @@ class Outcome:
         sd = found.sd or 0.0
         return found.mean - sd, found.mean + sd
 
-
-def grid(
-    learning_rates: Iterable[float], epochs: Iterable[float], batch_sizes: Iterable[int]
-) -> list[Point]:
-    """Every combination, in order."""
-    return sorted(
-        Point(learning_rate=rate, epochs=passes, batch_size=rows)
-        for rate in set(learning_rates)
-        for passes in set(epochs)
-        for rows in set(batch_sizes)
-    )
+    def score(self, select: str) -> float | None:
+        """The value on a scale where more is better."""
+        return score({key_of(select): self.value(select)}, select)
 
 
 def read_best(run: Path) -> Result:
-    """What a finished run's best checkpoint says of itself, and eval.py of its labels, if it did.
+    """Collect the figures of a finished run's best checkpoint, with eval.py's labels if present.
 
-    DataError where it has no figure that is a number.
+    DataError where the criterion is missing or not finite.
     """
     card = read_card(run / "best")
     found = {name: value for name, value in card.items() if name.startswith("val_")}
     figures = {name: value for name, value in found.items() if math.isfinite(value)}
-    if key_of(card["settings"]["select"]) not in figures:
-        raise DataError(f"{run} measured nothing to judge it by; look at its metrics.jsonl")
+    select = card["settings"]["select"]
+    if key_of(select) not in figures:
+        raise DataError(f"{run} has no finite {key_of(select)}; look at its metrics.jsonl")
     report = run / "eval_val" / "report.json"
     labels = json.loads(report.read_text("utf-8"))["labels"] if report.exists() else {}
     confusion = labels["systems"]["model"]["confusion"] if labels else []
-    select = card["settings"]["select"]
     return Result(select=select, step=card["step"], figures=figures, confusion=confusion)
 
 
 def write_result(run: Path, result: Result) -> None:
-    """Keep a finished run's figures; from here on its weights may go."""
+    """Keep a finished run's figures; afterwards its weights may be deleted."""
     text = json.dumps({"format": FORMAT, **asdict(result)}, indent=1)
     write_whole(run / RESULT, text + "\n")
 
 
 def read_result(run: Path) -> Result | None:
-    """A finished run's figures; None of one that is not finished. DataError: another's file."""
+    """Read a finished run's figures; None if it has not finished, DataError if malformed."""
     path = run / RESULT
     if not path.exists():
         return None
@@ -174,11 +269,239 @@ def drop_checkpoints(run: Path) -> None:
         shutil.rmtree(folder)
 
 
+# ------------------------------------------------------------------------------------------------
+# The study
+
+
+class Trial:
+    """One point that this process holds; leaving the `with` block releases its folder."""
+
+    def __init__(self, point: Point, trial: "optuna.Trial", lock: IO[str]) -> None:
+        self.point = point
+        self._trial, self._lock = trial, lock
+
+    @property
+    def lock(self) -> int:
+        """The lock's file descriptor, for child processes to inherit."""
+        return self._lock.fileno()
+
+    def __enter__(self) -> "Trial":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def is_hopeless(self, outcome: Outcome) -> bool:
+        """Report the folds measured so far; True where the pruner would stop here."""
+        select = next(iter(outcome.results.values())).select
+        value = outcome.score(select)
+        if value is None:
+            return False
+        self._trial.report(value, step=len(outcome.results) - 1)
+        return self._trial.should_prune()
+
+    def finish(self, outcome: Outcome) -> None:
+        """Tell the study how the point ended."""
+        from optuna.trial import TrialState
+
+        study = self._trial.study
+        if outcome.failures:
+            reasons = {str(fold): reason for fold, reason in outcome.failures.items()}
+            self._trial.set_user_attr("failures", reasons)
+            study.tell(self._trial, state=TrialState.FAIL)
+        elif outcome.pruned:
+            study.tell(self._trial, state=TrialState.PRUNED)
+        else:
+            select = next(iter(outcome.results.values())).select
+            study.tell(self._trial, outcome.score(select))
+
+
+class Study:
+    """The points of a sweep, shared by every process that works in its folder.
+
+    A point is taken, and its own folder locked, while the sweep's folder is locked: no two
+    processes run the same point. The kernel drops the locks of a process that dies. The next
+    process that takes a point then finds one that is running but not locked, and queues it again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        space: Sequence[Setting],
+        *,
+        folds: Sequence[int],
+        sampler: Literal["grid", "tpe"] = "grid",
+        n_trials: int = 0,
+        prune: bool = False,
+        seed: int = 0,
+    ) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.folder, self.space, self._folds = folder, list(space), sorted(folds)
+        self._sampler, self._n_trials, self._seed = sampler, n_trials, seed
+        path = str(folder / JOURNAL)
+        # O_EXCL locks the journal where there are neither symbolic links nor flock.
+        backend = JournalFileBackend(path, lock_obj=JournalFileOpenLock(path))
+        pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+        if prune:
+            pruner = optuna.pruners.MedianPruner(n_startup_trials=N_BEFORE_PRUNING)
+        # Figures over other folds are not comparable, so they get a separate study. Results of
+        # folds that were measured before are read from disk: adding a fold repeats no run.
+        name = f"{sampler} on folds {' '.join(map(str, self._folds))}"
+        if sampler == "tpe":  # whose past proposals say nothing about another space
+            name += f" over {self.space}"
+        self._study = optuna.create_study(
+            study_name=name,
+            storage=JournalStorage(backend),
+            direction="maximize",
+            pruner=pruner,
+            load_if_exists=True,
+        )
+
+    def queue(self) -> None:
+        """Queue a grid's new points, those that failed before, and those whose results are gone."""
+        states = self.points()
+        grid = self._grid() if self._sampler == "grid" else []
+        for point in grid:
+            if point not in states:
+                self._enqueue(point)
+        for point, found in states.items():
+            files = [self.folder / point.name / f"fold{fold}" / RESULT for fold in self._folds]
+            is_gone = found == {"COMPLETE"} and not all(path.exists() for path in files)
+            if (found == {"FAIL"} or is_gone) and (self._sampler == "tpe" or point in grid):
+                self._enqueue(point)
+
+    def take(self) -> Trial | None:
+        """Reserve the next point for this process; None when no point is left to start."""
+        while True:
+            with locked(self.folder):
+                self._requeue_abandoned()
+                if (trial := self._ask()) is None:
+                    return None
+                point = self._suggest(trial)
+                lock = self._open_lock(point)
+                if try_lock(lock):
+                    return Trial(point, trial, lock)
+                # TPE proposed a point that another process is running.
+                lock.close()
+                self._fail(trial)
+            time.sleep(POLL_S)
+
+    def points(self) -> dict[Point, set[str]]:
+        """Every point so far with the states of its trials, by Optuna's names ("COMPLETE")."""
+        states: dict[Point, set[str]] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            if (point := self._point_of(trial)) is not None:
+                states.setdefault(point, set()).add(trial.state.name)
+        return states
+
+    def failures(self, point: Point) -> dict[int, str]:
+        """Why a point's runs failed the last time, by fold."""
+        for trial in reversed(self._study.get_trials(deepcopy=False)):
+            if trial.state.name == "FAIL" and self._point_of(trial) == point:
+                failures = trial.user_attrs.get("failures", {})
+                return {int(fold): reason for fold, reason in failures.items()}
+        return {}
+
+    def importances(self) -> dict[str, float]:
+        """Each setting's share in how much the points differ; empty where that says nothing.
+
+        By PED-ANOVA (Watanabe et al. 2023), Optuna's default, over the points that were measured
+        on all folds.
+        """
+        import optuna
+
+        values: dict[str, set[float]] = {}
+        for point, states in self.points().items():
+            for name, value in point.values if "COMPLETE" in states else ():
+                values.setdefault(name, set()).add(value)
+        varied = sorted(name for name, found in values.items() if len(found) > 1)
+        whole = [trial for trial in self._study.get_trials(deepcopy=False) if trial.values]
+        if len(varied) < 2 or len(whole) < N_BEFORE_PRUNING:
+            return {}
+        found = optuna.importance.get_param_importances(self._study, params=varied)
+        return {name: float(share) for name, share in found.items()}
+
+    def _grid(self) -> list[Point]:
+        """Every combination of the settings' values, in order."""
+        names = [setting.name for setting in self.space]
+        values = [[*map(setting.typed, setting.grid)] for setting in self.space]
+        return sorted(Point(tuple(zip(names, row, strict=True))) for row in product(*values))
+
+    def _ask(self) -> "optuna.Trial | None":
+        """Start the oldest queued trial, or for TPE a new one while the budget lasts."""
+        from optuna.samplers import TPESampler
+
+        states = [trial.state.name for trial in self._study.get_trials(deepcopy=False)]
+        n_used = len(states) - states.count("FAIL")
+        if "WAITING" not in states and (self._sampler == "grid" or n_used >= self._n_trials):
+            return None
+        trial = self._study.ask()
+        # Seeded by the trial's number: an interrupted search proposes the points that an
+        # uninterrupted one would, and processes that share it propose different ones.
+        self._study.sampler = TPESampler(seed=self._seed + trial.number)
+        return trial
+
+    def _suggest(self, trial: "optuna.Trial") -> Point:
+        """The trial's point. A grid is only ever queued, so its lists may grow between commands,
+        which Optuna does not allow for a choice among categories."""
+        queued = self._sampler == "grid"
+        values = ((each, each.suggest(trial, queued=queued)) for each in self.space)
+        return Point(tuple((each.name, each.typed(value)) for each, value in values))
+
+    def _enqueue(self, point: Point) -> None:
+        self._study.enqueue_trial(dict(point.values))
+
+    def _requeue_abandoned(self) -> None:
+        """Queue the points of dead processes: marked as running, but nobody holds their lock."""
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state.name != "RUNNING" or (point := self._point_of(trial)) is None:
+                continue
+            with self._open_lock(point) as lock:
+                if try_lock(lock):
+                    self._fail(trial.number)
+                    self._enqueue(point)
+
+    def _fail(self, trial: "optuna.Trial | int") -> None:
+        from optuna.trial import TrialState
+
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def _point_of(self, trial: "optuna.trial.FrozenTrial") -> Point | None:
+        """The point of a stored trial; None if it died before it had one."""
+        values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        if any(setting.name not in values for setting in self.space):
+            return None
+        return Point(tuple((each.name, each.typed(values[each.name])) for each in self.space))
+
+    def _open_lock(self, point: Point) -> IO[str]:
+        folder = self.folder / point.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / LOCK).open("w")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """Wait until no other process holds a sweep's folder; yield the lock's file descriptor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        while not try_lock(file):
+            time.sleep(POLL_S)
+        yield file.fileno()
+
+
+# ------------------------------------------------------------------------------------------------
+# Table and files
+
+
 def ranked(outcomes: Iterable[Outcome], select: str) -> list[Outcome]:
-    """The best first, of equals that of lower loss; last what lacks a fold or the criterion."""
+    """The best first, ties by lower loss; points without a fold or the criterion last."""
 
     def rank(outcome: Outcome) -> tuple[bool, float, float]:
-        found = score({key_of(select): outcome.value(select)}, select)
+        found = outcome.score(select)
         if not outcome.is_whole or found is None:
             return True, 0.0, 0.0
         return False, -found, outcome.value("loss") or 0.0
@@ -187,49 +510,52 @@ def ranked(outcomes: Iterable[Outcome], select: str) -> list[Outcome]:
 
 
 def table(outcomes: Sequence[Outcome], select: str) -> str:
-    """For the terminal, in the order given."""
+    """The points as a table for the terminal, in the order given."""
     figures, labelled = measured(outcomes)
-    failed = any(each.failures for each in outcomes)
-    columns = ["learning rate", "epochs", "batch", "folds", *figures]
+    incomplete = any(not each.is_whole for each in outcomes)
+    columns = [name.replace("_", " ") for name, _ in outcomes[0].point.values]
+    columns += ["folds", *figures]
     columns += ["accuracy", "95 %", "macro-F1", "95 %"] if labelled else []
+    columns += ["incomplete"] if incomplete else []
     rows: list[list[console.Cell]] = []
     for each in outcomes:
-        point, spreads, labels = each.point, each.spreads, each.labels
-        row: list[console.Cell] = [f"{point.learning_rate:g}", f"{point.epochs:g}"]
-        row += [point.batch_size, len(each.results)]
-        row += [plus_minus(spreads[name]) if name in spreads else None for name in figures]
+        row: list[console.Cell] = [f"{value:g}" for _, value in each.point.values]
+        row.append(len(each.results))
+        for name in figures:
+            found = each.spreads.get(name)
+            deviation = f" ± {found.sd:.4f}" if found and found.sd is not None else ""
+            row.append(f"{found.mean:.4f}{deviation}" if found else None)
         for name in POOLED if labelled else ():
-            interval = labels.get(f"{name}_interval")
-            row += [percent(labels.get(name)), between(interval, 100)]
-        row += [reasons(each)] if failed else []
-        rows.append(row)
-    return console.table(f"Points, the best by {select} first", columns + ["failed"] * failed, rows)
+            interval = each.labels.get(f"{name}_interval")
+            row += [percent(each.labels.get(name)), between(interval, 100)]
+        rows.append([*row, each.reason] if incomplete else row)
+    return console.table(f"Points, the best by {select} first", columns, rows)
 
 
 def as_csv(outcomes: Sequence[Outcome]) -> str:
-    """The same with all digits; text that a spreadsheet would carry out has a ' before it."""
+    """The table with all digits; text that a spreadsheet would execute gets an apostrophe."""
     figures, labelled = measured(outcomes)
-    columns = [*(field.name for field in fields(Point)), "folds"]
+    columns = [*(name for name, _ in outcomes[0].point.values), "folds"]
     columns += [column for name in figures for column in (name, f"{name}_sd")]
     for name in POOLED if labelled else ():
         columns += [name, f"{name}_low", f"{name}_high"]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*columns, "failed_folds", "reason"])
+    writer.writerow([*columns, "failed_folds", "pruned", "reason"])
     for each in outcomes:
-        row: list[object] = [*astuple(each.point), len(each.results)]
+        row: list[object] = [*(value for _, value in each.point.values), len(each.results)]
         for name in figures:
             found = each.spreads.get(name)
             row += [found.mean, found.sd] if found else [None, None]
         for name in POOLED if labelled else ():
-            row += [each.labels[name], *each.reach(name)] if each.labels else [None] * 3
+            row += [each.labels[name], *each.interval(name)] if each.labels else [None] * 3
         reason = next(iter(each.failures.values()), "")
-        writer.writerow([*row, len(each.failures), harmless(reason)])
+        writer.writerow([*row, len(each.failures), int(each.pruned), harmless(reason)])
     return file.getvalue()
 
 
 def measured(outcomes: Iterable[Outcome]) -> tuple[list[str], bool]:
-    """Which figures to show, and whether pooled labels stand in for the folds' own scores."""
+    """The figures to show, and whether pooled labels replace the folds' own label scores."""
     outcomes = list(outcomes)
     labelled = any(each.labels for each in outcomes)
     names = dict.fromkeys(name for each in outcomes for name in each.spreads)
@@ -237,28 +563,18 @@ def measured(outcomes: Iterable[Outcome]) -> tuple[list[str], bool]:
     return [name for name in names if name not in pooled], labelled
 
 
-def plus_minus(found: Spread) -> str:
-    """Mean and deviation."""
-    return f"{found.mean:.4f}" + (f" ± {found.sd:.4f}" if found.sd is not None else "")
-
-
-def reasons(outcome: Outcome) -> str:
-    """Why folds have no result."""
-    return "; ".join(f"fold {fold}: {why}" for fold, why in outcome.failures.items())
-
-
 def harmless(text: str) -> str:
-    """A text that no spreadsheet takes for a formula (OWASP, CSV injection)."""
+    """The text in a form that no spreadsheet takes for a formula (OWASP, CSV injection)."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def curves(
+def panels(
     outcomes: Iterable[Outcome], select: str
 ) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Of each series its points by learning rate: the rate, the value, and from where to where."""
+    """For each setting that varies, its points as (setting's value, figure, low, high)."""
     found: dict[str, list[tuple[float, float, float, float]]] = {}
-    for each in sorted(outcomes, key=lambda outcome: outcome.point):
+    for each in outcomes:
         if each.is_whole and (value := each.value(select)) is not None:
-            row = (each.point.learning_rate, value, *each.reach(select))
-            found.setdefault(each.point.series, []).append(row)
-    return found
+            for name, x in each.point.values:
+                found.setdefault(name, []).append((x, value, *each.interval(select)))
+    return {name: sorted(rows) for name, rows in found.items() if len({row[0] for row in rows}) > 1}

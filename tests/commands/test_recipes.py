@@ -32,7 +32,7 @@ def parse(line: str) -> Any:
     name, rest = found.groups()
     argv = shlex.split(VARIABLE.sub("1", re.split(r" (?:;|\||>|#)|;", rest)[0]))
     if name == "sweep":
-        argv = sweep.named_preset(argv)
+        argv = sweep.preset_as_flag(argv)
     settings = getattr(importlib.import_module(name), CLASSES[name])
     preset = name in ("prepare", "train")
     return config.parse(settings, argv, prog=name, description="", preset=preset)

@@ -1,4 +1,4 @@
-"""sweep.py: a grid on folds that goes on, names what fails and never sees test records."""
+"""sweep.py: grid and TPE on validation folds, shared by processes, resumable, blind to test."""
 
 import contextlib
 import csv
@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -23,14 +24,26 @@ from clingpt.base import console, settings
 from clingpt.base.signals import StopSignals
 from clingpt.data.prepared import Prepared
 from clingpt.evaluation.metrics import classification
-from clingpt.reports.plots import learning_rates
+from clingpt.reports import plots
 from clingpt.text.records import LABELS
-from clingpt.training.search import Outcome, Point, Result, curves, grid, harmless, ranked, table
-from tests.helpers.commands import exit_status
+from clingpt.training.search import (
+    Outcome,
+    Point,
+    Result,
+    Setting,
+    Study,
+    harmless,
+    panels,
+    parse_setting,
+    ranked,
+    table,
+)
+from tests.helpers.commands import ROOT, exit_status
 from tests.helpers.folded import write_official
+from tests.helpers.patience import PATIENCE
 from train import TrainConfig
 
-# Stand-ins for the commands, without torch: what they were given goes into starts.txt.
+# Stand-ins for the commands, without torch; starts.txt lists the flags they were started with.
 HEAD = """
 import json, math, os, signal, sys, time
 from pathlib import Path
@@ -42,7 +55,7 @@ out = Path(flags.get("out", here))
 def ask(name):
     return (here / name).read_text() if (here / name).exists() else ""
 if Path(__file__).stem in ask("broken"):
-    print("error: it is broken; mend it")
+    print("error: it is broken; fix it")
     sys.exit(int(ask("status")))
 """
 PREPARE = """
@@ -68,25 +81,26 @@ if ask("waits"):
 loss = abs(math.log10(float(flags["learning_rate"])) + 4) + 0.1 * fold
 if ask("nan") and ask("nan") in flags["out"]:
     loss = math.nan
-(out / "step_000002").mkdir(parents=True)
+(out / "step_000002").mkdir(parents=True, exist_ok=True)  # resumes, as train.py does
 card = {"format": 1, "step": 2, "val_loss": loss, "settings": {"select": "loss"}}
 (out / "step_000002/clingpt.json").write_text(json.dumps(card))
 (out / "step_000002/model.safetensors").write_text("weights")
-os.symlink("step_000002", out / "best")
-os.symlink("step_000002", out / "last")
+for name in ("best", "last"):
+    if not (out / name).is_symlink():
+        os.symlink("step_000002", out / name)
 links = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
 (here / "fds").write_text(" ".join(links))
 """
 
 
 def read_rows(out: Path) -> list[dict[str, str]]:
-    """sweep.csv, a point a row."""
+    """The rows of sweep.csv, one for each point."""
     return list(csv.DictReader((out / "sweep.csv").read_text().splitlines()))
 
 
 @dataclasses.dataclass
 class Bench:
-    """A sweep of stand-ins in a folder."""
+    """A sweep of stand-in commands in a folder."""
 
     folder: Path
 
@@ -95,7 +109,7 @@ class Bench:
         return self.folder / "out"
 
     def run(self, *flags: str, rates: str = "1e-3 1e-4", folds: str = "0 1") -> int:
-        """Exit status; --learning_rate and --folds unless others are given."""
+        """Run sweep.py and return its exit status."""
         grid = ["--learning_rate", *rates.split(), "--folds", *folds.split()]
         return exit_status(sweep.main, "config/tiny.py", *grid, f"--out={self.out}", *flags)
 
@@ -104,7 +118,7 @@ class Bench:
             (self.folder / name).write_text(text)
 
     def starts(self) -> list[str]:
-        """Commands started since the last time of asking."""
+        """Commands started since the last call."""
         path = self.folder / "starts.txt"
         lines = path.read_text().splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
@@ -122,7 +136,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(tmp_path)
 
 
-def test_every_point_is_trained_on_every_fold_and_the_best_is_named(
+def test_grid_trains_every_point_on_every_fold_and_names_the_best(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench.run("--epochs", "1", "2", rates="1e-3 1e-4 1e-5") == 0
@@ -138,16 +152,18 @@ def test_every_point_is_trained_on_every_fold_and_the_best_is_named(
     printed = capsys.readouterr().out
     assert printed.index("0.0001") < printed.index("0.001 ")
     assert (bench.out / "sweep.svg").read_text().startswith("<svg")
-    # The next command is train.py's, on data that is there, in a folder that is not.
+    # The suggested command trains on data that exists, into a folder that does not.
     command = shlex.split(printed.split("Next:  python ")[1])
     assert command[0] == "train.py"
     best = settings.parse(TrainConfig, command[1:], prog="", description="", preset=True)
     assert (best.learning_rate, best.min_lr, best.steps) == (1e-4, 1e-5, None)
     assert (best.data / "manifest.json").exists() and not best.out.exists()
-    assert best.out.parent == bench.folder  # not in the sweep's folder, where it would be a run
+    assert (
+        best.out.parent == bench.folder
+    )  # not in the sweep's folder, where it would look like a run
 
 
-def test_nothing_is_done_twice_and_more_points_may_come(bench: Bench) -> None:
+def test_finished_runs_are_not_repeated_and_points_can_be_added(bench: Bench) -> None:
     assert bench.run() == 0
     before, _ = bench.rows(), bench.starts()
     assert bench.run() == 0
@@ -160,9 +176,9 @@ def test_nothing_is_done_twice_and_more_points_may_come(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_weights_go_once_they_are_measured(bench: Bench, keep: bool) -> None:
+def test_weights_are_deleted_once_measured_unless_kept(bench: Bench, keep: bool) -> None:
     assert bench.run(f"--keep_checkpoints={keep}") == 0
-    runs = sorted(bench.out.glob("lr*/fold[01]"))
+    runs = sorted(bench.out.glob("learning_rate*/fold[01]"))
     assert len(runs) == 4
     for run in runs:
         assert (run / "result.json").exists()
@@ -170,16 +186,16 @@ def test_weights_go_once_they_are_measured(bench: Bench, keep: bool) -> None:
         assert left == ({"step_000002", "best", "last"} if keep else set())
 
 
-def test_a_run_that_fails_is_named_and_tried_again(
+def test_failed_run_is_reported_and_retried_by_the_next_command(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bench.say(fails="lr0.0001_epochs5_batch16/fold1")
+    bench.say(fails="learning_rate0.0001_epochs5_batch_size16/fold1")
     assert bench.run() == 1
     captured = capsys.readouterr()
     assert "failed: train.py: =1+1 is no loss" in captured.err
     assert captured.err.strip().splitlines()[-1].startswith("error: 1 of 4 runs failed")
     assert "Next:  python train.py config/tiny.py --learning_rate=0.001" in captured.out
-    first, last = bench.rows()  # a mean over other folds cannot win
+    first, last = bench.rows()  # a mean over fewer folds cannot win
     assert (first["learning_rate"], first["failed_folds"]) == ("0.001", "0")
     assert (last["folds"], last["failed_folds"]) == ("1", "1")
     assert "=1+1 is no loss" in last["reason"]
@@ -191,16 +207,16 @@ def test_a_run_that_fails_is_named_and_tried_again(
     assert bench.rows()[0]["learning_rate"] == "0.0001"
 
 
-def test_a_run_without_a_number_fails_alone(
+def test_run_with_a_non_finite_loss_fails_alone(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bench.say(nan="lr0.001_epochs5_batch16/fold0")
+    bench.say(nan="learning_rate0.001_epochs5_batch_size16/fold0")
     assert bench.run() == 1
-    assert "measured nothing" in capsys.readouterr().err
+    assert "has no finite val_loss" in capsys.readouterr().err
     assert [row["failed_folds"] for row in bench.rows()] == ["0", "1"]
 
 
-def test_where_everything_fails_there_is_no_best(
+def test_no_best_point_is_named_if_all_fail(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench.say(broken="train", status="1")
@@ -213,9 +229,9 @@ def test_where_everything_fails_there_is_no_best(
 @pytest.mark.parametrize(
     ("files", "flags", "status", "phrase", "n_started"),
     [
-        ({"broken": "prepare", "status": "1"}, [], 1, "prepare.py: it is broken; mend it", 1),
-        # Flags that cannot be used are wrong for all points.
-        ({"broken": "train", "status": "2"}, [], 2, "train.py: it is broken; mend it", 3),
+        ({"broken": "prepare", "status": "1"}, [], 1, "prepare.py: it is broken; fix it", 1),
+        # Wrong flags are wrong for all points, so nothing else is started.
+        ({"broken": "train", "status": "2"}, [], 2, "train.py: it is broken; fix it", 3),
         ({"one_fold": "yes"}, [], 1, "both hold out record record same", 2),
         ({"nothing": "yes"}, [], 1, "holds no validation record", 2),
         ({}, ["--epochs", "0"], 2, "epochs must be above 0", 0),
@@ -223,10 +239,20 @@ def test_where_everything_fails_there_is_no_best(
         ({}, ["--batch_size="], 2, "batch_size is empty", 0),
         ({}, ["--batch_size=0"], 2, "batch_size must be at least 1", 0),
         ({}, ["--lerning_rate=1"], 2, "did you mean --learning_rate", 0),
-        ({}, ["--preset=config/none.py"], 2, "--preset is given twice", 0),
+        ({}, ["--search", "dropot=0,0.1"], 2, "did you mean dropout?", 0),
+        ({}, ["--search", "tracker=1"], 2, "'tracker' is not a numeric setting", 0),
+        ({}, ["--search", "dropout=0..x"], 2, "cannot read 'dropout=0..x'", 0),
+        ({}, ["--search", "dropout="], 2, "cannot read 'dropout='", 0),
+        ({}, ["--search", "dropout=nan"], 2, "dropout takes finite numbers", 0),
+        ({}, ["--search", "batch_size=1..4.5"], 2, "batch_size takes whole numbers", 0),
+        ({}, ["--search", "dropout=0.3..0.1"], 2, "is not a range", 0),
+        ({}, ["--search", "dropout=0..0.3:log"], 2, "must start above 0", 0),
+        ({}, ["--search", "dropout=0.1,0.1"], 2, "names a value twice", 0),
+        ({}, ["--search", "dropout=0..0.3"], 2, "a grid needs the step of the range dropout", 0),
+        ({}, ["--trials=0"], 2, "trials must be at least 1", 0),
     ],
 )  # fmt: skip
-def test_mistakes_get_one_line(
+def test_mistakes_get_a_one_line_error(
     files: dict[str, str],
     flags: list[str],
     status: int,
@@ -251,7 +277,7 @@ def test_mistakes_get_one_line(
         (["config/tiny.py", "--learning_rate=0"], "learning_rate must be above 0"),
     ],
 )
-def test_mistakes_before_anything_is_there(
+def test_mistakes_without_a_grid_get_a_one_line_error(
     argv: list[str], phrase: str, bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_status(sweep.main, *argv, f"--out={bench.out}") == 2
@@ -260,27 +286,31 @@ def test_mistakes_before_anything_is_there(
 
 
 @pytest.mark.parametrize("flag", ["--train_flags=--dropout=0.2", "--prepare_flags=--source=x.json"])
-def test_runs_of_other_settings_are_not_mixed_in(
+def test_folder_of_other_settings_is_refused(
     bench: Bench, flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench.run() == 0
     assert bench.run(flag) == 2
     name = flag.split("=")[0].removeprefix("--")
-    assert f"was begun with another {name}" in capsys.readouterr().err
+    assert f"was started with different {name}" in capsys.readouterr().err
     assert bench.run() == 0
 
 
-def test_a_result_that_is_none_is_named(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_malformed_result_is_named(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.run() == 0
-    [path, *_] = bench.out.glob("lr*/fold0/result.json")
+    path, *_ = sorted(bench.out.glob("learning_rate*/fold0/result.json"))
     for text in ("{", "[]", '{"format": 2}', '{"format": 1, "select": "loss"}'):
         path.write_text(text)
         assert bench.run() == 1
         assert f"{path} is not a result" in capsys.readouterr().err
+    bench.starts()
+    path.unlink()  # as the message says
+    assert bench.run() == 0
+    assert [line.split()[0] for line in bench.starts()] == ["train.py"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\udcff"])
-def test_settings_that_are_none_are_named(
+def test_malformed_settings_are_named(
     text: str, bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench.run() == 0
@@ -296,13 +326,13 @@ def test_settings_that_are_none_are_named(
 # Signals and locks
 
 
-def test_a_signal_goes_to_the_run_once_and_the_same_command_goes_on(
+def test_signal_reaches_the_run_once_and_the_same_command_resumes(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench.say(waits="yes")
 
     def strike() -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * PATIENCE
         while not (bench.folder / "ready").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -310,34 +340,30 @@ def test_a_signal_goes_to_the_run_once_and_the_same_command_goes_on(
     threading.Thread(target=strike).start()
     assert bench.run() == 128 + signal.SIGTERM
     assert (bench.folder / "saved").read_text() == f"{signal.SIGTERM:d} "
-    assert "Stopped. To go on:  python " in capsys.readouterr().out
+    assert "Stopped. To continue:  python " in capsys.readouterr().out
     assert len(bench.starts()) == 3  # both folds' data and one run
     bench.say(waits="")
     assert bench.run() == 0
     assert len(bench.starts()) == 4
 
 
-def test_a_folder_is_swept_by_one_at_a_time(
-    bench: Bench, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with sweep.locked(bench.out):
-        assert bench.run() == 2
-    assert "another sweep.py" in capsys.readouterr().err
-    assert bench.starts() == []
-    assert bench.run() == 0
-    if sys.platform == "linux":  # a run that outlives its sweep keeps the lock
-        assert str(bench.out / ".lock") in (bench.folder / "fds").read_text().split()
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_run_inherits_its_points_lock(bench: Bench) -> None:
+    """A run that outlives its sweep must keep others out of its folder."""
+    assert bench.run(rates="1e-3", folds="0") == 0
+    point = bench.out / "learning_rate0.001_epochs5_batch_size16"
+    assert str(point / ".lock") in (bench.folder / "fds").read_text().split()
 
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """SIGINT as a terminal's Ctrl-C has it: what a shell starts behind `&` ignores it."""
+    """Deliver SIGINT as a terminal does; a process started with `&` would ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_a_second_signal_ends_the_run_as_well(bench: Bench, interruptible: None) -> None:
+def test_second_signal_kills_the_run(bench: Bench, interruptible: None) -> None:
     process: list[int] = []
     code = "import os, signal, sys, time; signal.signal(2, signal.SIG_IGN); print(os.getpid());"
     command = [sys.executable, "-c", code + "sys.stdout.flush(); time.sleep(60)"]
@@ -354,13 +380,150 @@ def test_a_second_signal_ends_the_run_as_well(bench: Bench, interruptible: None)
 
         threading.Thread(target=strike).start()
         with pytest.raises(KeyboardInterrupt):
-            sweep.Commands("", stop, log.fileno())._wait_for(command, log)
+            sweep.Commands("", stop)._wait_for(command, log, log.fileno())
     with pytest.raises(ProcessLookupError):
         os.kill(process[0], 0)
 
 
 # ------------------------------------------------------------------------------------------------
+# The study
+
+
+def test_tpe_keeps_to_its_ranges_and_its_budget(bench: Bench) -> None:
+    flags = ["--sampler=tpe", "--trials=8", "--seed=3"]
+    flags += ["--search", "learning_rate=1e-5..1e-3:log", "batch_size=2..8", "dropout=0,0.25"]
+    assert bench.run(*flags, folds="0") == 0
+    rows = bench.rows()
+    assert len(rows) == 8
+    assert all(1e-5 <= float(row["learning_rate"]) <= 1e-3 for row in rows)
+    assert {int(row["batch_size"]) for row in rows} <= set(range(2, 9))
+    assert {float(row["dropout"]) for row in rows} == {0.0, 0.25}
+    assert len({row["learning_rate"] for row in rows}) == 8
+    trained = [line for line in bench.starts() if line.startswith("train.py")]
+    assert len(trained) == 8 and all("--dropout=0" in line for line in trained)
+    assert bench.run(*flags, folds="0") == 0  # the budget is spent
+    assert bench.starts() == [] and bench.rows() == rows
+
+
+def test_interrupted_tpe_proposes_the_points_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    space = [Setting(name="x", low=0, high=1)]
+
+    def proposals(folder: Path, *budgets: int) -> list[Point]:
+        for n_trials in budgets:
+            study = Study(folder, space, folds=[0], sampler="tpe", n_trials=n_trials)
+            while trial := study.take():
+                with trial:
+                    loss = (trial.point.values[0][1] - 0.3) ** 2
+                    results = {0: result(val_loss=loss)}
+                    trial.finish(Outcome(point=trial.point, results=results, failures={}))
+        return list(study.points())
+
+    whole, pieces = (tmp_path / name for name in ("whole", "pieces"))
+    whole.mkdir()
+    pieces.mkdir()
+    assert proposals(whole, 15) == proposals(pieces, 4, 11, 15)
+
+
+def test_hopeless_point_is_pruned_and_cannot_win(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stand-in's loss grows with the distance from 1e-4; the grid is tried in order."""
+    rates = "5e-5 7e-5 1e-4 1.2e-4 1.1e-4 1e-2"
+    assert bench.run("--prune=True", rates=rates, folds="0 1 2") == 0
+    rows = bench.rows()
+    assert [row["pruned"] for row in rows] == ["0"] * 5 + ["1"]
+    assert (rows[-1]["learning_rate"], rows[-1]["folds"]) == ("0.01", "1")
+    assert "stopped after 1 of 3 folds" in capsys.readouterr().err
+    trained = [line for line in bench.starts() if line.startswith("train.py")]
+    assert len(trained) == 5 * 3 + 1
+
+
+def test_point_of_a_dead_process_is_taken_again(tmp_path: Path) -> None:
+    space = [Setting(name="x", values=(1.0, 2.0))]
+    first, second = (Study(tmp_path, space, folds=[0]) for _ in range(2))
+    first.queue()
+    with contextlib.ExitStack() as stack:
+
+        def take(study: Study) -> Point:
+            trial = study.take()
+            assert trial is not None
+            return stack.enter_context(trial).point
+
+        points = [take(first)]
+        second.queue()
+        with contextlib.ExitStack() as stack_of_second:
+            trial = second.take()
+            assert trial is not None
+            points.append(stack_of_second.enter_context(trial).point)
+            assert len(set(points)) == 2
+            assert second.take() is None  # living processes hold both points
+        assert take(first) == points[1]  # it was released without having finished
+
+
+def test_processes_that_share_a_sweep_run_every_point_once(bench: Bench) -> None:
+    """Three at once, two of them killed at random moments: no run is lost or doubled."""
+    rates = " ".join(f"{i}e-4" for i in range(1, 13))
+    flags = ["config/tiny.py", "--learning_rate", *rates.split(), "--folds", "0"]
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+import sweep
+sweep.__file__ = {str(bench.folder / "sweep.py")!r}
+sys.argv = ["sweep.py", *{[*flags, f"--out={bench.out}"]!r}]
+sweep.console.run(sweep.main)
+"""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for _ in range(3)
+    ]
+    deadline = time.monotonic() + 120 * PATIENCE
+    while len(list(bench.out.glob("learning_rate*/fold0/result.json"))) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for process in processes[:2]:
+        os.killpg(process.pid, signal.SIGKILL)
+    for process in processes:
+        process.wait(timeout=120 * PATIENCE)
+    assert bench.run(rates=rates, folds="0") == 0
+    assert len(bench.rows()) == 12
+    trained = [line for line in bench.starts() if line.startswith("train.py")]
+    # A run that a killed process had started is started again; any other runs once.
+    assert 12 <= len(trained) <= 14
+    assert len(set(trained)) == 12
+
+
+def test_importances_name_the_setting_that_matters(tmp_path: Path) -> None:
+    space = [Setting(name=name, values=(1.0, 2.0, 3.0, 4.0)) for name in ("matters", "idle")]
+    study = Study(tmp_path, space, folds=[0])
+    assert study.importances() == {}
+    study.queue()
+    while trial := study.take():
+        with trial:
+            results = {0: result(val_loss=dict(trial.point.values)["matters"])}
+            trial.finish(Outcome(point=trial.point, results=results, failures={}))
+    shares = study.importances()
+    assert shares["matters"] > 0.9 and sum(shares.values()) == pytest.approx(1)
+
+
+def test_missing_optuna_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert bench.run() == 2
+    assert "pip install -r requirements-search.txt" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------
 # Figures
+
+
+def point_of(**values: float) -> Point:
+    return Point(tuple(values.items()))
 
 
 def outcome(
@@ -369,7 +532,7 @@ def outcome(
     results: Mapping[int, Result] | None = None,
     failures: Mapping[int, str] | None = None,
 ) -> Outcome:
-    point = Point(learning_rate=rate, epochs=3, batch_size=8)
+    point = point_of(learning_rate=rate, epochs=3, batch_size=8)
     return Outcome(point=point, results=results or {}, failures=failures or {})
 
 
@@ -377,17 +540,30 @@ def result(confusion: list[list[int]] | None = None, **figures: float) -> Result
     return Result(select="loss", step=1, figures=figures, confusion=confusion or [])
 
 
-def test_the_grid_is_every_combination() -> None:
-    points = grid([1e-3, 1e-5], [3, 5.5], [8, 16])
-    assert len(set(points)) == 8 == len({point.name for point in points})
-    assert points[0].name == "lr1e-05_epochs3_batch8"
-    assert points[3].flags == [
-        "--learning_rate=1e-05", "--epochs=5.5", "--batch_size=16", "--steps=None"
-    ]  # fmt: skip
+TYPES: dict[str, type] = {"learning_rate": float, "epochs": float, "batch_size": int}
 
 
-def test_labels_of_all_folds_are_scored_as_one_set() -> None:
-    """A mean over folds is another figure: a fold without maybe has no F1 for it."""
+def test_grid_is_every_combination(tmp_path: Path) -> None:
+    texts = ("learning_rate=1e-3,1e-5", "epochs=3..8:2.5", "batch_size=8,16")
+    study = Study(tmp_path, [parse_setting(text, TYPES) for text in texts], folds=[0])
+    study.queue()
+    points = list(study.points())
+    assert len(points) == 12 == len({point.name for point in points})
+    assert points[0].name == "learning_rate1e-05_epochs3_batch_size8"
+    assert points[3].flags == ["--learning_rate=1e-05", "--epochs=5.5", "--batch_size=16"]
+
+
+def test_ranges_are_read() -> None:
+    setting = parse_setting("learning_rate=1e-5..1e-3:log", TYPES)
+    assert (setting.low, setting.high, setting.log, setting.step) == (1e-5, 1e-3, True, None)
+    setting = parse_setting("batch_size=4..16:4", TYPES)
+    assert setting.grid == (4, 8, 12, 16) and setting.is_int
+    # A step that binary fractions miss must not lose the last value.
+    assert parse_setting("epochs=0.1..0.7:0.1", TYPES).grid[-1] == pytest.approx(0.7)
+
+
+def test_labels_of_all_folds_are_scored_together() -> None:
+    """A mean over folds would differ: a fold without maybe has no F1 for it."""
     first, second = [[3, 1, 0], [2, 4, 0], [0, 0, 0]], [[1, 0, 1], [0, 1, 0], [1, 0, 2]]
     pooled = outcome(results={0: result(first, val_macro_f1=0.1), 1: result(second)})
     gold, said = [], []
@@ -399,7 +575,7 @@ def test_labels_of_all_folds_are_scored_as_one_set() -> None:
     expected = classification(gold, said)
     assert pooled.value("accuracy") == expected.accuracy == 11 / 16
     assert pooled.value("macro_f1") == pytest.approx(expected.macro_f1)
-    low, high = pooled.reach("accuracy")
+    low, high = pooled.interval("accuracy")
     assert (low, high) == (expected.accuracy_interval.low, expected.accuracy_interval.high)
     halves = [outcome(results={0: result(each)}).value("macro_f1") for each in (first, second)]
     assert abs(sum(half or 0 for half in halves) / 2 - expected.macro_f1) > 0.05
@@ -407,15 +583,15 @@ def test_labels_of_all_folds_are_scored_as_one_set() -> None:
     assert "68.8" in printed and "val_macro_f1" not in printed
 
 
-def test_without_labels_folds_are_averaged() -> None:
+def test_folds_without_labels_are_averaged() -> None:
     found = outcome(results={0: result(val_loss=2, val_rougeL=10), 1: result(val_loss=4)})
-    assert found.value("loss") == 3 and found.reach("loss") == (3 - 2**0.5, 3 + 2**0.5)
+    assert found.value("loss") == 3 and found.interval("loss") == (3 - 2**0.5, 3 + 2**0.5)
     assert found.value("rougeL") is None and found.value("accuracy") is None
     single = outcome(results={0: result(val_loss=2)})
-    assert single.reach("loss") == (2, 2) and "2.0000" in table([single], "loss")
+    assert single.interval("loss") == (2, 2) and "2.0000" in table([single], "loss")
 
 
-def test_the_best_comes_first_and_what_lacks_a_fold_last() -> None:
+def test_best_point_comes_first_and_incomplete_points_last() -> None:
     def losses(rate: float, *values: float, **changes: Any) -> Outcome:
         results = {fold: result(val_loss=x, val_rougeL=x) for fold, x in enumerate(values)}
         return outcome(rate, results=results, **changes)
@@ -431,41 +607,43 @@ def test_the_best_comes_first_and_what_lacks_a_fold_last() -> None:
     equal = [
         outcome(r, results={0: result([[1, 0, 0]] * 3, val_loss=x)}) for r, x in ((1, 9), (2, 8))
     ]
-    assert [each.point.learning_rate for each in ranked(equal, "accuracy")] == [2, 1]
+    assert [dict(each.point.values)["learning_rate"] for each in ranked(equal, "accuracy")] == [
+        2,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
-def test_no_cell_is_carried_out_by_a_spreadsheet(text: str) -> None:
+def test_no_cell_is_executed_by_a_spreadsheet(text: str) -> None:
     assert harmless(text) == "'" + text
     assert harmless("loss " + text) == "loss " + text
 
 
-def test_the_plot_has_a_line_a_series_and_a_point_a_rate() -> None:
+def test_plot_has_a_panel_for_each_setting_that_varies() -> None:
     outcomes = [
         dataclasses.replace(
-            outcome(rate, results={0: result(val_loss=rate * 1e4)}),
-            point=Point(learning_rate=rate, epochs=epochs, batch_size=8),
+            outcome(results={0: result(val_loss=rate * 1e4)}),
+            point=point_of(learning_rate=rate, epochs=epochs, batch_size=8),
         )
         for rate in (1e-4, 1e-5)
         for epochs in (3, 5)
     ]
     outcomes.append(outcome(1e-3, failures={0: "no"}))
-    found = curves(outcomes, "loss")
-    assert found == {
-        f"{epochs} epochs, batch 8": [(1e-5, 0.1, 0.1, 0.1), (1e-4, 1.0, 1.0, 1.0)]
-        for epochs in (3, 5)
-    }
-    svg = learning_rates(found, "loss")
-    assert svg and "3 epochs, batch 8" in svg and "5 epochs, batch 8" in svg
-    assert learning_rates({}, "loss") is None
+    found = panels(outcomes, "loss")
+    assert found["learning_rate"] == [(1e-5, 0.1, 0.1, 0.1)] * 2 + [(1e-4, 1.0, 1.0, 1.0)] * 2
+    assert [row[0] for row in found["epochs"]] == [3, 3, 5, 5]
+    assert "batch_size" not in found
+    svg = plots.search(found, "loss")
+    assert svg and "learning rate" in svg and "epochs" in svg
+    assert plots.search({}, "loss") is None
 
 
 # ------------------------------------------------------------------------------------------------
 # The commands themselves
 
 
-def in_this_process(commands: sweep.Commands, command: list[str], output: TextIO) -> int:
-    """In place of a process of its own: its exit status, and what it says into `output`."""
+def in_this_process(commands: sweep.Commands, command: list[str], output: TextIO, lock: int) -> int:
+    """Run a command in this process instead of a subprocess; return its exit status."""
     module = importlib.import_module(Path(command[1]).stem)
     random_numbers = torch.get_rng_state()
     try:
@@ -478,7 +656,7 @@ def in_this_process(commands: sweep.Commands, command: list[str], output: TextIO
 
 @pytest.fixture
 def blind_to_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The splits that are opened; AssertionError at a test record."""
+    """The splits that are opened; opening the test split is an AssertionError."""
     opened: list[str] = []
     for name in ("split", "records", "record_ids"):
         plain = getattr(Prepared, name)
@@ -493,10 +671,10 @@ def blind_to_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.mark.slow
-def test_test_records_change_nothing_and_nobody_asks_for_them(
+def test_test_split_is_never_read_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blind_to_test: list[str]
 ) -> None:
-    """The same grid on two sources whose test records alone differ, through the real commands."""
+    """The same grid on two sources that differ only in their test records, by the real commands."""
     monkeypatch.setattr(sweep.Commands, "_wait_for", in_this_process)
     flags = ["--learning_rate=1e-2", "--epochs=2", "--batch_size=4", "--folds", "0", "1"]
     flags += ["--train_flags=--block_size=128 --select=macro_f1 --eval_records=4 --sample=False"]
@@ -506,16 +684,18 @@ def test_test_records_change_nothing_and_nobody_asks_for_them(
         out = f"--out={tmp_path / f'sweep{seed}'}"
         assert exit_status(sweep.main, "config/tiny.py", *flags, prepare, out) == 0
     first, second = (tmp_path / f"sweep{seed}" for seed in (0, 1))
-    for name in ("sweep.csv", "lr0.01_epochs2_batch4/fold0/result.json",
-                 "lr0.01_epochs2_batch4/fold1/result.json"):  # fmt: skip
+    for name in ("sweep.csv", "learning_rate0.01_epochs2_batch_size4/fold0/result.json",
+                 "learning_rate0.01_epochs2_batch_size4/fold1/result.json"):  # fmt: skip
         assert (first / name).read_bytes() == (second / name).read_bytes()
     held_out = [(folder / "data/fold0/test.jsonl").read_text() for folder in (first, second)]
-    assert held_out[0] != held_out[1]  # or else it would show nothing
+    assert held_out[0] != held_out[1]  # otherwise the comparison would prove nothing
     assert {"train", "val"} == set(blind_to_test)
     [row] = read_rows(first)
     assert row["folds"] == "2" and 8 * float(row["accuracy"]) in range(9)
     confusions = [
-        json.loads((first / f"lr0.01_epochs2_batch4/fold{n}/result.json").read_text())["confusion"]
+        json.loads(
+            (first / f"learning_rate0.01_epochs2_batch_size4/fold{n}/result.json").read_text()
+        )["confusion"]
         for n in (0, 1)
     ]
     assert [sum(map(sum, table)) for table in confusions] == [4, 4]  # every held-out record

@@ -10,7 +10,7 @@ from pathlib import Path
 from clingpt.text.records import LABELS
 from tests.helpers.commands import ROOT
 
-IDS = ROOT / "clingpt" / "pubmedqa_ids.json"
+IDS = ROOT / "clingpt" / "data" / "pubmedqa_ids.json"
 LETTERS = "bcdfglmnprstv"
 
 

@@ -16,24 +16,24 @@ Not intended to inform diagnosis, treatment or patient management.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from clingpt.base import console
 from clingpt.base import settings as config
-from clingpt.base.errors import DataError
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.files import read_text
 from clingpt.decoding.batch_files import Line, answer_file, iter_lines, json_line
-from clingpt.decoding.engine import Reply, generate
+from clingpt.decoding.engine import Completion, Reply, generate
 from clingpt.decoding.inference import Quantize, make_decoder
 from clingpt.decoding.repl import Asked, Shell, line_breaks, parse_record
+from clingpt.decoding.replies import Question, ReplyJson, ask_task, ask_to_continue, reply_json
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation import replies
 from clingpt.evaluation.calibration import Calibration
-from clingpt.evaluation.replies import Question
-from clingpt.evaluation.scorer import LabelScores, Scorer, score_labels
+from clingpt.evaluation.label_scores import LabelScores
+from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import load_to_use, newest_best
 from clingpt.text.records import LABELS, Record, from_json
@@ -128,7 +128,7 @@ def main() -> None:
     console.note(f"model: {checkpoint} on {rt.name()}, {precision}")
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
     session = Session(cfg, scorer, Calibration.load(loaded.folder))
-    replies.prompt_budget(session.scorer, cfg.sampling())
+    prompt_budget(scorer, cfg.sampling())  # refuse a reply that fills the context at once
     if cfg.output is not None:
         write_file(session, loaded.folder)
     elif not cfg.given and sys.stdin.isatty():
@@ -175,16 +175,13 @@ def reply_to(session: Session, task: str | None, asked: Asked, sampling: Samplin
     scores = label_scores(scorer, [question])[0]
     introduce(question, scores, session.calibration)
     for n in range(cfg.samples):
-        chosen = replies.numbered(sampling, n)
+        chosen = replace(sampling, seed=sampling.seed + n)
         if cfg.json:
-            completion = replies.answer(scorer, question, chosen)
-            fields = replies.to_json(
-                question, completion, chosen, scorer.tokenizer, scores, session.calibration
-            )
-            console.say(json_line(fields))
+            completion = answer(scorer, question, chosen)
+            console.say(json_line(to_json(session, question, completion, chosen, scores)))
             continue
         console.say(asked if isinstance(asked, str) else "", end="")
-        completion = replies.answer(scorer, question, chosen, show_piece)
+        completion = answer(scorer, question, chosen, show_piece)
         console.say("")
         if completion.finish_reason == "length":
             console.note(f"(stopped after {chosen.max_new_tokens} tokens: max_new_tokens)")
@@ -197,9 +194,70 @@ def reply_to(session: Session, task: str | None, asked: Asked, sampling: Samplin
 def ask(
     scorer: Scorer, task: str | None, asked: Asked, sampling: Sampling, name: str = "input"
 ) -> Question:
+    budget = prompt_budget(scorer, sampling)
     if isinstance(asked, Record):
-        return replies.ask_task(task or "answer", asked, scorer, sampling)
-    return replies.ask_to_continue(asked, scorer, sampling, name=name)
+        return ask_task(task or "answer", asked, scorer.tokenizer, budget=budget)
+    return ask_to_continue(asked, scorer.tokenizer, budget=budget, name=name)
+
+
+def prompt_budget(scorer: Scorer, sampling: Sampling) -> int:
+    """How many tokens a prompt may have so that the longest reply still fits after it."""
+    budget = scorer.context - sampling.max_new_tokens
+    if budget < 1:
+        raise ConfigError(
+            f"max_new_tokens {sampling.max_new_tokens} leaves no room for a prompt in a context of "
+            f"{scorer.context}; lower it"
+        )
+    return budget
+
+
+def answer(
+    scorer: Scorer,
+    question: Question,
+    sampling: Sampling,
+    on_reply: Callable[[Reply], None] | None = None,
+) -> Completion:
+    """Generate one reply; `on_reply` is called after each of its tokens."""
+    with scorer.rt.autocast():
+        [completion] = generate(
+            scorer.decoder,
+            scorer.tokenizer,
+            [question.prompt.ids],
+            sampling,
+            context=scorer.context,
+            on_reply=on_reply and (lambda _, reply: on_reply(reply)),
+        )
+    return completion
+
+
+def to_json(
+    session: Session,
+    question: Question,
+    completion: Completion,
+    sampling: Sampling,
+    scores: LabelScores | None,
+) -> ReplyJson:
+    """A reply as one JSON object (docs/formats.md)."""
+    fields = reply_json(
+        question,
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+        new_tokens=len(completion.ids),
+        judgement=scores.judge(session.calibration) if scores else None,
+        seed=sampling.seed,
+        stopped_by=completion.stopped_by,
+    )
+    if sampling.log_probs is not None:
+        decode = session.scorer.tokenizer.decode
+        fields["log_probs"] = [
+            {
+                "token": decode([one.token]),
+                "log_prob": round(one.log_prob, 4),
+                "top": {decode([token]): round(value, 4) for token, value in one.top},
+            }
+            for one in completion.log_probs
+        ]
+    return fields
 
 
 def label_scores(scorer: Scorer, questions: Sequence[Question]) -> list[LabelScores | None]:
@@ -220,10 +278,10 @@ def introduce(
         what = "context" if question.record is not None else "the prompt, the first ones,"
         console.note(f"{n_trimmed} tokens of {what} do not fit; left out")
     if scores is not None:
-        probabilities, abstained = scores.judged(calibration)
-        shares = ", ".join(f"{label} {probabilities[label]:.1%}" for label in LABELS)
+        judgement = scores.judge(calibration)
+        shares = ", ".join(f"{label} {judgement['probabilities'][label]:.1%}" for label in LABELS)
         console.note(f"probabilities: {shares}")
-        if calibration is not None and abstained:
+        if calibration is not None and judgement["abstained"]:
             console.note(
                 f"not sure enough to answer: below {calibration.threshold:.1%}, the least that "
                 f"eval.py chose on {calibration.fitted_on['records']} validation records"
@@ -293,9 +351,8 @@ def answer_lines(session: Session, lines: Sequence[Line]) -> list[Mapping[str, A
     for (number, question), score, completion in zip(
         questions.items(), scores, completions, strict=True
     ):
-        chosen = replies.numbered(sampling, number)
-        args = question, completion, chosen, scorer.tokenizer, score, session.calibration
-        found[number] = replies.to_json(*args)
+        chosen = replace(sampling, seed=sampling.seed + number)
+        found[number] = to_json(session, question, completion, chosen, score)
     return [found[number] for number, _ in lines]
 
 

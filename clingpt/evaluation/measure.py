@@ -77,15 +77,7 @@ class Evaluation:
                 reasoning_free=reasoning_free,
                 on_batch=bar,
             )
-            found = {
-                n: {
-                    "id": score.record.id,
-                    "gold": score.record.decision,
-                    "log_probs": score.log_probs,
-                    "trimmed_tokens": score.trimmed_tokens,
-                }
-                for (n, _), score in zip(asked, scores, strict=True)
-            }
+            found = {n: asdict(score) for (n, _), score in zip(asked, scores, strict=True)}
             self.parts.add(name, ((n, found.get(n, {})) for n, _ in batch))
 
     def texts(self, task: str, split: str, sampling: Sampling, limit: int | None) -> None:

@@ -18,8 +18,9 @@ from clingpt.base import console
 from clingpt.data.packing import IGNORE
 from clingpt.data.prepared import Prepared
 from clingpt.decoding.inference import make_decoder
+from clingpt.evaluation.label_scores import LabelScores
 from clingpt.evaluation.measure import passages_of
-from clingpt.evaluation.scorer import LabelScores, Passage, Scorer, iter_batches, score_labels
+from clingpt.evaluation.scorer import Passage, Scorer, iter_batches, score_labels
 from clingpt.export.onnx_runner import Runner
 from clingpt.nn.checkpoint import load_model
 from clingpt.text.records import Record
@@ -139,21 +140,17 @@ def onnx_judge(runner: Runner) -> Judge:
 
 def onnx_labels(runner: Runner, records: Sequence[Record]) -> list[LabelScores]:
     """As clingpt/evaluation/scorer.py has them."""
-    prompts = [runner.label_prompt(record) for record in records]
-    return [
-        LabelScores(record, tuple(runner.label_log_probs(prompt.ids)), prompt.trimmed_tokens)
-        for record, prompt in zip(records, prompts, strict=True)
-    ]
+    return [runner.label_scores(record) for record in records]
 
 
 def compare_labels(exact: Sequence[LabelScores], rounded: Sequence[LabelScores]) -> dict[str, Any]:
     """How many of the labels differ, and how many are right, by either."""
     pairs = list(zip(exact, rounded, strict=True))
-    known = [pair for pair in pairs if pair[0].record.decision]
+    known = [pair for pair in pairs if pair[0].gold]
     return {
         "records": len(pairs),
         "changed": sum(one.label != other.label for one, other in pairs),
         "labelled": len(known),
-        "right_fp32": sum(one.label == one.record.decision for one, _ in known),
-        "right_int8": sum(other.label == other.record.decision for _, other in known),
+        "right_fp32": sum(one.label == one.gold for one, _ in known),
+        "right_int8": sum(other.label == other.gold for _, other in known),
     }

@@ -17,9 +17,9 @@ from clingpt.data.prepared import Split
 from clingpt.decoding.engine import Completion, Decoder, OnReply, generate
 from clingpt.decoding.label_scores import label_log_probs
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.label_scores import LabelScores
 from clingpt.nn.runtime import Runtime
-from clingpt.text.records import LABELS, Record
+from clingpt.text.records import Record
 from clingpt.text.tasks import (
     LABEL_IDS,
     Example,
@@ -48,31 +48,6 @@ class Scorer:
         return self.model.config.block_size
 
 
-@dataclass(frozen=True)
-class LabelScores:
-    """What the model says of each record: a distribution over LABELS, and the tokens it lost."""
-
-    record: Record
-    log_probs: tuple[float, ...]  # among the three
-    trimmed_tokens: int
-
-    def judged(self, calibration: Calibration | None) -> tuple[dict[str, float], bool | None]:
-        """Probabilities, calibrated where a fit is given, and whether it withholds the label."""
-        if calibration is None:
-            return self.probabilities, None
-        return calibration.judge(self.log_probs)
-
-    @property
-    def label(self) -> str:
-        return LABELS[int(np.argmax(self.log_probs))]
-
-    @property
-    def probabilities(self) -> dict[str, float]:
-        """Of the three labels alone, adding up to one."""
-        shares = np.exp(np.array(self.log_probs) - max(self.log_probs))
-        return dict(zip(LABELS, (shares / shares.sum()).tolist(), strict=True))
-
-
 def score_labels(
     scorer: Scorer,
     records: Iterable[Record],
@@ -96,7 +71,7 @@ def score_labels(
             on_batch=on_batch,
         )
     return [
-        LabelScores(record, tuple(row), prompt.trimmed_tokens)
+        LabelScores(record.id, record.decision, tuple(row), prompt.trimmed_tokens)
         for record, row, prompt in zip(kept, log_probs, prompts, strict=True)
     ]
 

@@ -24,18 +24,12 @@ from clingpt.base import console
 from clingpt.base.errors import CheckpointError, ConfigError, DataError
 from clingpt.base.files import verify_sums
 from clingpt.decoding.batch_files import iter_lines
+from clingpt.decoding.replies import ReplyJson, ask_task, reply_json
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.faithfulness import find_flags
-from clingpt.text.records import LABELS, Record, from_json
-from clingpt.text.tasks import (
-    LABEL_IDS,
-    LONGEST_REPLY,
-    NotApplicable,
-    Prompt,
-    check_fits,
-    make_prompt,
-    source_text,
-)
+from clingpt.evaluation.label_scores import LabelScores
+from clingpt.text.records import Record, from_json
+from clingpt.text.tasks import LABEL_IDS, LONGEST_REPLY, check_fits, source_text
 from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
 
 Ints = NDArray[np.int64]
@@ -122,25 +116,17 @@ class Runner:
         texts = (stream.text for stream in streams)
         return [Text(*parts) for parts in zip(texts, ids, ends, strict=True)]
 
-    def label_prompt(self, record: Record) -> Prompt:
-        """What a label is scored behind: as much as the label leaves room for."""
-        return self._prompt("answer", record, self.context - 1)
-
     def label_log_probs(self, prompt: Sequence[int]) -> list[float]:
         """Of yes, no and maybe, among the three."""
         logits_V = self.prefill([prompt])[0][0, -1]
         chosen = logits_V[list(LABEL_IDS)].astype(np.float64)
         return (chosen - np.logaddexp.reduce(chosen)).tolist()  # type: ignore[no-any-return]
 
-    def labelled(self, record: Record) -> dict[str, Any]:
-        """The label, its probabilities, and whether it is withheld; null: not calibrated."""
-        log_probs = self.label_log_probs(self.label_prompt(record).ids)
-        shares, abstained = np.exp(log_probs).tolist(), None
-        probabilities = dict(zip(LABELS, shares, strict=True))
-        if self.calibration is not None:
-            probabilities, abstained = self.calibration.judge(log_probs)
-        label = LABELS[int(np.argmax(log_probs))]
-        return {"label": label, "probabilities": probabilities, "abstained": abstained}
+    def label_scores(self, record: Record) -> LabelScores:
+        """Score yes, no and maybe; the prompt may fill the context but for the label's token."""
+        prompt = ask_task("answer", record, self.tokenizer, budget=self.context - 1).prompt
+        log_probs = tuple(self.label_log_probs(prompt.ids))
+        return LabelScores(record.id, record.decision, log_probs, prompt.trimmed_tokens)
 
     def do(
         self,
@@ -149,35 +135,31 @@ class Runner:
         *,
         max_new_tokens: int | None = None,
         on_text: OnText = lambda n, text: None,
-    ) -> list[dict[str, Any]]:
-        """A task with some records at once: fields as of `sample.py --json`, and warnings.
-
-        `warnings` is None of a question alone: there is no source to compare with.
-        """
+    ) -> list[ReplyJson]:
+        """Apply a task to several records at once; a reply each, with its warnings."""
         longest = max_new_tokens or min(LONGEST_REPLY[task], self.context // 2)
-        prompts = [self._prompt(task, record, self.context - longest) for record in records]
-        labels = [self.labelled(record) if task == "answer" else {} for record in records]
-        replies = self.generate([p.ids for p in prompts], max_new_tokens=longest, on_text=on_text)
-        return [
-            {
-                "id": record.id,
-                "task": task,
-                **label,
-                "text": reply.text,
-                "finish_reason": reply.finish_reason,
-                "prompt_tokens": len(prompt.ids),
-                "trimmed_tokens": prompt.trimmed_tokens,
-                "new_tokens": len(reply.ids),
-                "warnings": warnings_of(reply.text, source_text(record, task)),
-            }
-            for record, prompt, label, reply in zip(records, prompts, labels, replies, strict=True)
+        budget = self.context - longest
+        questions = [ask_task(task, record, self.tokenizer, budget=budget) for record in records]
+        judgements = [
+            self.label_scores(record).judge(self.calibration) if task == "answer" else None
+            for record in records
         ]
-
-    def _prompt(self, task: str, record: Record, budget: int) -> Prompt:
-        try:
-            return make_prompt(task, record, self.tokenizer, budget=budget)
-        except NotApplicable as reason:
-            raise DataError(f"record {record.id} cannot be used for {task}: {reason}") from None
+        prompts = [question.prompt.ids for question in questions]
+        texts = self.generate(prompts, max_new_tokens=longest, on_text=on_text)
+        replies = []
+        for record, question, judgement, text in zip(
+            records, questions, judgements, texts, strict=True
+        ):
+            reply = reply_json(
+                question,
+                text=text.text,
+                finish_reason=text.finish_reason,
+                new_tokens=len(text.ids),
+                judgement=judgement,
+            )
+            reply["warnings"] = warnings_of(text.text, source_text(record, task))
+            replies.append(reply)
+        return replies
 
 
 def warnings_of(text: str, source: str | None) -> list[dict[str, Any]] | None:

@@ -6,13 +6,11 @@ of the texts only those that are shown.
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from clingpt.base import console, jsonl
 from clingpt.base.files import write_whole
@@ -20,8 +18,9 @@ from clingpt.data.augmentation import origin
 from clingpt.data.prepared import Prepared
 from clingpt.data.splits import N_FOLDS, official_folds, official_test_ids
 from clingpt.evaluation.baselines import SUMMARIES
-from clingpt.evaluation.calibration import Calibration, calibrated
+from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.faithfulness import find_flags
+from clingpt.evaluation.label_scores import LabelScores
 from clingpt.evaluation.measure import passages_of
 from clingpt.evaluation.nearest import NEAREST, Nearest
 from clingpt.evaluation.results_store import Parts
@@ -31,7 +30,7 @@ from clingpt.reports import aggregate
 from clingpt.reports.model_card import model_card, with_audit
 from clingpt.reports.page import page
 from clingpt.reports.tables import as_markdown, tables
-from clingpt.text.records import LABELS, Record
+from clingpt.text.records import Record
 from clingpt.text.tasks import TASKS, parse_answer, prompt_text, source_text
 
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words on, within seconds
@@ -41,24 +40,6 @@ BAG_SETTINGS = (
     "results."
 )
 OUTPUT = ("record_id", "task", "text", "reference", "finish_reason", "trimmed_tokens")
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A record's label scores, as they were measured."""
-
-    gold: str | None
-    log_probs: list[float]
-    trimmed_tokens: int
-
-    @property
-    def label(self) -> str:
-        return LABELS[int(np.argmax(self.log_probs))]
-
-    @property
-    def probabilities(self) -> dict[str, float]:
-        """Of the three labels alone, as scored."""
-        return dict(zip(LABELS, calibrated([self.log_probs], 1.0)[0].tolist(), strict=True))
 
 
 class Assembly:
@@ -161,9 +142,11 @@ class Assembly:
 
     # Labels
 
-    def _scores(self, name: str) -> dict[str, Scored]:
+    def _scores(self, name: str) -> dict[str, LabelScores]:
         return {
-            item["id"]: Scored(item["gold"], item["log_probs"], item["trimmed_tokens"])
+            item["id"]: LabelScores(
+                item["id"], item["gold"], tuple(item["log_probs"]), item["trimmed_tokens"]
+            )
             for item in self._parts.items(name)
             if "id" in item
         }
@@ -285,12 +268,7 @@ class Assembly:
 
     def _example(self, output: Output, record: Record) -> dict[str, Any]:
         scored = self._scored.get(record.id) if output.task == "answer" else None
-        probabilities: dict[str, float] = {}
-        abstained: bool | None = None
-        if scored is not None:
-            probabilities = scored.probabilities
-            if self._calibration is not None:
-                probabilities, abstained = self._calibration.judge(scored.log_probs)
+        judgement = scored.judge(self._calibration) if scored else None
         source = source_text(record, output.task)
         flags = [] if source is None else find_flags(output.text, source)
         return {
@@ -306,9 +284,9 @@ class Assembly:
                 {"kind": f.kind, "start": f.start, "end": f.end, "text": f.text} for f in flags
             ],
             "gold": scored.gold if scored else None,
-            "label": scored.label if scored else None,
-            "probabilities": probabilities,
-            "abstained": abstained,
+            "label": judgement["label"] if judgement else None,
+            "probabilities": judgement["probabilities"] if judgement else {},
+            "abstained": judgement["abstained"] if judgement else None,
         }
 
     def _curve(self) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from typing import Any
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.faithfulness import FlagKind, find_flags
-from clingpt.evaluation.scorer import LabelScores, label_prompt
+from clingpt.evaluation.label_scores import LabelScores
+from clingpt.evaluation.scorer import label_prompt
 from clingpt.reports.page import DISCLAIMER
 from clingpt.serving.completions import usage
 from clingpt.serving.responses import Emit, together
@@ -141,11 +142,9 @@ class Tasks:
         return result
 
     def _label(self, item: Item, log_probs: tuple[float, ...], prompt: Prompt) -> dict[str, Any]:
-        scores = LabelScores(item.record, log_probs, prompt.trimmed_tokens)
+        scores = LabelScores(item.record.id, None, log_probs, prompt.trimmed_tokens)
         calibration = self._served.calibration
-        probabilities, abstained = scores.judged(calibration)
-        fields = {"label": scores.label, "probabilities": probabilities, "abstained": abstained}
-        return {**fields, "threshold": calibration and calibration.threshold}
+        return {**scores.judge(calibration), "threshold": calibration and calibration.threshold}
 
     async def _explain(self, item: Item, emit: Emit) -> dict[str, Any]:
         """An answer in prose; of a long text whole sentences are left out, as for a label."""

@@ -53,8 +53,7 @@ class Examiner:
         if "answer" in self.tasks:
             known = [record for record in mine if record.decision]
             found = [
-                (score.record.id, score.record.decision or "", score.label)
-                for score in score_labels(scorer, known)
+                (score.id, score.gold or "", score.label) for score in score_labels(scorer, known)
             ]
             if labels := self._of_all_ranks(found):
                 scores = classification([gold for _, gold, _ in labels], [x for _, _, x in labels])

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import pty
 import shutil
@@ -19,7 +20,15 @@ import torch
 
 import sample
 from clingpt.base import console
-from clingpt.evaluation import replies
+from clingpt.base.errors import ConfigError
+from clingpt.decoding.engine import Completion
+from clingpt.decoding.replies import Question, ask_to_continue
+from clingpt.decoding.sampling import Sampling, TokenLogProb
+from clingpt.evaluation.label_scores import LabelScores
+from clingpt.evaluation.scorer import Scorer
+from clingpt.nn import runtime
+from clingpt.text.tasks import Prompt
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 from tests.helpers.commands import ROOT
 
@@ -87,8 +96,54 @@ def test_json_is_the_plain_reply_with_how_it_came_about(run: Sample) -> None:
     assert first["prompt_tokens"] == 2 and "log_probs" not in first
 
 
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    """A small model with a context of 64 tokens."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=64)).eval()
+    return Scorer(model, model, Tokenizer.load(), runtime.start(device="cpu"), batch_size=2)
+
+
+def test_a_reply_must_leave_room_for_a_prompt(scorer: Scorer) -> None:
+    assert sample.prompt_budget(scorer, Sampling(max_new_tokens=63)) == 1
+    with pytest.raises(ConfigError, match=r"max_new_tokens 64 .* context of 64; lower it"):
+        sample.prompt_budget(scorer, Sampling(max_new_tokens=64))
+
+
+def test_a_reply_is_handed_over_as_it_grows(scorer: Scorer) -> None:
+    pieces: list[str] = []
+    sampling = Sampling(max_new_tokens=24, seed=3)
+    question = ask_to_continue("The trial", scorer.tokenizer, budget=40, name="input")
+    completion = sample.answer(scorer, question, sampling, lambda x: pieces.append(x.new_text))
+    assert len(pieces) > 1 and "".join(pieces) == completion.text
+    assert completion == sample.answer(scorer, question, sampling)
+
+
+def test_json_holds_the_label_and_the_log_probabilities_of_tokens(scorer: Scorer) -> None:
+    yes, a = scorer.tokenizer.encode(" yes a")
+    question = Question("r9", Prompt(ids=[1, 2, 3], trimmed_tokens=4), "answer")
+    log_probs = [TokenLogProb(yes, -0.123456, ((yes, -0.123456), (a, -2.0)))]
+    completion = Completion([yes], " yes", "stop", "\n", log_probs)
+    session = sample.Session(sample.SampleConfig(prompt=""), scorer, None)
+    scores = LabelScores("r9", None, (math.log(0.5), math.log(0.25), math.log(0.25)), 0)
+    fields: dict[str, Any] = dict(
+        sample.to_json(session, question, completion, Sampling(seed=4), scores)
+    )
+    assert fields.pop("probabilities") == pytest.approx({"yes": 0.5, "no": 0.25, "maybe": 0.25})
+    assert fields == {
+        "id": "r9", "task": "answer", "label": "yes", "abstained": None, "text": " yes",
+        "finish_reason": "stop",
+        "stopped_by": "\n", "seed": 4, "prompt_tokens": 3, "trimmed_tokens": 4, "new_tokens": 1,
+    }  # fmt: skip
+    wanted = Sampling(seed=4, log_probs=2)
+    reply = sample.to_json(session, question, completion, wanted, None)
+    top = {" yes": -0.1235, " a": -2.0}
+    assert reply["log_probs"] == [{"token": " yes", "log_prob": -0.1235, "top": top}]
+    assert "label" not in reply
+
+
 def test_json_escapes_what_a_terminal_must_not_get(run: Sample, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(replies, "to_json", lambda *_: {"text": "é\x7f\x9b\u202e"})
+    monkeypatch.setattr(sample, "to_json", lambda *_: {"text": "é\x7f\x9b\u202e"})
     assert run("--prompt=x", "--json=True")[1] == '{"text": "é\\u007f\\u009b\\u202e"}\n'
 
 

@@ -60,7 +60,7 @@ def test_labels_are_compared_with_each_other_and_with_the_truth() -> None:
     labels = score_labels(scorer(int8=False), RECORDS)
     others = [replace(one, log_probs=one.log_probs[1:] + one.log_probs[:1]) for one in labels]
     found = compare_labels(labels, others)
-    right = sum(one.label == one.record.decision for one in labels)
+    right = sum(one.label == one.gold for one in labels)
     assert found["records"] == found["labelled"] == found["changed"] == 4
     assert found["right_fp32"] == right
     assert compare_labels(labels, labels)["changed"] == 0

@@ -44,9 +44,9 @@ def log_probs(scorer: Scorer, ids: list[int]) -> torch.Tensor:
 
 def test_labels_are_read_behind_the_cue_in_the_records_order(scorer: Scorer) -> None:
     scores = score_labels(scorer, RECORDS)
-    assert [score.record for score in scores] == RECORDS
-    for score in scores:
-        ids = scorer.tokenizer.encode(prompt_text("answer", score.record))
+    for score, record in zip(scores, RECORDS, strict=True):
+        assert (score.id, score.gold) == (record.id, record.decision)
+        ids = scorer.tokenizer.encode(prompt_text("answer", record))
         expected = log_probs(scorer, ids)[-1][list(LABEL_IDS)].log_softmax(-1)
         torch.testing.assert_close(
             torch.tensor(score.log_probs).double(), expected, atol=1e-5, rtol=0
@@ -158,7 +158,7 @@ def test_reasoning_free_shows_the_conclusion_in_place_of_the_context(scorer: Sco
     [free] = score_labels(scorer, [record], reasoning_free=True)
     alone = replace(record, sections=(("CONCLUSION", "It fell."),))
     assert free.log_probs == score_labels(scorer, [alone])[0].log_probs
-    assert free.record == record and free.log_probs != score_labels(scorer, [record])[0].log_probs
+    assert free.id == record.id and free.log_probs != score_labels(scorer, [record])[0].log_probs
     nothing = replace(record, long_answer=None)
     assert (
         score_labels(scorer, [nothing], reasoning_free=True)[0].log_probs

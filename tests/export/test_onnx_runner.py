@@ -32,8 +32,8 @@ from clingpt.data.prepared import FolderWriter
 from clingpt.data.sources import read_official
 from clingpt.data.synthetic import iter_records as iter_synthetic
 from clingpt.decoding.engine import Completion, generate
+from clingpt.decoding.replies import ask_task
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation import replies
 from clingpt.evaluation.calibration import FILE
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.export import onnx_runner
@@ -460,14 +460,13 @@ def test_labels_are_those_of_the_evaluation(
     runner: Runner, scorer: Scorer, records: list[Record]
 ) -> None:
     assert runner.calibration == CALIBRATION
-    for scores in score_labels(scorer, records):
-        prompt = make_prompt("answer", scores.record, runner.tokenizer, budget=CONTEXT - 1)
+    for record, scores in zip(records, score_labels(scorer, records), strict=True):
+        prompt = make_prompt("answer", record, runner.tokenizer, budget=CONTEXT - 1)
         assert runner.label_log_probs(prompt.ids) == pytest.approx(scores.log_probs, abs=1e-5)
-        probabilities, abstained = scores.judged(CALIBRATION)
-        assert probabilities != pytest.approx(scores.probabilities, abs=1e-3)
-        found = runner.labelled(scores.record)
-        assert found["label"] == scores.label and found["abstained"] is abstained
-        assert found["probabilities"] == pytest.approx(probabilities, abs=1e-5)
+        expected, found = scores.judge(CALIBRATION), runner.label_scores(record).judge(CALIBRATION)
+        assert expected["probabilities"] != pytest.approx(scores.probabilities, abs=1e-3)
+        assert found["label"] == scores.label and found["abstained"] is expected["abstained"]
+        assert found["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
 
 
 def test_without_a_calibration_nothing_is_withheld(
@@ -477,7 +476,8 @@ def test_without_a_calibration_nothing_is_withheld(
     (tmp_path / "plain" / FILE).unlink()
     write_sums(tmp_path / "plain")
     [scores] = score_labels(scorer, records[:1])
-    found = Runner(tmp_path / "plain").labelled(records[0])
+    plain = Runner(tmp_path / "plain")
+    found = plain.label_scores(records[0]).judge(plain.calibration)
     assert found["probabilities"] == pytest.approx(scores.probabilities, abs=1e-5)
     assert found["abstained"] is None
 
@@ -526,7 +526,7 @@ def test_what_a_reply_invents_is_marked(runner: Runner) -> None:
     said = [Text(" Yes: 57 of the 12.", [1, 2], "stop")]
     with mock.patch.object(runner, "generate", return_value=said):
         [reply] = runner.do("answer", [record])
-    [flag] = reply["warnings"]
+    [flag] = reply["warnings"] or []
     assert (flag["kind"], flag["text"]) == ("number", "57")
     assert reply["text"].strip()[flag["start"] : flag["end"]] == "57"
 
@@ -559,8 +559,8 @@ def test_a_question_alone_has_no_source_to_be_compared_with(
         [reply] = runner.do(task, [record], max_new_tokens=12)
     assert reply["warnings"] is None and not found.called
     sampling = Sampling(max_new_tokens=12)
-    question = replies.ask_task(task, record, scorer, sampling)
-    assert reply["text"] == replies.answer(scorer, question, sampling).text
+    question = ask_task(task, record, runner.tokenizer, budget=scorer.context - 12)
+    assert reply["text"] == sample.answer(scorer, question, sampling).text
 
 
 def test_a_prompt_is_continued(folder: Path, runner: Runner, capsys: Capture) -> None:
@@ -577,7 +577,10 @@ def test_eight_bits_answer_too(folder: Path, runner: Runner, notes: Path, capsys
     flags = ["--task=answer", f"--input={notes}", "--max_new_tokens=4", "--int8"]
     assert ask(f"--model={folder}", *flags) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    exact = [runner.labelled(record)["probabilities"] for record in iter_records(notes)]
+    exact = [
+        runner.label_scores(record).judge(runner.calibration)["probabilities"]
+        for record in iter_records(notes)
+    ]
     assert len(found) == 5
     assert [one["probabilities"] for one in found] != exact, "those are the whole weights' replies"
 

@@ -20,7 +20,8 @@ from clingpt.decoding.inference import make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.faithfulness import find_flags
-from clingpt.evaluation.scorer import LabelScores, Scorer, score_labels
+from clingpt.evaluation.label_scores import LabelScores
+from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.reports.page import DISCLAIMER
 from clingpt.text.records import LABELS, Record, from_json

@@ -1,0 +1,91 @@
+"""What a model is asked, trimmed to its context, and the JSON form of its reply.
+
+Free of torch, so that the ONNX runner writes the same format as `sample.py`. Nothing here prints.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from clingpt.base.errors import DataError
+from clingpt.text.records import Record
+from clingpt.text.tasks import NotApplicable, Prompt, make_prompt
+from clingpt.text.tokenizer import EOT, Tokenizer
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt short enough to leave room for its reply, and where it came from."""
+
+    id: str
+    prompt: Prompt
+    task: str | None = None  # None: a text to continue
+    record: Record | None = None
+
+
+def ask_to_continue(text: str, tokenizer: Tokenizer, *, budget: int, name: str) -> Question:
+    """Continue a text; of one longer than `budget` tokens, only the end is kept."""
+    # GPT-2 was trained with an end of text between documents, so one starts a text from nothing.
+    ids = tokenizer.encode(text) or [EOT]
+    return Question(name, Prompt(ids=ids[-budget:], trimmed_tokens=max(0, len(ids) - budget)))
+
+
+def ask_task(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Question:
+    """Apply a task to a record, trimmed by the task's rule; DataError if a field is missing."""
+    try:
+        prompt = make_prompt(task, record, tokenizer, budget=budget)
+    except NotApplicable as reason:
+        raise DataError(f"record {record.id} cannot be used for {task}: {reason}") from None
+    return Question(record.id, prompt, task, record)
+
+
+class Judgement(TypedDict):
+    """A label and how sure the model is of it."""
+
+    label: str  # yes, no or maybe
+    probabilities: dict[str, float]  # of each label; calibrated where the checkpoint has a fit
+    abstained: bool | None  # too unsure to answer; None: the checkpoint is not calibrated
+
+
+class ReplyJson(Judgement, total=False):
+    """A reply as a JSON object, one line of `sample.py --json` and of the ONNX runner.
+
+    The only definition of this format; docs/formats.md describes it for users. The label and its
+    two fields are there only for the task answer. The server wraps the same Judgement in the
+    responses of its OpenAPI schema.
+    """
+
+    id: str  # of the record, or file:line
+    task: str | None  # None: a text was continued
+    text: str  # without stop string and end of text
+    finish_reason: str  # stop or length
+    stopped_by: str | None  # the stop string that ended the text (sample.py)
+    seed: int  # of this reply, counted up from --seed (sample.py)
+    prompt_tokens: int
+    trimmed_tokens: int  # of the context, left out because they did not fit
+    new_tokens: int
+    log_probs: list[dict[str, Any]]  # one entry per new token (sample.py --logprobs)
+    warnings: list[dict[str, Any]] | None  # unsupported claims; None: no source (ONNX runner)
+
+
+def reply_json(
+    question: Question,
+    *,
+    text: str,
+    finish_reason: str,
+    new_tokens: int,
+    judgement: Judgement | None = None,
+    seed: int | None = None,
+    stopped_by: str | None = None,
+) -> ReplyJson:
+    """The fields of a reply in their fixed order; without a seed, those of a greedy runner."""
+    fields: Any = {"id": question.id, "task": question.task, **(judgement or {})}
+    fields |= {"text": text, "finish_reason": finish_reason}
+    if seed is not None:
+        fields |= {"stopped_by": stopped_by, "seed": seed}
+    fields |= {
+        "prompt_tokens": len(question.prompt.ids),
+        "trimmed_tokens": question.prompt.trimmed_tokens,
+        "new_tokens": new_tokens,
+    }
+    reply: ReplyJson = fields
+    return reply

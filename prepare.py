@@ -22,7 +22,7 @@ from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import DataError
 from clingpt.base.workers import count_workers
-from clingpt.data import canaries, hygiene, prepare_report, synthetic
+from clingpt.data import canaries, prepare_report, receipt, synthetic
 from clingpt.data.augmentation import KINDS
 from clingpt.data.columns import Columns
 from clingpt.data.examples import Long, Making, Tally, make_all
@@ -148,7 +148,7 @@ def main() -> None:
         tally = write_examples(parts, survey, findings, making, writer, cfg)
         check_overlap(tally, cfg)
         check_examples(parts, writer, tally)
-        writer.add_json(hygiene.FILE, findings.receipt)
+        writer.add_json(receipt.FILE, findings.receipt)
         writer.finish(settings_to_keep(cfg))
     prepared = open_prepared(cfg.folder, tokenizer)
     print_tables(prepared, parts, survey, findings, tally, cfg)

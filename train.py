@@ -23,9 +23,9 @@ from torch import nn
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.signals import StopSignals
-from clingpt.data.hygiene import carried
 from clingpt.data.packing import build_rows, rows_of_step
 from clingpt.data.prepared import Prepared, open_prepared
+from clingpt.data.receipt import carried
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
 from clingpt.nn.compile import compile_in_place

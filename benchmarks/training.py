@@ -73,14 +73,7 @@ def examples_of(
     n = n or max(1, int((np.cumsum(index[:, 2] - index[:, 0]) <= room).sum()))
     if len(index) < n:
         raise ConfigError(f"{folder} has {len(index)} examples that fit, {n} are asked for")
-    return [
-        Example(
-            prompt_ids=split.tokens[begin:first].tolist(),
-            target_ids=split.tokens[first:end].tolist(),
-            trimmed_tokens=0,
-        )
-        for begin, first, end, _, _ in index[:n].tolist()
-    ]
+    return [split.example(row) for row in index[:n]]
 
 
 def random_example(rng: np.random.Generator, length: int, target_share: float) -> Example:

@@ -12,27 +12,16 @@ records where records are redacted.
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from clingpt.base.errors import DataError
 from clingpt.data.near_duplicates import Duplicates, Fingerprint, fingerprint
+from clingpt.data.receipt import DONE, FORMAT, Done
 from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 from clingpt.privacy.redaction import joined_text, may_identify
 from clingpt.text.records import Record
 
-FILE = "receipt.json"
-FORMAT = 1
 N_EXAMPLES = 3  # masked identifiers of a kind, and groups of duplicates
 
-# What became of identifiers: refused where there are any, nobody's secret, let through, replaced.
-Done = Literal["none", "published", "allowed", "tags", "surrogates"]
-DONE = {
-    "none": "no identifiers were allowed",
-    "published": "the texts are published and stay as they are",
-    "allowed": "identifiers were allowed to stay",
-    "tags": "identifiers were replaced by tags",
-    "surrogates": "identifiers were replaced by surrogates",
-}
 LIKENESS = {
     "same_text": "the same text",
     "near_text": "nearly the same text",
@@ -158,24 +147,6 @@ class Receipt:
             "examples": self._examples[kind],
         }
 
-    def tables(self) -> list[Table]:
-        return tables(self.to_json())
-
-
-def identifiers_found(receipt: Mapping[str, Any]) -> int:
-    """Identifiers that training text still holds by a receipt.json.
-
-    None where they were replaced, or stand in published texts alone: there most are no people's.
-    """
-    if receipt.get("format") != FORMAT or receipt.get("done") not in DONE:
-        raise DataError(
-            f"{FILE} is not a receipt of format {FORMAT}; prepare the data again with this version"
-        )
-    if receipt["done"] in ("published", "tags", "surrogates"):
-        return 0
-    kinds = receipt["identifiers"].items()
-    return sum(row["by_split"].get("train", 0) for kind, row in kinds if kind not in REPORTED_ONLY)
-
 
 def tables(receipt: Mapping[str, Any]) -> list[Table]:
     """(title, columns, rows) for a terminal, of a receipt.json."""
@@ -211,20 +182,3 @@ def tables(receipt: Mapping[str, Any]) -> list[Table]:
     ]
     columns = ["records with", "groups", "records", "surplus in a split", *pairs]
     return [*made, ("Duplicates", columns, rows)]
-
-
-def carried(card: Mapping[str, Any], receipt: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """Receipts of all data that went into a model: those in the card that it begins from, and the
-    receipt of what it is trained on now."""
-    known = list(card.get("receipts", []))
-    return known if receipt is None or receipt in known else [*known, receipt]
-
-
-def warning(card: Mapping[str, Any]) -> str | None:
-    """What whoever uses or shares a model has to know of its training text, by its card."""
-    if not (found := sum(map(identifiers_found, card.get("receipts", [])))):
-        return None
-    return (
-        f"its training text held {found:,} names, dates, numbers or the like of people "
-        "(--allow_phi): it may repeat them; keep it where that text may be"
-    )

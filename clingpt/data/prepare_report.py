@@ -123,10 +123,8 @@ def written_examples(prepared: Prepared, n: int) -> list[Shown]:
     """The first training example of each task, from the files."""
     train = prepared.split("train")
     _, first = np.unique(train.index[:, 3], return_index=True)
-    return [
-        (task, train.tokens[start:target].tolist(), train.tokens[target:end].tolist())
-        for start, target, end, task, _ in train.index[first][:n].tolist()
-    ]
+    examples = [(int(row[3]), train.example(row)) for row in train.index[first][:n]]
+    return [(task, example.prompt_ids, example.target_ids) for task, example in examples]
 
 
 def made_examples(pieces: Iterable[Piece], n: int) -> list[Shown]:

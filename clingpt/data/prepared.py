@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 
 from clingpt.base.errors import DataError
 from clingpt.base.files import sha256, sync, try_lock
-from clingpt.data import canaries, hygiene
-from clingpt.data.sources import read_jsonl
-from clingpt.text.records import SPLITS, Record, to_json
+from clingpt.data import canaries, receipt
+from clingpt.text.records import SPLITS, Record, from_json, to_json
 from clingpt.text.tasks import TASKS, Example
 from clingpt.text.tokenizer import Tokenizer
 
@@ -35,7 +34,7 @@ MANIFEST = "manifest.json"
 HELD_OUT = ("val", "test")  # their records are kept whole, for eval.py
 FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
 FILES |= {f"{split}.jsonl" for split in HELD_OUT}
-BESIDE = (hygiene.FILE, canaries.FILE)  # what is said about the data, where it is
+BESIDE = (receipt.FILE, canaries.FILE)  # what is said about the data, where it is
 INDEX_COLUMNS = ("start", "first_target", "end", "task", "record")
 
 
@@ -249,6 +248,20 @@ class Split:
         """Tokens of each example, prompt and target."""
         return self.index[:, 2] - self.index[:, 0]
 
+    def rows_of(self, task: str) -> NDArray[np.int64]:
+        """Return the rows of the index that belong to one task."""
+        rows: NDArray[np.int64] = self.index[self.index[:, 3] == TASKS.index(task)]
+        return rows
+
+    def example(self, row: NDArray[np.int64]) -> Example:
+        """Read the example that a row of the index describes."""
+        start, first_target, end, *_ = row.tolist()
+        return Example(
+            prompt_ids=self.tokens[start:first_target].tolist(),
+            target_ids=self.tokens[first_target:end].tolist(),
+            trimmed_tokens=0,  # not kept on disk
+        )
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -273,9 +286,9 @@ class Prepared:
     @cached_property
     def receipt(self) -> dict[str, Any] | None:
         """What the hygiene receipt says; None where there is none, as in older folders."""
-        if hygiene.FILE not in self.manifest["files"]:
+        if receipt.FILE not in self.manifest["files"]:
             return None
-        found: dict[str, Any] = json.loads((self.folder / hygiene.FILE).read_text("utf-8"))
+        found: dict[str, Any] = json.loads((self.folder / receipt.FILE).read_text("utf-8"))
         return found
 
     def split(self, name: str) -> Split:
@@ -291,8 +304,10 @@ class Prepared:
         return (self.folder / f"{split}.ids").read_text("utf-8").split("\n")[:-1]
 
     def records(self, split: str) -> Iterator[Record]:
-        """The records behind val or test."""
-        return read_jsonl(self.folder / f"{split}.jsonl")
+        """Read the records of a held-out split one by one."""
+        with (self.folder / f"{split}.jsonl").open(encoding="utf-8") as lines:
+            for line in lines:
+                yield from_json(json.loads(line))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

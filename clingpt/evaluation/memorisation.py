@@ -23,7 +23,6 @@ from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.metrics import Interval, wilson_interval
 from clingpt.evaluation.scorer import Passage, Scorer, passage_losses
 from clingpt.text.records import clean
-from clingpt.text.tasks import TASKS, Example
 from clingpt.text.tokenizer import EOT, Tokenizer
 
 Part = Literal["target", "context"]  # of an example: what was trained on, what was only shown
@@ -49,7 +48,7 @@ class Window:
 
 def first_examples(split: Split, task: str, *, without: Set[int] = frozenset()) -> Ints:
     """Rows of the index: each record's first example of a task; `without` are record numbers."""
-    index = split.index[split.index[:, 3] == TASKS.index(task)]
+    index = split.rows_of(task)
     index = index[~np.isin(index[:, 4], sorted(without))]
     _, first = np.unique(index[:, 4], return_index=True)
     rows: Ints = index[first]
@@ -211,9 +210,9 @@ def standing(strings: Set[str], texts: Iterable[str]) -> set[str]:
 def training_texts(data: Prepared, tokenizer: Tokenizer) -> Iterator[str]:
     """Every example that was trained on, prompt and target."""
     train = data.split("train")
-    examples = console.progress(train.index.tolist(), label="training text", unit=" examples")
-    for start, _, end, _, _ in examples:
-        yield tokenizer.decode(train.tokens[start:end].tolist())
+    rows = console.progress(train.index, label="training text", unit=" examples")
+    for example in map(train.example, rows):
+        yield tokenizer.decode([*example.prompt_ids, *example.target_ids])
 
 
 # Membership
@@ -221,13 +220,7 @@ def training_texts(data: Prepared, tokenizer: Tokenizer) -> Iterator[str]:
 
 def nats_per_token(scorer: Scorer, split: Split, rows: Ints) -> Floats:
     """Mean loss of each example's target, the end of text left out."""
-    passages = []
-    for start, first_target, end in rows[:, :3].tolist():
-        ids = split.tokens[start:end].tolist()
-        cut = first_target - start
-        example = Example(prompt_ids=ids[:cut], target_ids=ids[cut:], trimmed_tokens=0)
-        passages.append(Passage("", [example]))
-    sums = passage_losses(scorer, passages)
+    sums = passage_losses(scorer, [Passage("", [split.example(row)]) for row in rows])
     return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], 1))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from clingpt.data.prepared import Prepared
 from clingpt.evaluation.baselines import Tfidf
-from clingpt.text.tasks import CUES, TASKS
+from clingpt.text.tasks import CUES
 from clingpt.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -25,11 +25,10 @@ class Nearest:
     """Looks answers up among a prepared folder's training examples of explain."""
 
     def __init__(self, data: Prepared, tokenizer: Tokenizer) -> None:
-        self._tokens, index = data.split("train").tokens, data.split("train").index
-        self._decode = tokenizer.decode
-        self._rows = index[index[:, 3] == TASKS.index("explain")][:MOST_QUESTIONS]
+        self._train, self._decode = data.split("train"), tokenizer.decode
+        self._rows = self._train.rows_of("explain")[:MOST_QUESTIONS]
         asked = [
-            question_in(self._text(start, target)) for start, target, *_ in self._rows.tolist()
+            question_in(self._decode(self._train.example(row).prompt_ids)) for row in self._rows
         ]
         self._tfidf = Tfidf.learn(asked)
         self._likeness = self._tfidf.transform(asked)
@@ -44,11 +43,8 @@ class Nearest:
         column = np.zeros((len(self._tfidf.column_of), 1))
         column[asked.columns, 0] = asked.values
         place = int(self._likeness.times(column).argmax())
-        _, target, end, *_ = self._rows[place].tolist()
-        return self._text(target, end - 1).strip()  # its last token ends the text
-
-    def _text(self, start: int, end: int) -> str:
-        return self._decode(self._tokens[start:end].tolist())
+        target_ids = self._train.example(self._rows[place]).target_ids
+        return self._decode(target_ids[:-1]).strip()  # without the end of text
 
 
 def question_in(prompt: str) -> str:

@@ -105,13 +105,9 @@ def onnx_section(folder: Path, data: Prepared, *, n_records: int) -> dict[str, A
     exact, rounded = Runner(folder), Runner(folder, int8=True)
     split = data.split("val")
     examples = [
-        Example(
-            prompt_ids=split.tokens[start:first].tolist(),
-            target_ids=split.tokens[first:end].tolist(),
-            trimmed_tokens=0,
-        )
-        for start, first, end, _, number in split.index
-        if number < n_records and end - start <= exact.context
+        split.example(row)
+        for row, length in zip(split.index, split.lengths, strict=True)
+        if row[4] < n_records and length <= exact.context
     ]
     labels = []
     if "answer" in data.tasks:

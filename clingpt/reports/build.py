@@ -304,13 +304,12 @@ def training_answers(data: Prepared, loaded: Loaded) -> Iterator[Record]:
     """The records behind the answers that were trained on, views of them aside, by their tokens."""
     train, decode = data.split("train"), loaded.tokenizer.decode
     ids = data.record_ids("train")
-    for start, first_target, end, task, n in train.index.tolist():
-        if task == TASKS.index("answer") and origin(ids[n]) == ids[n]:
-            record = parse_answer(
-                decode(train.tokens[start:first_target].tolist()),
-                decode(train.tokens[first_target : end - 1].tolist()),
-            )
-            yield replace(record, id=ids[n])
+    for row in train.rows_of("answer"):
+        name = ids[row[4]]
+        if origin(name) == name:
+            example = train.example(row)
+            record = parse_answer(decode(example.prompt_ids), decode(example.target_ids[:-1]))
+            yield replace(record, id=name)
 
 
 def data_name(ids: Sequence[str], split: str) -> str:

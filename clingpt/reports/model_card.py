@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clingpt.base import console
-from clingpt.data.hygiene import DONE, identifiers_found
+from clingpt.data.receipt import DONE, identifiers_found
 from clingpt.reports.page import DISCLAIMER
 from clingpt.reports.tables import as_markdown, plain, tables
 from clingpt.text.records import Record

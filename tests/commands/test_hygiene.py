@@ -9,12 +9,12 @@ import pytest
 
 import export
 from clingpt.base.errors import CheckpointError
-from clingpt.data.hygiene import carried, identifiers_found, warning
+from clingpt.data.receipt import carried, identifiers_found, warning
 from clingpt.nn.checkpoint import CARD, load_model, load_to_use, read_card
 from tests.helpers.commands import exit_status, run, train_here
 
 STEPS = ["--steps=1", "--sample=False", "--n_layer=1", "--n_embd=16", "--block_size=256"]
-SAID = "names, dates, numbers or the like of people"
+SAID = "likely identifiers (names, dates, numbers"
 
 
 def prepared(folder: Path, *flags: str, note: str) -> Path:

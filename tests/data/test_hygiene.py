@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from clingpt.base.errors import DataError
-from clingpt.data.hygiene import Done, Receipt, identifiers_found, inspect, tables
+from clingpt.data.hygiene import Receipt, inspect, tables
+from clingpt.data.receipt import Done, identifiers_found
 from clingpt.privacy.identifiers import find_identifiers
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.records import Record
@@ -140,7 +141,7 @@ def test_tables_say_it_all() -> None:
     assert rows[0][:3] == ["the same text", 10, 20]
     empty = Receipt("none")
     empty.see("train", "a", "1", inspect(Record(id="1", question="Why?", sections=())))
-    assert [rows for _, _, rows in empty.tables()][0] == []
+    assert [rows for _, _, rows in tables(empty.to_json())][0] == []
 
 
 @pytest.mark.parametrize("receipt", [{}, {"format": 2, "done": "none"}, {"format": 1, "done": "x"}])

@@ -223,8 +223,8 @@ def test_a_folder_that_cannot_be_moved_away_stays(
 
 def in_subprocess(code: str) -> "subprocess.Popen[str]":
     """Run code that may use this file's names."""
-    head = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
-    head += "from test_prepared import *\n"
+    head = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    head += "from tests.data.test_prepared import *\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + code],
         stdout=subprocess.PIPE,

@@ -1,0 +1,25 @@
+"""Reading receipts: cheap to import, strict about the format."""
+
+import subprocess
+import sys
+
+import pytest
+
+from clingpt.data.receipt import HARMLESS
+from clingpt.privacy.identifiers import REPORTED_ONLY
+from tests.helpers.commands import ROOT
+
+LOADED = "import sys, {}; print(*[name for name in sys.modules if name.startswith({!r})])"
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "eval", "serve", "export"])
+def test_reading_receipts_loads_no_detector_of_identifiers(command: str) -> None:
+    code = LOADED.format(command, "clingpt.privacy")
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == []
+
+
+def test_receipts_and_detectors_agree_on_harmless_kinds() -> None:
+    assert HARMLESS == REPORTED_ONLY

@@ -14,10 +14,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from clingpt.base.errors import ClingptError
+from clingpt.base.errors import ClingptError, DataError
 from clingpt.decoding.sampling import Chooser, Sampling, TokenLogProb, checked, log_prob_of
-from clingpt.text.tasks import check_fits
-from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
+from clingpt.text.tokenizer import EOT, VOCAB_SIZE, TextStream, Tokenizer
 
 # Prompts come in pieces of so many tokens, or a multiple; model.ATTENDED says why it is this many.
 PIECE = 128
@@ -25,6 +24,19 @@ PREFILL_TOKENS = 2048  # of prompts in a step, all rows together: bounds memory 
 
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+def check_fits(prompt: Sequence[int], max_new_tokens: int, context: int) -> None:
+    """Raise DataError if a prompt is empty, has ids outside the vocabulary, or is too long."""
+    if not prompt:
+        raise DataError("a prompt is empty; give at least one token")
+    if not (0 <= min(prompt) and max(prompt) < VOCAB_SIZE):
+        raise DataError(f"a prompt has a token id outside GPT-2's vocabulary (0 to {EOT})")
+    if len(prompt) + max_new_tokens > context:
+        raise DataError(
+            f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the "
+            f"context of {context}; shorten the prompt or lower max_new_tokens"
+        )
 
 
 class Cache(Protocol):

@@ -29,7 +29,7 @@ from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.faithfulness import find_flags
 from clingpt.evaluation.label_scores import LabelScores
 from clingpt.text.records import Record, from_json
-from clingpt.text.tasks import LABEL_IDS, LONGEST_REPLY, check_fits, source_text
+from clingpt.text.tasks import LABEL_IDS, LONGEST_REPLY, source_text
 from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
 
 Ints = NDArray[np.int64]
@@ -79,6 +79,16 @@ class Runner:
         logits_BTV, past = self.step(ids_BT, mask_BT, position_BT, *past)
         return logits_BTV, mask_BT, past
 
+    def check_room(self, prompt: Sequence[int], max_new_tokens: int) -> None:
+        """Raise DataError if a prompt is empty or leaves its reply too little of the context."""
+        if not prompt:
+            raise DataError("a prompt is empty; give at least one token")
+        if len(prompt) + max_new_tokens > self.context:
+            raise DataError(
+                f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the "
+                f"context of {self.context}; shorten the prompt or lower max_new_tokens"
+            )
+
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
@@ -88,7 +98,7 @@ class Runner:
     ) -> list[Text]:
         """A greedy reply to each prompt; DataError where one leaves no room for it."""
         for prompt in prompts:
-            check_fits(prompt, max_new_tokens, self.context)
+            self.check_room(prompt, max_new_tokens)
         logits_BTV, mask_BS, past = self.prefill(prompts)
         streams = [TextStream(self.tokenizer) for _ in prompts]
         ids: list[list[int]] = [[] for _ in prompts]
@@ -212,7 +222,7 @@ def main() -> None:
     runner = Runner(flags.model, int8=flags.int8, threads=flags.threads)
     if flags.prompt is not None:
         ids, longest = runner.tokenizer.encode(flags.prompt) or [EOT], flags.max_new_tokens or 200
-        check_fits(ids, longest, runner.context)
+        runner.check_room(ids, longest)
         console.say(flags.prompt, end="")
         runner.generate([ids], max_new_tokens=longest, on_text=show)
         console.say("")

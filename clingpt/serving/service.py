@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.decoding.engine import FinishReason
+from clingpt.decoding.engine import FinishReason, check_fits
 from clingpt.decoding.sampling import Sampling
 from clingpt.serving.metrics import Gauges
 from clingpt.serving.worker import Job, Piece, Served, Worker, WorkerDied
-from clingpt.text.tasks import check_fits
 
 State = Literal["loading", "ready", "draining", "failed"]
 LONGEST_RETRY_S = 120  # the official client waits no longer

@@ -16,13 +16,12 @@ are the tokens of the whole text. For example, for `answer`:
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from clingpt.base.errors import DataError
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
-from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
+from clingpt.text.tokenizer import EOT, Tokenizer
 
 TASKS = ("answer", "summarize", "document", "text", "explain")  # in prepared folders by their place
 CUES = {"answer": "Answer:", "explain": "Explanation:"}  # of tasks that need a question, no text
@@ -142,19 +141,6 @@ def explained(text: str) -> str:
     """The explanation of an answer, without its label line; not for `explain`, which has none."""
     _, _, explanation = text.partition("Explanation:")
     return explanation.strip()
-
-
-def check_fits(prompt: Sequence[int], max_new_tokens: int, context: int) -> None:
-    """DataError where a prompt is empty, no token of GPT-2's, or too long for its reply."""
-    if not prompt:
-        raise DataError("a prompt is empty; give at least one token")
-    if not (0 <= min(prompt) and max(prompt) < VOCAB_SIZE):
-        raise DataError(f"a prompt holds a token that is not GPT-2's; its ids go from 0 to {EOT}")
-    if len(prompt) + max_new_tokens > context:
-        raise DataError(
-            f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the "
-            f"context of {context}; shorten the prompt or lower max_new_tokens"
-        )
 
 
 def make_prompt(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Prompt:

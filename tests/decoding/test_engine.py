@@ -135,8 +135,8 @@ def test_stop_strings_limits_and_ends(
     [
         ([[1], [1] * 6], "6 tokens and 3 new ones exceed the context of 8"),
         ([[1], []], "a prompt is empty"),
-        ([[50257]], "not GPT-2's; its ids go from 0 to 50256"),
-        ([[-1]], "not GPT-2's"),
+        ([[50257]], r"outside GPT-2's vocabulary \(0 to 50256\)"),
+        ([[-1]], "outside GPT-2's vocabulary"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_done(

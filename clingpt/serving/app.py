@@ -1,6 +1,6 @@
-"""The HTTP routes: the two APIs, health, figures, the page, and what cloud platforms expect.
+"""The HTTP routes: OpenAI's API, the tasks, health, metrics, the page, and cloud platforms' routes.
 
-An application is made by `make_app`; everything around it (keys, limits, headers, log) is
+`make_app` builds the application; API keys, body limits, headers and the request log are in
 clingpt/serving/middleware.py. Every error has the shape of OpenAI's.
 """
 
@@ -25,11 +25,12 @@ from starlette.types import ASGIApp
 
 from clingpt.reports.page import DISCLAIMER
 from clingpt.serving.completions import Completions
-from clingpt.serving.middleware import BodyLimit, Keys, Shield, error_headers
-from clingpt.serving.responses import Emit, Exchange, Work, together
+from clingpt.serving.errors import ApiError, internal_error
+from clingpt.serving.middleware import BodyLimit, RequestLog, RequireKey
+from clingpt.serving.responses import CancellableResponse, Emit, run_together
 from clingpt.serving.schemas import (
-    LONGEST_STOP,
     MAX_PROMPTS,
+    MAX_STOP_LENGTH,
     MAX_STOPS,
     Answer,
     AnswerRequest,
@@ -48,7 +49,7 @@ from clingpt.serving.schemas import (
     Summary,
     TaskRequest,
 )
-from clingpt.serving.service import ApiError, Service
+from clingpt.serving.service import Service
 from clingpt.serving.tasks import Tasks
 
 PAGE = Path(__file__).with_name("serve.html")
@@ -56,9 +57,10 @@ DOCS, STATIC = "/docs", "/docs-static"
 PUBLIC = ("/", "/health", "/ready", "/ping")
 DESCRIPTION = f"""A small clinical language model. **{DISCLAIMER}**
 
-Text that is sent is kept in memory while it is answered and nowhere else.
-Replies may be wrong; read `warnings`, `abstained` and `trimmed_tokens`."""
-# FastAPI's own, on wherever a process has OpenTelemetry: it exports what was not valid, as it came.
+Text that you send is held in memory while it is processed and stored nowhere else.
+Replies may be wrong: check `warnings`, `abstained` and `trimmed_tokens`."""
+# FastAPI turns its telemetry on if the process has OpenTelemetry, and exports invalid requests
+# together with the text in them.
 NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 STATUSES = (400, 401, 404, 405, 408, 413, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in STATUSES}
@@ -66,33 +68,37 @@ ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for stat
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """How the application is put up."""
+    """Options of a deployment."""
 
     keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     frame_ancestors: tuple[str, ...] = ()
-    health_routes: tuple[str, ...] = ()  # beside /health, for a platform that names its own
+    health_routes: tuple[str, ...] = ()  # in addition to /health and /ping
     predict_routes: tuple[str, ...] = ()
-    log: Callable[[str], object] = field(default=lambda _: None)  # a line for each request
-    note: Callable[[str], object] = field(default=lambda _: None)  # and one for each error
+    log: Callable[[str], object] = field(default=lambda _: None)  # one line for each request
+    note: Callable[[str], object] = field(
+        default=lambda _: None
+    )  # one line for each unexpected exception
 
 
 def make_app(service: Service, site: Site) -> ASGIApp:
-    """The application with all that stands before it."""
-    inner: ASGIApp = make_routes(service, site)
-    inner = BodyLimit(inner, most=service.limits.max_body_bytes)
+    """Build the application with all of its middleware."""
+    app: ASGIApp = make_routes(service, site)
+    app = BodyLimit(app, max_bytes=service.limits.max_body_bytes)
     if site.keys:
-        inner = Keys(inner, keys=site.keys, public=(*PUBLIC, *site.health_routes))
+        app = RequireKey(app, keys=site.keys, public=(*PUBLIC, *site.health_routes))
     if site.cors_origins:
-        methods, headers = ("GET", "POST"), ("authorization", "content-type")
-        inner = CORSMiddleware(
-            inner, allow_origins=site.cors_origins, allow_methods=methods, allow_headers=headers
+        app = CORSMiddleware(
+            app,
+            allow_origins=site.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("authorization", "content-type"),
         )
-    return Shield(inner, gauges=service.gauges, log=site.log, note=site.note)
+    return RequestLog(app, metrics=service.metrics, log=site.log, note=site.note)
 
 
 def make_routes(service: Service, site: Site) -> FastAPI:
-    """Routes and error handlers."""
+    """Build the FastAPI application: routes and error handlers."""
     app = FastAPIOffline(
         docs_url=DOCS,
         redoc_url=None,
@@ -114,7 +120,7 @@ def make_routes(service: Service, site: Site) -> FastAPI:
 
 
 def add_operations(app: FastAPI, service: Service, site: Site) -> None:
-    """The page, health and figures."""
+    """Add the page, health checks and metrics."""
     page = PAGE.read_text("utf-8")
     policy = content_policy(page, site.frame_ancestors)
 
@@ -123,12 +129,12 @@ def add_operations(app: FastAPI, service: Service, site: Site) -> None:
         return HTMLResponse(page, headers={"content-security-policy": policy})
 
     async def health() -> JSONResponse:
-        """200 while the process can go on; restart it otherwise."""
+        """Liveness: 200 unless the model crashed and the process must be restarted."""
         failed = service.state == "failed"
         return JSONResponse({"status": service.state}, status_code=503 if failed else 200)
 
     async def ready() -> JSONResponse:
-        """200 where requests are taken; 503 while loading and shutting down."""
+        """Readiness: 200 while requests are accepted, 503 during loading and shutdown."""
         service.served()
         return JSONResponse({"status": service.state})
 
@@ -139,12 +145,12 @@ def add_operations(app: FastAPI, service: Service, site: Site) -> None:
 
     @app.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Figures for Prometheus."""
-        return Response(service.gauges.text(), media_type=CONTENT_TYPE_LATEST)
+        """Metrics in Prometheus' format."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def add_apis(app: FastAPI, service: Service) -> None:
-    """OpenAI's routes and those of the tasks."""
+    """Add OpenAI's routes and those of the tasks."""
     created = int(time.time())
 
     def model(name: str | None = None) -> Model:
@@ -160,66 +166,67 @@ def add_apis(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models", tags=["OpenAI"])
     async def models() -> ModelList:
-        """The model that is served."""
+        """List the model that this server offers."""
         return ModelList(data=[model()])
 
     @app.get("/v1/models/{name:path}", tags=["OpenAI"])
     async def one_model(name: str) -> Model:
-        """The same, by its name."""
+        """Describe the model with this name."""
         return model(name)
 
     @app.post("/v1/completions", tags=["OpenAI"], responses=documented(Completion))
     async def completions(body: CompletionRequest) -> Response:
-        """Continue texts, as OpenAI's legacy completions."""
-        return exchange(service, Completions(service, body))
+        """Continue texts, like OpenAI's legacy completions."""
+        return respond(service, Completions(service, body))
 
     @app.post("/v1/answer", tags=["tasks"], responses=documented(Answer | Batch[Answer]))
     async def answer(body: AnswerRequest) -> Response:
-        """Yes, no or maybe, how probable each is, and why."""
-        return exchange(service, Tasks(service, body))
+        """Answer a question with yes, no or maybe, their probabilities, and an explanation."""
+        return respond(service, Tasks(service, body))
 
     @app.post("/v1/summarize", tags=["tasks"], responses=documented(Summary | Batch[Summary]))
     async def summarize(body: SummarizeRequest) -> Response:
-        """What a report comes to."""
-        return exchange(service, Tasks(service, body))
+        """Summarise a report."""
+        return respond(service, Tasks(service, body))
 
     @app.post("/v1/document", tags=["tasks"], responses=documented(Document | Batch[Document]))
     async def document(body: DocumentRequest) -> Response:
-        """Notes as a structured report."""
-        return exchange(service, Tasks(service, body))
+        """Turn notes into a structured report."""
+        return respond(service, Tasks(service, body))
 
     @app.post("/v1/explain", tags=["tasks"], responses=documented(Explanation | Batch[Explanation]))
     async def explain(body: ExplainRequest) -> Response:
-        """A question answered in prose, with a report or without."""
-        return exchange(service, Tasks(service, body))
+        """Answer a question in prose, with or without a report."""
+        return respond(service, Tasks(service, body))
 
 
 def add_platforms(app: FastAPI, service: Service, site: Site) -> None:
-    """SageMaker's /invocations, and Vertex's instances → predictions."""
+    """Add SageMaker's /invocations and Vertex AI's prediction routes."""
 
     @app.post("/invocations", tags=["platforms"])
     async def invocations(body: Annotated[dict[str, Any], Body()]) -> Response:
-        """Any of the other requests, named by `task`; without one a completion."""
-        return exchange(service, chosen(service, body))
+        """Run any of the tasks, chosen by `task`; without it, a completion."""
+        return respond(service, choose_task(service, body))
 
     async def predict(body: Prediction) -> Response:
-        """Vertex AI: each instance is such a request, `parameters` are added to each."""
-        plans = [chosen(service, {**(body.parameters or {}), **one}) for one in body.instances]
-        if any(plan.stream for plan in plans):
-            raise ApiError(400, "predictions are not streamed", param="stream")
+        """Run a batch for Vertex AI: each instance is a request, `parameters` apply to all."""
+        common = body.parameters or {}
+        jobs = [choose_task(service, {**common, **instance}) for instance in body.instances]
+        if any(job.stream for job in jobs):
+            raise ApiError(400, "predictions cannot be streamed", param="stream")
 
         async def work(emit: Emit) -> dict[str, Any]:
-            return {"predictions": await together([plan.work(emit) for plan in plans])}
+            return {"predictions": await run_together([job.work(emit) for job in jobs])}
 
-        n_replies = sum(plan.n_replies for plan in plans)
-        return Exchange(service, work, n_replies=n_replies, stream=False)
+        n_replies = sum(job.n_replies for job in jobs)
+        return CancellableResponse(service, work, n_replies=n_replies, stream=False)
 
     for path in site.predict_routes:
         app.post(path, tags=["platforms"])(predict)
 
 
 class Prediction(Strict):
-    """Vertex AI's request."""
+    """A batch of requests in Vertex AI's format."""
 
     instances: Annotated[list[dict[str, Any]], Body(min_length=1, max_length=16)]
     parameters: dict[str, Any] | None = None
@@ -233,8 +240,8 @@ REQUESTS: Mapping[str, type[TaskRequest]] = {
 }
 
 
-def chosen(service: Service, body: Mapping[str, Any]) -> "Completions | Tasks":
-    """The request that `task` names."""
+def choose_task(service: Service, body: Mapping[str, Any]) -> Completions | Tasks:
+    """Validate `body` as the request that its field `task` names."""
     fields = dict(body)
     task = fields.pop("task", "completions")
     if task == "completions":
@@ -245,20 +252,19 @@ def chosen(service: Service, body: Mapping[str, Any]) -> "Completions | Tasks":
     return Tasks(service, REQUESTS[task].model_validate(fields))
 
 
-def exchange(service: Service, plan: "Completions | Tasks") -> Exchange:
-    """A request's response."""
-    work: Work = plan.work
-    return Exchange(service, work, n_replies=plan.n_replies, stream=plan.stream)
+def respond(service: Service, job: Completions | Tasks) -> Response:
+    """Return the response that runs a request."""
+    return CancellableResponse(service, job.work, n_replies=job.n_replies, stream=job.stream)
 
 
 def documented(body: Any) -> dict[int | str, dict[str, Any]]:
-    """What a route's description says of its response."""
-    streamed: dict[str, Any] = {"text/event-stream": {}}  # OpenAPI 3.1 has no word for its events
-    return {200: {"model": body, "content": streamed, "description": "Whole, or streamed."}}
+    """Return FastAPI's `responses` for a route whose response may be streamed."""
+    streamed: dict[str, Any] = {"text/event-stream": {}}  # OpenAPI 3.1 cannot describe events
+    return {200: {"model": body, "content": streamed, "description": "Complete, or streamed."}}
 
 
 def without_422(description: dict[str, Any]) -> dict[str, Any]:
-    """A request that is not valid gets 400, not what FastAPI writes down for it."""
+    """Remove FastAPI's 422 from the OpenAPI description: invalid requests get 400 here."""
     for path in description["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
@@ -267,57 +273,59 @@ def without_422(description: dict[str, Any]) -> dict[str, Any]:
     return description
 
 
-# Errors
-
-
 def add_error_handlers(app: FastAPI) -> None:
-    """OpenAI's shape for all of them, and nothing of the request in any."""
-
-    @app.exception_handler(ApiError)
-    async def refused(_: Request, error: ApiError) -> JSONResponse:
-        return JSONResponse(error.body(), error.status, headers=error_headers(error))
+    """Give all errors OpenAI's shape, without anything that the request contained."""
 
     @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        messages = {404: "there is no such route", 405: "this route has another method"}
-        message = messages.get(error.status_code, "the body cannot be read as JSON")
-        allowed = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
-        return JSONResponse(ApiError(error.status_code, message).body(), error.status_code, allowed)
+    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error, ApiError):
+            return error.response()
+        messages = {404: "route not found", 405: "method not allowed"}
+        message = messages.get(error.status_code, "the request body is not readable as JSON")
+        response = ApiError(error.status_code, message).response()
+        if allow := (error.headers or {}).get("Allow"):
+            response.headers["allow"] = allow
+        return response
 
     @app.exception_handler(Exception)
-    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(ApiError(500, "an error in the server").body(), 500)
+    async def unexpected(_: Request, error: Exception) -> JSONResponse:
+        return internal_error().response()
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)
-    async def invalid(request: Request, error: Any) -> JSONResponse:
-        return await refused(request, describe_invalid(error.errors()))
+    async def invalid(_: Request, error: Any) -> JSONResponse:
+        return describe_invalid(error.errors()).response()
 
 
 def describe_invalid(errors: list[Any]) -> ApiError:
-    """The first thing that is wrong; names only fields that some request has."""
+    """Convert pydantic's errors into one about the first; names only fields that a schema has.
+
+    Any other name was made up by the client, and might be text from a report.
+    """
     first = errors[0]
     where = [part for part in first["loc"] if part != "body"]
     field_names = [part for part in where if part in FIELD_NAMES]
     param = str(field_names[0]) if field_names else None
     if first["type"] == "json_invalid":
-        return ApiError(400, "the body is not JSON")
+        return ApiError(400, "the request body is not valid JSON")
     if first["type"] == "extra_forbidden":
-        named = where[-1] if where[-1] in FIELD_NAMES else "a field of this name"
-        return ApiError(400, f"{named} is not supported", param=param, code="unsupported_parameter")
-    said = first["msg"].removeprefix("Value error, ")
-    # A text, or a list of one kind: pydantic tells what is wrong with each in turn.
-    many = len({error["msg"] for error in errors if error["loc"][:2] == first["loc"][:2]}) > 1
-    if many and param in WANTED:
-        said = WANTED[param]
-    return ApiError(400, f"{param or 'the body'}: {said[:1].lower()}{said[1:]}", param=param)
+        name = where[-1] if where[-1] in FIELD_NAMES else "a field of the request"
+        return ApiError(400, f"{name} is not supported", param=param, code="unsupported_parameter")
+    reason = first["msg"].removeprefix("Value error, ")
+    # For a union such as `prompt`, pydantic reports why each of its types does not match.
+    messages = {error["msg"] for error in errors if error["loc"][:2] == first["loc"][:2]}
+    if len(messages) > 1 and param in UNIONS:
+        reason = UNIONS[param]
+    reason = f"{reason[:1].lower()}{reason[1:]}"
+    return ApiError(400, f"{param or 'the request body'}: {reason}", param=param)
 
 
-WANTED = {
-    "prompt": f"it must be a text, a list of token ids, or up to {MAX_PROMPTS} of either",
-    "stop": f"it must be a text of 1 to {LONGEST_STOP} characters, or up to {MAX_STOPS} of them",
+UNIONS = {
+    "prompt": f"must be a string, a list of token ids, or a list of up to {MAX_PROMPTS} of either",
+    "stop": f"must be a string of 1 to {MAX_STOP_LENGTH} characters, or up to {MAX_STOPS} of them",
 }
 SCHEMAS: tuple[type[Strict], ...] = (CompletionRequest, *REQUESTS.values(), Prediction)
+# The last ones are fields of OpenAI's other APIs and of data sets, which clients send by mistake.
 FIELD_NAMES = {name for schema in SCHEMAS for name in schema.model_fields} | {
     *("messages", "tools", "tool_choice", "functions", "response_format", "max_completion_tokens"),
     *("include_usage", "task", "top_logprobs", "logits_processors"),
@@ -326,7 +334,7 @@ FIELD_NAMES = {name for schema in SCHEMAS for name in schema.model_fields} | {
 
 
 def content_policy(page: str, frame_ancestors: tuple[str, ...]) -> str:
-    """A Content-Security-Policy that allows the page's own script and style, and this server."""
+    """Return a Content-Security-Policy that allows only the page's script and style, by hash."""
     hashes = {
         tag: " ".join(
             "'sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() + "'"

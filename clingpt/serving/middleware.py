@@ -1,77 +1,57 @@
-"""What stands before every route: an end for bodies that are too large or too slow, keys, headers,
-a line in the log, and errors that never say what a user sent.
+"""ASGI middleware around the routes: request log, API keys, and limits on request bodies.
 
-Plain ASGI; nothing here reads a body's content.
+None of it looks at what a body contains.
 """
 
 import asyncio
+import contextlib
 import hmac
-import json
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clingpt.serving.metrics import Gauges
-from clingpt.serving.service import ApiError
+from clingpt.serving.errors import ApiError, internal_error, traceback_summary
+from clingpt.serving.service import Metrics
 
 BODY_TIMEOUT_S = 30.0  # for a whole body to arrive
-READ_ON = 8  # times the limit, kept nowhere: many clients read no answer before they have sent all
+DISCARD_FACTOR = 8  # read and discard up to this multiple of the limit before answering 413
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
+METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
 
 
-async def refuse(error: ApiError, send: Send) -> None:
-    """Answer with an error."""
-    body = json.dumps(error.body()).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    headers += [(name.encode(), value.encode()) for name, value in error_headers(error).items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+class RequestLog:
+    """The outermost layer: request ids, security headers, response counts, and one log line each.
 
-
-def error_headers(error: ApiError) -> dict[str, str]:
-    """What goes with an error beside its body."""
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(error.retry_after_s)
-    if error.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    if error.status == 408:
-        headers["connection"] = "close"  # what is left of the body is not waited for
-    return headers
-
-
-class Shield:
-    """The outermost layer: an id for each response, counts and a log line, no exception beyond.
-
-    An exception is logged by its kind and places: its message may hold what a user sent.
+    It also turns unexpected exceptions into a 500. They are logged by type and stack frames only,
+    since the message of an exception may contain what a client sent.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        gauges: Gauges,
+        metrics: Metrics,
         log: Callable[[str], object],
         note: Callable[[str], object],
     ) -> None:
-        """`log` takes a line for each request, `note` one for each error."""
-        self._app, self._gauges, self._log, self._note = app, gauges, log, note
+        """`log` receives one line for each request, `note` one for each unexpected exception."""
+        self._app, self._metrics, self._log, self._note = app, metrics, log, note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, status, request_id = time.monotonic(), 0, uuid.uuid4().hex
+        started_at, status, request_id = time.monotonic(), 0, uuid.uuid4().hex
 
-        async def send_and_note(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -82,105 +62,92 @@ class Shield:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_and_note)
+            await self._app(scope, receive, send_with_headers)
         except Exception as error:
-            self._note(f"error in request {request_id}: {places(error)}")
+            self._note(f"error in request {request_id}: {traceback_summary(error)}")
             if not status:
-                await refuse(ApiError(500, "an error in the server"), send_and_note)
+                await internal_error().response()(scope, receive, send_with_headers)
         finally:
-            route, shown = route_of(scope), str(status or "gone")
-            self._gauges.responses.labels(route, shown).inc()
-            seconds = time.monotonic() - begun
-            self._log(f"{method_of(scope)} {route} {shown} {seconds:.3f} s {request_id}")
+            # The route's pattern and a known method: the path and method as sent may be anything.
+            route = getattr(scope.get("route"), "path", "") or "unmatched"
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            shown = str(status or "gone")
+            self._metrics.responses.labels(route, shown).inc()
+            seconds = time.monotonic() - started_at
+            self._log(f"{method} {route} {shown} {seconds:.3f} s {request_id}")
 
 
-def route_of(scope: Scope) -> str:
-    """The route's own path, never what was asked for: that may hold anything."""
-    return getattr(scope.get("route"), "path", "") or "unmatched"
-
-
-def method_of(scope: Scope) -> str:
-    known = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
-    return scope["method"] if scope["method"] in known else "other"
-
-
-def places(error: BaseException) -> str:
-    """The kind of an exception and where it came through, innermost last."""
-    frames = traceback.extract_tb(error.__traceback__)[-8:]
-    where = " > ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in frames)
-    return f"{type(error).__name__} at {where}"
-
-
-class Keys:
-    """401 without one of the keys, but for the paths that are public."""
+class RequireKey:
+    """Answers 401 to requests without a valid API key, except on public paths."""
 
     def __init__(self, app: ASGIApp, *, keys: Sequence[str], public: Iterable[str]) -> None:
         self._app, self._public = app, frozenset(public)
         self._keys = [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self._public and not self._known(scope):
-            message = "a key is needed; send it as Authorization: Bearer KEY"
-            await refuse(ApiError(401, message, code="invalid_api_key"), send)
+        if scope["type"] != "http" or scope["path"] in self._public:
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, send)
-
-    def _known(self, scope: Scope) -> bool:
-        kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-        # All of them, whatever the first ones give: the time taken tells nothing.
-        same = [hmac.compare_digest(given.encode("latin-1"), key) for key in self._keys]
-        return kind.lower() == "bearer" and any(same)
+        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        # Compare with every key, whatever the result so far: the time taken must reveal nothing.
+        matches = [hmac.compare_digest(key.encode("latin-1"), known) for known in self._keys]
+        if scheme.lower() == "bearer" and any(matches):
+            await self._app(scope, receive, send)
+            return
+        message = "missing or invalid API key; send it as Authorization: Bearer KEY"
+        await ApiError(401, message, code="invalid_api_key").response()(scope, receive, send)
 
 
 class BodyLimit:
-    """413 for a body that is too large, announced or not, and 408 for one that does not come."""
+    """Answers 413 to a body that is too large and 408 to one that arrives too slowly.
 
-    def __init__(self, app: ASGIApp, *, most: int, timeout_s: float = BODY_TIMEOUT_S) -> None:
-        self._app, self._most, self._timeout_s = app, most, timeout_s
+    Starlette counts the bytes, but it answers in plain text, and before the client has sent its
+    body: many clients read no response until then and see a broken connection instead. So its
+    response is replaced by an error in OpenAI's shape, after the rest of the body was discarded.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> None:
+        self._app = RequestBodyLimitMiddleware(app, max_body_size=max_bytes)
+        self._max_bytes, self._timeout_s = max_bytes, timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        try:
-            body = await asyncio.wait_for(self._read(scope, receive), self._timeout_s)
-        except ApiError as error:
-            await refuse(error, send)
-            return
-        except TimeoutError:
-            await refuse(ApiError(408, f"no whole body within {self._timeout_s:g} s"), send)
-            return
-        if body is None:
-            return
-        given = False
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        more_body, n_bytes, is_answered = True, 0, False
 
-        async def receive_whole() -> Message:
-            nonlocal given
-            if given:
+        async def receive_in_time() -> Message:
+            nonlocal more_body, n_bytes, is_answered
+            if not more_body:  # all that can follow is the disconnect, which may take its time
                 return await receive()
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                text = f"the request body did not arrive within {self._timeout_s:g} s"
+                raise ApiError(408, text) from None
+            more_body = message.get("more_body", False)
+            n_bytes += len(message.get("body", b""))
+            is_answered = message["type"] == "http.disconnect"  # there is nobody to answer
+            return message
 
-        await self._app(scope, receive_whole, send)
+        async def send_in_our_shape(message: Message) -> None:
+            nonlocal is_answered
+            if is_answered:
+                return
+            if message["type"] != "http.response.start" or message["status"] != 413:
+                await send(message)
+                return
+            announced = int(Headers(scope=scope).get("content-length", "0"))
+            most = DISCARD_FACTOR * self._max_bytes
+            with contextlib.suppress(ApiError):
+                while more_body and n_bytes <= most and announced <= most:
+                    await receive_in_time()
+            if is_answered:
+                return
+            is_answered = True
+            text = f"the request body exceeds {self._max_bytes} bytes"
+            await ApiError(413, text, code="body_too_large").response()(scope, receive, send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The body; None where the client has gone."""
-        announced = Headers(scope=scope).get("content-length", "")
-        too_large = ApiError(413, f"the body exceeds {self._most} bytes", code="body_too_large")
-        if announced.isdecimal() and int(announced) > READ_ON * self._most:
-            raise too_large
-        body, size = bytearray(), 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            part = message.get("body", b"")
-            size += len(part)
-            if size <= self._most:
-                body += part
-            if size > READ_ON * self._most:
-                raise too_large
-            if not message.get("more_body", False):
-                if size > self._most:
-                    raise too_large
-                return bytes(body)
+        await self._app(scope, receive_in_time, send_in_our_shape)

@@ -1,7 +1,7 @@
-"""Responses that notice when nobody listens: whole ones, and streams of server-sent events.
+"""HTTP responses that stop work when the client disconnects: JSON, and server-sent events.
 
-The work behind both is one coroutine that is handed `emit`; it is cancelled where the client leaves
-or the time is up, and with it every reply that it waits for.
+The work behind a response is one coroutine that receives an `emit` function. It is cancelled when
+the client leaves or the deadline passes, and with it every reply that it waits for.
 """
 
 import asyncio
@@ -13,62 +13,67 @@ from typing import Any
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from clingpt.serving.service import ApiError, Service
+from clingpt.serving.errors import ApiError, internal_error
+from clingpt.serving.service import Service
 
 Emit = Callable[[object], None]
 Work = Callable[[Emit], Awaitable[Any]]
-PING_S = 15.0  # proxies close a connection that is silent for longer, often after 30 or 60 s
-SENDING_S = 10.0  # beyond a request's time, for a client to take what was sent
+PING_S = 15.0  # many proxies close a connection that was silent for 30 or 60 s
+SENDING_S = 10.0  # time for a client to read its response after the request's deadline
 SSE_HEADERS = {"cache-control": "no-cache, no-store", "x-accel-buffering": "no"}
 
 
-class Exchange(Response):
-    """What `work` returns, as JSON; or with `stream` what it emits, as it goes on.
+class CancellableResponse(Response):
+    """Sends what `work` returns as JSON, or with `stream` each event that it emits.
 
-    A failure before anything was sent is raised, and becomes a response of its own. In a stream
-    each thing is a `data:` frame, a failure one with `error`, and [DONE] is the last one
+    An exception before the first event is raised and becomes an ordinary error response. In a
+    stream, each event is a `data:` frame, an error is a frame with `error`, and [DONE] comes last
     (html.spec.whatwg.org, section 9.2.6; [DONE] and `error` as OpenAI's client expects them).
     """
 
     def __init__(self, service: Service, work: Work, *, n_replies: int, stream: bool) -> None:
         super().__init__(headers=SSE_HEADERS, media_type="text/event-stream")
-        del self.headers["content-length"]  # Starlette's, of no body
+        del self.headers["content-length"]  # Starlette set it for an empty body
         self._service, self._work = service, work
         self._n_replies, self._stream = n_replies, stream
-        self._frames: asyncio.Queue[str | None] = asyncio.Queue()  # None: look what has happened
+        # None wakes up the sender because the work has ended or the client has left.
+        self._frames: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._service.admitted(self._n_replies):
-            work = asyncio.ensure_future(self._in_time())
-            gone = asyncio.ensure_future(until_gone(receive))
+            work = asyncio.ensure_future(self._work_in_time())
+            gone = asyncio.ensure_future(wait_for_disconnect(receive))
             for task in (work, gone):
                 task.add_done_callback(lambda _: self._frames.put_nowait(None))
             try:
                 if self._stream:
-                    await self._send_in_time(self._send_frames(work, gone, send))
+                    await self._send_stream(work, gone, send)
                 else:
                     await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
                     if work.done():
                         await JSONResponse(work.result())(scope, receive, send)
             finally:
-                await end([work, gone])
+                await cancel_all([work, gone])
 
-    async def _send_in_time(self, sending: Awaitable[None]) -> None:
-        """See to an end of it: a client that reads no more would hold its places for ever."""
-        most_s = self._service.limits.request_timeout_s + SENDING_S
-        try:
-            async with asyncio.timeout(most_s) as timeout:
-                await sending
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-
-    async def _in_time(self) -> Any:
+    async def _work_in_time(self) -> Any:
         async with self._service.in_time():
             return await self._work(self._emit if self._stream else lambda _: None)
 
     def _emit(self, event: object) -> None:
         self._frames.put_nowait(f"data: {json.dumps(event, ensure_ascii=False)}\n\n")
+
+    async def _send_stream(
+        self, work: "asyncio.Future[Any]", gone: "asyncio.Future[None]", send: Send
+    ) -> None:
+        """Send frames until the work ends, the client leaves, or the client stops reading."""
+        # A client that stops reading blocks `send`, and would hold its slots forever.
+        limit_s = self._service.limits.request_timeout_s + SENDING_S
+        try:
+            async with asyncio.timeout(limit_s) as timeout:
+                await self._send_frames(work, gone, send)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
 
     async def _send_frames(
         self, work: "asyncio.Future[Any]", gone: "asyncio.Future[None]", send: Send
@@ -90,13 +95,12 @@ class Exchange(Response):
         failure = work.exception()
         if failure is not None and not started:
             raise failure
-        unknown = ApiError(500, "an error in the server")
         if failure is not None:
-            error = failure if isinstance(failure, ApiError) else unknown
+            error = failure if isinstance(failure, ApiError) else internal_error()
             await send_part(f"data: {json.dumps(error.body())}\n\n")
         await send_part("data: [DONE]\n\n", more=False)
-        if failure is not None and error is unknown:
-            raise failure
+        if failure is not None and not isinstance(failure, ApiError):
+            raise failure  # to be logged; the client already has its answer
 
     async def _next_frame(self) -> str | None:
         with contextlib.suppress(TimeoutError):
@@ -105,23 +109,27 @@ class Exchange(Response):
         return ": ping\n\n"
 
 
-async def until_gone(receive: Receive) -> None:
-    """Wait for the end of the connection; the body must have been read."""
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return once the connection is closed; the request body must have been read before."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def end(tasks: "Sequence[asyncio.Future[Any]]") -> None:
-    """Cancel tasks and see them end, so that what they hold is free."""
+async def cancel_all(tasks: "Sequence[asyncio.Future[Any]]") -> None:
+    """Cancel tasks and wait until they have released what they hold."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def together(works: Sequence[Awaitable[Any]]) -> list[Any]:
-    """All results in order; the first failure cancels the others and is raised alone."""
+async def run_together(works: Sequence[Awaitable[Any]]) -> list[Any]:
+    """Run coroutines concurrently and return their results in order.
+
+    The first exception cancels the others and is raised itself, not in an exception group as by
+    `asyncio.TaskGroup`.
+    """
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         return list(await asyncio.gather(*tasks))
     finally:
-        await end(tasks)
+        await cancel_all(tasks)

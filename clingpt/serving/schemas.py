@@ -1,7 +1,7 @@
-"""What the server's routes take and give, as pydantic has it; the OpenAPI description follows.
+"""Requests and responses of all routes as pydantic models, from which FastAPI derives OpenAPI.
 
-Requests are strict: no field that is not known, no text for a number, no NaN. What can't be said in
-a type (too long for the context, not supported) is refused where it is used.
+Requests are strict: no unknown fields, no strings for numbers, no NaN. What a type cannot express
+(too long for the context, not supported) is checked where the field is used.
 """
 
 import secrets
@@ -15,15 +15,15 @@ from clingpt.decoding.sampling import Sampling
 from clingpt.text.tasks import LONGEST_REPLY
 
 MAX_PROMPTS, MAX_CHOICES = 16, 8
-MAX_STOPS, LONGEST_STOP = 4, 64
+MAX_STOPS, MAX_STOP_LENGTH = 4, 64
 MAX_SECTIONS = 1000
-MILDEST = 0.01  # a repetition penalty below it makes logits overflow
-Stop = Annotated[str, Len(1, LONGEST_STOP)]
-Ids = Annotated[list[int], Field(min_length=1, fail_fast=True)]  # a body has room for many errors
+MIN_PENALTY = 0.01  # a smaller repetition penalty makes logits overflow
+Stop = Annotated[str, Len(1, MAX_STOP_LENGTH)]
+Ids = Annotated[list[int], Field(min_length=1, fail_fast=True)]  # else one error per element
 
 
 class Strict(BaseModel):
-    """What clients send."""
+    """Base class of requests."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -33,21 +33,25 @@ class StreamOptions(Strict):
 
 
 class CompletionRequest(Strict):
-    """OpenAI's fields, with its defaults."""
+    """A completion request with OpenAI's fields and defaults."""
 
     prompt: (
         str
         | Annotated[list[str], Len(1, MAX_PROMPTS)]
         | Ids
         | Annotated[list[Ids], Len(1, MAX_PROMPTS)]
-    ) = Field(description="A text or token ids, or up to 16 of them.")
-    model: str | None = Field(None, description="The name that /v1/models gives.")
-    max_tokens: Annotated[int, Ge(1)] | None = Field(16, description="Longest reply.")
-    temperature: Annotated[float, Ge(0), Le(100)] | None = Field(1.0, description="0: greedy.")
+    ) = Field(description="A string or a list of token ids, or a list of up to 16 of either.")
+    model: str | None = Field(None, description="The name that /v1/models returns.")
+    max_tokens: Annotated[int, Ge(1)] | None = Field(
+        16, description="Maximum length of the reply, in tokens."
+    )
+    temperature: Annotated[float, Ge(0), Le(100)] | None = Field(
+        1.0, description="0 selects greedy decoding."
+    )
     top_p: Annotated[float, Gt(0), Le(1)] | None = 1.0
     top_k: Annotated[int, Ge(1)] | None = None
     min_p: Annotated[float, Ge(0), Le(1)] = 0.0
-    repetition_penalty: Annotated[float, Ge(MILDEST), Le(10)] = 1.0
+    repetition_penalty: Annotated[float, Ge(MIN_PENALTY), Le(10)] = 1.0
     n: Annotated[int, Ge(1), Le(MAX_CHOICES)] | None = 1
     stop: Stop | Annotated[list[Stop], Len(0, MAX_STOPS)] | None = None
     seed: Annotated[int, Ge(0), Le(2**63 - 1 - MAX_CHOICES * MAX_PROMPTS)] | None = None
@@ -55,21 +59,21 @@ class CompletionRequest(Strict):
     echo: bool | None = False
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    user: str | None = Field(None, description="Taken and forgotten.")
-    best_of: int | None = Field(None, description="Not supported, unless it equals n.")
+    user: str | None = Field(None, description="Accepted and ignored.")
+    best_of: int | None = Field(None, description="Not supported unless it equals n.")
     suffix: str | None = Field(None, description="Not supported.")
-    presence_penalty: float | None = Field(0.0, description="Not supported, unless 0.")
-    frequency_penalty: float | None = Field(0.0, description="Not supported, unless 0.")
-    logit_bias: dict[str, float] | None = Field(None, description="Not supported, unless empty.")
+    presence_penalty: float | None = Field(0.0, description="Not supported unless 0.")
+    frequency_penalty: float | None = Field(0.0, description="Not supported unless 0.")
+    logit_bias: dict[str, float] | None = Field(None, description="Not supported unless empty.")
 
     @property
     def n_choices(self) -> int:
-        """Of each prompt."""
+        """Number of replies to each prompt."""
         return self.n or 1
 
     @property
     def prompts(self) -> Sequence[str | list[int]]:
-        """One or many, each a text or ids."""
+        """The prompts as a list, each a string or token ids."""
         prompt = self.prompt
         if isinstance(prompt, str):
             return [prompt]
@@ -77,7 +81,7 @@ class CompletionRequest(Strict):
         return [ids] if ids else [each for each in prompt if not isinstance(each, int)]
 
     def sampling(self, n: int) -> Sampling:
-        """The settings of the n-th choice, each with random numbers of its own."""
+        """Return the sampling settings of the n-th choice; each choice has a different seed."""
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return Sampling(
             max_new_tokens=16 if self.max_tokens is None else self.max_tokens,
@@ -93,15 +97,24 @@ class CompletionRequest(Strict):
 
 
 class Usage(BaseModel):
-    """Tokens."""
+    """Token counts."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
 
 
+def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
+    """Return OpenAI's usage object."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+
+
 class LogProbsOut(BaseModel):
-    """Of each token; lists of one length."""
+    """Log-probabilities of each token, as lists of equal length."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -110,7 +123,7 @@ class LogProbsOut(BaseModel):
 
 
 class ChoiceOut(BaseModel):
-    """One reply."""
+    """One reply of a completion."""
 
     text: str
     index: int
@@ -131,28 +144,30 @@ class Completion(BaseModel):
 
 
 class Model(BaseModel):
-    """A model of /v1/models."""
+    """The model that /v1/models describes."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: Literal["clingpt"] = "clingpt"
-    context: int = Field(description="Tokens of a prompt and its reply together.")
+    context: int = Field(
+        description="Maximum length of a prompt and its reply together, in tokens."
+    )
     precision: str
     threshold: float | None = Field(
-        description="Below this probability a label is withheld; null: not calibrated."
+        description="Labels with a lower probability are withheld; null if not calibrated."
     )
 
 
 class ModelList(BaseModel):
-    """What is served."""
+    """The models that this server offers: exactly one."""
 
     object: Literal["list"] = "list"
     data: list[Model]
 
 
 class Error(BaseModel):
-    """What went wrong, without a word of the request."""
+    """What went wrong. Never quotes the request."""
 
     message: str
     type: str
@@ -161,7 +176,7 @@ class Error(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """Every response of 400 and above."""
+    """The body of every response with a status of 400 or above."""
 
     error: Error
 
@@ -172,9 +187,9 @@ Section = Annotated[list[str], Len(2, 2)]
 
 
 class RecordIn(Strict):
-    """A report: its text in one piece, or in sections with their headings."""
+    """A report: either its text, or its sections with their headings."""
 
-    id: Annotated[str, Len(0, 200)] | None = Field(None, description="Given back as it is.")
+    id: Annotated[str, Len(0, 200)] | None = Field(None, description="Returned unchanged.")
     question: str | None = None
     text: str | None = None
     sections: Annotated[list[Section], Len(0, MAX_SECTIONS)] | None = Field(
@@ -183,19 +198,23 @@ class RecordIn(Strict):
 
 
 class TaskRequest(RecordIn):
-    """A record, or `records`; and how to write."""
+    """One record or a list of `records`, and the sampling settings."""
 
     task: ClassVar[Task]
     model: str | None = None
     records: Annotated[list[RecordIn], Len(1, MAX_PROMPTS)] | None = Field(
-        None, description="A batch, in place of the one record."
+        None, description="A batch, instead of a single record."
     )
-    max_new_tokens: Annotated[int, Ge(1)] | None = Field(None, description="Longest reply.")
-    temperature: Annotated[float, Ge(0), Le(100)] = Field(0.0, description="0: greedy.")
+    max_new_tokens: Annotated[int, Ge(1)] | None = Field(
+        None, description="Maximum length of the reply, in tokens."
+    )
+    temperature: Annotated[float, Ge(0), Le(100)] = Field(
+        0.0, description="0 selects greedy decoding."
+    )
     top_p: Annotated[float, Gt(0), Le(1)] = 1.0
     top_k: Annotated[int, Ge(1)] | None = None
     min_p: Annotated[float, Ge(0), Le(1)] = 0.0
-    repetition_penalty: Annotated[float, Ge(MILDEST), Le(10)] = 1.0
+    repetition_penalty: Annotated[float, Ge(MIN_PENALTY), Le(10)] = 1.0
     no_repeat_ngram: Annotated[int, Ge(1)] | None = None
     stop: Annotated[list[Stop], Len(0, MAX_STOPS)] = Field(default_factory=list)
     seed: Annotated[int, Ge(0), Le(2**62)] | None = None
@@ -203,17 +222,24 @@ class TaskRequest(RecordIn):
 
     @property
     def given(self) -> Sequence[RecordIn]:
-        """The records, one or many."""
+        """The records as a list."""
         return self.records if self.records is not None else [self]
 
     def sampling(self, context: int) -> Sampling:
-        """The settings; a reply of the usual length, in a small context of half of it."""
-        names = "temperature top_p top_k min_p repetition_penalty no_repeat_ngram".split()
+        """Return the sampling settings; a reply is at most the task's usual length by default.
+
+        In a small context it is at most half of it, so that the report has the other half.
+        """
         return Sampling(
             max_new_tokens=self.max_new_tokens or min(LONGEST_REPLY[self.task], context // 2),
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            no_repeat_ngram=self.no_repeat_ngram,
             stop=tuple(self.stop),
             seed=secrets.randbits(62) if self.seed is None else self.seed,
-            **{name: getattr(self, name) for name in names},
         )
 
 
@@ -221,29 +247,29 @@ class AnswerRequest(TaskRequest):
     """A yes/no/maybe question about a report."""
 
     task = "answer"
-    explain: bool = Field(True, description="false: the label and its probabilities alone.")
+    explain: bool = Field(True, description="false returns only the label and its probabilities.")
 
 
 class SummarizeRequest(TaskRequest):
-    """A report to summarise; a long one is taken in pieces."""
+    """A report to summarise; a long one is split into windows."""
 
     task = "summarize"
 
 
 class DocumentRequest(TaskRequest):
-    """Notes to bring into the form of a structured report; long ones are taken in pieces."""
+    """Notes to turn into a structured report; long ones are split into windows."""
 
     task = "document"
 
 
 class ExplainRequest(TaskRequest):
-    """A question to be answered in prose, about a report or, without one, from memory."""
+    """A question to answer in prose, from a report or, without one, from the model's memory."""
 
     task = "explain"
 
 
-class Warning(BaseModel):  # noqa: A001 -- the word of the API
-    """A place in the reply that the text does not bear out; in characters."""
+class Warning(BaseModel):  # noqa: A001 -- its name in the API
+    """A passage of the reply that the source does not support; offsets are in characters."""
 
     kind: Literal["number", "unit", "comparator", "negation"]
     start: int
@@ -253,15 +279,17 @@ class Warning(BaseModel):  # noqa: A001 -- the word of the API
 
 
 class Result(BaseModel):
-    """What every task tells."""
+    """Fields that the results of all tasks have."""
 
     id: str | None
     model: str
     finish_reason: Literal["stop", "length"] | None
     warnings: list[Warning] | None = Field(
-        description="null: only a question was sent, so there is no source to compare with."
+        description="null if only a question was sent: there is no source to compare with."
     )
-    trimmed_tokens: int = Field(description="Of the text, left out because they did not fit.")
+    trimmed_tokens: int = Field(
+        description="Tokens of the report that were left out because they did not fit."
+    )
     seed: int
     usage: Usage
     notice: str
@@ -271,11 +299,11 @@ ResultT = TypeVar("ResultT", bound=Result)
 
 
 class Answer(Result):
-    """An answer; where it is `abstained` the model is not sure enough to be believed."""
+    """A yes/no/maybe answer; `abstained` means that its probability is below the threshold."""
 
     label: Literal["yes", "no", "maybe"]
     probabilities: dict[str, float]
-    abstained: bool | None = Field(description="null: this checkpoint was not calibrated.")
+    abstained: bool | None = Field(description="null if this checkpoint is not calibrated.")
     threshold: float | None
     explanation: str | None
 
@@ -284,7 +312,7 @@ class Summary(Result):
     """A summary."""
 
     summary: str
-    windows: int = Field(description="Pieces that the text was taken in.")
+    windows: int = Field(description="Number of windows that the report was split into.")
 
 
 class Explanation(Result):
@@ -294,7 +322,7 @@ class Explanation(Result):
 
 
 class SectionOut(BaseModel):
-    """A part of a document."""
+    """A section of a document."""
 
     heading: str
     text: str
@@ -309,7 +337,7 @@ class Document(Result):
 
 
 class Batch(BaseModel, Generic[ResultT]):
-    """Of several records each one's result, in their order."""
+    """The results of a batch, in the order of its records."""
 
     results: list[ResultT]
     usage: Usage

@@ -51,7 +51,7 @@ def test_contenders_learn_the_same_examples(name: str) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_ours_takes_steps_under_loss_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_step_works_with_loss_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in float16 on a GPU, where gradients and updates must share one scale."""
     monkeypatch.setattr(Runtime, "scaler", lambda rt: torch.amp.GradScaler("cpu"))
     step = CONTENDERS["ours"](job())
@@ -59,7 +59,7 @@ def test_ours_takes_steps_under_loss_scaling(monkeypatch: pytest.MonkeyPatch) ->
     assert losses[-1] < losses[0]
 
 
-def test_padded_rows_hold_prompts_without_labels_and_targets_with() -> None:
+def test_padded_rows_label_only_targets() -> None:
     examples = [
         Example(prompt_ids=[5, 6], target_ids=[7], trimmed_tokens=0),
         Example(prompt_ids=[8], target_ids=[9, 10, 11], trimmed_tokens=0),
@@ -70,7 +70,7 @@ def test_padded_rows_hold_prompts_without_labels_and_targets_with() -> None:
     assert labels.tolist() == [[IGNORE, IGNORE, 7, IGNORE, IGNORE], [IGNORE, 9, 10, 11, IGNORE]]
 
 
-def test_peers_get_our_packed_rows_and_every_target() -> None:
+def test_peers_receive_our_packed_rows_and_every_target() -> None:
     this = job()
     batches = list(packed_rows(this, usual_runtime(this), ignore=-1)())
     targets = sorted(t for _, y in batches for t in y.flatten().tolist() if t != -1)
@@ -86,7 +86,7 @@ def test_parts_of_a_step_run_alone(name: str) -> None:
     assert torch.isfinite(torch.as_tensor(float(PARTS[name](job())())))
 
 
-def test_contenders_take_turns_in_processes_of_their_own() -> None:
+def test_contenders_take_turns_in_separate_processes() -> None:
     timings, others = race({"ours": CONTENDERS["ours"]}, job(), repeats=2, steps=1)
     [(name, timing)] = timings.items()
     assert name == "ours" and 0 <= others < 2
@@ -107,7 +107,7 @@ def mortal(job: Job) -> Any:
     ("build", "message"),
     [(broken, "ours: there is nothing to build"), (mortal, "ours died, perhaps out of memory")],
 )
-def test_a_contender_that_fails_is_named(build: Any, message: str) -> None:
+def test_failing_contender_is_named(build: Any, message: str) -> None:
     with pytest.raises(BenchError, match=message):
         race({"ours": build}, job(), repeats=1, steps=1)
 
@@ -119,7 +119,7 @@ def test_ratios_are_taken_turn_by_turn() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux alone tells")
-def test_what_this_process_uses_is_not_others_load() -> None:
+def test_own_cpu_time_is_not_counted_as_other_load() -> None:
     """However busy the machine is: others' share, ours and what was idle are all there is."""
     n_cpus, ticks_per_s = multiprocessing.cpu_count(), os.sysconf("SC_CLK_TCK")
 
@@ -137,7 +137,7 @@ def test_what_this_process_uses_is_not_others_load() -> None:
     assert peak_memory() > 0.9 * resident_memory() > 50e6
 
 
-def test_random_examples_fill_the_rows_and_have_their_share_of_targets() -> None:
+def test_random_examples_fill_the_rows_and_have_the_target_share() -> None:
     examples = bench.choose_examples(bench.BenchConfig(rows=2, document_tokens=341))
     lengths = [len(x.prompt_ids) + len(x.target_ids) for x in examples]
     assert len(examples) == 6 and 306 <= min(lengths) and max(lengths) <= 341
@@ -168,7 +168,7 @@ def test_examples_come_from_prepared_data(thirteen: Path) -> None:
         (["floor", "--document_tokens=99", "--block_size=64"], "document_tokens exceed block_size"),
     ],
 )
-def test_mistakes_get_a_line(
+def test_mistakes_are_reported_in_one_line(
     argv: list[str],
     message: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -180,7 +180,7 @@ def test_mistakes_get_a_line(
     assert end.value.code in (1, 2) and message in capsys.readouterr().err
 
 
-def test_nanogpt_is_asked_for_by_its_folder(tmp_path: Path) -> None:
+def test_nanogpt_requires_a_checkout(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give --nanogpt=FOLDER"):
         CONTENDERS["nanogpt"](job())
     with pytest.raises(ConfigError, match=r"holds no model\.py"):
@@ -209,7 +209,7 @@ def test_contenders_decode_the_same_text_and_score_the_same_labels(decode_job: D
 
 
 @pytest.mark.slow
-def test_decoding_is_put_in_a_table() -> None:
+def test_decode_prints_a_table() -> None:
     printed = run(
         "-m", "benchmarks", "decode", "--size=tiny", "--batches", "2", "--prompt_tokens=20",
         "--new_tokens=5", "--label_prompts=2", "--label_tokens=30", "--repeats=1",
@@ -219,7 +219,7 @@ def test_decoding_is_put_in_a_table() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_prints_a_table() -> None:
+def test_train_prints_a_table() -> None:
     printed = run(
         "-m", "benchmarks", "train", "--size=tiny", "--rows=1", "--block_size=64",
         "--document_tokens=30",
@@ -230,7 +230,7 @@ def test_the_command_prints_a_table() -> None:
 
 
 @pytest.mark.slow
-def test_serving_is_put_in_a_table() -> None:
+def test_serve_prints_a_table() -> None:
     printed = run(
         "-m", "benchmarks", "serve", "--size=tiny", "--batches", "3",
         "--contenders", "ours", "ours-one",
@@ -240,7 +240,7 @@ def test_serving_is_put_in_a_table() -> None:
         assert phrase in printed, phrase
 
 
-def test_prompts_are_as_many_tokens_as_asked_for_and_the_same_for_a_seed() -> None:
+def test_prompts_have_the_requested_lengths_and_depend_only_on_the_seed() -> None:
     prompts = server_load.make_prompts(7, (5, 40), seed=3)
     assert [len(Tokenizer.load().encode(p)) for p in prompts] == [5, 40, 5, 40, 5, 40, 5]
     assert (
@@ -255,7 +255,7 @@ def test_percentiles() -> None:
     assert server_load.percentiles([float(n) for n in range(101)]) == (50, 99)
 
 
-def test_a_server_that_does_not_start_is_a_mistake(tmp_path: Path) -> None:
+def test_server_that_does_not_start_is_reported(tmp_path: Path) -> None:
     with (
         pytest.raises(BenchError, match="run it to see why"),
         server_load.running(server_load.CONTENDERS["ours"], tmp_path / "nothing"),

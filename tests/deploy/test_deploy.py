@@ -32,12 +32,11 @@ import yaml  # type: ignore[import-untyped]
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
 from clingpt.serving.app import Site, make_routes
-from clingpt.serving.service import Limits, Service
 from clingpt.text.records import LABELS
 from serve import ServeConfig
 from tests.helpers.commands import ROOT
 from tests.helpers.models import make_tiny_model
-from tests.helpers.servers import Answer, Server, address, serving
+from tests.helpers.servers import Answer, Server, find_address, serving, unloaded_service
 
 DEPLOY = ROOT / "deploy"
 PYTHON = os.environ.get("CLINGPT_DEPLOY_PYTHON", sys.executable)
@@ -158,7 +157,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_dockerfile_keeps_to_the_rules() -> None:
+def test_dockerfile_follows_the_rules() -> None:
     assert re.fullmatch(r"python:3\.11[\w.]*-slim-\w+", behind("FROM")[0])
     assert exec_form(*behind("ENTRYPOINT")) == ["python", "/app/entrypoint.py"]
     check = behind("HEALTHCHECK")[0].partition("CMD ")
@@ -172,7 +171,7 @@ def test_the_dockerfile_keeps_to_the_rules() -> None:
     assert not re.search(r"key|token|secret|passw|credential", named, re.IGNORECASE)
 
 
-def test_what_is_copied_is_there_and_let_through() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     allowed = {line[1:] for line in lines if line.startswith("!")}
     sources = {source for group, _ in copies() for source in group}
@@ -183,7 +182,7 @@ def test_what_is_copied_is_there_and_let_through() -> None:
     )
 
 
-def test_pip_installs_torch_from_the_index_that_is_asked_for() -> None:
+def test_pip_installs_torch_from_the_chosen_index() -> None:
     torch, rest = [step for step in behind("RUN") if step.startswith("pip ")]
     assert '--index-url "$TORCH_INDEX"' in torch and "requirements-serve.txt" in rest
     assert "TORCH_INDEX=https://download.pytorch.org/whl/cpu" in behind("ARG")
@@ -241,7 +240,7 @@ def test_flags_follow_the_platform(
     config.parse(ServeConfig, flags, prog="serve.py", description="")  # it understands them
 
 
-def test_the_model_is_where_a_platform_puts_it(
+def test_model_is_found_where_the_platform_mounts_it(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert list(map(str, ENTRYPOINT.MODEL_FOLDERS)) == ["/opt/ml/model", "/model"]
@@ -260,7 +259,7 @@ def test_the_model_is_where_a_platform_puts_it(
     assert ENTRYPOINT.serve_flags(["serve", "--help"], {"MODEL_DIR": "nowhere"}) == ["--help"]
 
 
-def test_both_programs_end_in_a_line(image: Path) -> None:
+def test_entrypoint_and_healthcheck_fail_in_one_line(image: Path) -> None:
     def run(name: str) -> "subprocess.CompletedProcess[str]":
         command = [PYTHON, str(image / "app" / name)]
         settings = os.environ | {"MODEL_DIR": "nowhere"}
@@ -275,7 +274,7 @@ def files(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_it_serves_from_its_own_files_and_leaves_none(
+def test_image_serves_from_its_own_files_and_writes_none(
     image: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     """For machines where the tests below are skipped: whoever the user is, wherever it runs."""
@@ -283,12 +282,12 @@ def test_it_serves_from_its_own_files_and_leaves_none(
     scratch.mkdir()
     settings = {name: value.replace("/tmp", str(scratch)) for name, value in environment().items()}
     before, log = files(image), tmp_path / "log"
-    script = image / "app/entrypoint.py"
+    command = (str(image / "app/entrypoint.py"),)
     settings |= {"TMPDIR": str(scratch), "CLINGPT_FLAGS": "--rows=2", "OMP_NUM_THREADS": "1"}
     with (
         mock.patch("sys.executable", PYTHON),
         mock.patch.dict(os.environ, settings),
-        serving(checkpoint, "--host=127.0.0.1", script=script, log=log) as server,
+        serving(checkpoint, "--host=127.0.0.1", command=command, log=log) as server,
     ):
         assert server.ask("/invocations", RECORD).json["label"] in LABELS
         server.process.send_signal(signal.SIGTERM)
@@ -399,14 +398,14 @@ def container(
     """The image on a platform, ready; in the end it stops in time."""
     log = checkpoint.parent / f"{request.param}.log"
     with contained(image, checkpoint, PLATFORMS[request.param], log) as process:
-        server = Container(process, address(process, log), log)
+        server = Container(process, find_address(process, log), log)
         server.wait_until("/ready", 200)
         yield request.param, server
         assert server.stop() in ENDED
 
 
 @needs_namespaces
-def test_it_runs_on_every_platform(container: tuple[str, Container]) -> None:
+def test_image_runs_on_every_platform(container: tuple[str, Container]) -> None:
     """One test a platform: its port, its routes, and how little the process may do."""
     name, server = container
     platform = PLATFORMS[name]
@@ -441,10 +440,12 @@ def test_it_runs_on_every_platform(container: tuple[str, Container]) -> None:
 
 
 @needs_namespaces
-def test_it_stops_in_time_whoever_is_still_sending(image: Path, checkpoint: Path) -> None:
+def test_container_stops_in_time_during_an_unfinished_request(
+    image: Path, checkpoint: Path
+) -> None:
     log = checkpoint.parent / "stopped.log"
     with contained(image, checkpoint, PLATFORMS["docker"], log) as process:
-        server = Container(process, address(process, log), log)
+        server = Container(process, find_address(process, log), log)
         server.wait_until("/ready", 200)
         where = ("127.0.0.1", server.port)
         half = server.inside.submit(socket.create_connection, where).result()
@@ -464,13 +465,10 @@ def kubernetes() -> dict[str, Any]:
     return {item["kind"]: item for item in found}
 
 
-def test_kubernetes_asks_routes_that_there_are() -> None:
+def test_kubernetes_probes_existing_routes() -> None:
     pod = kubernetes()["Deployment"]["spec"]["template"]["spec"]
     (box,) = pod["containers"]
-    limits = Limits(
-        rows=1, queue=1, prefill_tokens=1, request_timeout_s=1, max_body_bytes=1, max_windows=1
-    )
-    routes = make_routes(Service(lambda: pytest.fail("not to be loaded"), limits), Site()).routes
+    routes = make_routes(unloaded_service(), Site()).routes
     paths = {kind: box[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness")}
     assert paths == {"startup": "/health", "liveness": "/health"}
     assert box["readinessProbe"]["httpGet"]["path"] == "/ready"
@@ -483,7 +481,7 @@ def test_kubernetes_asks_routes_that_there_are() -> None:
     assert pod["terminationGracePeriodSeconds"] > wait + settings.shutdown_timeout + 5
 
 
-def test_kubernetes_allows_little() -> None:
+def test_kubernetes_grants_minimal_rights() -> None:
     objects = kubernetes()
     pod = objects["Deployment"]["spec"]["template"]["spec"]
     (box,) = pod["containers"]
@@ -506,9 +504,7 @@ def test_kubernetes_allows_little() -> None:
     assert objects["NetworkPolicy"]["spec"]["egress"] == []
 
 
-def test_a_space_is_filled_with_what_its_dockerfile_copies(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_space_is_filled_with_what_its_dockerfile_copies(checkpoint: Path, tmp_path: Path) -> None:
     command = ["sh", str(DEPLOY / "space/fill.sh"), str(tmp_path), str(checkpoint)]
     for _ in range(2):  # and again, over what is there
         subprocess.run(command, check=True, capture_output=True)
@@ -525,16 +521,15 @@ def test_a_space_is_filled_with_what_its_dockerfile_copies(
     assert refused.returncode == 2 and refused.stderr.startswith("usage: ")
 
 
-def test_the_page_names_figures_flags_and_files_that_there_are(checkpoint: Path) -> None:
+def test_deploying_page_names_existing_metrics_flags_and_files(checkpoint: Path) -> None:
     page = (ROOT / "docs/deploying.md").read_text("utf-8")
-    sources = (ROOT / "clingpt/serving/metrics.py", ROOT / "clingpt/serving/service.py")
-    gauges = "".join(path.read_text("utf-8") for path in sources)
+    source = (ROOT / "clingpt/serving/service.py").read_text("utf-8")
     names = set(re.findall(r"`clingpt_(\w+)`", page))
     assert len(names) > 5
     for name in names:
         base = re.sub(r"_(total|seconds|bucket|sum|count)\b", "", name)
         base = re.sub(r"_seconds$", "", base)
-        assert f'"{base}"' in gauges, name
+        assert f'"{base}"' in source, name
     for path in re.findall(r"\bdeploy/[\w./]+\w", page):
         assert (ROOT / path).exists(), path
     fields = ServeConfig.__dataclass_fields__

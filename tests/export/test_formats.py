@@ -190,7 +190,7 @@ def cases(judge: GPT2LMHeadModel) -> list[Case]:
 
 
 @torch.no_grad()
-def test_transformers_opens_it_and_says_what_the_model_says(hf: Path, model: GPT) -> None:
+def test_transformers_reproduces_the_logits(hf: Path, model: GPT) -> None:
     judge, info = AutoModelForCausalLM.from_pretrained(hf, output_loading_info=True)
     assert type(judge) is GPT2LMHeadModel
     assert not any(info.values()), info
@@ -202,13 +202,13 @@ def test_transformers_opens_it_and_says_what_the_model_says(hf: Path, model: GPT
 
 
 @torch.no_grad()
-def test_our_commands_open_it_again(hf: Path, cases: list[Case]) -> None:
+def test_export_loads_again_with_the_same_logits(hf: Path, cases: list[Case]) -> None:
     step = Stateless(load_model(hf).model.eval())
     for case in cases:
         assert_same(case, step(*case.inputs))
 
 
-def test_the_folder_is_a_whole_checkpoint(hf: Path, checkpoint: Path) -> None:
+def test_hf_folder_is_a_complete_checkpoint(hf: Path, checkpoint: Path) -> None:
     wanted = "config.json generation_config.json model.safetensors tokenizer.json README.md"
     wanted += " tokenizer_config.json vocab.json merges.txt clingpt.json calibration.json"
     files = {path.name: path.read_bytes() for path in hf.iterdir()}
@@ -223,14 +223,14 @@ def test_the_folder_is_a_whole_checkpoint(hf: Path, checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     "form", ["hf", "torchscript", pytest.param("torch_export", marks=pytest.mark.slow)]
 )
-def test_others_may_read_every_file(form: str, exported: Callable[..., Path]) -> None:
+def test_files_are_world_readable(form: str, exported: Callable[..., Path]) -> None:
     modes = {
         path.name: path.stat().st_mode & 0o777 for path in exported(f"--format={form}").iterdir()
     }
     assert set(modes.values()) == {0o644}, modes
 
 
-def test_config_is_what_others_expect(hf: Path) -> None:
+def test_config_matches_the_hub_format(hf: Path) -> None:
     config = json.loads((hf / "config.json").read_text())
     assert config["architectures"] == ["GPT2LMHeadModel"] and config["model_type"] == "gpt2"
     assert (config["n_layer"], config["n_head"], config["n_embd"]) == (2, 2, 32)
@@ -250,7 +250,7 @@ def shapes_of(hf: Path) -> dict[str, tuple[int, ...]]:
     }
 
 
-def test_tensors_are_those_of_gpt2_and_no_more(hf: Path) -> None:
+def test_tensors_are_exactly_those_of_gpt2(hf: Path) -> None:
     shapes = shapes_of(hf)
     assert len(shapes) == 12 * 2 + 4
     assert not [
@@ -282,7 +282,7 @@ def test_vllm_finds_every_parameter(hf: Path) -> None:
     assert found == {f"transformer.{name}": shape for name, shape in wanted.items()}
 
 
-def test_llama_cpp_finds_what_it_needs(hf: Path) -> None:
+def test_llama_cpp_finds_every_tensor(hf: Path) -> None:
     """llama.cpp's convert_hf_to_gguf.py, class GPT2Model, and gguf-py's tensor_mapping.py."""
     config = json.loads((hf / "config.json").read_text())
     assert {"n_layer", "n_ctx", "n_embd", "n_head", "layer_norm_epsilon"} <= config.keys()
@@ -300,7 +300,7 @@ def test_llama_cpp_finds_what_it_needs(hf: Path) -> None:
     assert len(turned) == 8 and all(len(shape) == 2 for shape in turned.values())
 
 
-def test_tokens_are_the_same(hf: Path) -> None:
+def test_transformers_tokenizes_identically(hf: Path) -> None:
     theirs, ours = AutoTokenizer.from_pretrained(hf), Tokenizer.load()
     records = list(iter_records("train", count=60, seed=0))
     sentences = [text for record in records for _, text in record.sections]
@@ -312,7 +312,7 @@ def test_tokens_are_the_same(hf: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_sixteen_bits_halve_the_weights(
+def test_16_bit_weights_are_half_as_large(
     precision: str, exported: Callable[..., Path], hf: Path, model: GPT
 ) -> None:
     dtype = getattr(torch, precision)
@@ -334,7 +334,7 @@ def test_sixteen_bits_halve_the_weights(
     assert (model(ids) - ours).abs().max() > 1e-4 * ours.abs().max(), "nothing was rounded"
 
 
-def test_an_export_exports_to_itself(hf: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_exporting_an_export_changes_nothing(hf: Path, tmp_path: Path, capsys: Capture) -> None:
     assert export(f"--checkpoint={hf}", "--format=hf", f"--out={tmp_path / 'again'}") == 0
     for path in hf.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
@@ -344,7 +344,7 @@ def test_an_export_exports_to_itself(hf: Path, tmp_path: Path, capsys: Capture) 
     assert err.count("\n") == 1
 
 
-def test_a_folder_of_the_hub_exports_and_is_asked(
+def test_hub_folder_exports_and_generates(
     checkpoint: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     """No hashes and no card, names without prefix, mask buffers."""
@@ -398,7 +398,7 @@ def contents(archive: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_an_exported_program_runs_elsewhere(
+def test_exported_program_runs_without_our_code(
     exported: Callable[..., Path], cases: list[Case], tmp_path: Path
 ) -> None:
     """In a process that has none of our code; a mask of another length is refused."""
@@ -411,7 +411,7 @@ def test_an_exported_program_runs_elsewhere(
 
 
 @pytest.mark.slow
-def test_an_exported_program_says_nothing_of_this_machine(exported: Callable[..., Path]) -> None:
+def test_exported_program_contains_no_paths(exported: Callable[..., Path]) -> None:
     parts = contents(exported("--format=torch_export") / "model.pt2")
     assert parts
     for name, content in parts.items():
@@ -420,7 +420,7 @@ def test_an_exported_program_says_nothing_of_this_machine(exported: Callable[...
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @torch.no_grad()
-def test_torchscript_answers_and_is_called_deprecated(
+def test_torchscript_matches_and_warns_of_deprecation(
     checkpoint: Path, cases: list[Case], tmp_path: Path, capsys: Capture
 ) -> None:
     flags = ["--format=torchscript", f"--out={tmp_path / 'ts'}"]
@@ -437,7 +437,7 @@ def test_torchscript_answers_and_is_called_deprecated(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["torchscript", "torch_export"])
-def test_two_programs_are_the_same_bytes(form: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_program_exports_are_reproducible(form: str, checkpoint: Path, tmp_path: Path) -> None:
     """Each by a process of its own, as from a command line."""
     for name in ("one", "other"):
         argv = [sys.executable, ROOT / "export.py", f"--checkpoint={checkpoint}"]
@@ -485,7 +485,7 @@ def future_seen(patch: Patch) -> None:
 
 
 @pytest.mark.parametrize("break_it", [transposed, shifted, padding_seen, future_seen])
-def test_a_broken_export_leaves_nothing_behind(
+def test_broken_export_leaves_no_files(
     break_it: Callable[[Patch], None],
     checkpoint: Path,
     tmp_path: Path,
@@ -503,7 +503,7 @@ def test_a_broken_export_leaves_nothing_behind(
 
 @pytest.mark.parametrize("form", ["hf", "onnx", "torchscript", "torch_export"])
 @pytest.mark.parametrize("factor", [1 + 1e-4, float("nan")])
-def test_every_format_is_compared(
+def test_every_format_is_verified(
     form: str, factor: float, checkpoint: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     def write(model: GPT, *_: object, **__: object) -> Step:
@@ -517,7 +517,7 @@ def test_every_format_is_compared(
 
 @torch.no_grad()
 @pytest.mark.parametrize("place", [*SHAPES, 0, 5, 8, 2])
-def test_one_wrong_logit_at_any_shape_is_found(
+def test_one_wrong_logit_at_any_shape_is_detected(
     place: tuple[int, int, int] | int, model: GPT
 ) -> None:
     """The grid's shapes, or of the padded rows the one with so much padding."""
@@ -537,7 +537,7 @@ def test_one_wrong_logit_at_any_shape_is_found(
         check(wrong, model)
 
 
-def test_a_difference_is_of_the_highest_logit() -> None:
+def test_difference_is_relative_to_the_largest_logit() -> None:
     expected = torch.tensor([[[1.0, -4.0, 0.5], [0.0, 0.1, 0.2]]])
     found = difference("here", expected + torch.tensor([0.0, 0.0, -0.02]), expected)
     assert found.relative == pytest.approx(0.005) and found.same_choice
@@ -548,11 +548,11 @@ def test_a_difference_is_of_the_highest_logit() -> None:
     ("relative", "same", "small"),
     [(1e-5, True, True), (1.1e-5, True, False), (1e-9, False, False), (float("nan"), True, False)],
 )
-def test_rounding_is_small(relative: float, same: bool, small: bool) -> None:
+def test_tolerance_covers_only_rounding(relative: float, same: bool, small: bool) -> None:
     assert Difference("here", relative, same).is_small is small
 
 
-def test_weights_too_large_for_float16_are_refused(tmp_path: Path, capsys: Capture) -> None:
+def test_weights_beyond_float16_are_refused(tmp_path: Path, capsys: Capture) -> None:
     model = GPT(GPTConfig(vocab_size=96, block_size=24, n_layer=1, n_head=2, n_embd=16))
     model.h[0].mlp.c_fc.bias.data[3] = 1e5  # type: ignore[union-attr, operator]
     model.save_pretrained(tmp_path / "large")
@@ -566,7 +566,7 @@ def test_weights_too_large_for_float16_are_refused(tmp_path: Path, capsys: Captu
 # What is refused before anything is written
 
 
-def test_a_folder_that_exists_is_left_alone(
+def test_existing_folder_is_not_overwritten(
     checkpoint: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     (tmp_path / "out").mkdir()
@@ -588,7 +588,7 @@ def test_a_folder_that_exists_is_left_alone(
         (["--checkpoint=nowhere/at_all/x", "--format=hf"], 1, "nowhere/at_all/x is not a folder"),
     ],
 )
-def test_flags_that_make_no_sense(
+def test_invalid_flags_are_refused(
     flags: list[str], status: int, phrase: str, tmp_path: Path, capsys: Capture
 ) -> None:
     assert export(f"--out={tmp_path / 'out'}", *flags) == status
@@ -598,7 +598,7 @@ def test_flags_that_make_no_sense(
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
-def test_what_onnx_needs_is_asked_for_first(
+def test_missing_onnx_package_is_named_before_any_work(
     package: str, checkpoint: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
@@ -621,7 +621,7 @@ def test_what_onnx_needs_is_asked_for_first(
         ({}, "models/mine", None),
     ],
 )
-def test_the_origin_names_nothing_of_this_machine(
+def test_origin_names_no_local_path(
     card: dict[str, Any],
     source: str,
     base: str | None,
@@ -635,7 +635,7 @@ def test_the_origin_names_nothing_of_this_machine(
     assert found.get("base_model") == base
 
 
-def test_without_a_checkout_no_commit_is_named(
+def test_no_commit_is_recorded_outside_a_checkout(
     hf: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     loaded = load_model(hf)
@@ -646,13 +646,13 @@ def test_without_a_checkout_no_commit_is_named(
     assert "clingpt.commit" not in command.origin(loaded, "gpt2")
 
 
-def test_eight_bits_need_channels_in_sixteens() -> None:
+def test_int8_requires_channels_in_multiples_of_16() -> None:
     assert [block_size(n) for n in (16, 48, 768, 1600, 3072)] == [16, 16, 128, 64, 128]
     with pytest.raises(ConfigError, match=r"multiples of 16, and a layer has 24; add --int8=False"):
         block_size(24)
 
 
-def test_a_folder_without_validation_records_is_refused(
+def test_data_without_validation_records_is_refused(
     checkpoint: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     with FolderWriter(tmp_path / "data", Tokenizer.load()) as writer:
@@ -663,7 +663,7 @@ def test_a_folder_without_validation_records_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_a_damaged_export_is_named(hf: Path, tmp_path: Path) -> None:
+def test_damaged_export_is_detected(hf: Path, tmp_path: Path) -> None:
     shutil.copytree(hf, tmp_path / "hf")
     path = tmp_path / "hf" / "model.safetensors"
     content = bytearray(path.read_bytes())

@@ -154,7 +154,7 @@ def axes(each: Any) -> list[str | int]:
     return [axis.dim_param or axis.dim_value for axis in each.type.tensor_type.shape.dim]
 
 
-def test_the_graph_is_named_as_optimum_names_it(folder: Path, graph: Any) -> None:
+def test_graph_uses_optimums_names_and_axes(folder: Path, graph: Any) -> None:
     """TextDecoderOnnxConfig of huggingface/optimum-onnx: names, their order, and what may vary."""
     onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
     new, whole = ["batch_size", "sequence_length"], "past_sequence_length + sequence_length"
@@ -171,7 +171,7 @@ def test_the_graph_is_named_as_optimum_names_it(folder: Path, graph: Any) -> Non
     assert whole_numbers == {"input_ids", "attention_mask", "position_ids"}
 
 
-def test_the_files_say_whose_weights_they_are(folder: Path, graph: Any, checkpoint: Path) -> None:
+def test_graph_metadata_names_the_checkpoint(folder: Path, graph: Any, checkpoint: Path) -> None:
     known = {each.key: each.value for each in graph.metadata_props}
     sums = (checkpoint / "SHA256SUMS").read_bytes()
     assert known["clingpt.checkpoint"] == hashlib.sha256(sums).hexdigest()
@@ -185,7 +185,7 @@ def test_the_files_say_whose_weights_they_are(folder: Path, graph: Any, checkpoi
         assert (folder / name).read_bytes() == (checkpoint / name).read_bytes()
 
 
-def test_the_files_say_nothing_of_this_machine(folder: Path, graph: Any) -> None:
+def test_graph_contains_no_local_paths(folder: Path, graph: Any) -> None:
     traces = [b".py", b"/tmp", b"stack_trace", b"File ", b".partial", b"site-packages"]
     traces += [str(path).encode() for path in (ROOT, folder.parent, Path.home() / "x")]
     for name in ("model.onnx", "model_int8.onnx"):
@@ -195,7 +195,7 @@ def test_the_files_say_nothing_of_this_machine(folder: Path, graph: Any) -> None
         assert not each.doc_string and not each.metadata_props
 
 
-def test_others_may_read_every_file(folder: Path) -> None:
+def test_files_are_world_readable(folder: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
 
 
@@ -206,7 +206,7 @@ def test_every_weight_is_stored_once(folder: Path, model: GPT) -> None:
     assert (folder / "model_int8.onnx").stat().st_size < 0.3 * n_bytes
 
 
-def test_a_moved_folder_still_opens(
+def test_moved_folder_still_opens(
     folder: Path, graph: Any, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     places = {
@@ -224,7 +224,7 @@ def test_a_moved_folder_still_opens(
 
 
 @pytest.mark.slow
-def test_two_exports_are_the_same_bytes(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_onnx_exports_are_reproducible(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
     """In another process, from another folder, with deprecated calls as errors."""
     argv = [sys.executable, "-W", "error::DeprecationWarning", ROOT / "export.py"]
     argv += [f"--checkpoint={checkpoint}", f"--out={tmp_path / 'x' / 'again'}"]
@@ -256,7 +256,7 @@ def session_step(path: Path) -> Callable[..., list[torch.Tensor]]:
     return step
 
 
-def test_onnxruntime_says_what_transformers_says(folder: Path, judge: Any) -> None:
+def test_onnxruntime_matches_transformers(folder: Path, judge: Any) -> None:
     step = session_step(folder / "model.onnx")
     for case in make_cases(judge):
         outputs = step(*case.inputs)
@@ -296,7 +296,7 @@ def weight_of(judge: Any, name: str) -> torch.Tensor:
     return weight if name.endswith("wte") else weight.t()
 
 
-def test_weights_in_eight_bits_are_the_nearest(
+def test_int8_weights_are_rounded_to_nearest(
     rounded: dict[str, tuple[np.ndarray, np.ndarray]], judge: Any
 ) -> None:
     """Each block by the largest of its own weights: no weight is further off than half a step."""
@@ -313,7 +313,7 @@ def test_weights_in_eight_bits_are_the_nearest(
         assert (np.abs(levels * scale - blocks) <= 0.5001 * scale).all(), name
 
 
-def test_no_large_weight_stays_whole_or_is_stored_twice(small_graph: Any) -> None:
+def test_all_large_weights_are_quantised_once(small_graph: Any) -> None:
     sizes = {x.name: x.raw_data.__len__() for x in small_graph.graph.initializer}
     whole = {x.name for x in small_graph.graph.initializer if x.data_type == 1}
     large = {name for name in whole if not name.endswith("_scale") and sizes[name] > 4 * 256}
@@ -325,7 +325,7 @@ def test_no_large_weight_stays_whole_or_is_stored_twice(small_graph: Any) -> Non
 
 
 @torch.no_grad()
-def test_eight_bits_say_what_rounded_weights_say(
+def test_int8_logits_match_rounded_weights(
     folder: Path, rounded: dict[str, tuple[np.ndarray, np.ndarray]], checkpoint: Path, judge: Any
 ) -> None:
     """By transformers with the rounded weights; what is left are the activations' 8 bits."""
@@ -343,7 +343,7 @@ def test_eight_bits_say_what_rounded_weights_say(
 
 
 @torch.no_grad()
-def test_what_eight_bits_cost_is_printed(
+def test_int8_cost_table_matches_a_slow_count(
     exported: tuple[Path, str], model: GPT, records: list[Record], runner: Runner
 ) -> None:
     """Against a slow count; the fifth record and the example beyond the context stay out."""
@@ -391,7 +391,7 @@ def whole_step(step: Callable[..., list[torch.Tensor]], ids_1T: torch.Tensor) ->
     return step(ids_1T, torch.ones_like(ids_1T), torch.arange(ids_1T.shape[1])[None], *past)[0]
 
 
-def test_in_eight_bits_a_row_does_not_depend_on_its_company(folder: Path, judge: Any) -> None:
+def test_int8_rows_do_not_depend_on_their_batch(folder: Path, judge: Any) -> None:
     step = session_step(folder / "model_int8.onnx")
     [case] = [case for case in make_cases(judge) if case.name == "padded"]
     together = step(*case.inputs)[0]
@@ -402,7 +402,7 @@ def test_in_eight_bits_a_row_does_not_depend_on_its_company(folder: Path, judge:
         assert (together[row, real_T] - alone[0]).abs().max() <= 1e-5 * alone.abs().max(), row
 
 
-def test_a_position_beyond_the_context_is_an_error(folder: Path) -> None:
+def test_position_beyond_the_context_raises(folder: Path) -> None:
     step, past = session_step(folder / "model.onnx"), (torch.zeros(1, 2, 0, 32),) * 4
     one = torch.ones(1, 1, dtype=torch.int64)
     assert step(one, one, one * (CONTEXT - 1), *past)[0].isfinite().all()
@@ -418,7 +418,7 @@ def told(replies: Sequence[Completion | Text]) -> list[tuple[list[int], str, str
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 20])
-def test_greedy_replies_are_those_of_pytorch(
+def test_greedy_replies_match_pytorch(
     at_once: int, runner: Runner, prompts: list[list[int]], expected: list[Completion]
 ) -> None:
     found = []
@@ -427,7 +427,7 @@ def test_greedy_replies_are_those_of_pytorch(
     assert told(found) == told(expected)
 
 
-def test_the_replies_to_compare_with_are_various(expected: list[Completion]) -> None:
+def test_reference_replies_are_varied(expected: list[Completion]) -> None:
     ends = [reply.finish_reason for reply in expected]
     assert {ends.count("stop") > 2, ends.count("length") > 2} == {True}
     assert len({len(reply.ids) for reply in expected}) > 4
@@ -435,7 +435,7 @@ def test_the_replies_to_compare_with_are_various(expected: list[Completion]) -> 
 
 
 @torch.no_grad()
-def test_each_token_is_the_best_without_any_cache(
+def test_reference_tokens_are_the_argmax_without_a_cache(
     model: GPT, prompts: list[list[int]], expected: list[Completion]
 ) -> None:
     for prompt, reply in zip(prompts, expected, strict=True):
@@ -447,7 +447,7 @@ def test_each_token_is_the_best_without_any_cache(
         assert (best - second).min() > 1e-5 * logits_TV.abs().max(), "rounding might choose"
 
 
-def test_streamed_text_is_the_whole_text(runner: Runner, prompts: list[list[int]]) -> None:
+def test_streamed_pieces_add_up_to_the_text(runner: Runner, prompts: list[list[int]]) -> None:
     pieces: list[list[str]] = [[] for _ in prompts]
     found = runner.generate(
         prompts, max_new_tokens=NEW, on_text=lambda n, text: pieces[n].append(text)
@@ -456,9 +456,7 @@ def test_streamed_text_is_the_whole_text(runner: Runner, prompts: list[list[int]
     assert all(len([piece for piece in each if piece]) > 1 for each in pieces if len(each) > 9)
 
 
-def test_labels_are_those_of_the_evaluation(
-    runner: Runner, scorer: Scorer, records: list[Record]
-) -> None:
+def test_labels_match_the_evaluation(runner: Runner, scorer: Scorer, records: list[Record]) -> None:
     assert runner.calibration == CALIBRATION
     for record, scores in zip(records, score_labels(scorer, records), strict=True):
         prompt = make_prompt("answer", record, runner.tokenizer, budget=CONTEXT - 1)
@@ -469,7 +467,7 @@ def test_labels_are_those_of_the_evaluation(
         assert found["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
 
 
-def test_without_a_calibration_nothing_is_withheld(
+def test_nothing_is_withheld_without_a_calibration(
     folder: Path, tmp_path: Path, scorer: Scorer, records: list[Record]
 ) -> None:
     shutil.copytree(folder, tmp_path / "plain")
@@ -500,7 +498,7 @@ def notes(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.mark.parametrize("task", ["answer", "summarize", "document", "explain"])
-def test_a_file_is_answered_as_by_sample(
+def test_runner_matches_sample(
     task: str, folder: Path, checkpoint: Path, notes: Path, capsys: Capture
 ) -> None:
     flags = [f"--task={task}", f"--input={notes}", "--max_new_tokens=20"]
@@ -521,7 +519,7 @@ def test_a_file_is_answered_as_by_sample(
         }
 
 
-def test_what_a_reply_invents_is_marked(runner: Runner) -> None:
+def test_unsupported_number_is_flagged(runner: Runner) -> None:
     record = from_json({"id": 1, "question": "Is it safe?", "text": "It was given to 12 of them."})
     said = [Text(" Yes: 57 of the 12.", [1, 2], "stop")]
     with mock.patch.object(runner, "generate", return_value=said):
@@ -539,7 +537,7 @@ def test_what_a_reply_invents_is_marked(runner: Runner) -> None:
         ("explain", "Is it 5? six 7"),
     ],
 )
-def test_a_reference_bears_nothing_out_that_the_model_was_not_shown(
+def test_claims_are_checked_only_against_the_prompts_source(
     task: str, shown: str, runner: Runner
 ) -> None:
     record = Record(
@@ -551,9 +549,7 @@ def test_a_reference_bears_nothing_out_that_the_model_was_not_shown(
 
 
 @pytest.mark.parametrize("task", ["answer", "explain"])
-def test_a_question_alone_has_no_source_to_be_compared_with(
-    task: str, runner: Runner, scorer: Scorer
-) -> None:
+def test_question_alone_has_no_warnings(task: str, runner: Runner, scorer: Scorer) -> None:
     record = from_json({"id": 1, "question": "What is asthma?"})
     with mock.patch.object(onnx_runner, "find_flags") as found:
         [reply] = runner.do(task, [record], max_new_tokens=12)
@@ -563,7 +559,7 @@ def test_a_question_alone_has_no_source_to_be_compared_with(
     assert reply["text"] == sample.answer(scorer, question, sampling).text
 
 
-def test_a_prompt_is_continued(folder: Path, runner: Runner, capsys: Capture) -> None:
+def test_prompt_is_continued(folder: Path, runner: Runner, capsys: Capture) -> None:
     ids = runner.tokenizer.encode("Metformin is")
     [(text, _, _)] = runner.generate([ids], max_new_tokens=12)
     assert ask(f"--model={folder}", "--prompt=Metformin is", "--max_new_tokens=12") == 0
@@ -573,7 +569,7 @@ def test_a_prompt_is_continued(folder: Path, runner: Runner, capsys: Capture) ->
     assert capsys.readouterr().out == f"{text}\n"
 
 
-def test_eight_bits_answer_too(folder: Path, runner: Runner, notes: Path, capsys: Capture) -> None:
+def test_int8_model_answers(folder: Path, runner: Runner, notes: Path, capsys: Capture) -> None:
     flags = ["--task=answer", f"--input={notes}", "--max_new_tokens=4", "--int8"]
     assert ask(f"--model={folder}", *flags) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -585,7 +581,7 @@ def test_eight_bits_answer_too(folder: Path, runner: Runner, notes: Path, capsys
     assert [one["probabilities"] for one in found] != exact, "those are the whole weights' replies"
 
 
-def test_lines_are_parted_by_line_feeds_alone(tmp_path: Path) -> None:
+def test_only_line_feeds_separate_lines(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes('\ufeff{"text": "one\u2028two\u0085three"}\r\n\n{"text": "b"}'.encode())
     found = list(iter_records(path))
@@ -609,21 +605,19 @@ def answers(runner: Runner, notes: Path) -> list[str]:
     return [json.dumps(reply, ensure_ascii=False) for reply in found]
 
 
-def test_importing_it_loads_nothing_large() -> None:
+def test_import_loads_no_large_package() -> None:
     code = "import clingpt.export.onnx_runner, sys; "
     code += "print({'torch', 'tqdm', 'onnxruntime'} & {*sys.modules})"
     assert run("-c", code).stdout == "set()\n"
 
 
-def test_it_answers_where_nothing_else_can_be_imported(
-    folder: Path, runner: Runner, notes: Path
-) -> None:
+def test_runner_works_without_other_packages(folder: Path, runner: Runner, notes: Path) -> None:
     flags = [f"--model={folder}", "--task=answer", f"--input={notes}", "--max_new_tokens=8"]
     assert run("-c", LEAN, *flags).stdout.splitlines() == answers(runner, notes)
 
 
 @pytest.mark.slow
-def test_it_answers_where_nothing_else_is_installed(
+def test_runner_works_in_a_minimal_environment(
     folder: Path, runner: Runner, notes: Path, tmp_path: Path
 ) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
@@ -665,7 +659,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "name", ["model.onnx", "model.onnx.data", "model_int8.onnx", "config.json", FILE, "merges.txt"]
 )
-def test_a_damaged_file_is_named(name: str, copy: Path, capsys: Capture) -> None:
+def test_damaged_file_is_named(name: str, copy: Path, capsys: Capture) -> None:
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
@@ -674,17 +668,17 @@ def test_a_damaged_file_is_named(name: str, copy: Path, capsys: Capture) -> None
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "config.json", "SHA256SUMS"])
-def test_a_missing_file_is_named(name: str, copy: Path, capsys: Capture) -> None:
+def test_missing_file_is_named(name: str, copy: Path, capsys: Capture) -> None:
     (copy / name).unlink()
     assert f"copy/{name} is missing" in refused(capsys, f"--model={copy}", "--prompt=x")
 
 
-def test_a_file_that_was_slipped_in_is_named(copy: Path, capsys: Capture) -> None:
+def test_unlisted_file_is_named(copy: Path, capsys: Capture) -> None:
     (copy / "other.onnx.data").write_bytes(b"x")
     assert "other.onnx.data" in refused(capsys, f"--model={copy}", "--prompt=x")
 
 
-def test_eight_bits_must_have_been_exported(copy: Path, capsys: Capture) -> None:
+def test_missing_int8_model_is_named(copy: Path, capsys: Capture) -> None:
     (copy / "model_int8.onnx").unlink()
     write_sums(copy)
     line = refused(capsys, f"--model={copy}", "--prompt=x", "--int8")
@@ -692,20 +686,22 @@ def test_eight_bits_must_have_been_exported(copy: Path, capsys: Capture) -> None
     assert ask(f"--model={copy}", "--prompt=x", "--max_new_tokens=1") == 0
 
 
-def test_what_is_no_export_is_refused(checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_folder_without_an_export_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: Capture
+) -> None:
     for folder in (checkpoint, tmp_path, tmp_path / "nowhere"):
         line = refused(capsys, f"--model={folder}", "--prompt=x")
         assert f"{folder}/model.onnx is missing; run: python export.py --format=onnx" in line
 
 
-def test_a_graph_that_onnxruntime_cannot_read_is_named(copy: Path, capsys: Capture) -> None:
+def test_unreadable_graph_is_named(copy: Path, capsys: Capture) -> None:
     content = (copy / "model.onnx").read_bytes()
     (copy / "model.onnx").write_bytes(content[: len(content) // 2])
     write_sums(copy)
     assert "copy/model.onnx cannot be opened: " in refused(capsys, f"--model={copy}", "--prompt=x")
 
 
-def test_onnxruntime_is_asked_for(folder: Path, monkeypatch: Patch, capsys: Capture) -> None:
+def test_missing_onnxruntime_is_named(folder: Path, monkeypatch: Patch, capsys: Capture) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     line = refused(capsys, f"--model={folder}", "--prompt=x", status=2)
     assert line.endswith("run: pip install onnxruntime")
@@ -722,7 +718,7 @@ def test_onnxruntime_is_asked_for(folder: Path, monkeypatch: Patch, capsys: Capt
         (b"", "in.json:1: "),
     ],
 )
-def test_a_bad_record_is_named(
+def test_invalid_record_is_named(
     content: bytes, phrase: str, folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     (tmp_path / "in.json").write_bytes(content)
@@ -730,13 +726,13 @@ def test_a_bad_record_is_named(
     assert phrase in line
 
 
-def test_a_missing_input_is_named(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_missing_input_is_named(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "no.json"
     line = refused(capsys, f"--model={folder}", "--task=answer", f"--input={path}")
     assert f"{path}: No such file" in line
 
 
-def test_a_reply_must_fit(folder: Path, runner: Runner, capsys: Capture) -> None:
+def test_prompt_and_reply_must_fit(folder: Path, runner: Runner, capsys: Capture) -> None:
     line = refused(capsys, f"--model={folder}", "--prompt=a b c", "--max_new_tokens=254")
     assert "3 tokens and 254 new ones exceed the context of 256" in line
     assert ask(f"--model={folder}", "--prompt=a b", "--max_new_tokens=254") == 0
@@ -760,25 +756,25 @@ def test_a_reply_must_fit(folder: Path, runner: Runner, capsys: Capture) -> None
         ["--prompt=x", "--temperature=1"],
     ],
 )
-def test_flags_that_make_no_sense(flags: list[str], tmp_path: Path, capsys: Capture) -> None:
+def test_invalid_flags_are_refused(flags: list[str], tmp_path: Path, capsys: Capture) -> None:
     assert ask(f"--model={tmp_path}", *flags) == 2
     err = capsys.readouterr().err
     assert re.search(r"^python -m clingpt\.onnx_runner: error: \S.*\n\Z", err, re.MULTILINE)
     assert "Traceback" not in err
 
 
-def test_the_model_must_be_named(capsys: Capture) -> None:
+def test_model_flag_is_required(capsys: Capture) -> None:
     assert ask("--prompt=x") == 2
     assert "--model" in capsys.readouterr().err
 
 
-def test_help_is_of_use(capsys: Capture) -> None:
+def test_help_shows_an_example_and_the_intended_use(capsys: Capture) -> None:
     assert ask("--help") == 0
     out = capsys.readouterr().out
     assert "python -m clingpt.export.onnx_runner --model=exported/onnx" in out
     assert "Not intended to inform diagnosis, treatment or patient management" in out
 
 
-def test_probabilities_add_up(runner: Runner, records: list[Record]) -> None:
+def test_probabilities_sum_to_one(runner: Runner, records: list[Record]) -> None:
     log_probs = runner.label_log_probs(runner.tokenizer.encode(records[0].question))
     assert float(np.exp(log_probs).sum()) == pytest.approx(1, abs=1e-12)

@@ -1,12 +1,10 @@
-"""serve.py with faults that a request's own text calls for: what tests of the server provoke.
+"""serve.py with faults that a request's own text triggers.
 
-    python tests/helpers/faulty_server.py [flags of serve.py]
-
-Not a test itself. In a prompt @sleep20 makes each step 20 ms longer, @encode20 its tokenisation;
-@nan3 and @crash3 strike once three tokens are written: a reply's logits are no numbers, or the
-engine ends by an error; @stray0 is an error beside the request. In a report @flags0 makes the
-search for warnings fail. Every error's message holds the text that it strikes. What no request can
-ask for comes from the environment: FAULTY_SETTINGS is a JSON object with fields of Settings.
+In a prompt, @sleep20 makes each step 20 ms longer and @encode20 its tokenisation. @nan3 and @crash3
+strike after three tokens: the reply's logits become NaN, or the engine raises. @stray0 raises in a
+callback outside the request. In a report, @flags0 makes the search for warnings fail. The message
+of every such exception contains the text of the request, which must not leak. Other faults are set
+for the whole server: FAULTY_SETTINGS is a JSON object with the fields of Settings.
 """
 
 import asyncio
@@ -19,12 +17,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, partialmethod
-from pathlib import Path
 from typing import Any
 from unittest import mock
 from weakref import WeakKeyDictionary
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from opentelemetry._logs import LoggerProvider, NoOpLogger, set_logger_provider
 from torch import Tensor
@@ -40,19 +35,19 @@ from clingpt.serving.worker import Served
 from clingpt.text.tokenizer import EOT, Tokenizer
 
 MARK = re.compile(r"@(sleep|encode|nan|crash|flags)(\d+)")
-SENT_BYTES = 4096  # that the system holds for a client; tests must not send megabytes to fill it
+SEND_BUFFER_BYTES = 4096  # small, so that a client which reads nothing soon blocks the server
 
 
 @dataclass(frozen=True)
 class Settings:
-    load_s: float = 0.0  # that loading takes longer
+    load_s: float = 0.0  # extra time for loading
     ping_s: float = responses.PING_S
     sending_s: float = responses.SENDING_S
-    witness: str = ""  # a file that tells what is opened and asked for once the model is loaded
+    witness: str = ""  # a file that records audit events once the model is loaded
 
 
 class Faults:
-    """The marks in the prompts of replies."""
+    """Faults that marks in the prompts trigger."""
 
     def __init__(self) -> None:
         self._of: WeakKeyDictionary[Reply, dict[str, int]] = WeakKeyDictionary()
@@ -78,7 +73,7 @@ class Faults:
         time.sleep(max((self._of[reply].get("sleep", 0) for reply in replies), default=0) / 1000)
         for reply in replies:
             if self._of[reply].get("crash") == len(reply.ids):
-                raise RuntimeError(f"cannot go on with {self._texts[reply]}")
+                raise RuntimeError(f"cannot continue with {self._texts[reply]}")
         return self._step(engine)
 
     def take(self, reply: Reply, logits_V: Tensor, highest: float, best: int) -> None:
@@ -88,7 +83,7 @@ class Faults:
 
 
 def slow_encode(tokenizer: Tokenizer, plain: Any, text: str) -> Any:
-    """Tokenisation that takes as long as the text says."""
+    """Tokenise, as slowly as the text asks for."""
     for name, n in MARK.findall(text):
         time.sleep(int(n) / 1000 if name == "encode" else 0)
     return plain(tokenizer, text)
@@ -97,11 +92,11 @@ def slow_encode(tokenizer: Tokenizer, plain: Any, text: str) -> Any:
 async def reply_with_stray(
     service: Service, plain: Any, prompt: Sequence[int], *args: Any, **options: Any
 ) -> Finished:
-    """A reply beside which a callback fails."""
+    """Reply, and if the text asks for it, raise in a callback of the event loop."""
     text = service.served().scorer.tokenizer.decode(prompt)
 
     def fail() -> None:
-        raise ValueError(f"cannot go on with {text}")
+        raise ValueError(f"cannot continue with {text}")
 
     if "@stray" in text:
         asyncio.get_running_loop().call_soon(fail)
@@ -110,28 +105,28 @@ async def reply_with_stray(
 
 
 def failing_search(reply: str, source: str) -> list[Flag]:
-    """A search for warnings that fails where the report says so."""
+    """Search for warnings, or fail if the report asks for it."""
     if "@flags" in source:
         raise ValueError(f"cannot read {source}")
     return find_flags(reply, source)
 
 
-def listen_with_little_room(plain: Any, host: str, port: int) -> socket.socket:
+def listen_with_small_buffer(plain: Any, host: str, port: int) -> socket.socket:
     listening: socket.socket = plain(host, port)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_BYTES)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     return listening
 
 
 class Telemetry(LoggerProvider):
-    """What an operator may have set up for all programs: FastAPI would hand it invalid requests."""
+    """A machine-wide telemetry provider, to which FastAPI would export invalid requests."""
 
     def get_logger(self, name: str, *_: Any, **__: Any) -> NoOpLogger:
         sys.audit("clingpt.telemetry")
         return NoOpLogger(name)
 
 
-def load_late(plain: Any, settings: Settings, *args: Any) -> Served:
-    """The model, after a while; from then on a witness takes notes."""
+def load_slowly(plain: Any, settings: Settings, *args: Any) -> Served:
+    """Load the model after a delay; from then on, record audit events."""
     time.sleep(settings.load_s)
     served: Served = plain(*args)
     if settings.witness:
@@ -159,12 +154,12 @@ def main() -> None:
         (Tokenizer, "encode", partialmethod(slow_encode, Tokenizer.encode)),
         (tasks, "find_flags", failing_search),
         (Service, "reply", partialmethod(reply_with_stray, Service.reply)),
-        (serve, "listen", partial(listen_with_little_room, serve.listen)),
-        (serve, "load", partial(load_late, serve.load, settings)),
+        (serve, "listen", partial(listen_with_small_buffer, serve.listen)),
+        (serve, "load", partial(load_slowly, serve.load, settings)),
     ):
         mock.patch.object(owner, name, changed).start()
-    console.run(serve.main)
+    serve.main()
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

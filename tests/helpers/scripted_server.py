@@ -1,45 +1,38 @@
-"""serve.py whose model writes what it is told to, and which writes down what the model is given.
+"""serve.py with a model whose replies are given by a script, and which records its prompts.
 
-    SCRIPTED=FOLDER python tests/helpers/scripted_server.py [arguments of serve.py]
-
-Not a test itself. FOLDER/script.json is [[part of a prompt, reply as text or as ids], …]: the first
-part that a prompt holds counts, and its reply ends in an end of text; other prompts are answered by
-the model. FOLDER/asked.jsonl gets a line for each reply that is begun. A reply with "Fault:" in it
-cannot be checked against its source.
+The variable SCRIPTED names a folder. Its script.json is [[part of a prompt, reply as text or ids],
+…]: the first entry whose part occurs in a prompt determines the reply, followed by an end of text.
+The model answers all other prompts itself. Each reply adds a line to asked.jsonl in the folder. If
+a reply contains "Fault:", the search for unsupported claims in it fails.
 """
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 import torch
 
 import serve
-from clingpt.base import console
 from clingpt.decoding import engine
 from clingpt.evaluation import faithfulness
 from clingpt.serving import tasks
 from clingpt.text.tokenizer import EOT
 
-FOLDER = Path(os.environ.get("SCRIPTED", "."))
-
 
 class ScriptedReply(engine.Reply):
-    """A reply whose every next token is by far the most probable; a label is still the model's."""
+    """A reply in which each scripted token is by far the likeliest; the model chooses labels."""
 
     def __init__(self, prompt: Any, sampling: Any, tokenizer: Any, first_among: Any = ()) -> None:
         super().__init__(prompt, sampling, tokenizer, first_among)
-        with (FOLDER / "asked.jsonl").open("a") as file:
+        folder = Path(os.environ["SCRIPTED"])
+        with (folder / "asked.jsonl").open("a") as file:
             file.write(json.dumps({"prompt": list(prompt), "among": list(first_among)}) + "\n")
-        path, text = FOLDER / "script.json", tokenizer.decode(prompt)
+        path, text = folder / "script.json", tokenizer.decode(prompt)
         lines = json.loads(path.read_text("utf-8")) if path.exists() else []
-        said = next((reply for part, reply in lines if part in text), None)
-        self._script = tokenizer.encode(said) if isinstance(said, str) else said
+        script = next((reply for part, reply in lines if part in text), None)
+        self._script = tokenizer.encode(script) if isinstance(script, str) else script
 
     def take(self, logits_V: torch.Tensor, highest: float, best: int) -> None:
         if self._script is not None and self.next_among is None:
@@ -59,7 +52,3 @@ def main() -> None:
     mock.patch.object(tasks, "find_flags", find_flags).start()
     mock.patch.object(engine, "Reply", ScriptedReply).start()
     serve.main()
-
-
-if __name__ == "__main__":
-    console.run(main)

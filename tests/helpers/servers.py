@@ -1,6 +1,13 @@
-"""A real serve.py, in a process of its own, over real sockets."""
+"""serve.py as a real process on real sockets.
 
+Most servers are forked from one process that has already imported torch, which saves seconds each.
+"""
+
+import contextlib
+import importlib
 import json
+import multiprocessing
+import multiprocessing.process
 import os
 import re
 import signal
@@ -10,15 +17,85 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from unittest import mock
 
+from clingpt.serving.service import Limits, Service
+from clingpt.serving.worker import Served
 from tests.helpers.commands import ROOT
+from tests.helpers.patience import PATIENCE
 
-STARTING_S = 60.0
+START_S = 180 * PATIENCE
+RAW_REQUEST_S = 30 * PATIENCE
+FAULTY, SCRIPTED = "tests.helpers.faulty_server", "tests.helpers.scripted_server"
+PRELOADED = ["serve", "clingpt.serving.server", FAULTY, SCRIPTED]
+CANARY = "xyzzy plugh"  # is sent in requests, and must not appear in any error
+
+
+class Process(Protocol):
+    """The part of Popen that tests use."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float) -> int: ...
+
+    def send_signal(self, number: int) -> None: ...
+
+
+class Forked:
+    """A forked process with the interface of Popen."""
+
+    def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
+        self._process = process
+        assert process.pid is not None
+        self.pid = process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def fork(program: str, flags: list[str], log: Path, **environment: str) -> Forked:
+    """Start a program's `main` in a process that has imported everything; it logs to a file."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    log.write_text("")
+    settings = {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+    process = context.Process(
+        target=run_program, args=(program, flags, log, settings | environment), daemon=True
+    )
+    # OpenMP reads its variable when torch is imported, in the process that all others fork from.
+    with mock.patch.dict(os.environ, settings):
+        process.start()
+    return Forked(process)
+
+
+def run_program(program: str, flags: list[str], log: Path, environment: dict[str, str]) -> None:
+    """Run in the forked process."""
+    from clingpt.base import console
+
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.environ.update(environment)
+    sys.argv = [program, *flags]
+    console.run(importlib.import_module(program).main)
 
 
 @dataclass
@@ -36,11 +113,11 @@ class Answer:
 
 @dataclass
 class Server:
-    """A process that listens."""
+    """A server process and its address."""
 
-    process: "subprocess.Popen[str]"
+    process: Process
     url: str
-    log: Path  # what it wrote to both streams
+    log: Path  # its stdout and stderr
 
     @property
     def port(self) -> int:
@@ -53,9 +130,9 @@ class Server:
         *,
         method: str | None = None,
         headers: dict[str, str] | None = None,
-        timeout: float = 60,
+        timeout: float = 60 * PATIENCE,
     ) -> Answer:
-        """GET, or POST of JSON or of bytes as they are."""
+        """Send GET, or POST with `body` as JSON; bytes are sent unchanged."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, content, method=method)
         for name, value in ({"content-type": "application/json"} | (headers or {})).items():
@@ -67,9 +144,11 @@ class Server:
             with error:
                 return Answer(error.code, lower(error.headers), error.read())
 
-    def raw(self, content: bytes, *, wait_s: float = 10) -> bytes:
-        """What comes back for bytes that are sent as they are."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=wait_s) as connection:
+    def raw(self, content: bytes) -> bytes:
+        """Send bytes over a new connection and return all that comes back."""
+        with socket.create_connection(
+            ("127.0.0.1", self.port), timeout=RAW_REQUEST_S
+        ) as connection:
             connection.sendall(content)
             parts = []
             while part := connection.recv(65536):
@@ -77,27 +156,34 @@ class Server:
         return b"".join(parts)
 
     def gauge(self, name: str) -> float:
-        """The sum of a figure of /metrics over its labels."""
+        """Return a metric's value, summed over its labels."""
         text = self.ask("/metrics").body.decode()
         found = re.findall(rf"^clingpt_{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
         return sum(map(float, found))
 
-    def wait_until(self, path: str, status: int, *, within_s: float = STARTING_S) -> None:
-        """Ask until the answer has this status."""
-        end = time.monotonic() + within_s
-        while time.monotonic() < end:
-            try:
+    def wait_until(self, path: str, status: int) -> None:
+        """Ask until the response has this status."""
+
+        def has_status() -> bool:
+            with contextlib.suppress(OSError):
                 if self.ask(path, timeout=5).status == status:
-                    return
-            except OSError:
-                pass
+                    return True
             assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.02)
-        raise AssertionError(f"{path} did not answer {status}: {self.log.read_text()}")
+            return False
+
+        eventually(has_status, within_s=START_S)
 
 
 def lower(headers: Any) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
+
+
+def eventually(holds: Callable[[], object], *, within_s: float = 60 * PATIENCE) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < end, f"the condition did not hold within {within_s} s: {holds}"
+        time.sleep(0.02)
 
 
 @contextmanager
@@ -105,34 +191,81 @@ def serving(
     checkpoint: Path,
     *flags: str,
     log: Path,
-    script: Path = ROOT / "serve.py",
+    program: str = "serve",
+    command: Sequence[str] = (),
     wait: bool = True,
     **environment: str,
 ) -> Iterator[Server]:
-    """A server on a free port, ready unless it is not waited for, and killed in the end."""
-    command = [sys.executable, str(script), f"--checkpoint={checkpoint}", "--device=cpu", *flags]
+    """Run a server on a free port, wait until it is ready, and kill it in the end.
+
+    It is forked and runs a module's `main`; or, with `command`, a new interpreter runs that.
+    """
+    arguments = [f"--checkpoint={checkpoint}", "--device=cpu", *flags]
     if not any(flag.startswith("--port") for flag in flags):
-        command.append("--port=0")
-    settings = os.environ | {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1"} | environment
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, text=True, env=settings
-        )
+        arguments.append("--port=0")
+    process: Process
+    if not command:
+        process = fork(program, arguments, log, **environment)
+    else:
+        settings = os.environ | {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1"} | environment
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, *command, *arguments],
+                cwd=ROOT,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=settings,
+            )
     try:
-        server = Server(process, address(process, log), log)
+        server = Server(process, find_address(process, log), log)
         if wait:
             server.wait_until("/ready", 200)
         yield server
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(30 * PATIENCE)
 
 
-def address(process: "subprocess.Popen[str]", log: Path) -> str:
-    """What the server says that it listens to."""
-    end = time.monotonic() + STARTING_S
+def find_address(process: Process, log: Path) -> str:
+    """Return the address that the server logs once it listens."""
+    end = time.monotonic() + START_S
     while time.monotonic() < end and process.poll() is None:
         if found := re.search(r"at (http://\S+)", log.read_text()):
             return found[1]
         time.sleep(0.02)
     raise AssertionError(f"serve.py does not listen: {log.read_text()}")
+
+
+def unloaded_service(**changes: Any) -> Service:
+    """Return a service for tests of routes, whose model must not be loaded."""
+    limits = {"rows": 1, "queue": 1, "prefill_tokens": 1, "request_timeout_s": 1}
+    limits |= {"max_body_bytes": 2000, "max_windows": 1}
+
+    def load() -> Served:
+        raise AssertionError("the model must not be loaded")
+
+    return Service(load, Limits(**limits | changes))
+
+
+def complete(server: Server, **fields: Any) -> Answer:
+    """Ask for a completion."""
+    return server.ask("/v1/completions", fields)
+
+
+def error_of(answer: Answer, status: int) -> Any:
+    """Return a response's error, checked for OpenAI's shape and against quoting the request."""
+    assert answer.status == status, answer.body[:500]
+    assert answer.headers["content-type"] == "application/json"
+    [(name, error)] = answer.json.items()
+    assert name == "error" and set(error) == {"message", "type", "param", "code"}
+    assert isinstance(error["message"], str) and error["message"]
+    assert CANARY not in answer.body.decode()
+    return error
+
+
+def frames(answer: Answer) -> list[Any]:
+    """Return the events of a stream, checked for their format and without the final [DONE]."""
+    *parts, end, nothing = answer.body.decode().split("\n\n")
+    assert (end, nothing) == ("data: [DONE]", "") and answer.status == 200
+    assert all(part.startswith("data: ") for part in parts)
+    return [json.loads(part.removeprefix("data: ")) for part in parts]

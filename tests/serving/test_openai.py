@@ -1,16 +1,14 @@
-"""serve.py's /v1/completions and /v1/models, by the official client and by bare requests.
+"""serve.py's /v1/completions and /v1/models, through OpenAI's client and plain requests.
 
-Real processes over real sockets, on a random model: what it writes is compared with that same model
-asked here, one token after another.
+Real processes on real sockets serve a random model. Their replies are compared with that same model
+decoded here, one token after another.
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import openai
 import pytest
@@ -23,34 +21,22 @@ from clingpt.decoding.engine import generate
 from clingpt.decoding.sampling import Sampling
 from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 from model import GPT
-from tests.helpers.commands import ROOT
-from tests.helpers.models import make_tiny_model
-from tests.helpers.servers import Answer, Server, serving
+from tests.helpers.patience import PATIENCE
+from tests.helpers.servers import (
+    CANARY,
+    SCRIPTED,
+    Answer,
+    Server,
+    complete,
+    error_of,
+    frames,
+    serving,
+)
+from tests.serving.conftest import CONTEXT
 
-CONTEXT = 256
 TOKENIZER = Tokenizer.load()
 PROMPTS = [f"Patient {n} had a fall of {n}.5 mmHg" + " again" * n for n in range(20)]
-CANARY = "xyzzy plugh"  # never to be seen in an error
 Say = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model; large weights, so that no two tokens are almost equally probable."""
-    shape = {"vocab_size": VOCAB_SIZE, "block_size": CONTEXT, "n_embd": 32}
-    folder = tmp_path_factory.mktemp("served") / "tiny"
-    make_tiny_model(**shape).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread_each() -> Iterator[None]:
-    """Threads of many small models would wait for one another."""
-    n = torch.get_num_threads()
-    with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "1"}):
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(n)
 
 
 @pytest.fixture(scope="module")
@@ -68,37 +54,25 @@ def server(checkpoint: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[openai.OpenAI]:
     url = f"{server.url}/v1"
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60) as made:
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60 * PATIENCE) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def scripted(checkpoint: Path) -> Iterator[tuple[Server, Say]]:
-    """A server whose model can be told what to write; it is asked by whatever holds "Say it"."""
+    """A server whose model writes a given reply to every prompt that contains "Say it"."""
     folder = checkpoint.parent
 
     def say(reply: object) -> None:
         (folder / "script.json").write_text(json.dumps([["Say it", reply]]))
 
-    script, log = ROOT / "tests/helpers/scripted_server.py", folder / "scripted.log"
-    with serving(checkpoint, script=script, log=log, SCRIPTED=str(folder)) as started:
+    log = folder / "scripted.log"
+    with serving(checkpoint, program=SCRIPTED, log=log, SCRIPTED=str(folder)) as started:
         yield started, say
 
 
-def ask(server: Server, **fields: Any) -> Answer:
-    return server.ask("/v1/completions", fields)
-
-
-def frames(answer: Answer) -> list[Any]:
-    """What a stream holds but its [DONE]; each frame in the form that the standard has."""
-    *parts, end, nothing = answer.body.decode().split("\n\n")
-    assert (end, nothing) == ("data: [DONE]", "") and answer.status == 200
-    assert all(part.startswith("data: ") for part in parts)
-    return [json.loads(part.removeprefix("data: ")) for part in parts]
-
-
 def choices_of(answer: Answer) -> list[Any]:
-    """A reply's choices; those of a stream put together."""
+    """Return a response's choices; the chunks of a stream are joined."""
     if answer.headers["content-type"] == "application/json":
         choices: list[Any] = answer.json["choices"]
         return choices
@@ -107,7 +81,7 @@ def choices_of(answer: Answer) -> list[Any]:
         for new in frame["choices"]:
             choice = found.setdefault(new["index"], new | {"text": "", "logprobs": None})
             assert choice["finish_reason"] in (None, new["finish_reason"]), (
-                "it went on after its end"
+                "the choice continued after its end"
             )
             choice["text"] += new["text"]
             choice["finish_reason"] = new["finish_reason"]
@@ -119,7 +93,7 @@ def choices_of(answer: Answer) -> list[Any]:
 
 @torch.no_grad()
 def log_probs_TV(model: GPT, ids: list[int]) -> torch.Tensor:
-    """What the model thinks of each next token, all at once and without a cache."""
+    """Return the log-probabilities of each next token, from one forward without a cache."""
     logits: torch.Tensor = model(torch.tensor([ids]))[0]
     return logits.log_softmax(-1)
 
@@ -132,7 +106,7 @@ def greedy(model: GPT, prompt: list[int], n: int) -> list[int]:
 
 
 def spelled(token: int) -> str:
-    """A token's name in OpenAI's lists: its text, or the bytes of a part of a character."""
+    """Return a token as OpenAI spells it: its text, or the bytes of an incomplete character."""
     content = TOKENIZER.decode_bytes([token])
     try:
         return content.decode()
@@ -144,7 +118,7 @@ def spelled(token: int) -> str:
 # Models
 
 
-def test_the_model_is_listed_and_goes_by_its_name(server: Server, client: openai.OpenAI) -> None:
+def test_models_lists_the_model_under_its_name(server: Server, client: openai.OpenAI) -> None:
     listed = server.ask("/v1/models").json
     [one] = listed["data"]
     assert (listed["object"], one["object"], one["owned_by"]) == ("list", "model", "clingpt")
@@ -158,7 +132,7 @@ def test_the_model_is_listed_and_goes_by_its_name(server: Server, client: openai
 
 
 @pytest.mark.parametrize("name", ["gpt-4", "tiny/other", "Tiny"])
-def test_another_models_name_is_not_found(name: str, client: openai.OpenAI) -> None:
+def test_unknown_model_is_not_found(name: str, client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.models.retrieve(name)
     assert missing.value.code == "model_not_found" and "tiny" in missing.value.message
@@ -172,7 +146,7 @@ def test_another_models_name_is_not_found(name: str, client: openai.OpenAI) -> N
 # Completions
 
 
-def test_a_completion_is_the_models_own(client: openai.OpenAI, model: GPT) -> None:
+def test_completion_matches_greedy_decoding_of_the_model(client: openai.OpenAI, model: GPT) -> None:
     prompt = TOKENIZER.encode(PROMPTS[3])
     reply = client.completions.create(model="tiny", prompt=PROMPTS[3], max_tokens=5, temperature=0)
     [choice] = reply.choices
@@ -183,7 +157,7 @@ def test_a_completion_is_the_models_own(client: openai.OpenAI, model: GPT) -> No
     assert reply.usage and reply.usage.completion_tokens == 5
     assert reply.usage.prompt_tokens == len(prompt)
     assert reply.usage.total_tokens == len(prompt) + 5
-    # OpenAI's own defaults; null is the same as nothing.
+    # null selects OpenAI's default, like a missing field.
     body = {"prompt": PROMPTS[3], "max_tokens": None, "n": None, "seed": 5}
     default = client.post("/completions", body=body, cast_to=Completion)
     again = client.completions.create(model="tiny", prompt=PROMPTS[3], temperature=1, seed=5)
@@ -191,7 +165,7 @@ def test_a_completion_is_the_models_own(client: openai.OpenAI, model: GPT) -> No
     assert again.usage.completion_tokens == 16
 
 
-def test_a_stream_says_what_the_whole_reply_says(client: openai.OpenAI) -> None:
+def test_stream_matches_the_complete_reply(client: openai.OpenAI) -> None:
     wanted: dict[str, Any] = {"model": "tiny", "max_tokens": 8, "temperature": 0}
     for half in (PROMPTS[:10], PROMPTS[10:]):
         whole = client.completions.create(prompt=half, **wanted)
@@ -206,16 +180,16 @@ def test_a_stream_says_what_the_whole_reply_says(client: openai.OpenAI) -> None:
             assert {chunk.object for chunk in chunks} == {"text_completion"}
 
 
-def test_a_stream_of_many_choices_tells_each_to_its_end(server: Server) -> None:
+def test_stream_of_several_choices_finishes_each(server: Server) -> None:
     wanted = {"prompt": PROMPTS[:3], "n": 2, "seed": 1, "max_tokens": 6, "logprobs": 2}
-    whole, streamed = ask(server, **wanted), ask(server, **wanted, stream=True)
+    whole, streamed = complete(server, **wanted), complete(server, **wanted, stream=True)
     assert choices_of(streamed) == choices_of(whole)
     ends = [c["index"] for f in frames(streamed) for c in f["choices"] if c["finish_reason"]]
     assert sorted(ends) == list(range(6))
 
 
-def test_a_stream_is_server_sent_events(server: Server) -> None:
-    answer = ask(server, prompt="Pain", max_tokens=3, stream=True)
+def test_stream_uses_server_sent_events(server: Server) -> None:
+    answer = complete(server, prompt="Pain", max_tokens=3, stream=True)
     assert answer.status == 200
     assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
     assert "no-cache" in answer.headers["cache-control"]
@@ -224,7 +198,7 @@ def test_a_stream_is_server_sent_events(server: Server) -> None:
     assert not any("usage" in frame for frame in frames(answer))
 
 
-def test_usage_is_told_at_the_end_of_a_stream_where_it_is_asked_for(
+def test_stream_ends_with_usage_on_request(
     client: openai.OpenAI,
 ) -> None:
     *chunks, last = client.completions.create(
@@ -243,19 +217,21 @@ def test_usage_is_told_at_the_end_of_a_stream_where_it_is_asked_for(
     assert last.usage.total_tokens == prompt_tokens + 16
 
 
-def test_choices_differ_and_a_seed_brings_them_back(server: Server) -> None:
+def test_choices_differ_and_a_seed_reproduces_them(server: Server) -> None:
     def texts(**fields: Any) -> list[str]:
-        return [c["text"] for c in choices_of(ask(server, prompt="Pain", max_tokens=12, **fields))]
+        return [
+            c["text"] for c in choices_of(complete(server, prompt="Pain", max_tokens=12, **fields))
+        ]
 
     first = texts(n=3, seed=42)
     assert len(set(first)) == 3
     assert texts(n=3, seed=42) == texts(n=3, seed=42, stream=True) == first
     assert texts(n=3, seed=43) != first
     assert texts(n=1, seed=42) == first[:1]
-    assert texts() != texts()  # without one, other random numbers each time
+    assert texts() != texts()  # without a seed, each request samples differently
 
 
-def test_a_prompt_is_a_text_or_ids_or_many_of_either(client: openai.OpenAI) -> None:
+def test_prompt_may_be_text_or_ids_or_a_list_of_either(client: openai.OpenAI) -> None:
     first, second = TOKENIZER.encode("Pain fell"), TOKENIZER.encode("Nausea")
     kinds: list[Any] = ["Pain fell", ["Pain fell", "Nausea"], first, [first, second]]
     replies = [
@@ -268,11 +244,11 @@ def test_a_prompt_is_a_text_or_ids_or_many_of_either(client: openai.OpenAI) -> N
     assert [reply.usage and reply.usage.prompt_tokens for reply in replies] == [2, 5, 2, 5]
 
 
-def test_a_text_has_no_end_of_text_in_it_and_nothing_is_one(server: Server) -> None:
-    usage = ask(server, prompt="a<|endoftext|>", max_tokens=1).json["usage"]
+def test_typed_end_of_text_is_text_and_an_empty_prompt_is_end_of_text(server: Server) -> None:
+    usage = complete(server, prompt="a<|endoftext|>", max_tokens=1).json["usage"]
     assert usage["prompt_tokens"] == len(TOKENIZER.encode("a<|endoftext|>")) > 2
     [empty], [end] = (
-        choices_of(ask(server, prompt=prompt, max_tokens=4, temperature=0, echo=False))
+        choices_of(complete(server, prompt=prompt, max_tokens=4, temperature=0, echo=False))
         for prompt in ("", [EOT])
     )
     assert empty == end
@@ -289,7 +265,7 @@ def test_a_text_has_no_end_of_text_in_it_and_nothing_is_one(server: Server) -> N
     ],
     ids=str,
 )
-def test_settings_mean_what_they_mean_on_the_command_line(
+def test_sampling_settings_match_the_command_line(
     fields: dict[str, Any], client: openai.OpenAI, model: GPT
 ) -> None:
     prompt = TOKENIZER.encode(PROMPTS[1])
@@ -299,7 +275,7 @@ def test_settings_mean_what_they_mean_on_the_command_line(
     reply = client.completions.create(**common, extra_body=fields)
     assert reply.choices[0].text == expected.text
     plain = client.completions.create(**common, temperature=fields["temperature"])
-    assert plain.choices[0].text != expected.text, "the setting does nothing here"
+    assert plain.choices[0].text != expected.text, "the setting has no effect here"
 
 
 # ------------------------------------------------------------------------------------------------
@@ -307,51 +283,55 @@ def test_settings_mean_what_they_mean_on_the_command_line(
 
 
 @pytest.mark.parametrize("k", range(6))
-def test_log_probabilities_are_the_models(k: int, server: Server, model: GPT) -> None:
+def test_log_probabilities_match_the_model(k: int, server: Server, model: GPT) -> None:
     wanted: dict[str, Any] = {"prompt": PROMPTS[k], "max_tokens": 12, "seed": k, "logprobs": k}
-    [choice] = choices_of(ask(server, **wanted, temperature=1.5))
-    told, prompt = choice["logprobs"], TOKENIZER.encode(PROMPTS[k])
-    assert {len(values) for values in told.values()} == {12}
+    [choice] = choices_of(complete(server, **wanted, temperature=1.5))
+    found, prompt = choice["logprobs"], TOKENIZER.encode(PROMPTS[k])
+    assert {len(values) for values in found.values()} == {12}
     names = {spelled(token): token for token in range(VOCAB_SIZE)}
-    ids = [names[token] for token in told["tokens"]]
+    ids = [names[token] for token in found["tokens"]]
     expected_TV = log_probs_TV(model, prompt + ids)[len(prompt) - 1 : -1]
     for log_probs_V, token, value, top in zip(
-        expected_TV, ids, told["token_logprobs"], told["top_logprobs"], strict=True
+        expected_TV, ids, found["token_logprobs"], found["top_logprobs"], strict=True
     ):
         assert value == pytest.approx(float(log_probs_V[token]), abs=1e-4)
         best = log_probs_V.topk(k).indices.tolist()
         assert top == pytest.approx(
             {spelled(other): float(log_probs_V[other]) for other in {*best, token}}, abs=1e-4
         )
-    assert choices_of(ask(server, **wanted, temperature=1.5, stream=True)) == [choice]
+    assert choices_of(complete(server, **wanted, temperature=1.5, stream=True)) == [choice]
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("logprobs", [None, 0, 3])
-def test_echo_gives_the_prompt_back(
+def test_echo_repeats_the_prompt(
     logprobs: int | None, stream: bool, server: Server, model: GPT
 ) -> None:
     prompt = TOKENIZER.encode(PROMPTS[2])
     wanted: dict[str, Any] = {"prompt": PROMPTS[2], "max_tokens": 4, "temperature": 0}
-    [plain] = choices_of(ask(server, **wanted, logprobs=logprobs))
-    [choice] = choices_of(ask(server, **wanted, logprobs=logprobs, echo=True, stream=stream))
+    [plain] = choices_of(complete(server, **wanted, logprobs=logprobs))
+    [choice] = choices_of(complete(server, **wanted, logprobs=logprobs, echo=True, stream=stream))
     assert choice["text"] == PROMPTS[2] + plain["text"]
     if logprobs is None:
         assert choice["logprobs"] is None
         return
-    told = choice["logprobs"]
-    assert {len(values) for values in told.values()} == {len(prompt) + 4}
-    assert "".join(told["tokens"]) == choice["text"]
-    assert told["token_logprobs"][0] is told["top_logprobs"][0] is None
+    found = choice["logprobs"]
+    assert {len(values) for values in found.values()} == {len(prompt) + 4}
+    assert "".join(found["tokens"]) == choice["text"]
+    assert found["token_logprobs"][0] is found["top_logprobs"][0] is None
     expected_TV = log_probs_TV(model, prompt)
     for log_probs_V, token, value, top in zip(
-        expected_TV, prompt[1:], told["token_logprobs"][1:], told["top_logprobs"][1:], strict=False
+        expected_TV,
+        prompt[1:],
+        found["token_logprobs"][1:],
+        found["top_logprobs"][1:],
+        strict=False,
     ):
         assert value == pytest.approx(float(log_probs_V[token]), abs=1e-4)
         best = {spelled(other) for other in log_probs_V.topk(logprobs).indices.tolist()}
         assert set(top) == best | {spelled(token)}
-    assert told["token_logprobs"][len(prompt) :] == plain["logprobs"]["token_logprobs"]
-    for token, offset in zip(told["tokens"], told["text_offset"], strict=True):
+    assert found["token_logprobs"][len(prompt) :] == plain["logprobs"]["token_logprobs"]
+    for token, offset in zip(found["tokens"], found["text_offset"], strict=True):
         assert choice["text"].startswith(token, offset)
 
 
@@ -364,10 +344,10 @@ def test_echo_gives_the_prompt_back(
     [
         ("Pain fell. END It rose.", "END", "Pain fell. "),
         ("Pain fell. END It rose.", " E", "Pain fell."),
-        ("Pain fell. END It rose.", "fell. END It", "Pain "),  # four tokens and a half
-        ("aab aaab aaaab", ["aaaab"], "aab aaab "),  # what began like it twice is given after all
+        ("Pain fell. END It rose.", "fell. END It", "Pain "),  # four and a half tokens
+        ("aab aaab aaaab", ["aaaab"], "aab aaab "),  # two prefixes of it are emitted after all
         ("EN E EN END", "END", "EN E EN "),
-        ("Pain fell. EN", "END", "Pain fell. EN"),  # its beginning is the end
+        ("Pain fell. EN", "END", "Pain fell. EN"),  # the text ends with a prefix of it
         ("Pain fell.", ["rose", "fall", "END", "X"], "Pain fell."),
         ("one two three", ["three", "two", "wo t"], "one "),
         ("wo three", ["three", "o thr", "wo threex"], "w"),
@@ -376,29 +356,29 @@ def test_echo_gives_the_prompt_back(
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_text_ends_before_its_stop_string(
+def test_text_ends_before_its_stop_string(
     reply: str, stop: object, text: str, stream: bool, scripted: tuple[Server, Say]
 ) -> None:
     server, say = scripted
     say(reply)
-    answer = ask(server, prompt="Say it", max_tokens=99, stop=stop, stream=stream)
+    answer = complete(server, prompt="Say it", max_tokens=99, stop=stop, stream=stream)
     [choice] = choices_of(answer)
     assert (choice["text"], choice["finish_reason"]) == (text, "stop")
-    # A chunk is never taken back: had a piece of the stop string come, it would still be there.
+    # Without the stop string the same prefix is emitted in full, so nothing was dropped above.
     say(reply[: len(text) + 2])
     n = len(TOKENIZER.encode(reply[: len(text) + 2]))
-    cut = ask(server, prompt="Say it", max_tokens=n, stop="no such text", stream=stream)
+    cut = complete(server, prompt="Say it", max_tokens=n, stop="no such text", stream=stream)
     assert [c["text"] for c in choices_of(cut)] == [reply[: len(text) + 2]]
     assert choices_of(cut)[0]["finish_reason"] == "length"
 
 
-def test_a_stop_string_is_found_in_what_the_model_writes(server: Server) -> None:
+def test_stop_string_across_tokens_is_found(server: Server) -> None:
     wanted: dict[str, Any] = {"prompt": PROMPTS[5], "max_tokens": 12, "temperature": 0}
-    [whole] = choices_of(ask(server, **wanted, logprobs=0))
+    [whole] = choices_of(complete(server, **wanted, logprobs=0))
     [_, _, _, fifth, *_] = whole["logprobs"]["text_offset"][1:]
     stop = whole["text"][fifth - 2 : fifth + 2]  # the end of one token and the start of the next
     for stream in (False, True):
-        [choice] = choices_of(ask(server, **wanted, stop=[stop], stream=stream))
+        [choice] = choices_of(complete(server, **wanted, stop=[stop], stream=stream))
         expected = whole["text"].partition(stop)[0]
         assert (choice["text"], choice["finish_reason"]) == (expected, "stop")
 
@@ -411,20 +391,20 @@ def test_a_stop_string_is_found_in_what_the_model_writes(server: Server) -> None
         max_size=200,
     )
 )
-def test_no_character_is_torn(scripted: tuple[Server, Say], ids: list[int]) -> None:
+def test_streamed_characters_are_never_split(scripted: tuple[Server, Say], ids: list[int]) -> None:
     server, say = scripted
     say(ids)
-    answer = ask(server, prompt="Say it", max_tokens=201, logprobs=0, stream=True)
+    answer = complete(server, prompt="Say it", max_tokens=201, logprobs=0, stream=True)
     [choice] = choices_of(answer)
-    [whole] = choices_of(ask(server, prompt="Say it", max_tokens=201, logprobs=0))
+    [whole] = choices_of(complete(server, prompt="Say it", max_tokens=201, logprobs=0))
     assert choice == whole and choice["finish_reason"] == "stop"
     decoded = TOKENIZER.decode(ids)
-    # All of it, but for a last character whose other bytes never came.
+    # Everything except a last character whose remaining bytes never arrived.
     assert choice["text"] == decoded or choice["text"] == decoded[:-1] and decoded[-1] == "\ufffd"
-    told = choice["logprobs"]
-    assert told["tokens"] == [spelled(token) for token in ids]
-    for token, offset in zip(told["tokens"], told["text_offset"], strict=True):
-        # What was torn before a token becomes certain with it, and stands before it.
+    found = choice["logprobs"]
+    assert found["tokens"] == [spelled(token) for token in ids]
+    for token, offset in zip(found["tokens"], found["text_offset"], strict=True):
+        # An incomplete character before a token is resolved with it, and precedes its text.
         rest = choice["text"][offset:].lstrip("\ufffd")
         assert token.startswith("bytes:") or rest.startswith(token.lstrip("\ufffd"))
 
@@ -486,30 +466,19 @@ LIMITS = [
 ]
 
 
-def error_of(answer: Answer, status: int) -> Any:
-    """The error of a response in OpenAI's shape, which has not a word of what was sent."""
-    assert answer.status == status, answer.body[:500]
-    assert answer.headers["content-type"] == "application/json"
-    [(name, error)] = answer.json.items()
-    assert name == "error" and set(error) == {"message", "type", "param", "code"}
-    assert isinstance(error["message"], str) and error["message"]
-    assert CANARY not in answer.body.decode()
-    return error
-
-
 @pytest.mark.parametrize(("fields", "named"), LIMITS, ids=[str(case)[:50] for case in LIMITS])
-def test_what_cannot_be_done_is_refused_by_name(
+def test_invalid_fields_are_refused_by_name(
     fields: dict[str, Any], named: str, server: Server
 ) -> None:
     body = {"prompt": CANARY, "echo": True, "logprobs": 1} | fields
-    error = error_of(ask(server, **body), 400)
+    error = error_of(complete(server, **body), 400)
     assert error["param"] == named and error["type"] == "invalid_request_error"
-    # A stream is refused before it begins, where the refusal is not about streams.
+    # A stream is refused in the same way, before it starts.
     if named != "stream_options":
-        assert error_of(ask(server, **body, stream=True), 400) == error
+        assert error_of(complete(server, **body, stream=True), 400) == error
 
 
-def test_a_refusal_says_the_numbers_and_the_limits(server: Server) -> None:
+def test_refusal_states_the_value_and_the_limit(server: Server) -> None:
     n = len(TOKENIZER.encode(CANARY))
     cases: list[tuple[dict[str, Any], list[str]]] = [
         ({"max_tokens": 255}, [f"{n} tokens", "255", "256"]),
@@ -520,12 +489,12 @@ def test_a_refusal_says_the_numbers_and_the_limits(server: Server) -> None:
         ({"tools": []}, ["tools is not supported"]),
     ]
     for fields, words in cases:
-        message = error_of(ask(server, **{"prompt": CANARY} | fields), 400)["message"]
+        message = error_of(complete(server, **{"prompt": CANARY} | fields), 400)["message"]
         assert all(word in message for word in words), message
-    assert ask(server, prompt=CANARY, max_tokens=CONTEXT - n).status == 200
+    assert complete(server, prompt=CANARY, max_tokens=CONTEXT - n).status == 200
 
 
-def test_the_client_gets_its_own_exceptions(client: openai.OpenAI) -> None:
+def test_openai_client_raises_its_own_exceptions(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.completions.create(model="tiny", prompt="a", max_tokens=300)
     assert refused.value.code == "context_length_exceeded" and refused.value.param == "max_tokens"
@@ -534,7 +503,7 @@ def test_the_client_gets_its_own_exceptions(client: openai.OpenAI) -> None:
     assert unsupported.value.code == "unsupported_parameter"
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "a"}])
-    # best_of of one each, penalties of nothing and an end user's name change nothing.
+    # Neutral values of unsupported parameters are accepted, and so is an end user's name.
     fields: dict[str, Any] = {"best_of": 1, "presence_penalty": 0, "logit_bias": {}, "user": "me"}
     client.completions.create(model="tiny", prompt="a", max_tokens=1, **fields)
 
@@ -569,9 +538,9 @@ def test_every_error_has_openais_shape(
     assert ("allow" in answer.headers) == (status == 405)
 
 
-def test_a_refusal_harms_nobody(server: Server, model: GPT) -> None:
-    # After all of the above the same process still says what the model says, and has told nobody.
-    [choice] = choices_of(ask(server, prompt="Pain", max_tokens=6, temperature=0))
+def test_refusals_leave_the_server_working(server: Server, model: GPT) -> None:
+    # After all refusals above, the same process still decodes correctly and has logged no text.
+    [choice] = choices_of(complete(server, prompt="Pain", max_tokens=6, temperature=0))
     assert choice["text"] == TOKENIZER.decode(greedy(model, TOKENIZER.encode("Pain"), 6))
     assert server.gauge("num_requests_running") == server.gauge("num_requests_waiting") == 0
     log = server.log.read_text()

@@ -1,8 +1,7 @@
-"""serve.py at work: loading, keys, figures, crowds, clients that leave, signals, errors, hours.
+"""serve.py in operation: loading, keys, metrics, load, disconnects, errors, signals, endurance.
 
-Real processes over real sockets on a random model. tests/helpers/faulty_server.py makes steps
-slow and lets errors strike where a prompt asks for it, so that times are compared with how long a
-fault lasts."""
+Real processes on real sockets serve a random model. tests/helpers/faulty_server.py makes steps slow
+or raises where a prompt asks for it, so that durations can be compared with those of the faults."""
 
 import base64
 import hashlib
@@ -12,6 +11,7 @@ import json
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -33,30 +33,33 @@ from clingpt.base import console
 from clingpt.reports.page import DISCLAIMER
 from clingpt.serving import middleware
 from clingpt.serving.app import Site, make_routes
-from clingpt.serving.service import Limits, Service
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
-from tests.helpers.commands import ROOT, run, write_sums
+from tests.helpers.commands import write_sums
 from tests.helpers.models import make_tiny_model
-from tests.helpers.servers import Answer, Server, serving
-from tests.serving.test_openai import (
-    ask,
-    checkpoint,  # noqa: F401 -- a fixture
+from tests.helpers.patience import PATIENCE
+from tests.helpers.servers import (
+    FAULTY,
+    Answer,
+    Server,
+    complete,
     error_of,
-    one_thread_each,  # noqa: F401 -- a fixture
+    eventually,
+    fork,
+    serving,
+    unloaded_service,
 )
 
-FAULTY = ROOT / "tests/helpers/faulty_server.py"
 TOKENIZER = Tokenizer.load()
 KEYS = ("correct-Horse-battery", "clé", "of-the-environment")
 SITE, OTHER_SITE = "https://clinic.example", "https://elsewhere.example"
 COMPLETIONS = "/v1/completions"
 SECRET = "Zebulon Quirke was born on 4 May"
 ENDED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)  # exit statuses after a signal
-Sample = tuple[str, tuple[tuple[str, str], ...]]  # a figure's name and labels
+Sample = tuple[str, tuple[tuple[str, str], ...]]  # a metric's name and labels
 
 
 class Keyed(Server):
-    """A server that is asked with a key."""
+    """A server whose requests carry a key."""
 
     def ask(self, path: str, body: object = None, **options: Any) -> Answer:
         headers = {"authorization": f"Bearer {KEYS[0]}"} | (options.pop("headers", None) or {})
@@ -64,16 +67,19 @@ class Keyed(Server):
 
 
 @pytest.fixture(scope="module")
-def wide(checkpoint: Path) -> Iterator[Server]:  # noqa: F811
+def wide(checkpoint: Path) -> Iterator[Server]:
     """Eight rows, no keys."""
     log = checkpoint.parent / "wide.log"
-    with serving(checkpoint, "--rows=8", script=FAULTY, log=log) as started:
+    with serving(checkpoint, "--rows=8", program=FAULTY, log=log) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def narrow(checkpoint: Path) -> Iterator[Keyed]:  # noqa: F811
-    """One row and two places to wait, four seconds for a request, keys, and one web site."""
+def narrow(checkpoint: Path) -> Iterator[Keyed]:
+    """One row and a queue of two, a timeout of four seconds, API keys, and one allowed origin.
+
+    Not forked, so that its command line is the real one.
+    """
     folder = checkpoint.parent
     (folder / "keys").write_text(f"{KEYS[0]}\n\n  {KEYS[1]} \n", "utf-8")
     flags = ("--rows=1", "--queue=2", "--request_timeout=4", f"--api_key_file={folder / 'keys'}")
@@ -82,7 +88,7 @@ def narrow(checkpoint: Path) -> Iterator[Keyed]:  # noqa: F811
         checkpoint,
         *flags,
         *site,
-        script=FAULTY,
+        command=("-m", FAULTY),
         log=folder / "narrow.log",
         FAULTY_SETTINGS=json.dumps({"ping_s": 0.3, "sending_s": 1}),
         CLINGPT_API_KEYS=KEYS[2],
@@ -91,22 +97,14 @@ def narrow(checkpoint: Path) -> Iterator[Keyed]:  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def late(checkpoint: Path) -> Iterator[Server]:  # noqa: F811
-    """Four rows; takes three seconds more to load, and is not waited for."""
+def late(checkpoint: Path) -> Iterator[Server]:
+    """Four rows; loading takes three more seconds, and the fixture does not wait for it."""
     flags, log = ("--rows=4", "--shutdown_timeout=20"), checkpoint.parent / "late.log"
     settings = json.dumps({"load_s": 3})
     with serving(
-        checkpoint, *flags, script=FAULTY, log=log, wait=False, FAULTY_SETTINGS=settings
+        checkpoint, *flags, program=FAULTY, log=log, wait=False, FAULTY_SETTINGS=settings
     ) as started:
         yield started
-
-
-def eventually(holds: Callable[[], object], *, within_s: float = 20) -> None:
-    """Wait until it is so."""
-    end = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < end, f"not so within {within_s} s: {inspect.getsource(holds)}"
-        time.sleep(0.02)
 
 
 def all_at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -115,7 +113,7 @@ def all_at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def n_open(server: Server) -> float:
-    """Replies that are written or wait."""
+    """Return how many replies are being decoded or wait."""
     return server.gauge("num_requests_running") + server.gauge("num_requests_waiting")
 
 
@@ -124,8 +122,8 @@ def is_idle(server: Server) -> bool:
 
 
 def request_to(server: Server, **fields: Any) -> http.client.HTTPConnection:
-    """A completion that is asked for; its response is the caller's to read, or not."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    """Send a completion request; the caller may read the response or leave."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60 * PATIENCE)
     headers = {"content-type": "application/json", "authorization": f"Bearer {KEYS[0]}"}
     connection.request("POST", COMPLETIONS, json.dumps(fields).encode(), headers)
     return connection
@@ -137,8 +135,8 @@ def next_frame(response: http.client.HTTPResponse) -> bytes:
     return line
 
 
-def figures(server: Server) -> dict[Sample, float]:
-    """All of /metrics but how long things took and how often it was itself asked for."""
+def metrics(server: Server) -> dict[Sample, float]:
+    """Return all of /metrics except durations and the count of its own requests."""
     families = text_string_to_metric_families(server.ask("/metrics").body.decode())
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -158,7 +156,7 @@ def changes(before: dict[Sample, float], after: dict[Sample, float]) -> dict[Sam
 # Loading
 
 
-def test_while_it_loads_it_lives_and_takes_nothing(late: Server) -> None:
+def test_loading_server_is_alive_but_not_ready(late: Server) -> None:
     assert late.ask("/health").json == {"status": "loading"}
     assert late.ask("/").status == 200
     asked = {COMPLETIONS: {"prompt": "Pain"}, "/v1/summarize": {"text": "It fell."}}
@@ -177,19 +175,21 @@ def test_while_it_loads_it_lives_and_takes_nothing(late: Server) -> None:
 # Keys, other sites, the page
 
 
-PUBLIC = {"/", "/health", "/ready", "/ping"}  # written out: a route is not public by accident
+PUBLIC = {
+    "/",
+    "/health",
+    "/ready",
+    "/ping",
+}  # written out, so that no route becomes public by accident
 
 
 def all_routes() -> dict[str, set[str] | None]:
-    """The application's paths, and each one's methods."""
-    limits = Limits(
-        rows=1, queue=1, prefill_tokens=1, request_timeout_s=1, max_body_bytes=1, max_windows=1
-    )
-    routes = make_routes(Service(lambda: pytest.fail("not to be loaded"), limits), Site()).routes
+    """Return the application's paths with their methods."""
+    routes = make_routes(unloaded_service(), Site()).routes
     return {getattr(route, "path", ""): getattr(route, "methods", None) for route in routes}
 
 
-def test_every_route_that_is_not_public_wants_a_key(narrow: Keyed) -> None:
+def test_every_private_route_requires_a_key(narrow: Keyed) -> None:
     paths = all_routes()
     assert {COMPLETIONS, "/metrics", "/docs", "/openapi.json", "/docs-static"} | PUBLIC < set(paths)
     asked = [(path, method) for path, methods in paths.items() for method in methods or ["GET"]]
@@ -212,7 +212,7 @@ def test_every_route_that_is_not_public_wants_a_key(narrow: Keyed) -> None:
         *(f"Bearer {KEYS[0]},{KEYS[2]}", f"Bearer  {KEYS[0]}"),
     ],
 )
-def test_what_is_almost_a_key_is_none(header: str, narrow: Keyed) -> None:
+def test_almost_correct_keys_are_refused(header: str, narrow: Keyed) -> None:
     error_of(narrow.ask("/v1/models", headers={"authorization": header}), 401)
     error_of(Server.ask(narrow, f"/v1/models?api_key={KEYS[0]}"), 401)
 
@@ -224,12 +224,11 @@ def test_keys_come_from_a_file_and_the_environment(narrow: Keyed) -> None:
     command = Path(f"/proc/{narrow.process.pid}/cmdline")
     shown = narrow.log.read_text() + (command.read_text() if command.exists() else "")
     assert not any(key in shown for key in KEYS)
-    assert "compare_digest" in inspect.getsource(
-        middleware.Keys
-    )  # no clock tells how much was right
+    # Timing does not reveal how much of a key was right.
+    assert "compare_digest" in inspect.getsource(middleware.RequireKey)
 
 
-def test_only_a_site_that_is_named_may_ask(wide: Server, narrow: Keyed) -> None:
+def test_only_configured_origins_pass_cors(wide: Server, narrow: Keyed) -> None:
     def allowed(server: Server, origin: str, **options: Any) -> dict[str, str]:
         headers = {"origin": origin, **options.pop("more", {})}
         found = server.ask("/v1/models", headers=headers, **options).headers
@@ -242,14 +241,14 @@ def test_only_a_site_that_is_named_may_ask(wide: Server, narrow: Keyed) -> None:
     for origin in (SITE, OTHER_SITE):
         assert not allowed(wide, origin) | allowed(wide, origin, **preflight)
     assert allowed(narrow, SITE) == {"access-control-allow-origin": SITE}
-    told = allowed(narrow, SITE, **preflight)
-    assert told["access-control-allow-origin"] == SITE and "POST" in str(told)
-    for found in (allowed(narrow, OTHER_SITE), allowed(narrow, OTHER_SITE, **preflight), told):
+    granted = allowed(narrow, SITE, **preflight)
+    assert granted["access-control-allow-origin"] == SITE and "POST" in str(granted)
+    for found in (allowed(narrow, OTHER_SITE), allowed(narrow, OTHER_SITE, **preflight), granted):
         assert "access-control-allow-credentials" not in found
         assert OTHER_SITE not in str(found) and "*" not in str(found)
 
 
-def test_the_page_runs_its_own_script_and_nothing_else(wide: Server, narrow: Keyed) -> None:
+def test_content_policy_allows_only_the_pages_own_script(wide: Server, narrow: Keyed) -> None:
     answer = wide.ask("/")
     page, policy = answer.body.decode(), answer.headers["content-security-policy"]
     rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split("; ")}
@@ -268,11 +267,13 @@ def test_the_page_runs_its_own_script_and_nothing_else(wide: Server, narrow: Key
 # Figures
 
 
-def test_figures_are_exact(wide: Server) -> None:
+def test_metrics_are_exact(wide: Server) -> None:
     n_prompt = len(TOKENIZER.encode("Pain fell by 31 %"))
-    before = figures(wide)
+    before = metrics(wide)
     for _ in range(10):
-        assert ask(wide, prompt="Pain fell by 31 %", max_tokens=10, temperature=0).status == 200
+        assert (
+            complete(wide, prompt="Pain fell by 31 %", max_tokens=10, temperature=0).status == 200
+        )
     expected = {
         "prompt_tokens_total": 10 * n_prompt,
         "generation_tokens_total": 100,
@@ -287,10 +288,10 @@ def test_figures_are_exact(wide: Server) -> None:
     changed["clingpt_replies_total", (("finish_reason", "length"),)] = 10
     route = (("route", COMPLETIONS), ("status", "200"))
     changed["clingpt_http_responses_total", route] = 10
-    eventually(lambda: changes(before, figures(wide)) == changed)
+    eventually(lambda: changes(before, metrics(wide)) == changed)
 
 
-def test_names_have_units_and_labels_come_from_fixed_sets(wide: Server) -> None:
+def test_metric_names_have_units_and_labels_come_from_fixed_sets(wide: Server) -> None:
     for path in (f"/{SECRET.replace(' ', '%20')}", "/v1/models/no-such-model", "/docs-static/x"):
         wide.ask(path)
     wide.raw(b"BREW / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -315,7 +316,7 @@ def test_names_have_units_and_labels_come_from_fixed_sets(wide: Server) -> None:
 
 
 @pytest.mark.parametrize("fault", ["@sleep1000", "@encode1000"])
-def test_who_finds_no_place_is_told_at_once_and_before_any_work(fault: str, narrow: Keyed) -> None:
+def test_full_queue_refuses_at_once_and_before_any_work(fault: str, narrow: Keyed) -> None:
     def asked() -> tuple[Answer, float]:
         begun = time.monotonic()
         answer = narrow.ask(COMPLETIONS, {"prompt": fault, "max_tokens": 1})
@@ -324,27 +325,29 @@ def test_who_finds_no_place_is_told_at_once_and_before_any_work(fault: str, narr
     eventually(lambda: is_idle(narrow))
     before = narrow.gauge("rejected_requests_total")
     answers = all_at_once([asked] * 30)
-    told = Counter(answer.status for answer, _ in answers)
-    assert set(told) == {200, 429} and told[200] >= 3
+    statuses = Counter(answer.status for answer, _ in answers)
+    assert set(statuses) == {200, 429} and statuses[200] >= 3
     for answer, seconds in answers:
         if answer.status == 429:
             assert error_of(answer, 429)["type"] == "rate_limit_error"
             assert 1 <= int(answer.headers["retry-after"]) <= 120
-            assert seconds < 1, "it was worked on before"
-    assert narrow.gauge("rejected_requests_total") - before == told[429]
+            assert seconds < 1 * PATIENCE, "the request was processed before it was refused"
+    assert narrow.gauge("rejected_requests_total") - before == statuses[429]
     eventually(lambda: is_idle(narrow))
-    assert ask(narrow, prompt="Pain", max_tokens=1).status == 200
+    assert complete(narrow, prompt="Pain", max_tokens=1).status == 200
 
 
-def test_more_than_all_places_are_not_worth_waiting_for(narrow: Keyed) -> None:
-    error = error_of(ask(narrow, prompt="Pain", n=4, max_tokens=1), 400)
+def test_request_for_more_replies_than_slots_is_refused(narrow: Keyed) -> None:
+    error = error_of(complete(narrow, prompt="Pain", n=4, max_tokens=1), 400)
     assert "4" in error["message"] and "3" in error["message"]
 
 
-def test_many_rows_do_more_and_a_short_reply_passes_a_long_one(wide: Server, narrow: Keyed) -> None:
+def test_more_rows_are_faster_and_a_short_reply_overtakes_a_long_one(
+    wide: Server, narrow: Keyed
+) -> None:
     def seconds(server: Server, n_clients: int) -> float:
         def status(n: int) -> int:
-            return ask(server, prompt="@sleep15 a", max_tokens=n).status
+            return complete(server, prompt="@sleep15 a", max_tokens=n).status
 
         begun = time.monotonic()
         with ThreadPoolExecutor(n_clients) as pool:
@@ -355,13 +358,15 @@ def test_many_rows_do_more_and_a_short_reply_passes_a_long_one(wide: Server, nar
     long = request_to(wide, prompt="@sleep20 a", max_tokens=200)
     with closing(long):
         eventually(lambda: wide.gauge("num_requests_running") == 1)
-        assert ask(wide, prompt="Pain", max_tokens=1).status == 200
-        assert wide.gauge("num_requests_running") == 1, "it waited for the long one"
+        assert complete(wide, prompt="Pain", max_tokens=1).status == 200
+        assert wide.gauge("num_requests_running") == 1, "it waited for the long reply"
     eventually(lambda: is_idle(wide))
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {"temperature": 1.2, "seed": 7}])
-def test_everyone_gets_what_they_get_alone(settings: dict[str, Any], wide: Server) -> None:
+def test_replies_do_not_depend_on_concurrent_requests(
+    settings: dict[str, Any], wide: Server
+) -> None:
     rng = random.Random(0)
     prompts = [" ".join(rng.choices(["pain", "fell", "31 %", "é"], k=1 + n)) for n in range(32)]
     asked = [
@@ -369,20 +374,22 @@ def test_everyone_gets_what_they_get_alone(settings: dict[str, Any], wide: Serve
     ]
 
     def choices(fields: dict[str, Any]) -> Any:
-        return ask(wide, **fields).json["choices"]
+        return complete(wide, **fields).json["choices"]
 
     alone = [choices(fields) for fields in asked]
     together = all_at_once([partial(choices, fields) for fields in asked[::-1]])
     assert together[::-1] == alone and len({str(choices) for choices in alone}) > 25
 
 
-def test_nothing_of_a_secret_is_in_the_row_behind_it(wide: Server, narrow: Keyed) -> None:
+def test_a_reused_row_holds_nothing_of_its_previous_prompt(wide: Server, narrow: Keyed) -> None:
     def replies(server: Server, n: int) -> list[Any]:
         fields = {"max_tokens": 2, "temperature": 0, "logprobs": 5}
-        return [ask(server, prompt=f"Pain {i % 10}", **fields).json["choices"] for i in range(n)]
+        return [
+            complete(server, prompt=f"Pain {i % 10}", **fields).json["choices"] for i in range(n)
+        ]
 
-    assert ask(narrow, prompt=f"{SECRET} " * 9, max_tokens=60).status == 200
-    assert replies(narrow, 200) == replies(wide, 10) * 20  # which never saw it
+    assert complete(narrow, prompt=f"{SECRET} " * 9, max_tokens=60).status == 200
+    assert replies(narrow, 200) == replies(wide, 10) * 20  # which never saw the secret
 
 
 # ------------------------------------------------------------------------------------------------
@@ -390,50 +397,52 @@ def test_nothing_of_a_secret_is_in_the_row_behind_it(wide: Server, narrow: Keyed
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_frees_its_row(stream: bool, wide: Server) -> None:
-    before = figures(wide)
+def test_disconnected_client_frees_its_row(stream: bool, wide: Server) -> None:
+    before = metrics(wide)
     with closing(request_to(wide, prompt="@sleep30 a", max_tokens=200, stream=stream)) as leaving:
-        # Of eight rows of 256 places; the prompt holds fewer than ten.
+        # Of eight rows of 256 tokens each; the prompt has fewer than ten.
         eventually(lambda: wide.gauge("kv_cache_usage_ratio") > 10 / 2048)
         if stream:
             response = leaving.getresponse()
             assert all(next_frame(response).startswith(b"data: {") for _ in range(3))
             response.close()
-    eventually(lambda: is_idle(wide), within_s=3)  # the whole reply takes six
+    eventually(lambda: is_idle(wide))
 
     def ended() -> dict[Sample, float]:
-        return changes(before, figures(wide))
+        return changes(before, metrics(wide))
 
     eventually(lambda: ended().get(("clingpt_replies_total", (("finish_reason", "cancelled"),))))
-    assert 0 < ended()["clingpt_generation_tokens_total", ()] < 100
+    assert 0 < ended()["clingpt_generation_tokens_total", ()] < 200, "it was decoded to its end"
     status = (("route", COMPLETIONS), ("status", "200" if stream else "gone"))
     eventually(lambda: ended().get(("clingpt_http_responses_total", status)) == 1)
 
 
-def test_a_client_that_leaves_the_queue_is_forgotten(narrow: Keyed) -> None:
-    with closing(request_to(narrow, prompt="@sleep100 a", max_tokens=30)):
+def test_client_that_leaves_the_queue_is_forgotten(narrow: Keyed) -> None:
+    with closing(request_to(narrow, prompt="@sleep100 a", max_tokens=35)) as long:
         eventually(lambda: narrow.gauge("num_requests_running") == 1)
         with closing(request_to(narrow, prompt="Pain", max_tokens=200)):
             eventually(lambda: narrow.gauge("num_requests_waiting") == 1)
-        eventually(lambda: narrow.gauge("num_requests_waiting") == 0, within_s=2)
-        assert narrow.gauge("num_requests_running") == 1
+        eventually(lambda: narrow.gauge("num_requests_waiting") == 0)
+        assert not select.select([long.sock], [], [], 0)[0], "it waited until the long one ended"
     eventually(lambda: is_idle(narrow))
 
 
-def test_a_request_has_its_time(narrow: Keyed) -> None:
+def test_request_times_out(narrow: Keyed) -> None:
     with closing(request_to(narrow, prompt="@sleep100 a", max_tokens=200, stream=True)) as shown:
         response = shown.getresponse()
         assert next_frame(response).startswith(b"data: {")
-        error = error_of(ask(narrow, prompt="@sleep100 a", max_tokens=200), 504)  # in the queue
+        error = error_of(
+            complete(narrow, prompt="@sleep100 a", max_tokens=200), 504
+        )  # in the queue
         assert error["code"] == "timeout" and error["type"] == "server_error"
         *_, last, end, nothing = response.read().decode().split("\n\n")
     assert (end, nothing) == ("data: [DONE]", "")
     assert json.loads(last.removeprefix("data: "))["error"] == error
-    eventually(lambda: is_idle(narrow), within_s=3)
-    assert ask(narrow, prompt="Pain", max_tokens=1).status == 200
+    eventually(lambda: is_idle(narrow))
+    assert complete(narrow, prompt="Pain", max_tokens=1).status == 200
 
 
-def test_a_client_that_reads_nothing_does_not_hold_its_places(narrow: Keyed) -> None:
+def test_client_that_stops_reading_frees_its_slots(narrow: Keyed) -> None:
     body = json.dumps({"prompt": "a", "n": 3, "max_tokens": 200, "logprobs": 5, "stream": True})
     head = f"POST {COMPLETIONS} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEYS[0]}\r\n"
     head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -443,11 +452,13 @@ def test_a_client_that_reads_nothing_does_not_hold_its_places(narrow: Keyed) -> 
         stalled.sendall((head + body).encode())
         eventually(lambda: not is_idle(narrow))
         eventually(lambda: is_idle(narrow))
-        assert ask(narrow, prompt="Pain", max_tokens=1).status == 429, "nothing had to be held"
-        eventually(lambda: ask(narrow, prompt="Pain", max_tokens=1).status == 200)
+        assert complete(narrow, prompt="Pain", max_tokens=1).status == 429, (
+            "the client did not block the server"
+        )
+        eventually(lambda: complete(narrow, prompt="Pain", max_tokens=1).status == 200)
 
 
-def test_a_silent_stream_is_kept_open(narrow: Keyed) -> None:
+def test_silent_stream_is_kept_open_by_pings(narrow: Keyed) -> None:
     with closing(request_to(narrow, prompt="@sleep1000 a", max_tokens=2, stream=True)) as asked:
         response = asked.getresponse()
         assert response.headers["x-accel-buffering"] == "no"
@@ -455,7 +466,9 @@ def test_a_silent_stream_is_kept_open(narrow: Keyed) -> None:
         frames = response.read().split(b"\n\n")
     kinds = ["ping" if frame == b": ping" else frame[:5].decode() for frame in frames]
     assert kinds[0] == "ping" and kinds.count("ping") >= 4 and kinds.count("data:") == 3
-    client = openai.OpenAI(base_url=f"{narrow.url}/v1", api_key=KEYS[0], max_retries=0, timeout=30)
+    client = openai.OpenAI(
+        base_url=f"{narrow.url}/v1", api_key=KEYS[0], max_retries=0, timeout=60 * PATIENCE
+    )
     with (
         client,
         client.completions.create(
@@ -470,21 +483,21 @@ def test_a_silent_stream_is_kept_open(narrow: Keyed) -> None:
 
 
 def resident_bytes(server: Server) -> int:
-    """What the process holds in memory."""
+    """Return the memory that the process occupies."""
     ps = ["ps", "-o", "rss=", "-p", str(server.process.pid)]
     return 1024 * int(subprocess.run(ps, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_too_large_is_neither_kept_nor_a_riddle(chunked: bool, wide: Server) -> None:
+def test_oversized_body_is_discarded_and_answered(chunked: bool, wide: Server) -> None:
     def body() -> Iterator[bytes]:
         yield from [b"x" * 2**16] * 64
 
     before = resident_bytes(wide)
-    connection = http.client.HTTPConnection("127.0.0.1", wide.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", wide.port, timeout=60 * PATIENCE)
     headers = {"content-type": "application/json"}
     headers |= {} if chunked else {"content-length": str(64 * 2**16)}
-    with closing(connection):  # one for all: the rest of a body does not become a request
+    with closing(connection):  # reused: the rest of a body must not become the next request
         for _ in range(16):
             connection.request("POST", COMPLETIONS, body(), headers, encode_chunked=chunked)
             with connection.getresponse() as response:
@@ -494,7 +507,7 @@ def test_a_body_that_is_too_large_is_neither_kept_nor_a_riddle(chunked: bool, wi
     just_right = json.dumps({"prompt": "a"}).encode().ljust(2**20)
     assert wide.ask(COMPLETIONS, just_right).status == 200
     error_of(wide.ask(COMPLETIONS, just_right + b" "), 413)
-    if not chunked:  # urllib closes behind its request, and reads nothing before it has sent all
+    if not chunked:  # urllib reads nothing before it has sent everything
         for _ in range(4):
             error_of(wide.ask(COMPLETIONS, b"x" * 7 * 2**20), 413)
 
@@ -503,64 +516,68 @@ def test_a_body_that_is_too_large_is_neither_kept_nor_a_riddle(chunked: bool, wi
 # Errors
 
 
-def test_a_reply_without_numbers_ends_alone(wide: Server) -> None:
-    whole = ask(wide, prompt="@nan0 a")
+def test_non_finite_logits_fail_only_their_own_reply(wide: Server) -> None:
+    whole = complete(wide, prompt="@nan0 a")
     assert error_of(whole, 500)["type"] == "server_error"
     *frames, error, end, nothing = (
-        ask(wide, prompt="@nan3 a", stream=True, logprobs=0).body.decode().split("\n\n")
+        complete(wide, prompt="@nan3 a", stream=True, logprobs=0).body.decode().split("\n\n")
     )
     assert len(frames) == 3 and (end, nothing) == ("data: [DONE]", "")
     assert json.loads(error.removeprefix("data: ")) == whole.json
-    client = openai.OpenAI(base_url=f"{wide.url}/v1", api_key="none", max_retries=0, timeout=30)
+    client = openai.OpenAI(
+        base_url=f"{wide.url}/v1", api_key="none", max_retries=0, timeout=60 * PATIENCE
+    )
     with client, pytest.raises(openai.APIError, match="not finite"):
         list(client.completions.create(model="tiny", prompt="@nan3 a", stream=True))
-    assert ask(wide, prompt="a").status == 200
+    assert complete(wide, prompt="a").status == 200
 
 
-def test_an_error_of_the_engine_is_told_to_everyone_and_ends_the_process(
-    checkpoint: Path,  # noqa: F811
+def test_engine_crash_fails_every_request_and_ends_the_process(
+    checkpoint: Path,
 ) -> None:
     log = checkpoint.parent / "crash.log"
-    with serving(checkpoint, "--rows=3", script=FAULTY, log=log) as server:
+    with serving(checkpoint, "--rows=3", program=FAULTY, log=log) as server:
         client = openai.OpenAI(
-            base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=30
+            base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60 * PATIENCE
         )
 
         def official() -> float:
-            with client, pytest.raises(openai.APIError, match="stopped by an error"):
+            with client, pytest.raises(openai.APIError, match="the model crashed"):
                 list(client.completions.create(model="tiny", prompt="@sleep200 a", stream=True))
             return time.monotonic()
 
         def bare() -> tuple[Answer, float]:
-            return ask(server, prompt="@sleep200 a"), time.monotonic()
+            return complete(server, prompt="@sleep200 a"), time.monotonic()
 
         crash = {"prompt": f"@crash9 {SECRET} @sleep200", "logprobs": 0, "stream": True}
         with closing(request_to(server, **crash)) as struck:
             response = struck.getresponse()
             assert next_frame(response).startswith(b"data: {")
-            last, *others = all_at_once([official, *[bare] * 4])  # two are written, three wait
+            last, *others = all_at_once([official, *[bare] * 4])  # two are decoded, three wait
             *frames, error, end, nothing = response.read().decode().split("\n\n")
-        assert server.process.wait(20) not in (None, 0)
+        assert server.process.wait(60 * PATIENCE) not in (None, 0)
     assert len(frames) == 8 and (end, nothing) == ("data: [DONE]", "")
-    told = json.loads(error.removeprefix("data: "))
-    assert told["error"]["code"] == "engine_failed"
-    assert all(answer.status == 500 and answer.json == told for answer, _ in others)
+    last_error = json.loads(error.removeprefix("data: "))
+    assert last_error["error"]["code"] == "engine_failed"
+    assert all(answer.status == 500 and answer.json == last_error for answer, _ in others)
     moments = [last, *(moment for _, moment in others)]
-    assert max(moments) - min(moments) < 2
-    said = log.read_text()
-    assert "error: the model has stopped by an error: RuntimeError at" in said
-    assert SECRET not in said and "Traceback" not in said
+    assert max(moments) - min(moments) < 2 * PATIENCE
+    logged = log.read_text()
+    assert "error: the model crashed: RuntimeError at" in logged
+    assert SECRET not in logged and "Traceback" not in logged
 
 
 # ------------------------------------------------------------------------------------------------
 # Signals
 
 
-def test_a_signal_lets_what_was_begun_end(late: Server) -> None:
+def test_first_signal_lets_running_requests_finish(late: Server) -> None:
     late.wait_until("/ready", 200)
     with ThreadPoolExecutor(10) as pool:
         asked: list[Future[Answer]] = [
-            pool.submit(ask, late, prompt="@sleep20 a", max_tokens=40, logprobs=0, stream=stream)
+            pool.submit(
+                complete, late, prompt="@sleep20 a", max_tokens=40, logprobs=0, stream=stream
+            )
             for stream in (True, False) * 5
         ]
         eventually(lambda: n_open(late) == 10)
@@ -574,8 +591,8 @@ def test_a_signal_lets_what_was_begun_end(late: Server) -> None:
             return False
 
         time.sleep(0.05)
-        eventually(refuses, within_s=5)
-        assert late.process.poll() is None, "it did not wait"
+        eventually(refuses)
+        assert late.process.poll() is None, "it did not wait for its requests"
         answers = [future.result() for future in asked]
     for n, answer in enumerate(answers):
         assert answer.status == 200
@@ -583,14 +600,14 @@ def test_a_signal_lets_what_was_begun_end(late: Server) -> None:
             assert answer.json["usage"]["completion_tokens"] == 40
         else:
             assert answer.body.count(b"data: {") == 40 and answer.body.endswith(b"[DONE]\n\n")
-    assert late.process.wait(22) in ENDED
+    assert late.process.wait(60 * PATIENCE) in ENDED
     assert "Traceback" not in late.log.read_text()
 
 
-def test_without_patience_everyone_is_told_and_it_ends(checkpoint: Path) -> None:  # noqa: F811
+def test_shutdown_timeout_sends_errors_and_exits(checkpoint: Path) -> None:
     log = checkpoint.parent / "hurry.log"
     flags = ("--rows=1", "--shutdown_timeout=0")
-    with serving(checkpoint, *flags, script=FAULTY, log=log) as server:
+    with serving(checkpoint, *flags, program=FAULTY, log=log) as server:
         shown = request_to(server, prompt="@sleep200 a", max_tokens=200, stream=True)
         response = shown.getresponse()
         assert next_frame(response).startswith(b"data: {")
@@ -598,7 +615,7 @@ def test_without_patience_everyone_is_told_and_it_ends(checkpoint: Path) -> None
         with closing(shown), closing(waiting):
             eventually(lambda: server.gauge("num_requests_waiting") == 1)
             server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(10) in ENDED  # the reply takes forty
+            assert server.process.wait(30 * PATIENCE) in ENDED  # the reply would take forty
             *_, error, end, nothing = response.read().decode().split("\n\n")
             assert (end, nothing) == ("data: [DONE]", "")
             assert "shutting down" in json.loads(error.removeprefix("data: "))["error"]["message"]
@@ -606,16 +623,17 @@ def test_without_patience_everyone_is_told_and_it_ends(checkpoint: Path) -> None
     assert "Traceback" not in log.read_text()
 
 
-def test_a_second_signal_does_not_wait(checkpoint: Path) -> None:  # noqa: F811
+def test_second_signal_exits_at_once(checkpoint: Path) -> None:
     log = checkpoint.parent / "twice.log"
-    with serving(checkpoint, "--shutdown_timeout=60", script=FAULTY, log=log) as server:
+    with serving(checkpoint, "--shutdown_timeout=60", program=FAULTY, log=log) as server:
         with closing(request_to(server, prompt="@sleep200 a", max_tokens=200)):
             eventually(lambda: server.gauge("num_requests_running") == 1)
             server.process.send_signal(signal.SIGINT)
             with pytest.raises(subprocess.TimeoutExpired):
                 server.process.wait(1)
             server.process.send_signal(signal.SIGINT)
-            assert server.process.wait(10) in (0, 130, -signal.SIGINT)  # uvicorn's, or asyncio's
+            # From uvicorn, or from asyncio.
+            assert server.process.wait(30 * PATIENCE) in (0, 130, -signal.SIGINT)
     assert "Traceback" not in log.read_text()
 
 
@@ -623,26 +641,7 @@ def test_a_second_signal_does_not_wait(checkpoint: Path) -> None:  # noqa: F811
 # What cannot be served
 
 
-# Each in a process of its own that has the imports, which take seconds, behind it.
-FORKING = """
-import json, os, signal, sys
-import serve
-from clingpt import console, server
-
-_, folder, flags = sys.argv
-for number, given in enumerate(json.loads(flags)):
-    log = os.open(f"{folder}/{number}.log", os.O_WRONLY | os.O_CREAT)
-    if not os.fork():
-        os.dup2(log, 1), os.dup2(log, 2)
-        signal.alarm(30)
-        sys.argv = ["serve.py", *given]
-        console.run(serve.main)
-        os._exit(0)
-    os.write(log, f"{os.wait()[1]}\\n".encode())
-"""
-
-
-def test_what_cannot_be_served_is_said_in_a_line(checkpoint: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_unservable_checkpoint_is_refused_in_one_line(checkpoint: Path, tmp_path: Path) -> None:
     small = {"vocab_size": VOCAB_SIZE, "block_size": 128, "n_embd": 32}
     make_tiny_model(**small | {"n_embd": 16}).save_pretrained(tmp_path / "shape")
     shutil.copy(checkpoint / "config.json", tmp_path / "shape")
@@ -664,18 +663,18 @@ def test_what_cannot_be_served_is_said_in_a_line(checkpoint: Path, tmp_path: Pat
         (tmp_path / "damaged", 0): "model.safetensors is damaged",
         (checkpoint, taken.getsockname()[1]): "choose another port",
     }
-    flags = [[f"--checkpoint={path}", f"--port={port}"] for path, port in reasons]
     with taken:
-        run("-c", FORKING, tmp_path, json.dumps(flags))
-    for number, reason in enumerate(reasons.values()):
-        text = (tmp_path / f"{number}.log").read_text()
-        *others, line, status = text.splitlines()
-        assert status == "256" and line.startswith("error: ") and reason in line, text
-        assert "Traceback" not in text and len(others) <= 1
+        for (path, port), reason in reasons.items():
+            log = tmp_path / "refused.log"
+            process = fork("serve", [f"--checkpoint={path}", f"--port={port}"], log)
+            assert process.wait(60 * PATIENCE) == 1, log.read_text()
+            *others, line = log.read_text().splitlines()
+            assert line.startswith("error: ") and reason in line
+            assert "Traceback" not in log.read_text() and len(others) <= 1
 
 
 # ------------------------------------------------------------------------------------------------
-# Hours
+# Endurance
 
 
 def descriptors(server: Server) -> int:
@@ -702,7 +701,7 @@ SOAKED: tuple[tuple[str, Any, int], ...] = (
 
 
 def soak(server: Server, seconds: float) -> tuple[Counter[int], list[float]]:
-    """Eight clients of every kind; statuses, and how long /health took meanwhile."""
+    """Run eight clients of every kind; return response statuses and the times of /health."""
     end, statuses, waits = time.monotonic() + seconds, Counter[int](), list[float]()
 
     def client(number: int) -> None:
@@ -716,7 +715,7 @@ def soak(server: Server, seconds: float) -> tuple[Counter[int], list[float]]:
                 continue
             answer = server.ask(path, body)
             assert answer.status == status, answer.body[:300]
-            assert status != 200 or b'{"error"' not in answer.body, "a stream ended by an error"
+            assert status != 200 or b'{"error"' not in answer.body, "a stream ended with an error"
             statuses[answer.status] += 1
 
     def health() -> None:
@@ -731,16 +730,18 @@ def soak(server: Server, seconds: float) -> tuple[Counter[int], list[float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").exists(), reason="the system does not count descriptors")
-def test_it_holds_out(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to count descriptors")
+def test_memory_and_latency_stay_stable_under_load(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     seconds = float(os.environ.get("CLINGPT_SOAK_S", "8"))
     is_long = seconds >= 60
     log = checkpoint.parent / "soak.log"
-    # oneDNN keeps code for 1,024 shapes, some 40 MB; few of them, so that what else grows is seen.
+    # oneDNN caches code for 1,024 shapes, about 40 MB. A small cache lets other growth be seen.
     with serving(checkpoint, "--rows=4", log=log, ONEDNN_PRIMITIVE_CACHE_CAPACITY="16") as server:
         eventually(lambda: is_idle(server))
         n_files = descriptors(server)
-        soak(server, seconds if is_long else seconds / 2)  # the allocator is warm after 1,500
+        soak(server, seconds if is_long else seconds / 2)  # warm up the allocator
         before = resident_bytes(server)
         statuses, waits = soak(server, seconds)
         eventually(lambda: is_idle(server) and descriptors(server) <= n_files)
@@ -748,10 +749,10 @@ def test_it_holds_out(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> N
         p99 = waits[int(0.99 * len(waits))]
     with capsys.disabled():
         console.note(
-            f"\n{seconds:g} s, {sum(statuses.values())} answers {dict(statuses)}, memory "
+            f"\n{seconds:g} s, {sum(statuses.values())} responses {dict(statuses)}, memory "
             f"{before / 2**20:.0f} MiB {drift:+.1%}, {n_files} descriptors, "
             f"/health p50 {1000 * waits[len(waits) // 2]:.0f} ms, p99 {1000 * p99:.0f} ms"
         )
     assert set(statuses) == {200, 400, 404, 413}
     assert drift < (0.05 if is_long else 0.2)
-    assert p99 < (0.1 if is_long else 1)
+    assert p99 < (0.1 if is_long else 1) * PATIENCE

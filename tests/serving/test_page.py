@@ -49,7 +49,7 @@ def block(tag: str) -> str:
 # The file
 
 
-def test_one_script_one_style_and_nothing_from_outside() -> None:
+def test_page_has_one_script_one_style_and_no_external_resources() -> None:
     parsed = Page(SOURCE)
     assert parsed.named("script") == parsed.named("style") == [{}]
     assert parsed.named("link") == [{"rel": "icon", "href": "data:,"}]
@@ -68,15 +68,15 @@ def test_one_script_one_style_and_nothing_from_outside() -> None:
 
 
 @pytest.mark.parametrize("word", [*EXECUTED, *STORED])
-def test_no_text_becomes_markup_and_none_is_kept(word: str) -> None:
+def test_page_never_uses_unsafe_or_storage_apis(word: str) -> None:
     assert word not in SOURCE
 
 
-def test_what_it_is_not_for_stands_in_the_header() -> None:
+def test_header_states_the_intended_use() -> None:
     assert f'<p class="warning">{report_page.DISCLAIMER}</p>' in block("header")
 
 
-def test_every_input_has_its_label_and_every_reference_is_met() -> None:
+def test_every_input_has_a_label_and_every_reference_a_target() -> None:
     parsed = Page(SOURCE)
     ids = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
@@ -93,12 +93,12 @@ def test_every_input_has_its_label_and_every_reference_is_met() -> None:
     assert all(attrs["spellcheck"] == "false" for attrs in parsed.named("textarea"))
 
 
-def test_every_button_says_that_it_sends_no_form() -> None:
+def test_no_button_submits_a_form() -> None:
     buttons = Page(SOURCE).named("button")
     assert len(buttons) == 9 and all(attrs["type"] == "button" for attrs in buttons)
 
 
-def test_everything_can_be_read_by_day_and_by_night() -> None:
+def test_colours_have_enough_contrast_in_light_and_dark() -> None:
     light, dark = (
         dict(re.findall(r"--(\w+): (#\w+);", part))
         for part in block("style").split("@media print")[0].split("@media screen")
@@ -116,14 +116,14 @@ def test_everything_can_be_read_by_day_and_by_night() -> None:
         assert contrast(colours["onaccent"], colours["accent"]) >= 4.5
 
 
-def test_what_moves_does_so_only_for_those_who_want_it() -> None:
+def test_animations_respect_reduced_motion() -> None:
     [still, moving] = block("style").split("@media (prefers-reduced-motion: no-preference) {")
     moving, _, after = moving.partition("@media")
     assert "animation:" in moving and "transition:" in moving
     assert not re.search("animation|transition|scroll-behavior|@keyframes", still + after)
 
 
-def test_examples_are_of_a_size_that_fits() -> None:
+def test_examples_have_a_suitable_length() -> None:
     texts = re.findall(r"text: `(.*?)`", block("script"), re.DOTALL)
     assert len(texts) == len(TASKS)
     assert all(80 <= len(text.replace("\\\n", "").split()) <= 150 for text in texts)
@@ -275,7 +275,7 @@ def answered(text: str, **changes: Any) -> str:
     )
 
 
-def test_a_text_is_written_before_it_is_whole(watched: Watched) -> None:
+def test_text_appears_while_it_is_streamed(watched: Watched) -> None:
     watched.at_most(20)
     watched.choose("Summarise")
     watched.page.evaluate(
@@ -294,7 +294,7 @@ def test_a_text_is_written_before_it_is_whole(watched: Watched) -> None:
     assert last[1:] == ["polite", "false"]
 
 
-def test_a_real_answer_is_shown_with_all_its_shares(watched: Watched) -> None:
+def test_answer_shows_all_probabilities(watched: Watched) -> None:
     watched.at_most(7)
     watched.run_example()
     watched.says(re.compile("Done"))
@@ -308,7 +308,7 @@ def test_a_real_answer_is_shown_with_all_its_shares(watched: Watched) -> None:
     assert "Model nonsense: " in watched.result().inner_text()
 
 
-def test_no_reply_becomes_markup(watched: Watched) -> None:
+def test_replies_never_become_markup(watched: Watched) -> None:
     hostile = f"{HOSTILE} 48 mg \u202e and"
     found = [warning(hostile, "48") | {"text": HOSTILE, "message": HOSTILE}]
     said = {"label": HOSTILE, "probabilities": {HOSTILE: 0.6, "no": 0.4}, "model": HOSTILE}
@@ -325,7 +325,7 @@ def test_no_reply_becomes_markup(watched: Watched) -> None:
     watched.says(HOSTILE)
 
 
-def test_flags_are_marked_where_the_server_counts_them(watched: Watched) -> None:
+def test_warnings_are_marked_at_the_servers_offsets(watched: Watched) -> None:
     text = "🙂🙂 fell by 48 mg, é 🙂 not more than 7 %."
     found = [
         warning(text, "48"),
@@ -349,7 +349,7 @@ def test_flags_are_marked_where_the_server_counts_them(watched: Watched) -> None
     assert "To check against the report: 4 places" in watched.result().inner_text()
 
 
-def test_a_document_stands_under_its_headings(watched: Watched) -> None:
+def test_document_is_shown_under_its_headings(watched: Watched) -> None:
     text = "The RESULTS: none.\nRESULTS: 5 mg.\nCONCLUSION: Good, 9 of 10."
     sections = [
         {"heading": "RESULTS", "text": "5 mg."},
@@ -374,7 +374,7 @@ def test_a_document_stands_under_its_headings(watched: Watched) -> None:
         assert phrase in shown
 
 
-def test_a_question_alone_is_explained_and_said_to_be_unchecked(watched: Watched) -> None:
+def test_explanation_without_a_report_is_marked_as_unchecked(watched: Watched) -> None:
     watched.at_most(7)
     watched.choose("Explain")
     watched.press("Run")
@@ -394,7 +394,7 @@ def test_a_question_alone_is_explained_and_said_to_be_unchecked(watched: Watched
     assert "No report to compare this with" in copied
 
 
-def test_an_explanation_from_a_report_is_compared_with_it(watched: Watched) -> None:
+def test_explanation_from_a_report_is_checked_against_it(watched: Watched) -> None:
     text = "It was lowered to 48 mg."
     told = {"explanation": text, "warnings": [warning(text, "48")]}
     watched.replies(frames({"type": "text", "index": 0, "window": 0, "text": text}, result(**told)))
@@ -409,7 +409,7 @@ def test_an_explanation_from_a_report_is_compared_with_it(watched: Watched) -> N
         assert watched.page.locator(f"#explain-{name}").input_value() == ""
 
 
-def test_a_withheld_label_is_no_answer(watched: Watched) -> None:
+def test_withheld_label_is_not_shown_as_an_answer(watched: Watched) -> None:
     watched.replies(answered("The drug may help.", abstained=True, threshold=0.548))
     watched.run_example()
     watched.says(re.compile("Done"))
@@ -428,7 +428,7 @@ def test_a_withheld_label_is_no_answer(watched: Watched) -> None:
     assert limits == pytest.approx([0.548] * 3, abs=0.01)
 
 
-def test_a_label_above_the_threshold_is_the_answer(watched: Watched) -> None:
+def test_label_above_the_threshold_is_shown_as_the_answer(watched: Watched) -> None:
     watched.replies(answered("It does."))
     watched.run_example()
     watched.says(re.compile("Done"))
@@ -438,7 +438,7 @@ def test_a_label_above_the_threshold_is_the_answer(watched: Watched) -> None:
     assert "That does not make the text right" in watched.result().inner_text()
 
 
-def test_without_a_calibration_there_is_no_threshold(watched: Watched) -> None:
+def test_uncalibrated_label_has_no_threshold(watched: Watched) -> None:
     watched.replies(answered("It does.", abstained=None, threshold=None))
     watched.run_example()
     watched.says(re.compile("Done"))
@@ -455,7 +455,7 @@ IN_PIECES = """(body) => { window.fetch = async () => {
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_frames_may_be_cut_anywhere(watched: Watched, line_end: str) -> None:
+def test_stream_may_be_split_at_any_byte(watched: Watched, line_end: str) -> None:
     text = "é 🙂 “≥ 5 µg”"
     body = answered(text).replace("\n", line_end)
     watched.page.evaluate(IN_PIECES, body)
@@ -464,7 +464,7 @@ def test_frames_may_be_cut_anywhere(watched: Watched, line_end: str) -> None:
     assert watched.result().locator(".said").all_inner_texts() == [text]
 
 
-def test_each_piece_of_a_long_report_is_a_paragraph(watched: Watched) -> None:
+def test_each_window_of_a_long_report_is_a_paragraph(watched: Watched) -> None:
     pieces = [(0, " One"), (0, " two."), (1, " Three.")]
     events = [{"type": "text", "index": 0, "window": n, "text": text} for n, text in pieces]
     cut = frames(*events).replace("data: [DONE]\n\n", "")
@@ -477,7 +477,7 @@ def test_each_piece_of_a_long_report_is_a_paragraph(watched: Watched) -> None:
     assert watched.panel().locator(".copy").get_attribute("aria-disabled") == "true"
 
 
-def test_stop_reaches_the_server(watched: Watched) -> None:
+def test_stop_cancels_the_request_on_the_server(watched: Watched) -> None:
     watched.choose("Summarise")
     watched.press("Load an example")
     watched.at_most(700)
@@ -509,7 +509,7 @@ def comes_to(server: Server, figure: str, value: float) -> bool:
     return False
 
 
-def test_escape_stops_and_clear_leaves_nothing(watched: Watched) -> None:
+def test_escape_stops_and_clear_empties_everything(watched: Watched) -> None:
     watched.page.evaluate(
         """() => { window.fetch = (_, { signal }) => new Promise((_, reject) =>
           signal.addEventListener("abort", () => reject(signal.reason))); }"""
@@ -535,7 +535,7 @@ def test_escape_stops_and_clear_leaves_nothing(watched: Watched) -> None:
         (422, {}, "said so"),
     ],
 )
-def test_a_refusal_is_told(
+def test_refusal_is_shown(
     watched: Watched, status: int, headers: dict[str, str], phrase: str
 ) -> None:
     watched.refusals_expected = True
@@ -545,7 +545,7 @@ def test_a_refusal_is_told(
     assert "will stand here" in watched.result().inner_text()
 
 
-def test_an_error_amid_a_reply_is_told(watched: Watched) -> None:
+def test_error_in_a_stream_is_shown(watched: Watched) -> None:
     watched.replies(
         frames({"type": "label", "index": 0, **label()}, {"error": {"message": "out of memory"}})
     )
@@ -554,7 +554,7 @@ def test_an_error_amid_a_reply_is_told(watched: Watched) -> None:
     assert "not compared with the report" in watched.result().inner_text()
 
 
-def test_a_key_is_asked_for_sent_and_kept_nowhere(watched: Watched) -> None:
+def test_api_key_is_requested_sent_and_never_stored(watched: Watched) -> None:
     watched.refusals_expected = True
     watched.replies(json.dumps({"error": {"message": "no"}}), status=401)
     watched.run_example()
@@ -574,7 +574,7 @@ def test_a_key_is_asked_for_sent_and_kept_nowhere(watched: Watched) -> None:
         assert watched.page.locator(f"#{name}").input_value() == ""
 
 
-def test_settings_are_sent_as_they_are_set(watched: Watched) -> None:
+def test_settings_are_sent(watched: Watched) -> None:
     watched.replies(answered("Yes."))
     watched.press("Load an example")
     watched.page.get_by_text("Settings", exact=True).click()
@@ -594,7 +594,7 @@ def test_settings_are_sent_as_they_are_set(watched: Watched) -> None:
     assert focused(watched, "id") == "max_new_tokens"
 
 
-def test_what_is_missing_is_asked_for(watched: Watched) -> None:
+def test_missing_fields_are_requested(watched: Watched) -> None:
     watched.press("Run")
     watched.says("Enter a question first.")
     assert focused(watched, "id") == "answer-question"
@@ -604,7 +604,7 @@ def test_what_is_missing_is_asked_for(watched: Watched) -> None:
     assert watched.posted == []
 
 
-def test_what_is_copied_says_what_was_flagged(watched: Watched) -> None:
+def test_copied_text_includes_the_warnings(watched: Watched) -> None:
     text = "Fell by 48 mg."
     watched.replies(answered(text, warnings=[warning(text, "48")], abstained=True, threshold=0.55))
     watched.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -624,7 +624,7 @@ def test_what_is_copied_says_what_was_flagged(watched: Watched) -> None:
     ]
 
 
-def test_all_tabs_can_be_used_by_keyboard_alone(watched: Watched) -> None:
+def test_all_tabs_work_with_only_the_keyboard(watched: Watched) -> None:
     watched.at_most(7)
     keyboard = watched.page.keyboard
     keyboard.press("Tab")
@@ -647,7 +647,7 @@ def test_all_tabs_can_be_used_by_keyboard_alone(watched: Watched) -> None:
         assert tab.get_attribute("aria-selected") == "true"
 
 
-def test_the_header_names_the_model_once_it_is_loaded(watched: Watched) -> None:
+def test_header_names_the_model_once_it_is_loaded(watched: Watched) -> None:
     from playwright.sync_api import expect
 
     model = watched.page.locator("#model")
@@ -665,7 +665,7 @@ def test_the_header_names_the_model_once_it_is_loaded(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_screens_of_every_width(watched: Watched, scheme: str, tmp_path: Path) -> None:
+def test_page_fits_every_screen_width(watched: Watched, scheme: str, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
     text = f"{'long ' * 200}{'x' * 300}"
@@ -687,7 +687,7 @@ def test_it_fits_screens_of_every_width(watched: Watched, scheme: str, tmp_path:
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
 
 
-def test_one_text_stays_on_its_tab(watched: Watched) -> None:
+def test_each_tab_keeps_its_own_text(watched: Watched) -> None:
     """Fields and results are each tab's own, and another's run goes on unseen."""
     watched.replies(answered("It does."))
     watched.run_example()

@@ -1,12 +1,11 @@
-"""serve.py's answers, summaries and documents, and the routes of cloud platforms.
+"""serve.py's answers, summaries, documents and explanations, and the routes of cloud platforms.
 
-Real processes over real sockets, on a random model: labels are compared with what scoring says of
-the same records here. What the model writes is told to it where the test is of what becomes of it.
+Real processes on real sockets serve a random model. Labels are compared with the evaluation's for
+the same records. Where a test is about what happens to a reply, the reply is scripted.
 """
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +27,11 @@ from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT
-from tests.helpers.commands import ROOT, make_calibration
+from tests.helpers.commands import make_calibration
 from tests.helpers.models import make_tiny_model
-from tests.helpers.servers import Server, serving
-from tests.serving.test_openai import (
-    CANARY,
-    error_of,
-    frames,
-    one_thread_each,  # noqa: F401 -- a fixture
-)
+from tests.helpers.servers import CANARY, SCRIPTED, Server, error_of, eventually, frames, serving
+from tests.serving.conftest import CONTEXT
 
-CONTEXT = 256
 ALL = ("answer", "summarize", "document", "explain")
 TEXT_OF = dict(zip(ALL, ("explanation", "summary", "document", "explanation"), strict=True))
 LEAD_OF = dict(zip(ALL, ("\nExplanation: ", " ", " RESULTS: ", " "), strict=True))
@@ -51,7 +44,7 @@ PAIN: dict[str, Any] = {
     ],
 }
 SENTENCES = [f"Patient {n} had a fall of {n}.5 mmHg after dose {n}." for n in range(90)]
-LONG = " ".join(SENTENCES)  # ten contexts' worth of tokens, nearly
+LONG = " ".join(SENTENCES)  # almost ten times the context
 RECORDS: list[dict[str, Any]] = [
     PAIN,
     {"question": "Is it safe?", "text": "Nausea was rare."},
@@ -65,7 +58,7 @@ RECORDS: list[dict[str, Any]] = [
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "tiny"
     shape: dict[str, Any] = {"vocab_size": VOCAB_SIZE, "block_size": CONTEXT, "n_embd": 32}
-    make_tiny_model(seed=4, **shape).save_pretrained(folder)  # one that says yes and maybe
+    make_tiny_model(seed=4, **shape).save_pretrained(folder)  # answers both yes and maybe
     return folder
 
 
@@ -78,13 +71,13 @@ def scorer(checkpoint: Path) -> Scorer:
 
 @pytest.fixture(scope="module")
 def scores(scorer: Scorer) -> list[LabelScores]:
-    """Of RECORDS."""
+    """The labels of RECORDS by the evaluation."""
     return score_labels(scorer, [from_json(record) for record in RECORDS])
 
 
 @pytest.fixture(scope="module")
 def calibration(scores: list[LabelScores]) -> Calibration:
-    """One by which the less sure half of RECORDS is withheld."""
+    """A calibration that withholds two labels of RECORDS."""
     flat = make_calibration(temperature=2.5, threshold=0.0)
     surest = sorted(max(flat.judge(score.log_probs)[0].values()) for score in scores)
     return make_calibration(temperature=2.5, threshold=(surest[1] + surest[2]) / 2)
@@ -92,42 +85,41 @@ def calibration(scores: list[LabelScores]) -> Calibration:
 
 @dataclass
 class Scripted:
-    """A server whose model writes what it is told to, and that says what it was asked."""
+    """A server whose model writes scripted replies and records its prompts."""
 
     server: Server
     folder: Path
 
     def say(self, *lines: tuple[str, str]) -> None:
-        """Replies, each to prompts that hold a text; forgets what was asked before."""
+        """Set the replies to prompts that contain a text, and forget the recorded prompts."""
         (self.folder / "script.json").write_text(json.dumps(lines))
         (self.folder / "asked.jsonl").write_text("")
 
     def asked(self) -> list[tuple[str, list[int]]]:
-        """Prompts, and the tokens that each reply had to begin with one of."""
+        """Return the prompts, and the tokens that each reply had to start with."""
         lines = map(json.loads, (self.folder / "asked.jsonl").read_text().splitlines())
         return [(TOKENIZER.decode(line["prompt"]), line["among"]) for line in lines]
 
     def task(self, name: str, **fields: Any) -> Any:
-        """A task's result."""
+        """Return the result of a task."""
         answer = self.server.ask(f"/v1/{name}", fields)
         assert answer.status == 200, answer.body
         return answer.json
 
 
 @pytest.fixture(scope="module")
-def scripted(checkpoint: Path, calibration: Calibration) -> Iterator[Scripted]:
-    """With a calibration beside its weights, on Vertex AI."""
+def scripted_server(checkpoint: Path, calibration: Calibration) -> Iterator[Scripted]:
+    """A server with a calibrated checkpoint and the environment of Vertex AI."""
     folder = checkpoint.parent / "scripted"
     (folder / "tiny").mkdir(parents=True)
     for path in checkpoint.iterdir():
         (folder / "tiny" / path.name).symlink_to(path)
     calibration.save(folder / "tiny")
-    script = ROOT / "tests/helpers/scripted_server.py"
     port = free_port()
     with serving(
         folder / "tiny",
         "--port=None",
-        script=script,
+        program=SCRIPTED,
         log=folder / "log",
         SCRIPTED=str(folder),
         AIP_HTTP_PORT=str(port),
@@ -139,16 +131,17 @@ def scripted(checkpoint: Path, calibration: Calibration) -> Iterator[Scripted]:
 
 
 @pytest.fixture
-def said(scripted: Scripted) -> Scripted:
-    """The same, with nothing to say yet."""
-    scripted.say()
-    return scripted
+def scripted(scripted_server: Scripted) -> Scripted:
+    """The scripted server, without a script yet."""
+    scripted_server.say()
+    return scripted_server
 
 
 @pytest.fixture(scope="module")
 def plain(checkpoint: Path) -> Iterator[Server]:
-    """serve.py as it is, of a checkpoint that was never calibrated."""
-    with serving(checkpoint, "--max_windows=4", log=checkpoint.parent / "plain.log") as started:
+    """The real serve.py, not forked, with a checkpoint that was never calibrated."""
+    command, log = ("serve.py",), checkpoint.parent / "plain.log"
+    with serving(checkpoint, "--max_windows=4", command=command, log=log) as started:
         yield started
 
 
@@ -162,13 +155,13 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("explain", [True, False])
-def test_a_label_is_what_scoring_says_of_the_record(
-    explain: bool, said: Scripted, scores: list[LabelScores], calibration: Calibration
+def test_label_matches_the_evaluation(
+    explain: bool, scripted: Scripted, scores: list[LabelScores], calibration: Calibration
 ) -> None:
-    assert len({score.label for score in scores}) > 1, "the records are too much alike"
+    assert len({score.label for score in scores}) > 1, "the records are too similar"
     withheld = []
     for record, score in zip(RECORDS, scores, strict=True):
-        result = said.task("answer", **record, explain=explain, max_new_tokens=8)
+        result = scripted.task("answer", **record, explain=explain, max_new_tokens=8)
         probabilities, abstained = calibration.judge(score.log_probs)
         assert result["label"] == score.label == max(probabilities, key=probabilities.__getitem__)
         assert tuple(result["probabilities"]) == LABELS
@@ -178,10 +171,10 @@ def test_a_label_is_what_scoring_says_of_the_record(
         assert result["notice"] == DISCLAIMER and result["model"] == "tiny"
         withheld.append(abstained)
     assert withheld.count(True) == 2
-    assert said.server.ask("/v1/models").json["data"][0]["threshold"] == calibration.threshold
+    assert scripted.server.ask("/v1/models").json["data"][0]["threshold"] == calibration.threshold
 
 
-def test_without_a_calibration_nothing_is_withheld(
+def test_nothing_is_withheld_without_a_calibration(
     plain: Server, scores: list[LabelScores]
 ) -> None:
     for record, score in zip(RECORDS, scores, strict=True):
@@ -190,11 +183,11 @@ def test_without_a_calibration_nothing_is_withheld(
         assert result["abstained"] is result["threshold"] is None
 
 
-def test_a_label_alone_is_one_token_of_one_prompt(said: Scripted) -> None:
-    result = said.task("answer", **PAIN, explain=False, id="note 7")
+def test_label_without_explanation_takes_one_token(scripted: Scripted) -> None:
+    result = scripted.task("answer", **PAIN, explain=False, id="note 7")
     assert result["explanation"] is result["finish_reason"] is None and result["warnings"] == []
     assert result["id"] == "note 7" and result["trimmed_tokens"] == 0
-    [(prompt, among)] = said.asked()
+    [(prompt, among)] = scripted.asked()
     assert among == list(LABEL_IDS) and prompt == (
         "Context:\nMETHODS: Ten patients took 5 mg of it daily.\n"
         "RESULTS: Pain fell by 31 % with the drug. It did not fall with placebo.\n"
@@ -205,30 +198,30 @@ def test_a_label_alone_is_one_token_of_one_prompt(said: Scripted) -> None:
     assert result["usage"] == counts
 
 
-def test_the_explanation_stands_behind_the_label(said: Scripted) -> None:
+def test_explanation_follows_the_label(scripted: Scripted) -> None:
     reply = "\nExplanation: Pain fell by 31 % with the drug."
-    said.say(("relieve pain", reply))
-    result = said.task("answer", **PAIN)
+    scripted.say(("relieve pain", reply))
+    result = scripted.task("answer", **PAIN)
     assert result["explanation"] == "Pain fell by 31 % with the drug."
     assert result["finish_reason"] == "stop" and result["trimmed_tokens"] == 0
-    [(prompt, among)] = said.asked()  # one reply gives both
+    [(prompt, among)] = scripted.asked()  # one reply contains both
     assert prompt.endswith("Answer:") and among == list(LABEL_IDS)
     n_new = 1 + len(TOKENIZER.encode(reply))
     assert result["usage"]["completion_tokens"] == n_new
-    assert said.task("answer", **PAIN, max_new_tokens=n_new - 2)["finish_reason"] == "length"
-    said.say(("relieve pain", " of course"))
-    assert said.task("answer", **PAIN)["explanation"] == ""
+    assert scripted.task("answer", **PAIN, max_new_tokens=n_new - 2)["finish_reason"] == "length"
+    scripted.say(("relieve pain", " of course"))
+    assert scripted.task("answer", **PAIN)["explanation"] == ""
 
 
-def test_a_long_prompt_is_read_whole_for_the_label_and_cut_for_the_explanation(
-    said: Scripted, scorer: Scorer
+def test_long_report_is_trimmed_only_for_the_explanation(
+    scripted: Scripted, scorer: Scorer
 ) -> None:
-    # All of it fits the context, but not together with a reply of the usual length.
+    # The whole report fits the context, but not together with a reply of the usual length.
     record = {"question": "Did pressure fall?", "text": " ".join(SENTENCES[:9])}
-    said.say(("pressure fall", "\nExplanation: It fell."))
-    result = said.task("answer", **record)
+    scripted.say(("pressure fall", "\nExplanation: It fell."))
+    result = scripted.task("answer", **record)
     [score] = score_labels(scorer, [from_json(record)])
-    (whole, among), (cut, first) = said.asked()
+    (whole, among), (cut, first) = scripted.asked()
     assert score.trimmed_tokens == 0 and SENTENCES[8] in whole
     assert among == list(LABEL_IDS) and first == [LABEL_IDS[LABELS.index(score.label)]]
     assert result["label"] == score.label and result["explanation"] == "It fell."
@@ -238,19 +231,19 @@ def test_a_long_prompt_is_read_whole_for_the_label_and_cut_for_the_explanation(
     assert result["usage"]["prompt_tokens"] == n_whole + n_cut
     n_reply = 1 + len(TOKENIZER.encode("\nExplanation: It fell."))
     assert result["usage"]["completion_tokens"] == 1 + n_reply
-    # The stream says each thing once.
-    streamed = frames(said.server.ask("/v1/answer", {**record, "stream": True}))
+    # The stream contains each part once.
+    streamed = frames(scripted.server.ask("/v1/answer", {**record, "stream": True}))
     assert [event["type"] for event in streamed].count("label") == 1
     assert "".join(e["text"] for e in streamed if e["type"] == "text") == "It fell."
-    # A text that exceeds even the context is cut for the label, too.
-    assert said.task("answer", **RECORDS[4], explain=False)["trimmed_tokens"] > 500
+    # A report that exceeds the context itself is trimmed for the label, too.
+    assert scripted.task("answer", **RECORDS[4], explain=False)["trimmed_tokens"] > 500
 
 
 # ------------------------------------------------------------------------------------------------
 # Summaries and documents
 
 
-def test_a_summary_is_what_the_model_writes(plain: Server, scorer: Scorer) -> None:
+def test_summary_matches_the_model(plain: Server, scorer: Scorer) -> None:
     record = {"text": "Pain fell by 31 % with the drug."}
     prompt = TOKENIZER.encode("Report:\nTEXT: Pain fell by 31 % with the drug.\nSummary:")
     settings: list[dict[str, Any]] = [
@@ -270,17 +263,17 @@ def test_a_summary_is_what_the_model_writes(plain: Server, scorer: Scorer) -> No
     sampled = {**record, "temperature": 2.0, "max_new_tokens": 12}
     first = plain.ask("/v1/summarize", sampled).json
     second = plain.ask("/v1/summarize", sampled).json
-    assert first["summary"] != second["summary"]  # random numbers of its own, and told which
+    assert first["summary"] != second["summary"]  # each request draws a seed and returns it
     again = plain.ask("/v1/summarize", {**sampled, "seed": first["seed"]}).json
     assert again == first
 
 
 @pytest.mark.parametrize("task", ["summarize", "document"])
-def test_every_word_of_a_long_text_is_in_a_window(task: str, said: Scripted) -> None:
+def test_windows_contain_every_word_of_a_long_report(task: str, scripted: Scripted) -> None:
     sections = [["METHODS", " ".join(SENTENCES[:5])], ["RESULTS", " ".join(SENTENCES[5:36])]]
-    said.say(*((f"of {n}.5", f" Reply {n}.") for n in range(90)))
-    result = said.task(task, sections=sections, max_new_tokens=80)
-    prompts = [prompt for prompt, _ in said.asked()]
+    scripted.say(*((f"of {n}.5", f" Reply {n}.") for n in range(90)))
+    result = scripted.task(task, sections=sections, max_new_tokens=80)
+    prompts = [prompt for prompt, _ in scripted.asked()]
     assert len(prompts) == result["windows"] > 3 and result["trimmed_tokens"] == 0
     head, foot = {"summarize": ("Report:\n", "\nSummary:")}.get(task, ("Notes:\n", "\nDocument:"))
     assert all(prompt.startswith(head) and prompt.endswith(foot) for prompt in prompts)
@@ -291,7 +284,7 @@ def test_every_word_of_a_long_text_is_in_a_window(task: str, said: Scripted) -> 
     assert shown == " ".join(SENTENCES[:36])
     sizes = [len(TOKENIZER.encode(prompt)) for prompt in prompts]
     assert max(sizes) <= CONTEXT - 80 and result["usage"]["prompt_tokens"] == sum(sizes)
-    # Replies in their order, each to the first sentence of its window.
+    # Replies are in order, each to the first sentence of its window.
     firsts = [next(n for n in range(90) if f"of {n}.5" in prompt) for prompt in prompts]
     replies = [f"Reply {n}." for n in firsts]
     assert firsts == sorted(set(firsts)) and result["finish_reason"] == "stop"
@@ -299,13 +292,13 @@ def test_every_word_of_a_long_text_is_in_a_window(task: str, said: Scripted) -> 
     assert result["summary" if task == "summarize" else "document"] == joined
 
 
-def test_documents_of_windows_are_merged_by_their_headings(said: Scripted) -> None:
-    said.say(
+def test_documents_of_windows_are_merged_by_heading(scripted: Scripted) -> None:
+    scripted.say(
         ("after dose 1.", " METHODS: Dose one.\nRESULTS: Fell by 1.5."),
         ("after dose 11.", " RESULTS: Fell by 11.5.\nCONCLUSION: It fell."),
     )
     notes = " ".join(SENTENCES[:14])
-    result = said.task("document", text=notes, max_new_tokens=128)
+    result = scripted.task("document", text=notes, max_new_tokens=128)
     assert result["windows"] == 2
     assert result["document"] == (
         "METHODS: Dose one.\nRESULTS: Fell by 1.5. Fell by 11.5.\nCONCLUSION: It fell."
@@ -315,21 +308,21 @@ def test_documents_of_windows_are_merged_by_their_headings(said: Scripted) -> No
         {"heading": "RESULTS", "text": "Fell by 1.5. Fell by 11.5."},
         {"heading": "CONCLUSION", "text": "It fell."},
     ]
-    # One reply that came to no end is a document that came to no end.
-    said.say(("after dose 1.", " RESULTS: It" + " fell" * 200), ("", " CONCLUSION: So."))
-    assert said.task("document", text=notes, max_new_tokens=128)["finish_reason"] == "length"
+    # If one reply is cut off, the document is.
+    scripted.say(("after dose 1.", " RESULTS: It" + " fell" * 200), ("", " CONCLUSION: So."))
+    assert scripted.task("document", text=notes, max_new_tokens=128)["finish_reason"] == "length"
 
 
-def test_a_text_of_too_many_windows_is_refused(plain: Server) -> None:
+def test_report_of_too_many_windows_is_refused(plain: Server) -> None:
     answer = plain.ask("/v1/summarize", {"text": LONG[:4000]})
     error = error_of(answer, 400)
     assert error["param"] == "text" and error["code"] == "context_length_exceeded"
-    assert "more than 4 pieces" in error["message"]
+    assert "more than 4 windows" in error["message"]
     assert plain.ask("/v1/summarize", {"text": LONG[:1200], "max_new_tokens": 2}).status == 200
 
 
 # ------------------------------------------------------------------------------------------------
-# What a reader is warned of
+# Warnings
 
 
 @pytest.mark.parametrize(
@@ -343,16 +336,16 @@ def test_a_text_of_too_many_windows_is_refused(plain: Server) -> None:
     ],
 )
 @pytest.mark.parametrize("task", ALL)
-def test_warnings_point_at_what_the_text_does_not_hold(
-    task: str, reply: str, kinds: list[str], said: Scripted
+def test_warnings_point_at_unsupported_claims(
+    task: str, reply: str, kinds: list[str], scripted: Scripted
 ) -> None:
-    said.say(("Pain fell", LEAD_OF[task] + reply))
-    result = said.task(task, **PAIN)
+    scripted.say(("Pain fell", LEAD_OF[task] + reply))
+    result = scripted.task(task, **PAIN)
     text = result[TEXT_OF[task]]
     assert text.endswith(reply)
     warnings = result["warnings"]
     assert [warning["kind"] for warning in warnings] == kinds
-    source = " ".join([PAIN["question"], *(said for _, said in PAIN["sections"])])
+    source = " ".join([PAIN["question"], *(text for _, text in PAIN["sections"])])
     told = [(w["kind"], w["start"], w["end"], w["text"]) for w in warnings]
     assert told == [(f.kind, f.start, f.end, f.text) for f in find_flags(text, source)]
     for warning in warnings:
@@ -361,18 +354,16 @@ def test_warnings_point_at_what_the_text_does_not_hold(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("task", ["answer", "explain"])
-def test_without_a_text_nothing_is_compared_and_null_says_so(
-    task: str, stream: bool, said: Scripted
-) -> None:
-    said.say(("asthma", f"{LEAD_OF[task]}It affects 300 million people, not children."))
+def test_warnings_are_null_without_a_report(task: str, stream: bool, scripted: Scripted) -> None:
+    scripted.say(("asthma", f"{LEAD_OF[task]}It affects 300 million people, not children."))
     empty: list[dict[str, Any]] = [{}, {"text": ""}, {"text": " \n"}, {"sections": []}]
     for given in empty:
         fields = {"question": "What is asthma?", **given, "stream": stream}
-        answer = said.server.ask(f"/v1/{task}", fields)
+        answer = scripted.server.ask(f"/v1/{task}", fields)
         result = frames(answer)[-1]["result"] if stream else answer.json
         assert result["explanation"] == "It affects 300 million people, not children."
         assert result["warnings"] is None
-    compared = said.task(task, question="What is asthma?", text="It is a disease.")
+    compared = scripted.task(task, question="What is asthma?", text="It is a disease.")
     assert [warning["kind"] for warning in compared["warnings"]] == ["number"]
 
 
@@ -380,7 +371,7 @@ def test_without_a_text_nothing_is_compared_and_null_says_so(
 # Explanations
 
 
-def test_an_explanation_is_what_the_model_writes(plain: Server, scorer: Scorer) -> None:
+def test_explanation_matches_the_model(plain: Server, scorer: Scorer) -> None:
     for record, prompt in (
         ({"question": "What is  asthma?"}, "Question: What is asthma?\nExplanation:"),
         (
@@ -394,22 +385,24 @@ def test_an_explanation_is_what_the_model_writes(plain: Server, scorer: Scorer) 
         assert result["explanation"] == expected.text.strip() != ""
         assert result["finish_reason"] == "length" and "label" not in result
         assert result["usage"]["prompt_tokens"] == len(ids) and result["trimmed_tokens"] == 0
-    usual = plain.ask("/v1/explain", {"question": "Why?"}).json  # of the usual length, 256, half
+    usual = plain.ask(
+        "/v1/explain", {"question": "Why?"}
+    ).json  # the usual length is 256, the limit half of the context
     assert usual["usage"]["completion_tokens"] <= CONTEXT // 2
 
 
-def test_words_of_an_answers_cue_are_words_of_an_explanation(said: Scripted) -> None:
+def test_cue_words_are_kept_in_an_explanation(scripted: Scripted) -> None:
     text = "yes\nExplanation: it is.\nAnswer: no"
-    said.say(("asthma", f" {text}"))
-    assert said.task("explain", question="What is asthma?")["explanation"] == text
-    [(prompt, among)] = said.asked()
+    scripted.say(("asthma", f" {text}"))
+    assert scripted.task("explain", question="What is asthma?")["explanation"] == text
+    [(prompt, among)] = scripted.asked()
     assert prompt == "Question: What is asthma?\nExplanation:" and among == []
 
 
-def test_a_long_context_is_cut_by_sentences_and_the_question_stays(said: Scripted) -> None:
-    said.say(("pressure fall", " It fell."))
-    result = said.task("explain", question="Did pressure fall?", text=LONG, max_new_tokens=60)
-    [(prompt, _)] = said.asked()  # in one piece: pieces would be answers to another question each
+def test_long_report_is_trimmed_by_sentences_and_the_question_kept(scripted: Scripted) -> None:
+    scripted.say(("pressure fall", " It fell."))
+    result = scripted.task("explain", question="Did pressure fall?", text=LONG, max_new_tokens=60)
+    [(prompt, _)] = scripted.asked()  # not split: each window would answer a different question
     assert prompt.endswith(".\nQuestion: Did pressure fall?\nExplanation:")
     shown = prompt.removeprefix("Context:\nTEXT: ").partition("\nQuestion")[0]
     assert LONG.startswith(shown) and len(TOKENIZER.encode(prompt)) <= CONTEXT - 60
@@ -423,7 +416,7 @@ def test_a_long_context_is_cut_by_sentences_and_the_question_stays(said: Scripte
 
 
 @pytest.mark.parametrize("task", ALL)
-def test_a_batch_is_its_records_in_order(task: str, plain: Server) -> None:
+def test_batch_results_match_single_requests_in_order(task: str, plain: Server) -> None:
     fields: dict[str, Any] = {"max_new_tokens": 6, "seed": 1, "temperature": 1.0}
     records: list[dict[str, Any]] = [
         {**PAIN, "id": "b"},
@@ -442,11 +435,11 @@ def test_a_batch_is_its_records_in_order(task: str, plain: Server) -> None:
 
 
 @pytest.mark.parametrize("task", ALL)
-def test_a_stream_is_the_label_the_text_and_the_whole_result(task: str, said: Scripted) -> None:
-    said.say(("Pain", f"{LEAD_OF[task]}Pain fell by 45 % 😀."))
+def test_stream_sends_label_text_and_result(task: str, scripted: Scripted) -> None:
+    scripted.say(("Pain", f"{LEAD_OF[task]}Pain fell by 45 % 😀."))
     wanted: dict[str, Any] = {**PAIN, "seed": 5, "id": "7", "temperature": 0.8}
-    whole = said.task(task, **wanted)
-    answer = said.server.ask(f"/v1/{task}", {**wanted, "stream": True})
+    whole = scripted.task(task, **wanted)
+    answer = scripted.server.ask(f"/v1/{task}", {**wanted, "stream": True})
     assert answer.headers["x-accel-buffering"] == "no"
     *parts, last = frames(answer)
     assert last == {"type": "result", "index": 0, "result": whole}
@@ -455,7 +448,7 @@ def test_a_stream_is_the_label_the_text_and_the_whole_result(task: str, said: Sc
         assert (label.pop("type"), label.pop("index")) == ("label", 0)
         names = ("label", "probabilities", "abstained", "threshold")
         assert label == {name: whole[name] for name in names}
-    assert len(parts) > 4, "the text does not come piece by piece"
+    assert len(parts) > 4, "the text is not streamed token by token"
     for part in parts:
         text = part.pop("text")
         assert part == {"type": "text", "index": 0, "window": 0} and text
@@ -464,10 +457,10 @@ def test_a_stream_is_the_label_the_text_and_the_whole_result(task: str, said: Sc
     assert "\ufffd" not in answer.body.decode()
 
 
-def test_texts_of_windows_are_told_apart(said: Scripted) -> None:
-    said.say(("dose 1.", " First."), ("", " Then."))
+def test_streamed_text_names_its_window(scripted: Scripted) -> None:
+    scripted.say(("dose 1.", " First."), ("", " Then."))
     fields = {"text": " ".join(SENTENCES[:14]), "stream": True, "max_new_tokens": 100}
-    *parts, last = frames(said.server.ask("/v1/summarize", fields))
+    *parts, last = frames(scripted.server.ask("/v1/summarize", fields))
     texts: dict[int, str] = {}
     for part in parts:
         texts[part["window"]] = texts.get(part["window"], "") + part["text"]
@@ -501,7 +494,7 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
     ("summarize", {"text": [CANARY]}, "text"),
     ("summarize", {"text": "a" * 200_000}, "text"),
     ("document", {"text": None}, "text"),
-    ("document", {"sections": [["RESULTS", CANARY]]}, "text"),  # both
+    ("document", {"sections": [["RESULTS", CANARY]]}, "text"),  # text and sections
     ("document", {"text": None, "sections": [[CANARY]]}, "sections"),
     ("document", {"text": None, "sections": [["RESULTS", CANARY, CANARY]]}, "sections"),
     ("document", {"text": None, "sections": {"RESULTS": CANARY}}, "sections"),
@@ -520,7 +513,7 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
     ("summarize", {"seed": -1}, "seed"),
     ("summarize", {"id": "a" * 201}, "id"),
     ("summarize", {"id": "\ud800"}, "id"),
-    ("summarize", {"records": [NOTE]}, "records"),  # and the one record beside it
+    ("summarize", {"records": [NOTE]}, "records"),  # in addition to a single record
     ("summarize", {"question": None, "text": None, "records": []}, "records"),
     ("summarize", {"question": None, "text": None, "records": [NOTE] * 17}, "records"),
     ("answer", {"question": None, "text": None, "records": [NOTE, {"text": CANARY}]}, "question"),
@@ -534,7 +527,7 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
 @pytest.mark.parametrize(
     ("task", "fields", "named"), REFUSED, ids=[f"{case[0]} {case[1]}"[:60] for case in REFUSED]
 )
-def test_what_cannot_be_done_is_refused_by_name(
+def test_invalid_fields_are_refused_by_name(
     task: str, fields: dict[str, Any], named: str | None, plain: Server
 ) -> None:
     body = {name: value for name, value in (NOTE | fields).items() if value is not None}
@@ -543,33 +536,31 @@ def test_what_cannot_be_done_is_refused_by_name(
     assert error_of(plain.ask(f"/v1/{task}", {**body, "stream": True}), 400) == error
 
 
-def test_another_models_name_is_not_found(plain: Server) -> None:
+def test_unknown_model_is_not_found(plain: Server) -> None:
     error = error_of(plain.ask("/v1/answer", {**NOTE, "model": CANARY}), 404)
     assert (error["code"], error["param"]) == ("model_not_found", "model")
     assert plain.ask("/v1/answer", {**PAIN, "model": "tiny", "explain": False}).status == 200
 
 
-def test_an_error_in_the_server_says_nothing_of_the_text(said: Scripted) -> None:
-    said.say(("", f" Fault: {CANARY}."))
-    error = error_of(said.server.ask("/v1/summarize", NOTE), 500)
-    assert (error["type"], error["message"]) == ("server_error", "an error in the server")
-    *parts, last = frames(said.server.ask("/v1/summarize", {**NOTE, "stream": True}))
+def test_internal_error_does_not_quote_the_text(scripted: Scripted) -> None:
+    scripted.say(("", f" Fault: {CANARY}."))
+    error = error_of(scripted.server.ask("/v1/summarize", NOTE), 500)
+    assert (error["type"], error["message"]) == ("server_error", "internal server error")
+    *parts, last = frames(scripted.server.ask("/v1/summarize", {**NOTE, "stream": True}))
     assert "".join(part["text"] for part in parts) == f" Fault: {CANARY}."
     assert last == {"error": error}
-    said.say()
-    assert said.server.ask("/v1/summarize", NOTE).status == 200
-    end = time.monotonic() + 30
-    while (log := said.server.log.read_text()).count("RuntimeError at ") < 2:
-        assert time.monotonic() < end, log  # where it was is written once the stream has ended
-        time.sleep(0.02)
+    scripted.say()
+    assert scripted.server.ask("/v1/summarize", NOTE).status == 200
+    # The error is logged once the stream has ended.
+    eventually(lambda: scripted.server.log.read_text().count("RuntimeError at ") == 2)
 
 
 # ------------------------------------------------------------------------------------------------
-# Platforms and the description
+# Cloud platforms and OpenAPI
 
 
 @pytest.mark.parametrize("task", ALL)
-def test_invocations_take_any_task(task: str, plain: Server) -> None:
+def test_invocations_run_any_task(task: str, plain: Server) -> None:
     fields = {**PAIN, "seed": 1, "max_new_tokens": 5}
     same = plain.ask(f"/v1/{task}", fields).json
     assert plain.ask("/invocations", {"task": task, **fields}).json == same
@@ -577,7 +568,7 @@ def test_invocations_take_any_task(task: str, plain: Server) -> None:
     assert streamed[-1]["result"] == same
 
 
-def test_invocations_complete_where_no_task_is_named(plain: Server) -> None:
+def test_invocations_default_to_completions(plain: Server) -> None:
     fields = {"prompt": "Pain", "max_tokens": 4, "temperature": 0}
     choices = plain.ask("/v1/completions", fields).json["choices"]
     assert plain.ask("/invocations", fields).json["choices"] == choices
@@ -588,14 +579,14 @@ def test_invocations_complete_where_no_task_is_named(plain: Server) -> None:
         ({"task": [CANARY]}, "task"),
         ({"task": "answer", "prompt": CANARY}, "prompt"),
         ({"task": "summarize", "text": 7}, "text"),
-        ({**PAIN}, "question"),  # of a completion
+        ({**PAIN}, "question"),  # not a field of completions
     ):
         assert error_of(plain.ask("/invocations", body), 400)["param"] in (param, "prompt")
     assert plain.ask("/ping").status == 200
 
 
-def test_vertex_asks_at_its_own_routes_and_port(said: Scripted) -> None:
-    server = said.server
+def test_vertex_routes_and_port_are_served(scripted: Scripted) -> None:
+    server = scripted.server
     for route in ("/isalive", "/ping", "/health", "/ready"):
         assert (server.ask(route).status, server.ask(route).json["status"]) == (200, "ready")
     tiny = {"prompt": "Pain", "max_tokens": 3, "temperature": 0}
@@ -605,8 +596,8 @@ def test_vertex_asks_at_its_own_routes_and_port(said: Scripted) -> None:
     found = server.ask("/predict", body).json
     assert found == {
         "predictions": [
-            said.task("answer", **PAIN, **parameters),
-            said.task("summarize", **NOTE, **parameters),
+            scripted.task("answer", **PAIN, **parameters),
+            scripted.task("summarize", **NOTE, **parameters),
         ]
     }
     [one] = server.ask("/predict", {"instances": [tiny]}).json["predictions"]
@@ -624,8 +615,8 @@ def test_vertex_asks_at_its_own_routes_and_port(said: Scripted) -> None:
     assert error_of(server.ask("/predict"), 405)
 
 
-def test_every_route_is_described(said: Scripted) -> None:
-    description = said.server.ask("/openapi.json").json
+def test_openapi_describes_every_route(scripted: Scripted) -> None:
+    description = scripted.server.ask("/openapi.json").json
     validate(description)
     posts = ["completions", *ALL]
     assert {path: set(operations) for path, operations in description["paths"].items()} == {
@@ -639,24 +630,24 @@ def test_every_route_is_described(said: Scripted) -> None:
         answers = description["paths"][f"/v1/{name}"]["post"]["responses"]
         assert set(answers["200"]["content"]) == {"application/json", "text/event-stream"}
         assert {"400", "401", "404", "413", "429", "503", "504"} <= set(answers)
-        assert "422" not in answers  # FastAPI's own, which no request gets
+        assert "422" not in answers  # FastAPI's, which no request receives
         for status in set(answers) - {"200"}:
             schema = answers[status]["content"]["application/json"]["schema"]
             assert schema["$ref"].endswith("/ErrorBody")
 
 
 @pytest.mark.parametrize("task", ALL)
-def test_results_are_as_described(task: str, plain: Server) -> None:
+def test_results_match_the_openapi_description(task: str, plain: Server) -> None:
     description = plain.ask("/openapi.json").json
     operation = description["paths"][f"/v1/{task}"]["post"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    one = schema["anyOf"][0]["$ref"].rpartition("/")[2]  # the other one is a batch
+    one = schema["anyOf"][0]["$ref"].rpartition("/")[2]  # the other type is a batch
     described = description["components"]["schemas"][one]
     result = plain.ask(f"/v1/{task}", {**PAIN, "max_new_tokens": 3}).json
     assert set(result) == set(described["properties"]) == set(described["required"])
 
 
-def test_a_record_is_read_as_everywhere_else(plain: Server, scorer: Scorer) -> None:
+def test_records_are_cleaned_as_in_evaluation(plain: Server, scorer: Scorer) -> None:
     messy = {"question": "Is  it\tso?", "text": "It\u00a0was\r\n so \u0007 indeed.\ud800"}
     record = Record(id="1", question="Is it so?", sections=(("TEXT", "It was so indeed."),))
     [score] = score_labels(scorer, [record])
@@ -664,8 +655,8 @@ def test_a_record_is_read_as_everywhere_else(plain: Server, scorer: Scorer) -> N
     assert result["probabilities"] == pytest.approx(score.probabilities, abs=1e-6)
 
 
-def test_nothing_that_was_sent_is_in_the_log(plain: Server, said: Scripted) -> None:
-    for log in (plain.log.read_text(), said.server.log.read_text()):
+def test_log_contains_nothing_that_was_sent(plain: Server, scripted: Scripted) -> None:
+    for log in (plain.log.read_text(), scripted.server.log.read_text()):
         assert "POST /v1/answer 400" in log or "POST /predict 400" in log
         assert not any(word in log for word in (*CANARY.split(), "placebo", "mmHg"))
     assert "error in request" not in plain.log.read_text()

@@ -530,7 +530,7 @@ def test_deploying_page_names_existing_metrics_flags_and_files(checkpoint: Path)
         base = re.sub(r"_(total|seconds|bucket|sum|count)\b", "", name)
         base = re.sub(r"_seconds$", "", base)
         assert f'"{base}"' in source, name
-    for path in re.findall(r"\bdeploy/[\w./]+\w", page):
+    for path in re.findall(r"(?<![\w/])deploy/[\w./]+\w", page):
         assert (ROOT / path).exists(), path
     fields = ServeConfig.__dataclass_fields__
     ours = re.findall(r"--([a-z]+_[a-z_]+)", page)

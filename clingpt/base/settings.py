@@ -1,70 +1,135 @@
-"""Settings of a command: defaults < preset file < flags, checked into one frozen dataclass.
+"""Settings of a command, defaults < preset < flags, checked into one frozen dataclass.
 
-It knows no command's settings: names, comments and ranges stand in the command's own dataclass.
+A command declares its settings as a flat dataclass: fields of type int, float, bool, str, Path or
+Literal, each also `| None`, and tuples of one of these. Its source is its documentation:
 
-A settings class is flat: fields of type int, float, bool, str, Path or Literal, each of them also
-`| None`, and tuple[str, ...]. The comment behind a field is its --help text. A flag always takes a
-value: `--compile=False` (true, false, 1, 0 in any case), `--top_k=None`; for a tuple `--stop a b`,
-or `--stop=` for an empty one.
+    # --- model ---
+    n_layer: int = 12  # transformer blocks; only with --init_from=scratch
+    # Train low-rank updates (LoRA) of this rank instead of the weights; 0 trains the weights.
+    lora_rank: int = 0
+
+A `# --- name ---` line starts a group of flags in --help; the comment after a field, or the lines
+above it, are the flag's help text. Flags are written --name=value or --name value, a tuple
+--name a b (or --name= for an empty one), and a bare --name sets a bool to True.
+
+The same checks read back what `to_json` wrote: see `from_dict` and `read_json`.
 """
 
 import contextlib
 import dataclasses
 import difflib
+import inspect
 import io
+import json
 import math
+import re
 import runpy
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-import tyro
-
-from clingpt.base.errors import ConfigError
+from clingpt.base import console
+from clingpt.base.errors import ClingptError, ConfigError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
 
-# Without FlagConversionOff, tyro has `--compile` and `--no-compile` instead of `--compile=False`.
-TYRO = (tyro.conf.FlagConversionOff,)
-BOOLS = {"true": "True", "1": "True", "false": "False", "0": "False"}
+BOOLS = {"true": "True", "1": "True", "false": "False", "0": "False", "none": "None"}
+NAMES_OF_TYPES = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "True or False",
+    str: "a string",
+    Path: "a path",
+    NoneType: "None",
+    tuple: "a list",
+    list: "a list",
+}
 
 
 def parse(
-    settings: type[T], argv: Sequence[str], *, prog: str, description: str, preset: bool = False
+    cls: type[T], argv: Sequence[str], *, prog: str, description: str, preset: bool = False
 ) -> T:
-    """The settings that a command line asks for; --help prints them and exits."""
+    """Parse a command line into settings; --help prints them with their defaults and exits.
+
+    With `preset`, the first argument without dashes names a file of plain assignments that is run
+    before the flags are applied. Every mistake raises ConfigError with a message of one line.
+    """
     if not {"-h", "--help"}.isdisjoint(argv):
-        paths = [path for path in argv[:1] if preset and not path.startswith("-")]
-        _print_help(settings, _read_presets(settings, paths), prog, description, preset)
-    flags, rest = _split(settings, argv)
+        path = argv[0] if preset and not argv[0].startswith("-") else None
+        console.say(inspect.cleandoc(description) + "\n")
+        if preset:
+            prog += " [config/NAME.py]"
+            console.say("config/NAME.py is a preset: lines `name = value`, run before the flags.\n")
+        _run_tyro(cls, _read_preset(cls, path), ["--help"], prog)
+    flags, rest = _split(cls, argv)
     for argument in rest[preset:]:
         raise ConfigError(f"unexpected argument {argument!r}; see {prog} --help")
-    values = _read_presets(settings, rest)
-    values |= {name: _parse_flag(settings, name, texts) for name, texts in flags.items()}
-    return _build(settings, values, "--")
+    values = _read_preset(cls, rest[0] if rest else None)
+    args = [text for name, texts in flags.items() for text in _tyro_args(name, texts)]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            values |= _run_tyro(cls, values, args, prog)
+    except SystemExit:
+        raise ConfigError(_explain(cls, flags, said.getvalue())) from None
+    return _build(cls, values, "--")
 
 
 def to_json(settings: "DataclassInstance") -> dict[str, Any]:
-    """The settings as JSON holds them: paths as text, tuples as lists."""
-    values = dataclasses.asdict(settings)
-    texts = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
-    lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
-    return values | texts | lists
+    """Return settings, or any other dataclass, as JSON holds them: paths as strings, no tuples."""
+    return {name: _plain(value) for name, value in dataclasses.asdict(settings).items()}
 
 
-def from_dict(settings: type[T], values: Mapping[str, Any], *, source: str | Path) -> T:
-    """Settings that `to_json` gave and `source` kept; names, types and ranges are checked again."""
-    where = f"{source}: "
-    return _build(settings, _check(settings, values, where), where)
+def from_dict(cls: type[T], values: Mapping[str, Any], *, source: str | Path) -> T:
+    """Build a dataclass from parsed JSON, the inverse of `to_json`.
+
+    Fields may be int, float, bool, str, Path, None, Literal, Any, dataclasses, and tuples, lists
+    and dicts of these. Unknown and missing names, wrong types and non-finite numbers raise
+    ConfigError, which names the value at fault: "run.json: fitted_on.records must be a whole
+    number, got '12' (str)". Ranges are the dataclass's own business: `check_range` in its
+    __post_init__.
+    """
+    return _build(cls, values, f"{source}: ")
+
+
+def read_json(
+    cls: type[T], path: Path, *, version: int, error: type[ClingptError], advice: str
+) -> T:
+    """Read a dataclass from a JSON file that holds `to_json` and its "format" version.
+
+    Anything wrong with the content raises `error`, with what is wrong and `advice`.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict) or "format" not in content:
+            raise ConfigError(f"{path} has no format number")
+        if (found := content.pop("format")) != version:
+            raise ConfigError(f"{path} has format {found}, this version reads {version}")
+        return from_dict(cls, content, source=path)
+    except ConfigError as reason:
+        # A dataclass's own checks do not know the file.
+        where = "" if str(path) in str(reason) else f"{path}: "
+        raise error(f"{where}{reason}; {advice}") from None
+    except (ValueError, RecursionError):
+        raise error(f"{path} is not JSON; {advice}") from None
 
 
 def check(holds: bool, message: str) -> None:
-    """Refuse settings that cannot work together; for `__post_init__`."""
+    """Raise ConfigError unless a condition between settings holds; for `__post_init__`."""
     if not holds:
         raise ConfigError(message)
 
@@ -77,7 +142,7 @@ def check_range(
     at_most: float = math.inf,
     below: float = math.inf,
 ) -> None:
-    """Refuse numbers out of bounds, NaN and infinities; None means "off" and passes."""
+    """Raise ConfigError for numbers out of bounds, NaN and infinities; None ("off") passes."""
     bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
     rules = [f"{word} {bound}" for word, bound in bounds.items() if math.isfinite(bound)]
     for name in names:
@@ -86,44 +151,120 @@ def check_range(
         check(inside, f"{name} must be {' and '.join(rules) or 'finite'}, got {value}")
 
 
-# Names
+# Command line
 
 
-def _split(settings: type[T], argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Sort a command line into flags (name → texts) and the arguments that are none."""
-    types = _types(settings)
+def _split(cls: type[T], argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Sort a command line into flags (name → texts) and positional arguments.
+
+    tyro would accept a flag twice, and would answer a typo with a box of several lines.
+    """
+    types = get_type_hints(cls)
     flags: dict[str, list[str]] = {}
     rest: list[str] = []
     tokens = list(reversed(argv))
     while tokens:
         token = tokens.pop()
         typed, equals, text = token.partition("=")
+        name = typed.removeprefix("--").replace("-", "_")
         if not token.startswith("-"):
             if equals and typed in types:
                 raise ConfigError(f"unexpected argument {token!r}; did you mean --{token}?")
             rest.append(token)
             continue
-        name = _known(types, typed)
+        if not typed.startswith("--") or name not in types:
+            raise ConfigError(f"unknown flag {typed}{_hint(name.strip('_'), types, '--')}")
         if name in flags:
             raise ConfigError(f"--{name} is given twice; keep one")
-        flags[name] = [text] if equals else _take(tokens, many=get_origin(types[name]) is tuple)
+        is_bool, is_tuple = bool in _options(types[name]), get_origin(types[name]) is tuple
+        texts = [text] if equals else []
+        if is_bool and not equals:
+            texts = [tokens.pop() if tokens and tokens[-1].lower() in BOOLS else "True"]
+        # A single value may start with a dash; in a list, "-x" would be ambiguous.
+        flag = re.compile(r"--|-[a-zA-Z]" if is_tuple else r"--")
+        while not equals and tokens and not flag.match(tokens[-1]) and (is_tuple or not texts):
+            texts.append(tokens.pop())
+        # Path("") is the current folder, but an empty text is an unset shell variable.
+        if not texts or (texts == [""] and Path in _options(types[name])):
+            raise ConfigError(f"--{name} needs a value: --{name}=VALUE")
+        if is_bool:
+            texts = [BOOLS.get(text.lower(), text) for text in texts]
+        flags[name] = [text for text in texts if text] if is_tuple else texts
     return flags, rest
 
 
-def _take(tokens: list[str], *, many: bool) -> list[str]:
-    """Pop a flag's value, or a tuple's values, off the reversed rest of a command line."""
-    texts: list[str] = []
-    while tokens and not tokens[-1].startswith("--") and (many or not texts):
-        texts.append(tokens.pop())
-    return texts
+def _tyro_args(name: str, texts: list[str]) -> list[str]:
+    # The form with "=" lets a value start with a dash.
+    return [f"--{name}={texts[0]}"] if len(texts) == 1 else [f"--{name}", *texts]
 
 
-def _known(names: Iterable[str], typed: str) -> str:
-    """The setting that a flag names, with hyphens or underscores."""
-    name = typed.removeprefix("--").replace("-", "_")
-    if not typed.startswith("--") or name not in names:
-        raise ConfigError(f"unknown setting {typed}{_hint(name.strip('_'), names, '--')}")
-    return name
+def _run_tyro(cls: type[T], values: dict[str, Any], args: list[str], prog: str) -> dict[str, Any]:
+    """Parse flags by tyro, with one nested dataclass for each group, which --help shows as such.
+
+    `cls` itself is not built here: a preset alone need not pass its checks, only the sum of preset
+    and flags.
+    """
+    import tyro  # not above: reading stored settings needs no tyro
+
+    types, groups = get_type_hints(cls), dict[str, list[Any]]()
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)} | values
+    for name, (group, text) in _documentation(cls).items():
+        help_text = tyro.conf.arg(help=text, help_behavior_hint=_default_hint)
+        entry = (name, Annotated[types[name], help_text], dataclasses.field())
+        if defaults[name] is not dataclasses.MISSING:
+            entry = (*entry[:2], dataclasses.field(default=defaults[name]))
+        groups.setdefault(group, []).append(entry)
+    nested = [
+        (f"group_{i}", Annotated[_dataclass(group, entries), tyro.conf.arg(name=group)])
+        for i, (group, entries) in enumerate(groups.items())
+    ]
+    parsed = tyro.cli(
+        _dataclass(cls.__name__, nested),
+        args=args,
+        prog=prog,
+        description="",
+        use_underscores=True,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+    )
+    return {name: value for group in vars(parsed).values() for name, value in vars(group).items()}
+
+
+def _dataclass(name: str, fields: list[Any]) -> Any:
+    return dataclasses.make_dataclass(name.title().replace(" ", ""), fields, kw_only=True)
+
+
+def _default_hint(default: str) -> str:
+    return f"(default: {default or 'none'})"
+
+
+def _documentation(cls: type[T]) -> dict[str, tuple[str, str]]:
+    """Each field's group and help text, from the comments in the source of the dataclass."""
+    found: dict[str, tuple[str, str]] = {}
+    group, above = "other", list[str]()
+    names = {field.name for field in dataclasses.fields(cls)}
+    for line in inspect.getsource(cls).splitlines():
+        line = line.strip()
+        if heading := re.fullmatch(r"# --- (.+) ---", line):
+            group, above = heading[1], []
+        elif line.startswith("# "):
+            above.append(line[2:])
+        elif (name := line.partition(":")[0]) in names and name not in found:
+            after = line.rpartition("  # ")
+            found[name] = group, after[2] if after[1] else " ".join(above)
+            above = []
+        else:
+            above = []
+    return found
+
+
+def _explain(cls: type[T], flags: Mapping[str, list[str]], said: str) -> str:
+    """Turn tyro's box into one line: which flag, what it must be, and what was given."""
+    types = get_type_hints(cls)
+    for name, texts in flags.items():
+        if re.search(rf"--{name}\b", said):
+            return f"--{name} must be {_describe(types[name])}, got {' '.join(texts)!r}"
+    missing = [name for name in types if re.search(rf"--{name}\b", said)]
+    return f"--{missing[0]} is required" if missing else " ".join(re.findall(r"[^\s│╭╮╰╯─]+", said))
 
 
 def _hint(wrong: str, names: Iterable[str], prefix: str = "") -> str:
@@ -131,169 +272,123 @@ def _hint(wrong: str, names: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{near[0]}?" if near else "; --help lists them all"
 
 
-def _types(settings: type[T]) -> dict[str, Any]:
-    hints = get_type_hints(settings)
-    return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
-
-
-def _required(settings: type[T]) -> list[str]:
-    fields, missing = dataclasses.fields(settings), dataclasses.MISSING
-    return [each.name for each in fields if each.default is each.default_factory is missing]
-
-
 # Values
 
 
-def _parse_flag(settings: type[T], name: str, texts: list[str]) -> Any:
-    """A flag's texts as the type of its setting."""
-    wanted = _types(settings)[name]
-    # An empty path is the current folder to Path, and an unset variable to whoever typed it.
-    if not texts or (texts == [""] and Path in _options(wanted)):
-        raise ConfigError(f"--{name} lacks its value; write --{name}=VALUE")
-    if get_origin(wanted) is tuple:
-        item = get_args(wanted)[0]
-        given = [text for text in texts if texts != [""]]
-        value: Any = given if item is str else [_parse_text(name, item, text) for text in given]
-    else:
-        value = _parse_text(name, wanted, texts[0])
-    return _check(settings, {name: value}, "--")[name]
+def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """An instance of `cls`; `where` comes before a name in messages."""
+    checked = _check(cls, values, where)
+    for field in dataclasses.fields(cls):
+        if field.name not in checked and (
+            field.default is field.default_factory is dataclasses.MISSING
+        ):
+            raise ConfigError(f"{where}{field.name} is missing")
+    return cls(**checked)
 
 
-def _parse_text(name: str, wanted: Any, text: str) -> Any:
-    """One value by tyro, asked flag by flag so that what it refuses can be named on one line."""
-    if bool in _options(wanted):
-        text = BOOLS.get(text.lower(), text)
-    one_flag = dataclasses.make_dataclass("OneFlag", [(name, wanted)])
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # tyro draws a box around its complaint
-            parsed: Any = tyro.cli(one_flag, args=[f"--{name}={text}"], config=TYRO)
-    except SystemExit:
-        raise ConfigError(f"--{name} wants {_describe(wanted)}, got {text!r}") from None
-    return getattr(parsed, name)
-
-
-def _build(settings: type[T], values: dict[str, Any], where: str) -> T:
-    for name in _required(settings):
-        if name not in values:
-            raise ConfigError(f"{where}{name} is missing; it has no default")
-    return settings(**values)
-
-
-def _check(settings: type[T], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Values by name, from a file or a flag, as the types that the settings declare."""
-    types = _types(settings)
-    checked = {}
-    for name, value in values.items():
+def _check(cls: type[T], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Values by name, converted to the types that `cls` declares."""
+    types = get_type_hints(cls)
+    for name in values:
         if name not in types:
             raise ConfigError(f"{where}unknown setting {name}{_hint(name, types)}")
-        try:
-            checked[name] = _convert(types[name], value)
-        except (TypeError, OverflowError):
-            wanted, seen = _describe(types[name]), f"{value!r} ({type(value).__name__})"
-            raise ConfigError(f"{where}{name} wants {wanted}, got {seen}") from None
-    return checked
+    return {name: _convert(types[name], value, where + name) for name, value in values.items()}
 
 
-def _convert(wanted: Any, value: Any) -> Any:
-    """`value` as `wanted` where nothing is lost (int to float, str to Path); else TypeError."""
+def _convert(wanted: Any, value: Any, name: str) -> Any:
+    """Convert `value` where nothing is lost (int to float, str to Path, list to tuple)."""
     for option in _options(wanted):
-        kind = get_origin(option) or option
-        if kind is tuple and isinstance(value, list | tuple):
-            return tuple(_convert(get_args(option)[0], item) for item in value)
-        if kind is Literal and any(
-            value == one and type(value) is type(one) for one in get_args(option)
-        ):
+        kind, items = get_origin(option) or option, get_args(option)
+        if kind is Any or (kind is Literal and (type(value), value) in map(_typed, items)):
             return value
-        # By exact type: to Python a bool is an int, but True is no learning rate.
-        if kind is float and type(value) in (int, float) and math.isfinite(value):
-            return float(value)
-        if kind is Path and isinstance(value, str | Path) and value != "":
-            return Path(value)
-        if kind in (int, bool, str, NoneType) and type(value) is kind:
-            return value
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
+            return _build(kind, value, f"{name}.")
+        if kind is dict and isinstance(value, dict):
+            return {key: _convert(items[1], item, f"{name}.{key}") for key, item in value.items()}
+        if kind in (tuple, list) and isinstance(value, list | tuple):
+            repeated = kind is list or items[-1] is Ellipsis
+            kinds = items[:1] * len(value) if repeated else items
+            if len(kinds) == len(value):
+                each = enumerate(zip(kinds, value, strict=True))
+                return kind(_convert(one, item, f"{name}[{i}]") for i, (one, item) in each)
+        with contextlib.suppress(TypeError, OverflowError):
+            return _scalar(kind, value)
+    got = f"{value!r} ({type(value).__name__})"
+    raise ConfigError(f"{name} must be {_describe(wanted)}, got {got}")
+
+
+def _typed(value: object) -> tuple[type, object]:
+    return type(value), value  # True == 1, but only one of them is a choice of Literal[1]
+
+
+def _scalar(kind: Any, value: Any) -> Any:
+    """Convert to `kind`; TypeError or OverflowError if that would lose something."""
+    # By exact type: to Python a bool is an int, but True is not a learning rate.
+    if kind is float and type(value) in (int, float) and abs(value) < math.inf:
+        return float(value)  # OverflowError for 10**400
+    if kind is Path and isinstance(value, str | Path) and value != "":
+        return Path(value)
+    if kind in (int, bool, str, NoneType) and type(value) is kind:
+        return value
     raise TypeError
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def _options(wanted: Any) -> tuple[Any, ...]:
-    """The types that a setting may have: (int, NoneType) of `int | None`."""
+    """The types in a union: (int, NoneType) of `int | None`."""
     return get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
 
 
 def _describe(wanted: Any) -> str:
-    """A setting's type in words: "int or None"."""
-    names = {NoneType: "None", bool: "True or False", float: "a finite number", Path: "a path"}
+    """A type in words: "a whole number or None"."""
     words: list[str] = []
     for option in _options(wanted):
         kind = get_origin(option) or option
-        choices = [str(choice) for choice in get_args(option)] if kind is Literal else []
-        if kind is tuple:
-            choices = [f"a list of {_describe(get_args(option)[0])}"]
-        words += choices or [names.get(kind, kind.__name__)]
-    return " or ".join(words)
+        if kind is Literal:
+            words += map(str, get_args(option))
+        else:
+            words.append(NAMES_OF_TYPES.get(kind, "an object"))
+    return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 
 
 # Presets
 
 
-def _read_presets(settings: type[T], paths: Sequence[str]) -> dict[str, Any]:
-    """What the preset, if any, sets."""
-    values: dict[str, Any] = {}
-    for path in paths:
-        values |= _check(settings, _run_preset(Path(path)), f"{path}: ")
-    return values
-
-
-def _run_preset(path: Path) -> dict[str, Any]:
-    """The names that a preset assigns, run in a namespace of its own."""
-    if not path.is_file():
-        raise ConfigError(_no_preset(path))
+def _read_preset(cls: type[T], path: str | None) -> dict[str, Any]:
+    """Run a preset in its own namespace and return the settings that it assigns."""
+    if path is None:
+        return {}
+    if not Path(path).is_file():
+        raise ConfigError(_no_preset(Path(path)))
     try:
-        names = runpy.run_path(str(path))
+        names = runpy.run_path(path)
     except (Exception, SystemExit) as error:
         # str(SyntaxError) repeats the file's name; its msg doesn't.
         said = f"{type(error).__name__}: {getattr(error, 'msg', error)}"
         raise ConfigError(f"{path}{_line(error, path)}: {' '.join(said.split())}") from None
-    return {name: value for name, value in names.items() if not (name[:2] == name[-2:] == "__")}
+    names = {name: value for name, value in names.items() if not (name[:2] == name[-2:] == "__")}
+    return _check(cls, names, f"{path}: ")
 
 
 def _no_preset(path: Path) -> str:
     if path.is_dir():
-        return f"{path} is a folder; name the preset in it"
+        return f"{path} is a folder; name one of the presets in it"
     found = {near.name: str(near) for near in sorted(path.parent.glob("*.py"))}
     near = difflib.get_close_matches(path.name, list(found), n=1)
     return f"preset {path} does not exist" + (f"; did you mean {found[near[0]]}?" if near else "")
 
 
-def _line(error: BaseException, path: Path) -> str:
-    """ ":12" when the error points at the preset's line 12, else nothing."""
+def _line(error: BaseException, path: str) -> str:
+    """ ":12" if the error points at the preset's line 12, else an empty string."""
     if isinstance(error, SyntaxError):
         return f":{error.lineno}" if error.lineno else ""
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [f":{frame.lineno}" for frame in frames if frame.filename == str(path)]
+    lines = [f":{frame.lineno}" for frame in frames if frame.filename == path]
     return lines[-1] if lines else ""
-
-
-# Help
-
-
-def _print_help(
-    settings: type[T], values: dict[str, Any], prog: str, description: str, preset: bool
-) -> None:
-    """Print every setting with its comment and its value so far; exit 0."""
-    # A preset alone need neither pass __post_init__ nor hold what is required: flags complete it.
-    # The names are those by which tyro finds the source, and in it the comments.
-    names = {name: getattr(settings, name) for name in ("__module__", "__qualname__")}
-    unchecked = type(settings.__name__, (settings,), names | {"__post_init__": lambda self: None})
-    missing = dict.fromkeys(_required(settings), tyro.MISSING)
-    if preset:
-        prog += " [config/NAME.py]"
-        description += "\n\nconfig/NAME.py: a preset, lines of `name = value`; flags win over it."
-    tyro.cli(
-        unchecked,
-        prog=prog,
-        description=description,
-        args=["--help"],
-        default=unchecked(**missing | values),
-        use_underscores=True,
-        config=TYRO,
-    )

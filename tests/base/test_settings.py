@@ -1,6 +1,7 @@
 """Presets and flags: what they may say, which wins, and what each refusal says."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -13,25 +14,33 @@ from typing import Any, Literal
 import pytest
 
 from clingpt.base import settings as config
-from clingpt.base.errors import ConfigError
+from clingpt.base.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a small training command would ask for."""
+    """The settings of a small training command."""
 
-    data: Path = Path("data/x")  # folder that prepare.py wrote
+    # --- data ---
+    data: Path = Path("data/x")  # prepared folder, written by prepare.py
+
+    # --- optimiser ---
     batch_size: int = 64  # rows of an optimizer step, over all ranks
     learning_rate: float = 6e-4  # peak, reached after warmup_steps
     beta1: float = 0.9  # any finite number
     dropout: float = 0.1  # share of activations set to 0
-    n_layer: int = 12  # blocks
+    n_layer: int = 12  # transformer blocks
     steps: int = 100  # optimizer steps
     warmup_steps: int = 0  # steps of rising learning rate
+    # Compile the model with torch.compile, which takes a minute at the start and makes every step
+    # faster.
     compile: bool = True
-    """torch.compile the model"""
+
+    # --- output ---
+    amsgrad: bool = False  # use AMSGrad's maximum
+    fused: bool | None = True  # fused kernels; None leaves the choice to PyTorch
     top_k: int | None = None  # None keeps every token
     temperature: float | None = None  # None samples greedily
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # arithmetic of the forward pass
@@ -53,7 +62,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Needy:
-    """Settings one of which has no default."""
+    """Settings with a required one."""
 
     checkpoint: Path  # run to load
     port: int = 8000  # TCP port
@@ -101,12 +110,18 @@ def preset(tmp_path: Path) -> Callable[[str], str]:
         (["--compile=false"], {"compile": False}),
         (["--compile", "0"], {"compile": False}),
         (["--compile=TRUE"], {"compile": True}),
+        (["--compile"], {"compile": True}),
+        (["--amsgrad"], {"amsgrad": True}),
+        (["--amsgrad", "--steps=3"], {"amsgrad": True, "steps": 3}),
+        (["--fused", "none"], {"fused": None}),
+        (["--fused"], {"fused": True}),
         (["--top_k=50"], {"top_k": 50}),
         (["--top-k", "None"], {"top_k": None}),
         (["--temperature=2"], {"temperature": 2.0}),
         (["--dtype=bfloat16"], {"dtype": "bfloat16"}),
         (["--stop", "a", "b c", "--steps=5"], {"stop": ("a", "b c"), "steps": 5}),
         (["--stop=a"], {"stop": ("a",)}),
+        (["--stop=-a"], {"stop": ("-a",)}),
         (["--stop="], {"stop": ()}),
         (["--title=None"], {"title": None}),
         (["--title=1"], {"title": "1"}),
@@ -159,29 +174,30 @@ def test_without_a_preset_a_required_setting_is_given_by_flag() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--learning_rte=1"], "unknown setting --learning_rte; did you mean --learning_rate?"),
-        (["--learning-rte", "1"], "unknown setting --learning-rte; did you mean --learning_rate?"),
-        (["-batch_size=1"], "unknown setting -batch_size; did you mean --batch_size?"),
-        (["--no-compile"], "unknown setting --no-compile; did you mean --compile?"),
-        (["--zzz=1"], "unknown setting --zzz; --help lists them all"),
-        (["--"], "unknown setting --; --help lists them all"),
-        (["-5"], "unknown setting -5; --help lists them all"),
-        (["--compile"], "--compile lacks its value; write --compile=VALUE"),
-        (["--compile", "--steps=3"], "--compile lacks its value; write --compile=VALUE"),
-        (["--stop"], "--stop lacks its value; write --stop=VALUE"),
-        (["--out="], "--out lacks its value; write --out=VALUE"),
-        (["--compile", "x.py"], "--compile wants True or False, got 'x.py'"),
-        (["--compile=maybe"], "--compile wants True or False, got 'maybe'"),
-        (["--n_layer=3.5"], "--n_layer wants int, got '3.5'"),
-        (["--n_layer="], "--n_layer wants int, got ''"),
-        (["--n_layer=None"], "--n_layer wants int, got 'None'"),
-        (["--n_layer=" + "9" * 5000], "--n_layer wants int, got '9999"),
-        (["--top_k=x"], "--top_k wants int or None, got 'x'"),
-        (["--learning_rate=fast"], "--learning_rate wants a finite number, got 'fast'"),
-        (["--learning_rate=nan"], "--learning_rate wants a finite number, got nan (float)"),
-        (["--learning_rate=1e999"], "--learning_rate wants a finite number, got inf (float)"),
-        (["--temperature=-inf"], "--temperature wants a finite number or None, got -inf (float)"),
-        (["--dtype=float16"], "--dtype wants auto or float32 or bfloat16, got 'float16'"),
+        (["--learning_rte=1"], "unknown flag --learning_rte; did you mean --learning_rate?"),
+        (["--learning-rte", "1"], "unknown flag --learning-rte; did you mean --learning_rate?"),
+        (["-batch_size=1"], "unknown flag -batch_size; did you mean --batch_size?"),
+        (["--no-compile"], "unknown flag --no-compile; did you mean --compile?"),
+        (["--zzz=1"], "unknown flag --zzz; --help lists them all"),
+        (["--"], "unknown flag --; --help lists them all"),
+        (["--stop", "a", "-b"], "unknown flag -b; --help lists them all"),
+        (["-5"], "unknown flag -5; --help lists them all"),
+        (["--steps"], "--steps needs a value: --steps=VALUE"),
+        (["--steps", "--compile"], "--steps needs a value: --steps=VALUE"),
+        (["--stop"], "--stop needs a value: --stop=VALUE"),
+        (["--out="], "--out needs a value: --out=VALUE"),
+        (["--compile", "x.py", "y.py"], "unexpected argument 'y.py'; see train.py --help"),
+        (["--compile=maybe"], "--compile must be True or False, got 'maybe'"),
+        (["--n_layer=3.5"], "--n_layer must be a whole number, got '3.5'"),
+        (["--n_layer="], "--n_layer must be a whole number, got ''"),
+        (["--n_layer=None"], "--n_layer must be a whole number, got 'None'"),
+        (["--n_layer=" + "9" * 5000], "--n_layer must be a whole number, got '9999"),
+        (["--top_k=x"], "--top_k must be a whole number or None, got 'x'"),
+        (["--learning_rate=fast"], "--learning_rate must be a finite number, got 'fast'"),
+        (["--learning_rate=nan"], "--learning_rate must be a finite number, got nan (float)"),
+        (["--learning_rate=1e999"], "--learning_rate must be a finite number, got inf (float)"),
+        (["--temperature=-inf"], "--temperature must be a finite number or None, got -inf (float)"),
+        (["--dtype=float16"], "--dtype must be auto, float32 or bfloat16, got 'float16'"),
         (["--steps=1", "--steps=2"], "--steps is given twice; keep one"),
         (["--batch-size=1", "--batch_size", "2"], "--batch_size is given twice; keep one"),
         (["steps=3"], "unexpected argument 'steps=3'; did you mean --steps=3?"),
@@ -205,20 +221,23 @@ def test_refused_flags(argv: list[str], message: str) -> None:
         ("import math", ": unknown setting math; --help lists them all"),
         ("__half = 3", ": unknown setting __half; --help lists them all"),
         ("_half = 3", ": unknown setting _half; --help lists them all"),
-        ("n_layer = 'twelve'", ": n_layer wants int, got 'twelve' (str)"),
-        ("n_layer = 3.0", ": n_layer wants int, got 3.0 (float)"),
-        ("n_layer = True", ": n_layer wants int, got True (bool)"),
-        ("learning_rate = True", ": learning_rate wants a finite number, got True (bool)"),
-        ("learning_rate = '1'", ": learning_rate wants a finite number, got '1' (str)"),
-        ("learning_rate = float('nan')", ": learning_rate wants a finite number, got nan (float)"),
-        ("learning_rate = 10**400", ": learning_rate wants a finite number, got 1000"),
-        ("compile = 0", ": compile wants True or False, got 0 (int)"),
-        ("data = None", ": data wants a path, got None (NoneType)"),
-        ("data = ''", ": data wants a path, got '' (str)"),
-        ("dtype = 'fp8'", ": dtype wants auto or float32 or bfloat16, got 'fp8' (str)"),
-        ("stop = 'ab'", ": stop wants a list of str, got 'ab' (str)"),
-        ("stop = ['a', 1]", ": stop wants a list of str, got ['a', 1] (list)"),
-        ("top_k = 'all'", ": top_k wants int or None, got 'all' (str)"),
+        ("n_layer = 'twelve'", ": n_layer must be a whole number, got 'twelve' (str)"),
+        ("n_layer = 3.0", ": n_layer must be a whole number, got 3.0 (float)"),
+        ("n_layer = True", ": n_layer must be a whole number, got True (bool)"),
+        ("learning_rate = True", ": learning_rate must be a finite number, got True (bool)"),
+        ("learning_rate = '1'", ": learning_rate must be a finite number, got '1' (str)"),
+        (
+            "learning_rate = float('nan')",
+            ": learning_rate must be a finite number, got nan (float)",
+        ),
+        ("learning_rate = 10**400", ": learning_rate must be a finite number, got 1000"),
+        ("compile = 0", ": compile must be True or False, got 0 (int)"),
+        ("data = None", ": data must be a path, got None (NoneType)"),
+        ("data = ''", ": data must be a path, got '' (str)"),
+        ("dtype = 'fp8'", ": dtype must be auto, float32 or bfloat16, got 'fp8' (str)"),
+        ("stop = 'ab'", ": stop must be a list, got 'ab' (str)"),
+        ("stop = ['a', 1]", ": stop[1] must be a string, got 1 (int)"),
+        ("top_k = 'all'", ": top_k must be a whole number or None, got 'all' (str)"),
         ("n_layer = 3\nn_layer == =", ":2: SyntaxError: invalid syntax"),
         ("steps = 3\nbatch_size = rows", ":2: NameError: name 'rows' is not defined"),
         ("def f():\n  1 / 0\nf()", ":2: ZeroDivisionError: division by zero"),
@@ -253,14 +272,16 @@ def test_a_missing_preset_is_answered_with_the_nearest(preset: Callable[[str], s
         parse(str(near))
     with pytest.raises(ConfigError, match=f"^preset {path.parent}/zz does not exist$"):
         parse(f"{path.parent}/zz")
-    with pytest.raises(ConfigError, match=f"^{path.parent} is a folder; name the preset in it$"):
+    with pytest.raises(
+        ConfigError, match=f"^{path.parent} is a folder; name one of the presets in it$"
+    ):
         parse(str(path.parent))
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "--checkpoint is missing; it has no default"),
+        ([], "--checkpoint is required"),
         (["config/a.py"], "unexpected argument 'config/a.py'; see serve.py --help"),
         (
             ["--checkpoint=x", "--port=70000"],
@@ -295,15 +316,95 @@ def test_settings_survive_json() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "run.json: checkpoint is missing; it has no default"),
+        ({}, "run.json: checkpoint is missing"),
         ({"checkpoint": "x", "prt": 1}, "run.json: unknown setting prt; did you mean port?"),
-        ({"checkpoint": "x", "port": "80"}, "run.json: port wants int, got '80' (str)"),
+        (
+            {"checkpoint": "x", "port": "80"},
+            "run.json: port must be a whole number, got '80' (str)",
+        ),
         ({"checkpoint": "x", "port": 0}, "port must be at least 1 and at most 65535, got 0"),
     ],
 )
 def test_refused_saved_settings(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match="^" + re.escape(message)):
         config.from_dict(Needy, values, source="run.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a stored result was measured on."""
+
+    split: Literal["val", "test"]
+    records: int
+
+    def __post_init__(self) -> None:
+        config.check_range(self, "records", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A stored result, with everything that JSON can nest."""
+
+    sources: list[Source]
+    figures: dict[str, float | None]
+    interval: tuple[float, float]
+    extra: Any = None
+
+
+RESULT = Result(
+    sources=[Source(split="val", records=3)], figures={"loss": 1.5, "f1": None}, interval=(0.0, 1.0)
+)
+STORED: dict[str, Any] = {"format": 2, **config.to_json(RESULT)}
+
+
+def read_result(path: Path) -> Result:
+    return config.read_json(Result, path, version=2, error=DataError, advice="remove it")
+
+
+def test_stored_json_is_read_back_nested_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(STORED))
+    assert read_result(path) == RESULT
+    assert STORED["sources"] == [{"split": "val", "records": 3}] and STORED["interval"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 1}, " has format 1, this version reads 2"),
+        ({"sources": {}}, ": sources must be a list, got {} (dict)"),
+        ({"sources": [3]}, ": sources[0] must be an object, got 3 (int)"),
+        ({"sources": [{"split": "val"}]}, ": sources[0].records is missing"),
+        (
+            {"sources": [{"split": "val", "records": "3"}]},
+            ": sources[0].records must be a whole number, got '3' (str)",
+        ),
+        (
+            {"sources": [{"split": "train", "records": 3}]},
+            ": sources[0].split must be val or test, got 'train' (str)",
+        ),
+        ({"sources": [{"split": "val", "records": 0}]}, ": records must be at least 1, got 0"),
+        ({"figures": {"loss": math.nan}}, ": figures.loss must be a finite number or None, got"),
+        ({"figures": {"loss": True}}, ": figures.loss must be a finite number or None, got True"),
+        ({"interval": [0, 1, 2]}, ": interval must be a list, got [0, 1, 2] (list)"),
+        ({"intervl": [0, 1]}, ": unknown setting intervl; did you mean interval?"),
+    ],
+)
+def test_stored_json_that_does_not_fit_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(STORED | changes))
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_result(path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 10_000, b"\xff"])
+def test_a_stored_file_that_is_not_json_is_refused(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "result.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=r"result\.json is not JSON; remove it$"):
+        read_result(path)
 
 
 # Help
@@ -320,11 +421,14 @@ def test_help_shows_comments_and_the_values_of_the_preset(
     for line in [
         "usage: train.py [config/NAME.py] [-h]",
         "Train.",
-        "config/NAME.py: a preset",
+        "config/NAME.py is a preset",
+        "data options",
+        "optimiser options",
+        "output options",
         "--batch_size INT",
         "rows of an optimizer step, over all ranks (default: 480)",
         "--compile {True,False}",
-        "torch.compile the model (default: True)",
+        "Compile the model with torch.compile, which takes",
         "None keeps every token (default: None)",
     ]:
         assert line in shown

@@ -162,7 +162,7 @@ def test_examples_come_from_prepared_data(thirteen: Path) -> None:
         (["train", "--contenders", "ours", "you"], "there is no you, but ours"),
         (["decode", "--contenders=hf-padded"], "there is no hf-padded, but ours"),
         (["decode", "--batches", "1", "0"], "batches must be at least 1"),
-        (["decode", "--batches", "x"], "--batches wants int, got 'x'"),
+        (["decode", "--batches", "x"], "--batches must be a list, got 'x'"),
         (["decode", "--block_size=345"], "350 tokens exceed block_size"),
         (["decode", "--contenders=nanogpt", "--size=tiny", "--repeats=1"], "nanogpt first: give"),
         (["floor", "--document_tokens=99", "--block_size=64"], "document_tokens exceed block_size"),

@@ -316,7 +316,7 @@ def test_the_default_folder_is_named_by_the_source(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--sorce=x"], "unknown setting --sorce; did you mean --source?"),
+        (["--sorce=x"], "unknown flag --sorce; did you mean --source?"),
         (["--tasks=anwser"], "unknown task 'anwser'; there are answer, summarize, document, text"),
         (["--tasks="], "tasks is empty; give some of answer, summarize, document, text"),
         (["--tasks", "text", "text"], "tasks names text twice; keep one"),
@@ -324,10 +324,10 @@ def test_the_default_folder_is_named_by_the_source(
         (["--block_size=1025"], "block_size must be at least 16 and at most 1024, got 1025"),
         (["--yes_share=1"], "yes_share must be above 0 and below 1, got 1.0"),
         (["--val_share=0.6"], "val_share must be at least 0 and at most 0.5, got 0.6"),
-        (["--test_share=nan"], "--test_share wants a finite number, got nan (float)"),
-        (["--subset=pqa"], "--subset wants pqa_labeled or pqa_artificial or pqa_unlabeled"),
-        (["--skip_bad=perhaps"], "--skip_bad wants True or False, got 'perhaps'"),
-        (["--out="], "--out lacks its value"),
+        (["--test_share=nan"], "--test_share must be a finite number, got nan (float)"),
+        (["--subset=pqa"], "--subset must be pqa_labeled, pqa_artificial or pqa_unlabeled"),
+        (["--skip_bad=perhaps"], "--skip_bad must be True or False, got 'perhaps'"),
+        (["--out="], "--out needs a value"),
         (["--synthetic_held_out=0"], "synthetic_held_out must be at least 1, got 0"),
         (["config/none.py"], "preset config/none.py does not exist"),
     ],
@@ -343,7 +343,7 @@ def test_wrong_flags_are_usage_errors(flags: list[str], message: str) -> None:
 def test_how_the_process_ends(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{oops")
     cases = [
-        ("--sorce=x", 2, "unknown setting --sorce; did you mean --source?"),
+        ("--sorce=x", 2, "unknown flag --sorce; did you mean --source?"),
         (f"--source={tmp_path}/none.json", 1, f"{tmp_path}/none.json: No such file or directory"),
         (f"--source={tmp_path}/bad.json", 1, f"{tmp_path}/bad.json:1: it is not valid JSON near h"),
     ]

@@ -18,9 +18,8 @@ from torch import Tensor
 from benchmarks.training import Step, nanogpt_module, usual_runtime
 from clingpt.base.files import written_whole
 from clingpt.decoding.cuda_graphs import GraphedDecoder, How
-from clingpt.decoding.engine import Decoder, Engine, answer_all
+from clingpt.decoding.engine import Decoder, Engine, answer_all, label_log_probs
 from clingpt.decoding.inference import Quantize, make_decoder
-from clingpt.decoding.label_scores import label_log_probs
 from clingpt.decoding.sampling import Sampling
 from clingpt.export import formats
 from clingpt.export.onnx_runner import Runner

@@ -1,9 +1,20 @@
-"""The decoding engine: requests in, tokens and text out, any number of them at once.
+"""The decoding engine: many requests at once, each in a slot of one static KV cache.
 
-It knows no GPT: anything will do that appends tokens to the rows of a cache and gives the logits
-behind them. Requests take a row of the cache as one gets free and leave it when they end, at any
-step (continuous batching: Yu et al. 2022, "Orca", section 3.1). Nothing here trims: a prompt that
-does not fit is refused with both numbers. R rows, V the vocabulary.
+    engine = Engine(model, tokenizer, rows=8, context=1024)
+    reply = engine.submit(tokenizer.encode("Metformin is"), Sampling(max_new_tokens=40))
+    while reply.finish_reason is None:
+        engine.step()                   # one forward for all requests, up to one new token each
+    print(reply.completion().text)
+
+`sample.py`, `eval.py` and the server all generate through this file. Read `Engine.step` first: it
+admits waiting requests to free rows, feeds prompts to the cache in pieces (prefill) beside rows
+that already generate, runs the model once, chooses a token for each row and frees the rows of
+replies that have ended. Requests join and leave at any step (continuous batching: Yu et al. 2022,
+"Orca", section 3.1), so a short reply never waits for a long one. `Engine.cancel` ends a reply
+early.
+
+The engine does not know GPT: a `Decoder` appends tokens to rows of a cache and returns logits.
+Shapes: R rows of a step, V the vocabulary, L labels.
 """
 
 from collections import deque
@@ -15,64 +26,56 @@ import torch
 from torch import Tensor
 
 from clingpt.base.errors import ClingptError, DataError
-from clingpt.decoding.sampling import Chooser, Sampling, TokenLogProb, checked, log_prob_of
+from clingpt.decoding.sampling import Chooser, Sampling, TokenLogProb, log_prob_of, require_finite
 from clingpt.text.tokenizer import EOT, VOCAB_SIZE, TextStream, Tokenizer
 
-# Prompts come in pieces of so many tokens, or a multiple; model.ATTENDED says why it is this many.
+# A long prompt is fed in multiples of this many tokens. It is a multiple of model.ATTENDED, the
+# queries that share one attention call, so that a prompt fed in pieces gets the same kernel calls,
+# and therefore the same bits, as one fed whole.
 PIECE = 128
-PREFILL_TOKENS = 2048  # of prompts in a step, all rows together: bounds memory and waiting
-
+# Prompt tokens of all rows together in one step. It bounds the memory of a step and how long rows
+# that already generate must wait for their next token.
+PREFILL_TOKENS = 2048
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
-def check_fits(prompt: Sequence[int], max_new_tokens: int, context: int) -> None:
-    """Raise DataError if a prompt is empty, has ids outside the vocabulary, or is too long."""
-    if not prompt:
-        raise DataError("a prompt is empty; give at least one token")
-    if not (0 <= min(prompt) and max(prompt) < VOCAB_SIZE):
-        raise DataError(f"a prompt has a token id outside GPT-2's vocabulary (0 to {EOT})")
-    if len(prompt) + max_new_tokens > context:
-        raise DataError(
-            f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the "
-            f"context of {context}; shorten the prompt or lower max_new_tokens"
-        )
-
-
-class Cache(Protocol):
-    """Rows that tokens are appended to."""
-
-    def clear(self, row: int) -> None:
-        """Empty a row."""
-        ...
-
-
 class Decoder(Protocol):
-    """What decoding needs of a model; model.GPT is one, a five-line fake another."""
+    """The model as the engine sees it: `model.GPT`, a CUDA-graph wrapper, or a fake in tests."""
 
-    def new_cache(self, *, rows: int, capacity: int) -> Any: ...
+    def new_cache(self, *, rows: int, capacity: int) -> Any:
+        """Allocate keys and values for `rows` sequences of up to `capacity` tokens.
+
+        The cache has a method `clear(row)`. It is allocated once and never grows: appending with
+        torch.cat would copy every layer at every token.
+        """
+        ...
 
     def step(
         self, ids: Mapping[int, Sequence[int]], cache: Any, among: Sequence[int] | None = None
     ) -> Tensor:
-        """Append tokens to rows; logits (len(ids), V) behind the last one of each, in their order,
-        or of the tokens `among` alone."""
+        """Append tokens to some rows and return logits (R, V) after the last token of each.
+
+        R counts the rows in `ids`, in their order. With `among`, only the logits of those tokens
+        are computed (R, len(among)). V ends with the tokenizer's last id: the embedding is padded
+        for the matrix product's alignment, and an id from the padding has no text.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A reply: its tokens (no end of text), its text (no stop string), and why it ended."""
+    """A finished reply: its tokens (without the end of text) and its text (without stop string)."""
 
     ids: list[int]
     text: str
     finish_reason: FinishReason
-    stopped_by: str | None = None  # the stop string; None: the end of text, or not at all
-    log_probs: list[TokenLogProb] = field(default_factory=list)  # one a token, where asked for
+    stopped_by: str | None = None  # the stop string; None: the end of text, or not stopped
+    log_probs: list[TokenLogProb] = field(default_factory=list)  # one per token if requested
 
 
 class Reply:
-    """A reply in the making."""
+    """One request and the state of its reply, from `Engine.submit` until it has ended."""
 
     def __init__(
         self,
@@ -82,46 +85,50 @@ class Reply:
         first_among: tuple[int, ...] = (),
     ) -> None:
         self.prompt, self.sampling = list(prompt), sampling
-        self.first_among = first_among  # tokens of which it begins with the likeliest; (): any
-        self.first_log_probs: list[float] = []  # of these, among them
+        self.first_among = first_among  # the first token is the likeliest of these; (): any token
+        self.first_log_probs: list[float] = []  # of `first_among`, normalised over them
         self.ids: list[int] = []
         self.log_probs: list[TokenLogProb] = []
-        self.new_text = ""  # what the last step added
-        self.finish_reason: FinishReason | None = None
-        self.error: ClingptError | None = None  # why it could not go on
-        self._fed = 0  # tokens of prompt and reply that the cache holds
+        self.new_text = ""  # text that the latest step added
+        self.finish_reason: FinishReason | None = None  # None: not ended
+        self.error: ClingptError | None = None  # set together with the finish reason "error"
+        self._n_cached = 0  # prompt tokens that the cache holds
+        # Each reply has its own random numbers, so that a sampled reply does not depend on others.
         self._chooser = Chooser(sampling, prompt)
+        # Withholds half characters and what may turn out to be the start of a stop string.
         self._stream = TextStream(tokenizer, sampling.stop)
 
     @property
-    def n_waiting(self) -> int:
+    def n_to_prefill(self) -> int:
         """Prompt tokens that the cache does not hold yet."""
-        return max(0, len(self.prompt) - self._fed)
-
-    def feed(self, most: int) -> list[int]:
-        """The next tokens for the cache: a piece of the prompt, or the last token chosen."""
-        if not self.n_waiting:
-            return self.ids[-1:]
-        piece = self.prompt[self._fed : self._fed + most]
-        self._fed += len(piece)
-        return piece
+        return len(self.prompt) - self._n_cached
 
     @property
     def next_among(self) -> tuple[int, ...] | None:
-        """The tokens that the next one is chosen from; None: all."""
-        return self.first_among if self.first_among and not (self.ids or self.n_waiting) else None
+        """The tokens that the next one is chosen from; None for the whole vocabulary."""
+        is_first = not (self.ids or self.n_to_prefill)
+        return self.first_among if self.first_among and is_first else None
+
+    def feed(self, room: int) -> list[int]:
+        """The next tokens for the cache: up to `room` prompt tokens, or the latest reply token."""
+        if not self.n_to_prefill:
+            return self.ids[-1:]
+        piece = self.prompt[self._n_cached : self._n_cached + room]
+        self._n_cached += len(piece)
+        return piece
 
     def take(self, logits_V: Tensor, highest: float, best: int) -> None:
-        """Choose a token; `best` is the place of the highest logit, which is `highest`.
+        """Choose the next token from its logits, or end the reply.
 
-        The logits are those of `next_among` where it names some.
+        `highest` is the largest of `logits_V` and `best` its index. Logits are those of the tokens
+        in `next_among` where that is not None. Raises CheckpointError if they are not finite.
         """
         sampling, among = self.sampling, self.next_among
         if among is not None:
-            token = among[checked(highest, best)]
+            token = among[require_finite(highest, best)]
             self.first_log_probs = logits_V.float().log_softmax(0).tolist()
-        elif sampling.is_plain:
-            token = checked(highest, best)
+        elif sampling.is_greedy:
+            token = require_finite(highest, best)
         else:
             token = self._chooser.choose(logits_V)
         self.new_text = ""
@@ -138,22 +145,27 @@ class Reply:
             self.end("length")
 
     def end(self, reason: FinishReason) -> None:
-        """No more tokens; what was held back in case of a stop string is text after all."""
+        """Accept no more tokens; text withheld in case of a stop string is released after all."""
         self.new_text += self._stream.end()
         self.finish_reason = reason
 
     def completion(self) -> Completion:
-        """What has come of it."""
-        stream = self._stream
+        """The reply as it is now; one that has not ended counts as cancelled."""
         reason = self.finish_reason or "cancelled"
+        stream = self._stream
         return Completion(self.ids, stream.text, reason, stream.stopped_by, self.log_probs)
 
 
 class Engine:
-    """Decodes many requests, each in a row of one cache.
+    """Continuous batching over the rows of one cache.
 
-    A reply, greedy or sampled, is the same bits in any row and any company, wherever the decoder's
-    own are (docs/results.md says where). Not thread-safe: one thread owns it.
+    In fp32 on the CPU a reply, greedy or sampled, has the same bits in any row and next to any
+    other requests. Evaluation results then do not depend on the batch size, and a reply can be
+    reproduced alone. The decoder provides this (attention runs row by row, and linear layers sum
+    in an order that does not depend on the number of rows); the engine adds random numbers of its
+    own for each reply and prompt pieces of fixed size. Measurements are in docs/results.md.
+
+    Not thread-safe: one thread owns an engine.
     """
 
     def __init__(
@@ -168,31 +180,38 @@ class Engine:
         self._decoder, self._tokenizer, self._context = decoder, tokenizer, context
         self._prefill_tokens = max(PIECE, prefill_tokens)
         self._cache = decoder.new_cache(rows=rows, capacity=context)
-        self._free = list(range(rows))[::-1]
+        self._free = list(range(rows))[::-1]  # descending, so that pop() takes the lowest row
         self._waiting: deque[Reply] = deque()
-        self._at_work: dict[int, Reply] = {}
+        self._at_work: dict[int, Reply] = {}  # by row, in the order of admission
 
     @property
     def n_waiting(self) -> int:
-        """Requests without a row."""
+        """Requests that have no row yet."""
         return len(self._waiting)
 
     @property
     def n_at_work(self) -> int:
-        """Requests with a row."""
+        """Requests that have a row."""
         return len(self._at_work)
 
     def submit(
         self, prompt: Sequence[int], sampling: Sampling, first_among: tuple[int, ...] = ()
     ) -> Reply:
-        """Take on a request; DataError where it does not fit the context."""
+        """Queue a request; DataError if prompt and longest reply do not fit the context.
+
+        The engine never trims: what may be left out of a prompt is for its task to decide.
+        """
         check_fits(prompt, sampling.max_new_tokens, self._context)
         reply = Reply(prompt, sampling, self._tokenizer, first_among)
         self._waiting.append(reply)
         return reply
 
     def cancel(self, reply: Reply) -> None:
-        """End a reply; its row is free for the next step."""
+        """End a reply early, for example because its client has disconnected.
+
+        It keeps the text it has, and its row is free for the next step. Cancelling a reply that has
+        ended does nothing.
+        """
         if reply.finish_reason is not None:
             return
         reply.new_text = ""
@@ -202,74 +221,97 @@ class Engine:
         for row in [row for row, other in self._at_work.items() if other is reply]:
             self._release(row)
 
+    @torch.no_grad()
     def step(self) -> list[Reply]:
-        """One step of the model for all rows; the replies that got a token or came to their end.
+        """Run the model once for all rows; return the replies that got a token or ended.
 
-        Where it fails, whatever the reason, those that have a row are cancelled: what their rows
-        hold is not known any more. Others can go on.
+        If the model fails, every reply that has a row is cancelled, because a forward that broke
+        off leaves unknown keys and values in their rows. Waiting requests can still be answered.
         """
+        # Admit: waiting requests take free rows, first come, first served.
         while self._free and self._waiting:
             self._at_work[self._free.pop()] = self._waiting.popleft()
         if not self._at_work:
-            if self._waiting:  # a caller that steps until all is done would never end
+            if self._waiting:  # an engine without rows: the caller's loop would never end
                 raise RuntimeError(f"{len(self._waiting)} requests wait for a row; there is none")
             return []
         try:
-            return self._take_step(self._next_tokens())
-        except BaseException:
+            return self._run_model(self._next_tokens())
+        except BaseException:  # KeyboardInterrupt too: it can arrive in the middle of a forward
             for reply in list(self._at_work.values()):
                 self.cancel(reply)
             raise
 
-    @torch.no_grad()
-    def _take_step(self, fed: Mapping[int, Sequence[int]]) -> list[Reply]:
+    def _next_tokens(self) -> dict[int, list[int]]:
+        """What to append to each row: its latest token, or the next piece of its prompt.
+
+        Prompts share a budget of tokens, those admitted first before the others. A row whose piece
+        does not fit the budget sits this step out.
+        """
+        ids, room = {}, self._prefill_tokens
+        for row, reply in self._at_work.items():
+            if reply.n_to_prefill and room < min(PIECE, reply.n_to_prefill):
+                continue
+            # All but the last piece of a prompt are multiples of PIECE, whatever room is left.
+            most = room if room >= reply.n_to_prefill else room // PIECE * PIECE
+            room -= min(most, reply.n_to_prefill)
+            ids[row] = reply.feed(most)
+        return ids
+
+    def _run_model(self, ids: Mapping[int, Sequence[int]]) -> list[Reply]:
+        # Rows that must begin with one of a few tokens (a label) need only those logits and go in a
+        # forward of their own; usually all rows are in one group.
         groups: dict[tuple[int, ...] | None, dict[int, Sequence[int]]] = {}
-        for row, tokens in fed.items():
+        for row, tokens in ids.items():
             groups.setdefault(self._at_work[row].next_among, {})[row] = tokens
         moved = []
         for among, group in groups.items():
             logits_RV = self._decoder.step(group, self._cache, among)
+            # One transfer from the GPU for all rows; greedy replies need nothing else.
             highest_R, best_R = (x.tolist() for x in logits_RV.max(dim=-1))
             for row, *choice in zip(group, logits_RV, highest_R, best_R, strict=True):
-                if not self._at_work[row].n_waiting:
-                    moved.append(self._choose(row, *choice))
+                reply = self._at_work[row]
+                if reply.n_to_prefill:
+                    continue  # logits in the middle of a prompt predict a token that is known
+                try:
+                    reply.take(*choice)
+                except ClingptError as error:  # for example NaN logits, of this row only
+                    reply.error = error
+                    reply.end("error")
+                if reply.finish_reason is not None:
+                    self._release(row)
+                moved.append(reply)
         return moved
 
-    def _choose(self, row: int, logits_V: Tensor, highest: float, best: int) -> Reply:
-        reply = self._at_work[row]
-        try:
-            reply.take(logits_V, highest, best)
-        except ClingptError as error:  # of this reply alone
-            reply.error = error
-            reply.end("error")
-        if reply.finish_reason is not None:
-            self._release(row)
-        return reply
-
-    def _next_tokens(self) -> dict[int, list[int]]:
-        """Each row's tokens for a step: a token, or of a prompt as much as there is room for.
-
-        Prompts that came first go first.
-        """
-        fed, room = {}, self._prefill_tokens
-        for row, reply in self._at_work.items():
-            if reply.n_waiting and room < min(PIECE, reply.n_waiting):
-                continue
-            most = room if room >= reply.n_waiting else room // PIECE * PIECE
-            room -= min(most, reply.n_waiting)
-            fed[row] = reply.feed(most)
-        return fed
-
     def _release(self, row: int) -> None:
+        """Take the row's reply out of work and make the row free."""
         del self._at_work[row]
         try:
+            # Zeroed, not just marked as empty: clinical text must not outlive its request, not even
+            # as keys and values in memory.
             self._cache.clear(row)
         finally:
             self._free.append(row)
             self._free.sort(reverse=True)
 
 
-OnReply = Callable[[int, Reply], None]  # a prompt's number and its reply, after each token
+def check_fits(prompt: Sequence[int], max_new_tokens: int, context: int) -> None:
+    """Raise DataError if a prompt is empty, has ids outside the vocabulary, or is too long."""
+    if not prompt:
+        raise DataError("a prompt is empty; give at least one token")
+    if not (0 <= min(prompt) and max(prompt) < VOCAB_SIZE):
+        raise DataError(f"a prompt has a token id outside GPT-2's vocabulary (0 to {EOT})")
+    if len(prompt) + max_new_tokens > context:
+        raise DataError(
+            f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the "
+            f"context of {context}; shorten the prompt or lower max_new_tokens"
+        )
+
+
+# ------------------------------------------------------------------------------------------------
+# Batches: all prompts are known, and the caller waits for all replies
+
+OnReply = Callable[[int, Reply], None]  # called after each token with the prompt's number
 
 
 def generate(
@@ -283,16 +325,17 @@ def generate(
     seeds: Sequence[int] | None = None,
     on_reply: OnReply | None = None,
 ) -> list[Completion]:
-    """A reply to each prompt; number n samples with a seed of its own, `sampling.seed + n`.
+    """Complete every prompt, at most `rows` at once; DataError before the first step if one is bad.
 
-    `rows` at once, the longest prompt first: memory peaks at the start, and the short ones fill up.
+    Prompt number n samples with its own seed: `seeds[n]`, or `sampling.seed + n` by default.
     """
     for prompt in prompts:
         check_fits(prompt, sampling.max_new_tokens, context)
     if not prompts:
         return []
-    capacity, rows = max(map(len, prompts)) + sampling.max_new_tokens, min(rows, len(prompts))
-    engine = Engine(decoder, tokenizer, rows=rows, context=capacity)
+    # The cache is as long as this batch needs, which is often much less than the context.
+    capacity = max(map(len, prompts)) + sampling.max_new_tokens
+    engine = Engine(decoder, tokenizer, rows=min(rows, len(prompts)), context=capacity)
     return answer_all(engine, prompts, sampling, seeds=seeds, on_reply=on_reply)
 
 
@@ -304,9 +347,9 @@ def answer_all(
     seeds: Sequence[int] | None = None,
     on_reply: OnReply | None = None,
 ) -> list[Completion]:
-    """As `generate`, by an engine that is there and has nothing else to do."""
+    """Like `generate`, on an existing engine that has no other requests."""
     replies: dict[int, Reply] = {}
-    for n in by_length(prompts):
+    for n in longest_first(prompts):
         seed = sampling.seed + n if seeds is None else seeds[n]
         replies[n] = engine.submit(prompts[n], replace(sampling, seed=seed))
     numbers = {id(reply): n for n, reply in replies.items()}
@@ -319,6 +362,46 @@ def answer_all(
     return [replies[n].completion() for n in range(len(prompts))]
 
 
-def by_length(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The numbers of the prompts, the longest first."""
+def longest_first(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The numbers of the prompts by descending length.
+
+    Memory then peaks in the first step instead of failing late, and short prompts fill the rows
+    that become free at the end.
+    """
     return sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
+
+
+@torch.no_grad()
+def label_log_probs(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    label_ids: Sequence[int],
+    *,
+    rows: int = 16,
+    on_batch: Callable[[int], object] | None = None,
+) -> list[list[float]]:
+    """Log-probabilities of a few tokens as the next one after each prompt; nothing is generated.
+
+    They are normalised over `label_ids`. One prefill per prompt, many prompts in a forward, and
+    only the labels' rows of the output head are multiplied. `on_batch` gets the size of each batch.
+    """
+    found: dict[int, list[float]] = {}
+    longest = max(map(len, prompts), default=0)
+    cache = decoder.new_cache(rows=max(1, min(rows, len(prompts))), capacity=max(1, longest))
+    queue = deque(longest_first(prompts))
+    while queue:
+        # At least one prompt, then as many as there are rows and room in a step.
+        batch = [queue.popleft()]
+        n_tokens = len(prompts[batch[0]])
+        while queue and len(batch) < rows and n_tokens + len(prompts[queue[0]]) <= PREFILL_TOKENS:
+            n_tokens += len(prompts[queue[0]])
+            batch.append(queue.popleft())
+        logits_RL = decoder.step(
+            {row: prompts[n] for row, n in enumerate(batch)}, cache, label_ids
+        ).float()
+        found |= zip(batch, logits_RL.log_softmax(dim=-1).tolist(), strict=True)
+        for row in range(len(batch)):
+            cache.clear(row)
+        if on_batch:
+            on_batch(len(batch))
+    return [found[n] for n in range(len(prompts))]

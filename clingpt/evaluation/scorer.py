@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from clingpt.data.packing import IGNORE, Ints, build_rows
 from clingpt.data.prepared import Split
-from clingpt.decoding.engine import Completion, Decoder, OnReply, generate
-from clingpt.decoding.label_scores import label_log_probs
+from clingpt.decoding.engine import Completion, Decoder, OnReply, generate, label_log_probs
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.label_scores import LabelScores
 from clingpt.nn.runtime import Runtime

@@ -18,11 +18,11 @@ from clingpt.decoding.engine import (
     Completion,
     Engine,
     Reply,
-    by_length,
     generate,
+    label_log_probs,
+    longest_first,
 )
 from clingpt.decoding.inference import make_decoder
-from clingpt.decoding.label_scores import label_log_probs
 from clingpt.decoding.sampling import Sampling
 from clingpt.nn import runtime
 from clingpt.text.tokenizer import EOT, Tokenizer
@@ -394,7 +394,7 @@ def test_label_scores_are_those_of_naive_forwards(decoder: Any, prompts: list[li
 
 
 def test_the_longest_prompts_come_first() -> None:
-    assert by_length([[1], [1, 2, 3], [2], [1, 2]]) == [1, 3, 0, 2]
+    assert longest_first([[1], [1, 2, 3], [2], [1, 2]]) == [1, 3, 0, 2]
 
 
 def test_a_reply_that_begins_with_a_label_knows_how_probable_each_was(

@@ -34,9 +34,9 @@ from clingpt.decoding.sampling import Chooser, Sampling, log_prob_of
         ({"repetition_penalty": math.inf}, "repetition_penalty"),
         ({"no_repeat_ngram": 0}, "no_repeat_ngram must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
-        ({"stop": "ab"}, "stop must be a tuple of texts"),
-        ({"stop": ("",)}, "stop must hold no empty text"),
-        ({"stop": ("a",) * 17}, "stop must be at most 16 texts"),
+        ({"stop": "ab"}, "stop must be a tuple of strings"),
+        ({"stop": ("",)}, "stop must not contain an empty string"),
+        ({"stop": ("a",) * 17}, "stop must be at most 16 strings"),
         ({"log_probs": 21}, "log_probs must be 0 to 20"),
     ],
 )

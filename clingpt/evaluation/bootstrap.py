@@ -6,7 +6,6 @@ changes none of them: labels are resampled as a table of counts, other values so
 Accuracy and macro-F1 are on the scale 0 to 1, as in clingpt/evaluation/metrics.py.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -183,13 +182,10 @@ def mcnemar_p(*, wins: int, losses: int) -> float:
 
     McNemar 1947, with the binomial in place of its normal approximation; 1 where the two agree.
     """
-    n, least = wins + losses, min(wins, losses)
-    # The tail's largest term in logarithms, as it is 1e-301030 for a million; the rest by ratios.
-    log_largest = math.lgamma(n + 1) - math.lgamma(least + 1) - math.lgamma(n - least + 1)
-    log_largest -= n * math.log(2)
-    k = np.arange(least, 0, -1)
-    others = float(np.cumprod(k / (n - k + 1)).sum())
-    return min(1.0, 2 * math.exp(log_largest) * (1 + others))
+    from scipy.stats import binomtest
+
+    n = wins + losses
+    return float(binomtest(wins, n).pvalue) if n else 1.0
 
 
 def count_labels(gold: Sequence[str], *systems: Sequence[str]) -> Ints:
@@ -231,8 +227,10 @@ def resampled_sums(rows: Floats, *, seed: int, resamples: int) -> Floats:
     """Sums of as many rows, drawn with replacement; a row a resample."""
     check_resamples(resamples)
     rng = np.random.default_rng(seed)
-    # Sorted, so that the order of the records does not matter; a column after the other, as to
-    # draw whole rows and sum them takes seven times as long.
+    # Not scipy.stats.bootstrap: it draws in another order, which would change every published
+    # interval, and it holds all resamples of all records in memory.
+    # Rows are sorted so that the order of the records does not matter. Columns are summed one after
+    # another: drawing whole rows and summing them takes seven times as long.
     columns = np.ascontiguousarray(rows[np.lexsort(rows.T)].T)
     n = len(rows)
     at_once = max(1, DRAWS_AT_ONCE // n)

@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from clingpt.base.errors import CheckpointError, DataError
 from clingpt.base.files import write_whole
-from clingpt.evaluation.baselines import softmax
 from clingpt.text.records import LABELS
 
 Floats = NDArray[np.float64]
@@ -28,7 +27,6 @@ Ints = NDArray[np.int64]
 FORMAT = 1
 FILE = "calibration.json"
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
-HALVINGS = 60  # of the bracket around 1 / T, down to the last bits of a double
 ROUNDING = 1e-5  # how far from 1 float32 probabilities may add up
 
 
@@ -157,6 +155,8 @@ def fit_temperature(log_probs: ArrayLike, gold: Sequence[str]) -> float:
     LOWEST_TEMPERATURE; where no T is flat enough, HIGHEST_TEMPERATURE. At such a bound the records
     do not determine T, as also where each row gives its labels one probability: T is then 1.
     """
+    from scipy.optimize import brentq
+
     gaps = gaps_to_gold(log_probs, gold)
     if not gaps.any():
         return 1.0
@@ -165,10 +165,7 @@ def fit_temperature(log_probs: ArrayLike, gold: Sequence[str]) -> float:
         return LOWEST_TEMPERATURE
     if slope(gaps, low) >= 0:
         return HIGHEST_TEMPERATURE
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if slope(gaps, middle) > 0 else (middle, high)
-    return 2 / (low + high)
+    return 1 / float(brentq(lambda sharpness: slope(gaps, sharpness), low, high, xtol=1e-15))
 
 
 def slope(gaps: Floats, sharpness: float) -> float:
@@ -186,6 +183,12 @@ def gaps_to_gold(log_probs: ArrayLike, gold: Sequence[str]) -> Floats:
 def calibrated(log_probs: ArrayLike, temperature: float) -> Floats:
     """softmax(log_probs / T), a row a record: the most probable label stays so."""
     return softmax(finite_rows(log_probs, of="log-probabilities") / temperature)
+
+
+def softmax(scores: Floats) -> Floats:
+    """Return the probabilities of each row of scores."""
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def negative_log_likelihood(

@@ -9,11 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from clingpt.base import console
 from clingpt.data.packing import Ints
@@ -224,31 +223,39 @@ def nats_per_token(scorer: Scorer, split: Split, rows: Ints) -> Floats:
     return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], 1))
 
 
-def membership(members: ArrayLike, others: ArrayLike) -> dict[str, Any]:
-    """How well a score tells members from others: 0.5 by chance, 1 without a mistake.
+def membership(members: Floats, others: Floats) -> dict[str, Any]:
+    """Measure how well a score separates members from non-members.
 
-    The area under the ROC curve: of a member and another, how often the member's is higher.
+    `auc` is the area under the ROC curve: the share of pairs of a member and a non-member in which
+    the member's score is higher. 0.5 is chance, 1 a perfect separation.
     """
-    high, low = np.asarray(members), np.sort(np.asarray(others))
-    below = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")
-    auc = float(below.mean()) / 2 / len(low)
-    interval = auc_interval(auc, members=len(high), others=len(low))
-    return {"auc": auc, "interval": asdict(interval), "members": len(high), "others": len(low)}
+    from sklearn.metrics import roc_auc_score
+
+    counts = {"members": len(members), "others": len(others)}
+    is_member = np.repeat([True, False], [*counts.values()])
+    auc = float(roc_auc_score(is_member, np.concatenate([members, others])))
+    return {"auc": auc, "interval": asdict(auc_interval(auc, **counts)), **counts}
 
 
 def auc_interval(auc: float, *, members: int, others: int) -> Interval:
-    """95 % interval (Newcombe 2006, part 2, method 5), for an area as Wilson's for a share."""
-    z, n = NormalDist().inv_cdf(0.975), (members + others) / 2 - 1
+    """Return the 95 % interval of an area under the ROC curve (Newcombe 2006, part 2, method 5).
 
-    def is_far(area: float) -> bool:
+    Like Wilson's for a proportion, it inverts the test: a bound is an area that lies exactly 1.96
+    of its own standard errors from the one observed. The bound on the far side of 0 or 1 exists
+    even where the observed area is 0 or 1.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    z, n = float(norm.ppf(0.975)), (members + others) / 2 - 1
+
+    def excess(area: float) -> float:
+        """Squared distance from the observed area, less (1.96 standard errors of this one)²."""
         factor = 1 + n * ((1 - area) / (2 - area) + area / (1 + area))
-        return (area - auc) ** 2 > z * z * area * (1 - area) * factor / (members * others)
+        return (area - auc) ** 2 - z * z * area * (1 - area) * factor / (members * others)
 
-    def edge(outside: float) -> float:
-        inside = auc
-        for _ in range(50):
-            middle = (inside + outside) / 2
-            inside, outside = (inside, middle) if is_far(middle) else (middle, outside)
-        return inside
-
-    return Interval(low=edge(0.0), high=edge(1.0))
+    # `excess` also vanishes at 0 and at 1 where the observed area is there: start beside it.
+    step = 1e-12
+    low = brentq(excess, 0, auc - step, xtol=1e-15) if auc > 0 else 0.0
+    high = brentq(excess, auc + step, 1, xtol=1e-15) if auc < 1 else 1.0
+    return Interval(low=float(low), high=float(high))

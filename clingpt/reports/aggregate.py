@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from clingpt.base.files import write_whole
 from clingpt.evaluation import calibration, metrics
-from clingpt.evaluation.baselines import SUMMARIES, BagOfWords, majority_label, question_and_results
+from clingpt.evaluation.baselines import (
+    NEAREST,
+    SUMMARIES,
+    BagOfWords,
+    majority_label,
+    question_and_results,
+)
 from clingpt.evaluation.bootstrap import (
     bootstrap_labels,
     bootstrap_mean,
@@ -28,7 +34,6 @@ from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.document_structure import structure
 from clingpt.evaluation.faithfulness import KINDS, find_flags, find_numbers
 from clingpt.evaluation.metrics import ROUGE_TYPES, novel_bigrams
-from clingpt.evaluation.nearest import NEAREST
 from clingpt.evaluation.scorer import Output
 from clingpt.text.records import Record
 from clingpt.text.tasks import explained, source_text

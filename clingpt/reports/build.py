@@ -17,12 +17,11 @@ from clingpt.base.files import write_whole
 from clingpt.data.augmentation import origin
 from clingpt.data.prepared import Prepared
 from clingpt.data.splits import N_FOLDS, official_folds, official_test_ids
-from clingpt.evaluation.baselines import SUMMARIES
+from clingpt.evaluation.baselines import NEAREST, SUMMARIES, Nearest
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.faithfulness import find_flags
 from clingpt.evaluation.label_scores import LabelScores
 from clingpt.evaluation.measure import passages_of
-from clingpt.evaluation.nearest import NEAREST, Nearest
 from clingpt.evaluation.results_store import Parts
 from clingpt.evaluation.scorer import Output
 from clingpt.nn.checkpoint import Loaded

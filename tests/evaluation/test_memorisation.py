@@ -227,13 +227,15 @@ def test_free_samples_come_from_nothing_and_from_the_seed() -> None:
 
 def test_auc_is_the_share_of_pairs() -> None:
     rng = np.random.default_rng(1)
-    members, others = rng.integers(0, 9, 40) + 1, rng.integers(0, 9, 60)
+    members = rng.integers(1, 10, 40).astype(np.float64)
+    others = rng.integers(0, 9, 60).astype(np.float64)
     pairs = np.sign(members[:, None] - others)
     found = membership(members, others)
     assert found["auc"] == pytest.approx(((pairs + 1) / 2).mean())
     assert (found["members"], found["others"]) == (40, 60)
-    assert membership([2, 3], [0, 1])["auc"] == 1 and membership([0], [1])["auc"] == 0
-    assert membership([1, 1], [1])["auc"] == 0.5
+    one, two = np.array([1.0]), np.array([2.0, 3.0])
+    assert membership(two, one)["auc"] == 1 and membership(one, two)["auc"] == 0
+    assert membership(np.array([1.0, 1.0]), one)["auc"] == 0.5
 
 
 def test_the_interval_of_an_auc_holds_the_truth() -> None:

@@ -6,12 +6,10 @@ of GPT-2's vocabulary, whose order is that of frequency: " smith" is no token th
 """
 
 import enum
-import importlib.util
 from functools import cache, lru_cache
-from pathlib import Path
 
 from clingpt.base.errors import ConfigError
-from clingpt.text.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer, packaged_file
 
 COMMONEST = 300  # first names, of women and of men, that any last name may follow
 EVERYDAY = 1000  # rank in GPT-2's vocabulary; commoner words are no names without a capital
@@ -36,12 +34,10 @@ class Standing(enum.IntEnum):
 @cache
 def census(kind: str) -> tuple[str, ...]:
     """Names in lower case, the commonest first; kinds are female.first, male.first, all.last."""
-    spec = importlib.util.find_spec("names")
-    places = (spec and spec.submodule_search_locations) or []
-    path = Path(places[0], f"dist.{kind}") if places else None
-    if path is None or not path.is_file():
+    path = packaged_file("names", f"names/dist.{kind}")
+    if path is None:
         raise ConfigError(
-            "the package names, whose lists of names find identifiers, is missing; "
+            "the census lists of names are not installed (package names); "
             "run: pip install -r requirements.txt"
         )
     return tuple(line.split()[0].lower() for line in path.read_text("ascii").splitlines())

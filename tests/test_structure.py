@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,32 @@ def test_presets_load_and_say_what_to_expect(path: Path) -> None:
     head = path.read_text().split("\n\n")[0]
     for word in ("run:", "Hardware:", "Time:", "Expected:"):
         assert word in head, f"{path.name} does not say {word}"
+
+
+def test_architecture_shows_the_layers_that_are_enforced() -> None:
+    """The Mermaid picture of docs/architecture.md against import-linter's contract."""
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ][0]["layers"]
+    enforced = [re.findall(r"(?:clingpt\.)?(\w+)", layer) for layer in layers]
+    picture = (ROOT / "docs/architecture.md").read_text("utf-8").split("```mermaid")[1]
+    picture = picture.split("```")[0]
+    chains = [
+        [re.findall(r"\w+", layer) for layer in line.split("-->")]
+        for line in picture.splitlines()
+        if "-->" in line
+    ]
+    drawn = [*chains[0]]
+    for chain in chains[1:]:
+        assert chain[0] == drawn[-1]
+        drawn += chain[1:]
+    assert drawn == enforced
+    named = {path.name for path in (ROOT / "clingpt").iterdir() if (path / "__init__.py").exists()}
+    assert {name for layer in enforced for name in layer} == named | {"benchmarks"}
+
+
+def test_architecture_names_files_that_exist() -> None:
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    for name in re.findall(r"`((?:\w+/)*\w+\.(?:py|md|toml))`|`((?:\w+/)+)`", text):
+        path = name[0] or name[1]
+        assert (ROOT / path).exists() or (ROOT / "clingpt" / path).exists(), path

@@ -23,7 +23,7 @@ from clingpt.base.files import write_whole
 from clingpt.data import canaries
 from clingpt.data.packing import Ints
 from clingpt.data.prepared import Prepared
-from clingpt.decoding.inference import make_decoder
+from clingpt.decoding.decoders import make_decoder
 from clingpt.evaluation import exposure, memorisation
 from clingpt.evaluation.measure import open_data
 from clingpt.evaluation.memorisation import cut_windows, drawn, first_examples

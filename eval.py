@@ -22,7 +22,7 @@ from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
 from clingpt.base.files import sha256
 from clingpt.data.prepared import Prepared
-from clingpt.decoding.inference import Quantize, make_decoder
+from clingpt.decoding.decoders import Quantize, make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.looks import count_look

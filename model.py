@@ -215,7 +215,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.checkpoint_activations = False  # recompute blocks in the backward: less memory
-        # Plain ways to do the costly things; nn/kernels.py and inference.py put faster ones.
+        # Plain versions; nn/kernels.py and decoding/decoders.py replace them by faster ones.
         self.attend_within_documents = attend_within_documents
         self.summed_loss = summed_loss
         self.head: Callable[[Tensor, Tensor], Tensor] = F.linear

@@ -26,8 +26,8 @@ from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.files import read_text
 from clingpt.decoding.batch_files import Line, answer_file, iter_lines, json_line
+from clingpt.decoding.decoders import Quantize, make_decoder
 from clingpt.decoding.engine import Completion, Reply, generate
-from clingpt.decoding.inference import Quantize, make_decoder
 from clingpt.decoding.repl import Asked, Shell, line_breaks, parse_record
 from clingpt.decoding.replies import Question, ReplyJson, ask_task, ask_to_continue, reply_json
 from clingpt.decoding.sampling import Sampling

@@ -27,7 +27,7 @@ import torch
 
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.decoding.inference import Quantize, make_decoder
+from clingpt.decoding.decoders import Quantize, make_decoder
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime

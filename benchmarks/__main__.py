@@ -21,7 +21,6 @@ Contenders take turns on the same examples, each in a process of its own; the me
     nanogpt, nanogpt-compiled     likewise, by nanoGPT's model.py
 Of decode:
     ours, ours-int8               sample.py's engine; by graphs on CUDA
-    ours-eager, ours-compiled-graph, ours-reduce-overhead       other ways to take a step on CUDA
     hf                            transformers' generate with its KV cache; a forward a label prompt
     nanogpt                       its generate, which has no cache
     onnx, onnx-int8               clingpt/export/onnx_runner.py with what export.py writes

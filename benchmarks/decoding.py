@@ -17,9 +17,8 @@ from torch import Tensor
 
 from benchmarks.training import Step, nanogpt_module, usual_runtime
 from clingpt.base.files import written_whole
-from clingpt.decoding.cuda_graphs import GraphedDecoder, How
+from clingpt.decoding.decoders import Quantize, make_decoder
 from clingpt.decoding.engine import Decoder, Engine, answer_all, label_log_probs
-from clingpt.decoding.inference import Quantize, make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.export import formats
 from clingpt.export.onnx_runner import Runner
@@ -43,22 +42,16 @@ class DecodeJob:
     nanogpt: Path | None  # a checkout of it
 
 
-def our_decoder(
-    job: DecodeJob, *, quantize: Quantize = "none", how: How | None = None
-) -> tuple[Runtime, Decoder]:
-    """As sample.py has it; or on CUDA in another way of clingpt/decoding/cuda_graphs.py."""
+def our_decoder(job: DecodeJob, *, quantize: Quantize = "none") -> tuple[Runtime, Decoder]:
+    """The decoder that sample.py uses."""
     rt = start(device=job.device, dtype=job.dtype)
     model = GPT.from_pretrained(job.weights).to(rt.device).eval()
-    if how is not None:
-        return rt, GraphedDecoder(model.to(rt.dtype), how)
     return rt, make_decoder(model, rt, quantize=quantize)
 
 
-def ours(
-    job: DecodeJob, *, new: int | None, quantize: Quantize = "none", how: How | None = None
-) -> Step:
+def ours(job: DecodeJob, *, new: int | None, quantize: Quantize = "none") -> Step:
     """The engine, all prompts at once."""
-    rt, decoder = our_decoder(job, quantize=quantize, how=how)
+    rt, decoder = our_decoder(job, quantize=quantize)
     sampling = Sampling(max_new_tokens=new or job.new_tokens, ignore_end=True)
     context = len(job.prompts[0]) + job.new_tokens
     engine = Engine(decoder, Tokenizer.load(), rows=len(job.prompts), context=context)
@@ -181,9 +174,6 @@ def transformers_labels(job: DecodeJob) -> Step:
 REPLIES: dict[str, Callable[..., Step]] = {
     "ours": ours,
     "ours-int8": partial(ours, quantize="int8"),
-    "ours-eager": partial(ours, how="eager"),
-    "ours-compiled-graph": partial(ours, how="compiled-graph"),
-    "ours-reduce-overhead": partial(ours, how="reduce-overhead"),
     "hf": transformers_generate,
     "onnx": onnx_generate,
     "onnx-int8": partial(onnx_generate, int8=True),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clingpt.base import console
 from clingpt.data.packing import IGNORE
 from clingpt.data.prepared import Prepared
-from clingpt.decoding.inference import make_decoder
+from clingpt.decoding.decoders import make_decoder
 from clingpt.evaluation.label_scores import LabelScores
 from clingpt.evaluation.measure import passages_of
 from clingpt.evaluation.scorer import Passage, Scorer, iter_batches, score_labels

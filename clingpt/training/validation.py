@@ -11,8 +11,8 @@ from typing import TypeVar
 from torch import nn
 
 from clingpt.base import console
+from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import OnReply, Reply, generate
-from clingpt.decoding.inference import make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.metrics import classification, rouge
 from clingpt.evaluation.scorer import Output, Scorer, score_labels, write_outputs

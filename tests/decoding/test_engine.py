@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clingpt.base.errors import CheckpointError, DataError
+from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import (
     PIECE,
     PREFILL_TOKENS,
@@ -22,7 +23,6 @@ from clingpt.decoding.engine import (
     label_log_probs,
     longest_first,
 )
-from clingpt.decoding.inference import make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.nn import runtime
 from clingpt.text.tokenizer import EOT, Tokenizer

@@ -14,7 +14,7 @@ import torch
 from clingpt.base.errors import DataError
 from clingpt.data.prepared import Prepared
 from clingpt.data.synthetic import iter_records
-from clingpt.decoding.inference import make_decoder
+from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation import measure
 from clingpt.evaluation.looks import count_look

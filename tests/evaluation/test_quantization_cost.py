@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clingpt.data.synthetic import iter_records
-from clingpt.decoding.inference import make_decoder
+from clingpt.decoding.decoders import make_decoder
 from clingpt.evaluation.measure import record_context
 from clingpt.evaluation.quantization_cost import compare_labels, compare_texts, examples_of, judge
 from clingpt.evaluation.scorer import Scorer, score_labels

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
+from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import generate
-from clingpt.decoding.inference import make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.faithfulness import find_flags

@@ -27,7 +27,7 @@ from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.looks import count_look
 from clingpt.evaluation.measure import Evaluation, open_data, passages_of
-from clingpt.evaluation.quantization_cost import rounding_section
+from clingpt.evaluation.quantization_cost import quantization_section
 from clingpt.evaluation.results_store import Parts
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
@@ -113,7 +113,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated:
     parts.gather()
     if not rt.is_main:
         return Evaluated(source, parts, {}, {})
-    int8 = {} if cfg.quantize == "none" else rounding_section(source, scorer, data, cfg.split)
+    int8 = {} if cfg.quantize == "none" else quantization_section(source, scorer, data, cfg.split)
     assembly = Assembly(loaded, data, parts, cfg.split, reasoning_free=cfg.reasoning_free)
     report = assembly.report(
         coverage=cfg.coverage,

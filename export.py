@@ -26,9 +26,9 @@ from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
 from clingpt.evaluation import calibration
 from clingpt.evaluation.measure import open_data
-from clingpt.evaluation.quantization_cost import onnx_section
 from clingpt.export import formats
 from clingpt.export.formats import Format, Precision
+from clingpt.export.onnx_cost import onnx_section
 from clingpt.export.verify import Difference, check, compare
 from clingpt.nn.checkpoint import (
     CARD,

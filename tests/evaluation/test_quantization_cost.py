@@ -1,4 +1,4 @@
-"""What 8-bit weights change, against a slow way to count it."""
+"""The cost of 8-bit weights, against a slow way to compute it."""
 
 import math
 from dataclasses import replace
@@ -9,7 +9,12 @@ import torch
 from clingpt.data.synthetic import iter_records
 from clingpt.decoding.decoders import make_decoder
 from clingpt.evaluation.measure import record_context
-from clingpt.evaluation.quantization_cost import compare_labels, compare_texts, examples_of, judge
+from clingpt.evaluation.quantization_cost import (
+    compare_decisions,
+    compare_labels,
+    examples_of,
+    iter_decisions,
+)
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.text.tokenizer import Tokenizer
@@ -29,10 +34,12 @@ def scorer(*, int8: bool) -> Scorer:
 
 
 @torch.no_grad()
-def test_perplexities_and_decisions_are_those_of_each_model_alone() -> None:
+def test_perplexities_and_decisions_match_each_model_run_separately() -> None:
     exact, rounded = scorer(int8=False), scorer(int8=True)
     examples = [e for r in RECORDS for e in examples_of(exact, r, record_context)]
-    found = compare_texts(judge(exact), judge(rounded), {"context": examples, "nothing": []})
+    text = compare_decisions(
+        "context", iter_decisions(exact, examples), iter_decisions(rounded, examples)
+    )
     nats, changed, n_tokens = {True: 0.0, False: 0.0}, 0, 0
     for example in examples:
         ids_1T = torch.tensor([[*example.prompt_ids, *example.target_ids]])
@@ -45,18 +52,18 @@ def test_perplexities_and_decisions_are_those_of_each_model_alone() -> None:
             )
         changed += int((logits[False].argmax(1) != logits[True].argmax(1)).sum())
         n_tokens += len(example.target_ids)
-    assert list(found) == ["context"]
-    text = found["context"]
     assert text["tokens"] == n_tokens and changed > 0
     assert text["decisions_changed"] == pytest.approx(changed / n_tokens, abs=2 / n_tokens)
     for which, name in ((False, "fp32"), (True, "int8")):
         expected = math.exp(nats[which] / n_tokens)
         assert text[f"perplexity_{name}"] == pytest.approx(expected, rel=1e-3)
-    same = compare_texts(judge(exact), judge(exact), {"context": examples})["context"]
+    same = compare_decisions(
+        "context", iter_decisions(exact, examples), iter_decisions(exact, examples)
+    )
     assert same["decisions_changed"] == 0 and same["perplexity_fp32"] == same["perplexity_int8"]
 
 
-def test_labels_are_compared_with_each_other_and_with_the_truth() -> None:
+def test_labels_are_compared_with_each_other_and_with_gold() -> None:
     labels = score_labels(scorer(int8=False), RECORDS)
     others = [replace(one, log_probs=one.log_probs[1:] + one.log_probs[:1]) for one in labels]
     found = compare_labels(labels, others)

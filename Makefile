@@ -1,4 +1,4 @@
-# clinGPT's two commands for a fresh machine are `make quickstart` and `make test`.
+# On a fresh machine, `make quickstart` and `make test` are all you need.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,12 +7,12 @@ BIN := .venv/bin
 
 help:
 	@echo "make quickstart  set up, then prepare, train, evaluate and prompt a small model (CPU, offline)"
-	@echo "make pubmedqa    the real thing, phase by phase: GPT-2 124M on PubMedQA's noisy labels, then"
-	@echo "                 on its experts', then a report (downloads all; wants a GPU). The same command"
-	@echo "                 goes on where it stopped; DOMAIN=notes.jsonl lets it read that text first"
+	@echo "make pubmedqa    GPT-2 124M on PubMedQA: first its noisy labels, then its experts' labels, then"
+	@echo "                 a report. Downloads weights and data, and needs a GPU to be fast. The same"
+	@echo "                 command resumes. DOMAIN=notes.jsonl trains on that text first"
 	@echo "make test        set up, then run the test suite (CPU, offline)"
-	@echo "make test-all    the same with the tests that take longest"
-	@echo "make check       formatting, lint and types"
+	@echo "make test-all    the same with the slow tests"
+	@echo "make check       formatting, lint, layers and types"
 	@echo "make clean       remove the quickstart's data and run"
 
 setup: .venv/core
@@ -33,14 +33,15 @@ quickstart: .venv/core
 	$(BIN)/python eval.py --checkpoint=out/quickstart/best --split=test --texts=60
 	$(BIN)/python sample.py --checkpoint=out/quickstart/best --task=answer --input=data/quickstart/test.jsonl --limit=3
 	@echo
-	@echo "Where things are:  data/quickstart (tokens), out/quickstart (checkpoints, curves.png, eval_test)"
-	@echo "What to try next:  $(BIN)/python sample.py --task=answer   ask it about a text of your own"
-	@echo "                   $(BIN)/python train.py --help           every setting"
-	@echo "                   make pubmedqa                              GPT-2 on the real thing"
+	@echo "The labels above are what this model learned; its explanations may name the wrong group."
+	@echo "Files:  data/quickstart (tokens), out/quickstart (checkpoints, curves.png, eval_test/report.html)"
+	@echo "Next:   $(BIN)/python sample.py --task=answer   # ask about a text of your own"
+	@echo "        $(BIN)/python train.py --help           # every setting"
+	@echo "        make pubmedqa                           # GPT-2 on the real data"
 
-# The phases of docs/recipes.md. What was prepared is not prepared again, a run that was stopped goes
-# on, and the test records are looked at once for each best checkpoint. With DOMAIN runs have names of
-# their own, as they begin from other weights.
+# The phases of docs/recipes.md. Prepared data is kept, stopped runs resume, and each best checkpoint is
+# evaluated on the test split once. With DOMAIN the runs have other names, since they start from other
+# weights.
 DOMAIN ?=
 DOMAIN_FLAGS ?=
 AFTER := $(if $(DOMAIN),_after_domain)
@@ -56,7 +57,7 @@ pubmedqa: data/pqa_artificial/manifest.json data/pubmedqa/manifest.json $(if $(D
 domain: data/domain/manifest.json
 	$(BIN)/python train.py config/domain.py
 
-# What the last phase is measured on stays out of those before it.
+# Earlier phases must not see the records that the last phase is measured on.
 UNSEEN := --against data/pubmedqa --drop_overlap=True
 
 data/domain/manifest.json: | .venv/core data/pubmedqa/manifest.json
@@ -69,7 +70,7 @@ data/pqa_artificial/manifest.json: | .venv/core data/pubmedqa/manifest.json
 data/pubmedqa/manifest.json: | .venv/core
 	$(BIN)/python prepare.py --source=pubmedqa --out=data/pubmedqa
 
-# Two workers of one thread each: most tests wait for small processes, which use one core.
+# Two workers with one thread each: most tests wait for small processes that use one core.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist=loadfile
 
 test: .venv/dev

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from clingpt.privacy.dates import MONTH_WORDS, find_dates
 from clingpt.privacy.keyword_rules import CITY, PUBLIC, STATE, find_labelled
-from clingpt.privacy.names import find_names
+from clingpt.privacy.name_rules import find_names
 
 # Where two overlap, the kind that stands first wins.
 KINDS = (

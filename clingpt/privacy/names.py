@@ -1,137 +1,321 @@
-"""Names of people in clinical text: by what stands around them, or by a first and a last name.
+"""How likely a word is to be part of a name, and how far a name that starts at a word extends.
 
-Most surnames are words, places or the names of diseases and tests too (Brown, Young, Parkinson's
-disease, Cox regression), so a capital never suffices. A name needs a title ("Dr. Brown"), a label
-("Pt: DOE, JOHN"), a relation ("her son Bob"), a degree ("Ann Lee, MD"), or a first name before a
-last one; what was once found so is then found alone in the same text. Other names are missed.
+The names are the US Census lists of 1990 (88,799 last names, 5,163 first names; public domain),
+read from the data files of the package `names`, which is never imported. Whether a listed name is
+also an ordinary word is decided by GPT-2's vocabulary, whose ids are ordered by frequency:
+" brown" is a token of its own there, " smith" is not.
+
+The words around a name that reveal it are in cue_words.txt; the rules that use them are in
+name_rules.py.
 """
 
+import enum
 import re
-from collections import deque
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
 
-from clingpt.privacy import names_after_cue, names_before_cue
-from clingpt.privacy.census import Standing, common_first_names, first_names, last_names, standing
-from clingpt.privacy.cue_words import EPONYMS, NEVER, NOT_PERSONS, PARTICLES, PLACES, VERBS
-from clingpt.privacy.name_reader import POSSESSIVE, Reader, Rule, Span, plain
+from clingpt.base.errors import ConfigError
+from clingpt.text.tokenizer import Tokenizer, packaged_file
 
-SPECIALISTS = ("ist", "ian")
+COMMONEST = 300  # first names of women and of men that any last name may follow
+EVERYDAY = 1000  # ids in GPT-2's vocabulary below this are words too common to be lower-case names
+# A listed name is also a word unless its lower-case form is this many times rarer than its
+# capitalised form.
+RARER = 3
+LONGEST = 5  # words in a name: "Maria de la Cruz Santos"
+MEDICAL_ENDINGS = (
+    *("ology", "ologist", "itis", "osis", "ectomy", "otomy", "emia", "uria", "pathy", "algia"),
+    *("plasty", "scopy", "graphy", "gram", "tion", "sion", "ment", "ness", "ical", "ular", "ious"),
+    *("ated", "ized", "ised", "cillin", "mycin", "iatric", "iatrics", "ative", "ively", "ally"),
+)
+POSSESSIVE = ("'s", "’s", "'S", "’S")
+AFTER_LABEL = re.compile(r"(?:\(s\))?\s?[:#=]\s{0,3}")
 
-
-def find_names(
-    text: str, words: Sequence[re.Match[str]], small: Sequence[str]
-) -> Iterator[tuple[int, int]]:
-    """(start, end) of names, some overlapping, given the text's words, in lower case as well."""
-    reader, rules = Reader(text, words), _rules()
-    found = []
-    for place, word in enumerate(small):
-        for rule in rules.get(word) or (_SPECIALIST if word.endswith(SPECIALISTS) else ()):
-            if span := rule(reader, place):
-                found.append(span)
-    found += [*names_before_cue.before_numbers(reader), *names_before_cue.turned(reader)]
-    found += list(beside(reader, found))
-    for first, behind in [*found, *again(reader, found)]:
-        last = words[behind - 1]
-        yield words[first].start(), last.end() - 2 * last[0].endswith(POSSESSIVE)
+Span = tuple[int, int]  # index of a name's first word, and of the word after its last
 
 
-def at_first_name(reader: Reader, place: int) -> Span | None:
-    """Mary K. Jones; DOE, JOHN; john smith; but not "Grace Young", "St. John"."""
-    word = reader.words[place][0]
-    first = plain(word)
-    if reader.before(place) in PLACES:
-        return None
-    if reader.gap(place) == ", " and (span := _behind_last_name(reader, place)):
-        return span
-    if standing(first) is not Standing.CLEAR and first not in common_first_names():
-        return None
-    span = reader.read(place) or (place, place)
-    names = [plain(each[0]) for each in reader.words[slice(*span)] if len(each[0]) > 1]
-    if len(names) == 1 and word.istitle() and standing(first) is Standing.CLEAR:
-        return span if first in common_first_names() and _stands_alone(reader, span) else None
-    if len(names) < 2 or names[-1] in NOT_PERSONS or not reader.is_person(span):
-        return None
-    best = max(standing(name) for name in names[1:])
-    if standing(first) is not Standing.CLEAR:  # Grace Young, but not GRACE YOUNG or grace young
-        return span if word.istitle() and best >= Standing.WORD else None
-    if word.islower() or best < Standing.WORD:
-        return span if first in common_first_names() and (best > 1 or word.istitle()) else None
-    return span
-
-
-def _stands_alone(reader: Reader, span: Span) -> bool:
-    """Brings Kenneth for; but not "the Morris maze", "Harris, Henry, Liu", "Victoria Road"."""
-    before, behind = reader.before(span[0]), reader.gap(span[1])
-    if before in ("the", "a", "an") or (reader.gap(span[0]) == ", " and behind.startswith(",")):
-        return False
-    beside = [reader.words[span[0] - 1][0]] if before else []
-    beside += [reader.words[span[1]][0]] if behind == " " else []
-    return all(word.islower() for word in beside) and reader.is_person(span)
-
-
-def _behind_last_name(reader: Reader, place: int) -> Span | None:
-    """DOE, JOHN; Doe, John Q.; but not "in Boston, Houston, and Austin"."""
-    before, word = reader.words[place - 1][0], reader.words[place][0]
-    behind = reader.behind_initials(place + 1)
-    if reader.before_label(place - 1) and plain(before) in last_names():
-        return place - 1, behind
-    if before.islower():  # "log - smith, john, 54"
-        common = word.islower() and plain(word) in common_first_names()
-        begins = reader.gap(place - 1) not in (" ", ", ") and reader.gap(place + 1).startswith(",")
-        named = standing(plain(before)) is Standing.CLEAR
-        return (place - 1, behind) if common and begins and named else None
-    clear = standing(plain(before)) is standing(plain(word)) is Standing.CLEAR
-    if not clear or not reader.is_capital_name(place - 1):
-        return None
-    alone = reader.gap(place - 1) != ", " and not reader.gap(behind).startswith(",")
-    capitals = before.isupper() and word.isupper()
-    return (place - 1, behind) if alone and (capitals or behind > place + 1) else None
-
-
-def beside(reader: Reader, found: Sequence[Span]) -> Iterator[Span]:
-    """Full names that "and" or a comma joins to one that was found."""
-    known = {first for first, _ in found}
-    ends = deque(behind for _, behind in found)
-    while ends:
-        place = ends.popleft()
-        joint = reader.gap(place)
-        if joint in (" ", ", ") and place < len(reader.words) and reader.words[place][0] == "and":
-            place, joint = place + 1, ", "
-        span = reader.read(place) if joint == ", " and reader.gap(place)[-1:] == " " else None
-        if span and span[0] not in known and reader.is_full_name(span):
-            yield span
-            known.add(span[0])
-            ends.append(span[1])
-
-
-def again(reader: Reader, found: Sequence[Span]) -> Iterator[Span]:
-    """Words of names found by what stood around them, where they stand alone."""
-    names = {plain(reader.words[at][0]) for span in found for at in range(*span)}
-    names = {name for name in names if len(name) > 2 and name not in NEVER | PARTICLES | EPONYMS}
-    for place, word in enumerate(reader.words if names else ()):
-        name = plain(word[0])
-        if name not in names or not word[0][0].isupper():
-            continue
-        doubtful = standing(name) is Standing.WORD
-        begins = reader.gap(place).strip() or word[0].isupper()
-        begins = begins and not reader.follows(place + 1, VERBS)
-        if not (doubtful and begins) and reader.is_person((place, place + 1)):
-            yield place, place + 1
-
-
-_SPECIALIST = (names_after_cue.behind_label,)
+# Word lists
 
 
 @cache
-def _rules() -> dict[str, tuple[Rule, ...]]:
-    """Which words begin, end or introduce a name, and how it is read from there."""
-    rules: dict[str, tuple[Rule, ...]] = {}
-    for words, rule in (
-        *names_after_cue.RULES,
-        *names_before_cue.RULES,
-        (first_names(), at_first_name),
-    ):
-        for word in words:
-            rules[word] = (*rules.get(word, ()), rule)
-    return rules
+def _cue_sections() -> dict[str, frozenset[str]]:
+    sections: dict[str, list[str]] = {}
+    for line in Path(__file__).with_name("cue_words.txt").read_text("utf-8").splitlines():
+        if line.startswith("["):
+            words = sections[line.strip("[]")] = []
+        elif line and not line.startswith("#"):
+            words += line.split()
+    return {name: frozenset(words) for name, words in sections.items()}
+
+
+@cache
+def cues(*sections: str) -> frozenset[str]:
+    """Return the words of one or several sections of cue_words.txt."""
+    return frozenset[str]().union(*(_cue_sections()[name] for name in sections))
+
+
+@cache
+def census(kind: str) -> tuple[str, ...]:
+    """Return names in lower case, most common first; kind: female.first, male.first, all.last."""
+    path = packaged_file("names", f"names/dist.{kind}")
+    if path is None:
+        raise ConfigError(
+            "the census lists of names are not installed (package names); "
+            "run: pip install -r requirements.txt"
+        )
+    return tuple(line.split()[0].lower() for line in path.read_text("ascii").splitlines())
+
+
+@cache
+def first_names() -> frozenset[str]:
+    return frozenset(census("female.first")) | frozenset(census("male.first"))
+
+
+@cache
+def last_names() -> frozenset[str]:
+    return frozenset(census("all.last"))
+
+
+@cache
+def common_first_names() -> frozenset[str]:
+    """First names so common that the last name after them may be a word or unlisted."""
+    return frozenset(census("female.first")[:COMMONEST] + census("male.first")[:COMMONEST])
+
+
+class Standing(enum.IntEnum):
+    """How likely a lower-cased word is to be a name, out of context."""
+
+    NONE = 0  # an ordinary word, an abbreviation, a medical term
+    UNLISTED = 1  # neither a listed name nor a known word
+    WORD = 2  # a listed name that is also a word: Brown, Young
+    CLEAR = 3  # a listed name and nothing else: Smith
+
+
+@lru_cache(maxsize=1 << 16)
+def standing(word: str) -> Standing:
+    """Rate a lower-cased word; a double name rates as high as the better of its parts."""
+    bare = word.replace("'", "").replace("’", "")
+    if "-" in bare:
+        return max(standing(part) for part in bare.split("-"))
+    if bare in first_names() or bare in last_names():
+        rank, name_rank = _rank(bare), _rank(bare.capitalize())
+        is_word = rank is not None and (name_rank is None or rank < RARER * name_rank)
+        return Standing.WORD if is_word else Standing.CLEAR
+    if len(bare) < 3 or bare.endswith(MEDICAL_ENDINGS) or _rank(bare) is not None:
+        return Standing.NONE
+    return Standing.UNLISTED
+
+
+@cache
+def _tokenizer() -> Tokenizer:
+    return Tokenizer.load()
+
+
+def _rank(word: str) -> int | None:
+    """Return the id of a word that is a single GPT-2 token, else None."""
+    ids = _tokenizer().encode(" " + word)
+    return ids[0] if len(ids) == 1 else None
+
+
+# Single words as written
+
+
+def is_initial(word: str) -> bool:
+    return len(word) == 1 and word.isupper()
+
+
+def is_title(word: str) -> bool:
+    """Whether a word starts with a capital but is not all capitals: Smith, McDonald."""
+    return word[0].isupper() and not word.isupper()
+
+
+def _case(word: str) -> str:
+    return "small" if word[0].islower() else "capitals" if word.isupper() else "title"
+
+
+def plain(word: str) -> str:
+    """Return a word as the lists spell it: lower-cased, without a possessive ending."""
+    return (word[:-2] if word.endswith(POSSESSIVE) else word).lower()
+
+
+# Names of several words
+
+
+class Reader:
+    """The words of one text, and methods that read names from them.
+
+    A place is the index of a word. Places before the first and after the last word are allowed
+    where only the gap beside them is asked for.
+    """
+
+    def __init__(self, text: str, words: Sequence[re.Match[str]]) -> None:
+        self.text, self.words = text, words
+
+    def word(self, place: int) -> str:
+        return self.words[place][0]
+
+    def names(self, span: Span) -> list[str]:
+        """Return the words of a span as the lists spell them, without initials."""
+        return [plain(word[0]) for word in self.words[slice(*span)] if len(word[0]) > 1]
+
+    def gap(self, place: int) -> str:
+        """Return the text between a word and the word before it; empty at the text's ends."""
+        if not 0 < place < len(self.words):
+            return ""
+        return self.text[self.words[place - 1].end() : self.words[place].start()]
+
+    def end(self, span: Span) -> int:
+        """Return the position in the text where a span ends."""
+        return self.words[span[1] - 1].end()
+
+    def follows(self, place: int, words: frozenset[str]) -> bool:
+        """Whether the word at a place is one of these, one blank after the word before it."""
+        return self.gap(place) == " " and self.word(place).lower() in words
+
+    def before(self, place: int) -> str:
+        """Return the word directly before a place, in lower case; empty if none is adjacent."""
+        return self.word(place - 1).lower() if self.gap(place) in (" ", ". ") else ""
+
+    def is_person(self, span: Span) -> bool:
+        """Whether the next word does not turn a name into a hospital, a disease or a test."""
+        return not self.follows(span[1], cues("not_persons"))
+
+    def read(
+        self,
+        first: int,
+        *,
+        gap: str | None = None,
+        least: Standing = Standing.UNLISTED,
+        comma: bool = False,
+    ) -> Span | None:
+        """Read the name that starts at a word.
+
+        `gap`: the text required before the name; None allows any. `least`: the minimum standing of
+        its first word. `comma`: allow "Lee, Ann".
+        """
+        if gap is not None and self.gap(first) != gap:
+            return None
+        place = end = first
+        while place < len(self.words) and place - first < LONGEST:
+            if place > first and not self.is_joined(place):
+                if not (comma and self.gap(place) in (", ", ",")):
+                    break
+                comma = False
+            word = self.word(place)
+            if not (is_initial(word) or word.lower() in cues("particles")):
+                if not self._continues(first, end, place, least):
+                    break
+                end = place + 1
+            place += 1
+        return (first, self.after_initials(end)) if end > first else None
+
+    def _continues(self, first: int, end: int, place: int, least: Standing) -> bool:
+        """Whether a word continues the name read so far, from `first` to `end`."""
+        word = self.word(place)
+        name = plain(word)
+        good = standing(name)
+        if name in cues("never") or good is Standing.NONE:
+            return False
+        if end == first:
+            small = word.islower() and good is not Standing.CLEAR
+            rank = _rank(name) if small else None
+            return good >= least and not (rank is not None and rank < EVERYDAY)
+        if "," in self.gap(place):
+            return good is not Standing.WORD or name in first_names()
+        if word[0].islower() or good is Standing.CLEAR:
+            return good is Standing.CLEAR and word[0].islower() == self.word(first)[0].islower()
+        # "Dr. Mary Brown" and "Dr. Adaeze Okonkwo", but "DR. SMITH WILL", "Dr. Smith Ultrasound".
+        before = plain(self.word(end - 1))
+        expects_more = before in first_names() or standing(before) is Standing.UNLISTED
+        return expects_more and _case(word) == _case(self.word(first))  # not "Gregory IIB"
+
+    def is_joined(self, place: int) -> bool:
+        """Whether a word can continue the name that the word before it belongs to."""
+        gap, before = self.gap(place), self.word(place - 1)
+        return gap == " " or (gap in (". ", ".") and (is_initial(before) or before == "St"))
+
+    def after_initials(self, place: int) -> int:
+        """Skip initials ("Q." or "Q"); A and I count only with a full stop, as they are words."""
+        while place < len(self.words) and self.gap(place) in (" ", ". ", "."):
+            word = self.words[place]
+            stopped = self.text.startswith(".", word.end()) or self.follows(
+                place + 1, cues("never")
+            )
+            if not is_initial(word[0]) or (word[0] in "AI" and not stopped):
+                break
+            place += 1
+        return place
+
+    def is_full_name(self, span: Span) -> bool:
+        """Whether a span is convincing by itself: not "Ventral Hernia", not "Colon Cancer"."""
+        names = self.names(span)
+        return (
+            len(names) > 1
+            and names[0] not in cues("places")
+            and names[-1] not in cues("not_persons")
+            and self.is_person(span)
+            and all(
+                word[0][0].isupper() or word[0] in cues("particles")
+                for word in self.words[slice(*span)]
+            )
+            and self.convinces(span, may_go_on=True)
+        )
+
+    def convinces(self, span: Span, *, may_go_on: bool = False) -> bool:
+        """Whether a name needs no title: not "Patient: White Female", not "Name: Aspirin".
+
+        `may_go_on`: accept unlisted names even if a sentence continues after them.
+        """
+        names = self.names(span)
+        ratings = [standing(name) for name in names]
+        if Standing.CLEAR in ratings:
+            return True
+        if len(names) < 2:
+            return False
+        return (
+            (names[0] in first_names() and names[-1] in last_names())
+            or any("," in self.gap(place) for place in range(span[0] + 1, span[1]))
+            or (Standing.UNLISTED in ratings and (may_go_on or self.is_field(span)))
+        )
+
+    def is_field(self, span: Span) -> bool:
+        """Whether something new starts after a name, rather than the sentence continuing."""
+        after = self.word(span[1]) if self.gap(span[1]) == " " else ""
+        same_case = after.islower() or after.isupper() == self.word(span[0]).isupper()
+        is_label = bool(after) and self.text.startswith(":", self.words[span[1]].end())
+        return not after or after.lower() in cues("never") or is_label or not same_case
+
+    def begins(self, place: int) -> bool:
+        """Whether a word starts the text, a sentence or a field, or follows a dash."""
+        return place == 0 or self.gap(place).rstrip().endswith((".", ":", "?", ";", "-", "–", "|"))
+
+    def after_label(self, place: int) -> bool:
+        """Whether a label and its colon precede a word."""
+        gap = self.gap(place)
+        return bool(AFTER_LABEL.fullmatch(gap)) and self.word(place - 1).lower() in cues("labels")
+
+    def is_capital_name(self, place: int) -> bool:
+        """Whether a word is capitalised and may be part of a name."""
+        word = self.word(place)
+        name = plain(word)
+        good = standing(name) is not Standing.NONE and name not in cues("never")
+        return word[0].isupper() and (good or is_initial(word))
+
+    def first_before(self, place: int) -> int:
+        """Return where the name that ends before a word starts; that word itself without one."""
+        first = place
+        while first > 0 and self.is_capital_name(first - 1):
+            if self.word(first - 1).lower() in cues("labels"):
+                break  # "Client Okonkwo, 54"
+            first -= 1
+            if place - first == LONGEST or not self.is_joined(first):
+                break
+        return first
+
+    def name_before(self, place: int) -> Span:
+        """Return the name that ends before a word, also "Lee, Ann"; an empty span without one."""
+        first = self.first_before(place)
+        if 0 < first < place and self.gap(first) == ", " and self.is_capital_name(first - 1):
+            first -= 1
+        return first, place

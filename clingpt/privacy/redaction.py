@@ -19,11 +19,10 @@ from dataclasses import replace
 from functools import cache
 from typing import Literal
 
-from clingpt.privacy.census import Standing, census, first_names, standing
-from clingpt.privacy.cue_words import PARTICLES
 from clingpt.privacy.dates import ANY_YEAR, day_of, is_day_first, shifted
 from clingpt.privacy.identifiers import REPORTED_ONLY, Found, find_identifiers
 from clingpt.privacy.keyword_rules import STATE, STATE_CODES
+from clingpt.privacy.names import Standing, census, cues, first_names, standing
 from clingpt.text.records import Record
 
 How = Literal["tags", "surrogates"]
@@ -170,7 +169,7 @@ class _Surrogates:
     def _name(self, word: str) -> str:
         """The surrogate of one word of a name, for all of a data set, as tall as the word."""
         small = word.lower()
-        if small in PARTICLES:
+        if small in cues("particles"):
             return word
         if len(word) == 1:
             return string.ascii_uppercase[_digest(self._key, f"initial {small}")[0] % 26]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clingpt.base.errors import ConfigError
-from clingpt.privacy import census
+from clingpt.privacy import names
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +33,21 @@ def test_python_files_in_the_working_folder_do_not_hide_packaged_data(tmp_path: 
 
 
 def test_missing_lists_are_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census, "packaged_file", lambda distribution, name: None)
+    monkeypatch.setattr(names, "packaged_file", lambda distribution, name: None)
     with pytest.raises(ConfigError, match="names are not installed .*requirements.txt"):
-        census.census.__wrapped__("all.last")
+        names.census.__wrapped__("all.last")
+
+
+def test_unlisted_words_are_told_from_words_and_names() -> None:
+    assert names.standing("smith") is names.Standing.CLEAR
+    assert names.standing("brown") is names.Standing.WORD
+    assert names.standing("okonkwo") is names.Standing.UNLISTED
+    assert names.standing("cholecystectomy") is names.Standing.NONE
+    assert names.standing("brown-smith") is names.Standing.CLEAR
+
+
+def test_every_section_of_cue_words_is_used() -> None:
+    rules = (ROOT / "clingpt" / "privacy" / "name_rules.py").read_text("utf-8")
+    code = rules + (ROOT / "clingpt" / "privacy" / "names.py").read_text("utf-8")
+    for section in names._cue_sections():
+        assert f'"{section}"' in code or section.startswith("before_")

@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from html.parser import HTMLParser
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from clingpt.base import console
 from clingpt.reports import page, plots
 from clingpt.reports.tables import Table, as_markdown, as_text, plain, tables
+from tests.helpers.html_page import Parsed, contrast
 from tests.helpers.reports import bare_report, full_report
 
 HOSTILE = (
@@ -43,49 +43,6 @@ def hostile(value: Any, *, free: bool = False, numbers: Any = None) -> Any:
     if isinstance(value, list):
         return [hostile(inner, numbers=numbers) for inner in value]
     return HOSTILE if isinstance(value, str) else value
-
-
-class Parsed(HTMLParser):
-    """Tags with their attributes, and the text between; ValueError where tags do not nest."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.others: list[str] = []  # comments and declarations
-        self.open: list[str] = []
-        self.feed(source)
-        self.close()
-        if self.open:
-            raise ValueError(f"not closed: {self.open}")
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_startendtag(tag, attrs)
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        if self.open.pop() != tag:
-            raise ValueError(f"{tag} closes another element")
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def handle_comment(self, data: str) -> None:
-        self.others.append(data)
-
-    def handle_decl(self, decl: str) -> None:
-        self.others.append(decl)
-
-    def kinds(self) -> set[tuple[str, tuple[str, ...]]]:
-        """Which tags there are, with the names of their attributes."""
-        return {(tag, tuple(sorted(attrs))) for tag, attrs in self.tags}
-
-    def named(self, tag: str) -> list[dict[str, str]]:
-        return [attrs for name, attrs in self.tags if name == tag]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -342,19 +299,6 @@ def test_at_most_twenty_examples_are_shown() -> None:
     report = full_report()
     report["examples"] *= 6
     assert len(Parsed(page.page(report)).named("article")) == page.EXAMPLES
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance (WCAG 2.2)."""
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-    channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
-    return (lighter + 0.05) / (darker + 0.05)
 
 
 def test_everything_can_be_read_by_day_and_by_night() -> None:

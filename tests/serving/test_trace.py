@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Message
 
-from clingpt.decoding.inference import make_decoder
+from clingpt.decoding.decoders import make_decoder
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.serving.app import Site, make_app

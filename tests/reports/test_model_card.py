@@ -17,8 +17,9 @@ from clingpt.reports.page import DISCLAIMER
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT, GPTConfig
+from tests.helpers.html_page import Parsed
 from tests.helpers.reports import FINGERPRINT, bare_report, full_report
-from tests.reports.test_page import HOSTILE, SHOWN, Parsed, hostile
+from tests.reports.test_page import HOSTILE, SHOWN, hostile
 
 
 def head(card: str) -> dict[str, Any]:

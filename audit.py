@@ -15,32 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError, DataError
 from clingpt.base.files import write_whole
-from clingpt.data import canaries
-from clingpt.data.packing import Ints
-from clingpt.data.prepared import Prepared
-from clingpt.decoding.decoders import make_decoder
-from clingpt.evaluation import exposure, memorisation
-from clingpt.evaluation.measure import open_data
-from clingpt.evaluation.memorisation import cut_windows, drawn, first_examples
-from clingpt.evaluation.scorer import Scorer
-from clingpt.nn import runtime
-from clingpt.nn.checkpoint import Loaded, load_model, load_to_use, newest_best
-from clingpt.nn.runtime import Runtime
-from clingpt.privacy.identifiers import find_identifiers
-from clingpt.reports import audit as findings
-from clingpt.reports import model_card
-from clingpt.reports.aggregate import write_json
-from clingpt.reports.build import versions
-from clingpt.text.tasks import TASKS, NotApplicable
-from model import SIZES
-
-FORMAT = 1
-COPIED = "document"  # a task whose target repeats its prompt: to write it is no memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +44,39 @@ class AuditConfig:
         settings.check_range(self, "samples", "seed", at_least=0)
 
 
+def parse_flags() -> AuditConfig:
+    return settings.parse(AuditConfig, sys.argv[1:], prog="audit.py", description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    # Answer --help and refuse mistaken flags before the imports below, which take seconds.
+    console.run(parse_flags)
+
+import numpy as np
+
+from clingpt.data import canaries
+from clingpt.data.packing import Ints
+from clingpt.data.prepared import Prepared
+from clingpt.decoding.decoders import make_decoder
+from clingpt.evaluation import exposure, memorisation
+from clingpt.evaluation.measure import open_data
+from clingpt.evaluation.memorisation import cut_windows, drawn, first_examples
+from clingpt.evaluation.scorer import Scorer
+from clingpt.nn import runtime
+from clingpt.nn.checkpoint import Loaded, load_model, load_to_use, newest_best
+from clingpt.nn.runtime import Runtime
+from clingpt.privacy.identifiers import find_identifiers
+from clingpt.reports import audit as findings
+from clingpt.reports import model_card
+from clingpt.reports.aggregate import write_json
+from clingpt.reports.build import versions
+from clingpt.text.tasks import TASKS, NotApplicable
+from model import SIZES
+
+FORMAT = 1
+COPIED = "document"  # a task whose target repeats its prompt: to write it is no memory
+
+
 @dataclass(frozen=True)
 class Audit:
     """Who is audited, on what: the model, and the one before it where there is one."""
@@ -82,7 +92,7 @@ class Audit:
 
 
 def main() -> None:
-    cfg = settings.parse(AuditConfig, sys.argv[1:], prog="audit.py", description=__doc__ or "")
+    cfg = parse_flags()
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     source = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_to_use(source)

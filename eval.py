@@ -21,21 +21,6 @@ from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
 from clingpt.base.files import sha256
-from clingpt.data.prepared import Prepared
-from clingpt.decoding.decoders import Quantize, make_decoder
-from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.calibration import Calibration
-from clingpt.evaluation.looks import count_look
-from clingpt.evaluation.measure import Evaluation, open_data, passages_of
-from clingpt.evaluation.quantization_cost import quantization_section
-from clingpt.evaluation.results_store import Parts
-from clingpt.evaluation.scorer import Scorer
-from clingpt.nn import runtime
-from clingpt.nn.checkpoint import Loaded, identity, load_to_use
-from clingpt.nn.runtime import Runtime
-from clingpt.reports.build import Assembly
-from clingpt.reports.comparison import compare
-from clingpt.reports.tables import as_text, tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +39,7 @@ class EvalConfig:
     batch_size: int = 16  # rows at once
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"  # of matrix products
-    quantize: Quantize = (
+    quantize: Literal["none", "int8"] = (
         "none"  # int8: weights in 8 bits, on the CPU; what that costs is scored too
     )
 
@@ -68,6 +53,31 @@ class EvalConfig:
         config.check(len(set(names)) == len(names), "two --text files have the same name")
 
 
+def parse_flags() -> EvalConfig:
+    return config.parse(EvalConfig, sys.argv[1:], prog="eval.py", description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    # Answer --help and refuse mistaken flags before the imports below, which take seconds.
+    console.run(parse_flags)
+
+from clingpt.data.prepared import Prepared
+from clingpt.decoding.decoders import make_decoder
+from clingpt.decoding.sampling import Sampling
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.looks import count_look
+from clingpt.evaluation.measure import Evaluation, open_data, passages_of
+from clingpt.evaluation.quantization_cost import quantization_section
+from clingpt.evaluation.results_store import Parts
+from clingpt.evaluation.scorer import Scorer
+from clingpt.nn import runtime
+from clingpt.nn.checkpoint import Loaded, identity, load_to_use
+from clingpt.nn.runtime import Runtime
+from clingpt.reports.build import Assembly
+from clingpt.reports.comparison import compare
+from clingpt.reports.tables import as_text, tables
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """One checkpoint's measurements, put together by the main process alone."""
@@ -79,7 +89,7 @@ class Evaluated:
 
 
 def main() -> None:
-    cfg = config.parse(EvalConfig, sys.argv[1:], prog="eval.py", description=__doc__ or "")
+    cfg = parse_flags()
     with runtime.joined(device=cfg.device, dtype=cfg.dtype) as rt:
         done = [evaluate(cfg, source, rt) for source in cfg.checkpoint]
         rt.on_main(lambda: finish(cfg, done))

@@ -20,14 +20,45 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    checkpoint: str | None = None  # folder, gpt2 … gpt2-xl or a Hub id; None: newest run's best
+    format: Literal["hf", "onnx", "torchscript", "torch_export", "adapter"] = "onnx"
+    out: Path | None = None  # folder to write; None: exported/ and the format's name
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of the weights of --format=hf
+    int8: bool = True  # with --format=onnx: 8-bit weights too, in model_int8.onnx
+    data: Path | None = None  # prepared folder to measure on what 8 bits cost; None: not measured
+    records: int = 50  # of its validation records, the first ones
+
+    def __post_init__(self) -> None:
+        settings.check(
+            self.dtype == "float32" or self.format == "hf", "--dtype is for --format=hf alone"
+        )
+        settings.check(
+            self.data is None or (self.format == "onnx" and self.int8),
+            "--data is for --format=onnx with --int8",
+        )
+        settings.check_range(self, "records", at_least=1)
+
+
+def parse_flags() -> ExportConfig:
+    return settings.parse(ExportConfig, sys.argv[1:], prog="export.py", description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    # Answer --help and refuse mistaken flags before the imports below, which take seconds.
+    console.run(parse_flags)
+
 from clingpt.evaluation import calibration
 from clingpt.evaluation.measure import open_data
 from clingpt.export import formats
-from clingpt.export.formats import Format, Precision
 from clingpt.export.onnx_cost import onnx_section
 from clingpt.export.verify import Difference, check, compare
 from clingpt.nn.checkpoint import (
@@ -53,29 +84,8 @@ NEXT = {
 COMPANIONS = ("README.md", CARD, calibration.FILE)  # of a checkpoint, where it has them
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    checkpoint: str | None = None  # folder, gpt2 … gpt2-xl or a Hub id; None: newest run's best
-    format: Format = "onnx"
-    out: Path | None = None  # folder to write; None: exported/ and the format's name
-    dtype: Precision = "float32"  # of the weights of --format=hf
-    int8: bool = True  # with --format=onnx: 8-bit weights too, in model_int8.onnx
-    data: Path | None = None  # prepared folder to measure on what 8 bits cost; None: not measured
-    records: int = 50  # of its validation records, the first ones
-
-    def __post_init__(self) -> None:
-        settings.check(
-            self.dtype == "float32" or self.format == "hf", "--dtype is for --format=hf alone"
-        )
-        settings.check(
-            self.data is None or (self.format == "onnx" and self.int8),
-            "--data is for --format=onnx with --int8",
-        )
-        settings.check_range(self, "records", at_least=1)
-
-
 def main() -> None:
-    cfg = settings.parse(ExportConfig, sys.argv[1:], prog="export.py", description=__doc__ or "")
+    cfg = parse_flags()
     out = cfg.out or Path("exported") / cfg.format
     if out.exists():
         raise CheckpointError(f"{out} exists already; remove it or choose another --out")

@@ -22,22 +22,6 @@ from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import DataError
 from clingpt.base.workers import count_workers
-from clingpt.data import canaries, prepare_report, receipt, synthetic
-from clingpt.data.augmentation import KINDS
-from clingpt.data.columns import Columns
-from clingpt.data.examples import Long, Making, Tally, make_all
-from clingpt.data.inspection import Findings, Survey, find_out, take_survey
-from clingpt.data.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
-from clingpt.data.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
-from clingpt.data.sources import OnBad, choose_columns, is_published, open_source
-from clingpt.data.splits import N_FOLDS, split_of
-from clingpt.data.text_files import AUTO, check_encoding
-from clingpt.privacy.redaction import Redactor
-from clingpt.text.records import SPLITS, Record
-from clingpt.text.tasks import TASKS
-from clingpt.text.tokenizer import Tokenizer
-
-LOOKED_AT = 20  # records of which a dry run makes examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +29,7 @@ class PrepareConfig:
     source: str = "pubmedqa"  # pubmedqa (the Hub's), synthetic, .csv .tsv .jsonl .json .parquet, …
     mix: tuple[str, ...] = ()  # several sources in its place, with weights: a.csv=1 b.jsonl.gz=0.3
     subset: Literal["pqa_labeled", "pqa_artificial", "pqa_unlabeled"] = "pqa_labeled"  # of the Hub
-    encoding: str = AUTO  # of text files: auto is UTF-8 or what a byte-order mark says; cp1252, …
+    encoding: str = "auto"  # of text files: auto is UTF-8 or what a byte-order mark says; cp1252, …
     input: str | None = None  # column that is read: a note, a report; None: guessed by its name
     target: str | None = None  # column that is to be written: a summary, an answer, a document
     question: str | None = None  # column
@@ -55,7 +39,9 @@ class PrepareConfig:
     task: str | None = None  # one of the tasks, in their place
     tasks: tuple[str, ...] = ("answer", "summarize", "document")  # any of these, text and explain
     block_size: int = 1024  # longest example in tokens, prompt and target together
-    long: Long = "window"  # window: a longer text in several; trim: its first; drop; else sentences
+    # A text longer than block_size becomes several windows, its first window, or is dropped;
+    # records of other tasks are trimmed sentence by sentence.
+    long: Literal["window", "trim", "drop"] = "window"
     fold: int = 0  # which of PubMedQA's ten official folds validates
     val_share: float = 0.05  # of records outside the official lists
     test_share: float = 0.05  # of records outside the official lists
@@ -76,6 +62,14 @@ class PrepareConfig:
     show: int = 3  # examples to print, trained tokens marked
 
     def __post_init__(self) -> None:
+        # Imported here because these checks run before the imports below the class.
+        from clingpt.data.augmentation import KINDS
+        from clingpt.data.canaries import MOST
+        from clingpt.data.mixture import parse_mix
+        from clingpt.data.splits import N_FOLDS
+        from clingpt.data.text_files import check_encoding
+        from clingpt.text.tasks import TASKS
+
         config.check_range(self, "block_size", at_least=16, at_most=1024)
         config.check_range(self, "fold", at_least=0, below=N_FOLDS)
         config.check_range(self, "val_share", "test_share", at_least=0, at_most=0.5)
@@ -83,7 +77,7 @@ class PrepareConfig:
         config.check_range(self, "section_dropout", at_least=0, below=1)
         config.check_range(self, "synthetic_records", "synthetic_held_out", at_least=1)
         config.check_range(self, "seed", "show", "workers", at_least=0)
-        config.check_range(self, "canaries", at_least=0, at_most=canaries.MOST)
+        config.check_range(self, "canaries", at_least=0, at_most=MOST)
         default = type(self).tasks
         both = self.task is not None and self.tasks != default
         config.check(not both, "give one of --task and --tasks")
@@ -98,7 +92,8 @@ class PrepareConfig:
         config.check("answer" in self.chosen_tasks or not varied, reason)
         both = bool(self.mix) and self.source != type(self).source
         config.check(not both, "give one of --source and --mix")
-        named = self.source == "synthetic" and self.columns != Columns()
+        columns = (self.input, self.target, self.question, self.id)
+        named = self.source == "synthetic" and any(name is not None for name in columns)
         config.check(not named, "synthetic has no columns to choose from; leave the names out")
         parse_mix(self.mix)
         check_encoding(self.encoding)
@@ -108,7 +103,7 @@ class PrepareConfig:
         return self.tasks if self.task is None else (self.task,)
 
     @property
-    def columns(self) -> Columns:
+    def columns(self) -> "Columns":
         """Those that the user named."""
         named = {"input": self.input, "target": self.target, "question": self.question}
         return Columns(id=self.id, **named)
@@ -124,10 +119,33 @@ class PrepareConfig:
         return Path("data") / (self.subset if hub else Path(name).stem)
 
 
-def main() -> None:
-    cfg = config.parse(
+def parse_flags() -> PrepareConfig:
+    return config.parse(
         PrepareConfig, sys.argv[1:], prog="prepare.py", description=__doc__ or "", preset=True
     )
+
+
+if __name__ == "__main__":
+    # Answer --help and refuse mistaken flags before the imports below, which take seconds.
+    console.run(parse_flags)
+
+from clingpt.data import canaries, prepare_report, receipt, synthetic
+from clingpt.data.columns import Columns
+from clingpt.data.examples import Making, Tally, make_all
+from clingpt.data.inspection import Findings, Survey, find_out, take_survey
+from clingpt.data.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
+from clingpt.data.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
+from clingpt.data.sources import OnBad, choose_columns, is_published, open_source
+from clingpt.data.splits import split_of
+from clingpt.privacy.redaction import Redactor
+from clingpt.text.records import SPLITS, Record
+from clingpt.text.tokenizer import Tokenizer
+
+LOOKED_AT = 20  # records of which a dry run makes examples
+
+
+def main() -> None:
+    cfg = parse_flags()
     cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
     tokenizer = Tokenizer.load()
     writer = FolderWriter(cfg.folder, tokenizer)  # refuses a folder that is not its to replace

@@ -25,21 +25,6 @@ from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.files import read_text
-from clingpt.decoding.batch_files import Line, answer_file, iter_lines, json_line
-from clingpt.decoding.decoders import Quantize, make_decoder
-from clingpt.decoding.engine import Completion, Reply, generate
-from clingpt.decoding.repl import Asked, Shell, line_breaks, parse_record
-from clingpt.decoding.replies import Question, ReplyJson, ask_task, ask_to_continue, reply_json
-from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.calibration import Calibration
-from clingpt.evaluation.label_scores import LabelScores
-from clingpt.evaluation.scorer import Scorer, score_labels
-from clingpt.nn import runtime
-from clingpt.nn.checkpoint import load_to_use, newest_best
-from clingpt.text.records import LABELS, Record, from_json
-
-LINES_AT_ONCE = 4  # of a file, for each row of the batch: short and long replies even out
-NOT_A_SETTING = ("output", "limit", "batch_size", "device")  # of what a file is made with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +51,7 @@ class SampleConfig:
     batch_size: int = 8  # replies at once, with --output
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
-    quantize: Quantize = "none"  # int8: weights in 8 bits, on the CPU; twice as fast or more
+    quantize: Literal["none", "int8"] = "none"  # int8: 8-bit weights, on the CPU, twice as fast
 
     def __post_init__(self) -> None:
         config.check_range(self, "limit", "samples", "batch_size", at_least=1)
@@ -84,7 +69,6 @@ class SampleConfig:
             self.output is None or (is_file and self.samples == 1),
             "--output answers a .jsonl file, one reply a line: give --input=FILE.jsonl",
         )
-        self.sampling()
 
     @property
     def given(self) -> list[str]:
@@ -92,7 +76,7 @@ class SampleConfig:
         names = ("prompt", "prompt_file", "input")
         return [name for name in names if getattr(self, name) is not None]
 
-    def sampling(self) -> Sampling:
+    def sampling(self) -> "Sampling":
         """The settings of the first reply."""
         return Sampling(
             max_new_tokens=self.max_new_tokens,
@@ -108,6 +92,31 @@ class SampleConfig:
         )
 
 
+def parse_flags() -> SampleConfig:
+    return config.parse(SampleConfig, sys.argv[1:], prog="sample.py", description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    # Answer --help and refuse mistaken flags before the imports below, which take seconds.
+    console.run(parse_flags)
+
+from clingpt.decoding.batch_files import Line, answer_file, iter_lines, json_line
+from clingpt.decoding.decoders import make_decoder
+from clingpt.decoding.engine import Completion, Reply, generate
+from clingpt.decoding.repl import Asked, Shell, line_breaks, parse_record
+from clingpt.decoding.replies import Question, ReplyJson, ask_task, ask_to_continue, reply_json
+from clingpt.decoding.sampling import Sampling
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.label_scores import LabelScores
+from clingpt.evaluation.scorer import Scorer, score_labels
+from clingpt.nn import runtime
+from clingpt.nn.checkpoint import load_to_use, newest_best
+from clingpt.text.records import LABELS, Record, from_json
+
+LINES_AT_ONCE = 4  # of a file, for each row of the batch: short and long replies even out
+NOT_A_SETTING = ("output", "limit", "batch_size", "device")  # of what a file is made with
+
+
 @dataclass(frozen=True)
 class Session:
     """A model that answers."""
@@ -118,7 +127,8 @@ class Session:
 
 
 def main() -> None:
-    cfg = config.parse(SampleConfig, sys.argv[1:], prog="sample.py", description=__doc__ or "")
+    cfg = parse_flags()
+    cfg.sampling()  # refuses what cannot be sampled with, before the model is loaded
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     checkpoint = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_to_use(checkpoint)

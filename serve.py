@@ -23,18 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-import torch
-
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.decoding.decoders import Quantize, make_decoder
-from clingpt.evaluation.calibration import Calibration
-from clingpt.evaluation.scorer import Scorer
-from clingpt.nn import runtime
-from clingpt.nn.checkpoint import STEP_FOLDER, identity, load_to_use, locate, newest_best
-from clingpt.serving.worker import Served
-
-OLDEST_TORCH = (2, 10)  # before it weights_only could be got round (CVE-2026-24747)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +46,7 @@ class ServeConfig:
     log_requests: bool = True  # method, route, status, time; never a word of a request
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
-    quantize: Quantize = "none"  # int8: weights in 8 bits, on the CPU; twice as fast or more
+    quantize: Literal["none", "int8"] = "none"  # int8: 8-bit weights, on the CPU, twice as fast
 
     def __post_init__(self) -> None:
         settings.check_range(self, "rows", "max_body_kb", "max_windows", at_least=1)
@@ -66,8 +56,28 @@ class ServeConfig:
         settings.check_range(self, "request_timeout", above=0)
 
 
+def parse_flags() -> ServeConfig:
+    return settings.parse(ServeConfig, sys.argv[1:], prog="serve.py", description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    # Answer --help and refuse mistaken flags before the imports below, which take seconds.
+    console.run(parse_flags)
+
+import torch
+
+from clingpt.decoding.decoders import make_decoder
+from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.scorer import Scorer
+from clingpt.nn import runtime
+from clingpt.nn.checkpoint import STEP_FOLDER, identity, load_to_use, locate, newest_best
+from clingpt.serving.worker import Served
+
+OLDEST_TORCH = (2, 10)  # before it weights_only could be got round (CVE-2026-24747)
+
+
 def main() -> None:
-    cfg = settings.parse(ServeConfig, sys.argv[1:], prog="serve.py", description=__doc__ or "")
+    cfg = parse_flags()
     server = import_server()
     if (found := tuple(map(int, torch.__version__.split(".")[:2]))) < OLDEST_TORCH:
         raise ConfigError(f"torch {found} is too old to open weights safely; install 2.10 or later")

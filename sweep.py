@@ -34,29 +34,7 @@ from clingpt.base import settings as config
 from clingpt.base.errors import ClingptError, ConfigError, DataError
 from clingpt.base.files import write_whole
 from clingpt.base.signals import StopSignals
-from clingpt.data.prepared import MANIFEST
 from clingpt.data.splits import N_FOLDS
-from clingpt.reports import plots
-from clingpt.training.search import (
-    POLL_S,
-    POOLED,
-    Outcome,
-    Point,
-    Result,
-    Setting,
-    Study,
-    Trial,
-    as_csv,
-    drop_checkpoints,
-    locked,
-    panels,
-    parse_setting,
-    ranked,
-    read_best,
-    read_result,
-    table,
-    write_result,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +68,7 @@ class SweepConfig:
         config.check_range(self, "trials", at_least=1)
         config.check_range(self, "seed", at_least=0)
 
-    def space(self) -> list[Setting]:
+    def space(self) -> "list[Setting]":
         """The settings to search; ConfigError for a name or a range that cannot be searched."""
         from train import TrainConfig  # loads torch, which --help need not wait for
 
@@ -111,7 +89,7 @@ class SweepConfig:
                 _ = setting.grid  # refuses a range without a step
         return list(space.values())
 
-    def flags(self, point: Point) -> list[str]:
+    def flags(self, point: "Point") -> list[str]:
         """Flags of a point's train.py, except its data and its folder."""
         more, values = shlex.split(self.train_flags), dict(point.values)
 
@@ -124,6 +102,41 @@ class SweepConfig:
         if not is_given("min_lr"):
             more.append(f"--min_lr={values['learning_rate'] / 10:g}")
         return [str(self.preset), *point.flags, *more]
+
+
+def parse_flags() -> SweepConfig:
+    argv = sys.argv[1:]
+    if argv and not argv[0].startswith("-"):
+        argv[0] = f"--preset={argv[0]}"  # of train.py; this command itself has no presets
+    return config.parse(SweepConfig, argv, prog="sweep.py", description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    # Answer --help and refuse mistaken flags before the imports below, which take seconds.
+    console.run(parse_flags)
+
+from clingpt.data.prepared import MANIFEST
+from clingpt.reports import plots
+from clingpt.training.search import (
+    POLL_S,
+    POOLED,
+    Outcome,
+    Point,
+    Result,
+    Setting,
+    Study,
+    Trial,
+    as_csv,
+    drop_checkpoints,
+    locked,
+    panels,
+    parse_setting,
+    ranked,
+    read_best,
+    read_result,
+    table,
+    write_result,
+)
 
 
 class Failed(ClingptError):
@@ -194,8 +207,7 @@ def last_words(output: str, status: int) -> str:
 
 
 def main() -> None:
-    argv = preset_as_flag(sys.argv[1:])
-    cfg = config.parse(SweepConfig, argv, prog="sweep.py", description=__doc__ or "")
+    cfg = parse_flags()
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("sweep.py needs Optuna: pip install -r requirements-search.txt")
     with StopSignals() as stop:
@@ -219,12 +231,6 @@ def main() -> None:
             with trial:
                 trial.finish(measure_point(cfg, trial, data, commands))
     report(cfg, study)
-
-
-def preset_as_flag(argv: list[str]) -> list[str]:
-    """Name the leading preset, which is train.py's and not this command's."""
-    has_preset = bool(argv) and not argv[0].startswith("-")
-    return [f"--preset={argv[0]}", *argv[1:]] if has_preset else argv
 
 
 def begin(cfg: SweepConfig) -> list[Setting]:

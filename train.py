@@ -18,32 +18,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
-
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.signals import StopSignals
-from clingpt.data.packing import build_rows, rows_of_step
-from clingpt.data.prepared import Prepared, open_prepared
-from clingpt.data.receipt import carried
-from clingpt.nn import runtime
-from clingpt.nn.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
-from clingpt.nn.compile import compile_in_place
-from clingpt.nn.flops import peak_flops
-from clingpt.nn.lora import LAYERS, Lora
-from clingpt.nn.runtime import Runtime
-from clingpt.text.tokenizer import Tokenizer
-from clingpt.training import summary
-from clingpt.training.batches import Feed, Work
-from clingpt.training.memory_fit import fitting_feed, rehearse_validation
-from clingpt.training.optim import Schedule, build_optimizer
-from clingpt.training.selection import check_measurable, is_settled
-from clingpt.training.state import State, Trained, begin_or_resume_lora, check_same_run
-from clingpt.training.step import StepResult, Updater, Watch, accumulate_gradients
-from clingpt.training.throughput import Meter
-from clingpt.training.tracker import Tracker
-from clingpt.training.validation import Examiner, Validator
-from model import GPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +38,11 @@ class TrainConfig:
     lora_rank: int = 0  # of updates trained in place of the weights (LoRA); 0: the weights
     lora_alpha: float = 16.0  # those updates are scaled by lora_alpha / lora_rank
     lora_dropout: float = 0.0  # of what the updates read
-    lora_targets: tuple[str, ...] = LAYERS  # matrices of each block that get one
+    lora_targets: tuple[str, ...] = (
+        "c_attn",
+        "c_proj",
+        "c_fc",
+    )  # matrices that get an update
     pack: bool = True  # several examples a row, apart; False pads each to a row of its own
     batch_size: int = 8  # rows of an optimizer step, over all processes
     micro_batch_size: int = 4  # most rows of one forward pass; halved where memory runs out
@@ -107,20 +88,55 @@ class TrainConfig:
             f"select={self.select} needs answers to measure; give --eval_records=50, say",
         )
         adapts = "lora_rank adapts a trained model, not random weights; give --init_from=gpt2, say"
-        config.check(self.lora is None or self.init_from != "scratch", adapts)
+        config.check(self.lora_rank == 0 or self.init_from != "scratch", adapts)
 
     @property
-    def shape(self) -> GPTConfig:
+    def shape(self) -> "GPTConfig":
         """Of a model from scratch."""
         names = ("block_size", "n_layer", "n_head", "n_embd", "dropout")
         return GPTConfig(**{name: getattr(self, name) for name in names})
 
     @property
-    def lora(self) -> Lora | None:
+    def lora(self) -> "Lora | None":
         """What is trained in place of the weights, if not they themselves."""
         names = ("rank", "alpha", "dropout", "targets")
         values = {name: getattr(self, f"lora_{name}") for name in names}
         return Lora(**values, base=self.init_from) if self.lora_rank else None
+
+
+def parse_flags() -> TrainConfig:
+    return config.parse(
+        TrainConfig, sys.argv[1:], prog="train.py", description=__doc__ or "", preset=True
+    )
+
+
+if __name__ == "__main__":
+    # Answer --help and refuse mistaken flags before the imports below, which take seconds.
+    console.run(parse_flags)
+
+from torch import nn
+
+from clingpt.data.packing import build_rows, rows_of_step
+from clingpt.data.prepared import Prepared, open_prepared
+from clingpt.data.receipt import carried
+from clingpt.nn import runtime
+from clingpt.nn.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
+from clingpt.nn.compile import compile_in_place
+from clingpt.nn.flops import peak_flops
+from clingpt.nn.lora import Lora
+from clingpt.nn.runtime import Runtime
+from clingpt.text.tokenizer import Tokenizer
+from clingpt.training import summary
+from clingpt.training.batches import Feed, Work
+from clingpt.training.memory_fit import fitting_feed, rehearse_validation
+from clingpt.training.optim import Schedule, build_optimizer
+from clingpt.training.selection import check_measurable, is_settled
+from clingpt.training.state import State, Trained, begin_or_resume_lora, check_same_run
+from clingpt.training.step import StepResult, Updater, Watch, accumulate_gradients
+from clingpt.training.throughput import Meter
+from clingpt.training.tracker import Tracker
+from clingpt.training.validation import Examiner, Validator
+from model import GPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +161,7 @@ class Run(Trained):
 
 
 def main() -> None:
-    cfg = config.parse(
-        TrainConfig, sys.argv[1:], prog="train.py", description=__doc__ or "", preset=True
-    )
+    cfg = parse_flags()
     with (
         StopSignals() as stop,
         runtime.joined(device=cfg.device, dtype=cfg.dtype, seed=cfg.seed) as rt,

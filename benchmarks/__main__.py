@@ -41,36 +41,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import numpy as np
-import torch
-
-from benchmarks import server_load
-from benchmarks.decoding import LABELS, REPLIES, DecodeJob, prepare_onnx
-from benchmarks.floor import PARTS, READ_BYTES, product_flops, read
-from benchmarks.timing import race, rate, spread
-from benchmarks.training import (
-    CONTENDERS,
-    SIZES,
-    Job,
-    Placed,
-    Step,
-    device_name,
-    examples_of,
-    length_of,
-    random_example,
-    rt_bytes,
-)
 from clingpt.base import console, settings
 from clingpt.base.errors import ConfigError
-from clingpt.nn.flops import peak_flops, training_flops
-from clingpt.nn.runtime import choose_dtype, start
-from clingpt.text.tasks import Example
-from clingpt.text.tokenizer import EOT, Tokenizer
-from model import GPT
 
-T = TypeVar("T")
-ENGINES = ("ours", "ours-int8", "onnx", "onnx-int8")  # that a model can be handed to
-BYTES_OF_WEIGHT = {"ours-int8": 1, "onnx-int8": 1}  # others': as the precision has it
+MEASURES = ("train", "floor", "decode", "serve", "export")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,17 +81,54 @@ class BenchConfig:
         settings.check(self.document_tokens <= self.block_size, "document_tokens exceed block_size")
 
 
+def parse_flags() -> tuple[str, BenchConfig]:
+    what, *flags = sys.argv[1:] or ["--help"]
+    if what in ("-h", "--help"):
+        what, flags = "train", ["--help"]
+    if what not in MEASURES:
+        raise ConfigError(f"python -m benchmarks measures {', '.join(MEASURES)}, not {what!r}")
+    prog = f"python -m benchmarks {what}"
+    return what, settings.parse(BenchConfig, flags, prog=prog, description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    # Answer --help and refuse mistaken flags before the imports below, which take seconds.
+    console.run(parse_flags)
+
+import numpy as np
+import torch
+
+from benchmarks import server_load
+from benchmarks.decoding import LABELS, REPLIES, DecodeJob, prepare_onnx
+from benchmarks.floor import PARTS, READ_BYTES, product_flops, read
+from benchmarks.timing import race, rate, spread
+from benchmarks.training import (
+    CONTENDERS,
+    SIZES,
+    Job,
+    Placed,
+    Step,
+    device_name,
+    examples_of,
+    length_of,
+    random_example,
+    rt_bytes,
+)
+from clingpt.nn.flops import peak_flops, training_flops
+from clingpt.nn.runtime import choose_dtype, start
+from clingpt.text.tasks import Example
+from clingpt.text.tokenizer import EOT, Tokenizer
+from model import GPT
+
+T = TypeVar("T")
+ENGINES = ("ours", "ours-int8", "onnx", "onnx-int8")  # that a model can be handed to
+BYTES_OF_WEIGHT = {"ours-int8": 1, "onnx-int8": 1}  # others': as the precision has it
+
+
 def main() -> None:
     measures = {"train": bench_train, "floor": bench_floor}
     measures |= {"decode": bench_decode, "serve": bench_serve, "export": bench_decode}
-    what, *flags = [*sys.argv[1:], "--help"] if len(sys.argv) == 1 else sys.argv[1:]
-    if what in ("-h", "--help"):
-        what, flags = "train", ["--help"]
-    if what not in measures:
-        raise ConfigError(f"python -m benchmarks measures {', '.join(measures)}, not {what!r}")
-    cfg = settings.parse(
-        BenchConfig, flags, prog=f"python -m benchmarks {what}", description=__doc__ or ""
-    )
+    what, cfg = parse_flags()
     if what == "export" and not cfg.contenders:
         cfg = replace(cfg, contenders=ENGINES, label_prompts=0)
     measures[what](cfg)

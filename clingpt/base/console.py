@@ -39,6 +39,8 @@ BOLD_GREEN, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 RED, YELLOW = "\x1b[31m", "\x1b[33m"
 UNSURE, NOT_SURE = 0.5, 0.9  # probabilities below which a word is marked
 
+OURS = ("clingpt", "benchmarks", "model")  # a missing module of these is a bug
+
 _muted = False  # by mute()
 
 ADVICE = {
@@ -60,7 +62,7 @@ ADVICE = {
 }
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], object]) -> None:
     """Run a command; a user's mistake ends in one line and an exit status, a bug in a traceback."""
     _show_what_cannot_be_encoded()
     try:
@@ -72,6 +74,14 @@ def run(main: Callable[[], None]) -> None:
         _end("interrupted", status=SHELL_INTERRUPTED)
     except BrokenPipeError:
         _end(None, status=SHELL_BROKEN_PIPE)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in OURS:
+            raise
+        _end(
+            f"error: the package {error.name} is missing from {sys.executable}; use "
+            ".venv/bin/python, or: pip install -r requirements.txt",
+            status=1,
+        )
     except OSError as error:
         if error.errno not in ADVICE:
             raise

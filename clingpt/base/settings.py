@@ -71,11 +71,12 @@ def parse(
     """
     if not {"-h", "--help"}.isdisjoint(argv):
         path = argv[0] if preset and not argv[0].startswith("-") else None
-        console.say(inspect.cleandoc(description) + "\n")
         if preset:
             prog += " [config/NAME.py]"
-            console.say("config/NAME.py is a preset: lines `name = value`, run before the flags.\n")
-        _run_tyro(cls, _read_preset(cls, path), ["--help"], prog)
+            description += (
+                "\n\nconfig/NAME.py is a preset: lines `name = value`, run before the flags."
+            )
+        _run_tyro(cls, _read_preset(cls, path), ["--help"], prog, description)
     flags, rest = _split(cls, argv)
     for argument in rest[preset:]:
         raise ConfigError(f"unexpected argument {argument!r}; see {prog} --help")
@@ -198,7 +199,9 @@ def _tyro_args(name: str, texts: list[str]) -> list[str]:
     return [f"--{name}={texts[0]}"] if len(texts) == 1 else [f"--{name}", *texts]
 
 
-def _run_tyro(cls: type[T], values: dict[str, Any], args: list[str], prog: str) -> dict[str, Any]:
+def _run_tyro(
+    cls: type[T], values: dict[str, Any], args: list[str], prog: str, description: str = ""
+) -> dict[str, Any]:
     """Parse flags by tyro, with one nested dataclass for each group, which --help shows as such.
 
     `cls` itself is not built here: a preset alone need not pass its checks, only the sum of preset
@@ -218,6 +221,8 @@ def _run_tyro(cls: type[T], values: dict[str, Any], args: list[str], prog: str) 
         (f"group_{i}", Annotated[_dataclass(group, entries), tyro.conf.arg(name=group)])
         for i, (group, entries) in enumerate(groups.items())
     ]
+    if description:
+        console.say(inspect.cleandoc(description) + "\n")  # tyro would join its lines
     parsed = tyro.cli(
         _dataclass(cls.__name__, nested),
         args=args,

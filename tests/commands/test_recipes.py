@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import sweep
 from clingpt.base import settings as config
 from tests.helpers.commands import ROOT, fingerprint, prepare_thirteen, train_losses
 from tests.training.test_kill import train_killed
@@ -32,7 +31,7 @@ def parse(line: str) -> Any:
     name, rest = found.groups()
     argv = shlex.split(VARIABLE.sub("1", re.split(r" (?:;|\||>|#)|;", rest)[0]))
     if name == "sweep":
-        argv = sweep.preset_as_flag(argv)
+        argv = [f"--preset={argv[0]}", *argv[1:]]
     settings = getattr(importlib.import_module(name), CLASSES[name])
     preset = name in ("prepare", "train")
     return config.parse(settings, argv, prog=name, description="", preset=preset)

@@ -35,7 +35,7 @@ def start_training(flags: list[str]) -> int:
         with (
             mock.patch.object(sys, "argv", ["train.py", *flags]),
             mock.patch(
-                "clingpt.training.tracker.draw_curves"
+                "clingpt.training.tracker.save_training_curve"
             ),  # the one slow thing that is not at stake
         ):
             try:

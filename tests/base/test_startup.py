@@ -1,0 +1,67 @@
+"""Start-up: which modules a command loads before it answers --help or refuses a flag."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = [
+    "prepare",
+    "train",
+    "sample",
+    "eval",
+    "serve",
+    "export",
+    "audit",
+    "sweep",
+    "benchmarks/__main__",
+]
+SLOW = {"torch", "numpy", "scipy", "sklearn", "pandas", "pyarrow", "datasets", "matplotlib", "nltk"}
+
+
+def start(command: str, *flags: str) -> tuple[int, str, set[str]]:
+    """Run a command; its exit status, output, and the top-level modules that it imported."""
+    code = (
+        f"import sys, runpy, atexit; sys.argv = [{command + '.py'!r}, *{list(flags)}]\n"
+        "atexit.register(lambda: print('LOADED', *sys.modules))\n"
+        f"runpy.run_path({command + '.py'!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    output, _, loaded = done.stdout.partition("LOADED")
+    return done.returncode, output + done.stderr, {name.split(".")[0] for name in loaded.split()}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loads_no_slow_module(command: str) -> None:
+    flags = ["serve", "--help"] if command.startswith("benchmarks") else ["--help"]
+    status, output, loaded = start(command, *flags)
+    assert status == 0 and "usage:" in output and "tyro" in loaded
+    assert not loaded & SLOW
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_mistyped_flag_is_refused_without_loading_a_slow_module(command: str) -> None:
+    flags = ["serve", "--sed=1"] if command.startswith("benchmarks") else ["--sed=1"]
+    status, output, loaded = start(command, *flags)
+    assert (status, output.count("\n")) == (2, 1)
+    assert output.startswith("error: unknown flag --sed; ")
+    assert not loaded & SLOW
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_python_without_our_packages_is_told_in_one_line(command: str) -> None:
+    flags = ["train"] if command.startswith("benchmarks") else []
+    code = (
+        f"import sys, runpy; sys.argv = [{command + '.py'!r}, *{flags}, '--help']\n"
+        "sys.path = [path for path in sys.path if 'site-packages' not in path]\n"
+        f"runpy.run_path({command + '.py'!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert ".venv/bin/python, or: pip install -r requirements.txt" in done.stderr

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError, DataError
-from clingpt.base.files import write_whole
+from clingpt.base.files import write_json, write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +63,20 @@ from clingpt.evaluation.measure import open_data
 from clingpt.evaluation.memorisation import cut_windows, drawn, first_examples
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
-from clingpt.nn.checkpoint import Loaded, load_model, load_to_use, newest_best
+from clingpt.nn.checkpoint import (
+    Loaded,
+    load_model,
+    load_to_use,
+    newest_best,
+    results_folder,
+    run_name,
+)
 from clingpt.nn.runtime import Runtime
 from clingpt.privacy.identifiers import find_identifiers
 from clingpt.reports import audit as findings
-from clingpt.reports import model_card
-from clingpt.reports.aggregate import write_json
-from clingpt.reports.build import versions
+from clingpt.reports.render import AUDIT, with_audit
+from clingpt.reports.report import versions
 from clingpt.text.tasks import TASKS, NotApplicable
-from model import SIZES
 
 FORMAT = 1
 COPIED = "document"  # a task whose target repeats its prompt: to write it is no memory
@@ -104,14 +109,14 @@ def main() -> None:
         "format": FORMAT,
         "checkpoint": str(loaded.folder),
         "step": loaded.card.get("step"),
-        "base": {"name": base and name_of(cfg.base or loaded.card["settings"]["init_from"])}
+        "base": {"name": base and run_name(cfg.base or loaded.card["settings"]["init_from"])}
         | {"why": why},
         "data": {"folder": str(data.folder), "fingerprint": data.fingerprint},
         "settings": settings.to_json(cfg),
         "versions": versions(),
         **measure(Audit(cfg, data, scorers)),
     }
-    write(cfg.out or run_folder(loaded) / "audit", loaded, report)
+    write(cfg.out or results_folder(loaded) / "audit", loaded, report)
 
 
 def open_base(cfg: AuditConfig, loaded: Loaded) -> tuple[Loaded | None, str | None]:
@@ -133,22 +138,9 @@ def open_base(cfg: AuditConfig, loaded: Loaded) -> tuple[Loaded | None, str | No
     return base, None
 
 
-def name_of(source: str) -> str:
-    """A model by its Hub name or its run's: no path to a folder goes into the card."""
-    if source in SIZES or model_card.HUB_ID.fullmatch(source):
-        return source
-    parts = reversed(Path(source).parts)
-    return next((part for part in parts if not model_card.LINKS.fullmatch(part)), "another run")
-
-
 def make_scorer(cfg: AuditConfig, loaded: Loaded, rt: Runtime) -> Scorer:
     model = loaded.model.to(rt.device).eval()
     return Scorer(model, make_decoder(model, rt), loaded.tokenizer, rt, cfg.batch_size)
-
-
-def run_folder(loaded: Loaded) -> Path:
-    """Where the checkpoint stands; under out/ for a model from elsewhere."""
-    return loaded.folder.parent if loaded.card else Path("out") / loaded.folder.name
 
 
 def measure(audit: Audit) -> dict[str, Any]:
@@ -284,10 +276,10 @@ def write(folder: Path, loaded: Loaded, report: dict[str, Any]) -> None:
     trained_on = loaded.card.get("data", {}).get("fingerprint")
     if trained_on != report["data"]["fingerprint"]:
         return
-    write_whole(loaded.folder / model_card.AUDIT, section)
+    write_whole(loaded.folder / AUDIT, section)
     readme = loaded.folder / "README.md"
     if readme.exists():
-        write_whole(readme, model_card.with_audit(readme.read_text("utf-8"), loaded.folder))
+        write_whole(readme, with_audit(readme.read_text("utf-8"), loaded.folder))
         console.say(f"The model card {readme} shows it.")
     else:
         console.say("The model card, which eval.py writes, will show it.")

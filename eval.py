@@ -11,16 +11,17 @@ was stopped goes on with the same command. The folder gets report.html, report.m
 predictions.json (the official evaluation script takes it) and outputs.jsonl.
 """
 
+import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
-from clingpt.base.files import sha256
+from clingpt.base.files import sha256, write_json, write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,77 +72,108 @@ from clingpt.evaluation.quantization_cost import quantization_section
 from clingpt.evaluation.results_store import Parts
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
-from clingpt.nn.checkpoint import Loaded, identity, load_to_use
+from clingpt.nn.checkpoint import Loaded, identity, load_to_use, results_folder
 from clingpt.nn.runtime import Runtime
-from clingpt.reports.build import Assembly
-from clingpt.reports.comparison import compare
+from clingpt.reports.comparison import comparison_report
+from clingpt.reports.render import model_card, with_audit, write_report
+from clingpt.reports.report import (
+    Report,
+    build_report,
+    fit_calibration,
+    read_scores,
+    stored_outputs,
+)
 from clingpt.reports.tables import as_text, tables
+from clingpt.text.tasks import TASKS
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One checkpoint's measurements, put together by the main process alone."""
+    """One evaluated checkpoint; only the main process builds it."""
 
-    name: str
+    source: str
     parts: Parts
-    report: dict[str, Any]  # empty elsewhere
-    labels: Mapping[str, tuple[str, str]]  # record -> truth, label
+    report: Report
+    labels: Mapping[str, tuple[str, str]]  # record id -> gold label, predicted label
 
 
 def main() -> None:
     cfg = parse_flags()
     with runtime.joined(device=cfg.device, dtype=cfg.dtype) as rt:
         done = [evaluate(cfg, source, rt) for source in cfg.checkpoint]
-        rt.on_main(lambda: finish(cfg, done))
+        rt.on_main(lambda: finish(cfg, [each for each in done if each is not None]))
 
 
-def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated:
-    """Measure one checkpoint, or go on with it, and write its report."""
+def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
+    """Evaluate one checkpoint and write its report; None on other processes than the main one."""
     if rt.n_ranks > 1 and cfg.quantize != "none":
-        raise ConfigError("--quantize=int8 is measured by one process; start without torchrun")
+        raise ConfigError("--quantize=int8 runs in a single process; start it without torchrun")
+
+    # What is evaluated.
     loaded = load_to_use(source)
     data = open_data(loaded, source, cfg.data, split=cfg.split)
     model = loaded.model.to(rt.device).eval()
-    n_parameters = sum(p.numel() for p in model.parameters())  # decoding changes the layers
+    n_parameters = sum(p.numel() for p in model.parameters())  # before the decoder packs layers
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
+
+    # Measure. Every result is stored at once, so that an interrupted evaluation can go on, and
+    # several processes share the records.
     folder = report_folder(cfg, loaded)
     parts = Parts(folder / "parts", measured_with(cfg, loaded, data), rt)
     if n_done := parts.n_done():
-        console.note(f"{folder} holds {console.count(n_done)} results already; going on")
-    look = rt.on_main(
-        lambda: (
-            count_look(run_folder(loaded), source, data.fingerprint, is_new=parts.is_new)
-            if cfg.split == "test"
-            else None
-        )
-    )
-    fitted = Calibration.load(loaded.folder)
-    wanted = (cfg.coverage, data.fingerprint)
-    is_fitted = fitted and (fitted.coverage, fitted.fitted_on["fingerprint"]) == wanted
-    measure(cfg, Evaluation(scorer, data, parts), is_fitted=bool(is_fitted))
+        console.note(f"resuming: {folder} already holds {console.count(n_done)} results")
+    look = None
+    if cfg.split == "test":
+        run = results_folder(loaded)
+        look = rt.on_main(lambda: count_look(run, source, data.fingerprint, is_new=parts.is_new))
+    measure(cfg, Evaluation(scorer, data, parts), needs_fit=needs_fit(cfg, loaded, data))
     parts.gather()
     if not rt.is_main:
-        return Evaluated(source, parts, {}, {})
-    int8 = {} if cfg.quantize == "none" else quantization_section(source, scorer, data, cfg.split)
-    assembly = Assembly(loaded, data, parts, cfg.split, reasoning_free=cfg.reasoning_free)
-    report = assembly.report(
-        coverage=cfg.coverage,
+        return None
+
+    # Report.
+    int8 = None if cfg.quantize == "none" else quantization_section(source, scorer, data, cfg.split)
+    scores = read_scores(parts)
+    calibration = None
+    if not cfg.reasoning_free:
+        calibration = fit_calibration(loaded, data, parts, cfg.split, coverage=cfg.coverage)
+    report = build_report(
+        loaded,
+        data,
+        parts,
+        scores,
+        calibration,
+        split=cfg.split,
+        setting="reasoning-free" if cfg.reasoning_free else "reasoning-required",
         parameters=n_parameters,
         settings=config.to_json(cfg),
         look=look,
         int8=int8,
     )
-    assembly.write(folder, report)
+    write_report(folder, report)
+    predicted = {name: scored.label for name, scored in scores.items()}
+    write_json(folder / "predictions.json", predicted)
+    shares = {name: scored.probabilities for name, scored in scores.items()}
+    write_json(folder / "probabilities.json", shares)
+    write_outputs(folder / "outputs.jsonl", parts, [task for task in TASKS if task in report.texts])
+    describes_weights = (
+        loaded.card.get("data", {}).get("fingerprint") == data.fingerprint
+        and cfg.quantize == "none"
+        and not cfg.reasoning_free
+    )
+    if describes_weights:
+        write_beside_weights(loaded, data, report, calibration)
     console.say(as_text(tables(report)))
     console.say(
         f"\nWrote {folder}: report.html, report.md, report.json, predictions.json, outputs.jsonl."
     )
-    return Evaluated(source, parts, report, assembly.labels)
+    known = {name: (one.gold, one.label) for name, one in scores.items() if one.gold}
+    return Evaluated(source, parts, report, known)
 
 
 def measured_with(cfg: EvalConfig, loaded: Loaded, data: Prepared) -> dict[str, Any]:
-    """All that a result depends on: what was measured otherwise is measured again."""
+    """Return everything that a result depends on; results of other settings are discarded."""
     settings = config.to_json(cfg)
     free = ("checkpoint", "data", "out", "batch_size", "device", "coverage", "text")
     return {key: value for key, value in settings.items() if key not in free} | {
@@ -152,24 +184,31 @@ def measured_with(cfg: EvalConfig, loaded: Loaded, data: Prepared) -> dict[str, 
 
 
 def report_folder(cfg: EvalConfig, loaded: Loaded) -> Path:
-    """In the checkpoint's run; of several, which may be of one run, each in a folder of its own."""
+    """Return the folder of a checkpoint's report.
+
+    Several checkpoints may belong to one run, so each then has a folder below the run's.
+    """
     name = f"eval_{cfg.split}" + ("_reasoning_free" if cfg.reasoning_free else "")
     if len(cfg.checkpoint) > 1:
-        return run_folder(loaded) / name / loaded.folder.resolve().name
-    return cfg.out or run_folder(loaded) / name
+        return results_folder(loaded) / name / loaded.folder.resolve().name
+    return cfg.out or results_folder(loaded) / name
 
 
-def run_folder(loaded: Loaded) -> Path:
-    """Where the checkpoint stands; under out/ for a model from elsewhere."""
-    return loaded.folder.parent if loaded.card else Path("out") / loaded.folder.name
+def needs_fit(cfg: EvalConfig, loaded: Loaded, data: Prepared) -> bool:
+    """Whether validation records must be scored to calibrate the labels of another split."""
+    if cfg.split == "val" or cfg.reasoning_free:
+        return False
+    fitted = Calibration.load(loaded.folder)
+    wanted = (cfg.coverage, data.fingerprint)
+    return fitted is None or (fitted.coverage, fitted.fitted_on["fingerprint"]) != wanted
 
 
-def measure(cfg: EvalConfig, evaluation: Evaluation, *, is_fitted: bool) -> None:
-    """Everything that is asked for and not there yet."""
+def measure(cfg: EvalConfig, evaluation: Evaluation, *, needs_fit: bool) -> None:
+    """Measure labels, perplexity and texts, as far as they are not stored already."""
     tasks, split = evaluation.data.tasks, cfg.split
     if "answer" in tasks:
         evaluation.labels("labels", split, reasoning_free=cfg.reasoning_free)
-        if split != "val" and not (is_fitted or cfg.reasoning_free):
+        if needs_fit:
             evaluation.labels("val_labels", "val", reasoning_free=False)
     if cfg.reasoning_free:
         return
@@ -177,30 +216,62 @@ def measure(cfg: EvalConfig, evaluation: Evaluation, *, is_fitted: bool) -> None
         evaluation.losses(name, split, passage_of)
     for path in cfg.text:
         evaluation.text_losses(f"text {path.name}", path)
+    limits = {"document": cfg.max_document_tokens, "explain": cfg.max_prose_tokens}
     for task in tasks:
         if task == "text" or cfg.texts == 0:
             continue
-        own = {"document": cfg.max_document_tokens, "explain": cfg.max_prose_tokens}
-        limit = own.get(task, cfg.max_new_tokens)
-        # In a short context half of it is the prompt's.
-        sampling = Sampling(max_new_tokens=min(limit, evaluation.scorer.context // 2))
-        evaluation.texts(task, split, sampling, cfg.texts)
+        # A short context keeps at least half of its tokens for the prompt.
+        longest = min(limits.get(task, cfg.max_new_tokens), evaluation.scorer.context // 2)
+        evaluation.texts(task, split, Sampling(max_new_tokens=longest), cfg.texts)
 
 
-def finish(cfg: EvalConfig, done: list[Evaluated]) -> None:
-    """Compare several, say what to do next, and forget what was kept for going on."""
+def write_outputs(path: Path, parts: Parts, tasks: Sequence[str]) -> None:
+    """Write all generated texts, one JSON object per line, in constant memory."""
+    scratch = path.with_name(f".{path.name}.partial")
+    with scratch.open("w", encoding="utf-8") as file:
+        for task in tasks:
+            for _, output in stored_outputs(parts, task):
+                file.write(json.dumps(asdict(output), ensure_ascii=False) + "\n")
+    scratch.replace(path)
+
+
+def write_beside_weights(
+    loaded: Loaded, data: Prepared, report: Report, calibration: Calibration | None
+) -> None:
+    """Write calibration.json and the model card into the checkpoint's folder.
+
+    A card with test figures is not replaced by one with validation figures.
+    """
+    if calibration is not None:
+        calibration.save(loaded.folder)
+    readme = loaded.folder / "README.md"
+    if report.split == "test" or not readme.exists():
+        card = model_card(
+            report,
+            base=loaded.card["settings"]["init_from"],
+            lora_rank=loaded.card["settings"].get("lora_rank", 0),
+            tasks=data.tasks,
+            receipts=loaded.card.get("receipts", []),
+        )
+        write_whole(readme, with_audit(card, loaded.folder))
+
+
+def finish(cfg: EvalConfig, done: Sequence[Evaluated]) -> None:
+    """Compare several checkpoints, remove the stored results, and say what to do next."""
     if len(done) > 1:
         folder = cfg.out or Path("out") / f"compare_{cfg.split}"
-        compare(folder, {each.name: (each.report, each.labels) for each in done})
+        compared = comparison_report({each.source: (each.report, each.labels) for each in done})
+        write_report(folder, compared)
+        console.say(as_text(tables(compared)))
         console.say(f"\nWrote {folder}: report.html, report.md, report.json.")
     for each in done:
         each.parts.remove()
     first = done[0]
-    task = next(iter(first.report["texts"]), None)
-    if task is not None:
+    if first.report.texts:
         console.say(
-            f"Next:  python sample.py --checkpoint={first.name} --task={task} "
-            f"--input={first.report['data']['folder']}/{cfg.split}.jsonl"
+            f"Next:  python sample.py --checkpoint={first.source} "
+            f"--task={next(iter(first.report.texts))} "
+            f"--input={first.report.data.folder}/{cfg.split}.jsonl"
         )
 
 

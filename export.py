@@ -64,14 +64,15 @@ from clingpt.export.verify import Difference, check, compare
 from clingpt.nn.checkpoint import (
     CARD,
     FORMAT,
+    HUB_ID,
     Loaded,
     identity,
     load_to_use,
     newest_best,
 )
 from clingpt.nn.lora import ADAPTER_WEIGHTS
-from clingpt.reports.model_card import HUB_ID
-from clingpt.reports.tables import as_text, tables
+from clingpt.reports.report import Int8Section, from_json
+from clingpt.reports.tables import as_text, int8_table
 from model import SIZES
 
 NEXT = {
@@ -104,7 +105,7 @@ def main() -> None:
     summarize(cfg, out, differences)
     if data is not None:
         cost = onnx_section(out, data, n_records=cfg.records)
-        console.say(as_text(tables({"int8": cost})))
+        console.say(as_text([int8_table(from_json(Int8Section, cost))]))
     console.say(f"Next:  {NEXT[cfg.format].format(out=out)}")
 
 

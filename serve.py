@@ -70,7 +70,7 @@ from clingpt.decoding.decoders import make_decoder
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
-from clingpt.nn.checkpoint import STEP_FOLDER, identity, load_to_use, locate, newest_best
+from clingpt.nn.checkpoint import identity, load_to_use, locate, newest_best, run_name
 from clingpt.serving.worker import Served
 
 OLDEST_TORCH = (2, 10)  # before it weights_only could be got round (CVE-2026-24747)
@@ -85,7 +85,7 @@ def main() -> None:
     folder = check_safe(locate(source))
     keys = read_keys(cfg.api_key_file, os.environ.get("CLINGPT_API_KEYS", ""))
     listening = listen(cfg.host, port_of(cfg.port))
-    name = cfg.model_name or name_of(source)
+    name = cfg.model_name or run_name(source)
     address = address_of(listening)
     console.note(f"clinGPT serves {name} at {address}  (page: {address}/  API: {address}/docs)")
     if not (keys or is_loopback(cfg.host)):
@@ -146,16 +146,6 @@ def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
     calibration = Calibration.load(loaded.folder)
     console.note(f"ready: {folder} on {rt.name()}, {precision}, {cfg.rows} replies at once")
     return Served(name, scorer, calibration, identity(loaded.folder), precision)
-
-
-def name_of(source: str) -> str:
-    """What a checkpoint is called: by its run, by its folder, or as on the Hub."""
-    path = Path(source)
-    if not path.is_dir():
-        return source
-    own = path.absolute()
-    is_of_run = own.name in ("best", "last") or STEP_FOLDER.fullmatch(own.name)
-    return own.parent.name if is_of_run else own.name
 
 
 def read_keys(path: Path | None, variable: str) -> tuple[str, ...]:

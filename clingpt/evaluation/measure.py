@@ -2,7 +2,7 @@
 
 Every result is an item of clingpt/evaluation/results_store.py, so that a measurement that was
 stopped goes on and many processes share one; what becomes of the items is
-clingpt/reports/aggregate.py. None depends on the others, on their order or on how many are
+clingpt/reports/report.py. None depends on the others, on their order or on how many are
 measured at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

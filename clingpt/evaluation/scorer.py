@@ -1,7 +1,7 @@
 """Scores of a model on the records of a split: labels, generated text and perplexity.
 
 Measures; what the figures are compared with is clingpt/evaluation/baselines.py, how they are
-written down is clingpt/reports/aggregate.py. Prompts are trimmed by their task's rule, and by how
+written down is clingpt/reports/report.py. Prompts are trimmed by their task's rule, and by how
 much is counted."""
 
 import contextlib

@@ -45,6 +45,8 @@ CARD = "clingpt.json"  # what clinGPT knows about a checkpoint, beside Hugging F
 CALIBRATION = "calibration.json"  # written later by eval.py, so SHA256SUMS does not cover it
 TRAINER = "trainer.pt"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
+HUB_ID = re.compile(r"(?!out/)\w[\w.-]*/\w[\w.-]*")
+NAMELESS = re.compile(r"best|last|step_\d+|adapter|/")  # folders that say nothing about their run
 
 
 @dataclass(frozen=True)
@@ -335,6 +337,24 @@ def load_trainer(folder: Path) -> dict[str, Any]:
     except Exception as error:  # torch.load raises several private kinds on broken files
         raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return state
+
+
+def run_name(source: str) -> str:
+    """Return the name of a model without any path, fit for a model card or a server.
+
+    A model of the Hub keeps its id. A folder is named by its run: the last part of its path that is
+    not just best, last or a step.
+    """
+    if source in SIZES or (HUB_ID.fullmatch(source) and not Path(source).is_dir()):
+        return source
+    # abspath and not resolve(): `best` is a link, and its target's name says less.
+    parts = reversed(Path(os.path.abspath(source)).parts)
+    return next((part for part in parts if not NAMELESS.fullmatch(part)), "clingpt")
+
+
+def results_folder(loaded: Loaded) -> Path:
+    """Return where results about a checkpoint go: its run folder, or out/NAME for other models."""
+    return loaded.folder.parent if loaded.card else Path("out") / loaded.folder.name
 
 
 def newest_best(runs: Path) -> str:

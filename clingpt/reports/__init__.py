@@ -1,4 +1,6 @@
-"""What was measured, as tables, plots, a page and a model card.
+"""The results of an evaluation as a typed report, tables, plots, report.html and a model card.
 
 May import: everything from base up to evaluation.
 """
+
+DISCLAIMER = "Not intended to inform diagnosis, treatment or patient management."

@@ -1,7 +1,8 @@
-"""A report's plots as SVG for the inside of a page; not what is measured, and no files.
+"""The plots of a report as SVG inside report.html, and the training curve as a PNG file.
 
-Words stay words and take the page's colour, nothing reaches beyond its own drawing, and the same
-figures give the same bytes. None where the figures of a plot are missing.
+Text in the SVG stays text and takes the page's colour, ids do not clash between plots, and the same
+figures give the same bytes. A plot whose figures were not measured is None. matplotlib is imported
+only when something is drawn: train.py imports this module and starts faster without it.
 """
 
 import io
@@ -9,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 from clingpt.evaluation.metrics import wilson_interval
 from clingpt.text.records import LABELS
 
-INK = "#010203"  # stands for the colour of the page's text
-BLUE, ORANGE = "#2f7ed8", "#d9730d"  # seen on white, on dark and in grey print
+if TYPE_CHECKING:
+    from clingpt.reports.report import Report
+
+INK = "#010203"  # a placeholder for currentColor, which matplotlib cannot write
+BLUE, ORANGE = "#2f7ed8", "#d9730d"  # readable on white, on dark and in grey print
 STYLE = {
     "svg.fonttype": "none",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that the layout never shifts
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same layout everywhere
     "axes.grid": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -30,7 +34,7 @@ STYLE = {
     **{f"{part}.color": INK for part in ("text", "grid", "xtick", "ytick")},
     **{f"axes.{part}": INK for part in ("edgecolor", "labelcolor")},
 }
-LOWEST_CONFIDENCE = 100 / len(LABELS)  # of the most probable label, in percent
+LOWEST_CONFIDENCE = 100 / len(LABELS)  # the most probable label has at least this, in percent
 
 # Scores that validation may add to the loss: their names in the plot, and the factor to percent.
 ANSWER_SCORES = {
@@ -41,93 +45,98 @@ ANSWER_SCORES = {
 SMOOTHING_POINTS = 50  # the training loss is smoothed over a fiftieth of the run
 
 Floats = NDArray[np.float64]
-Draw = Callable[[Any], object]  # on a matplotlib Figure
+Draw = Callable[[Any], object]  # draws on a matplotlib Figure
 
 
-def reliability(report: Mapping[str, Any]) -> str | None:
-    """Accuracy of the records in each bin of confidence; below, how many there are."""
-    found = report.get("calibration") or {}
-    bins = [one for one in found.get("reliability", []) if one["n"]]
+def reliability(report: "Report") -> str | None:
+    """Plot the accuracy in each bin of confidence and, below it, the number of records."""
+    if report.calibration is None or not report.calibration.reliability:
+        return None
+    bins = report.calibration.reliability
+    confidence = np.array([100 * one.confidence for one in bins])
+    accuracy = np.array([100 * one.accuracy for one in bins])
+    intervals = [wilson_interval(hits=round(b.accuracy * b.n), n=b.n) for b in bins]
+    ends = np.array([[100 * one.low, 100 * one.high] for one in intervals]).T
 
     def draw(figure: Any) -> None:
         top, bottom = figure.subplots(2, sharex=True, height_ratios=(4, 1))
-        confidence, accuracy = (
-            100 * np.array([one[key] for one in bins]) for key in ("confidence", "accuracy")
-        )
-        around = [wilson_interval(hits=round(b["accuracy"] * b["n"]), n=b["n"]) for b in bins]
-        reach = np.array([[100 * one.low, 100 * one.high] for one in around]).T
-        top.plot((0, 100), (0, 100), "--", color=INK, alpha=0.5, label="as sure as right")
+        top.plot((0, 100), (0, 100), "--", color=INK, alpha=0.5, label="perfectly calibrated")
         top.errorbar(
             confidence,
             accuracy,
-            yerr=np.abs(reach - accuracy),
+            yerr=np.abs(ends - accuracy),
             fmt="o-",
             color=BLUE,
             elinewidth=1,
-            label="the model, with 95 %",
+            label="model, with 95 % intervals",
         )
-        top.set(ylabel="right (%)", ylim=(0, 102), xlim=(LOWEST_CONFIDENCE - 3, 102))
+        top.set(ylabel="accuracy (%)", ylim=(0, 102), xlim=(LOWEST_CONFIDENCE - 3, 102))
         top.legend(loc="upper left")
-        middles = [50 * (one["low"] + one["high"]) for one in bins]
-        widths = [90 * (one["high"] - one["low"]) for one in bins]
-        bottom.bar(middles, [one["n"] for one in bins], width=widths, color=BLUE, alpha=0.6)
+        middles = [50 * (one.low + one.high) for one in bins]
+        widths = [90 * (one.high - one.low) for one in bins]
+        bottom.bar(middles, [one.n for one in bins], width=widths, color=BLUE, alpha=0.6)
         bottom.set(xlabel="probability of the label (%)", ylabel="records")
 
-    return _svg("reliability", "Reliability diagram", draw) if bins else None
+    return _svg("reliability", "Reliability diagram", draw)
 
 
-def risk_coverage(report: Mapping[str, Any]) -> str | None:
-    """Share of wrong labels among the surest records, and where the threshold stands."""
-    found = report.get("calibration") or {}
-    points = found.get("risk_coverage", [])
+def risk_coverage(report: "Report") -> str | None:
+    """Plot the share of wrong labels among the most confident records, and mark the threshold."""
+    if report.calibration is None or not report.calibration.risk_coverage:
+        return None
+    found = report.calibration
+    coverage = np.array([100 * point.coverage for point in found.risk_coverage])
+    risk = np.array([100 * point.risk for point in found.risk_coverage])
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        coverage, risk = (100 * np.array([p[key] for p in points]) for key in ("coverage", "risk"))
-        axes.plot(coverage, risk, color=BLUE, label=f"surest records, area {found['aurc']:.3f}")
-        if found["accuracy_kept"] is not None:
-            there = (100 - 100 * found["abstained"], 100 - 100 * found["accuracy_kept"])
-            said = "threshold {:.2f}: {:.0f} % answered, {:.0f} % wrong"
-            said = said.format(found["threshold"], *there)
-            axes.plot(*there, "o", color=ORANGE, markersize=8, label=said)
-        axes.set(xlabel="records answered (%)", ylabel="of these wrong (%)")
+        label = f"most confident records, area {found.aurc:.3f}"
+        axes.plot(coverage, risk, color=BLUE, label=label)
+        if found.accuracy_kept is not None:
+            answered, wrong = 100 - 100 * found.abstained, 100 - 100 * found.accuracy_kept
+            label = (
+                f"threshold {found.threshold:.2f}: {answered:.0f} % answered, {wrong:.0f} % wrong"
+            )
+            axes.plot(answered, wrong, "o", color=ORANGE, markersize=8, label=label)
+        axes.set(xlabel="records answered (%)", ylabel="wrong among these (%)")
         axes.set(xlim=(0, 102), ylim=(0, 1.3 * risk.max() + 1))
         axes.legend(loc="upper left")
 
-    return _svg("risk-coverage", "Risk-coverage curve", draw) if points else None
+    return _svg("risk-coverage", "Risk-coverage curve", draw)
 
 
-def confusion(report: Mapping[str, Any]) -> str | None:
-    """What was said of the records of each label: numbers, and shares as shades."""
-    systems = (report.get("labels") or {}).get("systems", {})
+def confusion(report: "Report") -> str | None:
+    """Plot the predictions for each gold label: counts, and the share of the row as the shade."""
+    if report.labels is None or report.labels.model.confusion is None:
+        return None
+    counts = np.array(report.labels.model.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     def draw(figure: Any) -> None:
         from matplotlib.patches import Rectangle
 
-        axes, counts = figure.subplots(), np.array(systems["model"]["confusion"])
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axes = figure.subplots()
         for (row, column), share in np.ndenumerate(shares):
             corner = (column - 0.5, row - 0.5)
+            # A rectangle per cell and no imshow: an image would be a bitmap inside the SVG.
             axes.add_patch(Rectangle(corner, 1, 1, facecolor=BLUE, alpha=0.75 * share))
             words = f"{counts[row, column]:,}\n{share:.0%}".replace("%", " %")
             axes.text(column, row, words, ha="center", va="center")
-        axes.set(xlim=(-0.5, 2.5), ylim=(2.5, -0.5), xlabel="said", ylabel="truth")
+        axes.set(xlim=(-0.5, 2.5), ylim=(2.5, -0.5), xlabel="predicted label", ylabel="gold label")
         axes.set_xticks(range(3), LABELS)
         axes.set_yticks(range(3), LABELS)
         axes.grid(visible=False)
         axes.tick_params(length=0)
 
-    return _svg("confusion", "Confusion matrix", draw) if systems else None
+    return _svg("confusion", "Confusion matrix", draw)
 
 
-def curve(report: Mapping[str, Any]) -> str | None:
+def curve(report: "Report") -> str | None:
     """Plot the losses of the run up to the checkpoint."""
-    rows = report.get("curve") or []
-    return (
-        _svg("curve", "Training curve", lambda figure: draw_training(figure, rows))
-        if rows
-        else None
-    )
+    rows = [vars(point) for point in report.curve]
+    if not any(loss is not None for row in rows for key, loss in row.items() if key != "step"):
+        return None
+    return _svg("curve", "Training curve", lambda figure: draw_training(figure, rows))
 
 
 def save_training_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -1,28 +1,32 @@
-"""A report's figures as tables, for the terminal, for Markdown and for clingpt/reports/page.py.
+"""The figures of a report as tables, for the terminal, for Markdown and for report.html.
 
-Chooses what stands beside what and with how many digits; measures nothing. What a report does not
-hold has no table. Shares are shown in percent, ROUGE and BLEU on their scale of 0 to 100.
+This module only chooses the columns, their order and the number of digits. Shares are shown in
+percent, ROUGE and BLEU on their scale of 0 to 100. What was not measured has no table.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from clingpt.base import console
+from clingpt.evaluation.bootstrap import PairedDifference
 from clingpt.evaluation.faithfulness import KINDS
+from clingpt.evaluation.metrics import Interval
+from clingpt.reports.report import (
+    CalibrationSection,
+    Comparison,
+    Int8Section,
+    LabelFigures,
+    LabelSection,
+    PerplexitySection,
+    Report,
+    TextFigures,
+    TextSection,
+)
 from clingpt.text.documents import HEADINGS
 from clingpt.text.records import LABELS
 
-SCORES = ("system", "accuracy", "95 %", "macro-F1", "95 %")
-NOTHING_TO_COMPARE_WITH = (
-    "Texts that answer a question alone, without a context: {}. With no source to compare them "
-    "with, they are left out of new bigrams and of what is flagged."
-)
-OTHER_HEADINGS = (
-    f"Structure is scored by the headings {', '.join(HEADINGS)}. References that have none of "
-    "them, and are left out: {}."
-)
+LABEL_COLUMNS = ("system", "accuracy", "95 % CI", "macro-F1", "95 % CI")
 
 # What ends in a character that Markdown, or GitHub's autolinks in it, would take for markup:
 # anywhere, at the start of a line, in addresses.
@@ -36,7 +40,7 @@ Row = list[console.Cell]
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a head, rows of cells, and sentences to stand below."""
+    """A title, column names, rows of cells, and sentences shown below the rows."""
 
     title: str
     columns: Sequence[str]
@@ -44,216 +48,268 @@ class Table:
     notes: Sequence[str] = ()
 
     def texts(self) -> list[list[str]]:
-        """The cells as they are shown, each on one line."""
+        """Return the cells as they are shown, each on one line."""
         return [[console.cell_text(cell) for cell in row] for row in self.rows]
 
     def numeric(self) -> list[bool]:
-        """Which columns hold numbers alone, and stand right."""
+        """Return which columns hold only numbers; they are aligned to the right."""
         columns = zip(*(self.texts() or [list(self.columns)]), strict=True)
         return [all(map(console.NUMERIC.fullmatch, column)) for column in columns]
 
 
-def tables(report: Mapping[str, Any]) -> list[Table]:
-    """All tables of a report, labels first."""
-    parts = (_labels, _calibration, _texts, _faithfulness, _structure, _perplexity, _int8)
-    return [table for part in (*parts, _comparison) for table in part(report)]
+def tables(report: Report) -> list[Table]:
+    """Return all tables of a report, labels first."""
+    found: list[Table] = []
+    if report.labels:
+        found += label_tables(report.labels)
+    if report.calibration:
+        found.append(calibration_table(report.calibration))
+    for task, section in report.texts.items():
+        agreement = report.label_agreement if task == "answer" else None
+        found.append(text_table(task, section, agreement))
+    found += faithfulness_tables(report.texts)
+    for task, section in report.texts.items():
+        found += structure_tables(task, section)
+    if report.perplexity:
+        found.append(perplexity_table(report.perplexity))
+    if report.int8:
+        found.append(int8_table(report.int8))
+    if report.comparison:
+        found += comparison_tables(report.comparison)
+    return found
 
 
 def fixed(value: float | None, digits: int = 1, scale: float = 1) -> str:
-    """A number times `scale` with so many decimals; a dash for what is not known."""
+    """Format a number times `scale` with a fixed number of decimals; None is a dash."""
     return "–" if value is None else f"{scale * value:,.{digits}f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share of 0 to 1 in percent, without the sign."""
+    """Format a share of 0 to 1 in percent, without the sign."""
     return fixed(share, digits, 100)
 
 
-def between(interval: Mapping[str, float] | None, scale: float = 1, digits: int = 1) -> str:
-    """An interval: 50.8–59.5, or where it reaches below 0: -1.2 to +3.4."""
+def between(interval: Interval | None, scale: float = 1, digits: int = 1) -> str:
+    """Format an interval: 50.8–59.5, or -1.2 to +3.4 if its lower end is negative."""
     if interval is None:
         return "–"
-    low, high = scale * interval["low"], scale * interval["high"]
+    low, high = scale * interval.low, scale * interval.high
     joined = f"{low:+.{digits}f} to {high:+.{digits}f}"
     return joined if low < 0 else f"{low:,.{digits}f}–{high:,.{digits}f}"
 
 
-def _labels(report: Mapping[str, Any]) -> Iterator[Table]:
-    if not (labels := report.get("labels")):
-        return
-    systems, model = labels["systems"], labels["systems"]["model"]
-    notes = ["Intervals of 95 %: Wilson's for accuracy, bootstrap for macro-F1."]
-    if lost := [f"{name} {s['unparseable']}" for name, s in systems.items() if s["unparseable"]]:
-        notes.append(f"Outputs without a label, which count as wrong: {', '.join(lost)}.")
-    title = f"yes / no / maybe: {console.count(model['n'])} records, in percent"
-    rows = [_label_row(name, scores) for name, scores in systems.items()]
-    yield Table(title, SCORES, rows, [*notes, *labels.get("notes", [])])
-    rows = []
-    for label, said in zip(LABELS, model["confusion"], strict=True):
-        scores = model["per_label"][label]
-        shares = [percent(scores[key]) for key in ("precision", "recall", "f1")]
-        rows.append([label, *shares, scores["support"], *said])
-    columns = ["truth", "precision", "recall", "F1", "records", *(f"said {x}" for x in LABELS)]
-    yield Table("The model by class, in percent, and its confusion matrix", columns, rows)
+def label_tables(labels: LabelSection) -> Iterator[Table]:
+    """Accuracy and macro-F1 of every system, then the model's confusion matrix."""
+    notes = ["95 % confidence intervals: Wilson for accuracy, bootstrap for macro-F1."]
+    lost = [f"{name} {s.unparseable}" for name, s in labels.systems.items() if s.unparseable]
+    if lost:
+        notes.append(f"Outputs without a label, counted as wrong: {', '.join(lost)}.")
+    model = labels.model
+    title = f"yes / no / maybe: {console.count(model.n)} records, in percent"
+    rows = [label_row(name, figures) for name, figures in labels.systems.items()]
+    yield Table(title, LABEL_COLUMNS, rows, [*notes, *labels.notes])
+    if model.per_label and model.confusion:
+        rows = []
+        for label, said in zip(LABELS, model.confusion, strict=True):
+            scores = model.per_label[label]
+            shares = map(percent, (scores.precision, scores.recall, scores.f1))
+            rows.append([label, *shares, scores.support, *said])
+        columns = ["gold label", "precision", "recall", "F1", "records"]
+        columns += [f"predicted {label}" for label in LABELS]
+        yield Table("The model by gold label, in percent, and its confusion matrix", columns, rows)
 
 
-def _label_row(name: str, scores: Mapping[str, Any]) -> Row:
-    row: Row = [name]
-    for key in ("accuracy", "macro_f1"):
-        row += [percent(scores[key]), between(scores.get(f"{key}_interval"), 100)]
-    return row
-
-
-def _calibration(report: Mapping[str, Any]) -> Iterator[Table]:
-    if not (found := report.get("calibration")):
-        return
-    rows = [
-        [name, *(fixed(found[key][score], 3) for score in ("ece", "nll", "brier"))]
-        for name, key in (("as scored", "raw"), ("calibrated", "calibrated"))
+def label_row(name: str, figures: LabelFigures | PairedDifference) -> Row:
+    """One row under LABEL_COLUMNS."""
+    accuracy, macro_f1 = figures.accuracy_interval, figures.macro_f1_interval
+    return [
+        name,
+        percent(figures.accuracy),
+        between(accuracy, 100),
+        percent(figures.macro_f1),
+        between(macro_f1, 100),
     ]
-    fit, right = found["fitted_on"], percent(found["accuracy_kept"])
+
+
+def calibration_table(found: CalibrationSection) -> Table:
+    rows = [
+        [name, *(fixed(error, 3) for error in (errors.ece, errors.nll, errors.brier))]
+        for name, errors in (("before", found.raw), ("calibrated", found.calibrated))
+    ]
+    fit = found.fitted_on
     notes = [
-        f"Temperature {found['temperature']:.3f} and threshold {found['threshold']:.3f}, for "
-        f"answers to {percent(found['coverage'], 0)} %, fitted on {console.count(fit['records'])} "
-        f"records of {fit['split']} ({fit['fingerprint'][:12]}).",
-        f"Below the threshold, and unanswered: {percent(found['abstained'])} %; accuracy of the "
-        f"rest: {right}. Area under the risk-coverage curve: {found['aurc']:.3f}.",
+        f"Temperature {found.temperature:.3f} and threshold {found.threshold:.3f}, chosen to "
+        f"answer {percent(found.coverage, 0)} % of {console.count(fit['records'])} records of the "
+        f"{fit['split']} split ({fit['fingerprint'][:12]}).",
+        f"Unanswered because below the threshold: {percent(found.abstained)} %. Accuracy of the "
+        f"answered rest: {percent(found.accuracy_kept)} %. Area under the risk-coverage curve: "
+        f"{found.aurc:.3f}.",
     ]
     columns = ["probabilities", "ECE", "NLL (nats)", "Brier"]
-    yield Table("Calibration of the label probabilities", columns, rows, notes)
+    return Table("Calibration of the label probabilities", columns, rows, notes)
 
 
-def _texts(report: Mapping[str, Any]) -> Iterator[Table]:
-    for task, entry in (report.get("texts") or {}).items():
-        model = entry["systems"]["model"]
-        bleu, prompts = model["bleu"], entry["trimmed_prompts"]
-        notes = [f"ROUGE {model['rouge']['signature']}", f"BLEU {bleu['signature']}"]
-        notes.append(f"BLEU by nltk {fixed(bleu['nltk_score'])}: {bleu['nltk_signature']}")
-        if prompts or model["empty"]:
-            cut, empty = map(console.count, (entry["trimmed_tokens"], model["empty"]))
-            notes.append(f"Prompts trimmed: {prompts}, by {cut} tokens. Empty texts: {empty}.")
-        if task == "answer" and report.get("label_agreement") is not None:
-            share = percent(report["label_agreement"])
-            notes.append(f"In {share} % of answers the label written is the one scored highest.")
-        if alone := model["texts"] - _compared(model):
-            notes.append(NOTHING_TO_COMPARE_WITH.format(console.count(alone)))
-        limit = f"{percent(entry['hit_the_limit'])} % hit the limit"
-        title = f"{task}: {console.count(model['texts'])} texts against one reference each, {limit}"
-        columns = ["system", "R1", "R2", "RL", "95 %", "RLsum", "BLEU", "BP", "words"]
-        rows = [_text_row(name, scores) for name, scores in entry["systems"].items()]
-        yield Table(title, [*columns, "% new bigrams", "% flagged"], rows, notes)
+def text_table(task: str, section: TextSection, label_agreement: float | None) -> Table:
+    """ROUGE, BLEU and length of every system's texts for one task."""
+    model = section.model
+    notes = []
+    if model.rouge and model.bleu:
+        notes += [f"ROUGE: {model.rouge.signature}", f"BLEU: {model.bleu.signature}"]
+        notes.append(f"BLEU by NLTK: {fixed(model.bleu.nltk_score)} ({model.bleu.nltk_signature})")
+    if section.trimmed_prompts or model.empty:
+        notes.append(
+            f"Trimmed prompts: {section.trimmed_prompts}, by "
+            f"{console.count(section.trimmed_tokens)} tokens in all. Empty outputs: "
+            f"{console.count(model.empty)}."
+        )
+    if label_agreement is not None:
+        notes.append(
+            f"In {percent(label_agreement)} % of the answers, the label in the text is the one "
+            "that is scored highest."
+        )
+    compared = model.faithfulness.texts if model.faithfulness else 0
+    if alone := model.texts - compared:
+        notes.append(
+            f"Questions without a context: {console.count(alone)}. Their texts have no source to "
+            "be compared with, so new bigrams and flags leave them out."
+        )
+    title = (
+        f"{task}: {console.count(model.texts)} texts against one reference each, "
+        f"{percent(section.hit_the_limit)} % stopped at the length limit"
+    )
+    columns = ["system", "R1", "R2", "RL", "95 % CI", "RLsum", "BLEU", "BP", "words"]
+    rows = [text_row(name, figures) for name, figures in section.systems.items()]
+    return Table(title, [*columns, "% new bigrams", "% flagged"], rows, notes)
 
 
-def _compared(scores: Mapping[str, Any]) -> int:
-    """How many of a system's texts had a source to be compared with."""
-    faithful = scores.get("faithfulness") or {"texts": 0}
-    return int(faithful["texts"])
+def text_row(name: str, figures: TextFigures) -> Row:
+    rouge, bleu, faithful = figures.rouge, figures.bleu, figures.faithfulness
+    return [
+        name,
+        fixed(rouge.rouge1 if rouge else None),
+        fixed(rouge.rouge2 if rouge else None),
+        fixed(rouge.rougeL if rouge else None),
+        between(figures.rougeL_interval),
+        fixed(rouge.rougeLsum if rouge else None),
+        fixed(bleu.score if bleu else None),
+        fixed(bleu.brevity_penalty if bleu else None, 2),
+        fixed(figures.mean_words, 0),
+        percent(figures.novel_bigrams, 0),
+        percent(faithful.flagged if faithful else None),
+    ]
 
 
-def _text_row(name: str, scores: Mapping[str, Any]) -> Row:
-    rouge, bleu, faithful = (scores.get(key) or {} for key in ("rouge", "bleu", "faithfulness"))
-    row: Row = [name, *(fixed(rouge.get(kind)) for kind in ("rouge1", "rouge2", "rougeL"))]
-    row += [between(scores.get("rougeL_interval")), fixed(rouge.get("rougeLsum"))]
-    row += [fixed(bleu.get("score")), fixed(bleu.get("brevity_penalty"), 2)]
-    row += [fixed(scores.get("mean_words"), 0), percent(scores.get("novel_bigrams"), 0)]
-    return [*row, percent(faithful.get("flagged"))]
-
-
-def _faithfulness(report: Mapping[str, Any]) -> Iterator[Table]:
+def faithfulness_tables(texts: Mapping[str, TextSection]) -> Iterator[Table]:
+    """One table over all tasks; none if no text has a source."""
     rows: list[Row] = []
-    for task, entry in (report.get("texts") or {}).items():
-        for name, scores in entry["systems"].items():
-            if found := scores.get("faithfulness"):
-                shares = [found["flagged"], *(found["per_kind"].get(kind) for kind in KINDS)]
-                rates = [fixed(found["flags_per_text"], 2), percent(found["unsupported_numbers"])]
-                rows.append([task, name, found["texts"], *map(percent, shares), *rates])
-    columns = ["task", "system", "texts", "flagged", *KINDS, "flags a text", "of numbers"]
-    title = "Faithfulness: texts that say what their source does not hold, in percent"
-    note = "The references' own rate is what the rules flag in text that people wrote."
+    for task, section in texts.items():
+        for name, figures in section.systems.items():
+            if found := figures.faithfulness:
+                shares = [found.flagged, *(found.per_kind.get(kind) for kind in KINDS)]
+                rates = [fixed(found.flags_per_text, 2), percent(found.unsupported_numbers)]
+                rows.append([task, name, found.texts, *map(percent, shares), *rates])
+    columns = ["task", "system", "texts", "flagged", *KINDS, "flags per text", "of all numbers"]
+    title = "Faithfulness: texts with a statement that their source does not support, in percent"
+    note = "The row of the references shows what the rules flag in texts written by people."
     if rows:
         yield Table(title, columns, rows, [note])
 
 
-def _structure(report: Mapping[str, Any]) -> Iterator[Table]:
-    for task, entry in (report.get("texts") or {}).items():
-        if found := entry.get("structure"):
-            names, sections = (
-                ("present", "spurious", "in_order", "complete"),
-                found["section_rougeL"],
-            )
-            columns = [name.replace("_", " ") for name in names] + [f"RL {x}" for x in sections]
-            shares = [found[name] if found["documents"] else None for name in names]
-            row = [*map(percent, shares), *map(fixed, sections.values())]
-            documents = console.count(found["documents"])
-            title = f"{task}: headings of {documents} texts in percent, ROUGE-L by section"
-            notes = [str(found["signature"])]
-            if others := found["unheaded"]:
-                notes.append(OTHER_HEADINGS.format(console.count(others)))
-            yield Table(title, columns, [row], notes)
-
-
-def _perplexity(report: Mapping[str, Any]) -> Iterator[Table]:
-    rows: list[Row] = []
-    for name, found in (report.get("perplexity") or {}).items():
-        text, with_end = found["text"], found.get("with_end") or {}
-        interval = between(text.get("token_perplexity_interval"), digits=2)
-        row = [name, text["tokens"], text["words"], text["token_perplexity"], interval]
-        row += [text["word_perplexity"], fixed(text["bits_per_byte"], 4)]
-        rows.append([*row, with_end.get("token_perplexity")])
-    columns = ["text", "tokens", "words", "a token", "95 %", "a word", "bits per byte"]
-    note = "Only bits per byte compare across vocabularies."
-    if rows:
-        yield Table("Perplexity, corpus-level", [*columns, "with end of text"], rows, [note])
-
-
-def _int8(report: Mapping[str, Any]) -> Iterator[Table]:
-    if not (found := report.get("int8")):
+def structure_tables(task: str, section: TextSection) -> Iterator[Table]:
+    """The headings of generated documents; none for other tasks."""
+    if (found := section.structure) is None:
         return
-    rows, notes = [], []
-    for name, text in found["texts"].items():
-        both = [text["perplexity_fp32"], text["perplexity_int8"]]
-        change, other = f"{both[1] / both[0] - 1:+.2%}", f"{text['decisions_changed']:.2%}"
-        rows.append([name, text["tokens"], *both, change, other])
-    if found["labels"]:
+    columns = ["present", "spurious", "in order", "complete"]
+    columns += [f"RL {heading}" for heading in found.section_rougeL]
+    shares = (found.present, found.spurious, found.in_order, found.complete)
+    row = [percent(share if found.documents else None) for share in shares]
+    row += map(fixed, found.section_rougeL.values())
+    title = f"{task}: headings of {console.count(found.documents)} texts in percent, ROUGE-L by "
+    notes = [found.signature]
+    if found.unheaded:
         notes.append(
-            "{changed} of {records} labels differ; of {labelled} known ones {right_fp32} are right "
-            "in fp32, {right_int8} in int8.".format(**found["labels"])
+            f"Only references with one of the headings {', '.join(HEADINGS)} are scored. Left "
+            f"out: {console.count(found.unheaded)}."
         )
-    columns = ["text", "tokens", "perplexity, fp32", "int8", "change", "other decisions"]
-    yield Table("8-bit weights beside fp32, on the same tokens", columns, rows, notes)
+    yield Table(f"{title}section", columns, [row], notes)
 
 
-def _comparison(report: Mapping[str, Any]) -> Iterator[Table]:
-    found = report.get("comparison") or {}
-    rows: list[Row] = []
-    if found.get("spread"):
-        for name, values in found["spread"].items():
+def perplexity_table(perplexity: Mapping[str, PerplexitySection]) -> Table:
+    rows: list[Row] = [
+        [
+            name,
+            found.text.tokens,
+            found.text.words,
+            found.text.token_perplexity,
+            between(found.text.token_perplexity_interval, digits=2),
+            found.text.word_perplexity,
+            fixed(found.text.bits_per_byte, 4),
+            found.with_end.token_perplexity if found.with_end else None,
+        ]
+        for name, found in perplexity.items()
+    ]
+    columns = ["text", "tokens", "words", "per token", "95 % CI", "per word", "bits per byte"]
+    columns.append("per token, with end of text")
+    note = "Only bits per byte can be compared between models with different vocabularies."
+    return Table("Corpus perplexity", columns, rows, [note])
+
+
+def int8_table(found: Int8Section) -> Table:
+    rows: list[Row] = [
+        [
+            name,
+            text.tokens,
+            text.perplexity_fp32,
+            text.perplexity_int8,
+            f"{text.perplexity_int8 / text.perplexity_fp32 - 1:+.2%}",
+            f"{text.decisions_changed:.2%}",
+        ]
+        for name, text in found.texts.items()
+    ]
+    notes = []
+    if labels := found.labels:
+        notes.append(
+            f"{labels.changed} of {labels.records} predicted labels differ. Of the "
+            f"{labels.labelled} records with a known label, fp32 is right on {labels.right_fp32} "
+            f"and int8 on {labels.right_int8}."
+        )
+    columns = ["text", "tokens", "perplexity, fp32", "int8", "change", "changed top tokens"]
+    return Table("8-bit weights compared with fp32, on the same tokens", columns, rows, notes)
+
+
+def comparison_tables(found: Comparison) -> Iterator[Table]:
+    """The spread over several checkpoints, their pooled labels, and the difference of a pair."""
+    if found.spread:
+        rows: list[Row] = []
+        for name, values in found.spread.items():
             is_share = name in ("accuracy", "macro_f1") or name.endswith("flagged")
             scale, digits = (100, 1) if is_share else (1, 4 if name.endswith("byte") else 1)
-            row = [fixed(values[key], digits, scale) for key in ("mean", "sd", "low", "high")]
-            rows.append([name, *row, values["n"]])
-        records = "the same records" if found["same_records"] else "each its own records"
-        columns = ["metric", "mean", "sd", "lowest", "highest", "checkpoints"]
-        yield Table(f"Checkpoints, on {records}", columns, rows, found["checkpoints"])
-    if pooled := found.get("pooled"):
-        title = f"All folds' {console.count(pooled['n'])} records, in percent"
-        yield Table(title, SCORES, [_label_row("the folds' models", pooled)])
-    if paired := found.get("paired"):
-        rows = [_label_row(f"{paired['second']} less {paired['first']}", paired)]
-        p_value, alone = f"{paired['mcnemar_p']:.3g}", (paired["wins"], paired["losses"])
-        note = f"Right by the second alone {alone[0]}, by the first alone {alone[1]}; McNemar's p "
-        yield Table("Difference, in points of percent", SCORES, rows, [f"{note}{p_value}."])
+            shown = (values.mean, values.sd, values.low, values.high)
+            rows.append([name, *(fixed(value, digits, scale) for value in shown), values.n])
+        columns = ["metric", "mean", "SD", "lowest", "highest", "checkpoints"]
+        records = "on the same records" if found.same_records else "each on its own records"
+        yield Table(f"Checkpoints, {records}", columns, rows, found.checkpoints)
+    if found.pooled:
+        title = f"All {console.count(found.pooled.n)} records of the folds, in percent"
+        yield Table(title, LABEL_COLUMNS, [label_row("the models of the folds", found.pooled)])
+    if pair := found.paired:
+        note = (
+            f"Right only in the second: {pair.wins}; right only in the first: {pair.losses}. "
+            f"McNemar's exact p = {pair.mcnemar_p:.3g}."
+        )
+        rows = [label_row(f"{pair.second} minus {pair.first}", pair)]
+        yield Table("Difference, in percentage points", LABEL_COLUMNS, rows, [note])
 
 
 def as_text(found: Sequence[Table]) -> str:
-    """For the terminal."""
+    """Format tables for the terminal."""
     notes = ["".join(f"\n{console.safe_line(note)}" for note in table.notes) for table in found]
     shown = [console.table(table.title, table.columns, table.rows) for table in found]
     return "\n\n".join(map("".join, zip(shown, notes, strict=True)))
 
 
 def as_markdown(found: Sequence[Table]) -> str:
-    """For Markdown with tables, as GitHub and the Hub show it; nothing in the data is markup."""
+    """Format tables as GitHub-flavoured Markdown, with every markup character in them escaped."""
     parts = []
     for table in found:
         rule = ["---:" if right else "---" for right in table.numeric()]
@@ -265,5 +321,5 @@ def as_markdown(found: Sequence[Table]) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` on one line of Markdown, nothing in it markup."""
+    """Escape `text` so that Markdown shows it as it is, on one line."""
     return MARKUP.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", console.safe_line(text))

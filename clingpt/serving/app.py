@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from clingpt.reports.page import DISCLAIMER
+from clingpt.reports import DISCLAIMER
 from clingpt.serving.completions import Completions
 from clingpt.serving.errors import ApiError, internal_error
 from clingpt.serving.middleware import BodyLimit, RequestLog, RequireKey

@@ -14,7 +14,7 @@ from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.faithfulness import FlagKind, find_flags
 from clingpt.evaluation.label_scores import LabelScores
 from clingpt.evaluation.scorer import label_prompt
-from clingpt.reports.page import DISCLAIMER
+from clingpt.reports import DISCLAIMER
 from clingpt.serving.errors import ApiError, invalid_setting
 from clingpt.serving.responses import Emit, run_together
 from clingpt.serving.schemas import AnswerRequest, RecordIn, TaskRequest, usage

@@ -17,14 +17,15 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.files import try_lock, write_whole
 from clingpt.evaluation.bootstrap import Spread, spread
+from clingpt.evaluation.metrics import Interval
 from clingpt.nn.checkpoint import RunFolder, key_of, read_card, score
-from clingpt.reports.aggregate import label_entry
+from clingpt.reports.report import LabelFigures, Report, label_figures
 from clingpt.reports.tables import between, percent
 from clingpt.text.records import LABELS
 
@@ -186,8 +187,8 @@ class Outcome:
         return {name: spread([each[name] for each in found]) for name in names}
 
     @cached_property
-    def labels(self) -> dict[str, Any]:
-        """Scores of all folds' labels pooled, as in report.json; empty without labels.
+    def labels(self) -> LabelFigures | None:
+        """Scores of all folds' labels pooled; None without labels.
 
         One fold's macro-F1 hangs on the few records labelled maybe, and a mean of ten such
         figures is not the macro-F1 of all records.
@@ -200,21 +201,28 @@ class Outcome:
             for _ in range(n)
         ]
         if not pairs:
-            return {}
-        return label_entry([gold for gold, _ in pairs], [predicted for _, predicted in pairs])
+            return None
+        return label_figures([gold for gold, _ in pairs], [predicted for _, predicted in pairs])
+
+    def pooled(self, select: str) -> tuple[float, Interval | None] | None:
+        """Accuracy or macro-F1 of the pooled labels with its 95 % interval, else None."""
+        if self.labels is None or select not in POOLED:
+            return None
+        if select == "accuracy":
+            return self.labels.accuracy, self.labels.accuracy_interval
+        return self.labels.macro_f1, self.labels.macro_f1_interval
 
     def value(self, select: str) -> float | None:
         """The point's figure for a criterion, or None where that was not measured."""
-        if select in self.labels:
-            return float(self.labels[select])
+        if pooled := self.pooled(select):
+            return pooled[0]
         found = self.spreads.get(key_of(select))
         return found.mean if found else None
 
     def interval(self, select: str) -> tuple[float, float]:
         """Bounds round the value: 95 % for pooled labels, otherwise one deviation over folds."""
-        if select in self.labels:
-            interval = self.labels[f"{select}_interval"]
-            return interval["low"], interval["high"]
+        if (pooled := self.pooled(select)) and pooled[1]:
+            return pooled[1].low, pooled[1].high
         found = self.spreads[key_of(select)]
         sd = found.sd or 0.0
         return found.mean - sd, found.mean + sd
@@ -235,9 +243,12 @@ def read_best(run: Path) -> Result:
     select = card["settings"]["select"]
     if key_of(select) not in figures:
         raise DataError(f"{run} has no finite {key_of(select)}; look at its metrics.jsonl")
-    report = run / "eval_val" / "report.json"
-    labels = json.loads(report.read_text("utf-8"))["labels"] if report.exists() else {}
-    confusion = labels["systems"]["model"]["confusion"] if labels else []
+    confusion: list[list[int]] = []
+    path = run / "eval_val" / "report.json"
+    if path.exists():
+        report = Report.from_json(json.loads(path.read_text("utf-8")), source=path)
+        if report.labels and report.labels.model.confusion:
+            confusion = [list(row) for row in report.labels.model.confusion]
     return Result(select=select, step=card["step"], figures=figures, confusion=confusion)
 
 
@@ -526,8 +537,8 @@ def table(outcomes: Sequence[Outcome], select: str) -> str:
             deviation = f" ± {found.sd:.4f}" if found and found.sd is not None else ""
             row.append(f"{found.mean:.4f}{deviation}" if found else None)
         for name in POOLED if labelled else ():
-            interval = each.labels.get(f"{name}_interval")
-            row += [percent(each.labels.get(name)), between(interval, 100)]
+            figure, interval = each.pooled(name) or (None, None)
+            row += [percent(figure), between(interval, 100)]
         rows.append([*row, each.reason] if incomplete else row)
     return console.table(f"Points, the best by {select} first", columns, rows)
 
@@ -548,7 +559,7 @@ def as_csv(outcomes: Sequence[Outcome]) -> str:
             found = each.spreads.get(name)
             row += [found.mean, found.sd] if found else [None, None]
         for name in POOLED if labelled else ():
-            row += [each.labels[name], *each.interval(name)] if each.labels else [None] * 3
+            row += [each.value(name), *each.interval(name)] if each.labels else [None] * 3
         reason = next(iter(each.failures.values()), "")
         writer.writerow([*row, len(each.failures), int(each.pruned), harmless(reason)])
     return file.getvalue()

@@ -22,7 +22,7 @@ from clingpt.data.prepared import FolderWriter
 from clingpt.nn.checkpoint import load_model, verify
 from clingpt.privacy.identifiers import Found
 from clingpt.reports.audit import HEADING, in_markdown, sentences
-from clingpt.reports.model_card import with_audit
+from clingpt.reports.render import with_audit
 from clingpt.text.records import SPLITS, Record
 from clingpt.text.tasks import NotApplicable, make_example, text_windows
 from clingpt.text.tokenizer import Tokenizer
@@ -342,13 +342,6 @@ def test_a_base_that_is_not_at_hand_is_done_without_unless_asked_for(
     assert audit.open_base(cfg, loaded) == (None, "it was trained from random weights")
     with pytest.raises(CheckpointError, match="none is not a folder"):
         audit.open_base(audit.AuditConfig(base=f"{tmp_path}/none"), loaded)
-
-
-def test_a_base_goes_by_its_name_without_the_path() -> None:
-    assert audit.name_of("gpt2-medium") == "gpt2-medium"
-    assert audit.name_of("stanford-crfm/BioMedLM") == "stanford-crfm/BioMedLM"
-    assert audit.name_of("/home/someone/out/domain/best") == "domain"
-    assert audit.name_of("out/domain") == "domain"
 
 
 def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:

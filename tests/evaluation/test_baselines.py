@@ -35,7 +35,7 @@ from clingpt.evaluation.baselines import (
 )
 from clingpt.evaluation.metrics import classification, rouge
 from clingpt.evaluation.scorer import Output
-from clingpt.reports import aggregate
+from clingpt.reports.report import Texts
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
@@ -369,13 +369,13 @@ def test_question_in_inverts_prompt_text(sections: tuple[tuple[str, str], ...]) 
 
 
 def test_report_shows_the_nearest_answer_for_records_without_context(data: Prepared) -> None:
-    found = aggregate.Texts("explain", SUMMARIES | {NEAREST: Nearest(data, GPT2).answer})
+    found = Texts("explain", SUMMARIES | {NEAREST: Nearest(data, GPT2).answer})
     record = asked("What are the causes of gout?")
     wanted = "Causes of gout are listed here."
     found.add(Output("x", "explain", "Gout is.", wanted, "stop", 0), record, None)
-    systems = found.entry()["systems"]
+    section = found.section()
+    assert section is not None
+    systems = section.systems
     assert list(systems) == ["reference", "question", NEAREST, "model"]
-    score = {
-        name: system["rouge"]["rougeL"] for name, system in systems.items() if name != "reference"
-    }
+    score = {name: system.rouge.rougeL for name, system in systems.items() if system.rouge}
     assert score[NEAREST] == 100 > score["question"] > score["model"]

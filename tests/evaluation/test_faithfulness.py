@@ -5,14 +5,12 @@ import re
 import time
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt.data.synthetic import iter_records
 from clingpt.evaluation.faithfulness import find_flags
-from clingpt.reports.aggregate import claim_row, claims_entry
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
 
@@ -294,25 +292,6 @@ def test_errors_planted_in_synthetic_records_are_all_found() -> None:
             kinds = {flag.kind for flag in find_flags(output, source)}
             assert kind in kinds, (source, output)
     assert min(tried.values()) >= 100
-
-
-def test_figures_by_hand() -> None:
-    source = "We gave 5 mg to 40 men and pain did not fall."
-    outputs = [
-        source,  # 2 numbers
-        "We gave 6 mg to 41 men and pain did fall.",  # 2 numbers, neither of the source
-        "We gave 5 g to 40 men.",  # 2 numbers, one of them with another unit
-        "We gave it.",
-    ]
-    rows = np.array([claim_row(output, source) for output in outputs])
-    assert claims_entry(rows)["faithfulness"] == {
-        "texts": 4,
-        "flagged": 2 / 4,
-        "per_kind": {"number": 1 / 4, "unit": 1 / 4, "comparator": 0, "negation": 1 / 4},
-        "flags_per_text": 4 / 4,
-        "unsupported_numbers": 2 / 6,
-    }
-    assert claims_entry(rows[3:])["faithfulness"]["unsupported_numbers"] == 0
 
 
 def test_a_long_source_takes_no_time() -> None:

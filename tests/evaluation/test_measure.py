@@ -1,7 +1,6 @@
 """Measuring record by record: the same whatever the order, the batch and the stops."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +21,6 @@ from clingpt.evaluation.measure import Evaluation, iter_pieces, passages_of, rea
 from clingpt.evaluation.results_store import Parts
 from clingpt.evaluation.scorer import Scorer, context_passage, explanation_passage, passage_losses
 from clingpt.nn import runtime
-from clingpt.reports.aggregate import label_entry
-from clingpt.reports.comparison import comparison
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import EOT, Tokenizer
@@ -219,28 +216,6 @@ def test_looks_at_the_test_records_are_counted(tmp_path: Path) -> None:
 
 
 # Several checkpoints
-
-
-def reported(labels: dict[str, tuple[str, str]]) -> tuple[dict[str, Any], Any]:
-    entry = label_entry([gold for gold, _ in labels.values()], [x for _, x in labels.values()])
-    return {"labels": {"systems": {"model": entry}}, "perplexity": {}, "texts": {}}, labels
-
-
-def test_folds_are_pooled_and_runs_on_the_same_records_compared() -> None:
-    first = {"a": ("yes", "yes"), "b": ("no", "yes"), "c": ("maybe", "maybe")}
-    other = {"d": ("yes", "no"), "e": ("no", "no"), "f": ("maybe", "yes")}
-    folds = comparison({"one": reported(first), "two": reported(other)})
-    assert (folds["pooled"]["n"], folds["pooled"]["accuracy"]) == (6, 0.5)
-    assert not folds["same_records"] and folds["paired"] == {}
-    better = first | {"b": ("no", "no")}
-    pair = comparison({"one": reported(first), "two": reported(better)})
-    assert pair["same_records"] and pair["pooled"] == {}
-    assert pair["paired"]["accuracy"] == pytest.approx(1 / 3)
-    assert (pair["paired"]["wins"], pair["paired"]["losses"]) == (1, 0)
-    assert pair["spread"]["accuracy"]["mean"] == pytest.approx(5 / 6)
-    assert pair["spread"]["accuracy"]["sd"] == pytest.approx(math.sqrt(2) / 6)
-    three = comparison({name: reported(first) for name in ("one", "two", "three")})
-    assert three["paired"] == {} and three["spread"]["macro_f1"]["sd"] == 0
 
 
 def test_prepared_data_has_what_an_evaluation_reads() -> None:

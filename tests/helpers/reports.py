@@ -1,11 +1,12 @@
-"""Two reports of format 2: one with every part, one of a model on which little was measured.
+"""Two reports as report.json holds them: one with every section, one with almost nothing measured.
 
-The figures are made up, of the size that a GPT-2 fine-tuned on PubMedQA has.
+The figures are invented, but plausible for a GPT-2 fine-tuned on PubMedQA.
 """
 
 from typing import Any
 
 from clingpt.evaluation.metrics import wilson_interval
+from clingpt.reports.report import Report
 from clingpt.text.records import LABELS
 
 FINGERPRINT = "5b0c3e2f9d1a47c08e6bb21f3d5a97c4e8f01b6d2c3a495e7f8091a2b3c4d5e6"
@@ -26,7 +27,7 @@ def interval(low: float, high: float) -> dict[str, float]:
 
 
 def labels_entry(confusion: list[list[int]], macro_f1: tuple[float, float]) -> dict[str, Any]:
-    """What a system's labels are worth, from its confusion matrix; the bootstrap is made up."""
+    """Label figures that follow from a confusion matrix; the interval of macro-F1 is invented."""
     n = sum(map(sum, confusion))
     hits = sum(confusion[i][i] for i in range(3))
     per_label = {}
@@ -127,9 +128,9 @@ def calibration() -> dict[str, Any]:
     bins = [
         {"low": i / 10, "high": (i + 1) / 10, "n": n, "confidence": x, "accuracy": y}
         for i, (n, x, y) in enumerate(
-            [(0, None, None)] * 3
-            + [(21, 0.37, 0.33), (83, 0.46, 0.49), (102, 0.55, 0.52), (98, 0.65, 0.67)]
-            + [(91, 0.75, 0.71), (64, 0.85, 0.86), (41, 0.93, 0.95)]
+            [(21, 0.37, 0.33), (83, 0.46, 0.49), (102, 0.55, 0.52), (98, 0.65, 0.67)]
+            + [(91, 0.75, 0.71), (64, 0.85, 0.86), (41, 0.93, 0.95)],
+            start=3,
         )
     ]
     curve = [{"coverage": i / 40, "risk": 0.03 + 0.345 * (i / 40) ** 1.6} for i in range(1, 41)]
@@ -157,6 +158,7 @@ def example(number: int, **other: Any) -> dict[str, Any]:
         "output": "yes\nExplanation: Metformin lowers HbA1c.",
         "finish_reason": "stop",
         "trimmed_tokens": 0,
+        "compared": True,
         "flags": [],
         "gold": "yes",
         "label": "yes",
@@ -262,7 +264,7 @@ def training_curve() -> list[dict[str, Any]]:
 
 
 def full_report() -> dict[str, Any]:
-    """A report with every part; a new one at each call."""
+    """Return a report with every section; a new one at each call."""
     document = task_entry(120, {}, 31.4)
     headings = ("BACKGROUND", "METHODS", "RESULTS", "DISCUSSION", "CONCLUSION")
     document["structure"] = {
@@ -327,7 +329,7 @@ def full_report() -> dict[str, Any]:
 
 
 def bare_report() -> dict[str, Any]:
-    """A report in which nothing but one text's perplexity was measured; a new one at each call."""
+    """Return a report with the perplexity of one text and nothing else; a new one at each call."""
     return {
         "format": 2,
         "checkpoint": "gpt2",
@@ -348,3 +350,8 @@ def bare_report() -> dict[str, Any]:
         "curve": [],
         "examples": [],
     }
+
+
+def typed(content: dict[str, Any]) -> Report:
+    """Return the report that a report.json holds."""
+    return Report.from_json(content, source="report.json")

@@ -39,6 +39,8 @@ class Tracer:
         if code.co_flags & IS_FUNCTION != IS_FUNCTION or code.co_filename.startswith("<"):
             return
         path = Path(code.co_filename).absolute()
+        if path.suffix != ".py":  # Jinja2 compiles a template to code under the template's name
+            return
         if ROOT in path.parents and path.relative_to(ROOT).parts[0] not in ("tests", ".venv"):
             self.files.add(str(path.relative_to(ROOT)))
 

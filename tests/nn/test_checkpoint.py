@@ -12,7 +12,14 @@ import torch
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
 from clingpt.nn import checkpoint
-from clingpt.nn.checkpoint import RunFolder, load_model, load_trainer, read_card, verify
+from clingpt.nn.checkpoint import (
+    RunFolder,
+    load_model,
+    load_trainer,
+    read_card,
+    run_name,
+    verify,
+)
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 
@@ -199,3 +206,31 @@ def test_training_state_is_never_executed(tmp_path: Path) -> None:
     (tmp_path / "trainer.pt").unlink()
     with pytest.raises(CheckpointError, match="can be used but not resumed"):
         load_trainer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("gpt2-medium", "gpt2-medium"),
+        ("stanford-crfm/BioMedLM", "stanford-crfm/BioMedLM"),
+        ("/home/someone/out/domain/best", "domain"),
+        ("/home/someone/out/domain/step_000100/", "domain"),
+        ("/home/someone/out/domain/best/adapter", "domain"),
+        ("/home/someone/models/gpt2-clinical", "gpt2-clinical"),
+        ("out/domain", "domain"),
+        ("out/domain/../other/last", "other"),
+        ("/", "clingpt"),
+    ],
+)
+def test_a_model_is_named_by_its_run_without_the_path(source: str, name: str) -> None:
+    assert run_name(source) == name
+
+
+def test_a_folder_is_named_by_its_place_if_the_path_is_only_a_link_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine/best").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "mine")
+    assert run_name("best") == run_name("./best") == "mine"
+    monkeypatch.chdir(tmp_path)
+    assert run_name("mine/best") == "mine"  # it looks like a Hub id, but is a folder

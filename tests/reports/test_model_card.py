@@ -1,4 +1,4 @@
-"""Model cards: read by the Hub's own library, rendered by another, and their commands run."""
+"""Model cards: parsed by the Hub's library, rendered by a Markdown parser, their commands run."""
 
 import re
 import shlex
@@ -12,14 +12,14 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 import sample
 from clingpt.base import settings
-from clingpt.reports.model_card import model_card
-from clingpt.reports.page import DISCLAIMER
+from clingpt.reports import DISCLAIMER
+from clingpt.reports.render import model_card
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT, GPTConfig
 from tests.helpers.html_page import Parsed
-from tests.helpers.reports import FINGERPRINT, bare_report, full_report
-from tests.reports.test_page import HOSTILE, SHOWN, hostile
+from tests.helpers.markup import HOSTILE, SHOWN, hostile
+from tests.helpers.reports import FINGERPRINT, bare_report, full_report, typed
 
 
 def head(card: str) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def head(card: str) -> dict[str, Any]:
 
 
 def read(card: str) -> ModelCardData:
-    """The head by the Hub's own library."""
+    """Parse the metadata with the Hub's library."""
     data = ModelCard(card).data
     assert isinstance(data, ModelCardData)
     return data
@@ -38,9 +38,9 @@ def results(card: str) -> list[EvalResult]:
     return read(card).eval_results or []
 
 
-def test_the_hub_reads_every_figure_as_it_was_measured() -> None:
+def test_the_hub_library_reads_every_figure() -> None:
     report = full_report()
-    card = model_card(report, base="gpt2", tasks=["answer"], license="mit")
+    card = model_card(typed(report), base="gpt2", tasks=["answer"], license="mit")
     data = read(card)
     assert (data.library_name, data.pipeline_tag) == ("transformers", "text-generation")
     assert (data.language, data.license) == ("en", "mit")
@@ -58,27 +58,27 @@ def test_the_hub_reads_every_figure_as_it_was_measured() -> None:
         assert value == pytest.approx(summaries["rouge"][f"rouge{kind}"])
     assert found[*about, "BLEU (sacrebleu), 0 to 100"] == pytest.approx(summaries["bleu"]["score"])
     assert found["text-generation", "perplexity: context", "bits per byte"] == 0.7912
-    assert len(found) == 3 + 3 * 5 + 2 * 2  # another text's perplexity is not this data's
+    assert len(found) == 3 + 3 * 5 + 2 * 2  # text files are not part of the data
     one = results(card)[0]
     assert one.dataset_name == "PubMedQA, the official 500 test records"
     assert (one.dataset_type, one.dataset_split) == ("pubmedqa", "test")
     assert one.dataset_args == {"fingerprint": FINGERPRINT, "setting": "reasoning-required"}
 
 
-def test_only_what_was_measured_is_there() -> None:
-    bare = model_card(bare_report(), base=None, tasks=["text"])
+def test_a_card_holds_only_what_was_measured() -> None:
+    bare = model_card(typed(bare_report()), base=None, tasks=["text"])
     assert [r.metric_type for r in results(bare)] == [
         "perplexity",
         "bits_per_byte",
     ]
     assert "Not measured: labels, calibration, texts, int8." in bare
-    assert "Measured on validation records" in bare
+    assert "Evaluated on validation records" in bare
     report = bare_report()
     report["perplexity"]["context"]["text"]["token_perplexity"] = float("inf")
-    assert [r.metric_type for r in results(model_card(report, base=None, tasks=[]))] == [
+    assert [r.metric_type for r in results(model_card(typed(report), base=None, tasks=[]))] == [
         "bits_per_byte"
     ]
-    nothing = model_card(bare_report() | {"perplexity": {}}, base=None, tasks=[])
+    nothing = model_card(typed(bare_report() | {"perplexity": {}}), base=None, tasks=[])
     assert head(nothing).keys() == {"library_name", "pipeline_tag", "language", "tags"}
     assert results(nothing) == []
     assert "It continues text." in nothing
@@ -96,51 +96,53 @@ def test_only_what_was_measured_is_there() -> None:
         (None, None, "from random weights."),
     ],
 )
-def test_what_training_began_from(base: str | None, on_the_hub: str | None, said: str) -> None:
-    card = model_card(full_report(), base=base, tasks=["answer"])
+def test_a_card_names_what_training_started_from(
+    base: str | None, on_the_hub: str | None, said: str
+) -> None:
+    card = model_card(typed(full_report()), base=base, tasks=["answer"])
     assert head(card).get("base_model") == on_the_hub
     assert said in card
 
 
-def test_a_card_says_that_an_adapter_was_trained() -> None:
-    card = model_card(full_report(), base="gpt2", tasks=["answer"], lora_rank=8)
-    assert "from openai-community/gpt2, by LoRA of rank 8, merged into the weights." in card
+def test_a_card_mentions_lora() -> None:
+    card = model_card(typed(full_report()), base="gpt2", tasks=["answer"], lora_rank=8)
+    assert "from openai-community/gpt2, with LoRA of rank 8 merged into the weights." in card
     assert head(card)["base_model"] == "openai-community/gpt2"
-    assert "LoRA" not in model_card(full_report(), base="gpt2", tasks=["answer"])
+    assert "LoRA" not in model_card(typed(full_report()), base="gpt2", tasks=["answer"])
 
 
 def test_a_card_has_its_sections_and_the_warning() -> None:
-    card = model_card(full_report(), base="gpt2", tasks=["answer", "summarize"])
+    card = model_card(typed(full_report()), base="gpt2", tasks=["answer", "summarize"])
     titles = ["Intended use", "Data", "Results", "Limits", "Use"]
     assert re.findall("^## (.*)$", card, re.MULTILINE) == titles
     for phrase in (
         f"**{DISCLAIMER}**",
         "124,439,808 parameters",
         f"fingerprint {FINGERPRINT}",
-        "yes, no or maybe and an explanation; summarises a report.",
+        "yes, no or maybe and an explanation; it summarises a report.",
         "| model | 65.0 | 60.7–69.1 | 50.5 | 47.2–56.1 |",
-        "has looked at the test split 2 times",
+        "has been evaluated on the test split 2 times",
     ):
         assert phrase in card
     assert "Not measured" not in card
-    assert "Checkpoints, on" not in card  # others are not this folder's
+    assert "Checkpoints, on" not in card  # other checkpoints are not this one's results
     assert card.endswith("\n") and not card.endswith("\n\n")
 
 
-def test_a_card_names_folders_without_the_path_to_them() -> None:
+def test_a_card_names_folders_without_their_path() -> None:
     report = full_report() | {"checkpoint": "/home/somebody/out/mine/step_000900"}
     report["data"]["folder"] = "/home/somebody/data/our notes"
-    card = model_card(report, base="/home/somebody/out/first/best", tasks=["answer"])
+    card = model_card(typed(report), base="/home/somebody/out/first/best", tasks=["answer"])
     assert "somebody" not in card
     assert head(card)["model-index"][0]["name"] == "mine"
     assert head(card)["model-index"][0]["results"][0]["dataset"]["type"] == "our-notes"
 
 
-def test_no_string_breaks_the_head_or_becomes_markup() -> None:
+def test_no_string_breaks_the_metadata_or_becomes_markup() -> None:
     markdown_it = pytest.importorskip("markdown_it")
     report = hostile(full_report())
     report["data"]["name"] = f"---\n- a: 'b' # c\x85\u2028\ufeff\uffff \U0001f600 {HOSTILE}"
-    card = model_card(report, base=HOSTILE, tasks=["answer"], license=HOSTILE)
+    card = model_card(typed(report), base=HOSTILE, tasks=["answer"], license=HOSTILE)
     name = f"--- - a: 'b' # c \ufeff\uffff \U0001f600 {SHOWN}"
     assert {result.dataset_name for result in results(card)} == {name}
     assert head(card)["license"] == SHOWN
@@ -156,8 +158,8 @@ def test_no_string_breaks_the_head_or_becomes_markup() -> None:
 
 
 @pytest.mark.parametrize("tasks", [[], *([task] for task in TASKS)])
-def test_the_command_of_a_card_is_one_that_sample_takes(tasks: list[str]) -> None:
-    card = model_card(full_report(), base=None, tasks=tasks)
+def test_sample_accepts_the_command_of_a_card(tasks: list[str]) -> None:
+    card = model_card(typed(full_report()), base=None, tasks=tasks)
     [command] = re.findall("`python sample.py (.*?)`", card)
     cfg = settings.parse(
         sample.SampleConfig, shlex.split(command), prog="sample.py", description=""
@@ -166,7 +168,7 @@ def test_the_command_of_a_card_is_one_that_sample_takes(tasks: list[str]) -> Non
     assert (cfg.task or "text") == (tasks or ["text"])[0]
 
 
-def test_the_lines_for_transformers_run(
+def test_the_code_for_transformers_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
@@ -174,7 +176,7 @@ def test_the_lines_for_transformers_run(
     model.save_pretrained(tmp_path)
     Tokenizer.load().save(tmp_path)
     monkeypatch.chdir(tmp_path)
-    card = model_card(full_report(), base=None, tasks=["answer"])
+    card = model_card(typed(full_report()), base=None, tasks=["answer"])
     [lines] = re.findall("```python\n(.*?)```", card, re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(lines, "README.md", "exec"), names)

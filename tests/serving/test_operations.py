@@ -30,7 +30,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from clingpt.base import console
-from clingpt.reports.page import DISCLAIMER
+from clingpt.reports import DISCLAIMER
 from clingpt.serving import middleware
 from clingpt.serving.app import Site, make_routes
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from clingpt.reports import page as report_page
+from clingpt.reports import DISCLAIMER
 from clingpt.text.records import LABELS
 from model import GPT, GPTConfig
 from tests.helpers.commands import ROOT
 from tests.helpers.html_page import Parsed, contrast
+from tests.helpers.markup import STYLE
 from tests.helpers.patience import PATIENCE
 from tests.helpers.servers import Server, eventually, serving
 
@@ -63,7 +64,7 @@ def test_page_never_uses_unsafe_or_storage_apis(word: str) -> None:
 
 
 def test_header_states_the_intended_use() -> None:
-    assert f'<p class="warning">{report_page.DISCLAIMER}</p>' in block("header")
+    assert f'<p class="warning">{DISCLAIMER}</p>' in block("header")
 
 
 def test_every_input_has_a_label_and_every_reference_a_target() -> None:
@@ -93,7 +94,7 @@ def test_colours_have_enough_contrast_in_light_and_dark() -> None:
         dict(re.findall(r"--(\w+): (#\w+);", part))
         for part in block("style").split("@media print")[0].split("@media screen")
     )
-    reports = re.findall(r"--(\w+): (#\w+);", report_page.STYLE.split("@media screen")[0])
+    reports = re.findall(r"--(\w+): (#\w+);", STYLE.split("@media screen")[0])
     assert dict(reports).items() <= light.items()
     for colours in (light, light | dark):
         for ground in ("ground", "panel"):
@@ -603,7 +604,7 @@ def test_copied_text_includes_the_warnings(watched: Watched) -> None:
         text,
         "",
         "Check (number): “48”: 48 is not in the report",
-        f"Written by clinGPT (m). {report_page.DISCLAIMER}",
+        f"Written by clinGPT (m). {DISCLAIMER}",
     ]
 
 

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import serve
 from clingpt.base.errors import ConfigError
-from clingpt.reports.page import DISCLAIMER
+from clingpt.reports import DISCLAIMER
 from clingpt.serving.app import Site, make_app
 from clingpt.serving.middleware import BodyLimit, RequestLog
 from clingpt.serving.service import Metrics

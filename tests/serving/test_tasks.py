@@ -22,7 +22,7 @@ from clingpt.evaluation.faithfulness import find_flags
 from clingpt.evaluation.label_scores import LabelScores
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
-from clingpt.reports.page import DISCLAIMER
+from clingpt.reports import DISCLAIMER
 from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer

@@ -1,0 +1,820 @@
+"""The results of evaluating one checkpoint on one split, as a typed `Report`.
+
+The first half of this module declares the report, which report.json holds field by field
+(docs/formats.md). The second half computes it from the stored results of clingpt/evaluation. It
+reduces texts to rows of numbers one record at a time, so memory holds no split's text. What the
+figures look like is decided in tables.py, plots.py and render.py.
+"""
+
+import hashlib
+import heapq
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from importlib.metadata import version
+from itertools import islice
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clingpt.base import console, jsonl
+from clingpt.base.errors import DataError
+from clingpt.data.augmentation import origin
+from clingpt.data.prepared import Prepared
+from clingpt.data.splits import N_FOLDS, official_folds, official_test_ids
+from clingpt.evaluation import calibration as probabilities
+from clingpt.evaluation import metrics
+from clingpt.evaluation.baselines import (
+    NEAREST,
+    SUMMARIES,
+    BagOfWords,
+    Nearest,
+    majority_label,
+    question_and_results,
+)
+from clingpt.evaluation.bootstrap import (
+    PairedDifference,
+    Spread,
+    bootstrap_labels,
+    bootstrap_mean,
+    bootstrap_ratio,
+    bootstrap_sums,
+)
+from clingpt.evaluation.calibration import Bin, Calibration, FittedOn
+from clingpt.evaluation.document_structure import Structure, structure
+from clingpt.evaluation.faithfulness import KINDS, Flag, find_flags, find_numbers
+from clingpt.evaluation.label_scores import LabelScores
+from clingpt.evaluation.measure import passages_of
+from clingpt.evaluation.metrics import (
+    ROUGE_TYPES,
+    Bleu,
+    Interval,
+    LabelScore,
+    Perplexity,
+    Rouge,
+    novel_bigrams,
+)
+from clingpt.evaluation.results_store import Parts
+from clingpt.evaluation.scorer import Output
+from clingpt.nn.checkpoint import Loaded
+from clingpt.text.records import Record
+from clingpt.text.tasks import TASKS, explained, parse_answer, prompt_text, source_text
+from clingpt.text.tokenizer import Tokenizer
+
+FORMAT = 2
+N_EXAMPLES = 20
+BASELINE_RECORDS = 5_000  # enough to fit a bag of words, and fitted within seconds
+MODEL, REFERENCE = "model", "reference"  # names among the systems of a section
+
+# What a field is in JSON while it is None: left out if None is its default, {} if it is marked so,
+# and null otherwise.
+EMPTY: dict[str, Any] = {"when None": {}}
+
+
+# The report
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFigures:
+    """How well a system predicts yes, no and maybe; shares are from 0 to 1.
+
+    The mean over several fits of a baseline has only the four figures without a default.
+    """
+
+    n: int
+    accuracy: float
+    accuracy_interval: Interval | None = None
+    macro_f1: float
+    per_label: dict[str, LabelScore] | None = None
+    confusion: tuple[tuple[int, ...], ...] | None = None  # one row per gold label, as in LABELS
+    unparseable: int
+    macro_f1_interval: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSection:
+    """The model's labels and those of the baselines, on the same records."""
+
+    systems: dict[str, LabelFigures]  # the model last
+    notes: tuple[str, ...]
+
+    @property
+    def model(self) -> LabelFigures:
+        return self.systems[MODEL]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbabilityErrors:
+    """How far label probabilities are from the truth."""
+
+    ece: float
+    nll: float
+    brier: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Share of wrong labels (`risk`) among the most confident `coverage` of the records."""
+
+    coverage: float
+    risk: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSection:
+    """Label probabilities before and after calibration, and the effect of withholding labels."""
+
+    temperature: float
+    threshold: float
+    coverage: float
+    fitted_on: FittedOn
+    raw: ProbabilityErrors
+    calibrated: ProbabilityErrors
+    reliability: tuple[Bin, ...]
+    risk_coverage: tuple[Coverage, ...]
+    aurc: float
+    abstained: float
+    accuracy_kept: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerplexityFigures(Perplexity):
+    token_perplexity_interval: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerplexitySection:
+    """Perplexity of one kind of text, without and with the end-of-text token."""
+
+    text: PerplexityFigures
+    with_end: PerplexityFigures | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faithfulness:
+    """Statements that the source does not support, in the texts that have a source."""
+
+    texts: int
+    flagged: float
+    per_kind: dict[str, float]
+    flags_per_text: float
+    unsupported_numbers: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFigures:
+    """What one system's texts score against the references; the reference itself has no scores."""
+
+    texts: int
+    mean_words: float
+    empty: int
+    novel_bigrams: float | None
+    faithfulness: Faithfulness | None
+    rouge: Rouge | None = None
+    rougeL_interval: Interval | None = None
+    bleu: Bleu | None = None
+    bleu_interval: Interval | None = None
+    mean_reference_words: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSection:
+    """The generated texts of one task, beside the references and the copying baselines."""
+
+    systems: dict[str, TextFigures]  # the reference first, the model last
+    hit_the_limit: float
+    trimmed_prompts: int
+    trimmed_tokens: int
+    structure: Structure | None
+
+    @property
+    def model(self) -> TextFigures:
+        return self.systems[MODEL]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Text:
+    tokens: int
+    perplexity_fp32: float
+    perplexity_int8: float
+    decisions_changed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Labels:
+    records: int
+    changed: int
+    labelled: int
+    right_fp32: int
+    right_int8: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Section:
+    """What 8-bit weights change, compared with fp32."""
+
+    texts: dict[str, Int8Text]
+    labels: Int8Labels | None = field(metadata=EMPTY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """Losses of the training run at one step, in nats per target token."""
+
+    step: int
+    train_loss: float | None = None
+    val_loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One generated text with its prompt and its reference."""
+
+    id: str
+    task: str
+    prompt: str
+    reference: str
+    output: str
+    finish_reason: str
+    trimmed_tokens: int
+    compared: bool  # whether the record has a source to compare the output with
+    flags: tuple[Flag, ...]
+    gold: str | None
+    label: str | None
+    probabilities: dict[str, float]
+    abstained: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedDifference(PairedDifference):
+    """The scores of the second checkpoint minus those of the first."""
+
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Several checkpoints together."""
+
+    checkpoints: tuple[str, ...]
+    same_records: bool
+    pooled: LabelFigures | None = field(metadata=EMPTY)
+    spread: dict[str, Spread]
+    paired: NamedDifference | None = field(metadata=EMPTY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """The prepared folder that was evaluated, and what its records are."""
+
+    folder: str
+    fingerprint: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that report.json holds."""
+
+    format: int = FORMAT
+    checkpoint: str
+    step: int | None
+    parameters: int
+    data: DataSource
+    split: str
+    look: int | None  # how often this run has been evaluated on the test split
+    setting: str
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    labels: LabelSection | None = field(metadata=EMPTY)
+    calibration: CalibrationSection | None = field(metadata=EMPTY)
+    perplexity: dict[str, PerplexitySection]
+    texts: dict[str, TextSection]
+    label_agreement: float | None
+    int8: Int8Section | None = field(metadata=EMPTY)
+    curve: tuple[CurvePoint, ...]
+    examples: tuple[Example, ...]
+    comparison: Comparison | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of report.json."""
+        content: dict[str, Any] = to_json(self)
+        return content
+
+    @staticmethod
+    def from_json(content: Any, *, source: object) -> "Report":
+        """Read what `to_json` returned; DataError if `source` holds anything else."""
+        try:
+            if content["format"] == FORMAT:
+                report: Report = from_json(Report, content)
+                return report
+        except (TypeError, KeyError, AttributeError):
+            pass
+        raise DataError(f"{source} is not a report of this version; run eval.py again")
+
+
+def to_json(value: Any) -> Any:
+    """Convert dataclasses, and containers of them, to JSON values; see EMPTY for None."""
+    if is_dataclass(value):
+        found = {}
+        for each in fields(value):
+            inner = getattr(value, each.name)
+            if inner is not None:
+                found[each.name] = to_json(inner)
+            elif each.default is MISSING:
+                found[each.name] = each.metadata.get("when None")
+        return found
+    if isinstance(value, dict):
+        return {key: to_json(inner) for key, inner in value.items()}
+    return [to_json(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """Undo `to_json` by the declared type; TypeError if a field is missing or unknown."""
+    inner = get_args(kind)
+    if get_origin(kind) in (Union, UnionType):  # always X | None here
+        return None if value is None or value == {} else from_json(inner[0], value)
+    if get_origin(kind) is dict:
+        return {key: from_json(inner[1], one) for key, one in value.items()}
+    if get_origin(kind) is tuple:
+        return tuple(from_json(inner[0], one) for one in value)
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        named = {key: from_json(hints.get(key, Any), one) for key, one in value.items()}
+        return kind(**named)  # type: ignore[operator]
+    return value
+
+
+# From stored results to a report
+
+
+Scores = Mapping[str, LabelScores]  # by record id
+
+
+def read_scores(parts: Parts, name: str = "labels") -> dict[str, LabelScores]:
+    """Return the stored label scores by record id."""
+    return {
+        item["id"]: LabelScores(
+            item["id"], item["gold"], tuple(item["log_probs"]), item["trimmed_tokens"]
+        )
+        for item in parts.items(name)
+        if "id" in item
+    }
+
+
+def fit_calibration(
+    loaded: Loaded, data: Prepared, parts: Parts, split: str, *, coverage: float
+) -> Calibration | None:
+    """Fit a calibration on the validation records, or load the one that is beside the weights.
+
+    Never fits on test records: a calibration chosen on them would flatter the test figures.
+    """
+    scores = read_scores(parts, "labels" if split == "val" else "val_labels")
+    labelled = [(one.log_probs, one.gold) for one in scores.values() if one.gold]
+    if not labelled:
+        return None if split == "val" else Calibration.load(loaded.folder)
+    return Calibration.fit(
+        [log_probs for log_probs, _ in labelled],
+        [gold for _, gold in labelled],
+        coverage=coverage,
+        fitted_on={"split": "val", "records": len(labelled), "fingerprint": data.fingerprint},
+    )
+
+
+def build_report(
+    loaded: Loaded,
+    data: Prepared,
+    parts: Parts,
+    scores: Scores,
+    calibration: Calibration | None,
+    *,
+    split: str,
+    setting: str,
+    parameters: int,
+    settings: dict[str, Any],
+    look: int | None = None,
+    int8: Mapping[str, Any] | None = None,
+) -> Report:
+    """Compute the report of a checkpoint from its stored results.
+
+    `setting` is reasoning-required or reasoning-free (Jin et al. 2019, section 3.3); `look` counts
+    the evaluations of this run on the test split; `int8` is what quantization_cost measured.
+    """
+    passages = {name: name for name in passages_of(TASKS)}
+    passages |= {n: n.removeprefix("text ") for n in parts.names() if n.startswith("text ")}
+    perplexity = {shown: perplexity_section(parts.items(n)) for n, shown in passages.items()}
+    texts, agreeing = dict[str, TextSection](), list[bool]()
+    for task in data.tasks:
+        found = Texts(task, copying_baselines(task, data, loaded.tokenizer))
+        pairs = outputs_with_records(parts, data, split, task)
+        for output, record in console.progress(pairs, label=f"scoring: {task}", unit=" texts"):
+            scored = scores.get(record.id)
+            found.add(output, record, scored.label if scored else None)
+        if section := found.section():
+            texts[task] = section
+        agreeing += found.agreeing
+    ids = data.record_ids(split)
+    is_official = split == "test" and set(ids) == official_test_ids()
+    return Report(
+        checkpoint=str(loaded.folder),
+        step=loaded.card.get("step"),
+        parameters=parameters,
+        data=DataSource(
+            folder=str(data.folder),
+            fingerprint=data.fingerprint,
+            name=(
+                "PubMedQA, the official 500 test records"
+                if is_official
+                else f"{console.count(len(ids))} {split} records"
+            ),
+        ),
+        split=split,
+        look=look,
+        setting=setting,
+        settings=settings,
+        versions=versions(),
+        labels=label_section(data, loaded.tokenizer, split, scores),
+        calibration=calibration_section(calibration, scores) if calibration else None,
+        perplexity={name: section for name, section in perplexity.items() if section},
+        texts=texts,
+        label_agreement=mean(agreeing) if agreeing else None,
+        int8=from_json(Int8Section, int8) if int8 else None,
+        curve=training_curve(loaded),
+        examples=tuple(
+            example
+            for task in texts
+            for example in shown_examples(
+                parts, data, split, task, scores, calibration, count=N_EXAMPLES // len(texts)
+            )
+        ),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that compute the figures."""
+    names = ("torch", "numpy", "nltk", "rouge-score", "sacrebleu")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def training_curve(loaded: Loaded) -> tuple[CurvePoint, ...]:
+    """Return the losses of the checkpoint's run, up to its own step."""
+    if (last := loaded.card.get("step")) is None:
+        return ()
+    rows = jsonl.read(loaded.folder.parent / "metrics.jsonl")
+    return tuple(
+        CurvePoint(step=row["step"], train_loss=row.get("train_loss"), val_loss=row.get("val_loss"))
+        for row in rows
+        if row.get("step", last + 1) <= last
+    )
+
+
+# Labels
+
+
+def label_section(
+    data: Prepared, tokenizer: Tokenizer, split: str, scores: Scores
+) -> LabelSection | None:
+    """Score the model's labels and the baselines on the records whose label is known.
+
+    None if no record has a known label, or if there is no training record to fit a baseline on.
+    """
+    records = [r for r in data.records(split) if r.id in scores and scores[r.id].gold]
+    train = list(islice(training_answers(data, tokenizer), BASELINE_RECORDS))
+    if not records or not train:
+        return None
+    # PubMedQA has ten official folds of 450 training records, so few that a bag of words fitted on
+    # one fold scores 3 points above another's. The baselines are the mean over all ten.
+    held_out = [r for r in data.records("val") if r.question and r.decision]
+    folds = official_folds(record.id for record in train + held_out)
+    fitted_on = f"the {console.count(len(train))} labelled training records"
+    sets = [train]
+    if split == "test" and folds is not None and set(folds) == set(range(N_FOLDS)):
+        labelled = list(zip(train + held_out, folds, strict=True))
+        sets = [[record for record, fold in labelled if fold != k] for k in range(N_FOLDS)]
+        fitted_on = "nine of PubMedQA's ten folds; figures are the mean over the ten choices"
+    notes = [
+        "Bag of words: logistic regression (C = 1) on the TF-IDF (log tf) of words and word pairs "
+        f"that occur in at least 2 training texts, fitted on {fitted_on}. The question-and-results "
+        "baseline gives all classes equal weight."
+    ]
+    if trimmed := sum(scored.trimmed_tokens > 0 for scored in scores.values()):
+        notes.append(f"{trimmed} of {len(scores)} contexts were trimmed to fit.")
+    said = [scores[record.id].label for record in records]
+    return LabelSection(systems=label_systems(sets, records, said), notes=tuple(notes))
+
+
+def training_answers(data: Prepared, tokenizer: Tokenizer) -> Iterator[Record]:
+    """Read the labelled records back from the tokens of the training answers.
+
+    A prepared folder keeps no training records. Augmented views of a record are skipped.
+    """
+    train, decode = data.split("train"), tokenizer.decode
+    ids = data.record_ids("train")
+    for row in train.rows_of("answer"):
+        name = ids[row[4]]
+        if origin(name) == name:
+            example = train.example(row)
+            record = parse_answer(decode(example.prompt_ids), decode(example.target_ids[:-1]))
+            yield replace(record, id=name)
+
+
+def label_systems(
+    training_sets: Sequence[Sequence[Record]], records: Sequence[Record], said: Sequence[str]
+) -> dict[str, LabelFigures]:
+    """Score the majority label, two bags of words and the model's labels on labelled records.
+
+    Each baseline is fitted on every training set and its figures are averaged.
+    """
+    gold = [record.decision or "" for record in records]
+    found: dict[str, list[LabelFigures]] = {}
+    for train in training_sets:
+        known = [record.decision or "" for record in train]
+        question = BagOfWords.fit([record.question for record in train], known)
+        results = BagOfWords.fit([question_and_results(r) for r in train], known, balanced=True)
+        predicted = {
+            "majority": [majority_label(known)] * len(gold),
+            "question only (bag of words)": question.predict([r.question for r in records]),
+            "question and results (bag of words)": results.predict(
+                [question_and_results(record) for record in records]
+            ),
+        }
+        for name, labels in predicted.items():
+            found.setdefault(name, []).append(label_figures(gold, labels))
+    systems = {
+        # All figures of a single fit, or of equal ones such as the majority's; else four means.
+        name: fits[0]
+        if all(each == fits[0] for each in fits)
+        else LabelFigures(
+            n=round(mean([each.n for each in fits])),
+            accuracy=mean([each.accuracy for each in fits]),
+            macro_f1=mean([each.macro_f1 for each in fits]),
+            unparseable=round(mean([each.unparseable for each in fits])),
+        )
+        for name, fits in found.items()
+    }
+    return systems | {MODEL: label_figures(gold, said)}
+
+
+def label_figures(gold: Sequence[str], said: Sequence[str]) -> LabelFigures:
+    """Score predicted labels, with 95 % intervals of accuracy and macro-F1."""
+    return LabelFigures(
+        **vars(metrics.classification(gold, said)),
+        macro_f1_interval=bootstrap_labels(gold, said).macro_f1,
+    )
+
+
+def calibration_section(fitted: Calibration, scores: Scores) -> CalibrationSection | None:
+    """Measure label probabilities before and after calibration, and the cost of withholding."""
+    known = [(scored.log_probs, scored.gold) for scored in scores.values() if scored.gold]
+    if not known:
+        return None
+    log_probs, gold = [row for row, _ in known], [label for _, label in known]
+
+    def errors(temperature: float) -> ProbabilityErrors:
+        rows = probabilities.calibrated(log_probs, temperature)
+        return ProbabilityErrors(
+            ece=probabilities.expected_calibration_error(rows, gold),
+            nll=probabilities.negative_log_likelihood(log_probs, gold, temperature=temperature),
+            brier=probabilities.brier_score(rows, gold),
+        )
+
+    calibrated = fitted.apply(log_probs)
+    curve = probabilities.risk_coverage(calibrated, gold)
+    kept = [point for point in curve if point.threshold >= fitted.threshold]
+    return CalibrationSection(
+        temperature=fitted.temperature,
+        threshold=fitted.threshold,
+        coverage=fitted.coverage,
+        fitted_on=fitted.fitted_on,
+        raw=errors(1.0),
+        calibrated=errors(fitted.temperature),
+        reliability=tuple(probabilities.reliability(calibrated, gold)),
+        risk_coverage=tuple(Coverage(coverage=p.coverage, risk=p.risk) for p in curve),
+        aurc=probabilities.area_under_risk_coverage(curve),
+        abstained=1 - kept[-1].coverage if kept else 1.0,
+        accuracy_kept=1 - kept[-1].risk if kept else None,
+    )
+
+
+# Perplexity
+
+
+def perplexity_section(items: Iterable[Mapping[str, Any]]) -> PerplexitySection | None:
+    """Sum stored losses to corpus perplexity; None if there is no token.
+
+    The end-of-text token is left out of `text`: predicting it is a habit of the format and says
+    nothing about the words.
+    """
+    keys = ("nats", "tokens", "end_nats", "ends", "words", "bytes")
+    rows = np.array([[item[key] for key in keys] for item in items if item.get("tokens")])
+    if not len(rows):
+        return None
+    nats, tokens, end_nats, ends, words, n_bytes = rows.sum(axis=0).tolist()
+    sizes = {"words": int(words), "utf8_bytes": int(n_bytes)}
+    text = metrics.perplexity(nats=nats, tokens=int(tokens), **sizes)
+    with_end = metrics.perplexity(nats=nats + end_nats, tokens=int(tokens + ends), **sizes)
+    around = bootstrap_ratio(rows[:, 0], rows[:, 1])
+    interval = Interval(low=metrics.exp(around.low), high=metrics.exp(around.high))
+    return PerplexitySection(
+        text=PerplexityFigures(**vars(text), token_perplexity_interval=interval),
+        with_end=PerplexityFigures(**vars(with_end)) if ends else None,
+    )
+
+
+# Generated texts
+
+
+# What is counted of one text against its source. `compared` is 1 if there is a source; without
+# one, only the words are counted.
+COUNTED = ("compared", *KINDS, "flags", "numbers", "numbers_flagged", "words", "novel")
+
+
+@dataclass
+class Texts:
+    """Scores of one task's outputs and of its copying baselines, kept as rows of numbers."""
+
+    task: str
+    copies: Mapping[str, Callable[[Record], str]] = field(default_factory=lambda: SUMMARIES)
+    scores: dict[str, list[list[float]]] = field(default_factory=dict)  # ROUGE, BLEU's counts
+    counts: dict[str, list[list[float]]] = field(default_factory=dict)  # COUNTED
+    documents: list[tuple[str, str]] = field(default_factory=list)  # output, reference
+    endings: list[tuple[bool, int]] = field(default_factory=list)  # at the limit, trimmed tokens
+    agreeing: list[bool] = field(default_factory=list)  # writes the label that it scores highest
+
+    def add(self, output: Output, record: Record, scored_label: str | None) -> None:
+        """Score one output, and what each copying baseline returns for its record."""
+        self.endings.append((output.finish_reason == "length", output.trimmed_tokens))
+        text, reference = output.text, output.reference
+        if self.task == "answer":
+            if scored_label:
+                self.agreeing.append(text.split("\n")[0].strip() == scored_label)
+            text, reference = explained(text), explained(reference)
+            if not reference:
+                return
+        systems = {MODEL: text}
+        if self.task == "document":  # copying a document from its own sections is no baseline
+            self.documents.append((output.text, output.reference))
+        else:
+            systems = {name: copy(record) for name, copy in self.copies.items()} | systems
+        source = source_text(record, self.task)
+        for name, hypothesis in {REFERENCE: reference, **systems}.items():
+            self.counts.setdefault(name, []).append(source_counts(hypothesis, source))
+        for name, hypothesis in systems.items():
+            row = [*metrics.rouge_scores(hypothesis, reference), len(reference.split())]
+            row += metrics.bleu_counts(hypothesis, reference)
+            self.scores.setdefault(name, []).append(row)
+
+    def section(self) -> TextSection | None:
+        """Return the section of the report; None if no output has a reference."""
+        if not self.scores:
+            return None
+        copies = [name for name in self.scores if name != MODEL]
+        if not any(compared for compared, *_ in self.counts[MODEL]):
+            # Without any context there was no text to copy from.
+            copies = [name for name in copies if name in ("question", NEAREST)]
+        limits, trimmed = zip(*self.endings, strict=True)
+        return TextSection(
+            systems={name: self._figures(name) for name in (REFERENCE, *copies, MODEL)},
+            hit_the_limit=mean(limits),
+            trimmed_prompts=sum(tokens > 0 for tokens in trimmed),
+            trimmed_tokens=sum(trimmed),
+            structure=structure(*zip(*self.documents, strict=True)) if self.documents else None,
+        )
+
+    def _figures(self, name: str) -> TextFigures:
+        figures = text_figures(np.array(self.counts[name]))
+        if name == REFERENCE:
+            return figures
+        rows = np.array(self.scores[name])
+        n_rouge = len(ROUGE_TYPES)
+        bleu_counts = rows[:, n_rouge + 1 :]
+        return replace(
+            figures,
+            rouge=metrics.rouge_of(rows[:, :n_rouge].mean(axis=0).tolist()),
+            rougeL_interval=bootstrap_mean(rows[:, ROUGE_TYPES.index("rougeL")]),
+            bleu=metrics.bleu_of(bleu_counts.sum(axis=0).astype(int).tolist()),
+            bleu_interval=bootstrap_sums(bleu_counts, _bleu_scores),
+            mean_reference_words=float(rows[:, n_rouge].mean()),
+        )
+
+
+def _bleu_scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Corpus BLEU of each row of summed counts."""
+    return np.array([metrics.bleu_of(row).score for row in sums.astype(int).tolist()])
+
+
+def copying_baselines(
+    task: str, data: Prepared, tokenizer: Tokenizer
+) -> Mapping[str, Callable[[Record], str]]:
+    """Return the baselines that copy: from the record, and for explain from the training set."""
+    if task != "explain":
+        return SUMMARIES
+    nearest = Nearest(data, tokenizer)
+    return SUMMARIES | ({NEAREST: nearest.answer} if len(nearest) else {})
+
+
+def source_counts(text: str, source: str | None) -> list[float]:
+    """Count what one text says that its source does not; one number for each of COUNTED."""
+    if source is None:
+        return [len(text.split()) if name == "words" else 0 for name in COUNTED]
+    kinds = [flag.kind for flag in find_flags(text, source)]
+    return [
+        1,
+        *(kind in kinds for kind in KINDS),
+        len(kinds),
+        len(find_numbers(text)),
+        kinds.count("number"),
+        len(text.split()),
+        novel_bigrams(text, source),
+    ]
+
+
+def text_figures(rows: NDArray[np.float64]) -> TextFigures:
+    """Average rows of `source_counts`; shares are of the texts with a source, or of all numbers."""
+    total = dict(zip(COUNTED, rows.sum(axis=0).tolist(), strict=True))
+    compared = int(total["compared"])
+    flagged = int((rows[:, COUNTED.index("flags")] > 0).sum())
+    numbers = total["numbers"]
+    return TextFigures(
+        texts=len(rows),
+        mean_words=total["words"] / len(rows),
+        empty=int((rows[:, COUNTED.index("words")] == 0).sum()),
+        novel_bigrams=total["novel"] / compared if compared else None,
+        faithfulness=Faithfulness(
+            texts=compared,
+            flagged=flagged / compared,
+            per_kind={kind: total[kind] / compared for kind in KINDS},
+            flags_per_text=total["flags"] / compared,
+            unsupported_numbers=total["numbers_flagged"] / numbers if numbers else 0.0,
+        )
+        if compared
+        else None,
+    )
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the arithmetic mean, or 0 for no values."""
+    return sum(values) / len(values) if values else 0.0
+
+
+def stored_outputs(parts: Parts, task: str) -> Iterator[tuple[int, Output]]:
+    """Yield the stored outputs of a task, each with the number of its record in the split."""
+    for item in parts.items(task):
+        if "text" in item:
+            yield item["n"], Output(**{name: item[name] for name in OUTPUT})
+
+
+OUTPUT = tuple(each.name for each in fields(Output))
+
+
+def outputs_with_records(
+    parts: Parts, data: Prepared, split: str, task: str
+) -> Iterator[tuple[Output, Record]]:
+    """Yield each output with its record; both are read once, in the order of the split."""
+    records = enumerate(data.records(split))
+    for number, output in stored_outputs(parts, task):
+        yield output, next(record for n, record in records if n == number)
+
+
+def shown_examples(
+    parts: Parts,
+    data: Prepared,
+    split: str,
+    task: str,
+    scores: Scores,
+    calibration: Calibration | None,
+    *,
+    count: int,
+) -> Iterator[Example]:
+    """Yield `count` outputs of a task with their prompts, labels and flags."""
+    chosen = chosen_ids((output.record_id for _, output in stored_outputs(parts, task)), count)
+    for output, record in outputs_with_records(parts, data, split, task):
+        if output.record_id not in chosen:
+            continue
+        scored = scores.get(record.id) if task == "answer" else None
+        judgement = scored.judge(calibration) if scored else None
+        source = source_text(record, task)
+        yield Example(
+            id=output.record_id,
+            task=task,
+            prompt=prompt_text(task, record),
+            reference=output.reference,
+            output=output.text,
+            finish_reason=output.finish_reason,
+            trimmed_tokens=output.trimmed_tokens,
+            compared=source is not None,
+            flags=tuple(find_flags(output.text, source)) if source is not None else (),
+            gold=scored.gold if scored else None,
+            label=judgement["label"] if judgement else None,
+            probabilities=judgement["probabilities"] if judgement else {},
+            abstained=judgement["abstained"] if judgement else None,
+        )
+
+
+def chosen_ids(ids: Iterable[str], count: int) -> set[str]:
+    """Choose record ids by their hash, so neither the order nor the quality of outputs matters."""
+    ranked = ((hashlib.sha256(name.encode()).digest(), name) for name in ids)
+    return {name for _, name in heapq.nsmallest(count, ranked)}

@@ -1,0 +1,262 @@
+"""The report: its figures, and its form as JSON."""
+
+import json
+import math
+import re
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clingpt.base.errors import DataError
+from clingpt.data.sources import from_official_item
+from clingpt.data.splits import official_folds, official_test_ids
+from clingpt.evaluation import metrics
+from clingpt.evaluation.baselines import SUMMARIES
+from clingpt.evaluation.scorer import Output
+from clingpt.reports.comparison import figures
+from clingpt.reports.report import (
+    Faithfulness,
+    Report,
+    Texts,
+    TextSection,
+    chosen_ids,
+    label_figures,
+    label_systems,
+    perplexity_section,
+    source_counts,
+    text_figures,
+)
+from clingpt.reports.tables import as_text, tables
+from clingpt.text.records import Record
+from tests.helpers.commands import ROOT
+from tests.helpers.reports import bare_report, full_report, typed
+
+
+@pytest.mark.parametrize("content", [full_report(), bare_report()])
+def test_a_report_is_the_same_after_it_was_written_and_read(content: dict[str, Any]) -> None:
+    report = typed(content)
+    assert report.to_json() == content
+    assert Report.from_json(json.loads(json.dumps(report.to_json())), source="x") == report
+
+
+@pytest.mark.parametrize(
+    "content", [[], {}, {"format": 1}, bare_report() | {"new": 1}, bare_report() | {"data": {}}]
+)
+def test_another_file_is_refused_as_a_report(content: Any) -> None:
+    with pytest.raises(DataError, match="old.json is not a report of this version; run eval.py"):
+        Report.from_json(content, source="old.json")
+
+
+def section_of(found: Texts) -> TextSection:
+    section = found.section()
+    assert section is not None
+    return section
+
+
+def with_texts(**texts: TextSection) -> Report:
+    return replace(typed(bare_report()), perplexity={}, texts=texts)
+
+
+RECORD = Record(
+    id="1",
+    question="Does pain fall?",
+    sections=(("RESULTS", "Pain fell by 31% (P < 0.05)."), ("METHODS", "A trial.")),
+    long_answer="Pain fell.",
+    decision="yes",
+)
+
+
+def test_texts_are_scored_as_a_corpus_with_copying_baselines_and_references() -> None:
+    found = Texts("summarize")
+    said, wanted = ["Pain fell by 13%.", "", "Pain fell — ± µ."], ["Pain fell.", "No. Effect.", "x"]
+    for text, reference in zip(said, wanted, strict=True):
+        output = Output("1", "summarize", text, reference, "stop" if text else "length", 9)
+        found.add(output, RECORD, None)
+    section = section_of(found)
+    model, copied = section.model, section.systems["lead-1"]
+    assert model.bleu == metrics.bleu(said, wanted)
+    assert model.rouge and model.rougeL_interval
+    assert asdict(model.rouge) == pytest.approx(asdict(metrics.rouge(said, wanted)))
+    assert list(section.systems)[0] == "reference" and list(section.systems)[-1] == "model"
+    assert set(SUMMARIES) < set(section.systems)
+    assert section.hit_the_limit == pytest.approx(1 / 3) and section.trimmed_tokens == 27
+    assert model.empty == 1
+    assert model.faithfulness and copied.faithfulness and copied.faithfulness.flagged == 0
+    assert model.faithfulness.per_kind["number"] == pytest.approx(1 / 3)
+    assert model.rougeL_interval.low <= model.rouge.rougeL <= model.rougeL_interval.high
+    assert section.structure is None
+    assert Texts("answer").section() is None
+
+
+def test_an_answer_is_scored_without_its_label() -> None:
+    found = Texts("answer")
+    reference = "yes\nExplanation: Pain fell."
+    for text in ("yes\nExplanation: Pain fell.", "no\nExplanation: Pain fell."):
+        found.add(Output("1", "answer", text, reference, "stop", 0), RECORD, "yes")
+    assert found.agreeing == [True, False]
+    model = section_of(found).model
+    assert model.rouge and model.rouge.rouge1 == 100
+    found.add(Output("1", "answer", "yes", "yes", "stop", 0), RECORD, "yes")
+    assert section_of(found).model.texts == 2  # the third reference has no explanation
+
+
+def test_structure_of_documents_is_scored() -> None:
+    found = Texts("document")
+    text = "BACKGROUND: It is.\nRESULTS: Pain fell.\nCONCLUSION: So."
+    found.add(Output("1", "document", text, text, "stop", 0), RECORD, None)
+    section = section_of(found)
+    assert section.structure and section.structure.complete == 1
+    assert list(section.systems) == ["reference", "model"]
+
+
+def test_documents_with_other_headings_have_no_structure_scores() -> None:
+    found, letter = Texts("document"), "DIAGNOSIS: Pain.\n\nPLAN: 5 mg."
+    own = replace(RECORD, document=letter)
+    found.add(Output("1", "document", "PLAN: 9 mg.", letter, "stop", 0), own, None)
+    section = section_of(found)
+    assert section.structure
+    assert (section.structure.documents, section.structure.unheaded) == (0, 1)
+    assert section.model.rouge and 0 < section.model.rouge.rougeL < 100
+    assert section.model.faithfulness and section.model.faithfulness.flagged == 1
+    shown = as_text(tables(with_texts(document=section)))
+    assert "Only references with one of the headings BACKGROUND, METHODS, RESULTS" in shown
+    assert "are scored. Left out: 1." in shown
+    assert re.search("\n *– +– +– +–\n", shown), "a share of no documents is shown as a dash"
+
+
+ALONE = "Questions without a context"
+
+
+def explanations(*records: Record) -> TextSection:
+    found = Texts("explain")
+    for record in records:
+        found.add(
+            Output("1", "explain", "Explanation: 9 mg, by day 3.", "Fell.", "stop", 0), record, None
+        )
+    return section_of(found)
+
+
+def test_explanation_without_a_context_is_not_compared_with_a_source() -> None:
+    alone = replace(RECORD, sections=())
+    section = explanations(alone, alone)
+    # Without a context there is nothing for the other baselines to copy.
+    assert list(section.systems) == ["reference", "question", "model"]
+    for system in section.systems.values():
+        assert system.faithfulness is None and system.novel_bigrams is None
+    model = section.model
+    assert (model.texts, model.mean_words, model.empty) == (2, 6, 0)  # no label line is cut off
+    report = with_texts(explain=section)
+    assert dict(figures(report)).keys() == {"explain rougeL", "explain BLEU"}
+    shown = as_text(tables(report))
+    assert f"{ALONE}: 2." in shown and "Faithfulness" not in shown
+
+
+def test_explanations_with_and_without_a_context_are_counted_separately() -> None:
+    section = explanations(RECORD, replace(RECORD, sections=()), replace(RECORD, sections=()))
+    assert set(SUMMARIES) < set(section.systems)
+    model = section.model
+    assert model.faithfulness and (model.texts, model.faithfulness.texts) == (3, 1)
+    assert model.faithfulness.flagged == 1 and model.faithfulness.flags_per_text >= 1
+    assert model.novel_bigrams == 1
+    shown = as_text(tables(with_texts(explain=section)))
+    assert f"{ALONE}: 2." in shown and "Faithfulness" in shown
+    assert ALONE not in as_text(tables(with_texts(explain=explanations(RECORD))))
+
+
+def test_a_statement_without_support_in_the_source_is_counted_by_kind() -> None:
+    source = "We gave 5 mg to 40 men and pain did not fall."
+    outputs = [
+        source,  # 2 numbers
+        "We gave 6 mg to 41 men and pain did fall.",  # 2 numbers that are not in the source
+        "We gave 5 g to 40 men.",  # 2 numbers, one of them with another unit
+        "We gave it.",
+    ]
+    rows = np.array([source_counts(output, source) for output in outputs])
+    assert text_figures(rows).faithfulness == Faithfulness(
+        texts=4,
+        flagged=2 / 4,
+        per_kind={"number": 1 / 4, "unit": 1 / 4, "comparator": 0, "negation": 1 / 4},
+        flags_per_text=4 / 4,
+        unsupported_numbers=2 / 6,
+    )
+    unflagged = text_figures(rows[3:]).faithfulness
+    assert unflagged and unflagged.unsupported_numbers == 0
+
+
+def test_perplexity_is_weighted_by_tokens() -> None:
+    items = [
+        {"nats": 20.0, "tokens": 10, "end_nats": 1.0, "ends": 1, "words": 8, "bytes": 40},
+        {"nats": 60.0, "tokens": 20, "end_nats": 3.0, "ends": 1, "words": 16, "bytes": 90},
+        {},
+    ]
+    section = perplexity_section(items)
+    assert section and section.with_end and section.text.token_perplexity_interval
+    assert section.text.token_perplexity == pytest.approx(math.exp(80 / 30))
+    assert section.text.word_perplexity == pytest.approx(math.exp(80 / 24))
+    assert section.text.bits_per_byte == pytest.approx(80 / 130 / math.log(2))
+    assert section.with_end.token_perplexity == pytest.approx(math.exp(84 / 32))
+    around = section.text.token_perplexity_interval
+    assert (around.low, around.high) == pytest.approx((math.exp(2), math.exp(3)))
+    assert perplexity_section([{}]) is None
+
+
+def test_examples_are_chosen_by_their_ids_only() -> None:
+    ids = [str(n) for n in range(50)]
+    chosen = chosen_ids(ids, 5)
+    assert len(chosen) == 5 and chosen == chosen_ids(ids[::-1], 5)
+    assert chosen != set(ids[:5]) and chosen_ids(["a"], 5) == {"a"}
+
+
+# Figures published for PubMedQA, checked if its data are available
+
+
+@pytest.fixture(scope="module")
+def official() -> dict[str, Any]:
+    path = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
+    if not path.exists():
+        pytest.skip("the official PubMedQA file is not available")
+    items: dict[str, Any] = json.loads(path.read_text())
+    return items
+
+
+@pytest.mark.parametrize(
+    ("key", "accuracy", "macro_f1"),
+    [("reasoning_required_pred", 78.0, 72.19), ("reasoning_free_pred", 90.4, 84.18)],
+)
+def test_human_annotators_score_as_published(
+    key: str, accuracy: float, macro_f1: float, official: dict[str, Any]
+) -> None:
+    """The figures also agree with scikit-learn, which the official script uses."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    test = [official[name] for name in sorted(official_test_ids())]
+    gold, said = [item["final_decision"] for item in test], [item[key] for item in test]
+    figures = label_figures(gold, said)
+    assert 100 * figures.accuracy == pytest.approx(accuracy, abs=0.05)
+    assert 100 * figures.macro_f1 == pytest.approx(macro_f1, abs=0.05)
+    assert figures.accuracy == pytest.approx(accuracy_score(gold, said))
+    assert figures.macro_f1 == pytest.approx(f1_score(gold, said, average="macro"))
+
+
+def test_baselines_score_as_known(official: dict[str, Any]) -> None:
+    """Majority 55.2 / 23.7; bags of words averaged over the ten official folds."""
+    records = [from_official_item(pair) for pair in official.items()]
+    folds = official_folds(record.id for record in records)
+    assert folds is not None and official_folds(["not one"]) is None
+    test = [record for record, fold in zip(records, folds, strict=True) if fold == -1]
+    sets = [
+        [record for record, fold in zip(records, folds, strict=True) if fold not in (-1, k)]
+        for k in range(10)
+    ]
+    systems = label_systems(sets, test, ["yes"] * len(test))
+    expected = {
+        "majority": (55.2, 23.7, 0.05),
+        "question only (bag of words)": (54.6, 32.2, 1.5),
+        "question and results (bag of words)": (58.3, 42.6, 1.5),
+        "model": (55.2, 23.7, 0.05),
+    }
+    for name, (accuracy, macro_f1, tolerance) in expected.items():
+        found = 100 * systems[name].accuracy, 100 * systems[name].macro_f1
+        assert found == pytest.approx((accuracy, macro_f1), abs=tolerance), name

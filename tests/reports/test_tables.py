@@ -1,0 +1,124 @@
+"""Tables of a report: the right figures, in the terminal and in Markdown, and no text as markup."""
+
+from typing import Any
+
+import pytest
+
+from clingpt.base import console
+from clingpt.reports import plots
+from clingpt.reports.render import page
+from clingpt.reports.tables import Table, as_markdown, as_text, plain, tables
+from tests.helpers.html_page import Parsed
+from tests.helpers.markup import hostile
+from tests.helpers.reports import bare_report, full_report, typed
+
+
+def found(report: dict[str, Any], title: str) -> Table:
+    [table] = [table for table in tables(typed(report)) if table.title.startswith(title)]
+    return table
+
+
+def test_figures_are_in_the_columns_that_name_them() -> None:
+    report = full_report()
+    labels = found(report, "yes / no / maybe")
+    assert labels.title == "yes / no / maybe: 500 records, in percent"
+    assert labels.texts()[2] == ["model", "65.0", "60.7–69.1", "50.5", "47.2–56.1"]
+    assert labels.notes[-1] == "Bags of words were fitted on the 450 training records."
+    classes = found(report, "The model by gold label")
+    assert classes.texts()[1] == ["no", "60.2", "59.2", "59.7", "169", "58", "100", "11"]
+    assert found(report, "Calibration").texts()[1] == ["calibrated", "0.032", "0.842", "0.489"]
+    summaries = found(report, "summarize: 500")
+    assert summaries.texts()[0] == ["reference", *["–"] * 7, "43", "62", "8.4"]
+    model = [
+        "model",
+        "35.3",
+        "12.6",
+        "25.2",
+        "24.1–26.3",
+        "27.7",
+        "6.3",
+        "0.89",
+        "38",
+        "31",
+        "15.5",
+    ]
+    assert summaries.texts()[-1] == model
+    faithful = found(report, "Faithfulness").texts()
+    assert faithful[5][:4] == ["summarize", "reference", "500", "8.4"]
+    assert faithful[-1] == ["document", "model", "120", *"15.5 10.8 1.6 2.3 4.7 0.22 9.3".split()]
+    assert found(report, "document: headings").texts() == [
+        ["96.2", "0.8", "94.1", "87.5", "41.2", "52.8", "47.1", "12.3", "22.9"]
+    ]
+    perplexity = found(report, "Corpus perplexity").texts()
+    assert perplexity[0][3:] == ["11.62", "11.27–11.97", "27.42", "0.7912", "11.50"]
+    assert perplexity[2][-1] == "–"
+    assert found(report, "8-bit").texts()[0][-2:] == ["+0.77%", "3.12%"]
+    assert found(report, "Checkpoints").texts()[1][1:3] == ["0.7932", "0.0021"]
+    assert found(report, "Checkpoints").texts()[3][1:3] == ["15.1", "1.2"]
+    assert found(report, "Difference").texts()[0][1:] == ["2.4", "-1.2 to +6.0", "3.1", "0.4–5.8"]
+
+
+def test_what_was_not_measured_has_no_table() -> None:
+    assert [table.title for table in tables(typed(bare_report()))] == ["Corpus perplexity"]
+    assert tables(typed(bare_report() | {"perplexity": {}})) == []
+
+
+def test_numbers_are_aligned_right_and_words_left() -> None:
+    table = Table("t", ["system", "95 %", "x"], [["a", "1.0–2.0", None], ["7", "-1.0 to +2.0", 3]])
+    assert table.numeric() == [False, True, True]
+    assert "| --- | ---: | ---: |" in as_markdown([table])
+    assert as_text([table]).splitlines()[-1] == "7       -1.0 to +2.0  3"
+    assert Table("t", ["a", "b"], []).numeric() == [False, False]
+
+
+def test_calibration_of_a_model_that_answers_nothing() -> None:
+    report = full_report()
+    report["calibration"] |= {"abstained": 1.0, "accuracy_kept": None}
+    assert (
+        "below the threshold: 100.0 %. Accuracy of the answered rest: – %."
+        in found(report, "Calibration").notes[1]
+    )
+    assert "100.0 %" not in (plots.risk_coverage(typed(report)) or "")
+    assert "accuracy of these answers – %" in page(typed(report))
+
+
+def test_outputs_without_a_label_are_counted_in_a_note() -> None:
+    report = full_report()
+    report["labels"]["systems"]["model"]["unparseable"] = 3
+    assert "Outputs without a label, counted as wrong: model 3." in as_text(tables(typed(report)))
+
+
+def test_markdown_shows_every_text_unchanged() -> None:
+    """An independent Markdown parser finds the cells of the tables and no other markup."""
+    markdown_it = pytest.importorskip("markdown_it")
+    reader = markdown_it.MarkdownIt("gfm-like", {"linkify": False, "html": True})
+    whole = tables(typed(hostile(full_report())))
+    parsed = Parsed(reader.render(as_markdown(whole)))
+    expected = {"p", "strong", "table", "thead", "tbody", "tr", "th", "td"}
+    assert {tag for tag, _ in parsed.tags} == expected
+    lines = parsed.text.splitlines()
+    shown = [text for table in whole for text in (*table.columns, *sum(table.texts(), []))]
+    cells = [console.safe_line(text) for text in shown]
+    assert [line for line in lines if line in cells] == cells
+    for note in (note for table in whole for note in table.notes):
+        assert console.safe_line(note) in lines
+
+
+@pytest.mark.parametrize(
+    "text", ["# h", "- x", "+ x", "12. x", "3) x", "---", "===", "> x", "&lt;", "\ta", "http://a.b"]
+)
+def test_no_text_starts_a_markdown_block(text: str) -> None:
+    markdown_it = pytest.importorskip("markdown_it")
+    parsed = Parsed(markdown_it.MarkdownIt("gfm-like", {"linkify": False}).render(plain(text)))
+    assert (parsed.tags, parsed.text) == ([("p", {})], f"{console.safe_line(text)}\n")
+
+
+def test_addresses_do_not_become_links() -> None:
+    # GitHub turns "://" and "www." in the source into links.
+    assert (
+        plain("see https://a.example, WWW.b.example") == r"see https:\//a.example, WWW\.b.example"
+    )
+
+
+def test_no_control_character_reaches_the_terminal() -> None:
+    assert not console.UNSAFE.search(as_text(tables(typed(hostile(full_report())))))

@@ -1,0 +1,68 @@
+"""Floating-point operations of a training step, and the meter of a run's speed."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from clingpt.data.packing import build_rows
+from clingpt.evaluation.scorer import split_of_examples
+from clingpt.nn.flops import PEAK_FLOPS, peak_flops, training_flops
+from clingpt.text.tasks import Example
+from clingpt.training.throughput import Meter
+from model import GPTConfig
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "expected"),
+    [
+        ("NVIDIA H200", torch.bfloat16, 989e12),
+        ("NVIDIA H100 PCIe", torch.bfloat16, 756e12),
+        ("NVIDIA H100 80GB HBM3", torch.bfloat16, 989e12),
+        ("NVIDIA L40S", torch.bfloat16, 362e12),
+        ("NVIDIA L4", torch.bfloat16, 121e12),
+        ("NVIDIA A10G", torch.bfloat16, 70e12),
+        ("Tesla T4", torch.float16, 65e12),
+        ("NVIDIA H200", torch.float32, None),
+        ("cpu, 2 threads", torch.float32, None),
+        ("Some future GPU", torch.bfloat16, None),
+    ],
+)
+def test_peaks_are_looked_up_by_name(name: str, dtype: torch.dtype, expected: float | None) -> None:
+    assert peak_flops(name, dtype) == expected
+
+
+def test_a_longer_name_is_never_shadowed_by_a_shorter_one() -> None:
+    names = list(PEAK_FLOPS)
+    for i, name in enumerate(names):
+        assert not any(name.startswith(earlier) for earlier in names[:i]), name
+
+
+def test_flops_of_gpt2_are_those_of_the_usual_count() -> None:
+    """6 N + 12 L C T / 2 a token for full causal rows with a loss everywhere (PaLM, appendix B)."""
+    config = GPTConfig()
+    tokens = 1024
+    flops = training_flops(
+        config, tokens=tokens, targets=tokens, attended_pairs=tokens * (tokens + 1) / 2
+    )
+    weights = 12 * 12 * 768**2 + 768 * 50257
+    usual = 6 * weights + 6 * 12 * 768 * tokens
+    assert math.isclose(flops / tokens, usual, rel_tol=2e-3)
+    less = training_flops(
+        config, tokens=tokens, targets=tokens // 4, attended_pairs=tokens * (tokens + 1) / 2
+    )
+    at_targets_alone = 6 * (768 * 50257 + 9 * 768**2)  # the head, and behind the last attention
+    assert math.isclose((flops - less) / tokens, 0.75 * at_targets_alone, rel_tol=1e-9)
+
+
+def test_the_meter_counts_tokens_and_no_padding() -> None:
+    examples = [
+        Example(prompt_ids=[1] * 5, target_ids=[2] * n, trimmed_tokens=0) for n in (1, 3, 7)
+    ]
+    rows = build_rows(split_of_examples(examples), 16, pack=False, seed=0)
+    meter = Meter(rows, GPTConfig(n_layer=1, n_head=1, n_embd=8), peak_flops=1e12)
+    assert meter.count(np.array([0, 2])) == 6 + 12
+    speeds = meter.read()
+    assert speeds["tokens_per_s"] and speeds["mfu"] and 0 < speeds["mfu"] < 1
+    assert meter.tokens == 0 and meter.flops == 0

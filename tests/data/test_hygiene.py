@@ -14,9 +14,9 @@ from clingpt.data.receipt import Done, identifiers_found
 from clingpt.privacy.identifiers import find_identifiers
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.records import Record
-from tests.helpers import phi_corpus, phi_templates
+from tests.helpers import phi_corpus
 
-NOTES = phi_corpus.make_notes(phi_templates.OWN[:30], each=2, seed=21)
+NOTES = phi_corpus.make_notes(phi_corpus.OWN[:30], each=2, seed=21)
 
 
 def make_record(number: int) -> Record:

@@ -1,4 +1,12 @@
-"""Clinical notes with planted identifiers, none of them anybody's: what recall is measured on."""
+"""Invented clinical notes with planted identifiers, for measuring recall and false alarms.
+
+The templates are in phi/*.txt, separated by blank lines; a {field} in braces is replaced by an
+identifier. The rules were developed with OWN: its last thirty notes were written by the author of
+the rules, ten at a time, after the rules existed, and at first 0.897, 0.934 and 0.940 of their
+identifiers were found. OTHERS comes from four writers who knew none of the rules, one after
+another: at first 0.806 of 484, 0.889 of 828, 0.911 of 772 and 0.908 of 972 were found, and then
+the rules were improved. HELD_OUT comes from a fifth writer, and no rule was changed for it.
+"""
 
 import datetime
 import random
@@ -8,8 +16,20 @@ import string
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-# Names of the census' lists, some of them words or diseases as well, and names of no list there.
+
+def _read_templates(name: str) -> tuple[str, ...]:
+    text = Path(__file__).with_name("phi").joinpath(f"{name}.txt").read_text("utf-8")
+    return tuple(text.rstrip("\n").split("\n\n"))
+
+
+OWN = _read_templates("own")
+OTHERS = _read_templates("others")
+DEVELOPED = (*OWN, *OTHERS)
+HELD_OUT = _read_templates("held_out")
+
+# Names on the census lists, some of which are also words or diseases, and names on no list.
 LISTED = (
     "John Smith,Mary Jones,Patricia Garcia,Robert Nguyen,Linda Kowalski,James O'Brien,Anna Schmidt,"
     "Carlos Ramirez,Susan Patel,Wei Chen,Dorothy Washington,Kenneth Hughes,Teresa McDonald,"
@@ -26,7 +46,7 @@ TOWNS = "Springfield,Ames,Cedar Rapids,Fort Collins,New Haven,Walla Walla".split
 
 @dataclass(frozen=True)
 class Note:
-    """A note, and its identifiers: kind and place."""
+    """A note, and the kind, start and end of each planted identifier."""
 
     text: str
     planted: tuple[tuple[str, int, int], ...]
@@ -36,7 +56,7 @@ class Note:
 
 
 def make_notes(templates: Sequence[str], *, each: int, seed: int) -> list[Note]:
-    """Each template filled in so many times; every third person has a name of no list."""
+    """Fill in each template `each` times; every third person has an unlisted name."""
     rng = random.Random(seed)
     return [fill(template, rng) for template in templates for _ in range(each)]
 
@@ -56,7 +76,7 @@ def fill(template: str, rng: random.Random) -> Note:
 
 
 def people_of_a_note(rng: random.Random) -> dict[str, tuple[str, str]]:
-    """The ways to write the names of four people: patient, doctor, other (doctor), relative."""
+    """Spell the names of a patient, two doctors (doctor, other) and a relative in several ways."""
     ways: dict[str, str] = {}
     for role in ("patient", "doctor", "other", "relative"):
         full = rng.choice(UNLISTED if rng.random() < 1 / 3 else LISTED)
@@ -72,7 +92,7 @@ def people_of_a_note(rng: random.Random) -> dict[str, tuple[str, str]]:
 
 
 def digits(rng: random.Random, shape: str) -> str:
-    """A shape with its # and @ replaced by digits and capitals."""
+    """Replace # by digits and @ by capitals in a shape."""
     shape = re.sub("#", lambda _: rng.choice(string.digits), shape)
     return re.sub("@", lambda _: rng.choice(string.ascii_uppercase), shape)
 
@@ -169,13 +189,16 @@ FIELDS: dict[str, Callable[[random.Random], tuple[str, str]]] = {
 
 @contextmanager
 def linear_time() -> Iterator[None]:
-    """For 100,000 characters: a fraction of a second, or minutes where time is quadratic."""
+    """Fail unless the block finishes within 30 seconds of CPU time.
+
+    For 100,000 characters, linear time is a fraction of a second and quadratic time is minutes.
+    """
 
     def too_long(*_: object) -> None:
         raise AssertionError("30 seconds of computing for 100,000 characters")
 
     before = signal.signal(signal.SIGVTALRM, too_long)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 30)  # of this process alone, however busy the machine
+    signal.setitimer(signal.ITIMER_VIRTUAL, 30)  # CPU time, so that a busy machine does not matter
     try:
         yield
     finally:

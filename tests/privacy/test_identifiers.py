@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
-from tests.helpers import phi_corpus, phi_templates
+from tests.helpers import phi_corpus
 
 PUBMEDQA = Path(__file__).parents[3] / "shared/data/pubmedqa/ori_pqal.json"
 
@@ -139,7 +139,7 @@ def recall(templates: tuple[str, ...], seed: int) -> tuple[Counter[str], Counter
 
 
 def test_nearly_all_planted_identifiers_are_found() -> None:
-    planted, hit, false, words = recall(phi_templates.DEVELOPED, seed=1)
+    planted, hit, false, words = recall(phi_corpus.DEVELOPED, seed=1)
     assert planted.total() >= 4000
     assert len(planted) >= 10
     assert hit.total() / planted.total() >= 0.975, {
@@ -151,7 +151,7 @@ def test_nearly_all_planted_identifiers_are_found() -> None:
 
 
 def test_most_identifiers_of_notes_that_no_rule_was_made_for_are_found() -> None:
-    planted, hit, false, words = recall(phi_templates.HELD_OUT, seed=606)
+    planted, hit, false, words = recall(phi_corpus.HELD_OUT, seed=606)
     assert planted.total() >= 900
     assert hit.total() / planted.total() >= 0.94
     assert hit["name"] / planted["name"] >= 0.9
@@ -171,7 +171,7 @@ def test_published_abstracts_raise_few_alarms() -> None:
 
 
 def test_found_spans_are_sorted_disjoint_and_of_known_kinds() -> None:
-    for note in phi_corpus.make_notes(phi_templates.DEVELOPED, each=1, seed=3):
+    for note in phi_corpus.make_notes(phi_corpus.DEVELOPED, each=1, seed=3):
         everything = find_identifiers(note.text)
         assert all(one.kind in KINDS and one.start < one.end for one in everything)
         edges = [edge for one in everything for edge in (one.start, one.end)]
@@ -180,9 +180,7 @@ def test_found_spans_are_sorted_disjoint_and_of_known_kinds() -> None:
 
 
 def test_masks_hide_what_they_show() -> None:
-    for note in phi_corpus.make_notes(
-        phi_templates.DEVELOPED + phi_templates.HELD_OUT, each=1, seed=4
-    ):
+    for note in phi_corpus.make_notes(phi_corpus.DEVELOPED + phi_corpus.HELD_OUT, each=1, seed=4):
         for one in find_identifiers(note.text):
             whole, hidden = note.text[one.start : one.end], masked(note.text, one)
             assert not re.search(r"\d", hidden)

@@ -13,10 +13,10 @@ from clingpt.privacy.identifiers import find_identifiers
 from clingpt.privacy.redaction import Redactor, joined_text, may_identify
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
-from tests.helpers import phi_corpus, phi_templates
+from tests.helpers import phi_corpus
 
 KEY = b"a key of some thirty-two letters"
-NOTES = phi_corpus.make_notes(phi_templates.DEVELOPED + phi_templates.HELD_OUT, each=2, seed=11)
+NOTES = phi_corpus.make_notes(phi_corpus.DEVELOPED + phi_corpus.HELD_OUT, each=2, seed=11)
 RECORD = Record(
     id="00412345",
     question="How is Mr. Okonkwo (MRN 00123456)?",

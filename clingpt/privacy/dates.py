@@ -1,8 +1,8 @@
-"""Dates as people write them: where they stand in a text, and the same date some days later.
+"""Find dates as people write them, and shift them by some days without changing their spelling.
 
-A day makes a `date` ("3/4/1931", "05-MAY-19", "May 3", "3rd of May 2019", "2019-05-03 14:30"), a
-month with its year a `month_year`. A year alone is neither: HIPAA's Safe Harbor (45 CFR
-164.514(b)(2)(i)(C)) lets years stay. Months alone ("in May") are not looked for.
+With a day, it is a `date` ("3/4/1931", "05-MAY-19", "May 3", "3rd of May 2019", "2019-05-03
+14:30"); a month with its year is a `month_year`. A year alone is neither, as HIPAA's Safe Harbor
+(45 CFR 164.514(b)(2)(i)(C)) permits years. Months alone ("in May") are not searched for.
 """
 
 import calendar
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 
 MONTHS = tuple(calendar.month_name)[1:]
 MONTH_WORDS = {name.lower() for name in MONTHS} | {name[:3].lower() for name in MONTHS} | {"sept"}
-# Words of other meanings too: without a year they are months only where a capital says so.
+# Months that are also other words: without a year, they need a capital to count as months.
 AMBIGUOUS = {"mar", "march", "may", "sep", "dec", "jan", "jun", "oct", "nov"}
-ANY_YEAR = 2001  # of dates that name none
-OLDEST_SHORT_YEAR = 1931  # "31" is 1931, "30" is 2030
-LONGEST_BEFORE = 32  # characters before a month's name that can belong to its date
+ANY_YEAR = 2001  # the year assumed for dates without one
+OLDEST_SHORT_YEAR = 1931  # "31" means 1931, "30" means 2030
+LONGEST_BEFORE = 32  # characters before a month's name that may belong to its date
 
 _MONTH = (
     r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
@@ -33,47 +33,59 @@ _END = r"(?![\d/%]|[.,-]\d)"
 _NO_UNIT = r"(?!\s?(?:%|(?:[mkµμ]?g|m[lgm]|cm|units?|times|days?|weeks?|months?|years?)\b))"
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE)
-
-
-# A digit comes first and what may not stand before it second: so a search skips to the digits.
-_NUMBERS = _compile(  # 5/3/2019, 03.05.2019, 5-3-19
+# A digit comes first and what must not precede it second, so that the search can skip to digits.
+_NUMBERS = re.compile(  # 5/3/2019, 03.05.2019, 5-3-19
     r"(?P<one>\d(?<![\w./-].)\d?)(?P<mark>[-/.])(?P<two>\d\d?)(?P=mark)(?P<year>\d{4}|\d\d)"
-    rf"(?!\w){_TIME}{_END}"
+    rf"(?!\w){_TIME}{_END}",
+    re.IGNORECASE,
 )
 _NUMERIC = [
     _NUMBERS,
-    _compile(  # 2019-05-03T14:30, 2019/5/3
+    re.compile(  # 2019-05-03T14:30, 2019/5/3
         r"(?P<year>[12](?<![\w./-].)\d{3})(?P<mark>[-/.])(?P<month>\d\d?)(?P=mark)(?P<day>\d\d?)"
-        rf"{_TIME}{_END}"
+        rf"{_TIME}{_END}",
+        re.IGNORECASE,
     ),
-    _compile(r"(?P<year>[12](?<![\w./-].)\d{3})(?P<month>[01]\d)(?P<day>[0-3]\d)(?![\w-])"),
-    _compile(rf"(?P<month>\d(?<![\w./-].)\d?)/{_YEAR}{_END}"),  # 05/2019
+    re.compile(
+        r"(?P<year>[12](?<![\w./-].)\d{3})(?P<month>[01]\d)(?P<day>[0-3]\d)(?![\w-])", re.IGNORECASE
+    ),
+    re.compile(rf"(?P<month>\d(?<![\w./-].)\d?)/{_YEAR}{_END}", re.IGNORECASE),  # 05/2019
 ]
 # The 3/8 of "seen on 3/8", and the 3/4 of "3/4-3/8/2019".
-_PARTIAL = _compile(r"(?P<one>\d(?<![\w./-].)\d?)(?P<mark>/)(?P<two>\d\d?)(?![\w/%]|\.\d)")
-_BEFORE_PARTIAL = _compile(
-    r"\b(?:on|dated?:?|since|until|till|thru|DOS:?|admitted|discharged|seen)\s\Z"
+_PARTIAL = re.compile(
+    r"(?P<one>\d(?<![\w./-].)\d?)(?P<mark>/)(?P<two>\d\d?)(?![\w/%]|\.\d)", re.IGNORECASE
 )
-_AFTER_PARTIAL = _compile(rf"{_TO}\d\d?/\d\d?/\d\d")
+_BEFORE_PARTIAL = re.compile(
+    r"\b(?:on|dated?:?|since|until|till|thru|DOS:?|admitted|discharged|seen)\s\Z",
+    re.IGNORECASE,
+)
+_AFTER_PARTIAL = re.compile(rf"{_TO}\d\d?/\d\d?/\d\d", re.IGNORECASE)
 
-_BEFORE_MONTH = _compile(rf"(?<![\w./-])(?:\d{{4}}[\s-]|(?:{_OTHER}{_TO})?{_DAY}{_OF})\Z")
-_YEAR_MONTH_DAY = _compile(rf"{_YEAR}[\s-]{_MONTH}\.?[\s-]{_DAY}")
-_DAY_MONTH = _compile(
+_BEFORE_MONTH = re.compile(
+    rf"(?<![\w./-])(?:\d{{4}}[\s-]|(?:{_OTHER}{_TO})?{_DAY}{_OF})\Z", re.IGNORECASE
+)
+_YEAR_MONTH_DAY = re.compile(rf"{_YEAR}[\s-]{_MONTH}\.?[\s-]{_DAY}", re.IGNORECASE)
+_DAY_MONTH = re.compile(
     rf"(?:{_OTHER}{_TO})?{_DAY}{_OF}{_MONTH}"
-    rf"(?:\.?(?:,?\s(?:of\s)?|[./-])?(?:{_YEAR}|{_SHORT_YEAR}){_TIME})?"
+    rf"(?:\.?(?:,?\s(?:of\s)?|[./-])?(?:{_YEAR}|{_SHORT_YEAR}){_TIME})?",
+    re.IGNORECASE,
 )
-_MONTH_DAY = _compile(
+_MONTH_DAY = re.compile(
     rf"{_MONTH}(?:\.?[\s-]|\.)(?:the\s)?{_DAY}(?:{_TO}{_OTHER})?"
-    rf"(?:,?\s?(?:of\s)?{_YEAR}{_TIME}|[-/]{_SHORT_YEAR}|{_END}{_NO_UNIT})"
+    rf"(?:,?\s?(?:of\s)?{_YEAR}{_TIME}|[-/]{_SHORT_YEAR}|{_END}{_NO_UNIT})",
+    re.IGNORECASE,
 )
-_MONTH_YEAR = _compile(rf"{_MONTH}\.?(?:(?:,?\s|-)?(?:of\s)?{_YEAR}|\s?(?=['’]){_SHORT_YEAR})")
+_MONTH_YEAR = re.compile(
+    rf"{_MONTH}\.?(?:(?:,?\s|-)?(?:of\s)?{_YEAR}|\s?(?=['’]){_SHORT_YEAR})", re.IGNORECASE
+)
 _SPELLINGS = [*_NUMERIC, _YEAR_MONTH_DAY, _DAY_MONTH, _MONTH_DAY, _MONTH_YEAR, _PARTIAL]
 
 
 def find_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[str, int, int]]:
-    """(kind, start, end) of dates, some overlapping, given where words of MONTH_WORDS start."""
+    """Yield (kind, start, end) of dates, possibly overlapping.
+
+    `month_places` are the positions where words of MONTH_WORDS start.
+    """
     for start in month_places:
         if match := _at_month(text, start):
             yield _kind(match), *match.span()
@@ -83,20 +95,21 @@ def find_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[str, in
                 yield _kind(match), *match.span()
     for match in _PARTIAL.finditer(text) if "/" in text else ():
         start, end = match.span()
-        told = _BEFORE_PARTIAL.search(text, max(0, start - 12), start)
-        if (told or _AFTER_PARTIAL.match(text, end)) and _read(match):
+        introduced = _BEFORE_PARTIAL.search(text, max(0, start - 12), start)
+        if (introduced or _AFTER_PARTIAL.match(text, end)) and _read(match):
             yield _kind(match), start, end
 
 
 def is_day_first(dates: Iterable[str]) -> bool:
-    """Whether one of a text's dates can only be day/month/year: then all of them are."""
+    """Whether one of a text's dates can only be day/month/year, so that all of them are."""
     return any((match := _NUMBERS.fullmatch(date)) and int(match["one"]) > 12 for date in dates)
 
 
 def shifted(written: str, days: int, *, day_first: bool = False) -> str | None:
-    """The date that many days later, spelled as it was; a month counts from its fifteenth.
+    """Return the date that many days later in the same spelling; None if it is not one date.
 
-    None where the text is no single date, as the tangle of two in "May 3/4/2019" is not.
+    A month without a day counts as its fifteenth. Two entangled dates ("May 3/4/2019") are not
+    one date.
     """
     match, date = _parsed(written, day_first=day_first)
     if match is None or date is None:
@@ -105,7 +118,7 @@ def shifted(written: str, days: int, *, day_first: bool = False) -> str | None:
 
 
 def day_of(written: str, *, day_first: bool = False) -> datetime.date | None:
-    """The day that a date names, in ANY_YEAR where it names none, however it is spelled."""
+    """Return the day that a date means, in ANY_YEAR if it has no year."""
     return _parsed(written, day_first=day_first)[1]
 
 
@@ -123,7 +136,7 @@ def _kind(match: re.Match[str]) -> str:
 
 
 def _at_month(text: str, start: int) -> re.Match[str] | None:
-    """The date around a month's name."""
+    """Match the date around a month's name."""
     before = _BEFORE_MONTH.search(text, max(0, start - LONGEST_BEFORE), start)
     places = [(_YEAR_MONTH_DAY, before), (_DAY_MONTH, before)] if before else []
     for pattern, first in [*places, (_MONTH_DAY, None), (_MONTH_YEAR, None)]:
@@ -134,7 +147,7 @@ def _at_month(text: str, start: int) -> re.Match[str] | None:
 
 
 def _is_meant(match: re.Match[str]) -> bool:
-    """Whether a number beside a month's name makes a date: "may 10 patients" is none."""
+    """Whether a number next to a month's name is a date: not in "may 10 patients"."""
     named, month = match.groupdict(), match["month"]
     if named.get("year") or named.get("short_year"):
         return True
@@ -142,14 +155,14 @@ def _is_meant(match: re.Match[str]) -> bool:
 
 
 def _read(match: re.Match[str], *, day_first: bool = False) -> datetime.date | None:
-    """The date that a match spells; None where the numbers make none."""
+    """Return the date that a match spells, or None if its numbers are out of range."""
     found = match.groupdict()
     year = _read_year(found.get("year") or found.get("short_year"))
     if "one" in found:
         month, day = int(found["one"]), int(found["two"])
         if _is_swapped(month, day, day_first=day_first):
             month, day = day, month
-        # "1.2.03" and "1-2-03" are as often sections, scores and versions.
+        # "1.2.03" and "1-2-03" are just as often sections, scores or versions.
         if found["mark"] != "/" and len(match[0]) < len("05-03-19"):
             return None
     else:
@@ -159,7 +172,7 @@ def _read(match: re.Match[str], *, day_first: bool = False) -> datetime.date | N
         day = int(found.get("day") or 15)
     if not (1 <= month <= 12 and 1 <= day <= 31 and 1880 <= year <= 2099):
         return None
-    # The 31st of April is a slip of the pen, and tells as much as the 30th.
+    # 31 April is a slip of the pen and identifies as much as 30 April.
     return datetime.date(year, month, min(day, calendar.monthrange(year, month)[1]))
 
 
@@ -177,7 +190,7 @@ def _read_year(written: str | None) -> int:
 
 
 def _respelled(match: re.Match[str], date: datetime.date, *, day_first: bool) -> str:
-    """The match's own text, with the parts of another date in their places."""
+    """Rewrite a match with the parts of another date."""
     named = {name: part for name, part in match.groupdict().items() if part}
     month = named.get("month", "")
     parts = {"day": str(date.day), "month": str(date.month)}
@@ -201,7 +214,7 @@ def _respelled(match: re.Match[str], date: datetime.date, *, day_first: bool) ->
 
 
 def _replaced(match: re.Match[str], parts: dict[str, str]) -> str:
-    """The match's text with some of its groups written anew, as wide as they were if padded."""
+    """Replace groups of a match, zero-padded to the old width where the old text was padded."""
     text, end = "", match.end()
     month = match.groupdict().get("month")
     padded = month is None or month.isdigit()
@@ -213,14 +226,14 @@ def _replaced(match: re.Match[str], parts: dict[str, str]) -> str:
 
 
 def _month_like(old: str, month: int) -> str:
-    """A month's name, as short and as tall as another."""
+    """Return a month's name, abbreviated and capitalised like another."""
     is_short = len(old) == 3 or old.lower() == "sept"
     new = MONTHS[month - 1][: 3 if is_short else None]
     return new.upper() if old.isupper() else new.lower() if old.islower() else new
 
 
 def _ordinal_like(old: str, day: int) -> str:
-    """The "st" of "1st", for another day."""
+    """Return the ordinal ending of another day, capitalised like the old one."""
     endings = {1: "st", 2: "nd", 3: "rd"}
     new = "th" if 10 < day < 14 else endings.get(day % 10, "th")
     return old[:-2] + (new.upper() if old.isupper() else new)

@@ -1,35 +1,37 @@
-"""Identifiers of people in text: HIPAA's Safe Harbor classes that text can hold, found by rules.
+"""Find identifiers of people in text by rules: those of HIPAA's Safe Harbor that text can contain.
 
     find_identifiers("Pt: DOE, JOHN seen 3/4/2019")  →  [Found("name", 4, 13), Found("date", …)]
 
-The classes are those of 45 CFR 164.514(b)(2)(i). Published studies hold none, but look as if:
-their months are periods ("January 2005"), which is why those are a kind of their own,
-`month_year`, that is reported and redacted but never refused. Rules miss what they do not know,
-above all names that no list has and no title, label or relation introduces: nothing found does
-not mean that nothing is there. tests/privacy/test_identifiers.py measures how much is found and
-how often in vain.
+The kinds are those of 45 CFR 164.514(b)(2)(i). Published studies contain none, but their study
+periods look like dates ("January 2005"); therefore a month with its year is a separate kind,
+`month_year`, which is reported and redacted but never a reason to refuse a text. Rules miss what
+they do not know, above all names that are on no list and that no title, label or relation
+introduces: a text without findings may still contain identifiers. tests/privacy/test_identifiers.py
+measures recall and false alarms.
 
-Why rules: presidio, deidentify, scrubadub and philter find names by models or taggers' data that no
-package index holds, so that none of them works offline after `pip install`.
+Why rules: presidio, deidentify, scrubadub and philter find names with models or training data that
+no package index carries, so none of them works offline after `pip install`.
 
-Everything takes time that grows with the text alone, also with hostile text.
+All patterns take time linear in the length of the text, even for hostile text: repetitions are
+bounded, and what must not precede a match is checked after its first character, so that the search
+can skip to that character.
 """
 
 import ipaddress
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from clingpt.privacy.dates import MONTH_WORDS, find_dates
-from clingpt.privacy.keyword_rules import CITY, PUBLIC, STATE, find_labelled
+from clingpt.privacy.keyword_rules import CITY, PUBLIC, STATE, find_by_keyword
 from clingpt.privacy.name_rules import find_names
 
-# Where two overlap, the kind that stands first wins.
+# Where two findings overlap, the kind listed first wins.
 KINDS = (
     *("email", "url", "ip", "ssn", "address", "vehicle", "licence", "device", "record_number"),
     *("phone", "date", "age", "month_year", "name"),
 )
-REPORTED_ONLY = frozenset({"month_year"})  # found and redacted, but no reason to refuse a text
+REPORTED_ONLY = frozenset({"month_year"})  # redacted, but no reason to refuse a text
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
@@ -38,7 +40,6 @@ _IPV4 = re.compile(r"\d(?<![\w.].)\d{0,2}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
 _VERSION = re.compile(r"\b(?:EC|v|version|section|release)\.?\s\Z", re.IGNORECASE)
 _IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE)
 _MAC = re.compile(r"\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b", re.IGNORECASE)
-# A digit or a sign comes first, what may not stand before it second: so a search skips to it.
 _DIGIT = re.compile(r"\d")
 _SSN = re.compile(r"\d(?<![\w.-].)\d\d-\d\d-\d{4}(?![\w-])")
 _EXTENSION = r"(?!\w)(?:,?\s?(?:x|ext\.?)\s?\d{1,6})?"
@@ -58,7 +59,7 @@ _AGE = re.compile(
     re.IGNORECASE,
 )
 _BEYOND = re.compile(r"(?:[≥>≤<=~]|\b(?:over|above|under|below|than|least|most|to|or|and))\s?\Z")
-# Numbers of charts, specimens and devices by their shape alone.
+# Numbers of charts, specimens and devices, recognised by their shape alone.
 _SHAPES = [
     (kind, re.compile(pattern))
     for kind, pattern in (
@@ -69,9 +70,9 @@ _SHAPES = [
         ("device", r"[A-Z](?<!\w.)[A-Z]{1,3}\d{5,8}[A-Z](?![\w-])"),
     )
 ]
-_BEHIND_NAME = re.compile(r"(?:\s\|)?\s\(?(?P<value>\d{6,9})(?![\w%-]|[.,]\d)")
-_AGE_BEHIND_NAME = re.compile(r",\s(?P<value>9\d|1[0-2]\d)(?=[,.;]\s)")
-_EXTENSIONS = re.compile(r"(?:[,;(]|\b(?:at|on))\s?(?P<value>x\d{4,5})(?!\w)")
+_NUMBER_AFTER_NAME = re.compile(r"(?:\s\|)?\s\(?(?P<value>\d{6,9})(?![\w%-]|[.,]\d)")
+_AGE_AFTER_NAME = re.compile(r",\s(?P<value>9\d|1[0-2]\d)(?=[,.;]\s)")
+_PAGERS = re.compile(r"(?:[,;(]|\b(?:at|on))\s?(?P<value>x\d{4,5})(?!\w)")
 _STREETS = (
     "street avenue road boulevard lane drive court place terrace circle parkway highway square "
     "trail crescent close st ave rd blvd ln dr ct pl ter cir pkwy hwy sq trl"
@@ -86,7 +87,7 @@ _SMALL_STREET = re.compile(
     r"\d(?<![\w.,/-].)\d{0,5}\s(?:[a-z][a-z'’-]{2,20}\s){1,2}"
     rf"(?:street|avenue|boulevard|road|lane|ave|blvd|rd)\b{_UNIT}"
 )
-# "2 weeks on the road", "CHEST CT", "10 Mr. Smith saw Dr".
+# Words no street name contains: "2 weeks on the road", "CHEST CT", "10 Mr. Smith saw Dr".
 _NO_STREET = re.compile(
     r"\s(?:on|in|of|the|to|at|by|per|and|with|for|off|from|their|his|her|weeks?|days?|months?|years?|miles?|patients"
     r"|Mrs?\.|Ms\.|CT|(?:Jan|Febr)uary|March|April|May|June|July|August|(?:Sept|Nov|Dec)ember|October|Post|Pre|With|In|On|Of|The|To|At|And|For|By|Was|Is)\b"
@@ -97,24 +98,31 @@ _POSTCODE = re.compile(  # British and Canadian
 )
 _BEFORE_ZIP = re.compile(rf"(?<![\w'’-])(?:{CITY},?\s)?{STATE},?\s\Z")
 _BEFORE_POSTCODE = re.compile(r"(?<![\w'’-])(?:[A-Z][\w'’-]{1,20},?\s){1,2}\Z")
-_BETWEEN = (", ", " ", "; ", ",", "\n", "., ")
+_BETWEEN = (", ", " ", "; ", ",", "\n", "., ")  # between a street and its town
 
 
 class Found(NamedTuple):
-    """An identifier: one of KINDS, and where it stands in the text."""
+    """An identifier: its kind, one of KINDS, and its position in the text."""
 
     kind: str
     start: int
     end: int
 
 
+class Detector(Protocol):
+    """What finds identifiers in a text; `find_identifiers` is the one by rules."""
+
+    def __call__(self, text: str, /) -> list[Found]: ...
+
+
 def find_identifiers(text: str) -> list[Found]:
-    """All that is found, in order, none overlapping another."""
+    """Find all identifiers, in order and without overlaps."""
     candidates = sorted(_candidates(text), key=lambda c: (_RANK[c.kind], c.start - c.end, c.start))
     taken, kept = bytearray(len(text)), []
     for one in candidates:
         mark = _RANK[one.kind] + 1
-        # Two of a kind that overlap are one: "Baker Street" and "Street, London NW1 6XE".
+        # Overlapping findings of one kind are kept and joined later: "Baker Street" and
+        # "Street, London NW1 6XE". Any other overlap drops the candidate of lower rank.
         if not set(taken[one.start : one.end]) - {0, mark}:
             taken[one.start : one.end] = bytes([mark]) * (one.end - one.start)
             kept.append(one)
@@ -122,7 +130,7 @@ def find_identifiers(text: str) -> list[Found]:
 
 
 def masked(text: str, found: Found) -> str:
-    """What shows the kind and not the identifier: "J… S…", "#/#/####"."""
+    """Show the shape of an identifier without revealing it: "J… S…", "#/#/####"."""
 
     def hidden(match: re.Match[str]) -> str:
         word = match[0]
@@ -141,12 +149,13 @@ def _candidates(text: str) -> Iterator[Found]:
     small = [word[0].lower() for word in words]
     for start, end in find_names(text, words, small):
         yield Found("name", start, end)
-        if number := _BEHIND_NAME.match(text, end):
+        # A chart number and an age of 90 or more often follow a name without a label.
+        if number := _NUMBER_AFTER_NAME.match(text, end):
             yield Found("record_number", *number.span("value"))
-        if age := _AGE_BEHIND_NAME.match(text, end):
+        if age := _AGE_AFTER_NAME.match(text, end):
             yield Found("age", *age.span("value"))
-    yield from (Found(*found) for found in find_labelled(text, words, small))
-    yield from _addresses_of_machines(text)
+    yield from (Found(*found) for found in find_by_keyword(text, words, small))
+    yield from _web_addresses(text)
     if _DIGIT.search(text):
         months = [words[at].start() for at, word in enumerate(small) if word in MONTH_WORDS]
         yield from (Found(*found) for found in find_dates(text, months))
@@ -155,7 +164,7 @@ def _candidates(text: str) -> Iterator[Found]:
         yield from _places(text)
 
 
-def _addresses_of_machines(text: str) -> Iterator[Found]:
+def _web_addresses(text: str) -> Iterator[Found]:
     if "@" in text:
         yield from (Found("email", *match.span()) for match in _EMAIL.finditer(text))
     if "://" in text or "www." in text.lower():
@@ -163,7 +172,7 @@ def _addresses_of_machines(text: str) -> Iterator[Found]:
             yield Found("url", match.start(), match.start() + len(match[0].rstrip(".,;:!?")))
     if text.count(".") >= 3:
         for match in _IPV4.finditer(text):
-            # "EC 3.1.1.11" is an enzyme.
+            # "EC 3.1.1.11" is an enzyme, "version 1.2.3.4" software.
             if _is_ip(match[0]) and not _VERSION.search(
                 text, max(0, match.start() - 9), match.start()
             ):
@@ -184,7 +193,7 @@ def _is_ip(address: str) -> bool:
 
 
 def _numbers(text: str) -> Iterator[Found]:
-    """Social-security and telephone numbers, and ages, that no word need announce."""
+    """Yield social security and telephone numbers and ages that need no keyword."""
     for match in _SSN.finditer(text):
         if match[0][:3] not in ("000", "666") and match[0][0] != "9":
             yield Found("ssn", *match.span())
@@ -192,16 +201,16 @@ def _numbers(text: str) -> Iterator[Found]:
         for match in pattern.finditer(text):
             if 10 <= sum(map(str.isdigit, match[0])) <= 21:
                 yield Found("phone", *match.span())
-    for match in _EXTENSIONS.finditer(text):
+    for match in _PAGERS.finditer(text):
         yield Found("phone", *match.span("value"))
     for match in _AGE.finditer(text):
-        # "65 to 94 years old" and "over 90 years of age" are a study's limits.
+        # "65 to 94 years old" and "over 90 years of age" are the limits of a study.
         if not _BEYOND.search(text, max(0, match.start() - 8), match.start()):
             yield Found("age", *match.span("value"))
 
 
 def _shapes(text: str) -> Iterator[Found]:
-    """Numbers of charts, specimens and devices that no word need announce."""
+    """Yield numbers of charts, specimens and devices that need no keyword."""
     for kind, pattern in _SHAPES:
         for match in pattern.finditer(text):
             if not match[0].startswith(PUBLIC):
@@ -209,7 +218,7 @@ def _shapes(text: str) -> Iterator[Found]:
 
 
 def _places(text: str) -> Iterator[Found]:
-    """Streets, and what stands before and in postal codes."""
+    """Yield streets, and postal codes with the town before them."""
     for pattern in (_STREET, _SMALL_STREET):
         for match in pattern.finditer(text):
             if not _NO_STREET.search(match[0]):
@@ -223,7 +232,7 @@ def _places(text: str) -> Iterator[Found]:
 
 
 def _joined(text: str, found: list[Found]) -> list[Found]:
-    """The same, what overlaps as one, and a street with the town behind it as one address."""
+    """Join findings that overlap, and a street with the town after it."""
     joined: list[Found] = []
     for one in found:
         last = joined[-1] if joined else None

@@ -1,11 +1,12 @@
-"""Identifiers that a word announces: "MRN 00123456", "Tel. 555-0100", "aged 93", "lives in Ames".
+"""Identifiers after a keyword: "MRN 00123456", "Tel. 555-0100", "aged 93", "lives in Ames".
 
-A pattern is tried only where a text has one of its words, so that many patterns cost little.
+A pattern is tried only where one of its keywords occurs, so that many patterns cost little.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 STATE_CODES = (
     "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY"
@@ -21,19 +22,19 @@ STATES = (
 )
 STATE = rf"(?:{STATE_CODES}|(?i:{STATES}))"
 CITY = r"(?:(?:St|Ft|Mt)\.\s)?[A-Z][\w'’-]{1,20}(?:\s[A-Z][\w'’-]{1,20}){0,2}"
-# Registers of studies and articles, whose numbers are public.
+# Prefixes of trial registers and article databases, whose numbers are public.
 PUBLIC = tuple(
     "NCT ISRCTN ACTRN UMIN PMID PMC CRD CTRI JPRN DRKS CHICTR EUDRACT IRCT NTR KCT".split()
 )
 
-# Bounded repetitions throughout: "id id id …" must not be read to its end from each of its words.
+# All repetitions are bounded: otherwise "id id id …" would be read to its end from each word.
 _NUMBER = r"(?:\s?(?:numbers?|num|no|nr|ids?|identifier)\b\.?|\s?#)"
 _SIGN = r"\s?(?:(?:is|was|of)\s|[:=#]{1,2}\s?#?)?\s?"
 _VALUE = (
     r"(?P<value>\d{3}[\s-]\d{3}[\s-]\d{4}(?!\d)|[A-Z]{0,5}[-/]?\d\w{0,30}(?:[-/]\w{1,20}){0,6})"
     r"(?!\w|%|\.\d)"
 )
-_NAMED = rf"{_NUMBER}{{0,2}}{_SIGN}{_VALUE}"  # behind a word that means nothing else
+_NAMED = rf"{_NUMBER}{{0,2}}{_SIGN}{_VALUE}"  # after an unambiguous keyword
 _NUMBERED = rf"(?:{_NUMBER}{{1,2}}{_SIGN}|\s?[:=]\s?){_VALUE}"  # "account no. 12", "case: 12"
 _DATE = re.compile(r"(?:\d{1,2}|\d{4})[/-]\d{1,2}[/-]\d{1,4}|(?:19|20)\d\d")
 US_PHONE = r"(?:\+?1[\s.-]{0,2})?\(?[2-9]\d\d\)?[\s./-]{0,2}\d{3}[\s.-]?\d{4}(?!\d)"
@@ -54,12 +55,12 @@ _UNIT = f"(?:{'|'.join(_UNITS)})"
 
 @dataclass(frozen=True)
 class _Rule:
-    """A pattern to try where one of some words begins; its group `value` is the identifier."""
+    """A pattern to match where one of its keywords starts; its group `value` is the identifier."""
 
     kind: str
-    words: str
+    words: str  # the keywords, in lower case
     pattern: str
-    digits: int = 0  # that the value has at least
+    digits: int = 0  # the fewest digits in the value
     flags: re.RegexFlag = re.IGNORECASE
 
 
@@ -109,7 +110,7 @@ _RULES = (
         r"\w{2,14}\.?(?:\s(?:plan|record))?" + _NUMBERED,
         digits=4,
     ),
-    _Rule(  # "cultures S14-08715", of a shape that no count or measure has
+    _Rule(  # "cultures S14-08715": a shape that no count or measurement has
         "record_number",
         "culture cultures specimen specimens sample samples slide slides study film films",
         r"\w{4,9}\s(?P<value>(?-i:[A-Z]{1,2}\d\d-\d{4,7}|[A-Z]{1,3}\d{6,10}))(?!\w|-|\.\d)",
@@ -198,7 +199,8 @@ _RULES = (
 )
 
 
-def _compile() -> dict[str, tuple[tuple[_Rule, re.Pattern[str]], ...]]:
+@cache
+def _rules_by_word() -> dict[str, tuple[tuple[_Rule, re.Pattern[str]], ...]]:
     by_word: dict[str, tuple[tuple[_Rule, re.Pattern[str]], ...]] = {}
     for rule in _RULES:
         pattern = re.compile(rule.pattern, rule.flags)
@@ -207,22 +209,23 @@ def _compile() -> dict[str, tuple[tuple[_Rule, re.Pattern[str]], ...]]:
     return by_word
 
 
-_BY_WORD = _compile()
-
-
-def find_labelled(
+def find_by_keyword(
     text: str, words: Sequence[re.Match[str]], small: Sequence[str]
 ) -> Iterator[tuple[str, int, int]]:
-    """(kind, start, end) of what words announce or begin, given the words in lower case as well."""
+    """Yield (kind, start, end) of identifiers that start at a keyword or follow it.
+
+    `words` are the matches of the text's words, `small` the same words in lower case.
+    """
+    rules = _rules_by_word()
     for place, word in enumerate(small):
-        for rule, pattern in _BY_WORD.get(word, ()):
+        for rule, pattern in rules.get(word, ()):
             match = pattern.match(text, words[place].start())
             if match and _is_number(match["value"], rule):
                 yield rule.kind, *match.span("value")
 
 
 def _is_number(value: str, rule: _Rule) -> bool:
-    """Whether a value can be what its word announces: no year, no date, no number of a trial."""
+    """Whether a value is plausible: long enough, and not a year, a date or a trial's number."""
     if not rule.digits:
         return True
     if rule.kind != "ssn" and (_DATE.fullmatch(value) or value.upper().startswith(PUBLIC)):

@@ -1,10 +1,11 @@
-"""Identifiers replaced: by tags ("[NAME]"), or by surrogates that read like what they replace.
+"""Replace identifiers by tags ("[NAME]") or by surrogates that read like the original.
 
-Surrogates follow from a key by HMAC, so that a name gets the same one throughout a data set while
-nobody without the key can compute it; the key is given or drawn, and never written anywhere. Dates
-move by a number of days that is one record's own: intervals within a record stay. What the rules
-miss then stands among surrogates that look alike ("hiding in plain sight", Carrell et al. 2013,
-doi:10.1136/amiajnl-2012-001034); beside tags it stands out.
+Surrogates are derived from a key by HMAC, so that a name has the same surrogate throughout a data
+set but nobody without the key can compute it. The key is given or drawn at random, and never
+written anywhere. The dates of one record all move by the same number of days, so that intervals
+survive. Identifiers that the rules miss are then hard to tell from the surrogates around them
+("hiding in plain sight", Carrell et al. 2013, doi:10.1136/amiajnl-2012-001034); next to tags, they
+would stand out.
 """
 
 import datetime
@@ -20,7 +21,7 @@ from functools import cache
 from typing import Literal
 
 from clingpt.privacy.dates import ANY_YEAR, day_of, is_day_first, shifted
-from clingpt.privacy.identifiers import REPORTED_ONLY, Found, find_identifiers
+from clingpt.privacy.identifiers import REPORTED_ONLY, Detector, Found, find_identifiers
 from clingpt.privacy.keyword_rules import STATE, STATE_CODES
 from clingpt.privacy.names import Standing, census, cues, first_names, standing
 from clingpt.text.records import Record
@@ -28,10 +29,10 @@ from clingpt.text.records import Record
 How = Literal["tags", "surrogates"]
 
 KEY_BYTES = 32
-POOL = 1000  # surrogates to choose from: the commonest last names, women's and men's names
-FARTHEST_DAYS = 365  # that a record's dates move, back or forth
-BETWEEN_FIELDS = "\0"  # stands in no cleaned text, and no identifier reaches over it
-DIGITS_OF_A_CHART = 5  # a record's id with so many may be the number of a chart
+POOL = 1000  # the most common names of each census list, from which surrogates are chosen
+FARTHEST_DAYS = 365  # the most days by which dates move, back or forth
+BETWEEN_FIELDS = "\0"  # not in any cleaned text, and no identifier extends across it
+DIGITS_OF_A_CHART = 5  # a record's id with this many digits may be a chart number
 
 _NAME_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _ADDRESS_WORD = re.compile(
@@ -44,12 +45,12 @@ _ADDRESS_WORD = re.compile(
 
 
 def joined_text(record: Record) -> str:
-    """A record's texts as one, so that a name that one introduces is found in the others."""
+    """Join a record's texts, so that a name introduced in one is also found in the others."""
     return BETWEEN_FIELDS.join(text.replace(BETWEEN_FIELDS, " ") for text in record.texts())
 
 
 def may_identify(record_id: str) -> bool:
-    """Whether an id may be a chart's number, or has a name or a date in it."""
+    """Whether a record's id may be a chart number, or contains a name or a date."""
     if sum(map(str.isdigit, record_id)) >= DIGITS_OF_A_CHART:
         return True
     found = find_identifiers(re.sub(r"[_.-]+", " ", record_id))
@@ -57,32 +58,34 @@ def may_identify(record_id: str) -> bool:
 
 
 class Redactor:
-    """Replaces identifiers, alike for one key; it can be sent to other processes."""
+    """Replaces identifiers, consistently for one key; can be pickled for worker processes."""
 
-    def __init__(self, how: How, key: bytes | None = None) -> None:
+    def __init__(
+        self, how: How, key: bytes | None = None, *, detect: Detector = find_identifiers
+    ) -> None:
         self.how = how
+        self._detect = detect
         self._key = key or secrets.token_bytes(KEY_BYTES)
 
     def text(self, text: str, *, owner: str = "") -> str:
-        """A text without what find_identifiers finds; its dates move by the owner's days."""
+        """Redact a text; `owner`, a record's id, determines how far its dates move."""
         if self.how == "surrogates":
-            return _Surrogates(self._key, text, owner).text
-        # What is replaced may have hidden something else, so until nothing is found.
-        while found := find_identifiers(text):
+            return _Surrogates(self._key, text, owner, self._detect(text)).text
+        # Replacing one identifier may uncover another, so repeat until nothing is found.
+        while found := self._detect(text):
             text = _replaced(text, found, lambda one: f"[{one.kind.upper()}]")
         return text
 
     def record(self, record: Record) -> Record:
-        """The record redacted as one text; an id that may identify becomes sixteen letters."""
+        """Redact a record's texts as one; replace an id that may identify by a keyed hash."""
         texts = self.text(joined_text(record), owner=record.id).split(BETWEEN_FIELDS)
         redacted = record.with_texts(texts)
         if not may_identify(record.id):
             return redacted
+        # Letters only: digits would look like a chart number again.
         letters = _digest(self._key, f"id {record.id}").hex()[:16]
-        return replace(redacted, id="record-" + letters.translate(_AS_LETTERS))
-
-
-_AS_LETTERS = str.maketrans(string.digits, "ghijklmnop")
+        as_letters = str.maketrans(string.digits, "ghijklmnop")
+        return replace(redacted, id="record-" + letters.translate(as_letters))
 
 
 def _replaced(text: str, found: Sequence[Found], replacement: Callable[[Found], str]) -> str:
@@ -99,7 +102,7 @@ def _digest(key: bytes, message: str) -> bytes:
 
 @cache
 def _pools() -> dict[str, tuple[str, ...]]:
-    """Names by kind of census list: no words, and no last names that are first names too."""
+    """List surrogate names: none that is a word, no last name that is also a first name."""
     clear = {
         kind: [name for name in census(kind)[:POOL] if standing(name) is Standing.CLEAR]
         for kind in ("female.first", "male.first", "all.last")
@@ -114,11 +117,10 @@ def _ranks(kind: str) -> dict[str, int]:
 
 
 class _Surrogates:
-    """One text with every identifier replaced by one of its kind."""
+    """One text with every identifier replaced by another of its kind."""
 
-    def __init__(self, key: bytes, text: str, owner: str) -> None:
+    def __init__(self, key: bytes, text: str, owner: str, found: Sequence[Found]) -> None:
         self._key = key
-        found = find_identifiers(text)
         written = [(one.kind, text[one.start : one.end]) for one in found]
         self._names = {
             word.lower()
@@ -141,7 +143,7 @@ class _Surrogates:
         if one.kind == "address":
             return _ADDRESS_WORD.sub(self._address_word, written)
         if one.kind == "age":
-            return "90+"  # as Safe Harbor has it
+            return "90+"  # the category that Safe Harbor prescribes
         if one.kind in ("email", "url"):
             first, last = (self._pick(kind, written) for kind in ("female.first", "all.last"))
             return (
@@ -149,10 +151,10 @@ class _Surrogates:
             )
         if one.kind == "ip":
             return "10." + ".".join(str(byte) for byte in _digest(self._key, written)[:3])
-        return self._scrambled(written, letters=one.kind != "phone")  # the x of "x204"
+        return self._scrambled(written, letters=one.kind != "phone")  # keep the x of "x204"
 
     def _choose_days(self, owner: str, dates: Sequence[str]) -> int:
-        """How far dates move: the owner's own number, none that makes one date another's."""
+        """Choose how far dates move, so that none lands on another original date."""
         found = {day for date in dates if (day := day_of(date, day_first=self._day_first))}
         bare = {(day.month, day.day) for day in found if day.year == ANY_YEAR}
         for attempt in range(FARTHEST_DAYS):
@@ -160,14 +162,17 @@ class _Surrogates:
             days = (1 + number // 2 % FARTHEST_DAYS) * (1 if number % 2 else -1)
             later = (day + datetime.timedelta(days) for day in found)
             if any(day in found or (day.month, day.day) in bare for day in later):
-                continue  # the same day, however it is spelled
+                continue  # would hit an original day, perhaps in another spelling
             moved = (shifted(date, days, day_first=self._day_first) for date in dates)
             if not any(date in self._originals for date in moved):
                 break
         return days
 
     def _name(self, word: str) -> str:
-        """The surrogate of one word of a name, for all of a data set, as tall as the word."""
+        """Return the surrogate of one word of a name, in the same capitalisation.
+
+        The word alone and the key decide it, so that it is the same throughout a data set.
+        """
         small = word.lower()
         if small in cues("particles"):
             return word
@@ -179,7 +184,7 @@ class _Surrogates:
         return self._like(word, self._pick("all.last" if last <= min(women, men) else kind, small))
 
     def _pick(self, kind: str, word: str) -> str:
-        """A name of a list that holds none of this text's own."""
+        """Choose a name from a list that contains none of this text's own names."""
         pool = _pools()[kind]
         start = int.from_bytes(_digest(self._key, f"{kind} {word}")[:8], "big")
         names = (pool[(start + step) % len(pool)] for step in range(len(pool)))
@@ -198,7 +203,7 @@ class _Surrogates:
         return self._like(match[0], self._pick("all.last", match[0].lower()))
 
     def _scrambled(self, written: str, *, letters: bool = True) -> str:
-        """Other digits and letters of the same shape; one number, however it is punctuated."""
+        """Replace digits and letters, keeping the shape; punctuation does not change the result."""
         bare = "".join(filter(str.isalnum, written))
         for attempt in range(100):
             numbers, new = self._numbers(f"{attempt} {bare}"), ""
@@ -216,6 +221,6 @@ class _Surrogates:
         return new
 
     def _numbers(self, message: str) -> Iterator[int]:
-        """Endless bytes that the key and a message decide."""
+        """Yield endless bytes determined by the key and a message."""
         for block in itertools.count():
             yield from _digest(self._key, f"{block} {message}")

@@ -1,4 +1,4 @@
-"""Dates: every spelling is one, what only looks like one is none."""
+"""Dates are found and shifted in every spelling; look-alikes are not found."""
 
 import re
 
@@ -42,7 +42,7 @@ def test_a_day_is_a_date(text: str) -> None:
     "text",
     ["January 2005", "Jan 2005", "05/2019", "June of 2009", "May '05", "may 2005"],
 )
-def test_a_month_and_a_year_are_a_kind_of_their_own(text: str) -> None:
+def test_a_month_with_a_year_is_a_separate_kind(text: str) -> None:
     assert found(f"since {text} he slept") == [("month_year", text)]
     assert shifted(text, 40) not in (text, None)
 
@@ -70,16 +70,16 @@ def test_a_month_and_a_year_are_a_kind_of_their_own(text: str) -> None:
         *("13/13/2019", "0/4/1999", "99999999", "12345678", "3/4", "95% 1.12.10", "4/2500"),
     ],
 )
-def test_what_only_looks_like_a_date_is_none(text: str) -> None:
+def test_look_alikes_are_not_dates(text: str) -> None:
     assert found(text) == []
 
 
-def test_a_part_of_a_date_needs_a_word_or_the_rest() -> None:
+def test_a_date_without_year_needs_a_keyword_or_a_range() -> None:
     assert found("seen on 3/8.") == [("date", "3/8")]
     assert ("date", "3/4") in found("3/4-3/8/2019")
 
 
-def test_one_european_date_makes_all_of_a_text_european() -> None:
+def test_one_day_first_date_makes_all_dates_day_first() -> None:
     assert is_day_first(["3/4/2019", "31/4/2019"])
     assert not is_day_first(["3/4/2019", "4/31/2019", "May 31"])
     assert shifted("03/04/2019", 1) == "03/05/2019"

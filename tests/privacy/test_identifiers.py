@@ -1,4 +1,4 @@
-"""Identifiers: found where they are planted, not where they only look like some, in linear time."""
+"""Identifiers are found where they are planted, look-alikes are not, and time stays linear."""
 
 import json
 import re
@@ -17,7 +17,7 @@ def found(text: str) -> list[tuple[str, str]]:
     return [(one.kind, text[one.start : one.end]) for one in find_identifiers(text)]
 
 
-# What is to be found stands as <kind|identifier>.
+# Expected findings are marked as <kind|identifier>.
 FOUND = [
     "Pt: <name|DOE, JOHN Q>. DOB <date|3/4/1931>",
     "MRN# <record_number|00123456>",
@@ -53,7 +53,7 @@ FOUND = [
     "driver's license <licence|D123-4567-8901>",
     "pacemaker, serial number <device|PJN123456S>",
     "MAC <device|00:1A:2B:3C:4D:5E>",
-    # By what stands behind them.
+    # Found by the words after them.
     "Today <name|Oluwaseun Adeyemi> (neighbour) came; <name|Adaeze Okonkwo>, son.",
     "<name|Oluwaseun>'s mother rang",
     "<name|Adaeze Okonkwo>, 54 y/o; <name|Okonkwo, Adaeze> (54M)",
@@ -63,7 +63,7 @@ FOUND = [
     "PROGRESS NOTE. <name|King, Angela>. Visit 7",
     "HMP. <name|OKONKWO>, prison number <record_number|125-62-20>",
     "<name|Schmidt, Anna>, <age|93>, retired",
-    # By what stands before them.
+    # Found by the words before them.
     "Physician(s): <name|Adaeze Okonkwo>. His dentist, <name|Ann Lee>, agreed.",
     "Pt name <name|Adaeze Okonkwo>, med rec",
     "Surname <name|BELL> Forename <name|Peter> NHS No <record_number|943 476 5919>",
@@ -74,7 +74,7 @@ FOUND = [
     "discharge instructions for <name|Adaeze Okonkwo>. Married to <name|Wei>. Thanks a lot, "
     "<name|Wei>",
     "seen by <name|Ann Lee>, <name|Adaeze Okonkwo> and <name|Bjørn Kjærgaard>",
-    # By their shape.
+    # Found by their shape.
     "chart <record_number|123-45-67>, <record_number|S19-04821>, <record_number|00123456>",
     "pump <device|PJN047762S>, ID <record_number|7449769>, back at <phone|x58763>",
     "turned <age|ninety-four>; a woman from <address|Ames>; <age|98> Y F",
@@ -109,28 +109,28 @@ NOTHING = [
 
 
 @pytest.mark.parametrize("marked", FOUND, ids=lambda marked: marked[:30])
-def test_identifiers_are_found_whole_and_nothing_else_is(marked: str) -> None:
+def test_identifiers_are_found_whole_and_nothing_else(marked: str) -> None:
     text = re.sub(r"<\w+\|(.*?)>", r"\1", marked)
     assert found(text) == re.findall(r"<(\w+)\|(.*?)>", marked)
 
 
 @pytest.mark.parametrize("text", NOTHING, ids=lambda text: text[:30])
-def test_what_only_looks_like_an_identifier_is_none(text: str) -> None:
+def test_look_alikes_are_not_found(text: str) -> None:
     assert found(text) == []
 
 
 def recall(templates: tuple[str, ...], seed: int) -> tuple[Counter[str], Counter[str], int, int]:
-    """Planted and found by kind, then false alarms and words outside what was planted.
+    """Count planted and found identifiers by kind, false alarms, and words that were not planted.
 
-    Found: every letter and digit of it lies in something that was found.
+    A planted identifier counts as found if findings cover all its letters and digits.
     """
     planted, hit, false, words = Counter[str](), Counter[str](), 0, 0
     for note in phi_corpus.make_notes(templates, each=4, seed=seed):
         everything = find_identifiers(note.text)
         covered = {place for one in everything for place in range(one.start, one.end)}
-        told = {place for _, start, end in note.planted for place in range(start, end)}
-        false += sum(not told & set(range(one.start, one.end)) for one in everything)
-        words += sum(match.start() not in told for match in re.finditer(r"\w+", note.text))
+        planted_at = {place for _, start, end in note.planted for place in range(start, end)}
+        false += sum(not planted_at & set(range(one.start, one.end)) for one in everything)
+        words += sum(match.start() not in planted_at for match in re.finditer(r"\w+", note.text))
         for kind, start, end in note.planted:
             planted[kind] += 1
             letters = {place for place in range(start, end) if note.text[place].isalnum()}
@@ -138,7 +138,7 @@ def recall(templates: tuple[str, ...], seed: int) -> tuple[Counter[str], Counter
     return planted, hit, false, words
 
 
-def test_nearly_all_planted_identifiers_are_found() -> None:
+def test_recall_on_the_development_notes() -> None:
     planted, hit, false, words = recall(phi_corpus.DEVELOPED, seed=1)
     assert planted.total() >= 4000
     assert len(planted) >= 10
@@ -150,7 +150,7 @@ def test_nearly_all_planted_identifiers_are_found() -> None:
     assert false <= 4, f"{false} among {words} words"
 
 
-def test_most_identifiers_of_notes_that_no_rule_was_made_for_are_found() -> None:
+def test_recall_on_notes_that_no_rule_was_written_for() -> None:
     planted, hit, false, words = recall(phi_corpus.HELD_OUT, seed=606)
     assert planted.total() >= 900
     assert hit.total() / planted.total() >= 0.94
@@ -158,19 +158,19 @@ def test_most_identifiers_of_notes_that_no_rule_was_made_for_are_found() -> None
     assert false <= 4, f"{false} among {words} words"
 
 
-@pytest.mark.skipif(not PUBMEDQA.exists(), reason="the official PubMedQA file is not here")
+@pytest.mark.skipif(not PUBMEDQA.exists(), reason="needs the official PubMedQA file")
 def test_published_abstracts_raise_few_alarms() -> None:
     alarms, records = Counter[str](), json.loads(PUBMEDQA.read_text("utf-8")).values()
     for record in records:
         text = " ".join([record["QUESTION"], *record["CONTEXTS"], record["LONG_ANSWER"]])
         alarms.update(one.kind for one in find_identifiers(text))
-    # Days of study periods ("from July 1, 2007") and months are in the text; they are no mistakes.
+    # Study periods ("from July 1, 2007") are real dates, so finding them is not a mistake.
     assert alarms["date"] <= 50
     others = {kind: n for kind, n in alarms.items() if kind not in ("date", "month_year")}
     assert sum(others.values()) <= 10, others
 
 
-def test_found_spans_are_sorted_disjoint_and_of_known_kinds() -> None:
+def test_findings_are_sorted_disjoint_and_of_known_kinds() -> None:
     for note in phi_corpus.make_notes(phi_corpus.DEVELOPED, each=1, seed=3):
         everything = find_identifiers(note.text)
         assert all(one.kind in KINDS and one.start < one.end for one in everything)
@@ -179,12 +179,12 @@ def test_found_spans_are_sorted_disjoint_and_of_known_kinds() -> None:
     assert set(KINDS) > REPORTED_ONLY
 
 
-def test_masks_hide_what_they_show() -> None:
+def test_masks_hide_the_identifier() -> None:
     for note in phi_corpus.make_notes(phi_corpus.DEVELOPED + phi_corpus.HELD_OUT, each=1, seed=4):
         for one in find_identifiers(note.text):
             whole, hidden = note.text[one.start : one.end], masked(note.text, one)
             assert not re.search(r"\d", hidden)
-            # Of a word its first letter at most.
+            # At most the first letter of a word is shown.
             assert not re.search(r"[^\W\d_X]{2}", hidden), hidden
             assert whole != hidden
     text = "John Smith, 3/4/1931, AB12"
@@ -218,6 +218,6 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
-def test_hostile_text_takes_no_longer_than_any_other(piece: str) -> None:
+def test_hostile_text_takes_linear_time(piece: str) -> None:
     with phi_corpus.linear_time():
         find_identifiers(piece * (100_000 // len(piece)))

@@ -1,4 +1,4 @@
-"""Redaction: nothing of an identifier stays, what is put in its place fits, and the key decides."""
+"""Redaction removes identifiers, keeps the text readable, and depends on nothing but the key."""
 
 import copy
 import datetime
@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from clingpt.privacy.dates import day_of, shifted
-from clingpt.privacy.identifiers import find_identifiers
+from clingpt.privacy.identifiers import Found, find_identifiers
 from clingpt.privacy.redaction import Redactor, joined_text, may_identify
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
@@ -35,13 +35,13 @@ def test_tags_leave_nothing_to_find() -> None:
         assert len(re.findall(r"\[[A-Z_]+\]", text)) > 2
 
 
-def test_surrogates_leave_no_identifier_as_it_was() -> None:
+def test_surrogates_leave_no_original_identifier() -> None:
     redactor = Redactor("surrogates", KEY)
     gone = 0
     for number, note in enumerate(NOTES):
         text = redactor.text(note.text, owner=str(number))
         for one in find_identifiers(note.text):
-            if one.kind != "age":  # two digits can stand anywhere
+            if one.kind != "age":  # two digits can occur anywhere
                 assert note.text[one.start : one.end] not in text
                 gone += 1
     assert gone >= 200
@@ -56,7 +56,7 @@ def test_surrogates_leave_the_text_readable() -> None:
         assert doubled[0] <= doubled[1]  # "Walla Walla"
         for pair in ("()", "[]"):
             assert [text.count(each) for each in pair] == [note.text.count(each) for each in pair]
-        # What was no identifier stands as it stood.
+        # Everything between identifiers is unchanged.
         everything = find_identifiers(note.text)
         edges = [0, *(edge for one in everything for edge in (one.start, one.end)), len(note.text)]
         place = 0
@@ -64,7 +64,7 @@ def test_surrogates_leave_the_text_readable() -> None:
             place = text.index(note.text[start:end], place)
 
 
-def test_a_name_keeps_its_surrogate_and_its_form() -> None:
+def test_a_name_has_one_surrogate_in_the_capitalisation_of_the_original() -> None:
     redactor = Redactor("surrogates", KEY)
     first = redactor.text("Pt: SMITH, MARY. Mrs. Smith came.", owner="1")
     other = redactor.text("Dr. Smith; daughter Mary", owner="2")
@@ -74,7 +74,7 @@ def test_a_name_keeps_its_surrogate_and_its_form() -> None:
     assert "smith" not in first.lower() and last != given
 
 
-def test_shapes_stay() -> None:
+def test_surrogate_numbers_keep_their_shape() -> None:
     text = "SSN 123-45-6789, call (617) 555-0134 x12, MRN XK-004512, VIN 1HGCM82633A004352."
     new = Redactor("surrogates", KEY).text(text)
     shape = [re.sub(r"\d", "9", re.sub(r"[A-Z]", "A", each)) for each in (text, new)]
@@ -87,7 +87,7 @@ def test_shapes_stay() -> None:
     )
 
 
-def test_ages_above_89_become_safe_harbors_class() -> None:
+def test_ages_above_89_become_the_safe_harbor_category() -> None:
     new = Redactor("surrogates", KEY).text("A 93-year-old man and his ninety-two year old wife")
     assert new == "A 90+-year-old man and his 90+ year old wife"
 
@@ -107,16 +107,16 @@ def test_ages_above_89_become_safe_harbors_class() -> None:
         ("January 2005", "February 2005"),
         ("12/2005", "01/2006"),
         ("1/1/00 at 3:45 pm", "1/31/00 at 3:45 pm"),
-        ("2/30/2019", "3/30/2019"),  # taken for the month's last day
+        ("2/30/2019", "3/30/2019"),  # counts as the last day of the month
         ("Feb 28", "Mar 30"),
         ("May 3/4/2019", None),
     ],
 )
-def test_dates_move_and_keep_their_spelling(written: str, later: str | None) -> None:
+def test_dates_shift_and_keep_their_spelling(written: str, later: str | None) -> None:
     assert shifted(written, 30) == later
 
 
-def test_intervals_stay_within_a_record() -> None:
+def test_intervals_within_a_record_are_kept() -> None:
     rng = random.Random(3)
     redactor = Redactor("surrogates", KEY)
     moves = set()
@@ -132,7 +132,7 @@ def test_intervals_stay_within_a_record() -> None:
     assert 0 not in moves
 
 
-def test_no_date_moves_onto_another_however_that_is_spelled() -> None:
+def test_no_date_moves_onto_another_in_any_spelling() -> None:
     redactor = Redactor("surrogates", KEY)
     days = [datetime.date(1960, 6, 18) + datetime.timedelta(9 * n) for n in range(30)]
     spelled = [
@@ -149,8 +149,8 @@ def test_no_date_moves_onto_another_however_that_is_spelled() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["%m/%d/%Y", "%B %Y"])
-def test_dates_without_end_take_no_longer_than_any_other_text(spelling: str) -> None:
-    """Of a century, so that no move is free of all of them."""
+def test_many_dates_take_linear_time(spelling: str) -> None:
+    # The dates cover a century, so every shift hits one of them.
     days = (datetime.date(1940, 1, 1) + datetime.timedelta(5 * n) for n in range(8000))
     text = " then ".join(f"{day:{spelling}}" for day in days)
     with phi_corpus.linear_time():
@@ -171,7 +171,7 @@ def test_all_texts_of_a_record_are_redacted_as_one() -> None:
     assert new.keywords[0] in new.question and new.keywords[0] in (new.long_answer or "")
 
 
-def test_records_without_some_parts_keep_none_and_empty() -> None:
+def test_missing_and_empty_parts_of_a_record_stay_so() -> None:
     bare = Record(id="a", question="", sections=(), long_answer=None)
     for how in ("tags", "surrogates"):
         assert Redactor(how).record(bare) == bare
@@ -182,7 +182,7 @@ def test_records_without_some_parts_keep_none_and_empty() -> None:
 
 
 @pytest.mark.parametrize("name", ["00412345", "doe_john_smith", "scan-2019-05-03", "123-45-6789"])
-def test_ids_that_may_identify_become_letters(name: str) -> None:
+def test_identifying_ids_become_letters(name: str) -> None:
     assert may_identify(name)
     redactor = Redactor("tags", KEY)
     new = redactor.record(replace(RECORD, id=name)).id
@@ -192,18 +192,18 @@ def test_ids_that_may_identify_become_letters(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["row-17", "a", "report 3", "quickstart"])
-def test_other_ids_stay(name: str) -> None:
+def test_other_ids_are_kept(name: str) -> None:
     assert not may_identify(name)
     assert Redactor("tags").record(replace(RECORD, id=name)).id == name
 
 
-def test_the_key_decides_and_stays_within() -> None:
+def test_the_key_determines_surrogates_and_is_not_shown() -> None:
     text = "Dr. Smith, 3/4/2019, MRN 00123456"
     new = Redactor("surrogates", KEY).text(text)
     assert Redactor("surrogates", KEY).text(text) == new
     assert Redactor("surrogates", b"x" * 32).text(text) != new
     assert len({Redactor("surrogates").text(text) for _ in range(4)}) > 1
-    # As it is sent to other processes.
+    # A copy, as a worker process receives it.
     assert copy.deepcopy(Redactor("surrogates", KEY)).text(text) == new
     assert KEY.decode() not in repr(Redactor("surrogates", KEY))
 
@@ -222,21 +222,16 @@ def test_any_text_can_be_redacted() -> None:
         "](",
         "MRN ",
     ]
-    pieces += [
-        "00123456",
-        "@",
-        "a.b@c.de",
-        " age ",
-        "93",
-        ", ",
-        " Mary",
-        "-",
-        "é",
-        "'s",
-        "\n",
-        "12 Oak St",
-    ]
+    pieces += ["00123456", "@", "a.b@c.de", " age ", "93", ", ", " Mary", "-", "é", "'s", "\n"]
+    pieces += ["12 Oak St"]
     for _ in range(300):
         text = "".join(rng.choices(pieces, k=rng.randrange(12)))
         assert find_identifiers(Redactor("tags").text(text)) == []
         Redactor("surrogates", KEY).text(text)
+
+
+def test_another_detector_can_be_plugged_in() -> None:
+    def detect(text: str) -> list[Found]:
+        return [Found("name", 0, 3)] if text.startswith("Pat") else []
+
+    assert Redactor("tags", detect=detect).text("Patrick, 3/4/2019") == "[NAME]rick, 3/4/2019"

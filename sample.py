@@ -1,16 +1,17 @@
-"""Prompt a checkpoint in the terminal.
+"""Prompt a checkpoint in the terminal, or answer a file of questions.
 
-    python sample.py                                          newest run's best checkpoint, asking
+    python sample.py                            # interactive; the newest run's best checkpoint
     python sample.py --prompt="Aspirin in the elderly" --temperature=0.8 --samples=3
-    python sample.py --task=answer --input=note.json          a record: question and text
+    python sample.py --task=answer --input=note.json
     python sample.py --task=summarize --input=notes.jsonl --output=replies.jsonl
-    python sample.py --task=explain --input=question.json     {"question": "…"}, a text is optional
+    python sample.py --task=explain --input=question.json
     echo "Metformin is" | python sample.py --checkpoint=gpt2 --logprobs=True
 
-A record is a JSON object with `question` and `text` (or `sections`, [["RESULTS", "…"], …]); a
-.jsonl file holds one a line, or without --task {"prompt": "…"}. With --output a file is answered
-line by line, in order; the same command again goes on where it was stopped. Replies go to standard
-output, everything else to standard error.
+A record is a JSON object with `question` and `text` (or `sections`, [["RESULTS", "…"], …]); the
+task explain needs only a question. A .jsonl file has one record per line or, without --task, one
+{"prompt": "…"} per line. With --output a file is answered line by line, in order; run the same
+command again to continue after an interruption. Replies go to standard output, everything else to
+standard error.
 Not intended to inform diagnosis, treatment or patient management.
 """
 
@@ -103,7 +104,7 @@ if __name__ == "__main__":
 from clingpt.decoding.batch_files import Line, answer_file, iter_lines, json_line
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import Completion, Reply, generate
-from clingpt.decoding.repl import Asked, Shell, line_breaks, parse_record
+from clingpt.decoding.repl import Asked, Repl, line_breaks, parse_record
 from clingpt.decoding.replies import Question, ReplyJson, ask_task, ask_to_continue, reply_json
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration
@@ -113,22 +114,22 @@ from clingpt.nn import runtime
 from clingpt.nn.checkpoint import load_to_use, newest_best
 from clingpt.text.records import LABELS, Record, from_json
 
-LINES_AT_ONCE = 4  # of a file, for each row of the batch: short and long replies even out
-NOT_A_SETTING = ("output", "limit", "batch_size", "device")  # of what a file is made with
+LINES_AT_ONCE = 4  # lines per row of a batch, so that short replies make room for others
+NOT_A_SETTING = ("output", "limit", "batch_size", "device")  # do not change replies
 
 
 @dataclass(frozen=True)
 class Session:
-    """A model that answers."""
+    """The loaded model and the settings that it replies with."""
 
     cfg: SampleConfig
     scorer: Scorer
-    calibration: Calibration | None  # by eval.py, where it was run
+    calibration: Calibration | None  # fitted by eval.py; None if it has not been run
 
 
 def main() -> None:
     cfg = parse_flags()
-    cfg.sampling()  # refuses what cannot be sampled with, before the model is loaded
+    cfg.sampling()  # reject impossible settings before the model is loaded
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     checkpoint = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_to_use(checkpoint)
@@ -138,18 +139,20 @@ def main() -> None:
     console.note(f"model: {checkpoint} on {rt.name()}, {precision}")
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
     session = Session(cfg, scorer, Calibration.load(loaded.folder))
-    prompt_budget(scorer, cfg.sampling())  # refuse a reply that fills the context at once
+    prompt_budget(scorer, cfg.sampling())  # fail before reading a prompt if none can fit
+
+    # A file of questions, an interactive session, or the prompts given by flags or a pipe.
     if cfg.output is not None:
         write_file(session, loaded.folder)
     elif not cfg.given and sys.stdin.isatty():
-        Shell(lambda *asked: reply_to(session, *asked), cfg.sampling(), cfg.task).run()
+        Repl(lambda *asked: reply_to(session, *asked), cfg.sampling(), cfg.task).run()
     else:
         for asked in iter_asked(cfg):
             reply_to(session, cfg.task, asked, cfg.sampling())
 
 
 def iter_asked(cfg: SampleConfig) -> Iterator[Asked]:
-    """The prompt or the records of the flags or of standard input."""
+    """Yield the prompts or records given by flags or on standard input."""
     if cfg.input is not None and cfg.input.suffix == ".jsonl":
         for number, line in iter_lines(cfg.input, cfg.limit or 1):
             yield parse_line(line, f"{cfg.input.name}:{number}", cfg)[1]
@@ -162,48 +165,30 @@ def iter_asked(cfg: SampleConfig) -> Iterator[Asked]:
 
 
 def parse_line(line: bytes, place: str, cfg: SampleConfig) -> tuple[str, Asked]:
-    """The name of a .jsonl line, and the record or, without a task, the prompt that it holds."""
+    """Parse a line of a .jsonl file into an id and a record or, without a task, a prompt.
+
+    The id is `place` (file:line) if the line has none. Raises DataError for a malformed line.
+    """
     try:
         fields = json.loads(line.decode("utf-8-sig"))
         if cfg.task is not None:
             record = from_json(fields, default_id=place)
             return record.id, record
         if not isinstance(fields, dict) or not isinstance(fields.get("prompt"), str):
-            raise DataError('without --task a line is {"prompt": "…"}')
-    except (ValueError, RecursionError) as error:  # a bad record, no JSON, or nested too deep
+            raise DataError('without --task every line must be {"prompt": "…"}')
+    except (ValueError, RecursionError) as error:  # a bad record, malformed JSON, deep nesting
         raise DataError(f"{place}: {error}") from None
     return str(fields.get("id", place)), fields["prompt"]
 
 
-# Replies on the terminal
-
-
-def reply_to(session: Session, task: str | None, asked: Asked, sampling: Sampling) -> None:
-    """Print the replies as they are written; for an answer, the three probabilities first."""
-    cfg, scorer = session.cfg, session.scorer
-    question = ask(scorer, task, asked, sampling)
-    scores = label_scores(scorer, [question])[0]
-    introduce(question, scores, session.calibration)
-    for n in range(cfg.samples):
-        chosen = replace(sampling, seed=sampling.seed + n)
-        if cfg.json:
-            completion = answer(scorer, question, chosen)
-            console.say(json_line(to_json(session, question, completion, chosen, scores)))
-            continue
-        console.say(asked if isinstance(asked, str) else "", end="")
-        completion = answer(scorer, question, chosen, show_piece)
-        console.say("")
-        if completion.finish_reason == "length":
-            console.note(f"(stopped after {chosen.max_new_tokens} tokens: max_new_tokens)")
-    if question.record and question.record.long_answer and task != "document":
-        record = question.record
-        said = f"{record.decision}: " if record.decision and task == "answer" else ""
-        console.note(f"(reference: {said}{record.long_answer})")
+# ------------------------------------------------------------------------------------------------
+# From what is asked to a reply
 
 
 def ask(
     scorer: Scorer, task: str | None, asked: Asked, sampling: Sampling, name: str = "input"
 ) -> Question:
+    """Tokenize a prompt or a record, trimmed so that the longest reply still fits."""
     budget = prompt_budget(scorer, sampling)
     if isinstance(asked, Record):
         return ask_task(task or "answer", asked, scorer.tokenizer, budget=budget)
@@ -219,6 +204,13 @@ def prompt_budget(scorer: Scorer, sampling: Sampling) -> int:
             f"{scorer.context}; lower it"
         )
     return budget
+
+
+def label_scores(scorer: Scorer, questions: Sequence[Question]) -> list[LabelScores | None]:
+    """Score yes, no and maybe for each question of the task answer; None for any other."""
+    records = [q.record for q in questions if q.record is not None and q.task == "answer"]
+    found = iter(score_labels(scorer, records) if records else ())
+    return [next(found) if q.task == "answer" else None for q in questions]
 
 
 def answer(
@@ -270,36 +262,57 @@ def to_json(
     return fields
 
 
-def label_scores(scorer: Scorer, questions: Sequence[Question]) -> list[LabelScores | None]:
-    """What the model says of each answer's three labels; None where something else is asked."""
-    records = [q.record for q in questions if q.record is not None and q.task == "answer"]
-    found = iter(score_labels(scorer, records) if records else ())
-    return [next(found) if q.task == "answer" else None for q in questions]
+# ------------------------------------------------------------------------------------------------
+# Replies on the terminal
+
+
+def reply_to(session: Session, task: str | None, asked: Asked, sampling: Sampling) -> None:
+    """Print `samples` replies as they are generated, after the label probabilities of an answer."""
+    cfg, scorer = session.cfg, session.scorer
+    question = ask(scorer, task, asked, sampling)
+    scores = label_scores(scorer, [question])[0]
+    introduce(question, scores, session.calibration)
+    for n in range(cfg.samples):
+        chosen = replace(sampling, seed=sampling.seed + n)
+        if cfg.json:
+            completion = answer(scorer, question, chosen)
+            console.say(json_line(to_json(session, question, completion, chosen, scores)))
+            continue
+        console.say(asked if isinstance(asked, str) else "", end="")
+        completion = answer(scorer, question, chosen, show_piece)
+        console.say("")
+        if completion.finish_reason == "length":
+            console.note(f"(stopped after {chosen.max_new_tokens} tokens: max_new_tokens)")
+    if question.record and question.record.long_answer and task != "document":
+        record = question.record
+        label = f"{record.decision}: " if record.decision and task == "answer" else ""
+        console.note(f"(reference: {label}{record.long_answer})")
 
 
 def introduce(
     question: Question, scores: LabelScores | None, calibration: Calibration | None
 ) -> None:
-    """What is asked, what of it did not fit, and how probable each label is."""
+    """Print the question, how many tokens were trimmed, and the probability of each label."""
     if question.record is not None:
         asked = question.record.question
         console.note(f"\n{question.id}: {asked}" if asked else f"\n{question.id}")
     if n_trimmed := question.prompt.trimmed_tokens:
-        what = "context" if question.record is not None else "the prompt, the first ones,"
-        console.note(f"{n_trimmed} tokens of {what} do not fit; left out")
+        what = "of the context" if question.record is not None else "at the start of the prompt"
+        console.note(f"{n_trimmed} tokens {what} did not fit and were left out")
     if scores is not None:
         judgement = scores.judge(calibration)
         shares = ", ".join(f"{label} {judgement['probabilities'][label]:.1%}" for label in LABELS)
         console.note(f"probabilities: {shares}")
         if calibration is not None and judgement["abstained"]:
             console.note(
-                f"not sure enough to answer: below {calibration.threshold:.1%}, the least that "
-                f"eval.py chose on {calibration.fitted_on['records']} validation records"
+                f"too unsure to answer: no label reaches {calibration.threshold:.1%}, the "
+                "threshold that eval.py chose on "
+                f"{calibration.fitted_on['records']} validation records"
             )
 
 
 def show_piece(reply: Reply) -> None:
-    """Print what a token added, marked by how sure the model was of it."""
+    """Print the text that the latest token added, marked if the model was unsure of it."""
     if reply.log_probs and reply.new_text:
         shaded = console.shade(
             reply.new_text,
@@ -311,16 +324,17 @@ def show_piece(reply: Reply) -> None:
         console.say(reply.new_text, end="")
 
 
+# ------------------------------------------------------------------------------------------------
 # Replies in a file
 
 
 def write_file(session: Session, checkpoint: Path) -> None:
-    """Answer --input into --output."""
+    """Answer the lines of --input into --output."""
     cfg = session.cfg
     source, target = cfg.input, cfg.output
-    assert source is not None and target is not None, "main looked"
+    assert source is not None and target is not None, "checked by SampleConfig"
     settings = {k: v for k, v in config.to_json(cfg).items() if k not in NOT_A_SETTING}
-    # What `best` leads to and `auto` means here and now: either may change before a run goes on.
+    # Record what `best` and `auto` resolve to: either may change before the run is resumed.
     settings |= {"checkpoint": str(checkpoint.resolve()), "dtype": str(session.scorer.rt.dtype)[6:]}
     n_replies, n_failed = answer_file(
         source,
@@ -336,7 +350,11 @@ def write_file(session: Session, checkpoint: Path) -> None:
 
 
 def answer_lines(session: Session, lines: Sequence[Line]) -> list[Mapping[str, Any]]:
-    """A reply to each line, or why there is none; seeds go by the line's number."""
+    """Return a reply to each line, or an object with the reason why there is none.
+
+    The seed of a reply is --seed plus its line number, so that it does not depend on the batch
+    that a resumed run starts with.
+    """
     cfg, scorer = session.cfg, session.scorer
     sampling, found = cfg.sampling(), dict[int, Mapping[str, Any]]()
     questions: dict[int, Question] = {}

@@ -1,23 +1,23 @@
-"""A file of questions answered into a file of replies, a line each: in order, and resumed.
+"""Answer a file of questions into a file of replies: one line each, in order, and resumable.
 
-A reply is written once those before it are, and synced; a run that was killed goes on behind the
-last whole line. Beside the replies stands what they were made with, so that no file ever mixes two
-models or settings. Memory does not grow with the files.
+Replies are appended in the order of the questions and fsynced batch by batch, so a killed run
+continues after the last whole line. The settings that the replies were generated with are kept in a
+file beside them, so that one file never mixes two models or settings. Memory does not grow with the
+files.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from clingpt.base import console
+from clingpt.base import console, jsonl
 from clingpt.base.errors import DataError
 from clingpt.base.files import write_whole
 
-Line = tuple[int, bytes]  # its number in the file, from 1, and its content
-Answer = Callable[[Sequence[Line]], list[Mapping[str, Any]]]  # replies to lines, in their order
+Line = tuple[int, bytes]  # line number, from 1, and content
+Answer = Callable[[Sequence[Line]], Sequence[Mapping[str, Any]]]  # one reply per line, in order
 
 
 def answer_file(
@@ -29,81 +29,88 @@ def answer_file(
     limit: int | None,
     at_once: int,
 ) -> tuple[int, int]:
-    """Answer the lines of `source` that `target` does not answer yet; replies and failures in all.
+    """Answer the lines of `source` that `target` does not answer yet, `at_once` at a time.
 
-    DataError where the target was made with other settings, or with none that are known.
+    Returns the numbers of all replies and of those that are errors. Raises DataError if `target`
+    was written with other settings, or by another program.
     """
     n_lines = sum(1 for _ in iter_lines(source, limit))
-    n_done, n_failed = begin(target, settings)
+    n_done, n_failed = open_target(target, settings)
     if n_done > n_lines:
-        raise DataError(f"{target} holds {n_done} replies, {source} {n_lines} lines; remove one")
+        raise DataError(
+            f"{target} has {n_done} replies, but {source} has {n_lines} lines; choose another "
+            "--output"
+        )
     if n_done:
-        console.note(f"{target} answers {n_done} of {n_lines} lines already; going on")
+        console.note(f"{target} already answers {n_done} of {n_lines} lines; continuing")
     lines = islice(iter_lines(source, limit), n_done, None)
-    with (
-        target.open("ab") as file,
-        console.progress_bar(
-            label="answering", total=n_lines, unit=" lines", initial=n_done
-        ) as progress,
-    ):
+    with console.progress_bar(
+        label="answering", total=n_lines, unit=" lines", initial=n_done
+    ) as progress:
         while batch := list(islice(lines, at_once)):
             replies = answer(batch)
             n_failed += sum("error" in reply for reply in replies)
-            file.write("".join(f"{json_line(reply)}\n" for reply in replies).encode())
-            file.flush()
-            os.fsync(file.fileno())
+            jsonl.append(target, *replies, dumps=json_line, sync=True)
             progress.update(len(batch))
     return n_lines, n_failed
 
 
 def iter_lines(path: Path, limit: int | None) -> Iterator[Line]:
-    """The lines that hold something, with their numbers."""
+    """Yield the first `limit` lines that are not blank, with their line numbers."""
     with path.open("rb") as file:
         numbered = ((n, line) for n, line in enumerate(file, start=1) if line.strip())
         yield from islice(numbered, limit)
 
 
-def begin(target: Path, settings: Mapping[str, Any]) -> tuple[int, int]:
-    """How many whole lines a file of replies has, and how many of them are failures.
+def open_target(target: Path, settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Create a file of replies, or check an existing one and cut off a torn last line.
 
-    Half a line at its end, of a run that was killed, is cut off.
+    Returns how many replies it has and how many of them are errors.
     """
     made_with = target.with_name(f"{target.name}.settings.json")
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(made_with, json.dumps(settings, indent=2) + "\n")
+        target.touch()  # after its settings: replies without settings could not be resumed
         return 0, 0
     if not made_with.exists():
         raise DataError(f"{target} exists and {made_with.name} does not; choose another --output")
     before = read_object(made_with.read_bytes(), made_with)
     if changed := [key for key, value in settings.items() if before.get(key) != value]:
         raise DataError(
-            f"{target} was begun with other settings ({', '.join(changed)}); give those of "
-            f"{made_with.name}, or another --output"
+            f"{target} was started with other settings ({', '.join(changed)}); use those in "
+            f"{made_with.name}, or choose another --output"
         )
-    n_done = n_failed = whole = 0
-    with target.open("rb+") as file:
+    n_done = n_failed = 0
+    with target.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                break
-            n_done, whole = n_done + 1, whole + len(line)
-            n_failed += "error" in read_object(line, f"{target}:{number}")
-        file.truncate(whole)
+            if line.endswith(b"\n"):
+                n_done, n_failed = (
+                    number,
+                    n_failed + ("error" in read_object(line, f"{target}:{number}")),
+                )
+    jsonl.truncate_torn_line(target)
     return n_done, n_failed
 
 
 def read_object(content: bytes, place: object) -> dict[str, Any]:
-    """A JSON object that an earlier run wrote."""
+    """Parse a JSON object written by an earlier run; DataError names `place` if it is not one."""
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise DataError(f"{place} is not a JSON object as sample.py writes it; choose another file")
+        raise DataError(
+            f"{place} is not a JSON object written by sample.py; choose another --output"
+        )
     return fields
 
 
 def json_line(fields: Mapping[str, Any]) -> str:
-    """JSON in one line; what would drive a terminal or is no UTF-8 stands there by its number."""
+    r"""JSON on one line that is safe to print.
+
+    Text stays readable (not ASCII-escaped), except for characters that control a terminal or that
+    UTF-8 cannot encode, which become \uXXXX.
+    """
     text = json.dumps(fields, ensure_ascii=False)
     return console.UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

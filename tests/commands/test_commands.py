@@ -217,7 +217,7 @@ def test_a_long_prompt_loses_its_context_not_its_question(trained: Path, tmp_pat
     (tmp_path / "note.json").write_text(json.dumps(note))
     flags = [f"--checkpoint={trained}/best", "--max_new_tokens=5", "--task=answer"]
     result = run("sample.py", *flags, f"--input={tmp_path / 'note.json'}")
-    assert re.search(r"\d+ tokens of context do not fit", result.stderr)
+    assert re.search(r"\d+ tokens of the context did not fit", result.stderr)
 
 
 def test_the_same_command_resumes_and_then_has_nothing_to_do(

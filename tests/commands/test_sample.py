@@ -1,4 +1,4 @@
-"""sample.py on a small random model, in this process: flags in, standard output and error out."""
+"""sample.py with a small random model, run in this process: flags, standard output and error."""
 
 import io
 import json
@@ -31,6 +31,7 @@ from clingpt.text.tasks import Prompt
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 from tests.helpers.commands import ROOT
+from tests.helpers.patience import PATIENCE
 
 Patch = pytest.MonkeyPatch
 Sample = Callable[..., tuple[int, str, str]]
@@ -56,7 +57,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> Sample:
-    """Runs sample.py with these flags on the CPU; gives status, standard output and error."""
+    """Run sample.py with flags on the CPU; returns status, standard output and standard error."""
 
     def ran(*flags: object, stdin: bytes = b"") -> tuple[int, str, str]:
         common = {"--checkpoint": checkpoint, "--max_new_tokens": 6, "--device": "cpu"}
@@ -80,13 +81,13 @@ def lines_of(text: str) -> list[dict[str, Any]]:
 
 
 def write(folder: Path, *lines: object) -> Path:
-    """A .jsonl file; bytes go in as they are."""
+    """Write a .jsonl file; bytes are written unchanged."""
     coded = [x if isinstance(x, bytes) else json.dumps(x).encode() for x in lines]
     (folder / "in.jsonl").write_bytes(b"\n".join(coded))
     return folder / "in.jsonl"
 
 
-def test_json_is_the_plain_reply_with_how_it_came_about(run: Sample) -> None:
+def test_json_has_the_plain_reply_and_its_seed(run: Sample) -> None:
     flags = ["--prompt=The trial", "--temperature=2", "--samples=2"]
     _, plain, _ = run(*flags)
     status, out, _ = run(*flags, "--json=True")
@@ -110,7 +111,7 @@ def test_a_reply_must_leave_room_for_a_prompt(scorer: Scorer) -> None:
         sample.prompt_budget(scorer, Sampling(max_new_tokens=64))
 
 
-def test_a_reply_is_handed_over_as_it_grows(scorer: Scorer) -> None:
+def test_a_reply_is_streamed_as_it_grows(scorer: Scorer) -> None:
     pieces: list[str] = []
     sampling = Sampling(max_new_tokens=24, seed=3)
     question = ask_to_continue("The trial", scorer.tokenizer, budget=40, name="input")
@@ -142,7 +143,7 @@ def test_json_holds_the_label_and_the_log_probabilities_of_tokens(scorer: Scorer
     assert "label" not in reply
 
 
-def test_json_escapes_what_a_terminal_must_not_get(run: Sample, monkeypatch: Patch) -> None:
+def test_json_escapes_terminal_controls(run: Sample, monkeypatch: Patch) -> None:
     monkeypatch.setattr(sample, "to_json", lambda *_: {"text": "é\x7f\x9b\u202e"})
     assert run("--prompt=x", "--json=True")[1] == '{"text": "é\\u007f\\u009b\\u202e"}\n'
 
@@ -163,7 +164,7 @@ def test_unsure_words_are_marked(
     styles = [unsure if p < 0.5 else between if p < 0.9 else sure for _, p in words]
     marked = (style.format(text) for (text, _), style in zip(words, styles, strict=True))
     assert run(*flags)[1] == "".join(["The trial", *marked, "\n"])
-    assert set(styles) == {sure, between, unsure}, "the model says too little for this test"
+    assert set(styles) == {sure, between, unsure}, "the model's replies are too short for this test"
 
 
 def test_an_answer_shows_its_probabilities_and_its_reference(run: Sample) -> None:
@@ -174,7 +175,7 @@ def test_an_answer_shows_its_probabilities_and_its_reference(run: Sample) -> Non
     assert err.endswith("(stopped after 6 tokens: max_new_tokens)\n(reference: yes: It does.)\n")
 
 
-def test_a_stop_text_ends_a_reply_before_it(run: Sample) -> None:
+def test_a_reply_ends_before_a_stop_string(run: Sample) -> None:
     flags = ["--prompt=The trial", "--temperature=2", "--json=True"]
     [whole] = lines_of(run(*flags)[1])
     middle = whole["text"][5:8]
@@ -184,7 +185,7 @@ def test_a_stop_text_ends_a_reply_before_it(run: Sample) -> None:
     assert sample.SampleConfig(stop=(r"\n\n",)).sampling().stop == ("\n\n",)
 
 
-def test_int8_weights_reply(run: Sample) -> None:
+def test_int8_weights_change_log_probabilities_little(run: Sample) -> None:
     flags = ["--prompt=The trial", "--json=True", "--logprobs=True", "--max_new_tokens=1"]
     status, out, err = run(*flags, "--quantize=int8")
     assert status == 0 and ", int8\n" in err
@@ -202,7 +203,7 @@ def test_int8_weights_reply(run: Sample) -> None:
         (["--input={tmp}/in.jsonl", "--limit=2"], ["word " * 9, "word "]),
     ],
 )
-def test_a_prompt_comes_from_one_place(
+def test_each_way_to_give_a_prompt(
     flags: list[str], asked: list[str], run: Sample, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     write(tmp_path, *PROMPTS)
@@ -228,7 +229,7 @@ def test_a_file_is_answered_in_order_and_only_once(run: Sample, tmp_path: Path) 
     assert [reply["trimmed_tokens"] > 0 for reply in found] == [False, True, False]
     assert all(reply["probabilities"][reply["label"]] > 1 / 3 for reply in found)
     status, _, err = run(*flags)
-    assert status == 0 and "answers 3 of 3 lines already" in err
+    assert status == 0 and "already answers 3 of 3 lines" in err
     assert target.read_bytes() == before
 
 
@@ -241,10 +242,15 @@ def test_a_file_is_answered_in_order_and_only_once(run: Sample, tmp_path: Path) 
         ("answer", {"id": "x", "texts": ""}, "in.jsonl:3", "unknown field texts"),
         ("answer", {"id": "x", "text": "It is."}, "x", "record x cannot be used for answer: no q"),
         ("summarize", {"question": "?"}, "in.jsonl:3", "cannot be used for summarize: no text"),
-        (None, {"text": "It is."}, "in.jsonl:3", 'without --task a line is {"prompt": "…"}'),
+        (
+            None,
+            {"text": "It is."},
+            "in.jsonl:3",
+            'without --task every line must be {"prompt": "…"}',
+        ),
     ],
 )
-def test_a_bad_line_costs_its_own_reply_alone(
+def test_a_bad_line_fails_only_its_own_reply(
     task: str | None, bad: object, name: str, reason: str, run: Sample, tmp_path: Path
 ) -> None:
     first, *others = PROMPTS[:3] if task is None else NOTES
@@ -258,7 +264,7 @@ def test_a_bad_line_costs_its_own_reply_alone(
     assert found[1].keys() == {"id", "error"} and reason in found[1]["error"]
 
 
-def test_replies_depend_on_neither_batches_nor_interruptions(run: Sample, tmp_path: Path) -> None:
+def test_replies_do_not_depend_on_batches_or_interruptions(run: Sample, tmp_path: Path) -> None:
     flags, written = [f"--input={write(tmp_path, *PROMPTS)}", "--temperature=2"], set()
     for batch_size, limits in ((1, [None]), (3, [None]), (2, [1, 4, None])):
         target = tmp_path / f"{batch_size}.jsonl"
@@ -270,12 +276,12 @@ def test_replies_depend_on_neither_batches_nor_interruptions(run: Sample, tmp_pa
     assert len(written) == 1
     found = lines_of(written.pop().decode())
     assert [(x["id"], x["seed"] - 1337) for x in found[:3]] == [("9", 1), ("1", 2), ("30", 3)]
-    assert found[1]["text"] != found[4]["text"], "each line has a seed of its own"
+    assert found[1]["text"] != found[4]["text"], "each line has its own seed"
     _, alone, _ = run("--prompt=word ", "--temperature=2", "--seed=1342")
     assert alone == f"word {found[4]['text']}\n"
 
 
-def test_a_file_stays_with_its_model_and_settings(
+def test_a_file_of_another_model_or_settings_is_rejected(
     checkpoint: Path, run: Sample, tmp_path: Path
 ) -> None:
     best = tmp_path / "run/best"
@@ -287,7 +293,7 @@ def test_a_file_stays_with_its_model_and_settings(
     best.unlink()
     best.symlink_to("step_2")
     status, _, err = run(*flags, "--dtype=bfloat16", "--seed=4")
-    assert status == 1 and "begun with other settings (checkpoint, seed, dtype)" in err
+    assert status == 1 and "started with other settings (checkpoint, seed, dtype)" in err
 
 
 @pytest.mark.parametrize(
@@ -307,7 +313,7 @@ def test_a_file_stays_with_its_model_and_settings(
         (["--task=answer"], 1, "standard input is not UTF-8 (byte 3); convert it first"),
     ],
 )
-def test_a_mistake_is_refused_in_one_line(
+def test_a_usage_error_prints_one_line(
     flags: list[str], status: int, phrase: str, run: Sample, monkeypatch: Patch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -317,7 +323,7 @@ def test_a_mistake_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_conversation_on_a_terminal(checkpoint: Path) -> None:
+def test_an_interactive_session_on_a_terminal(checkpoint: Path) -> None:
     here, there = pty.openpty()
     termios.tcsetwinsize(there, (24, 80))
     command = [sys.executable, "sample.py", f"--checkpoint={checkpoint}", "--device=cpu"]
@@ -325,12 +331,12 @@ def test_a_conversation_on_a_terminal(checkpoint: Path) -> None:
         [*command, "--max_new_tokens=4"], cwd=ROOT, stdin=there, stdout=there, stderr=there
     )
     os.close(there)
-    deadline = threading.Timer(120, process.kill)
+    deadline = threading.Timer(120 * PATIENCE, process.kill)
     deadline.start()
     shown, talk = b"", ["continue", "A trial", "continue", "/task answer", "answer", "It helped."]
     talk += ["question", "Does it?", "answer", "\x04"]
     for prompt, typed in zip(talk[::2], talk[1::2], strict=True):
-        # In its turn: a Ctrl-D typed early is lost when the line editor takes the terminal over.
+        # Wait for each prompt: a Ctrl-D typed early is lost when the line editor takes over.
         while not shown.endswith(f"{prompt}> ".encode()):
             shown += os.read(here, 4096)
         os.write(here, f"{typed}\n".encode())

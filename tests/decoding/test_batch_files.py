@@ -1,4 +1,4 @@
-"""Files of questions into files of replies by a fake model: order, resuming, broken files."""
+"""Batch files answered by a fake model: order, resuming and broken files."""
 
 import json
 import resource
@@ -38,12 +38,12 @@ def run(source: Path, target: Path, answer: Any = answer, **other: Any) -> tuple
     return answer_file(source, target, answer, **how)
 
 
-def test_every_line_that_holds_something_is_answered_in_order(source: Path, target: Path) -> None:
+def test_every_line_that_is_not_blank_is_answered_in_order(source: Path, target: Path) -> None:
     assert run(source, target, limit=2) == (2, 1) and target.read_bytes() == BEGUN
     assert run(source, target) == (4, 1) and target.read_bytes() == WHOLE
 
 
-def test_a_file_cut_anywhere_is_resumed_to_the_same_bytes(source: Path, target: Path) -> None:
+def test_a_file_truncated_anywhere_is_resumed_to_the_same_bytes(source: Path, target: Path) -> None:
     run(source, target)
     for length in range(len(WHOLE) + 1):
         target.write_bytes(WHOLE[:length])
@@ -59,12 +59,12 @@ def test_a_file_cut_anywhere_is_resumed_to_the_same_bytes(source: Path, target: 
 
 
 @pytest.mark.parametrize("struck", [KeyboardInterrupt(), DataError("no"), MemoryError()])
-def test_a_run_that_ends_in_the_middle_keeps_what_it_wrote(
+def test_an_interrupted_run_keeps_the_replies_it_wrote(
     struck: BaseException, source: Path, target: Path
 ) -> None:
     def dying(lines: Sequence[Line]) -> list[Mapping[str, Any]]:
         if lines[0][0] == 5:
-            assert target.read_bytes() == BEGUN  # already: a kill leaves no time for cleaning up
+            assert target.read_bytes() == BEGUN  # already on disk: a killed process cannot clean up
             raise struck
         return answer(lines)
 
@@ -74,7 +74,7 @@ def test_a_run_that_ends_in_the_middle_keeps_what_it_wrote(
     assert run(source, target) == (4, 1) and target.read_bytes() == WHOLE
 
 
-def test_a_full_disk_costs_no_earlier_reply(source: Path, target: Path) -> None:
+def test_a_full_disk_loses_no_earlier_reply(source: Path, target: Path) -> None:
     run(source, target, limit=2)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(BEGUN) + 3, before[1]))
@@ -97,16 +97,16 @@ def test_a_full_disk_costs_no_earlier_reply(source: Path, target: Path) -> None:
         ({"quantize": "int8"}, r"\(quantize\)"),
     ],
 )
-def test_no_file_mixes_settings(
+def test_a_file_started_with_other_settings_is_rejected(
     other: dict[str, Any], named: str, source: Path, target: Path
 ) -> None:
     run(source, target, limit=2)
-    with pytest.raises(DataError, match=rf"out.jsonl was begun with other settings {named}"):
+    with pytest.raises(DataError, match=rf"out.jsonl was started with other settings {named}"):
         run(source, target, settings=SETTINGS | other)
     assert target.read_bytes() == BEGUN
 
 
-def test_a_file_that_is_not_ours_is_left_alone(source: Path, target: Path) -> None:
+def test_a_file_of_another_program_is_left_untouched(source: Path, target: Path) -> None:
     target.parent.mkdir()
     target.write_text("precious")
     for path in (target, source):
@@ -115,27 +115,29 @@ def test_a_file_that_is_not_ours_is_left_alone(source: Path, target: Path) -> No
     assert target.read_text() == "precious" and source.read_bytes() == INPUT
 
 
-def test_more_replies_than_lines_are_refused(source: Path, target: Path) -> None:
+def test_more_replies_than_lines_are_rejected(source: Path, target: Path) -> None:
     run(source, target)
-    with pytest.raises(DataError, match=r"out.jsonl holds 4 replies, .*in.jsonl 3 lines"):
+    with pytest.raises(DataError, match=r"out.jsonl has 4 replies, but .*in.jsonl has 3 lines"):
         run(source, target, limit=3)
     assert target.read_bytes() == WHOLE
 
 
 @pytest.mark.parametrize("content", [b"}", b"[1]", b"\xff", b"[" * 100_000, b""])
-def test_spoiled_files_are_named_and_left_alone(content: bytes, source: Path, target: Path) -> None:
+def test_malformed_files_are_named_and_left_untouched(
+    content: bytes, source: Path, target: Path
+) -> None:
     run(source, target)
-    spoiled = BEGUN + content + b'\n{"n": 6}\n'
-    target.write_bytes(spoiled)
+    malformed = BEGUN + content + b'\n{"n": 6}\n'
+    target.write_bytes(malformed)
     with pytest.raises(DataError, match=r"out.jsonl:3 is not a JSON object"):
         run(source, target)
     target.with_name("out.jsonl.settings.json").write_bytes(content)
     with pytest.raises(DataError, match=r"out.jsonl.settings.json is not a JSON object"):
         run(source, target)
-    assert target.read_bytes() == spoiled
+    assert target.read_bytes() == malformed
 
 
-def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_file_size(tmp_path: Path) -> None:
     source, target, sizes = tmp_path / "in", tmp_path / "out", list[int]()
     with source.open("wb") as file:
         file.writelines(b"%d %s\n" % (n, b"x" * 10_000) for n in range(2000))
@@ -147,7 +149,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         run(source, target, long, limit=1990, at_once=60)
-        run(source, target, long, at_once=60)  # reads what is there
+        run(source, target, long, at_once=60)  # reads the existing replies
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -158,7 +160,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["é µ 😀", "\x00\x1b[2J\n", "a\x7f\x85b", "\ud800", "\u202e\u2066"]
 )
-def test_json_keeps_to_one_safe_line_of_utf_8(text: str) -> None:
+def test_json_line_is_one_printable_line_of_utf_8(text: str) -> None:
     line = json_line({"text": text})
     assert json.loads(line.encode()) == {"text": text}
     assert ("é" in text) == (not line.isascii()) and "\x7f" not in line and "\n" not in line

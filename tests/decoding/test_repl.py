@@ -1,4 +1,4 @@
-"""A conversation with sample.py: what is typed and the replies are faked, nothing else."""
+"""Interactive sessions of sample.py, with fake input and fake replies."""
 
 import errno
 import io
@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from clingpt.base.errors import DataError
-from clingpt.decoding.repl import HELP, SETTINGS, Asked, Shell
+from clingpt.decoding.repl import HELP, SETTINGS, Asked, Repl
 from clingpt.decoding.sampling import Sampling
 from clingpt.text.records import from_json
 
@@ -22,7 +22,7 @@ RECORD = {"id": "7", "question": "Does it help?", "text": "It helped."}
 
 @dataclass
 class Talk:
-    """A conversation that was held."""
+    """What happened in a session."""
 
     asked: list[tuple[str | None, Asked]] = field(default_factory=list)
     settings: list[Sampling] = field(default_factory=list)  # of each reply
@@ -31,8 +31,10 @@ class Talk:
 
 
 def hold(*lines: str | BaseException, struck: BaseException | None = None) -> Talk:
-    """A conversation of these lines, or of what is raised instead, and then Ctrl-D; its first reply
-    is `struck`."""
+    """Run a session of these lines, or exceptions in place of lines, followed by Ctrl-D.
+
+    The first reply raises `struck`.
+    """
     talk, rest, out, err = Talk(), iter(lines), io.StringIO(), io.StringIO()
 
     def typed(question: str) -> str:
@@ -50,14 +52,14 @@ def hold(*lines: str | BaseException, struck: BaseException | None = None) -> Ta
             raise struck
 
     with mock.patch("builtins.input", typed), redirect_stdout(out), redirect_stderr(err):
-        Shell(reply, Sampling(temperature=0.5), None).run()
-    assert out.getvalue().strip() == "", "where it is no terminal, it is for replies alone"
+        Repl(reply, Sampling(temperature=0.5), None).run()
+    assert out.getvalue().strip() == "", "a pipe or file must get nothing but replies"
     shown = err.getvalue().splitlines()[1:]
     talk.notes = [line for line in shown if line and line not in talk.prompts]
     return talk
 
 
-def test_a_text_goes_to_the_task_in_force() -> None:
+def test_a_text_goes_to_the_current_task() -> None:
     talk = hold(" A ", "/task answer", "", "It helped.", "Does it?", "/task continue", "B")
     answered = from_json({"text": "It helped.", "question": "Does it?"})
     assert talk.asked == [(None, " A "), ("answer", answered), (None, "B")]
@@ -65,7 +67,7 @@ def test_a_text_goes_to_the_task_in_force() -> None:
     assert talk.prompts == [f"{name}> " for name in [*prompts, "continue"]]
 
 
-def test_a_question_to_be_explained_comes_first_and_may_stand_alone(tmp_path: Path) -> None:
+def test_explain_asks_for_the_question_first_and_context_is_optional(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("It helped.")
     block = ['"""', "It", "helped.", '"""']
     talk = hold(
@@ -77,7 +79,7 @@ def test_a_question_to_be_explained_comes_first_and_may_stand_alone(tmp_path: Pa
     assert talk.asked == [("explain", x) for x in (alone[0], *asked, alone[0], alone[1])]
 
 
-def test_a_block_is_one_text_of_several_lines() -> None:
+def test_a_block_becomes_one_text_of_several_lines() -> None:
     talk = hold('"""', "/quit", "", "  two", '"""', '"""', "cut short")
     assert talk.asked == [(None, "/quit\n\n  two"), (None, "cut short")]
 
@@ -99,14 +101,14 @@ def test_set_changes_one_setting(typed: str, name: str, value: object) -> None:
     assert talk.settings == [Sampling(**before | {name: value})]  # type: ignore[arg-type]
 
 
-def test_settings_and_help_show_what_there_is() -> None:
+def test_settings_and_help_list_everything() -> None:
     notes = hold("/set stop=\\n", "/settings").notes
     assert [note.split()[0] for note in notes] == list(SETTINGS)
     assert notes[1].endswith("  0.5") and notes[-1].endswith(r"  ('\n',)")
     assert hold("/help").notes == HELP.splitlines()
 
 
-def test_a_file_stands_for_what_is_typed(tmp_path: Path) -> None:
+def test_a_file_replaces_typed_text(tmp_path: Path) -> None:
     (tmp_path / "a note.txt").write_text("\ufeffIt helped.\nMuch.\n\n", "utf-8")
     (tmp_path / "record.json").write_text(json.dumps(RECORD))
     text, record = f"/file {tmp_path}/a note.txt", f"/file {tmp_path}/record.json"
@@ -116,9 +118,9 @@ def test_a_file_stands_for_what_is_typed(tmp_path: Path) -> None:
     assert talk.asked[2:] == [("answer", from_json(RECORD)), ("answer", typed)]
 
 
-def test_again_repeats_with_the_task_of_then_and_the_settings_of_now() -> None:
+def test_again_repeats_a_prompt_with_its_task_and_the_current_settings() -> None:
     talk = hold("/again", "A", "/task summarize", "C", "/set seed=5", "/again 1", "/again")
-    assert talk.notes == ["error: nothing of that number was asked; see /history"]
+    assert talk.notes == ["error: no prompt has that number; /history lists them"]
     assert [talk.asked.index(asked) for asked in talk.asked] == [0, 1, 0, 1]
     assert [sampling.seed for sampling in talk.settings] == [0, 0, 5, 5]
     talk = hold("A", "/task summarize", "C\tD", "/again 1", "/history")
@@ -126,21 +128,21 @@ def test_again_repeats_with_the_task_of_then_and_the_settings_of_now() -> None:
 
 
 MISTAKES: list[tuple[str | Exception, str]] = [
-    (UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid"), "what was typed is not UTF-8"),
-    ("/sing", "there is no /sing"),
-    ("/task sing", "there is no task 'sing', but continue, answer, summarize, document"),
-    ("/set temprature=1", "give NAME=VALUE, with one of max_new_tokens, temperature"),
+    (UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid"), "the input is not UTF-8"),
+    ("/sing", "unknown command /sing; /help lists the commands"),
+    ("/task sing", "unknown task 'sing'; choose from continue, answer, summarize, document"),
+    ("/set temprature=1", "give NAME=VALUE, where NAME is one of max_new_tokens, temperature"),
     ("/set temperature", "give NAME=VALUE"),
     ("/set log_probs=3", "give NAME=VALUE"),
-    ("/set temperature=warm", "temperature is a number or none, not 'warm'"),
+    ("/set temperature=warm", "temperature must be a number or none, got 'warm'"),
     ("/set temperature=true", "temperature must be a finite number, got True"),
     ("/set temperature=NaN", "temperature must be a finite number"),
     ("/set temperature=-1", "temperature must be 0, or at"),
     ("/set top_k=2.5", "top_k must be a whole number or None, got 2.5"),
     ("/set top_p=1.5", "top_p must be above 0 and at most 1"),
     ("/set seed=none", "seed must be a whole number, got None"),
-    ("/set seed=" + "[" * 100_000, "seed is a number or none"),
-    *((f"/again {n}", "nothing of that number") for n in ("0", "2", "-1", "x", "²", "9" * 5000)),
+    ("/set seed=" + "[" * 100_000, "seed must be a number or none"),
+    *((f"/again {n}", "no prompt has that number") for n in ("0", "2", "-1", "x", "²", "9" * 5000)),
     ("/file {tmp}/none.txt", "none.txt: No such file or directory"),
     ("/file ~no-such-user/a.txt", "~no-such-user/a.txt: No such file or directory"),
     ("/file", "Is a directory"),
@@ -149,7 +151,7 @@ MISTAKES: list[tuple[str | Exception, str]] = [
 
 
 @pytest.mark.parametrize(("typed", "message"), MISTAKES, ids=lambda x: str(x)[:25])
-def test_a_mistake_gets_one_line_and_changes_nothing(
+def test_a_mistake_prints_one_line_and_changes_nothing(
     typed: str | Exception, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
@@ -169,29 +171,29 @@ def test_a_mistake_gets_one_line_and_changes_nothing(
         (OSError(errno.ENOSPC, "No space left"), "error: No space left"),
     ],
 )
-def test_what_ends_a_reply_does_not_end_the_conversation(struck: BaseException, note: str) -> None:
+def test_an_error_or_ctrl_c_during_a_reply_does_not_end_the_session(
+    struck: BaseException, note: str
+) -> None:
     talk = hold("A", "B", "/again 1", struck=struck)
     assert talk.notes == [note] and talk.asked == [(None, "A"), (None, "B"), (None, "A")]
 
 
 @pytest.mark.parametrize("struck", [ZeroDivisionError(), BrokenPipeError(errno.EPIPE, "pipe")])
-def test_a_bug_and_a_reader_who_has_left_do(struck: BaseException) -> None:
+def test_a_bug_or_a_broken_pipe_ends_the_session(struck: BaseException) -> None:
     with pytest.raises(type(struck)):
         hold("A", "B", struck=struck)
 
 
-def test_ctrl_c_gives_up_what_is_being_typed() -> None:
+def test_ctrl_c_discards_what_is_being_typed() -> None:
     talk = hold(CTRL_C, '"""', "half", CTRL_C, "/task answer", "A", CTRL_C, "/task continue", "B")
     assert talk.asked == [(None, "B")] and talk.notes == ["(stopped)"] * 3
 
 
-def test_quit_and_ctrl_d_end_it() -> None:
+def test_quit_and_ctrl_d_end_the_session() -> None:
     assert hold("A", " /quit ", "B").asked == hold("A", EOFError(), "B").asked == [(None, "A")]
 
 
-def test_nothing_that_is_typed_is_written_to_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompts_are_never_written_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     hold("A", '"""', "B", '"""', "/again", "/history", "/set seed=1", struck=DataError("C"))

@@ -1,15 +1,15 @@
 """Serve a checkpoint over HTTP: OpenAI's completions, answers, summaries, documents, and a page.
 
-    python serve.py                              the newest run's best, at http://127.0.0.1:8000
+    python serve.py  # the newest run's best checkpoint, at http://127.0.0.1:8000
     python serve.py --checkpoint=out/pubmedqa/best --quantize=int8 --rows=16
     python serve.py --host=0.0.0.0 --port=8080 --api_key_file=keys.txt
     curl 127.0.0.1:8000/v1/answer -H content-type:application/json \\
         -d '{"question": "Does the drug relieve pain?", "text": "Pain fell by 31 % with it."}'
 
-/docs describes every route, /metrics is for Prometheus. Nothing that is sent is kept or logged. Who
-can reach the address can use the model: before others can, set keys (a file of them, a line each,
-or the variable CLINGPT_API_KEYS) and put TLS in front. Ctrl-C lets running requests end, a second
-one does not.
+/docs describes every route, and /metrics serves Prometheus. Text that is sent is never stored or
+logged. Anyone who can reach the address can use the model: before others can, set API keys (in a
+file, one per line, or in the variable CLINGPT_API_KEYS) and put TLS in front. Ctrl-C lets running
+requests finish; a second Ctrl-C does not.
 Not intended to inform diagnosis, treatment or patient management.
 """
 
@@ -18,9 +18,7 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 from clingpt.base import console, settings
@@ -73,14 +71,19 @@ from clingpt.nn import runtime
 from clingpt.nn.checkpoint import identity, load_to_use, locate, newest_best, run_name
 from clingpt.serving.worker import Served
 
-OLDEST_TORCH = (2, 10)  # before it weights_only could be got round (CVE-2026-24747)
+OLDEST_TORCH = (2, 10)  # earlier, weights_only could be circumvented (CVE-2026-24747)
 
 
 def main() -> None:
     cfg = parse_flags()
-    server = import_server()
+    try:
+        from clingpt.serving import server
+    except ModuleNotFoundError as missing:
+        raise ConfigError(
+            f"serve.py needs the package {missing.name}; run: pip install -r requirements-serve.txt"
+        ) from None
     if (found := tuple(map(int, torch.__version__.split(".")[:2]))) < OLDEST_TORCH:
-        raise ConfigError(f"torch {found} is too old to open weights safely; install 2.10 or later")
+        raise ConfigError(f"torch {found} is too old to load weights safely; install 2.10 or later")
     source = cfg.checkpoint or newest_best(Path("out"))
     folder = check_safe(locate(source))
     keys = read_keys(cfg.api_key_file, os.environ.get("CLINGPT_API_KEYS", ""))
@@ -89,9 +92,9 @@ def main() -> None:
     address = address_of(listening)
     console.note(f"clinGPT serves {name} at {address}  (page: {address}/  API: {address}/docs)")
     if not (keys or is_loopback(cfg.host)):
-        console.note("without keys: whoever can reach this address can use the model")
+        console.note("no API keys are set: anyone who can reach this address can use the model")
     server.run(
-        partial(load, cfg, folder, name),
+        lambda: load(cfg, folder, name),
         limits=server.Limits(
             rows=cfg.rows,
             queue=cfg.queue,
@@ -106,7 +109,7 @@ def main() -> None:
             frame_ancestors=cfg.frame_ancestors,
             health_routes=platform_routes("AIP_HEALTH_ROUTE"),
             predict_routes=platform_routes("AIP_PREDICT_ROUTE"),
-            log=console.note if cfg.log_requests else server.nothing,
+            log=console.note if cfg.log_requests else lambda _: None,
             note=console.note,
         ),
         listening=listening,
@@ -114,29 +117,18 @@ def main() -> None:
     )
 
 
-def import_server() -> ModuleType:
-    """What needs more packages than the other commands."""
-    try:
-        from clingpt.serving import server
-    except ModuleNotFoundError as missing:
-        raise ConfigError(
-            f"serve.py needs the package {missing.name}; run: pip install -r requirements-serve.txt"
-        ) from None
-    return server
-
-
 def check_safe(folder: Path) -> Path:
-    """A folder whose weights are numbers and nothing else: no pickle is opened by a server."""
+    """Return a folder with safetensors weights; a server never opens a pickle."""
     if not any(folder.glob("*.safetensors")):
         raise CheckpointError(
-            f"{folder} has no model.safetensors, and other formats can hold programs; convert it "
-            "first: load it in transformers and save_pretrained it into another folder"
+            f"{folder} has no model.safetensors, and other formats can contain code; convert it "
+            "first: load it in transformers and call save_pretrained with another folder"
         )
     return folder
 
 
 def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
-    """The model, ready to decode."""
+    """Load the model, ready to decode."""
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     loaded = load_to_use(folder)
     model = loaded.model.to(rt.device).eval()
@@ -144,57 +136,61 @@ def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
     precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.rows)
     calibration = Calibration.load(loaded.folder)
-    console.note(f"ready: {folder} on {rt.name()}, {precision}, {cfg.rows} replies at once")
+    console.note(f"ready: {folder} on {rt.name()}, {precision}, {cfg.rows} rows")
     return Served(name, scorer, calibration, identity(loaded.folder), precision)
 
 
 def read_keys(path: Path | None, variable: str) -> tuple[str, ...]:
-    """The keys of a file and of a comma-separated variable; ConfigError for a file without any."""
+    """Return the keys of a file and of a comma-separated variable; ConfigError for an empty file."""
     lines = path.read_text("utf-8").splitlines() if path is not None else []
     found = [line.strip() for line in lines if line.strip()]
     if path is not None and not found:
-        raise ConfigError(f"{path} holds no key; write one a line")
+        raise ConfigError(f"{path} contains no key; write one per line")
     return (*found, *(key.strip() for key in variable.split(",") if key.strip()))
 
 
 def port_of(port: int | None) -> int:
-    """The flag's, or the platform's: Vertex AI's, Cloud Run's."""
+    """Return the flag's port, or the one that Vertex AI or Cloud Run sets in the environment."""
     if port is not None:
         return port
     text = os.environ.get("AIP_HTTP_PORT") or os.environ.get("PORT") or "8000"
     if not (text.isdecimal() and int(text) < 65536):
-        raise ConfigError(f"the port in the environment is {text!r}; set a number up to 65535")
+        raise ConfigError(
+            f"the port in the environment is {text!r}; it must be a number up to 65535"
+        )
     return int(text)
 
 
 def platform_routes(name: str) -> tuple[str, ...]:
-    """A route that Vertex AI names in the environment."""
+    """Return the route that Vertex AI sets in this environment variable, if any."""
     route = os.environ.get(name)
     if route and not route.startswith("/"):
-        raise ConfigError(f"{name} is {route!r}; a route starts with /")
+        raise ConfigError(f"{name} is {route!r}; a route must start with /")
     return (route,) if route else ()
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, so that a port in use is found before the model is loaded."""
+    """Open a listening socket, so that a port in use is reported before the model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except socket.gaierror:
-        raise ConfigError(f"{host} is no address of this machine; give --host=127.0.0.1") from None
+        raise ConfigError(
+            f"{host} is not an address of this machine; use --host=127.0.0.1"
+        ) from None
     except OSError as error:
         error.filename = f"{host}:{port}"
         raise
 
 
 def address_of(listening: socket.socket) -> str:
-    """For a browser."""
+    """Return the socket's URL."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
+    """Return whether only this machine can reach the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -141,7 +141,7 @@ def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
 
 
 def read_keys(path: Path | None, variable: str) -> tuple[str, ...]:
-    """Return the keys of a file and of a comma-separated variable; ConfigError for an empty file."""
+    """Return the keys in a file and in a comma-separated variable; an empty file is an error."""
     lines = path.read_text("utf-8").splitlines() if path is not None else []
     found = [line.strip() for line in lines if line.strip()]
     if path is not None and not found:

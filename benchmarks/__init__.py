@@ -1,1 +1,4 @@
-"""Speed and memory beside other programs; imports anything, imported by nothing."""
+"""Speed and memory beside other programs.
+
+May import: everything. Nothing imports it.
+"""

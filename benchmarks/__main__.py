@@ -1,35 +1,36 @@
-"""Measure training and decoding beside peers, and this machine's floor beneath them.
+"""Measure training, decoding and serving beside other programs, and this machine's limits.
 
     python -m benchmarks train  # ours and transformers, GPT-2 124M
     python -m benchmarks train --data=data/pubmedqa --examples=32 --repeats=3
     python -m benchmarks train --contenders ours hf-packed nanogpt --nanogpt=../nanoGPT
-    python -m benchmarks floor  # matrix products, memory, loss, optimizer, assembling batches
+    python -m benchmarks floor  # matrix products, memory, loss, optimizer, batch assembly
     python -m benchmarks decode  # prefill, decoding and label scores, at 1, 8 and 32 prompts
     python -m benchmarks decode --batches 1 --contenders ours hf nanogpt --nanogpt=../nanoGPT
-    python -m benchmarks export  # decode, by PyTorch and ONNX, fp32 and 8 bits
+    python -m benchmarks export  # decode with PyTorch and ONNX, in fp32 and int8
     python -m benchmarks serve  # serve.py and `transformers serve` under 1, 8 and 32 clients
     python -m benchmarks serve --batches 16 --contenders ours-int8 ours-int8-one --new_tokens=64
 
-Contenders take turns on the same examples, each in a process of its own; the median decides.
-    ours, ours-compiled           train.py's own step: packed rows, documents apart
+Contenders take turns on the same examples, each in a separate process; the median counts.
+For train:
+    ours, ours-compiled           train.py's step: packed rows, attention within documents
     …-recompute                   the same with --checkpoint_activations=True
     ours-lora                     the same with --lora_rank=8
-    hf-sorted                     transformers as its Trainer does: full logits, rows sorted by
-                                  length and padded to the longest of each forward
-    hf-padded                     the same, every row padded to block_size
+    hf-sorted                     transformers as its Trainer works: full logits, rows sorted by
+                                  length and padded to the longest in each forward pass
+    hf-padded                     the same with every row padded to block_size
     hf-packed                     transformers on our packed rows, attending across documents
-    nanogpt, nanogpt-compiled     likewise, by nanoGPT's model.py
-Of decode:
+    nanogpt, nanogpt-compiled     nanoGPT's model.py on our packed rows
+For decode:
     ours, ours-int8               sample.py's engine; by graphs on CUDA
-    hf                            transformers' generate with its KV cache; a forward a label prompt
-    nanogpt                       its generate, which has no cache
-    onnx, onnx-int8               clingpt/export/onnx_runner.py with what export.py writes
-Of serve, on the CPU:
-    ours, ours-int8               serve.py, 16 replies at once
-    ours-one, ours-int8-one       the same, one at a time
+    hf                            transformers' generate with its KV cache; one forward per label
+    nanogpt                       nanoGPT's generate, which has no cache
+    onnx, onnx-int8               clingpt/export/onnx_runner.py with the output of export.py
+For serve, on the CPU:
+    ours, ours-int8               serve.py with 16 rows
+    ours-one, ours-int8-one       serve.py with 1 row
     hf                            `transformers serve`, which needs the package accelerate
 
-A figure counts with its spread and on a quiet machine: others' share of the CPU is printed.
+Results are reliable only on a quiet machine: the CPU time that other processes used is printed.
 """
 
 import statistics
@@ -82,11 +83,12 @@ class BenchConfig:
 
 
 def parse_flags() -> tuple[str, BenchConfig]:
+    """Return the benchmark's name and the settings."""
     what, *flags = sys.argv[1:] or ["--help"]
     if what in ("-h", "--help"):
         what, flags = "train", ["--help"]
     if what not in MEASURES:
-        raise ConfigError(f"python -m benchmarks measures {', '.join(MEASURES)}, not {what!r}")
+        raise ConfigError(f"unknown benchmark {what!r}; choose from {', '.join(MEASURES)}")
     prog = f"python -m benchmarks {what}"
     return what, settings.parse(BenchConfig, flags, prog=prog, description=__doc__ or "")
 
@@ -121,8 +123,8 @@ from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
 
 T = TypeVar("T")
-ENGINES = ("ours", "ours-int8", "onnx", "onnx-int8")  # that a model can be handed to
-BYTES_OF_WEIGHT = {"ours-int8": 1, "onnx-int8": 1}  # others': as the precision has it
+ENGINES = ("ours", "ours-int8", "onnx", "onnx-int8")  # the default contenders of `export`
+BYTES_PER_WEIGHT = {"ours-int8": 1, "onnx-int8": 1}  # others: as in --dtype
 
 
 def main() -> None:
@@ -135,6 +137,7 @@ def main() -> None:
 
 
 def training_job(cfg: BenchConfig) -> Job:
+    """Choose the examples and the device of a training benchmark."""
     return Job(
         shape=replace(SIZES[cfg.size], block_size=cfg.block_size),
         examples=choose_examples(cfg),
@@ -146,14 +149,14 @@ def training_job(cfg: BenchConfig) -> Job:
 
 
 def chosen(cfg: BenchConfig, known: Mapping[str, T], *default: str) -> dict[str, T]:
-    """The contenders of the flags, or those that take part where none is named."""
+    """Return the contenders that the flags name, or the default ones."""
     if unknown := set(cfg.contenders) - set(known):
-        raise ConfigError(f"there is no {min(unknown)}, but {', '.join(known)}")
+        raise ConfigError(f"unknown contender {min(unknown)!r}; choose from {', '.join(known)}")
     return {name: known[name] for name in cfg.contenders or default}
 
 
 def choose_examples(cfg: BenchConfig) -> list[Example]:
-    """Examples of a prepared folder, or random ones; as many as asked for, or as fill a forward."""
+    """Return examples of a prepared folder, or random ones; by default enough for one forward."""
     rng = np.random.default_rng(cfg.seed)
     room = cfg.rows * cfg.block_size
     if cfg.data is None:
@@ -164,7 +167,7 @@ def choose_examples(cfg: BenchConfig) -> list[Example]:
 
 
 def bench_train(cfg: BenchConfig) -> None:
-    """Contenders on the same examples, and the machine's matrix products in the same run."""
+    """Time optimizer steps on the same examples, and matrix products in the same run."""
     title = "matrix products"
     builders = chosen(cfg, CONTENDERS, "ours", "hf-sorted", "hf-packed") | {title: PARTS[title]}
     job = training_job(cfg)
@@ -185,19 +188,19 @@ def bench_train(cfg: BenchConfig) -> None:
             f"{flops / timing.median_s / peak:.0%}", console.size(timing.peak_bytes),
             f"{timing.first_step_s:.1f}",
         ])  # fmt: skip
-    columns = ["contender", "s a step", "tokens/s", "examples/s", f"times {next(iter(timings))}"]
+    columns = ["contender", "s per step", "tokens/s", "examples/s", f"times {next(iter(timings))}"]
     columns += ["of matrix peak", "peak memory", "first step, s"]
     console.say(console.table("", columns, rows))
     known = peak_flops(device_name(job), choose_dtype(job.dtype, torch.device(job.device)))
     mfu = f", {flops / first.median_s / known:.1%} of the data sheet's" if known else ""
     console.say(
-        f"\nMatrix peak, measured in the same run: {rate(peak, 'FLOP/s')}{mfu}. Work counted: "
-        f"{flops / sum(lengths) / 1e6:,.0f} MFLOP a token, what these examples need at the least."
+        f"\nMatrix peak, measured in the same run: {rate(peak, 'FLOP/s')}{mfu}. Counted work: "
+        f"{flops / sum(lengths) / 1e6:,.0f} MFLOP per token, the minimum for these examples."
     )
 
 
 def bench_floor(cfg: BenchConfig) -> None:
-    """The parts of a step alone, and the time that no step can be below."""
+    """Time the parts of a training step alone: a lower bound for any implementation."""
     job = training_job(cfg)
     timings, others = race(PARTS, job, repeats=cfg.repeats, steps=cfg.steps)
     describe(cfg, job, others)
@@ -212,17 +215,17 @@ def bench_floor(cfg: BenchConfig) -> None:
         ]
         for name, timing in timings.items()
     ]  # fmt: skip
-    console.say(console.table("", ["part", "ms", "rate", "memory on top"], rows))
+    console.say(console.table("", ["part", "ms", "rate", "extra memory"], rows))
     everywhere, at_targets = (timings[f"loss, logits {x}"] for x in ("everywhere", "at targets"))
     memory = [t.peak_bytes - t.built_bytes for t in (everywhere, at_targets)]
     console.say(
-        f"\nLogits at targets alone: {spread(everywhere.times_as_long(at_targets))} times as fast, "
+        f"\nLogits only at targets: {spread(everywhere.times_as_long(at_targets))} times as fast, "
         f"{memory[0] / max(1, memory[1]):.2g} times less memory."
     )
 
 
 def bench_decode(cfg: BenchConfig) -> None:
-    """Contenders on the same prompts by the same weights: prefill and decoding apart, labels."""
+    """Time prefill, decoding and label scores with the same prompts and weights."""
     longest = max(cfg.prompt_tokens + cfg.new_tokens, cfg.label_tokens)
     settings.check(longest <= cfg.block_size, f"{longest} tokens exceed block_size")
     builders = chosen(cfg, REPLIES, "ours", "ours-int8", "hf")
@@ -250,7 +253,7 @@ def bench_replies(
     builders: Mapping[str, Callable[..., Step]],
     weights: int,
 ) -> None:
-    """Each contender twice, to a reply's first token and to its end; their difference decodes."""
+    """Time each contender to the first token and to the end; the difference is decoding."""
     lanes = {f"{name} first": partial(build, new=1) for name, build in builders.items()}
     lanes |= {f"{name} whole": partial(build, new=None) for name, build in builders.items()}
     title = "reading memory"
@@ -266,7 +269,7 @@ def bench_replies(
     rows: list[list[console.Cell]] = []
     for name in builders:
         slower = [a / b for a, b in zip(decode_s[yardstick], decode_s[name], strict=True)]
-        n_bytes = weights * BYTES_OF_WEIGHT.get(name, rt_bytes(job))
+        n_bytes = weights * BYTES_PER_WEIGHT.get(name, rt_bytes(job))
         rows.append([
             name,
             spread(firsts[yardstick].times_as_long(firsts[name])),
@@ -281,22 +284,22 @@ def bench_replies(
             "yes" if wholes[name].loss == wholes[yardstick].loss else "no",
         ])  # fmt: skip
     announce(cfg, job, others, f"{len(job.prompts)} prompts of {cfg.prompt_tokens} tokens, "
-             f"{n_steps} steps behind the first token")  # fmt: skip
+             f"{n_steps} steps after the first token")  # fmt: skip
     columns = ["contender", f"prefill: {yardstick} / it", "s", f"step: {yardstick} / it", "ms"]
     columns += [
         "tokens/s",
-        "of reading",
+        "of bandwidth",
         f"whole: {yardstick} / it",
         "peak memory",
         "load, s",
         "same text",
     ]
     console.say(console.table("", columns, rows))
-    console.say(f"\nReading memory, measured in the same run: {rate(bandwidth, 'B/s')}.\n")
+    console.say(f"\nMemory bandwidth, measured in the same run: {rate(bandwidth, 'B/s')}.\n")
 
 
 def bench_labels(cfg: BenchConfig, job: DecodeJob) -> None:
-    """yes, no or maybe: prompts a second."""
+    """Time label scores in prompts per second."""
     builders = {name: LABELS[name] for name in cfg.contenders or LABELS if name in LABELS}
     timings, others = race(builders, job, repeats=cfg.repeats, steps=cfg.steps)
     yardstick = timings["hf" if "hf" in timings else next(iter(timings))]
@@ -308,12 +311,12 @@ def bench_labels(cfg: BenchConfig, job: DecodeJob) -> None:
         for name, timing in timings.items()
     ]  # fmt: skip
     announce(cfg, job, others, f"labels of {len(job.prompts)} prompts of {cfg.label_tokens} tokens")
-    columns = ["contender", "times as fast", "s", "prompts/s", "summed log-probs differ by"]
+    columns = ["contender", "times as fast", "s", "prompts/s", "difference of summed log-probs"]
     console.say(console.table("", columns, rows))
 
 
 def bench_serve(cfg: BenchConfig) -> None:
-    """Servers under the same requests: tokens a second, and how long people wait."""
+    """Measure servers under the same load: tokens per second, and latencies."""
     servers = chosen(cfg, server_load.CONTENDERS, "ours", "ours-int8", "ours-one", "hf")
     lengths = [cfg.prompt_tokens // part for part in ((4, 2, 1) if cfg.mixed else (1,))]
     n_prompts = max(4, 2 * max(cfg.batches))
@@ -333,24 +336,24 @@ def bench_serve(cfg: BenchConfig) -> None:
         console.say(server_load.table(n, {name: found[n, name] for name in servers}))
     console.say(
         f"\nGPT-2 {cfg.size} on the CPU, prompts of {' or '.join(map(str, lengths))} tokens, "
-        f"{cfg.new_tokens} new ones each, streamed; torch {torch.__version__}; medians (and range) "
-        f"of {cfg.repeats} turns; other processes used {others:.0%} of the CPU at most."
+        f"{cfg.new_tokens} new tokens each, streamed; torch {torch.__version__}; medians (and "
+        f"range) of {cfg.repeats} turns; other processes used {others:.0%} of the CPU at most."
     )
 
 
 def describe(cfg: BenchConfig, job: Job, others: float) -> None:
-    """What was run, where, and how quiet it was there."""
+    """Print the examples of a training benchmark and its conditions."""
     lengths = [length_of(example) for example in job.examples]
     targets = sum(len(example.target_ids) for example in job.examples) / sum(lengths)
     what = (
         f"{len(lengths)} examples of {statistics.mean(lengths):.0f} tokens, {targets:.0%} of them "
-        f"targets, {cfg.rows} rows of {cfg.block_size} a forward"
+        f"targets, {cfg.rows} rows of {cfg.block_size} per forward"
     )
     announce(cfg, job, others, what)
 
 
 def announce(cfg: BenchConfig, job: Placed, others: float, what: str) -> None:
-    """What was run, where, and how quiet it was there."""
+    """Print what was measured, where, and how busy the machine was."""
     console.say(
         f"GPT-2 {cfg.size}, {what}; "
         f"{device_name(job)}, {str(choose_dtype(job.dtype, torch.device(job.device)))[6:]}, "

@@ -1,8 +1,8 @@
-"""Ways to decode the same prompts by the same weights, and to score labels, for bench.py to time.
+"""Contenders that decode the same prompts with the same weights, and that score labels.
 
-Each is built in a process of its own from one Hugging Face folder. `transformers` and a checkout of
-nanoGPT are imported where they are asked for, and only there. A step gives the sum of the ids that
-it chose, or of the log-probabilities, so that it can be seen whether contenders did the same.
+Each is built in a separate process from one Hugging Face folder. Only the contenders that need them
+import `transformers` or a checkout of nanoGPT. A step returns the sum of the chosen token ids, or
+of the log-probabilities, which shows whether contenders did the same work.
 """
 
 import contextlib
@@ -27,19 +27,19 @@ from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
 
-ONNX_FOLDER = "onnx"  # beside a job's weights
+ONNX_FOLDER = "onnx"  # inside the folder of the weights
 
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """What is decoded, and how; the same for all contenders."""
+    """The prompts and settings that all contenders share."""
 
     weights: Path  # a Hugging Face folder
     prompts: Sequence[Sequence[int]]
-    new_tokens: int  # of each reply, whose last one no step is taken for
+    new_tokens: int  # of each reply; its last token takes no further step
     device: str
     dtype: str
-    nanogpt: Path | None  # a checkout of it
+    nanogpt: Path | None  # a checkout of nanoGPT
 
 
 def our_decoder(job: DecodeJob, *, quantize: Quantize = "none") -> tuple[Runtime, Decoder]:
@@ -50,7 +50,7 @@ def our_decoder(job: DecodeJob, *, quantize: Quantize = "none") -> tuple[Runtime
 
 
 def ours(job: DecodeJob, *, new: int | None, quantize: Quantize = "none") -> Step:
-    """The engine, all prompts at once."""
+    """Decode all prompts at once with our engine."""
     rt, decoder = our_decoder(job, quantize=quantize)
     sampling = Sampling(max_new_tokens=new or job.new_tokens, ignore_end=True)
     context = len(job.prompts[0]) + job.new_tokens
@@ -65,19 +65,19 @@ def ours(job: DecodeJob, *, new: int | None, quantize: Quantize = "none") -> Ste
 
 
 def transformers_model(job: DecodeJob) -> Any:
-    """In evaluation mode, eager, with PyTorch's fused attention."""
+    """Load the weights into transformers' model: eager mode, PyTorch's fused attention."""
     from transformers import AutoModelForCausalLM, logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     rt = usual_runtime(job)
     model: Any = AutoModelForCausalLM.from_pretrained(job.weights, dtype=rt.dtype)
-    model.generation_config.eos_token_id = None  # all replies are of one length
+    model.generation_config.eos_token_id = None  # all replies have the same length
     return model.to(rt.device).eval()
 
 
 def transformers_generate(job: DecodeJob, *, new: int | None) -> Step:
-    """Its own generate: KV cache on, greedy."""
+    """Decode with transformers' generate: greedy, with its KV cache."""
     model = transformers_model(job)
     ids_BT = torch.tensor(job.prompts, device=job.device)
 
@@ -97,7 +97,7 @@ def transformers_generate(job: DecodeJob, *, new: int | None) -> Step:
 
 
 def nanogpt_generate(job: DecodeJob, *, new: int | None) -> Step:
-    """Its own generate: no cache; top_k=1 is its greedy."""
+    """Decode with nanoGPT's generate: no cache; top_k=1 makes it greedy."""
     module, rt = nanogpt_module(job.nanogpt), usual_runtime(job)
     source = GPT.from_pretrained(job.weights)
     shape = source.config
@@ -105,7 +105,7 @@ def nanogpt_generate(job: DecodeJob, *, new: int | None) -> Step:
         block_size=shape.block_size, vocab_size=shape.vocab_size, n_layer=shape.n_layer,
         n_head=shape.n_head, n_embd=shape.n_embd, dropout=0.0,
     )  # fmt: skip
-    with contextlib.redirect_stdout(None):  # it prints how large it is
+    with contextlib.redirect_stdout(None):  # it prints its size
         model = module.GPT(config)
     weights = {f"transformer.{name}": tensor for name, tensor in source.state_dict().items()}
     weights["transformer.wte.weight"] = weights["transformer.wte.weight"][: shape.vocab_size]
@@ -124,7 +124,7 @@ def nanogpt_generate(job: DecodeJob, *, new: int | None) -> Step:
 
 
 def prepare_onnx(weights: Path) -> None:
-    """What export.py writes, in a folder beside the weights."""
+    """Export the model to ONNX, in fp32 and int8."""
     model = GPT.from_pretrained(weights).eval()
     with written_whole(weights / ONNX_FOLDER) as folder:
         model.save_pretrained(folder, weights=False)
@@ -134,7 +134,7 @@ def prepare_onnx(weights: Path) -> None:
 
 
 def onnx_generate(job: DecodeJob, *, new: int | None, int8: bool = False) -> Step:
-    """clingpt/export/onnx_runner.py's, all prompts at once."""
+    """Decode all prompts at once with the ONNX runner."""
     runner = Runner(job.weights / ONNX_FOLDER, int8=int8)
 
     def step() -> Tensor:
@@ -145,7 +145,7 @@ def onnx_generate(job: DecodeJob, *, new: int | None, int8: bool = False) -> Ste
 
 
 def our_labels(job: DecodeJob, *, quantize: Quantize = "none") -> Step:
-    """yes, no and maybe as eval.py scores them."""
+    """Score yes, no and maybe as eval.py does."""
     rt, decoder = our_decoder(job, quantize=quantize)
 
     def step() -> Tensor:
@@ -156,7 +156,7 @@ def our_labels(job: DecodeJob, *, quantize: Quantize = "none") -> Step:
 
 
 def transformers_labels(job: DecodeJob) -> Step:
-    """A forward a prompt, all logits, as a usual evaluation has it."""
+    """Score labels with one forward per prompt and all logits, as most evaluations do."""
     model = transformers_model(job)
 
     @torch.no_grad()
@@ -170,7 +170,7 @@ def transformers_labels(job: DecodeJob) -> Step:
     return step
 
 
-# Of a reply: `new` None is all of it, 1 its first token, which is the prefill.
+# `new` is the length of replies: 1 times only the prefill, None takes the job's new_tokens.
 REPLIES: dict[str, Callable[..., Step]] = {
     "ours": ours,
     "ours-int8": partial(ours, quantize="int8"),

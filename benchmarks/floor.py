@@ -1,7 +1,7 @@
-"""What a training step cannot be faster than on this machine, and its parts alone, for bench.py.
+"""The parts of a training step, timed alone: a lower bound for its time on this machine.
 
-Each is a step to be timed as contenders are: matrix products of the model's own shapes, reading
-memory, the loss with and without logits nobody needs, clipping and AdamW, assembling batches.
+Matrix products of the model's shapes, reading memory, the loss at all positions and only at
+targets, clipping and AdamW, and assembling batches.
 """
 
 from collections.abc import Callable
@@ -20,17 +20,17 @@ from clingpt.training.optim import build_optimizer
 from model import GPT
 from model import summed_loss as plain_summed_loss
 
-PRODUCT_ROWS = 1024  # of the matrix products that are timed
+PRODUCT_ROWS = 1024  # rows of the timed matrix products
 READ_BYTES = 256 << 20
 
 
 def product_flops(job: Job) -> float:
-    """Of one `products` step: a linear layer of the MLP forward, and both its gradients."""
+    """Return the FLOPs of one `products` step: an MLP layer's forward and its two gradients."""
     return 3 * 2.0 * PRODUCT_ROWS * job.shape.n_embd * 4 * job.shape.n_embd
 
 
 def products(job: Job) -> Step:
-    """The model's largest matrix products but the head's, by themselves."""
+    """Compute the model's largest matrix products, except those of the head."""
     rt = start(device=job.device, dtype=job.dtype)
     C = job.shape.n_embd
     x, weight, gradient = (
@@ -46,15 +46,14 @@ def products(job: Job) -> Step:
 
 
 def read(job: Placed) -> Step:
-    """Reading READ_BYTES once, as a sum does."""
+    """Read READ_BYTES once, by summing them."""
     rt = start(device=job.device, dtype=job.dtype)
     numbers = torch.ones(READ_BYTES // 4, device=rt.device)
     return lambda: numbers.sum()
 
 
 def loss(job: Job, *, everywhere: bool) -> Step:
-    """Head, cross-entropy and their gradients of one forward: at its targets, by our kernel; or at
-    every position, plain, as usual loops have them."""
+    """Compute head, cross-entropy and gradients: by our kernel at targets, or everywhere."""
     rt, rows = usual_runtime(job), job.packed()
     arrays = rows.assemble(np.arange(min(job.rows, len(rows))))
     index_KM, targets_KM = map(rt.put, (arrays.target_index_KM, arrays.targets_KM))
@@ -82,7 +81,7 @@ def loss(job: Job, *, everywhere: bool) -> Step:
 
 
 def update(job: Job) -> Step:
-    """Clipping and fused AdamW on the whole model, gradients given."""
+    """Clip given gradients of the whole model and take a fused AdamW step."""
     rt = start(device=job.device, dtype=job.dtype)
     model = GPT(job.shape).to(rt.device)
     optimizer = build_optimizer(model, learning_rate=RATE, betas=(0.9, 0.95), weight_decay=0.1)
@@ -98,7 +97,7 @@ def update(job: Job) -> Step:
 
 
 def assemble(job: Job) -> Step:
-    """A step's batches from the data to the device, which train.py has done while a step runs."""
+    """Assemble a step's batches on the device; train.py does this during the previous step."""
     rt, rows = start(device=job.device, dtype=job.dtype), job.packed()
     feed, everything = Feed(rows, rt, job.rows), np.arange(len(rows))
     return lambda: feed.work(everything).batches[-1].targets_KM.sum()

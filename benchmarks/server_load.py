@@ -1,7 +1,7 @@
-"""Clients of a server, as many as asked for, each with its next request once the last one ended.
+"""A closed-loop load test over HTTP: each client sends its next request when the last one ends.
 
-A closed loop over real sockets: what is timed is what a user waits for. Servers are processes of
-their own, ours and `transformers serve`, behind the same streamed /v1/completions.
+It uses real sockets, so it times what a user waits for. The servers, ours and `transformers serve`,
+run in separate processes and stream the same /v1/completions.
 """
 
 import asyncio
@@ -28,23 +28,23 @@ from clingpt.base.errors import BenchError
 from clingpt.text.tokenizer import EOT, Tokenizer
 
 ROOT = Path(__file__).parents[1]
-STARTING_S = 180.0
-PATIENCE_S = 3600  # many clients wait long for a server that answers one at a time
+START_S = 180.0
+REQUEST_TIMEOUT_S = 3600  # many clients wait long for a server with one row
 PEER = ("-c", "from transformers.cli.transformers import main; main()", "serve")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A server's command: arguments of Python, where the weights and the port come in."""
+    """A server to measure: ours, or transformers', with its flags."""
 
     arguments: tuple[str, ...]
     is_ours: bool = True
 
     def command(self, weights: Path, port: int) -> list[str]:
-        """What to start."""
+        """Return the command that starts the server."""
         if self.is_ours:
             own = [f"--checkpoint={weights}", f"--model_name={weights}", f"--port={port}"]
-            own += [f"--request_timeout={PATIENCE_S}", "--log_requests=False"]
+            own += [f"--request_timeout={REQUEST_TIMEOUT_S}", "--log_requests=False"]
             return [sys.executable, str(ROOT / "serve.py"), *own, *self.arguments]
         return [sys.executable, *PEER, str(weights), "--port", str(port), *self.arguments]
 
@@ -60,15 +60,15 @@ CONTENDERS = {
 
 @dataclass
 class Trace:
-    """A request: when it began, and when each of its pieces of text came."""
+    """Times of a request: its start, and the arrival of each piece of text."""
 
-    begun: float
+    started_at: float
     pieces: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """A turn of load; times in seconds."""
+    """Results of one turn; times in seconds."""
 
     tokens_per_s: float
     first_token: tuple[float, float]  # 50th and 99th percentile
@@ -77,7 +77,7 @@ class Figures:
 
 
 def make_prompts(n: int, tokens: Sequence[int], *, seed: int) -> list[str]:
-    """Texts of so many tokens each, their lengths in turn; words that are tokens whichever way."""
+    """Return texts with the given numbers of tokens, in turn, made of one-token words."""
     tokenizer, rng = Tokenizer.load(), random.Random(seed)
     texts = (tokenizer.decode([token]) for token in range(EOT))
     words = [t for t in texts if t[:1] == " " and t[1:].isalpha() and t.isascii() and len(t) > 3]
@@ -86,16 +86,18 @@ def make_prompts(n: int, tokens: Sequence[int], *, seed: int) -> list[str]:
 
 @contextmanager
 def running(contender: Contender, weights: Path) -> Iterator[tuple[int, int]]:
-    """A server that is ready: its process and its port on this machine."""
+    """Run a server; yields its process id and its port once it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     command = contender.command(weights, port)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        end, path = time.monotonic() + STARTING_S, "ready" if contender.is_ours else "health"
+        end, path = time.monotonic() + START_S, "ready" if contender.is_ours else "health"
         while not answers(f"http://127.0.0.1:{port}/{path}"):
             if process.poll() is not None or time.monotonic() > end:
-                raise BenchError(f"no server came of {' '.join(command)}; run it to see why")
+                raise BenchError(
+                    f"the server did not start; run this by hand to see why: {' '.join(command)}"
+                )
             time.sleep(0.1)
         yield process.pid, port
     finally:
@@ -104,7 +106,7 @@ def running(contender: Contender, weights: Path) -> Iterator[tuple[int, int]]:
 
 
 def answers(url: str) -> bool:
-    """Whether a server says 200."""
+    """Return whether a URL answers with 200."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return bool(response.status == 200)
@@ -121,9 +123,9 @@ def measure(
     new_tokens: int,
     repeats: int,
 ) -> tuple[dict[tuple[int, str], list[Figures]], float]:
-    """Each contender in turn under the same requests, for each number of clients; turn by turn.
+    """Measure contenders in turns under the same requests, for each number of clients.
 
-    And the share of the CPU that others used meanwhile.
+    Also returns the share of the CPU that other processes used.
     """
     found: dict[tuple[int, str], list[Figures]] = {}
     with ExitStack() as servers:
@@ -131,7 +133,7 @@ def measure(
             name: servers.enter_context(running(one, weights)) for name, one in contenders.items()
         }
         ports = {name: port for name, (_, port) in processes.items()}
-        for port in ports.values():  # the first request pays for what is made lazily
+        for port in ports.values():  # warm up: the first request pays for lazy initialisation
             asyncio.run(drive(port, weights, prompts[:1], 1, new_tokens))
         others = OtherLoad([pid for pid, _ in processes.values()])
         turns = list(itertools.product(clients, range(repeats), ports.items()))
@@ -143,7 +145,7 @@ def measure(
 
 
 def table(clients: int, figures: Mapping[str, Sequence[Figures]]) -> str:
-    """A row a contender; how many times the first one's tokens per second, turn by turn."""
+    """Format one row per contender, with throughput relative to the first, turn by turn."""
     first = next(iter(figures.values()))
     rows: list[list[Cell]] = []
     for name, turns in figures.items():
@@ -162,7 +164,7 @@ def table(clients: int, figures: Mapping[str, Sequence[Figures]]) -> str:
 async def drive(
     port: int, weights: Path, prompts: Sequence[str], clients: int, new_tokens: int
 ) -> Figures:
-    """All prompts, `clients` of them at any time, and /health asked beside them."""
+    """Send all prompts, `clients` at a time, and ask /health meanwhile."""
     waiting, traces, beats = list(prompts)[::-1], list[Trace](), list[float]()
 
     async def client() -> None:
@@ -177,14 +179,14 @@ async def drive(
     gaps = [b - a for trace in traces for a, b in itertools.pairwise(trace.pieces)]
     return Figures(
         tokens_per_s=len(prompts) * new_tokens / seconds,
-        first_token=percentiles([trace.pieces[0] - trace.begun for trace in traces]),
+        first_token=percentiles([trace.pieces[0] - trace.started_at for trace in traces]),
         between=percentiles(gaps),
         health_p99=percentiles(beats)[1],
     )
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:
-    """The 50th and the 99th; 0 of nothing."""
+    """Return the 50th and 99th percentile, or zeros for no values."""
     if not values:
         return 0.0, 0.0
     low, high = np.percentile(values, (50, 99)).tolist()
@@ -192,7 +194,7 @@ def percentiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 async def complete(port: int, weights: Path, prompt: str, new_tokens: int) -> Trace:
-    """One streamed, greedy completion; BenchError where it is not a whole one."""
+    """Request one streamed, greedy completion; BenchError if it ends early."""
     request = {"model": str(weights), "prompt": prompt, "max_tokens": new_tokens}
     fields = request | {"stream": True, "temperature": 0.0}
     trace, ending = Trace(time.monotonic()), None
@@ -205,12 +207,12 @@ async def complete(port: int, weights: Path, prompt: str, new_tokens: int) -> Tr
             trace.pieces.append(time.monotonic())
         ending = choice.get("finish_reason") or ending
     if ending != "length":
-        raise BenchError(f"a reply ended by {ending}, not at its length; take another --seed")
+        raise BenchError(f"a reply ended early ({ending}); choose another --seed")
     return trace
 
 
 async def keep_asking(port: int, beats: list[float]) -> None:
-    """Ask /health ten times a second and note how long it takes."""
+    """Ask /health ten times per second and record how long it takes."""
     while True:
         begun = time.monotonic()
         async for _ in lines_of(port, "/health", None):
@@ -220,7 +222,7 @@ async def keep_asking(port: int, beats: list[float]) -> None:
 
 
 async def lines_of(port: int, path: str, fields: object) -> AsyncIterator[bytes]:
-    """The lines of a response, as they come; without fields, to a GET."""
+    """Yield the lines of a response as they arrive; without `fields`, sends GET."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     content = b"" if fields is None else json.dumps(fields).encode()
     head = f"{'GET' if fields is None else 'POST'} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"

@@ -1,7 +1,7 @@
-"""Times contenders turn by turn, each in a process of its own, so that drift hits all alike.
+"""Time contenders in turns, each in a separate process, so that drift affects all of them alike.
 
-Interleaved (A B C A B C …), one warm-up turn each, the median decides. A process that waits uses no
-CPU; memory is what the operating system, or the GPU's allocator, saw at the most.
+Turns are interleaved (A B C A B C …) after one warm-up each, and the median counts. A waiting
+process uses no CPU. Memory is the peak that the operating system or the GPU's allocator measured.
 """
 
 import multiprocessing
@@ -22,18 +22,18 @@ from clingpt.base.console import progress_bar
 from clingpt.base.errors import BenchError, ClingptError
 
 J = TypeVar("J", bound=Placed)
-TICKS_PER_S = 100  # of /proc: sysconf(_SC_CLK_TCK) on every Linux
+TICKS_PER_S = 100  # of times in /proc: sysconf(_SC_CLK_TCK) on every Linux
 
 
 @dataclass
 class Timing:
-    """What one contender showed."""
+    """Measurements of one contender."""
 
-    load_s: float  # until it could take a step
-    first_step_s: float  # compilation included
-    loss: float  # of that step, or whatever else it gave
-    built_bytes: int  # what it held before that step
-    peak_bytes: int = 0  # the most that it ever held
+    load_s: float  # until it was ready for a step
+    first_step_s: float  # including compilation
+    loss: float  # of the first step, or what else it returns
+    built_bytes: int  # memory before the first step
+    peak_bytes: int = 0  # peak memory
     steps_s: list[float] = field(default_factory=list)
 
     @property
@@ -41,14 +41,14 @@ class Timing:
         return median(self.steps_s)
 
     def times_as_long(self, other: "Timing") -> list[float]:
-        """How many times as long a step took as the other's, turn by turn."""
+        """Return the ratio of step times to the other's, turn by turn."""
         return [a / b for a, b in zip(self.steps_s, other.steps_s, strict=True)]
 
 
 def race(
     builders: Mapping[str, Callable[[J], Step]], job: J, *, repeats: int, steps: int
 ) -> tuple[dict[str, Timing], float]:
-    """Timings in seconds a step, by name; and the share of the CPU that others used meanwhile."""
+    """Return seconds per step by name, and the share of the CPU that other processes used."""
     context = multiprocessing.get_context("spawn")
     processes: list[Any] = []
     lanes: dict[str, Connection] = {}
@@ -74,7 +74,7 @@ def race(
             timings[name].peak_bytes = _ask(name, connection, "peak")
     finally:
         for connection in lanes.values():
-            connection.close()  # a contender that waits for a question ends by itself
+            connection.close()  # a contender that waits for a request exits
         for process in processes:
             process.join(timeout=10)
             process.kill()
@@ -82,7 +82,7 @@ def race(
 
 
 def _ask(name: str, connection: Connection, what: str | int) -> Any:
-    """A contender's answer; BenchError where it failed or died."""
+    """Send a request to a contender and return its answer; BenchError if it failed or died."""
     try:
         connection.send(what)
         kind, answer = connection.recv()
@@ -94,7 +94,7 @@ def _ask(name: str, connection: Connection, what: str | int) -> Any:
 
 
 def _run(build: Callable[[J], Step], job: J, connection: Connection) -> None:
-    """One contender's process: an answer a question."""
+    """Answer requests in a contender's process."""
     lane = None
     while True:
         try:
@@ -104,13 +104,13 @@ def _run(build: Callable[[J], Step], job: J, connection: Connection) -> None:
         try:
             lane = lane or Lane(build, job)
             connection.send(("answer", lane.answer(what)))
-        except (ClingptError, RuntimeError) as error:  # a mistake, or no memory
+        except (ClingptError, RuntimeError) as error:  # a user's mistake, or out of memory
             connection.send(("mistake", " ".join(str(error).split())[:300]))
             return
 
 
 class Lane:
-    """A contender at work."""
+    """Worker-process side of one contender."""
 
     def __init__(self, build: Callable[[J], Step], job: J) -> None:
         torch.manual_seed(0)
@@ -121,7 +121,7 @@ class Lane:
         self._built_bytes = torch.cuda.memory_allocated() if self._cuda else resident_memory()
 
     def answer(self, what: str | int) -> Any:
-        """To "first step", to a number of steps (seconds), or to "peak" (bytes)."""
+        """Take the "first step", take a number of steps (seconds), or return the "peak" (bytes)."""
         if what == "peak":
             return torch.cuda.max_memory_allocated() if self._cuda else peak_memory()
         started_at = time.perf_counter()
@@ -137,20 +137,20 @@ class Lane:
 
 
 def peak_memory() -> int:
-    """The most physical memory that this process has had, in bytes."""
+    """Return the peak physical memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def resident_memory() -> int:
-    """The physical memory that this process has, in bytes; elsewhere than on Linux the most."""
+    """Return the physical memory of this process in bytes; outside Linux, its peak."""
     if not Path("/proc/self/statm").exists():
         return peak_memory()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 class OtherLoad:
-    """How busy the machine is with processes that are not ours; Linux alone tells."""
+    """CPU time of processes that do not belong to the benchmark; known only on Linux."""
 
     def __init__(self, ours: list[int]) -> None:
         self._ours = ours
@@ -158,7 +158,7 @@ class OtherLoad:
         self._started_at = time.perf_counter()
 
     def share(self) -> float:
-        """Of all processors' time since then, 0 to 1; 0 where it cannot be known."""
+        """Return their share of all CPU time since the start, 0 to 1; 0 if it is unknown."""
         before, after = self._before, self._ticks()
         elapsed_s = (time.perf_counter() - self._started_at) * multiprocessing.cpu_count()
         return max(0.0, (after - before) / TICKS_PER_S / elapsed_s)
@@ -173,17 +173,17 @@ class OtherLoad:
 
 
 def _ticks_of(process: str) -> int:
-    """User and system time of a process, its threads included."""
+    """Return the user and system time of a process and its threads."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def rate(per_s: float, unit: str) -> str:
-    """12.3 GFLOP/s, 1.5 TB/s."""
+    """Format a rate, such as 12.3 GFLOP/s or 1.5 TB/s."""
     prefix, size = ("T", 1e12) if per_s >= 1e12 else ("G", 1e9)
     return f"{per_s / size:.3g} {prefix}{unit}"
 
 
 def spread(values: Sequence[float]) -> str:
-    """Median and range."""
+    """Format the median and the range."""
     return f"{median(values):.3g} ({min(values):.3g}–{max(values):.3g})"

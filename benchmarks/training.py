@@ -1,8 +1,7 @@
-"""Ways to train a GPT-2 on the same examples, for bench.py to time: ours, and what peers do.
+"""Contenders that train GPT-2 on the same examples: ours, transformers and nanoGPT.
 
-Each is built in a process of its own and takes optimizer steps: forward, backward, clipping, fused
-AdamW. `transformers` and a checkout of nanoGPT are imported where they are asked for, and only
-there.
+Each is built in a separate process and takes optimizer steps: forward, backward, clipping, fused
+AdamW. Only the contenders that need them import `transformers` or a checkout of nanoGPT.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ from clingpt.training.step import Updater, accumulate_gradients
 from model import GPT, GPTConfig
 
 RATE, CLIP = 1e-4, 1.0
-NANOGPT_IGNORE = -1  # its model.py has no other way to leave a target out
+NANOGPT_IGNORE = -1  # the target that nanoGPT's model.py ignores
 SIZES = {
     "tiny": GPTConfig(n_layer=2, n_head=2, n_embd=64),
     "124M": GPTConfig(),
@@ -47,17 +46,17 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained on, and how; the same for all contenders."""
+    """The examples and settings that all contenders share."""
 
     shape: GPTConfig
     examples: Sequence[Example]
-    rows: int  # of block_size tokens in a forward
+    rows: int  # of block_size tokens in one forward pass
     device: str
     dtype: str
-    nanogpt: Path | None  # a checkout of it
+    nanogpt: Path | None  # a checkout of nanoGPT
 
     def packed(self) -> Rows:
-        """The examples in train.py's rows."""
+        """Pack the examples into rows, as train.py does."""
         return build_rows(
             split_of_examples(self.examples), self.shape.block_size, pack=True, seed=0
         )
@@ -66,27 +65,30 @@ class Job:
 def examples_of(
     folder: Path, n: int | None, rng: np.random.Generator, *, room: int, longest: int
 ) -> list[Example]:
-    """Training examples of a prepared folder, drawn at random: n, or as many as fit the room."""
+    """Draw n training examples of a prepared folder, or as many as fit into `room` tokens."""
     split = open_prepared(folder, Tokenizer.load()).split("train")
     index = split.index[rng.permutation(len(split.index))]
     index = index[index[:, 2] - index[:, 0] <= longest]
     n = n or max(1, int((np.cumsum(index[:, 2] - index[:, 0]) <= room).sum()))
     if len(index) < n:
-        raise ConfigError(f"{folder} has {len(index)} examples that fit, {n} are asked for")
+        raise ConfigError(
+            f"{folder} has {len(index)} examples that fit, fewer than the {n} requested"
+        )
     return [split.example(row) for row in index[:n]]
 
 
 def random_example(rng: np.random.Generator, length: int, target_share: float) -> Example:
+    """Return random tokens, of which the last share are targets."""
     ids = rng.integers(0, EOT, length).tolist()
     n_prompt = min(length - 1, max(1, round(length * (1 - target_share))))
     return Example(prompt_ids=ids[:n_prompt], target_ids=ids[n_prompt:], trimmed_tokens=0)
 
 
-Step = Callable[[], Tensor]  # one optimizer step on all examples; gives the loss
+Step = Callable[[], Tensor]  # takes one optimizer step on all examples; returns the loss
 
 
 def ours(job: Job, *, compiled: bool, recompute: bool = False, lora: Lora | None = None) -> Step:
-    """train.py's own step: packed rows, documents apart, logits at targets alone."""
+    """Train as train.py does: packed rows, attention within documents, logits only at targets."""
     rt, rows = start(device=job.device, dtype=job.dtype), job.packed()
     model = use_kernels(GPT(job.shape)).to(rt.device)
     if lora is not None:
@@ -110,7 +112,7 @@ def ours(job: Job, *, compiled: bool, recompute: bool = False, lora: Lora | None
 
 
 def usual_step(model: nn.Module, rt: Runtime, losses: Callable[[], Iterator[Tensor]]) -> Step:
-    """Backward through each loss as it comes, clipping and AdamW, as a usual loop has them."""
+    """Return an ordinary training step: backward through each loss, clipping, AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
 
     def step() -> Tensor:
@@ -127,7 +129,7 @@ def usual_step(model: nn.Module, rt: Runtime, losses: Callable[[], Iterator[Tens
 
 
 class Placed(Protocol):
-    """A job that says where it is done, and in what."""
+    """A job with a device and a precision."""
 
     @property
     def device(self) -> str: ...
@@ -137,23 +139,23 @@ class Placed(Protocol):
 
 
 def device_name(job: Placed) -> str:
-    """The device's, in words."""
+    """Return the name of the job's device."""
     return start(device=job.device, dtype=job.dtype).name()
 
 
 def rt_bytes(job: Placed) -> int:
-    """Of a weight in the job's precision."""
+    """Return the size of a weight in the job's precision, in bytes."""
     return choose_dtype(job.dtype, torch.device(job.device)).itemsize
 
 
 def usual_runtime(job: Placed) -> Runtime:
-    """Device and precision alone: nothing of what we do to a process besides."""
+    """Return a runtime with only device and precision, without our process-wide settings."""
     device = torch.device(job.device)
     return Runtime(device, choose_dtype(job.dtype, device))
 
 
 def transformers_gpt2(job: Job, rt: Runtime) -> nn.Module:
-    """Random weights of the job's shape; eager, with PyTorch's fused attention."""
+    """Build transformers' model with random weights: eager mode, PyTorch's fused attention."""
     try:
         from transformers import GPT2Config, GPT2LMHeadModel, logging
     except ImportError:
@@ -167,10 +169,11 @@ def transformers_gpt2(job: Job, rt: Runtime) -> nn.Module:
 
 
 def transformers_padded(job: Job, *, to_longest: bool) -> Step:
-    """As its Trainer does: a row an example, padded, full logits, one loss over all targets.
+    """Train as transformers' Trainer does: one padded row per example, full logits.
 
-    `to_longest`: sorted by length, a forward padded to its longest example and holding about as
-    many tokens as one of ours (its group_by_length). Else every row has block_size tokens.
+    With `to_longest`, examples are sorted by length (its group_by_length), rows are padded to the
+    longest of each forward, and a forward has about as many tokens as one of ours. Otherwise every
+    row has block_size tokens.
     """
     rt = usual_runtime(job)
     model = transformers_gpt2(job, rt)
@@ -195,12 +198,12 @@ def transformers_padded(job: Job, *, to_longest: bool) -> Step:
 
 
 def length_of(example: Example) -> int:
-    """Tokens of prompt and target."""
+    """Return the number of tokens of prompt and target."""
     return len(example.prompt_ids) + len(example.target_ids)
 
 
 def padded(examples: Sequence[Example], length: int) -> tuple[Ints, Ints, Ints]:
-    """Ids, attention mask and labels, a row an example."""
+    """Return ids, attention mask and labels, with one row per example."""
     ids = np.full((len(examples), length), EOT, dtype=np.int64)
     mask, labels = np.zeros_like(ids), np.full_like(ids, IGNORE)
     for row, example in enumerate(examples):
@@ -213,7 +216,7 @@ def padded(examples: Sequence[Example], length: int) -> tuple[Ints, Ints, Ints]:
 def packed_rows(
     job: Job, rt: Runtime, *, ignore: int
 ) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
-    """Ids and next tokens (B, T) of our packed rows, for models that attend across documents."""
+    """Return batches of ids and next tokens (B, T) for models that attend across documents."""
     rows = job.packed()
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
@@ -229,7 +232,7 @@ def packed_rows(
 
 
 def transformers_packed(job: Job) -> Step:
-    """Full logits on our packed rows."""
+    """Train transformers' model on our packed rows, with full logits."""
     rt = usual_runtime(job)
     model, batches = transformers_gpt2(job, rt), packed_rows(job, rt, ignore=IGNORE)
     n_targets = sum(len(example.target_ids) for example in job.examples)
@@ -247,12 +250,12 @@ def transformers_packed(job: Job) -> Step:
 
 
 def nanogpt_module(checkout: Path | None) -> Any:
-    """nanoGPT's model.py."""
+    """Import model.py of a nanoGPT checkout."""
     if checkout is None:
-        raise ConfigError("give --nanogpt=FOLDER, a checkout of github.com/karpathy/nanoGPT")
+        raise ConfigError("set --nanogpt=FOLDER to a checkout of github.com/karpathy/nanoGPT")
     spec = importlib.util.spec_from_file_location("nanogpt_model", checkout / "model.py")
     if spec is None or spec.loader is None or not (checkout / "model.py").exists():
-        raise ConfigError(f"{checkout} holds no model.py; give a checkout of nanoGPT")
+        raise ConfigError(f"{checkout} contains no model.py; it must be a checkout of nanoGPT")
     module = importlib.util.module_from_spec(spec)
     sys.modules["nanogpt_model"] = module
     spec.loader.exec_module(module)
@@ -260,13 +263,13 @@ def nanogpt_module(checkout: Path | None) -> Any:
 
 
 def nanogpt(job: Job, *, compiled: bool) -> Step:
-    """Its own model.py on our packed rows, prompts left out by the target that it ignores."""
+    """Train nanoGPT's model on our packed rows; prompts get the target that it ignores."""
     module, rt, shape = nanogpt_module(job.nanogpt), usual_runtime(job), job.shape
     config = module.GPTConfig(
         block_size=shape.block_size, vocab_size=shape.padded_vocab_size, n_layer=shape.n_layer,
         n_head=shape.n_head, n_embd=shape.n_embd, dropout=0.0,
     )  # fmt: skip
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints how large it is
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its size
         model = module.GPT(config).to(rt.device)
     called = torch.compile(model) if compiled else model
     batches = packed_rows(job, rt, ignore=NANOGPT_IGNORE)

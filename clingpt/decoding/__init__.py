@@ -1,4 +1,6 @@
-"""From prompts to tokens: engine, sampling, label scores, streaming, CUDA graphs, 8-bit weights.
+"""From prompts to tokens: the engine, sampling, fast linear layers, CUDA graphs, and JSON replies.
+
+Also the interactive session and the batch files of sample.py.
 
 May import: base, text, nn.
 """

@@ -1,6 +1,6 @@
 """What a model is asked, trimmed to its context, and the JSON form of its reply.
 
-Free of torch, so that the ONNX runner writes the same format as `sample.py`. Nothing here prints.
+Needs no torch, because the ONNX runner writes the same format as `sample.py`.
 """
 
 from dataclasses import dataclass
@@ -49,8 +49,8 @@ class Judgement(TypedDict):
 class ReplyJson(Judgement, total=False):
     """A reply as a JSON object, one line of `sample.py --json` and of the ONNX runner.
 
-    The only definition of this format; docs/formats.md describes it for users. The label and its
-    two fields are there only for the task answer. The server wraps the same Judgement in the
+    This is the only definition of the format; docs/formats.md describes it for users. The fields
+    of Judgement are present only for the task answer. The server puts the same Judgement into the
     responses of its OpenAPI schema.
     """
 
@@ -77,7 +77,11 @@ def reply_json(
     seed: int | None = None,
     stopped_by: str | None = None,
 ) -> ReplyJson:
-    """The fields of a reply in their fixed order; without a seed, those of a greedy runner."""
+    """Build the JSON form of a reply.
+
+    Without a seed, `seed` and `stopped_by` are left out: the ONNX runner samples nothing and
+    has no stop strings.
+    """
     fields: Any = {"id": question.id, "task": question.task, **(judgement or {})}
     fields |= {"text": text, "finish_reason": finish_reason}
     if seed is not None:

@@ -1,6 +1,6 @@
 """A record's scores for yes, no and maybe, and the label that follows from them.
 
-Free of torch: the ONNX runner, the server, sample.py and the reports all use this one type.
+Needs no torch: the ONNX runner, the server, sample.py and the reports share this type.
 """
 
 from dataclasses import dataclass

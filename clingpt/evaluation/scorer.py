@@ -1,8 +1,8 @@
-"""Scores of a model on the records of a split: labels, generated text and perplexity.
+"""Score a model on records: label probabilities, generated texts and losses of passages.
 
-Measures; what the figures are compared with is clingpt/evaluation/baselines.py, how they are
-written down is clingpt/reports/report.py. Prompts are trimmed by their task's rule, and by how
-much is counted."""
+Only measures: baselines are in clingpt/evaluation/baselines.py, the report in clingpt/reports.
+Prompts are trimmed by the rule of their task, and the number of trimmed tokens is counted.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,16 +34,17 @@ from model import GPT, Batch
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model ready to be measured."""
+    """A model with everything needed to generate and to measure."""
 
-    model: GPT  # its losses
-    decoder: Decoder  # its replies and label scores
+    model: GPT  # computes losses
+    decoder: Decoder  # generates replies and scores labels; see decoders.make_decoder
     tokenizer: Tokenizer
     rt: Runtime
-    batch_size: int  # rows at once
+    batch_size: int  # rows per forward
 
     @property
     def context(self) -> int:
+        """Tokens of a prompt and its reply together."""
         return self.model.config.block_size
 
 
@@ -54,9 +55,11 @@ def score_labels(
     reasoning_free: bool = False,
     on_batch: Callable[[int], object] | None = None,
 ) -> list[LabelScores]:
-    """Compare " yes", " no" and " maybe" behind `Answer:`; nothing is generated or parsed.
+    """Compare the probabilities of " yes", " no" and " maybe" after `Answer:`.
 
-    Reasoning-free (Jin et al. 2019, section 3.3) shows the conclusion in place of the context.
+    Nothing is generated or parsed, so every record with a question gets a label; records without
+    one are left out. `reasoning_free` shows the conclusion in place of the context (Jin et al.
+    2019, section 3.3). `on_batch` gets the size of each batch.
     """
     kept = [record for record in records if record.question]
     shown = [given_conclusion(record) if reasoning_free else record for record in kept]
@@ -76,19 +79,19 @@ def score_labels(
 
 
 def label_prompt(scorer: Scorer, record: Record) -> Prompt:
-    """The prompt that a label is scored behind: as long as can be, the label itself fits too."""
+    """The prompt of a label: as long as the context allows, with one token left for the label."""
     return make_prompt("answer", record, scorer.tokenizer, budget=scorer.context - 1)
 
 
 def given_conclusion(record: Record) -> Record:
-    """The record with its conclusion as the only section."""
+    """Return the record with its conclusion as the only section."""
     conclusion = record.long_answer or ""
     return replace(record, sections=(("CONCLUSION", conclusion),) if conclusion else ())
 
 
 @dataclass(frozen=True)
 class Output:
-    """A generated reply beside its reference, both without the end of text."""
+    """A generated reply and its reference, both without the end of text."""
 
     record_id: str
     task: str
@@ -99,7 +102,7 @@ class Output:
 
 
 def ask(scorer: Scorer, task: str, record: Record, sampling: Sampling) -> tuple[Prompt, str]:
-    """A task's prompt and its reference; NotApplicable where the record has none."""
+    """Return the prompt of a task and its reference; NotApplicable if the record has none."""
     reference = target_text(task, record).strip()
     budget = scorer.context - sampling.max_new_tokens
     return make_prompt(task, record, scorer.tokenizer, budget=budget), reference
@@ -113,7 +116,7 @@ def write_outputs(
     *,
     on_reply: OnReply | None = None,
 ) -> list[Output]:
-    """Let the model answer every record that has a reference for the task."""
+    """Generate a reply to every record that has a reference for the task."""
     items: list[tuple[Record, Prompt, str]] = []
     for record in records:
         with contextlib.suppress(NotApplicable):
@@ -137,23 +140,24 @@ def write_outputs(
 def output_of(
     record_id: str, task: str, prompt: Prompt, reference: str, reply: Completion
 ) -> Output:
-    """A reply as it is scored."""
+    """Combine a reply with its reference, as metrics take them."""
     text, trimmed = reply.text.strip(), prompt.trimmed_tokens
     return Output(record_id, task, text, reference, reply.finish_reason, trimmed)
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A text whose tokens are scored, each once, and the examples that its windows make."""
+    """A text to be scored, each token once, as one or more examples that fit the context."""
 
     text: str
     examples: list[Example]
 
 
 def context_passage(scorer: Scorer, text: str) -> Passage:
-    """A text alone, from its start: every token is scored, in windows where it is long.
+    """Score every token of a text on its own; a long text is cut into windows.
 
-    The first token is predicted from an end of text, a window's first from the token before it.
+    The first token is predicted from an end of text, the first of a later window from the single
+    token before it: windows do not overlap, so each token is scored once.
     """
     ids = scorer.tokenizer.encode(text)
     examples = []
@@ -165,18 +169,18 @@ def context_passage(scorer: Scorer, text: str) -> Passage:
 
 
 def prose_passage(scorer: Scorer, record: Record) -> Passage:
-    """The long answer behind the question and, where there is one, the context, as in `explain`.
+    """Score the long answer after the prompt of the task `explain`.
 
-    NotApplicable where the record lacks one of these or does not fit.
+    Raises NotApplicable if the record has no question or long answer, or does not fit.
     """
     example = make_example("explain", record, scorer.tokenizer, budget=scorer.context)
     return Passage(target_text("explain", record), [example])
 
 
 def explanation_passage(scorer: Scorer, record: Record) -> Passage:
-    """The long answer alone is scored, behind the question, the context and the true label.
+    """Score the long answer after context, question and the true label.
 
-    NotApplicable where the record lacks one of these or does not fit.
+    Raises NotApplicable if the record lacks one of these or does not fit.
     """
     if record.long_answer is None or record.decision is None:
         raise NotApplicable("no explained answer")
@@ -194,11 +198,12 @@ def explanation_passage(scorer: Scorer, record: Record) -> Passage:
 
 
 def iter_batches(scorer: Scorer, examples: Sequence[Example]) -> Iterator[tuple[Ints, Batch]]:
-    """The examples in packed rows, and the example that each target belongs to, in their order."""
+    """Pack examples into rows and yield batches, each with the example number of every target."""
     rows = build_rows(split_of_examples(examples), scorer.context, pack=True, seed=0)
     n_targets = np.array([len(example.target_ids) for example in examples])
     for start in range(0, len(rows), scorer.batch_size):
         numbers = np.arange(start, min(start + scorer.batch_size, len(rows)))
+        # Without padding on the CPU; other devices are faster with shapes that do not change.
         tight = scorer.rt.device.type == "cpu"
         owners = rows.records(numbers)
         batch = Batch(*map(scorer.rt.put, rows.assemble(numbers, tight=tight)))
@@ -207,9 +212,10 @@ def iter_batches(scorer: Scorer, examples: Sequence[Example]) -> Iterator[tuple[
 
 @torch.no_grad()
 def passage_losses(scorer: Scorer, passages: Sequence[Passage]) -> NDArray[np.float64]:
-    """Of each passage: nats and tokens of its text, nats and number of its ends of text.
+    """Sum the losses of each passage; an array (n passages, 4).
 
-    (n, 4), in fp32 summed in double precision: each example is scored on its own.
+    Columns: nats and tokens of the text, nats and number of ends of text. Losses are fp32, summed
+    in double precision. Examples packed into one row do not see each other.
     """
     examples = [example for passage in passages for example in passage.examples]
     passage_of = np.repeat(np.arange(len(passages)), [len(p.examples) for p in passages])
@@ -225,7 +231,7 @@ def passage_losses(scorer: Scorer, passages: Sequence[Passage]) -> NDArray[np.fl
 
 
 def split_of_examples(examples: Sequence[Example]) -> Split:
-    """Examples in memory, as if they were a prepared split."""
+    """Arrange examples in memory like a split of a prepared folder."""
     ids = [[*example.prompt_ids, *example.target_ids] for example in examples]
     ends = np.cumsum([len(row) for row in ids])
     starts = ends - [len(row) for row in ids]

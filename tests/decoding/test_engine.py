@@ -1,4 +1,4 @@
-"""The decoding engine over a five-line fake and over a small GPT: equal whatever way it is done."""
+"""The decoding engine with fake decoders and with a small GPT: cached, batched and streamed."""
 
 import math
 import random
@@ -32,14 +32,14 @@ TOKENIZER = Tokenizer.load()
 
 
 class Rows(dict[int, list[int]]):
-    """A cache for fakes: what each row holds."""
+    """A cache for fake decoders: the tokens of each row."""
 
     def clear(self, row: int) -> None:  # type: ignore[override]
         del self[row]
 
 
 class Counting:
-    """Says last token + 1, and the end of text behind `stop_after`."""
+    """Predicts the last token + 1, and the end of text from `stop_after` on."""
 
     def __init__(self, stop_after: int = 10**9) -> None:
         self.stop_after, self.steps = stop_after, list[Mapping[int, Sequence[int]]]()
@@ -68,7 +68,7 @@ def replies(decoder: Any, prompts: list[list[int]], sampling: Sampling, **more: 
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
-def test_rows_of_different_lengths_end_each_in_its_own_time(rows: int) -> None:
+def test_replies_in_one_batch_end_independently(rows: int) -> None:
     found = replies(
         Counting(stop_after=12), [[1, 2, 10], [7], [12]], Sampling(max_new_tokens=4), rows=rows
     )
@@ -80,19 +80,19 @@ def test_rows_of_different_lengths_end_each_in_its_own_time(rows: int) -> None:
     assert [reply.text for reply in found] == [TOKENIZER.decode(reply.ids) for reply in found]
 
 
-def test_a_reply_that_ends_with_its_last_token_allowed_hit_the_limit() -> None:
+def test_a_reply_of_max_new_tokens_ends_with_the_reason_length() -> None:
     [reply] = replies(Counting(stop_after=3), [[1]], Sampling(max_new_tokens=2))
     assert reply == Completion([2, 3], TOKENIZER.decode([2, 3]), "length")
 
 
-def test_an_end_of_text_can_be_gone_past() -> None:
+def test_ignore_end_continues_after_an_end_of_text() -> None:
     sampling = Sampling(max_new_tokens=2, ignore_end=True)
     [reply] = replies(Counting(stop_after=3), [[3]], sampling)
     assert reply.ids[0] == EOT and reply.finish_reason == "length"
 
 
 class Reciting:
-    """Says a text token by token, whatever it is asked; one-token prompts."""
+    """Predicts a fixed text token by token, whatever the prompt (of one token)."""
 
     def __init__(self, ids: list[int]) -> None:
         self.ids = ids
@@ -112,8 +112,8 @@ class Reciting:
     [
         (20, (), " It helped.\nDid it? ± 2", "stop", None),
         (20, ("\nDid",), " It helped.", "stop", "\nDid"),
-        (4, ("\nDid",), " It helped.\n", "length", None),  # held back, then text after all
-        (5, ("\nDid",), " It helped.", "stop", "\nDid"),  # with the last token allowed
+        (4, ("\nDid",), " It helped.\n", "length", None),  # withheld, then released
+        (5, ("\nDid",), " It helped.", "stop", "\nDid"),  # found in the last token allowed
         (3, ("never",), " It helped.", "length", None),
     ],
 )
@@ -139,7 +139,7 @@ def test_stop_strings_limits_and_ends(
         ([[-1]], "outside GPT-2's vocabulary"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_done(
+def test_a_bad_prompt_is_rejected_before_the_first_step(
     prompts: list[list[int]], message: str
 ) -> None:
     fake = Counting()
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_done(
     assert replies(fake, [[1] * 5], Sampling(max_new_tokens=3), context=8)[0].ids == [2, 3, 4]
 
 
-def test_a_model_without_numbers_is_an_error() -> None:
+def test_nan_logits_are_an_error() -> None:
     class Broken(Counting):
         def step(self, ids: Mapping[int, Sequence[int]], cache: Rows, among: Any = None) -> Tensor:
             return super().step(ids, cache) * math.nan
@@ -159,17 +159,17 @@ def test_a_model_without_numbers_is_an_error() -> None:
 
 
 # ------------------------------------------------------------------------------------------------
-# Joining and leaving
+# Requests that join and leave
 
 
-def test_a_free_row_is_taken_at_once() -> None:
+def test_a_free_row_is_reused_in_the_next_step() -> None:
     fake = Counting(stop_after=100)
     replies(fake, [[99], [50], [1]], Sampling(max_new_tokens=5), rows=2)
     assert fake.steps[0] == {0: [99], 1: [50]} and fake.steps[2] == {0: [1], 1: [52]}
     assert len(fake.steps) == 7  # the third joins in the third step, and ends alone
 
 
-def test_prompts_come_in_pieces_beside_rows_that_decode() -> None:
+def test_long_prompts_are_fed_in_pieces_beside_generating_rows() -> None:
     fake = Counting()
     engine = Engine(fake, TOKENIZER, rows=3, context=1000, prefill_tokens=2 * PIECE + 5)
     first = engine.submit([7], Sampling(max_new_tokens=9))
@@ -183,7 +183,7 @@ def test_prompts_come_in_pieces_beside_rows_that_decode() -> None:
     assert PIECE % ATTENDED == 0 and PREFILL_TOKENS % PIECE == 0
 
 
-def test_requests_that_no_row_will_ever_take_are_an_error() -> None:
+def test_an_engine_without_rows_raises_instead_of_looping() -> None:
     engine = Engine(Counting(), TOKENIZER, rows=0, context=9)
     assert engine.step() == []
     engine.submit([1], Sampling(max_new_tokens=2))
@@ -205,7 +205,7 @@ def test_a_cancelled_reply_keeps_its_text_and_frees_its_row() -> None:
     assert fake.steps[-1] == {0: [40]}
 
 
-def test_a_step_that_fails_costs_those_that_have_a_row_and_no_others() -> None:
+def test_a_failed_step_cancels_only_replies_with_a_row() -> None:
     class Failing(Counting):
         def step(self, ids: Mapping[int, Sequence[int]], cache: Rows, among: Any = None) -> Tensor:
             logits_RV = super().step(ids, cache)
@@ -224,9 +224,7 @@ def test_a_step_that_fails_costs_those_that_have_a_row_and_no_others() -> None:
     assert second.completion().ids == [31, 32, 33]
 
 
-def test_a_reply_that_cannot_go_on_costs_no_other() -> None:
-    """As where one row's logits are no numbers."""
-
+def test_nan_logits_of_one_row_end_only_its_reply() -> None:
     class Sick(Counting):
         def step(self, ids: Mapping[int, Sequence[int]], cache: Rows, among: Any = None) -> Tensor:
             return torch.stack([x * (math.nan if x[6] else 1) for x in super().step(ids, cache)])
@@ -239,8 +237,8 @@ def test_a_reply_that_cannot_go_on_costs_no_other() -> None:
     assert well.completion().ids == [31, 32, 33]
 
 
-def test_prompts_that_came_first_are_read_first() -> None:
-    """Though later ones take rows of lower numbers as they get free."""
+def test_prompts_admitted_first_are_prefilled_first() -> None:
+    """Even if later ones take rows with lower numbers."""
     engine = Engine(Counting(), TOKENIZER, rows=3, context=1000, prefill_tokens=4 * PIECE)
     sampling = Sampling(max_new_tokens=1)
     early = [engine.submit([1] * (4 * PIECE), sampling) for _ in range(3)]
@@ -251,14 +249,14 @@ def test_prompts_that_came_first_are_read_first() -> None:
 
 
 # ------------------------------------------------------------------------------------------------
-# A GPT: cached = uncached = batched = streamed = one by one
+# A small GPT: cached = uncached = batched = streamed = one by one
 
 CONTEXT, NEW, VOCAB = 1024, 8, 1000
-NEAR = 1e-4  # two logits so close may swap between ways to compute them
+NEAR = 1e-4  # logits this close may swap between two ways to compute them
 
 
 def make_model(seed: int = 0, **shape: Any) -> GPT:
-    """Small, and so far from uniform that its greedy text does not stand still."""
+    """A small model with predictions far enough from uniform that greedy text varies."""
     torch.manual_seed(seed)
     sizes = {"vocab_size": VOCAB, "n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": CONTEXT}
     model = GPT(GPTConfig(**sizes | shape)).eval()
@@ -269,7 +267,7 @@ def make_model(seed: int = 0, **shape: Any) -> GPT:
 
 @pytest.fixture(scope="module")
 def prompts() -> list[list[int]]:
-    """Two hundred, of 1 to 1,000 tokens."""
+    """Two hundred prompts of 1 to 1,000 tokens."""
     draw = random.Random(4)
     lengths = [1, 2, PIECE, PIECE + 1, 1000, *(draw.randint(1, 1000) for _ in range(195))]
     return [[draw.randrange(VOCAB) for _ in range(n)] for n in lengths]
@@ -286,7 +284,7 @@ SAMPLED = replace(GREEDY, temperature=0.9, top_p=0.95, top_k=200, repetition_pen
 
 @torch.no_grad()
 def uncached(model: GPT, prompt: list[int], expected: list[int]) -> list[tuple[int, float]]:
-    """At each place of a reply the token by a plain forward of all before it, and by how much."""
+    """The greedy token at each position by a forward of all tokens before it, and its margin."""
     row_1P = torch.tensor([prompt + expected])
     kept_M = torch.arange(len(prompt) - 1, len(prompt) + len(expected) - 1)
     found = []
@@ -305,15 +303,15 @@ def plain_attention(_: int, qkv_BT3NH: Tensor) -> Tensor:
     return attend(q, k, v, is_causal=True).transpose(1, 2)
 
 
-def test_cached_is_uncached_token_for_token(decoder: Any, prompts: list[list[int]]) -> None:
-    """200 prompts of 1 to 1,000 tokens; near ties are counted out loud, and none is expected."""
+def test_cached_equals_uncached_token_for_token(decoder: Any, prompts: list[list[int]]) -> None:
+    """200 prompts of 1 to 1,000 tokens; a near tie gives a warning, and none is expected."""
     model, swapped = make_model(), 0
     for prompt, reply in zip(
         prompts, replies(decoder, prompts, GREEDY, context=CONTEXT), strict=True
     ):
         for place, (token, margin) in enumerate(uncached(model, prompt, reply.ids)):
             if token != reply.ids[place]:
-                assert margin < NEAR, f"token {place} behind {len(prompt)} is another"
+                assert margin < NEAR, f"token {place} after a prompt of {len(prompt)} differs"
                 swapped += 1
         assert len(reply.ids) == NEW
     if swapped:
@@ -321,10 +319,10 @@ def test_cached_is_uncached_token_for_token(decoder: Any, prompts: list[list[int
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-def test_batched_is_one_by_one_and_streamed_bit_for_bit(
+def test_batched_equals_one_by_one_and_streamed_bit_for_bit(
     decoder: Any, prompts: list[list[int]], sampling: Sampling
 ) -> None:
-    """Log-probabilities included, which show a bit more than tokens do."""
+    """Including log-probabilities, which reveal smaller differences than tokens do."""
     pieces: dict[int, str] = dict.fromkeys(range(len(prompts)), "")
 
     def show(n: int, reply: Reply) -> None:
@@ -335,16 +333,18 @@ def test_batched_is_one_by_one_and_streamed_bit_for_bit(
         replies(decoder, [prompt], sampling, context=CONTEXT, seeds=[sampling.seed + n])[0]
         for n, prompt in enumerate(prompts)
     ]
-    for batched, single in zip(together, alone, strict=True):  # one by one: a short difference
+    for batched, single in zip(
+        together, alone, strict=True
+    ):  # one at a time, for a short failure message
         assert batched == single
     assert [reply.text for reply in together] == list(pieces.values())
     assert len({tuple(reply.ids) for reply in together}) > 190
 
 
-def test_a_reply_is_the_same_in_any_company_and_any_row(
+def test_a_reply_is_the_same_in_any_row_and_any_batch(
     decoder: Any, prompts: list[list[int]]
 ) -> None:
-    """Requests that come in any order, at any step, in pieces or whole, some of them cancelled."""
+    """Requests arrive in any order, at any step, whole or in pieces, and some are cancelled."""
     some = prompts[:40]
     expected = replies(decoder, some, SAMPLED, context=CONTEXT)
     for seed, rows in enumerate((2, 5, 13)):
@@ -364,8 +364,8 @@ def test_a_reply_is_the_same_in_any_company_and_any_row(
         assert [found[n].completion() for n in range(len(some))] == expected
 
 
-def test_nothing_of_an_earlier_request_reaches_a_later_one(decoder: Any) -> None:
-    """What left a row is not even in memory any more."""
+def test_a_released_row_is_zeroed(decoder: Any) -> None:
+    """No keys or values of an earlier request stay in memory."""
     engine = Engine(decoder, TOKENIZER, rows=1, context=300)
     engine.submit([3] * 250, replace(GREEDY, max_new_tokens=40))
     while engine.n_at_work or engine.n_waiting:
@@ -379,7 +379,9 @@ def test_nothing_of_an_earlier_request_reaches_a_later_one(decoder: Any) -> None
 # Labels
 
 
-def test_label_scores_are_those_of_naive_forwards(decoder: Any, prompts: list[list[int]]) -> None:
+def test_label_log_probs_equal_those_of_plain_forwards(
+    decoder: Any, prompts: list[list[int]]
+) -> None:
     labels, model, counted = (376, 645, 386), make_model(), list[int]()
     found = label_log_probs(decoder, prompts[:60], labels, rows=7, on_batch=counted.append)
     assert sum(counted) == 60 and max(counted) <= 7
@@ -393,14 +395,14 @@ def test_label_scores_are_those_of_naive_forwards(decoder: Any, prompts: list[li
     assert label_log_probs(decoder, [], labels) == []
 
 
-def test_the_longest_prompts_come_first() -> None:
+def test_longest_first() -> None:
     assert longest_first([[1], [1, 2, 3], [2], [1, 2]]) == [1, 3, 0, 2]
 
 
-def test_a_reply_that_begins_with_a_label_knows_how_probable_each_was(
+def test_a_reply_that_begins_with_a_label_has_the_log_probs_of_all_labels(
     decoder: Any, prompts: list[list[int]]
 ) -> None:
-    """The bits of label_log_probs, in the company of replies that begin with anything."""
+    """The same bits as label_log_probs, in a batch with replies that begin with any token."""
     labels, some = (376, 645, 386), prompts[:12]
     sampling = Sampling(max_new_tokens=6, ignore_end=True, temperature=0.9, seed=4)
     engine = Engine(decoder, Tokenizer.load(), rows=5, context=CONTEXT, prefill_tokens=PIECE)

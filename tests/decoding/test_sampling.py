@@ -1,4 +1,4 @@
-"""How a token is chosen: equal to transformers' processors, by a row's own random numbers."""
+"""Sampling: equal to transformers' logits processors, with separate random numbers per reply."""
 
 import math
 
@@ -40,13 +40,13 @@ from clingpt.decoding.sampling import Chooser, Sampling, log_prob_of
         ({"log_probs": 21}, "log_probs must be 0 to 20"),
     ],
 )
-def test_settings_out_of_range_are_refused(wrong: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_rejected(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Sampling(**wrong)  # type: ignore[arg-type]
 
 
 def theirs(sampling: Sampling, ids: list[int], logits_V: Tensor) -> Tensor:
-    """What transformers makes of the logits, in its order (generation/utils.py)."""
+    """The logits after transformers' processors, in its order (generation/utils.py)."""
     processors = LogitsProcessorList()
     if sampling.repetition_penalty != 1:
         processors.append(RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty)))
@@ -84,19 +84,20 @@ def theirs(sampling: Sampling, ids: list[int], logits_V: Tensor) -> Tensor:
     ],
     ids=str,
 )
-def test_the_same_tokens_are_kept_as_by_transformers(sampling: Sampling) -> None:
+def test_the_same_tokens_are_kept_as_in_transformers(sampling: Sampling) -> None:
     generator = torch.Generator().manual_seed(3)
     for trial in range(40):
         prompt = torch.randint(12, (1 + trial,), generator=generator).tolist()
-        scale = 10.0 ** (trial % 4 - 1)  # from nearly uniform to one token that has it all
+        scale = 10.0 ** (trial % 4 - 1)  # from nearly uniform to a single likely token
         logits_V = torch.randn(300, generator=generator) * scale
         if trial % 5 == 0:
-            logits_V = logits_V.round()  # many tokens are equal
+            logits_V = logits_V.round()  # many logits are equal
         chooser = Chooser(sampling, prompt)
-        for _ in range(3):  # what was chosen counts as well
+        for _ in range(3):  # chosen tokens count as seen, too
             ours_V, theirs_V = chooser.scores(logits_V), theirs(sampling, prompt, logits_V)
             if trial % 5 == 0 and sampling.top_p < 1:
-                # Of equals at the nucleus' border any may be kept, and rounding moves it by one.
+                # Among equal logits at the border of the nucleus any may be kept, and rounding may
+                # move the border by one token.
                 kept = [int(scores_V.isfinite().sum()) for scores_V in (ours_V, theirs_V)]
                 assert abs(kept[0] - kept[1]) <= 1
             else:
@@ -120,24 +121,24 @@ LOGITS = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
         (Sampling(temperature=1e-4), {0}),
     ],
 )
-def test_choice_keeps_to_the_tokens_that_the_settings_leave(
+def test_only_tokens_kept_by_the_settings_are_chosen(
     sampling: Sampling, possible: set[int]
 ) -> None:
     chooser = Chooser(sampling, [0])
     assert {chooser.choose(LOGITS) for _ in range(400)} == possible
 
 
-def test_sampled_shares_are_the_probabilities() -> None:
+def test_sampled_frequencies_match_the_probabilities() -> None:
     chooser = Chooser(Sampling(temperature=1), [0])
     drawn = torch.tensor([chooser.choose(LOGITS) for _ in range(4000)])
     shares = drawn.bincount(minlength=4) / 4000
     torch.testing.assert_close(shares, LOGITS.exp(), atol=0.03, rtol=0)  # four standard errors
 
 
-def test_a_row_draws_by_its_own_seed_and_nothing_else() -> None:
+def test_sampling_depends_only_on_the_seed_of_the_reply() -> None:
     def drawn(seed: int) -> list[int]:
         chooser = Chooser(Sampling(temperature=1, seed=seed), [0])
-        torch.rand(1)  # what others draw
+        torch.rand(1)  # global random numbers must not matter
         return [chooser.choose(LOGITS) for _ in range(30)]
 
     assert drawn(1) == drawn(1) != drawn(2)
@@ -151,7 +152,7 @@ def test_impossible_tokens_are_never_drawn() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("logits", [[0.0, math.nan], [-math.inf, -math.inf], [0.0, math.inf]])
-def test_logits_that_are_no_numbers_are_an_error(temperature: float, logits: list[float]) -> None:
+def test_non_finite_logits_are_an_error(temperature: float, logits: list[float]) -> None:
     chooser = Chooser(Sampling(temperature=temperature, repetition_penalty=1.1), [0])
     with pytest.raises(CheckpointError, match="not finite numbers; use another checkpoint"):
         chooser.choose(torch.tensor(logits))

@@ -1,4 +1,4 @@
-"""Scores of a small random model: labels, outputs and perplexity against slow ways to get them."""
+"""Scores of a small random model: labels, outputs and losses compared with slow computations."""
 
 import math
 from dataclasses import replace
@@ -42,7 +42,7 @@ def log_probs(scorer: Scorer, ids: list[int]) -> torch.Tensor:
     return logits.double().log_softmax(-1)
 
 
-def test_labels_are_read_behind_the_cue_in_the_records_order(scorer: Scorer) -> None:
+def test_labels_are_scored_after_the_cue_in_the_order_of_records(scorer: Scorer) -> None:
     scores = score_labels(scorer, RECORDS)
     for score, record in zip(scores, RECORDS, strict=True):
         assert (score.id, score.gold) == (record.id, record.decision)
@@ -76,7 +76,7 @@ def test_the_limit_on_new_tokens_does_not_change_label_scores(scorer: Scorer) ->
     assert output.trimmed_tokens > 0
 
 
-def test_outputs_come_in_the_records_order_with_their_references(scorer: Scorer) -> None:
+def test_outputs_follow_the_order_of_records_with_their_references(scorer: Scorer) -> None:
     outputs = write_outputs(scorer, "answer", RECORDS, Sampling(max_new_tokens=3))
     assert [output.record_id for output in outputs] == [record.id for record in RECORDS]
     assert outputs[0].reference == f"{RECORDS[0].decision}\nExplanation: {RECORDS[0].long_answer}"
@@ -103,12 +103,12 @@ def test_perplexity_is_corpus_level_without_the_end_of_text(scorer: Scorer) -> N
     sums = passage_losses(scorer, passages)
     assert sums.sum(axis=0) == pytest.approx([nats, tokens, end_nats, len(RECORDS)], rel=1e-5)
     alone = [passage_losses(scorer, [passage])[0] for passage in passages]
-    assert np.abs(sums - alone).max() <= 1e-5  # in no company, at no place in a row
+    assert np.abs(sums - alone).max() <= 1e-5  # whatever else is in the batch or the row
 
 
 @pytest.mark.parametrize("with_context", [True, False])
-def test_prose_is_scored_behind_its_own_prompt(with_context: bool, scorer: Scorer) -> None:
-    """No label is needed; the loss is that of the training example, to the token."""
+def test_prose_is_scored_after_its_own_prompt(with_context: bool, scorer: Scorer) -> None:
+    """No label is needed; each token's loss is that of the training example."""
     record = replace(RECORDS[0], decision=None)
     record = record if with_context else replace(record, sections=())
     passage = prose_passage(scorer, record)
@@ -125,7 +125,7 @@ def test_prose_is_scored_behind_its_own_prompt(with_context: bool, scorer: Score
             prose_passage(scorer, lacking)
 
 
-def test_every_token_of_a_context_is_scored_once_also_in_windows(scorer: Scorer) -> None:
+def test_every_token_of_a_long_context_is_scored_exactly_once(scorer: Scorer) -> None:
     text = "The trial went on for years. " * 100
     record = Record(id="1", question="?", sections=(("RESULTS", text.strip()), ("B", "End.")))
     ids = scorer.tokenizer.encode(f"{text.strip()} End.")
@@ -138,13 +138,13 @@ def test_every_token_of_a_context_is_scored_once_also_in_windows(scorer: Scorer)
     assert passage_losses(scorer, []).shape == (0, 4)
 
 
-def test_the_explanation_is_what_stands_behind_its_cue() -> None:
+def test_the_explanation_is_the_text_after_its_cue() -> None:
     assert explained("yes\nExplanation: Because it is.") == "Because it is."
     assert explained("yes") == ""
 
 
-def test_an_explanation_of_its_own_is_never_taken_for_an_answers(scorer: Scorer) -> None:
-    """Both end in one cue: what `explain` says is whole, whatever words it has."""
+def test_a_reply_of_the_task_explain_is_scored_whole(scorer: Scorer) -> None:
+    """Only in a reply of the task answer does the cue separate the label from the explanation."""
     said, record = "no\nExplanation: why not.", replace(RECORDS[0], long_answer="no Explanation: x")
     output = Output("1", "explain", said, "no Explanation: x", "stop", 0)
     assert _prose(output)[2:] == (said, "no Explanation: x")

@@ -12,7 +12,6 @@ Sources are read three times and never held in memory. Needs no GPU and no PyTor
 """
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -63,11 +62,10 @@ class PrepareConfig:
 
     def __post_init__(self) -> None:
         # Imported here because these checks run before the imports below the class.
-        from clingpt.data.augmentation import KINDS
         from clingpt.data.canaries import MOST
-        from clingpt.data.mixture import parse_mix
-        from clingpt.data.splits import N_FOLDS
-        from clingpt.data.text_files import check_encoding
+        from clingpt.data.prepared import VIEWS
+        from clingpt.data.sources import N_FOLDS, parse_mix
+        from clingpt.data.tabular import check_encoding
         from clingpt.text.tasks import TASKS
 
         config.check_range(self, "block_size", at_least=16, at_most=1024)
@@ -86,7 +84,7 @@ class PrepareConfig:
             config.check(task in TASKS, f"unknown task {task!r}; there are {', '.join(TASKS)}")
             config.check(self.tasks.count(task) <= 1, f"tasks names {task} twice; keep one")
         for kind in self.views:
-            config.check(kind in KINDS, f"unknown view {kind!r}; there are {', '.join(KINDS)}")
+            config.check(kind in VIEWS, f"unknown view {kind!r}; there are {', '.join(VIEWS)}")
         varied = bool(self.views or self.section_dropout)
         reason = "views and section_dropout are of the task answer; add it or leave them out"
         config.check("answer" in self.chosen_tasks or not varied, reason)
@@ -129,104 +127,49 @@ if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
     console.run(parse_flags)
 
-from clingpt.data import canaries, prepare_report, receipt, synthetic
+from clingpt.data import canaries, prepare_report, receipt
 from clingpt.data.columns import Columns
-from clingpt.data.examples import Making, Tally, make_all
-from clingpt.data.inspection import Findings, Survey, find_out, take_survey
-from clingpt.data.mixture import Item, Part, Reader, iter_items, names_of, parse_mix
-from clingpt.data.prepared import HELD_OUT, FolderWriter, Prepared, open_prepared
-from clingpt.data.sources import OnBad, choose_columns, is_published, open_source
-from clingpt.data.splits import split_of
+from clingpt.data.pipeline import (
+    Findings,
+    Recipe,
+    Survey,
+    Tally,
+    count_records,
+    inspect_records,
+    make_examples,
+    names_of,
+    reread,
+    share_of_yes_to_keep,
+    write_examples,
+)
+from clingpt.data.prepared import FolderWriter, Prepared, open_prepared
+from clingpt.data.sources import Source, check_source, choose_columns, is_published, parse_mix
 from clingpt.privacy.redaction import Redactor
-from clingpt.text.records import SPLITS, Record
 from clingpt.text.tokenizer import Tokenizer
 
-LOOKED_AT = 20  # records of which a dry run makes examples
+DRY_RUN_RECORDS = 20  # of which a dry run makes examples
 
 
 def main() -> None:
     cfg = parse_flags()
     cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
-    tokenizer = Tokenizer.load()
-    writer = FolderWriter(cfg.folder, tokenizer)  # refuses a folder that is not its to replace
-    others = [open_prepared(Path(name), tokenizer) for name in cfg.against]
-    parts = open_parts(cfg)
-    survey = take_survey(parts, skip_bad=cfg.skip_bad)
+    tokenizer, workers = Tokenizer.load(), count_workers(cfg.workers)
     redactor = Redactor(cfg.redact) if cfg.redact else None
-    workers = count_workers(cfg.workers)
-    findings = find_out(
-        parts, survey, redactor, allow_phi=cfg.allow_phi, others=others, workers=workers
+    writer = FolderWriter(cfg.folder, tokenizer)  # refuses a folder that prepare.py did not write
+    others = [open_prepared(Path(name), tokenizer) for name in cfg.against]
+    sources = open_sources(cfg)
+
+    # Two passes over the sources before anything is written.
+    survey = count_records(sources, skip_bad=cfg.skip_bad)
+    findings = inspect_records(
+        sources, survey, redactor, allow_phi=cfg.allow_phi, others=others, workers=workers
     )
-    making = plan_making(parts, survey, findings, redactor, cfg)
-    if cfg.dry_run:
-        say_what_would_be(parts, survey, findings, making, cfg)
-        return
-    check_findings(findings, cfg)
-    with writer:
-        tally = write_examples(parts, survey, findings, making, writer, cfg)
-        check_overlap(tally, cfg)
-        check_examples(parts, writer, tally)
-        writer.add_json(receipt.FILE, findings.receipt)
-        writer.finish(settings_to_keep(cfg))
-    prepared = open_prepared(cfg.folder, tokenizer)
-    print_tables(prepared, parts, survey, findings, tally, cfg)
-    show(prepare_report.written_examples(prepared, cfg.show))
-    source = cfg.subset if cfg.source == "pubmedqa" else cfg.source
-    console.say(prepare_report.next_line(cfg.folder, source, cfg.tasks))
-
-
-def open_parts(cfg: PrepareConfig) -> list[Part]:
-    """The sources, each with its weight."""
-    mix = parse_mix(cfg.mix) if cfg.mix else [(cfg.source, 1.0)]
-    return [open_part(name, weight, cfg) for name, weight in mix]
-
-
-def open_part(name: str, weight: float, cfg: PrepareConfig) -> Part:
-    if name == "synthetic":
-        return Part(name=name, weight=weight, read=read_synthetic(cfg), published=True)
-    choice = choose_columns(name, cfg.tasks[0], given=cfg.columns, encoding=cfg.encoding)
-    columns, table = choice or (None, "")
-    source = open_source(name, subset=cfg.subset, columns=columns, encoding=cfg.encoding)
-
-    def read(on_bad: OnBad) -> Iterator[tuple[str, Record]]:
-        shares = {"val_share": cfg.val_share, "test_share": cfg.test_share}
-        return ((split_of(record, fold=cfg.fold, **shares), record) for record in source(on_bad))
-
-    return Part(
-        name=name,
-        weight=weight,
-        read=read,
-        published=columns is None and is_published(name, cfg.encoding),
-        columns=columns,
-        columns_table=table,
-    )
-
-
-def read_synthetic(cfg: PrepareConfig) -> Reader:
-    """The generator decides the split before it writes a record."""
-    held_out = cfg.synthetic_held_out
-    counts = {"train": cfg.synthetic_records, "val": held_out, "test": held_out}
-    return lambda _: (
-        (split, record)
-        for split in SPLITS
-        for record in synthetic.iter_records(split, count=counts[split], seed=cfg.seed)
-    )
-
-
-def plan_making(
-    parts: list[Part],
-    survey: Survey,
-    findings: Findings,
-    redactor: Redactor | None,
-    cfg: PrepareConfig,
-) -> Making:
-    """How examples are to be made, as the settings and what was found have it."""
-    return Making(
+    recipe = Recipe(
         tasks=cfg.tasks,
         budget=cfg.block_size,
         long=cfg.long,
-        weights=tuple(part.weight for part in parts),
-        keep_yes=survey.share_of_yes_to_keep(parts, cfg.yes_share),
+        weights=tuple(source.weight for source in sources),
+        keep_yes=share_of_yes_to_keep(survey, sources, cfg.yes_share),
         views=cfg.views,
         section_dropout=cfg.section_dropout,
         key=str(cfg.seed),
@@ -234,130 +177,162 @@ def plan_making(
         drop_overlap=cfg.drop_overlap,
         copies=frozenset(chain.from_iterable(findings.copies.values())),
     )
+    if cfg.dry_run:
+        print_dry_run(sources, survey, findings, recipe, cfg)
+        return
+    if found := objections(findings, cfg):
+        console.say("\n\n".join(prepare_report.receipt_tables(findings.receipt)))
+        raise DataError("; ".join(found))
+
+    # The third pass writes. An error before `finish` removes the unfinished folder.
+    with writer:
+        planted = canaries.make_canaries(cfg.canaries, cfg.seed) if cfg.canaries else []
+        if planted:  # audit.py looks for them later
+            writer.add_json(canaries.FILE, canaries.to_json(planted))
+        records = canaries.planted_records(planted)
+        tally = write_examples(
+            sources, survey, findings, recipe, writer, planted=records, workers=workers
+        )
+        check_overlap(tally, cfg)
+        if not writer.n_tokens["train"]:
+            reasons = ", ".join(f"{task}: {why} ({n})" for (task, why), n in tally.dropped.items())
+            raise DataError(
+                f"{names_of(sources)} yields no training example ({reasons}); choose other --tasks "
+                "or records"
+            )
+        writer.add_json(receipt.FILE, findings.receipt)
+        writer.finish(settings_to_keep(cfg))
+
+    prepared = open_prepared(cfg.folder, tokenizer)  # read back and verified
+    print_tables(prepared, sources, survey, findings, tally, cfg)
+    print_examples(prepare_report.written_examples(prepared, cfg.show))
+    source = cfg.subset if cfg.source == "pubmedqa" else cfg.source
+    console.say(prepare_report.next_line(cfg.folder, source, cfg.tasks))
 
 
-def write_examples(
-    parts: list[Part],
-    survey: Survey,
-    findings: Findings,
-    making: Making,
-    writer: FolderWriter,
-    cfg: PrepareConfig,
-) -> Tally:
-    """Read again: write every example and count what was trimmed, dropped or shared."""
-    held_out = {split: writer.scratch(f"{split}.grams") for split in HELD_OUT}
-    for split, path in held_out.items():
-        findings.grams[split].save(path)
-    making = replace(making, held_out=held_out)
-    items = chain(iter_items(parts, lambda _: None), planted_items(writer, cfg))
-    with survey.progress("tokenising") as bar:
-        return make_all(items, making, writer, workers=count_workers(cfg.workers), bar=bar)
-
-
-def planted_items(writer: FolderWriter, cfg: PrepareConfig) -> Iterator[Item]:
-    """Records of canaries, written down beside the data for audit.py."""
-    if cfg.canaries:
-        made = canaries.make_canaries(cfg.canaries, cfg.seed)
-        writer.add_json(canaries.FILE, canaries.to_json(made))
-        for record in canaries.planted_records(made):
-            yield Item(0, "train", record, planted=True)
+def open_sources(cfg: PrepareConfig) -> list[Source]:
+    """Describe each source: its weight, its columns, and how its records are split."""
+    sources = []
+    for name, weight in parse_mix(cfg.mix) if cfg.mix else [(cfg.source, 1.0)]:
+        columns, table, published = None, "", True
+        if name != "synthetic":
+            choice = choose_columns(name, cfg.tasks[0], given=cfg.columns, encoding=cfg.encoding)
+            check_source(name)
+            columns, table = choice or (None, "")
+            published = columns is None and is_published(name, cfg.encoding)
+        sources.append(
+            Source(
+                name=name,
+                weight=weight,
+                subset=cfg.subset,
+                encoding=cfg.encoding,
+                columns=columns,
+                columns_table=table,
+                published=published,
+                fold=cfg.fold,
+                val_share=cfg.val_share,
+                test_share=cfg.test_share,
+                synthetic_counts={
+                    "train": cfg.synthetic_records,
+                    "val": cfg.synthetic_held_out,
+                    "test": cfg.synthetic_held_out,
+                },
+                seed=cfg.seed,
+            )
+        )
+    return sources
 
 
 def objections(findings: Findings, cfg: PrepareConfig) -> list[str]:
-    """What is in the way of preparing these records, each with what to do."""
+    """List the reasons not to prepare these records, each with what to do about it."""
     found = []
     if findings.identifiers and not cfg.allow_phi:
         found.append(
-            f"{console.count(findings.identifiers)} identifiers of people seem to be there; pass "
+            f"found {console.count(findings.identifiers)} likely identifiers (PHI); pass "
             "--redact=tags or --redact=surrogates to replace them, or --allow_phi=True"
         )
     copies = findings.copies["test"]
-    if copies and not (cfg.allow_overlap or cfg.drop_overlap) and cfg.source != "synthetic":
+    if copies and not allows_overlap(cfg):
         found.append(
-            f"{console.count(len(copies))} training records say nearly what one in the test set "
-            f"does, first {copies[0]}; pass --drop_overlap=True to leave out what stands in val or "
-            "test, or --allow_overlap=True"
+            f"{console.count(len(copies))} training records are near-duplicates of test records, "
+            f"first {copies[0]}; pass --drop_overlap=True to drop training records whose text is "
+            "in val or test, or --allow_overlap=True"
         )
     return found
 
 
-def check_findings(findings: Findings, cfg: PrepareConfig) -> None:
-    """Refuse, before anything is written, what would spread or spoil; the tables say what it is."""
-    if found := objections(findings, cfg):
-        console.say("\n\n".join(prepare_report.receipt_tables(findings)))
-        raise DataError("; ".join(found))
-
-
 def check_overlap(tally: Tally, cfg: PrepareConfig) -> None:
-    """Refuse training text that stands in the test set, before anything is moved into place.
-
-    The synthetic source is templated by nature: it is judged by combinations held out of training.
-    """
+    """Refuse training text that is in the test split, before anything is moved into place."""
     sharing = tally.sharing["test"]
-    if sharing and not (cfg.allow_overlap or cfg.drop_overlap) and cfg.source != "synthetic":
+    if sharing and not allows_overlap(cfg):
         raise DataError(
-            f"{sharing} training records share a run of 13 words with a test set, first "
-            f"{', '.join(tally.first_sharing['test'])}; pass --drop_overlap=True to leave out what "
-            "stands in val or test, or --allow_overlap=True and say so beside every score"
+            f"{sharing} training records share a run of 13 words with the test split, first "
+            f"{', '.join(tally.first_sharing['test'])}; pass --drop_overlap=True to drop training "
+            "records whose text is in val or test, or --allow_overlap=True and report it with "
+            "every score"
         )
 
 
-def check_examples(parts: list[Part], writer: FolderWriter, tally: Tally) -> None:
-    """Refuse a training set without any example."""
-    if not writer.n_tokens["train"]:
-        reasons = ", ".join(f"{task}: {why} ({n})" for (task, why), n in tally.dropped.items())
-        raise DataError(
-            f"{names_of(parts)} gives no training example ({reasons}); choose other --tasks or "
-            "records"
-        )
+def allows_overlap(cfg: PrepareConfig) -> bool:
+    """Return whether shared text is no reason to stop.
+
+    Synthetic records share their templates by design. Their splits are kept apart by combinations,
+    names and numbers that training never sees.
+    """
+    return cfg.allow_overlap or cfg.drop_overlap or cfg.source == "synthetic"
 
 
 def settings_to_keep(cfg: PrepareConfig) -> dict[str, Any]:
-    """The settings, less what does not change a byte of the data."""
+    """Return the settings for the manifest, except those that do not change a byte of the data."""
     settings = config.to_json(cfg)
     del settings["workers"], settings["dry_run"], settings["task"]
     return settings
 
 
-def say_what_would_be(
-    parts: list[Part], survey: Survey, findings: Findings, making: Making, cfg: PrepareConfig
+# Output
+
+
+def print_dry_run(
+    sources: list[Source], survey: Survey, findings: Findings, recipe: Recipe, cfg: PrepareConfig
 ) -> None:
-    """Columns, counts, receipt and the first examples; and what a real run would stop at."""
-    tables = [part.columns_table for part in parts if part.columns_table]
+    """Print columns, counts, receipt, the first examples, and what would stop a real run."""
+    tables = [source.columns_table for source in sources if source.columns_table]
     tables += [
-        prepare_report.records_table(parts, survey),
-        *prepare_report.receipt_tables(findings),
+        prepare_report.records_table(sources, survey),
+        *prepare_report.receipt_tables(findings.receipt),
     ]
     console.say("\n\n".join(tables))
-    training = (item for item in iter_items(parts, lambda _: None) if item.split == "train")
-    made = making(list(islice(training, LOOKED_AT)))
-    show(prepare_report.made_examples(made.pieces, cfg.show))
+    training = (item for item in reread(sources) if item.split == "train")
+    pieces, _ = make_examples(recipe, list(islice(training, DRY_RUN_RECORDS)))
+    print_examples(prepare_report.unwritten_examples(pieces, cfg.show))
     console.say("\nA dry run: nothing was written.")
     for objection in objections(findings, cfg):
-        console.say(f"In the way: {objection}.")
+        console.say(f"A real run would stop: {objection}.")
 
 
 def print_tables(
     prepared: Prepared,
-    parts: list[Part],
+    sources: list[Source],
     survey: Survey,
     findings: Findings,
     tally: Tally,
     cfg: PrepareConfig,
 ) -> None:
+    """Print what was written, what was dropped and what was found."""
     counts = prepared.manifest["counts"]
     tables = [
-        prepare_report.records_table(parts, survey, counts),
+        prepare_report.records_table(sources, survey, counts),
         prepare_report.examples_table(counts, tally, cfg.tasks),
         prepare_report.dropped_table(survey, tally),
         prepare_report.overlap_table(tally, findings, templated=cfg.source == "synthetic"),
-        *prepare_report.receipt_tables(findings),
-        prepare_report.remarks(parts, survey, tally),
+        *prepare_report.receipt_tables(findings.receipt),
+        prepare_report.remarks(sources, survey, tally),
     ]
     console.say("\n\n".join(table for table in tables if table))
 
 
-def show(examples: list[prepare_report.Shown]) -> None:
+def print_examples(examples: list[prepare_report.Shown]) -> None:
+    """Print examples, their target tokens in green or in brackets."""
     tokenizer, colour = Tokenizer.load(), console.colour_enabled(sys.stdout)
     for example in examples:
         console.say(prepare_report.example_text(example, tokenizer, colour=colour), styled=True)

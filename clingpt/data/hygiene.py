@@ -14,20 +14,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clingpt.data.near_duplicates import Duplicates, Fingerprint, fingerprint
-from clingpt.data.receipt import DONE, FORMAT, Done
+from clingpt.data.overlap import Duplicates, Fingerprint, fingerprint
+from clingpt.data.receipt import FORMAT, Done
 from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 from clingpt.privacy.redaction import joined_text, may_identify
 from clingpt.text.records import Record
 
 N_EXAMPLES = 3  # masked identifiers of a kind, and groups of duplicates
-
-LIKENESS = {
-    "same_text": "the same text",
-    "near_text": "nearly the same text",
-    "same_answer": "the same answer",
-}
-Table = tuple[str, list[str], list[list[str | int]]]  # title, columns, rows
 
 
 @dataclass(frozen=True)
@@ -146,39 +139,3 @@ class Receipt:
             "by_source": dict(sorted(by_source.items())),
             "examples": self._examples[kind],
         }
-
-
-def tables(receipt: Mapping[str, Any]) -> list[Table]:
-    """(title, columns, rows) for a terminal, of a receipt.json."""
-    splits, kinds = list(receipt["records"]), receipt["identifiers"]
-    made: list[Table] = []
-    if replaced := receipt["identifiers_replaced"]:
-        rows = [[kind.replace("_", " "), n] for kind, n in replaced.items()]
-        made.append(("Identifiers replaced", ["kind", "records' own"], rows))
-    made += [
-        (
-            f"Identifiers found ({DONE[receipt['done']]})",
-            ["kind", "found", "records", *splits, "masked examples"],
-            [
-                [kind.replace("_", " "), row["count"], row["records"]]
-                + [row["by_split"].get(split, 0) for split in splits]
-                + ["; ".join(example["masked"] for example in row["examples"])]
-                for kind, row in kinds.items()
-            ],
-        )
-    ]
-    sources = sorted({source for row in kinds.values() for source in row["by_source"]})
-    if len(sources) > 1:
-        rows = [
-            [kind.replace("_", " "), *(row["by_source"].get(source, 0) for source in sources)]
-            for kind, row in kinds.items()
-        ]
-        made.append(("Identifiers by source", ["kind", *sources], rows))
-    pairs = [f"train in {split}" for split in splits if split != "train"]
-    rows = [
-        [LIKENESS[name], row["groups"], row["records"], sum(row["surplus"].values())]
-        + [row["shared_by_splits"].get(pair, 0) for pair in pairs]
-        for name, row in receipt["duplicates"].items()
-    ]
-    columns = ["records with", "groups", "records", "surplus in a split", *pairs]
-    return [*made, ("Duplicates", columns, rows)]

@@ -1,4 +1,4 @@
-"""What prepare.py says of its work, as tables and examples for people to read."""
+"""The tables and examples that prepare.py prints."""
 
 from array import array
 from collections import Counter
@@ -10,41 +10,45 @@ from typing import Any
 import numpy as np
 
 from clingpt.base import console
-from clingpt.data import hygiene
-from clingpt.data.examples import Tally
-from clingpt.data.inspection import Findings, Survey
-from clingpt.data.mixture import Part
+from clingpt.data.pipeline import Findings, Survey, Tally
 from clingpt.data.prepared import HELD_OUT, Piece, Prepared
+from clingpt.data.receipt import DONE
+from clingpt.data.sources import Source
 from clingpt.text.records import LABELS, SPLITS
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
 
 Rows = list[Sequence[console.Cell]]
-MOST_REASONS = 20  # why records could not be used
+MOST_REASONS = 20  # rows of the table of dropped records
+LIKENESS = {
+    "same_text": "the same text",
+    "near_text": "nearly the same text",
+    "same_answer": "the same answer",
+}
 
 Shown = tuple[int, Sequence[int], Sequence[int]]  # number of the task, prompt, target
 
 
 def records_table(
-    parts: Sequence[Part], survey: Survey, counts: Mapping[str, Any] | None = None
+    sources: Sequence[Source], survey: Survey, counts: Mapping[str, Any] | None = None
 ) -> str:
-    """Records and labels of each split, of each source where there are several."""
+    """Count the records and labels of each split, and of each source if there are several."""
     rows: Rows = []
-    several = len(parts) > 1
-    for number, part in enumerate(parts):
+    several = len(sources) > 1
+    for number, source in enumerate(sources):
         for split in SPLITS:
-            row: list[console.Cell] = [part.name, part.weight] if several else []
+            row: list[console.Cell] = [source.name, source.weight] if several else []
             row += [split, survey.records[number, split]]
             row += [survey.labels[number, split, label] for label in (*LABELS, None)]
             rows.append(row if several else [*row, counts[split]["tokens"] if counts else None])
     columns = ["split", "records", *LABELS, "no label"]
     if several:
         return console.table("Records", ["source", "weight", *columns], rows)
-    return console.table(f"Records of {parts[0].name}", [*columns, "tokens"], rows)
+    return console.table(f"Records of {sources[0].name}", [*columns, "tokens"], rows)
 
 
 def examples_table(counts: Mapping[str, Any], tally: Tally, tasks: Iterable[str]) -> str:
-    """How many examples of each task, how long, and what was cut."""
+    """Count the examples of each task, their lengths in tokens, and what was trimmed."""
     columns = ["task", *SPLITS, "tokens, mean", "max", "> 512", "> 1024", "trimmed", "tokens cut"]
     rows: Rows = []
     for task in tasks:
@@ -62,41 +66,73 @@ def examples_table(counts: Mapping[str, Any], tally: Tally, tasks: Iterable[str]
 
 
 def dropped_table(survey: Survey, tally: Tally) -> str | None:
-    """What is not there, and why; None where all is."""
+    """Count the records and examples that were dropped, by reason; None if none were."""
     rows: Rows = [[*key, n] for key, n in sorted(tally.dropped.items())]
     rows += [["record", reason, n] for reason, n in survey.bad.most_common(MOST_REASONS)]
     if len(survey.bad) > MOST_REASONS:
         others = sum(n for _, n in survey.bad.most_common()[MOST_REASONS:])
-        rows.append(["record", "others that could not be used", others])
+        rows.append(["record", "other unusable records", others])
     return console.table("Dropped", ["task", "reason", "count"], rows) if rows else None
 
 
-def remarks(parts: Sequence[Part], survey: Survey, tally: Tally) -> str:
-    """What else there is to know of the records, a line each."""
+def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
+    """Describe the columns that were read and the records that were renamed or windowed."""
     lines = []
-    for part in parts:
-        if part.columns:
-            roles = {role: name for role, name in asdict(part.columns).items() if name is not None}
+    for source in sources:
+        if source.columns:
+            roles = {
+                role: name for role, name in asdict(source.columns).items() if name is not None
+            }
             read = ", ".join(f"{name!r} as {role}" for role, name in roles.items())
-            lines.append(f"Of {part.name} was read: {read}.")
+            lines.append(f"Columns of {source.name}: {read}.")
     for number, n in survey.renamed.items():
         if n:
             lines.append(
-                f"{console.count(n)} records of {parts[number].name} have an id that stood before: "
-                "they have #2, #3 … behind it, and are in the split of the first."
+                f"{console.count(n)} records of {sources[number].name} repeat an earlier id: they "
+                "are renamed to id#2, id#3, … and stay in the split of the first."
             )
     if n := tally.windowed["text"]:
-        lines.append(f"{console.count(n)} texts exceed the context and became several examples.")
+        lines.append(
+            f"{console.count(n)} texts exceed the context and were split into several examples."
+        )
     return "\n".join(lines)
 
 
-def receipt_tables(findings: Findings) -> list[str]:
-    """What the hygiene receipt says."""
-    return [console.table(*table) for table in hygiene.tables(findings.receipt)]
+def receipt_tables(receipt: Mapping[str, Any]) -> list[str]:
+    """Return the tables of a hygiene receipt: identifiers replaced and found, and duplicates."""
+    splits, kinds = list(receipt["records"]), receipt["identifiers"]
+    tables: list[str] = []
+    if replaced := receipt["identifiers_replaced"]:
+        rows: Rows = [[kind.replace("_", " "), n] for kind, n in replaced.items()]
+        tables.append(console.table("Identifiers replaced", ["kind", "count"], rows))
+    rows = [
+        [kind.replace("_", " "), row["count"], row["records"]]
+        + [row["by_split"].get(split, 0) for split in splits]
+        + ["; ".join(example["masked"] for example in row["examples"])]
+        for kind, row in kinds.items()
+    ]
+    columns = ["kind", "found", "records", *splits, "masked examples"]
+    title = f"Identifiers found ({DONE[receipt['done']]})"
+    tables.append(console.table(title, columns, rows))
+    sources = sorted({source for row in kinds.values() for source in row["by_source"]})
+    if len(sources) > 1:
+        rows = [
+            [kind.replace("_", " "), *(row["by_source"].get(source, 0) for source in sources)]
+            for kind, row in kinds.items()
+        ]
+        tables.append(console.table("Identifiers by source", ["kind", *sources], rows))
+    pairs = [f"train in {split}" for split in splits if split != "train"]
+    rows = [
+        [LIKENESS[name], row["groups"], row["records"], sum(row["surplus"].values())]
+        + [row["shared_by_splits"].get(pair, 0) for pair in pairs]
+        for name, row in receipt["duplicates"].items()
+    ]
+    columns = ["records with", "groups", "records", "surplus in a split", *pairs]
+    return [*tables, console.table("Duplicates", columns, rows)]
 
 
 def overlap_table(tally: Tally, findings: Findings, *, templated: bool) -> str:
-    """Training records that stand in val or test as well, or share text with them."""
+    """Count the training records that repeat a held-out record or share a run of words with one."""
     title = "Overlap, in training records"
     if templated:
         title += " (templates repeat by nature; test combinations, names and numbers do not)"
@@ -108,7 +144,7 @@ def overlap_table(tally: Tally, findings: Findings, *, templated: bool) -> str:
 
 
 def next_line(folder: Path, source: str, tasks: Sequence[str]) -> str:
-    """What was written, and the command that trains on it; a subset of the Hub is a source."""
+    """Name the folder and the command that trains on it; a subset of the Hub counts as a source."""
     if source == "pqa_artificial":
         preset, usual = "pubmedqa_artificial", "pqa_artificial"
     elif source == "synthetic":
@@ -120,15 +156,15 @@ def next_line(folder: Path, source: str, tasks: Sequence[str]) -> str:
 
 
 def written_examples(prepared: Prepared, n: int) -> list[Shown]:
-    """The first training example of each task, from the files."""
+    """Read the first training example of each task from the files."""
     train = prepared.split("train")
     _, first = np.unique(train.index[:, 3], return_index=True)
     examples = [(int(row[3]), train.example(row)) for row in train.index[first][:n]]
     return [(task, example.prompt_ids, example.target_ids) for task, example in examples]
 
 
-def made_examples(pieces: Iterable[Piece], n: int) -> list[Shown]:
-    """The same from pieces that nobody has written."""
+def unwritten_examples(pieces: Iterable[Piece], n: int) -> list[Shown]:
+    """Return the first example of each task from pieces that were not written."""
     found: dict[int, Shown] = {}
     for piece in pieces:
         for tokens, (start, target, _, task, _) in zip(piece.tokens, piece.rows, strict=True):
@@ -138,12 +174,12 @@ def made_examples(pieces: Iterable[Piece], n: int) -> list[Shown]:
 
 
 def example_text(shown: Shown, tokenizer: Tokenizer, *, colour: bool) -> str:
-    """An example, trained tokens marked off; already safe for a terminal."""
+    """Render an example with its target tokens marked, safe for a terminal."""
     task, *sides = shown
     how = "green" if colour else "in [[brackets]]"
     prompt, target = (
         console.mark(tokenizer.decode(ids), trained=trained, colour=colour)
         for ids, trained in zip(sides, (False, True), strict=True)
     )
-    head = f"\nAn example of {TASKS[task]}; what the model is trained to write is {how}:\n"
+    head = f"\nAn example of {TASKS[task]}; its target is {how}:\n"
     return head + prompt + target

@@ -35,6 +35,8 @@ HELD_OUT = ("val", "test")  # their records are kept whole, for eval.py
 FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
 FILES |= {f"{split}.jsonl" for split in HELD_OUT}
 BESIDE = (receipt.FILE, canaries.FILE)  # what is said about the data, where it is
+VIEWS = ("results", "question")  # of a training record, beside the one that section dropout makes
+VIEW_SUFFIXES = ("#results", "#question", "#dropout")  # after the record's id, in train.ids
 INDEX_COLUMNS = ("start", "first_target", "end", "task", "record")
 
 
@@ -228,6 +230,12 @@ def _check_replaceable(folder: Path) -> None:
     if strange := found - known:
         reason = f"holds {min(strange)}, which prepare.py did not write; choose another --out"
         raise DataError(f"{folder} {reason}")
+
+
+def origin(record_id: str) -> str:
+    """Return the id of the record that a view was made of; any other id as it is."""
+    suffix = next((each for each in VIEW_SUFFIXES if record_id.endswith(each)), "")
+    return record_id.removesuffix(suffix)
 
 
 def file_entry(path: Path) -> dict[str, Any]:

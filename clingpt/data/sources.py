@@ -1,58 +1,128 @@
-"""Where records come from: the Hub, PubMedQA's official JSON, tables and texts of your own.
+"""Sources of records: PubMedQA from the Hub or as its official JSON, your tables and texts.
 
-Each reader yields cleaned Records one by one, so that memory does not grow with the source, and may
-be iterated more than once. Malformed input raises DataError naming the file and the place. How rows
-are read is clingpt/data/tabular.py's, and which column is what clingpt/data/columns.py's to know.
+`Source.read` yields cleaned records one by one, each with its split, and starts again at every
+call, so that memory does not grow with a source. Malformed input raises a DataError that names the
+file and the line. clingpt/data/tabular.py reads the rows of a file; clingpt/data/columns.py decides
+what its columns mean.
 """
 
+import hashlib
 import itertools
+import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.data import tabular
 from clingpt.data.columns import Columns, guess_columns, guess_table, record_of
-from clingpt.data.tabular import Row, format_of, iter_rows
-from clingpt.data.text_files import AUTO
-from clingpt.text.records import FIELDS, Record, from_json, make_record
+from clingpt.data.tabular import AUTO, OnBad, Row, format_of, iter_rows
+from clingpt.text.records import FIELDS, SPLITS, Record, from_json, make_record
 
 HUB_NAME = "qiaojin/PubMedQA"
-
 HUB_TIMEOUT_S = 5.0
 SAMPLED_ROWS = 200
 SAMPLED_CHARS = 10_000  # of a cell
-
-OnBad = tabular.OnBad
-Source = Callable[[OnBad], Iterator[Record]]
+N_FOLDS = 10
 
 
-def open_source(
-    source: str, *, subset: str, columns: Columns | None = None, encoding: str = AUTO
-) -> Source:
-    """A re-iterable source: `pubmedqa`, a Hub data set or its local copy, a file or a folder.
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One source of records and how to read it."""
 
-    `columns` are those of `choose_columns`; None reads rows that say themselves what they hold.
-    """
-    path = Path(source)
-    if source == "pubmedqa":
-        return lambda on_bad: read_hub(HUB_NAME, subset, on_bad)
-    if source and format_of(path) is not None:  # Path("") is the current folder
-        convert = _from_known if columns is None else _by_columns(columns)
-        return lambda on_bad: _read_rows(path, convert, on_bad, encoding)
-    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.is_file()
-    if source and (path.is_dir() or on_hub):
-        return lambda on_bad: read_hub(source, subset, on_bad)
+    name: str  # pubmedqa, synthetic, a Hub data set or its local copy, a file or a folder
+    weight: float = 1.0  # how often each training record is written, on average
+    subset: str = "pqa_labeled"  # of a data set on the Hub
+    encoding: str = AUTO  # of text files
+    columns: Columns | None = None  # None: each row says what it contains, or there are no rows
+    columns_table: str = ""  # the choice of columns, for the user to confirm
+    published: bool = False  # open to anyone: names in it are no reason to refuse it
+    fold: int = 0  # of PubMedQA's ten official ones, to validate on
+    val_share: float = 0.05  # of records outside the official lists
+    test_share: float = 0.05
+    synthetic_counts: Mapping[str, int] = field(default_factory=dict)  # split -> records
+    seed: int = 1337  # of synthetic records
+
+    def read(self, on_bad: OnBad) -> Iterator[tuple[str, Record]]:
+        """Yield every record with its split; `on_bad` gets the error of each unusable one."""
+        if self.name == "synthetic":  # the generator keeps its splits apart by itself
+            from clingpt.data import synthetic  # builds its tables on import
+
+            for split in SPLITS:
+                count = self.synthetic_counts[split]
+                for record in synthetic.iter_records(split, count=count, seed=self.seed):
+                    yield split, record
+            return
+        for record in self._records(on_bad):
+            split = split_of(
+                record, fold=self.fold, val_share=self.val_share, test_share=self.test_share
+            )
+            yield split, record
+
+    def _records(self, on_bad: OnBad) -> Iterator[Record]:
+        path = Path(self.name)
+        if self.name == "pubmedqa":
+            yield from read_hub(HUB_NAME, self.subset, on_bad)
+        elif format_of(path) is None:  # not a table or a folder of texts
+            yield from read_hub(self.name, self.subset, on_bad)
+        else:
+            for place, row in iter_rows(path, on_bad, encoding=self.encoding):
+                try:
+                    if self.columns is None:
+                        record = from_known_row(row, place)
+                    else:
+                        record = record_of(row, self.columns, place)
+                except DataError as error:
+                    on_bad(DataError(f"{place}: {error}"))
+                else:
+                    yield record
+
+
+def check_source(name: str) -> None:
+    """Raise DataError unless a source is one that `Source` can read."""
+    path = Path(name)
+    if name in ("pubmedqa", "synthetic"):
+        return
+    if name and (format_of(path) is not None or path.is_dir()):  # Path("") is the current folder
+        return
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.is_file():  # OWNER/NAME on the Hub
+        return
     raise DataError(
-        f"unknown source {source!r}; give pubmedqa, synthetic, a Hub data set or its local copy, a "
+        f"unknown source {name!r}; give pubmedqa, synthetic, a Hub data set or its local copy, a "
         ".csv, .tsv, .jsonl, .json or .parquet (also as .gz), or a folder of .txt; a spreadsheet "
         "can be saved as .csv"
     )
 
 
+def parse_mix(texts: Sequence[str]) -> list[tuple[str, float]]:
+    """Parse `a.csv=1 b.jsonl.gz=0.3` into names and weights; a missing weight is 1."""
+    mix: list[tuple[str, float]] = []
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if not equals:
+            name, number = text, "1"
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not name or not 0 < weight <= 100:
+            raise ConfigError(
+                f"mix wants sources with weights above 0 and at most 100, as in a.csv=1 "
+                f"b.jsonl.gz=0.3, got {text!r}"
+            )
+        if name == "synthetic":
+            raise ConfigError("synthetic cannot be mixed: its texts repeat; prepare it by itself")
+        if name in (other for other, _ in mix):
+            raise ConfigError(f"mix names {name} twice; keep one")
+        mix.append((name, weight))
+    return mix
+
+
 def refuse(error: DataError) -> None:
-    """Stop at the first bad record."""
+    """Stop at the first unusable record: an `on_bad` for callers that cannot skip any."""
     raise error
 
 
@@ -62,10 +132,10 @@ def refuse(error: DataError) -> None:
 def choose_columns(
     source: str, task: str, *, given: Columns | None = None, encoding: str = AUTO
 ) -> tuple[Columns, str] | None:
-    """The columns of a table for a task, and the choice as a table for people to confirm.
+    """Choose the columns of a table for a task; also returns the choice as a table to print.
 
-    None where rows say themselves what they hold (the Hub, PubMedQA's official file, records in our
-    own form, texts in a folder), unless the user names columns all the same.
+    Returns None if rows say themselves what they contain (the Hub, PubMedQA's official file, our
+    own JSON form, texts in a folder), unless the user names columns.
     """
     path = Path(source)
     wanted = given or Columns()
@@ -75,7 +145,9 @@ def choose_columns(
             raise ConfigError(f"{source} has no columns to choose from; leave the names out")
         return None
     rows = _sample(path, encoding)
-    if kind not in ("csv", "tsv") and wanted == Columns() and _is_known(rows[0]):
+    first = rows[0]
+    is_known = first and (first.keys() <= FIELDS or _is_official(first) or _is_hubs(first))
+    if kind not in ("csv", "tsv") and wanted == Columns() and is_known:
         return None
     names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
     columns = guess_columns(names, rows, task, wanted)
@@ -83,29 +155,28 @@ def choose_columns(
 
 
 def is_published(source: str, encoding: str = AUTO) -> bool:
-    """Whether a source is PubMedQA, by its name or its layouts: abstracts that anyone may read."""
+    """Return whether a source is PubMedQA, by its name or its layout: abstracts open to anyone."""
     path = Path(source)
     kind = format_of(path)
     if kind in (None, "txt"):
-        return kind is None  # the Hub's layout is PubMedQA's
+        return kind is None  # a data set on the Hub is read in PubMedQA's layout
     row = _sample(path, encoding)[0]
     return _is_official(row) or _is_hubs(row)
 
 
 def _sample(path: Path, encoding: str) -> list[Row]:
-    """The first rows, long texts cut; what is wrong with others is said when all are read."""
+    """Read the first rows, long texts cut. Bad rows are left to the pass that reads them all."""
     bad: list[DataError] = []
     rows: list[Row] = []
     for _, row in itertools.islice(iter_rows(path, bad.append, encoding=encoding), SAMPLED_ROWS):
         cut = {k: v[:SAMPLED_CHARS] if isinstance(v, str) else v for k, v in row.items()}
         rows.append(cut)
     if not rows:
-        raise bad[0] if bad else DataError(f"{path} holds no record; is it the right file?")
+        raise bad[0] if bad else DataError(f"{path} contains no record; is it the right file?")
     return rows
 
 
-def _is_known(row: Row) -> bool:
-    return bool(row) and (row.keys() <= FIELDS or _is_official(row) or _is_hubs(row))
+# Rows that say themselves what they contain
 
 
 def _is_official(row: Row) -> bool:
@@ -116,48 +187,20 @@ def _is_hubs(row: Row) -> bool:
     return isinstance(row.get("context"), Mapping)
 
 
-# Rows
-
-
-def _read_rows(
-    path: Path, convert: Callable[[Row, str], Record], on_bad: OnBad, encoding: str = AUTO
-) -> Iterator[Record]:
-    for place, row in iter_rows(path, on_bad, encoding=encoding):
-        try:
-            record = convert(row, place)
-        except DataError as error:
-            on_bad(DataError(f"{place}: {error}"))
-        else:
-            yield record
-
-
-def _by_columns(columns: Columns) -> Callable[[Row, str], Record]:
-    return lambda row, place: record_of(row, columns, place)
-
-
-def _from_known(row: Row, place: str) -> Record:
-    """A row in PubMedQA's official form, in the Hub's, or in that of records.to_json."""
-    if _is_official(row):
+def from_known_row(row: Row, place: str) -> Record:
+    """Read a row in PubMedQA's official layout, in the Hub's, or in the form of records.to_json."""
+    if "QUESTION" in row or "CONTEXTS" in row:  # our own form has no such field
         return from_official_item((row.get("id"), row))
-    return from_hub_row(row) if _is_hubs(row) else _from_plain(row, place)
-
-
-def _from_plain(row: Row, place: str) -> Record:
+    if _is_hubs(row):
+        return from_hub_row(row)
     return from_json(row, default_id=Path(place).name)
 
 
-def read_jsonl(path: Path, on_bad: OnBad = refuse) -> Iterator[Record]:
-    """Records one a line, in the form of clingpt.text.records.to_json."""
-    return _read_rows(path, _from_plain, on_bad)
-
-
-def read_official(path: Path, on_bad: OnBad = refuse) -> Iterator[Record]:
-    """PubMedQA's own format: one object, PMID -> QUESTION, CONTEXTS, LABELS, LONG_ANSWER, …"""
-    return _read_rows(path, lambda row, _: from_official_item((row.get("id"), row)), on_bad)
-
-
 def from_official_item(pair: tuple[object, Any]) -> Record:
-    """One PMID and what the official file keeps under it."""
+    """Read one PMID and its entry in PubMedQA's official file.
+
+    The file is one object, PMID → QUESTION, CONTEXTS, LABELS, LONG_ANSWER, final_decision, MESHES.
+    """
     pmid, item = pair
     if not isinstance(item, Mapping) or not {"QUESTION", "CONTEXTS"} <= item.keys():
         raise DataError(f"record {pmid}: no QUESTION and CONTEXTS; is this PubMedQA's format?")
@@ -172,53 +215,11 @@ def from_official_item(pair: tuple[object, Any]) -> Record:
     )
 
 
-# The Hub
-
-
-def read_hub(name: str, subset: str, on_bad: OnBad = refuse) -> Iterator[Record]:
-    """A data set in PubMedQA's Hub layout, through `datasets`; its rows stay on disk."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    silence = None if Path(name).is_dir() else _ask_hub(name)
-    try:
-        rows = datasets.load_dataset(name, subset, split="train")
-    except Exception as error:  # its failures share no base class: connection, parquet, config …
-        reason = " ".join(str(silence or error).split())[:200]
-        raise DataError(
-            f"cannot load {name} ({subset}) from the Hub or its cache: {reason}; with no network, "
-            "download ori_pqal.json on another machine and pass --source=ori_pqal.json"
-        ) from error
-    for row in rows:
-        try:
-            record = from_hub_row(row)
-        except DataError as error:
-            on_bad(error)
-        else:
-            yield record
-
-
-def _ask_hub(name: str) -> Exception | None:
-    """Why the Hub does not give a data set, if so; `datasets` then looks in its cache alone.
-
-    By itself it repeats its request for half a minute and complains about each.
-    """
-    import datasets
-    from huggingface_hub import HfApi, constants
-
-    try:
-        HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
-    except Exception as error:  # no base class here either: connection, name, permission …
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-        return error
-    return None
-
-
 def from_hub_row(row: Mapping[str, Any]) -> Record:
-    """One row of the Hub's layout, whose context is one dict of parallel lists.
+    """Read one row of the Hub's layout, whose context is one dict of parallel lists.
 
-    There, reasoning_*_pred are lists of characters (["y", "e", "s"]): opinions of annotators, not
-    labels, so they are not read; a decision that arrives that way is joined.
+    Its reasoning_*_pred fields are annotators' opinions, not labels, and are ignored. They hold
+    lists of characters (["y", "e", "s"]); a decision that arrives in that form is joined.
     """
     context = row.get("context")
     if not isinstance(context, Mapping) or "contexts" not in context:
@@ -242,13 +243,100 @@ def from_hub_row(row: Mapping[str, Any]) -> Record:
 def _from_lists(
     *, record_id: object, texts: Any, labels: Any, keywords: Any, **rest: Any
 ) -> Record:
+    """Build a record from PubMedQA's parallel lists of section texts and labels."""
     labels, keywords = labels or [], keywords or []
     for name, value in (("contexts", texts), ("labels", labels), ("keywords", keywords)):
         if not isinstance(value, list):  # a text would pass as a list of letters
             kind = type(value).__name__
-            raise DataError(f"record {record_id}: {name} are not a list but {kind}; correct it")
+            raise DataError(f"record {record_id}: {name} must be a list, not {kind}")
     labels = labels or ["CONTEXT"] * len(texts)
     if len(labels) != len(texts):
         raise DataError(f"record {record_id}: {len(texts)} contexts but {len(labels)} labels")
     sections = zip(labels, texts, strict=True)
     return make_record(record_id=record_id, sections=sections, keywords=keywords, **rest)
+
+
+# The Hub
+
+
+def read_hub(name: str, subset: str, on_bad: OnBad = refuse) -> Iterator[Record]:
+    """Read a data set in PubMedQA's Hub layout through `datasets`, which keeps its rows on disk."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    unreachable = None if Path(name).is_dir() else _ask_hub(name)
+    try:
+        rows = datasets.load_dataset(name, subset, split="train")
+    except Exception as error:  # no common base class: connection, parquet, config …
+        reason = " ".join(str(unreachable or error).split())[:200]
+        raise DataError(
+            f"cannot load {name} ({subset}) from the Hub or its cache: {reason}; with no network, "
+            "download ori_pqal.json on another machine and pass --source=ori_pqal.json"
+        ) from error
+    for row in rows:
+        try:
+            record = from_hub_row(row)
+        except DataError as error:
+            on_bad(error)
+        else:
+            yield record
+
+
+def _ask_hub(name: str) -> Exception | None:
+    """Return why the Hub cannot serve a data set, or None; then `datasets` uses only its cache.
+
+    Left to itself, it would retry for half a minute and warn each time.
+    """
+    import datasets
+    from huggingface_hub import HfApi, constants
+
+    try:
+        HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
+    except Exception as error:  # no common base class here either: connection, name, permission …
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        return error
+    return None
+
+
+# Splits
+
+
+@cache
+def _official() -> dict[str, int]:
+    """Map each official PMID to its validation fold, or to -1 for the test set.
+
+    Jin et al. 2019, section 3.4: 500 test ids and ten folds of 50 for validation. The official
+    script derives them from the order of keys in its file; pubmedqa_ids.json keeps the resulting
+    ids, so that they apply however the records arrive.
+    """
+    lists = json.loads(Path(__file__).with_name("pubmedqa_ids.json").read_text("utf-8"))
+    folds = {str(pmid): fold for fold, pmids in enumerate(lists["folds"]) for pmid in pmids}
+    return folds | {str(pmid): -1 for pmid in lists["test"]}
+
+
+def official_test_ids() -> set[str]:
+    """Return the 500 PMIDs that PubMedQA's leaderboard scores."""
+    return {pmid for pmid, fold in _official().items() if fold == -1}
+
+
+def official_folds(ids: Iterable[str]) -> list[int] | None:
+    """Return the validation fold of each id, -1 for a test id; None unless all are PubMedQA-L's."""
+    folds = [_official().get(name) for name in ids]
+    return None if None in folds else [fold for fold in folds if fold is not None]
+
+
+def split_of(record: Record, *, fold: int, val_share: float, test_share: float) -> str:
+    """Return the official split of a PubMedQA-L record; for others a hash of the text decides.
+
+    The text and not the id, so that a copy under another id cannot cross into another split; and
+    never the order of records, so that a record added to a file moves no other.
+    """
+    official = _official().get(record.id)
+    if official is not None:
+        return "test" if official == -1 else "val" if official == fold else "train"
+    text = "\n".join([record.question, *(body for _, body in record.sections)]).lower()
+    digest = hashlib.sha256(text.encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    if position < test_share:
+        return "test"
+    return "val" if position < test_share + val_share else "train"

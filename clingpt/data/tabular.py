@@ -1,36 +1,59 @@
-"""Rows of a file, one by one: CSV, TSV, JSON lines, JSON, Parquet, or a folder of .txt.
+"""Rows of a file, one by one: CSV, TSV, JSON lines, JSON, Parquet, or a folder of texts.
 
-A row is a mapping of names to values; what the names mean is clingpt/data/columns.py's to know.
-Memory does not grow with the file. What is wrong with one row goes to `on_bad`, naming file and
-line (the line where the row starts; in Parquet the row's number); what leaves open where the next
-row starts ends the reading. An empty cell of a CSV is None, and so is a null."""
+A row maps names to values; clingpt/data/columns.py decides what the names mean. Memory does not
+grow with the file. An error in one row goes to `on_bad` with the file and the line where the row
+starts (in Parquet the row's number). An error that hides where the next row starts ends the
+reading. An empty cell of a CSV becomes None, like a null.
 
+Text files may be compressed with gzip and come in any encoding, which is never guessed: a file is
+UTF-8, or what its byte-order mark says, or what the user says.
+"""
+
+import codecs
 import csv
+import gzip
+import io
 import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO, cast
 
-from clingpt.base.errors import DataError
-from clingpt.data.json_stream import LONGEST_RECORD_CHARS, iter_json_items
-from clingpt.data.text_files import AUTO, UNDECODED, TextFile, open_bytes, open_text
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.text.records import clean
 
 OnBad = Callable[[DataError], None]  # raises, or counts and returns
 Row = Mapping[str, object]
 Placed = tuple[str, Row]  # file:line, row
 
+# Limits that end the reading of a file which is not what its name says.
 LONGEST_CELL_CHARS = 16 << 20  # of a CSV; an unclosed quote is given up there
+LONGEST_LINE_CHARS = 64 << 20
+LONGEST_RECORD_CHARS = 64 << 20
+
 DELIMITERS = ",;\t"
-SNIFFED_LINES, SNIFFED_CHARS = 20, 1 << 20
-PARQUET_ROWS = 64  # held at a time: a cell may have 10 MB
+SNIFFED_LINES, SNIFFED_CHARS = 20, 1 << 20  # of a CSV, to find its delimiter
+PARQUET_ROWS = 64  # decoded at a time: a cell may hold 10 MB
+
+AUTO = "auto"  # the encoding of a file whose user gave none
+UNDECODED = "\udfff"  # replaces undecodable bytes: half a surrogate pair, which no decoder returns
+HEAD_BYTES = 4096
+BYTE_ORDER_MARKS = (  # UTF-32 first, because its mark starts with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DECODER = json.JSONDecoder()
+_SEPARATOR = re.compile(r"[ \t\n\r]*([\[\]{},:])[ \t\n\r]*")
 
 
 def format_of(path: Path) -> str | None:
-    """csv, tsv, jsonl, json, parquet or txt (a folder); None for anything else."""
+    """Return csv, tsv, jsonl, json, parquet or txt (a folder of texts); None for anything else."""
     if path.is_dir():
         return "txt" if _is_text_folder(path) else None
     ending = Path(path.name.lower().removesuffix(".gz")).suffix
@@ -38,7 +61,7 @@ def format_of(path: Path) -> str | None:
 
 
 def iter_rows(path: Path, on_bad: OnBad, *, encoding: str = AUTO) -> Iterator[Placed]:
-    """The rows of a file or folder that `format_of` knows, each with its place for errors."""
+    """Yield the rows of a file or folder that `format_of` knows, each with its place."""
     kind = format_of(path)
     if kind == "txt":
         yield from _iter_text_folder(path, on_bad, encoding)
@@ -55,6 +78,133 @@ def iter_rows(path: Path, on_bad: OnBad, *, encoding: str = AUTO) -> Iterator[Pl
             yield from _iter_delimited(file, "\t" if kind == "tsv" else DELIMITERS, on_bad)
 
 
+# Text files
+
+
+class TextFile:
+    """A text to be read once from its start, line ends as \\n; `line` is the next line to read."""
+
+    def __init__(self, file: TextIO, path: Path, encoding: str) -> None:
+        self.path, self.encoding, self.line = path, encoding, 1
+        self._file = file
+        self._maybe_utf8 = not encoding.startswith("utf")  # only if the user gave another encoding
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._all_ascii = True
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield the number and the text of each line; undecodable bytes are UNDECODED."""
+        while line := self._read(self._file.readline, LONGEST_LINE_CHARS):
+            if len(line) == LONGEST_LINE_CHARS:
+                raise DataError(
+                    f"{self.path}:{self.line}: a line of more than {LONGEST_LINE_CHARS:,} "
+                    "characters; is this the right file?"
+                )
+            yield self.line - line.endswith("\n"), line
+
+    def read(self, n_chars: int = -1) -> str:
+        """Return the next characters, or all; raises DataError if some cannot be decoded."""
+        line = self.line
+        text = self._read(self._file.read, n_chars)
+        if not text.isascii() and UNDECODED in text:
+            raise self.undecoded(line + text.count("\n", 0, text.index(UNDECODED)))
+        return text
+
+    def undecoded(self, line: int) -> DataError:
+        """Build the error for a line that contains UNDECODED."""
+        if self.encoding.startswith("utf-8"):
+            problem = "not UTF-8 text; --encoding=cp1252 reads what Windows programs save"
+        else:
+            problem = f"not {self.encoding} text; give another --encoding, or none for UTF-8"
+        return DataError(f"{self.path}:{line}: {problem}")
+
+    def _read(self, call: Callable[[int], str], n_chars: int) -> str:
+        try:
+            text = call(n_chars)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(
+                f"{self.path}:{self.line}: the file is damaged or truncated near here "
+                f"({error}); copy or compress it again"
+            ) from None
+        self.line += text.count("\n")
+        if self._maybe_utf8 and UNDECODED not in text:
+            self._look_for_utf8(text)
+        return text
+
+    def _look_for_utf8(self, text: str) -> None:
+        """Reject, at its end, a file that is valid UTF-8 throughout but was given another encoding.
+
+        "Größe" would become "GrÃ¶ÃŸe". A whole file in another encoding is practically never valid
+        UTF-8, although a single line may be ("É…" in Windows-1252).
+        """
+        try:
+            self._utf8.decode(text.encode(self.encoding), final=not text)
+        except UnicodeError:
+            self._maybe_utf8 = False
+            return
+        self._all_ascii &= text.isascii()
+        if not text and not self._all_ascii:
+            raise DataError(
+                f"{self.path} is UTF-8, not {self.encoding}; leave out --encoding for it"
+            )
+
+
+@contextmanager
+def open_text(path: Path, encoding: str = AUTO) -> Iterator[TextFile]:
+    """Open a text file, through gzip if it ends in .gz. A byte-order mark overrides `encoding`.
+
+    Windows-1252 is never tried unasked, because any bytes at all decode as Windows-1252.
+    """
+    codecs.register_error("clingpt.undecoded", lambda error: (UNDECODED, _end_of(error)))
+    with open_bytes(path) as raw:
+        found = _find_encoding(raw, path, encoding)
+        with io.TextIOWrapper(raw, found, errors="clingpt.undecoded") as file:
+            yield TextFile(file, path, found)
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file's bytes, decompressed if its name ends in .gz."""
+    zipped = path.suffix.lower() == ".gz"
+    return cast(BinaryIO, gzip.open(path, "rb")) if zipped else path.open("rb")
+
+
+def check_encoding(name: str) -> None:
+    """Raise ConfigError unless Python knows a text encoding of this name."""
+    try:
+        "".encode("utf-8" if name == AUTO else name)
+    except LookupError:
+        raise ConfigError(
+            f"unknown encoding {name!r}; give auto (UTF-8, or what a byte-order mark says), "
+            "cp1252, latin-1, utf-16-le or another that Python knows"
+        ) from None
+
+
+def _find_encoding(raw: BinaryIO, path: Path, given: str) -> str:
+    check_encoding(given)
+    try:
+        head = raw.read(HEAD_BYTES)
+        raw.seek(0)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is damaged or not gzip ({error}); copy it again") from None
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            return encoding
+    if given != AUTO:
+        return codecs.lookup(given).name
+    # Such a file is valid UTF-8: its NULs would be dropped, and the rest is wrong beyond ASCII.
+    for encoding, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
+        if len(zeros) > 1 and zeros.count(0) > len(zeros) / 2:
+            raise DataError(
+                f"{path}:1: every other byte is zero: it looks like UTF-16 without a byte-order "
+                f"mark; pass --encoding={encoding}"
+            )
+    return "utf-8"
+
+
+def _end_of(error: UnicodeError) -> int:
+    assert isinstance(error, UnicodeDecodeError)  # files are never written here
+    return error.end
+
+
 # CSV and TSV
 
 
@@ -68,7 +218,7 @@ def _iter_delimited(file: TextFile, delimiters: str, on_bad: OnBad) -> Iterator[
             on_bad(
                 DataError(
                     f"{place}: {len(cells)} cells under a header of {len(header)}; quote cells "
-                    "that hold the separator"
+                    "that contain the separator"
                 )
             )
         else:
@@ -78,8 +228,8 @@ def _iter_delimited(file: TextFile, delimiters: str, on_bad: OnBad) -> Iterator[
 
 
 def _iter_cells(file: TextFile, delimiters: str) -> Iterator[tuple[int, list[str]]]:
-    """Each record's first line and cells; blank lines are none."""
-    pending: list[str] = []  # the lines of the record that is being read
+    """Yield each record's first line and its cells; blank lines are not records."""
+    pending: list[str] = []  # the lines of the record being read
     ended = False
 
     def feed(lines: Iterator[tuple[int, str]]) -> Iterator[str]:
@@ -106,12 +256,12 @@ def _iter_cells(file: TextFile, delimiters: str) -> Iterator[tuple[int, list[str
         except StopIteration:
             return
         except csv.Error:
-            # Where the next record starts is anyone's guess now, so --skip_bad cannot help.
+            # Nobody can tell where the next record starts, so --skip_bad cannot help.
             opened = start + _lines_before_cell(pending if ended else pending[:-1], delimiter)
             seen = n_lines + len(pending)
             raise DataError(
-                f"{file.path}:{opened}: a quoted cell that opens here is not closed as it should "
-                f"be (seen in line {seen}), or has more than {LONGEST_CELL_CHARS:,} characters; "
+                f"{file.path}:{opened}: the quoted cell that opens here is not closed properly "
+                f"(noticed in line {seen}), or has more than {LONGEST_CELL_CHARS:,} characters; "
                 "close it, and double the quotes within it"
             ) from None
         if cells:
@@ -119,7 +269,7 @@ def _iter_cells(file: TextFile, delimiters: str) -> Iterator[tuple[int, list[str
 
 
 def _head(lines: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
-    """The first few lines, as many as memory holds easily."""
+    """Take the first few lines, bounded in number and in characters."""
     head: list[tuple[int, str]] = []
     for numbered in lines:
         head.append(numbered)
@@ -129,12 +279,12 @@ def _head(lines: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
 
 
 def _find_delimiter(lines: list[str], delimiters: str) -> str:
-    """The separator under which most of the first records have as many cells as the header."""
+    """Choose the delimiter that splits most of the first records like the header."""
 
     def fit(delimiter: str) -> tuple[bool, int, int]:
         try:
             counts = [len(row) for row in _reader(lines, delimiter) if row]
-        except csv.Error:  # a cell too long; reading will say so
+        except csv.Error:  # a cell too long; reading will report it
             return False, 0, 0
         wanted = counts[0] if counts else 0
         return wanted > 1, counts.count(wanted), wanted
@@ -143,12 +293,12 @@ def _find_delimiter(lines: list[str], delimiters: str) -> str:
 
 
 def _reader(lines: Iterable[str], delimiter: str, *, strict: bool = False) -> Iterator[list[str]]:
-    """Blanks around cells go anyway; skipped, a quote behind one still opens a quoted cell."""
+    """Blanks around cells are removed anyway; skipping them lets a quote after one open a cell."""
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=strict)
 
 
 def _header(cells: list[str], place: str) -> list[str]:
-    """The names of the columns; one without a name, as pandas writes its index, gets a number."""
+    """Return the names of the columns; an unnamed one, like pandas' index, gets a number."""
     names = [clean(cell) for cell in cells]
     if not any(names):
         raise DataError(f"{place}: the header is empty; the first line names the columns")
@@ -160,11 +310,11 @@ def _header(cells: list[str], place: str) -> list[str]:
 def _check_unique(names: Sequence[str], place: str) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"{place}: the column {name[:40]!r} stands twice; rename one of them")
+            raise DataError(f"{place}: duplicate column {name[:40]!r}; rename one of them")
 
 
 def _lines_before_cell(lines: list[str], delimiter: str) -> int:
-    """How many lines of a record stand before the one where its last cell, still open, begins."""
+    """Count the lines of a record before the one where its last cell, still open, begins."""
     cells = next(_reader(lines, delimiter), [""])
     return "".join(lines).count("\n") - cells[-1].count("\n")
 
@@ -181,11 +331,11 @@ def _iter_json_lines(file: TextFile, on_bad: OnBad) -> Iterator[Placed]:
             on_bad(file.undecoded(line))
             continue
         try:
-            row = json.loads(text.lstrip("\ufeff"))  # where files were strung together
+            row = json.loads(text.lstrip("\ufeff"))  # a mark inside: files were concatenated
         except json.JSONDecodeError as error:
-            on_bad(DataError(f"{place}: it is not JSON ({error.msg} at column {error.colno})"))
+            on_bad(DataError(f"{place}: not valid JSON ({error.msg} at column {error.colno})"))
         except (ValueError, RecursionError) as error:  # a number too long, or nested too deep
-            on_bad(DataError(f"{place}: it cannot be read as JSON ({error})"))
+            on_bad(DataError(f"{place}: cannot be read as JSON ({error})"))
         else:
             yield from _checked(place, row, on_bad)
 
@@ -199,18 +349,88 @@ def _checked(place: str, row: object, on_bad: OnBad) -> Iterator[Placed]:
 
 
 def _iter_json(file: TextFile, on_bad: OnBad) -> Iterator[Placed]:
-    """A list of objects, or one object of objects, whose keys become their ids."""
+    """Read a list of objects, or one object of objects, whose keys become their ids."""
     for line, key, value in iter_json_items(file):
         if key is not None and isinstance(value, Mapping):
             value = {**value, "id": key}
         yield from _checked(f"{file.path}:{line}", value, on_bad)
 
 
+def iter_json_items(
+    file: TextFile, *, chunk_chars: int = 1 << 20
+) -> Iterator[tuple[int, str | None, Any]]:
+    """Yield line, key (None in a list) and value of each item of one big JSON object or list.
+
+    Holds about one chunk of the file, or one item, at a time. The standard library decodes each
+    item; only the separators between items are handled here.
+    """
+    buffer, start, line, closing, first = "", 0, 1, "", True
+    while True:
+        try:
+            closing = closing or _opening(buffer)
+            at, key, value, end = _next_item(buffer, start, closing, first=first)
+        except (ValueError, RecursionError) as error:  # malformed, or continued in the next chunk
+            held = len(buffer) - start
+            more = file.read(max(chunk_chars, held))  # doubled: decoding again stays cheap
+            if not more or held > LONGEST_RECORD_CHARS:
+                line += buffer.count("\n", start, getattr(error, "pos", start))
+                raise DataError(f"{file.path}:{line}: not valid JSON near here") from None
+            buffer, start = buffer[start:] + more, 0
+            continue
+        if at is None:
+            break
+        yield line + buffer.count("\n", start, at), key, value
+        line += buffer.count("\n", start, end)
+        start, first = end, False
+    line += buffer.count("\n", start, end)
+    rest = buffer[end:]
+    while rest or (rest := file.read(chunk_chars)):
+        if rest.strip():
+            raise DataError(
+                f"{file.path}:{line}: text after the end of the JSON value; write one "
+                "object per line as .jsonl, or one list"
+            )
+        rest = ""
+
+
+def _opening(buffer: str) -> str:
+    """Return the character that closes the whole: } of an object, ] of a list."""
+    return "}" if _match("{[", buffer, 0)[1] == "{" else "]"
+
+
+def _next_item(
+    buffer: str, start: int, closing: str, *, first: bool
+) -> tuple[int | None, str | None, Any, int]:
+    """Return the next item's begin, key, value and end; begin is None at the closing bracket."""
+    separator = _match("{[" if first else f",{closing}", buffer, start)
+    at = separator.end()
+    if separator[1] == closing:
+        return None, None, None, separator.end(1)
+    if first and buffer.startswith(closing, at):
+        return None, None, None, at + 1
+    key, value_at = None, at
+    if closing == "}":
+        key, end = _DECODER.raw_decode(buffer, at)
+        if not isinstance(key, str):
+            raise json.JSONDecodeError("expected a key", buffer, at)
+        value_at = _match(":", buffer, end).end()
+    value, end = _DECODER.raw_decode(buffer, value_at)
+    _match(f",{closing}", buffer, end)  # without it, a number may continue in the next chunk
+    return at, key, value, end
+
+
+def _match(separators: str, buffer: str, start: int) -> re.Match[str]:
+    found = _SEPARATOR.match(buffer, start)
+    if not found or found[1] not in separators:
+        raise json.JSONDecodeError(f"expected one of {separators}", buffer, start)
+    return found
+
+
 # Parquet
 
 
 def _iter_parquet(path: Path) -> Iterator[Placed]:
-    """Row by row; only a batch of them is ever decoded."""
+    """Yield row by row; only one batch is decoded at a time."""
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
 
@@ -228,13 +448,13 @@ def _iter_parquet(path: Path) -> Iterator[Placed]:
         except (OSError, EOFError, zlib.error, pyarrow.ArrowException, UnicodeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{path}: it is damaged or not Parquet (behind row {n_rows}: {reason}); copy it "
+                f"{path}: damaged or not Parquet (after row {n_rows}: {reason}); copy the file "
                 "again"
             ) from None
 
 
 def _plain(column: Any) -> Any:
-    """Times and decimals as texts, as a CSV has them; Python has no nanoseconds."""
+    """Convert times and decimals to text, as a CSV has them; Python has no nanoseconds."""
     import pyarrow
 
     kinds = pyarrow.types
@@ -249,12 +469,12 @@ def _plain(column: Any) -> Any:
 
 
 def _is_text_folder(path: Path) -> bool:
-    """A copy of a Hub data set holds Parquet, and maybe some .txt beside it."""
+    """Return whether a folder has texts and no Parquet, which a copy of a Hub data set has."""
     return any(_texts_in(path)) and not any(path.rglob("*.parquet"))
 
 
 def _texts_in(folder: Path) -> Iterator[Path]:
-    """Its .txt and .txt.gz; what is hidden (._note.txt, .ipynb_checkpoints/note.txt) is no note."""
+    """Yield .txt and .txt.gz files, but no hidden ones (._note.txt, .ipynb_checkpoints/a.txt)."""
     for path in folder.rglob("*"):
         is_text = path.name.lower().removesuffix(".gz").endswith(".txt") and path.is_file()
         if is_text and not any(part.startswith(".") for part in path.relative_to(folder).parts):
@@ -262,7 +482,7 @@ def _texts_in(folder: Path) -> Iterator[Path]:
 
 
 def _iter_text_folder(folder: Path, on_bad: OnBad, encoding: str) -> Iterator[Placed]:
-    """Each file's name without its ending (and its subfolder, if any) as id, and its text."""
+    """Yield each file's text; its path within the folder, without the ending, is the id."""
     for path in sorted(_texts_in(folder)):
         name = path.relative_to(folder).as_posix()
         try:

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from clingpt.base import console, jsonl
 from clingpt.base.errors import DataError
-from clingpt.data.augmentation import origin
-from clingpt.data.prepared import Prepared
-from clingpt.data.splits import N_FOLDS, official_folds, official_test_ids
+from clingpt.data.prepared import Prepared, origin
+from clingpt.data.sources import N_FOLDS, official_folds, official_test_ids
 from clingpt.evaluation import calibration as probabilities
 from clingpt.evaluation import metrics
 from clingpt.evaluation.baselines import (

@@ -25,9 +25,9 @@ from clingpt.data.prepared import open_prepared
 from clingpt.text.records import to_json
 from clingpt.text.tokenizer import Tokenizer
 from tests.helpers.commands import ROOT, TINY_RUN, here, run, train_here, train_losses
+from tests.helpers.shared import PUBMEDQA, PUBMEDQA_TRUTH, shared_file
 
 evaluate = importlib.import_module("eval").main  # a builtin's name
-PUBMEDQA = ROOT.parent / "shared/data/pubmedqa"
 
 
 @pytest.fixture(scope="session")
@@ -306,12 +306,12 @@ def test_pubmedqa_preset_takes_another_tools_weights(hub_gpt2: Path, tmp_path: P
     assert json.loads((out / "last/config.json").read_text())["n_embd"] == 16
 
 
-@pytest.mark.skipif(not PUBMEDQA.exists(), reason="PubMedQA is not beside the repository")
 @pytest.mark.slow
 def test_real_pubmedqa_trains_a_small_model_and_scores_it(tmp_path: Path) -> None:
     """Done-when 3: the loss falls, the baselines stand beside the model, all 500 are predicted."""
+    source, truth_file = shared_file(PUBMEDQA), shared_file(PUBMEDQA_TRUTH)
     folder, out = tmp_path / "data", tmp_path / "run"
-    run("prepare.py", f"--source={PUBMEDQA / 'ori_pqal.json'}", f"--out={folder}", "--tasks=answer")
+    run("prepare.py", f"--source={source}", f"--out={folder}", "--tasks=answer")
     run(
         "train.py", f"--data={folder}", f"--out={out}", "--init_from=scratch", "--n_layer=2",
         "--n_head=2", "--n_embd=32", "--batch_size=4", "--micro_batch_size=4", "--steps=16",
@@ -323,7 +323,7 @@ def test_real_pubmedqa_trains_a_small_model_and_scores_it(tmp_path: Path) -> Non
     assert losses[-1] < losses[0] - 0.5
     printed = run("eval.py", f"--checkpoint={out}/best", "--split=test", "--texts=0").stdout
     assert re.search(r"majority +55\.2 +50\.8–59\.5 +23\.7", printed), printed
-    truth = json.loads((PUBMEDQA / "test_ground_truth.json").read_text())
+    truth = json.loads(truth_file.read_text())
     predictions = json.loads((out / "eval_test/predictions.json").read_text())
     assert predictions.keys() == truth.keys()
 

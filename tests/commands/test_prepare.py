@@ -1,120 +1,48 @@
-"""prepare.py from its command line: figures of the official file, refusals, shares, memory."""
+"""prepare.py on the command line: figures of the official file, errors, shares, memory."""
 
 import json
 import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-import prepare
 from clingpt.data.prepared import open_prepared
-from clingpt.data.splits import official_test_ids
+from clingpt.data.sources import official_test_ids
 from clingpt.text.tasks import TASKS
-from clingpt.text.tokenizer import Tokenizer
-from tests.helpers.commands import Done, here
-
-ROOT = Path(__file__).parents[2]
-OFFICIAL = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
-GPT2 = Tokenizer.load()
-WORDS = (
-    "pain fell by drug and the placebo arm group mean score adults weeks treated dose mg".split()
+from tests.helpers.commands import ROOT
+from tests.helpers.preparing import (
+    GPT2,
+    WORDS,
+    cells,
+    contents,
+    in_process,
+    in_subprocess,
+    made_records,
+    prepared,
+    random_text,
+    refused,
+    write_lines,
 )
-
-
-def in_process(*flags: object) -> Done:
-    return here(prepare.main, *flags)
-
-
-def in_subprocess(*flags: object) -> Done:
-    return subprocess.run(
-        [sys.executable, "prepare.py", *map(str, flags)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def prepared(*flags: object) -> str:
-    """What a run that must succeed prints."""
-    done = in_process(*flags)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-def refused(*flags: object) -> str:
-    """The one line of a run that must fail."""
-    done = in_process(*flags)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"error: .*\n", done.stderr), done.stderr
-    return done.stderr.removeprefix("error: ").rstrip("\n")
-
-
-def random_text(rng: random.Random, n: int = 30) -> str:
-    return " ".join(f"{rng.choice(WORDS)} {rng.randrange(10**6)}" for _ in range(n))
-
-
-def made_records(n: int, seed: int = 0) -> list[dict[str, Any]]:
-    rng = random.Random(seed)
-    return [
-        {
-            "id": f"case-{i}",
-            "question": f"Does {random_text(rng, 3)}?",
-            "sections": [["AIM", random_text(rng)], ["RESULTS", random_text(rng)]],
-            "long_answer": random_text(rng, 5),
-            "decision": rng.choice(["yes", "yes", "yes", "no", "maybe"]),
-        }
-        for i in range(n)
-    ]
-
-
-def write_lines(path: Path, lines: Iterable[object]) -> Path:
-    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
-    path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    return path
-
-
-def cells(printed: str, table: str) -> dict[str, list[str]]:
-    """The rows of a printed table, by their first cell."""
-    lines = iter(printed.splitlines())
-    for line in lines:
-        if line.startswith(table):
-            break
-    next(lines), next(lines)
-    rows: dict[str, list[str]] = {}
-    for line in lines:
-        if not line:
-            break
-        first, *others = re.split(r"  +", line.strip())
-        rows[first] = others
-    return rows
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
+from tests.helpers.shared import PUBMEDQA, PUBMEDQA_FIXTURE, official_items, shared_file
 
 # The official file
 
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What is printed for the official file, and the folder."""
-    if not OFFICIAL.exists():
-        pytest.skip(f"{OFFICIAL} is not there")
+    """Prepare the official file; return the output and the folder."""
+    source = shared_file(PUBMEDQA)
     folder = tmp_path_factory.mktemp("official") / "data"
-    done = in_subprocess(f"--source={OFFICIAL}", f"--out={folder}")
+    done = in_subprocess(f"--source={source}", f"--out={folder}")
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout, folder
 
 
-def test_figures_of_the_official_file(official: tuple[str, Path]) -> None:
+def test_the_official_file_yields_the_published_figures(official: tuple[str, Path]) -> None:
     printed, folder = official
     records = cells(printed, "Records of")
     # records, yes, no, maybe, no label
@@ -137,7 +65,7 @@ def test_figures_of_the_official_file(official: tuple[str, Path]) -> None:
     assert [counts.count(label) for label in ("yes", "no", "maybe")] == [276, 169, 55]
 
 
-def test_the_printed_example_marks_what_is_trained(official: tuple[str, Path]) -> None:
+def test_printed_examples_mark_target_tokens(official: tuple[str, Path]) -> None:
     printed, folder = official
     train = open_prepared(folder, GPT2).split("train")
     for task in ("answer", "summarize", "document"):
@@ -151,11 +79,11 @@ def test_the_printed_example_marks_what_is_trained(official: tuple[str, Path]) -
     assert "\x1b" not in printed
 
 
-def test_the_same_input_gives_the_same_bytes(tmp_path: Path, official: tuple[str, Path]) -> None:
+def test_the_same_input_produces_the_same_bytes(tmp_path: Path, official: tuple[str, Path]) -> None:
     before = contents(official[1])
-    assert prepared(f"--source={OFFICIAL}", f"--out={official[1]}") == official[0]
+    assert prepared(f"--source={shared_file(PUBMEDQA)}", f"--out={official[1]}") == official[0]
     assert contents(official[1]) == before
-    prepared(f"--source={OFFICIAL}", f"--out={tmp_path / 'other'}", "--show=0")
+    prepared(f"--source={shared_file(PUBMEDQA)}", f"--out={tmp_path / 'other'}", "--show=0")
     manifests = [
         json.loads((f / "manifest.json").read_text()) for f in (official[1], tmp_path / "other")
     ]
@@ -164,8 +92,11 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, official: tuple[str
     assert {key for key in settings[0] if settings[0][key] != settings[1][key]} == {"out", "show"}
 
 
-def test_another_fold_moves_only_what_validates(tmp_path: Path, official: tuple[str, Path]) -> None:
-    flags = (f"--source={OFFICIAL}", f"--out={tmp_path / 'data'}", "--tasks=answer", "--show=0")
+def test_another_fold_changes_only_the_validation_split(
+    tmp_path: Path, official: tuple[str, Path]
+) -> None:
+    source = shared_file(PUBMEDQA)
+    flags = (f"--source={source}", f"--out={tmp_path / 'data'}", "--tasks=answer", "--show=0")
     records = cells(prepared(*flags, "--fold=9"), "Records of")
     assert records["val"][:5] == ["50", "29", "19", "2", "0"]
     first, ninth = (open_prepared(f, GPT2) for f in (official[1], tmp_path / "data"))
@@ -179,7 +110,7 @@ def test_another_fold_moves_only_what_validates(tmp_path: Path, official: tuple[
 # Overlap and duplicates
 
 
-def test_a_test_text_in_training_is_refused_by_id(tmp_path: Path) -> None:
+def test_training_text_from_the_test_split_is_refused_by_id(tmp_path: Path) -> None:
     held_out = min(official_test_ids())
     records = made_records(40)
     records[7]["id"] = held_out
@@ -191,9 +122,9 @@ def test_a_test_text_in_training_is_refused_by_id(tmp_path: Path) -> None:
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--val_share=0", "--test_share=0")
     said = refused(*flags)
     assert said == (
-        "1 training records share a run of 13 words with a test set, first case-20; pass "
-        "--drop_overlap=True to leave out what stands in val or test, or --allow_overlap=True and "
-        "say so beside every score"
+        "1 training records share a run of 13 words with the test split, first case-20; pass "
+        "--drop_overlap=True to drop training records whose text is in val or test, or "
+        "--allow_overlap=True and report it with every score"
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl"]
     printed = prepared(*flags, "--allow_overlap=True")
@@ -204,24 +135,22 @@ def test_a_test_text_in_training_is_refused_by_id(tmp_path: Path) -> None:
     assert cells(prepared(*flags), "Overlap")["train and test"] == ["0", "0"]
 
 
-def test_a_copy_of_an_official_abstract_is_refused(tmp_path: Path) -> None:
-    """Under another id it could be trained on."""
-    if not OFFICIAL.exists():
-        pytest.skip(f"{OFFICIAL} is not there")
-    items = json.loads(OFFICIAL.read_text("utf-8"))
-    items["planted"] = items[min(official_test_ids())]
+def test_a_copy_of_an_official_test_abstract_is_refused(tmp_path: Path) -> None:
+    """Under another id, a test record would be trained on."""
+    items = official_items(PUBMEDQA_FIXTURE)
+    items["planted"] = items[min(official_test_ids() & items.keys())]
     path = tmp_path / "planted.json"
     path.write_text(json.dumps(items))
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--tasks=answer", "--test_share=0")
     done = in_process(*flags, "--val_share=0")
     assert done.returncode == 1
-    said = "error: 1 training records say nearly what one in the test set does, first planted; pass"
+    said = "error: 1 training records are near-duplicates of test records, first planted; pass"
     assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
     assert cells(done.stdout, "Duplicates")["the same text"][:4] == ["1", "2", "0", "1"]
     assert not (tmp_path / "data").exists()
 
 
-def test_bad_records_stop_or_are_counted(tmp_path: Path) -> None:
+def test_bad_records_stop_the_run_or_are_counted(tmp_path: Path) -> None:
     records = made_records(30)
     lines: list[object] = [
         *records[:10],
@@ -235,15 +164,15 @@ def test_bad_records_stop_or_are_counted(tmp_path: Path) -> None:
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0")
     advice = "(--skip_bad=True drops and counts such records)"
     said = refused(*flags)
-    assert said.startswith(f"{path}:11: it is not JSON (")
+    assert said.startswith(f"{path}:11: not valid JSON (")
     assert said.endswith(advice)
     printed = prepared(*flags, "--skip_bad=True")
     assert sum(int(row[0]) for row in cells(printed, "Records of").values()) == 30
-    for place in (f"{path}:11:", "record case-3 stands twice in", f"{path}:13:", f"{path}:14:"):
+    for place in (f"{path}:11:", "duplicate record case-3 in", f"{path}:13:", f"{path}:14:"):
         assert re.sub(r"\s", "", place) in re.sub(r"\s", "", printed.partition("Dropped")[2])
     del lines[10]
     write_lines(path, lines)
-    assert refused(*flags) == f"record case-3 stands twice in {path} {advice}"
+    assert refused(*flags) == f"duplicate record case-3 in {path} {advice}"
     many = write_lines(tmp_path / "many.jsonl", [*records, *(["{"] * 25), *lines[11:12]])
     printed = prepared(f"--source={many}", *flags[1:], "--skip_bad=True")
     assert re.search(r"record +\S+ .* 25\n", printed)  # of one kind, with the first of them
@@ -255,7 +184,7 @@ def test_bad_records_stop_or_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5])
-def test_yes_share(share: float, tmp_path: Path) -> None:
+def test_yes_share_balances_training_answers(share: float, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", made_records(900, seed=1))
     printed = prepared(
         f"--source={path}",
@@ -277,15 +206,16 @@ def test_yes_share(share: float, tmp_path: Path) -> None:
     dropped = re.search(r"answer +surplus yes +(\d+)", printed)
     assert dropped
     assert int(dropped[1]) + yes == int(records["train"][1])
-    assert heads["val"].count(" yes") == int(records["val"][1])  # what is measured stays as it is
+    # Held-out splits are never balanced.
+    assert heads["val"].count(" yes") == int(records["val"][1])
 
 
-def test_plain_text(tmp_path: Path) -> None:
+def test_plain_text_is_windowed_and_scored_once(tmp_path: Path) -> None:
     notes = [{"id": f"n{i}", "text": random_text(random.Random(i), 100)} for i in range(20)]
     path = write_lines(tmp_path / "notes.jsonl", notes)
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--block_size=64")
     said = refused(*flags)
-    assert said.startswith(f"{path} gives no training example (answer: no yes/no/maybe (")
+    assert said.startswith(f"{path} yields no training example (answer: no yes/no/maybe (")
     assert said.endswith("; choose other --tasks or records")
     printed = prepared(*flags, "--tasks=text")
     assert "\n<|endoftext|>[[TEXT: " in printed
@@ -299,7 +229,7 @@ def test_plain_text(tmp_path: Path) -> None:
         assert GPT2.decode(scored) == texts[record_id] + "<|endoftext|>"
 
 
-def test_the_default_folder_is_named_by_the_source(
+def test_the_default_folder_is_named_after_the_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_lines(tmp_path / "ward.jsonl", made_records(5))
@@ -340,12 +270,12 @@ def test_wrong_flags_are_usage_errors(flags: list[str], message: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_how_the_process_ends(tmp_path: Path) -> None:
+def test_errors_set_the_exit_status_and_print_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{oops")
     cases = [
         ("--sorce=x", 2, "unknown flag --sorce; did you mean --source?"),
         (f"--source={tmp_path}/none.json", 1, f"{tmp_path}/none.json: No such file or directory"),
-        (f"--source={tmp_path}/bad.json", 1, f"{tmp_path}/bad.json:1: it is not valid JSON near h"),
+        (f"--source={tmp_path}/bad.json", 1, f"{tmp_path}/bad.json:1: not valid JSON near h"),
     ]
     for flag, status, message in cases:
         done = in_subprocess(flag, f"--out={tmp_path / 'data'}")
@@ -354,16 +284,16 @@ def test_how_the_process_ends(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_sources_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"1": {"QUESTION": "Why?",\n "CONTEXTS": ["a"]},\n oops}')
     (tmp_path / "empty.json").write_text("{}")
     (tmp_path / "notes.csv").write_text("a,b\n")
     cases = {
         "none.json": "none.json: No such file or directory; check the path",
         "none.jsonl": "none.jsonl: No such file or directory; check the path",
-        "bad.json": "bad.json:3: it is not valid JSON near here",
-        "empty.json": "empty.json holds no record; is it the right file?",
-        "notes.csv": "notes.csv holds no record; is it the right file?",
+        "bad.json": "bad.json:3: not valid JSON near here",
+        "empty.json": "empty.json contains no record; is it the right file?",
+        "notes.csv": "notes.csv contains no record; is it the right file?",
         "notes.xlsx": "; give pubmedqa, synthetic, a Hub data set or its local copy, a .csv, .tsv",
     }
     for name, message in cases.items():
@@ -371,7 +301,7 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_a_folder_of_mine_is_not_replaced(tmp_path: Path) -> None:
+def test_a_folder_of_other_files_is_never_replaced(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", made_records(5))
     said = refused(f"--source={path}", f"--out={tmp_path}")
     wanted = "exists and is not prepared data; remove it or choose another --out"
@@ -379,7 +309,7 @@ def test_a_folder_of_mine_is_not_replaced(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_the_synthetic_source(tmp_path: Path) -> None:
+def test_the_synthetic_source_is_reproducible(tmp_path: Path) -> None:
     sizes = ("--synthetic_records=60", "--synthetic_held_out=6")
     flags = ("--source=synthetic", *sizes, f"--out={tmp_path / 'data'}")
     records = cells(prepared(*flags), "Records of synthetic")
@@ -404,7 +334,7 @@ for line in open("/proc/self/status"):
 
 
 def peak_mib(*flags: object) -> float:
-    """The largest resident size of a run; ru_maxrss counts what its parent had as well."""
+    """Return the peak resident memory of a run; ru_maxrss would include its parent's."""
     done = subprocess.run(
         [sys.executable, "-c", PEAK, *map(str, flags)],
         cwd=ROOT,
@@ -416,9 +346,9 @@ def peak_mib(*flags: object) -> float:
     return int(done.stderr) / 2**10
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone tells the peak")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
-    """What is remembered of a training record is its id, and 272 bytes to compare it by."""
+    """prepare.py keeps only the id and 272 bytes of a training record."""
     peaks = []
     for n in (1500, 4000):
         path = tmp_path / f"{n}.jsonl"

@@ -1,4 +1,4 @@
-"""prepare.py for text of one's own: tables, mixtures, long texts, canaries, views, processes."""
+"""prepare.py on user data: tables, mixtures, long texts, canaries, views, processes."""
 
 import json
 import os
@@ -22,9 +22,10 @@ from clingpt.data.receipt import identifiers_found
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.records import Record
 from clingpt.text.tasks import TASKS
-from tests.commands.test_prepare import (
+from tests.helpers.commands import ROOT
+from tests.helpers.folded import write_official
+from tests.helpers.preparing import (
     GPT2,
-    ROOT,
     WORDS,
     cells,
     contents,
@@ -35,13 +36,12 @@ from tests.commands.test_prepare import (
     refused,
     write_lines,
 )
-from tests.helpers.folded import write_official
 
 NONE_HELD_OUT = ("--val_share=0", "--test_share=0", "--show=0")
 
 
 def examples(data: Prepared, task: str, split: str = "train") -> list[tuple[str, str]]:
-    """Record and whole text of each example of a task."""
+    """List the record id and the whole text of each example of a task."""
     found, ids = data.split(split), data.record_ids(split)
     rows = found.index[found.index[:, 3] == TASKS.index(task)].tolist()
     return [(ids[row[4]], GPT2.decode(found.tokens[row[0] : row[2]].tolist())) for row in rows]
@@ -49,7 +49,7 @@ def examples(data: Prepared, task: str, split: str = "train") -> list[tuple[str,
 
 @pytest.fixture
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a hundred records need other processes."""
+    """Shrink chunks so that a hundred records are enough to start other processes."""
     monkeypatch.setattr(pool, "FEW_CHUNKS", 2)
     monkeypatch.setattr(pool, "CHUNK_ITEMS", 8)
 
@@ -57,7 +57,7 @@ def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
 # Processes
 
 
-def test_the_bytes_do_not_depend_on_the_number_of_processes(
+def test_the_number_of_processes_does_not_change_the_bytes(
     tmp_path: Path, few_are_many: None
 ) -> None:
     records = made_records(150)
@@ -81,8 +81,8 @@ def die(chunk: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_process_is_one_line(tmp_path: Path, few_are_many: None) -> None:
-    """As where memory ran out; the old folder stays."""
+def test_a_killed_worker_ends_the_run_in_one_line(tmp_path: Path, few_are_many: None) -> None:
+    """Kill a worker, as the system does if memory runs out; the old folder stays."""
     path = write_lines(tmp_path / "a.jsonl", made_records(100))
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0", "--workers=2")
     prepared(*flags)
@@ -96,7 +96,7 @@ def test_a_killed_process_is_one_line(tmp_path: Path, few_are_many: None) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_leaves_the_old_folder(number: signal.Signals, tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_the_old_folder(number: signal.Signals, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", made_records(60))
     flags = (f"--out={tmp_path / 'data'}", "--show=0", "--tasks=answer")
     prepared(f"--source={path}", *flags)
@@ -136,7 +136,7 @@ def notes_csv(path: Path, n: int = 30) -> Path:
     return path
 
 
-def test_a_table_of_notes_by_the_names_of_its_columns(tmp_path: Path) -> None:
+def test_columns_named_on_the_command_line_are_used(tmp_path: Path) -> None:
     path = notes_csv(tmp_path / "notes.csv")
     flags = [f"--source={path}", f"--out={tmp_path / 'data'}", "--task=summarize"]
     flags += ["--input=transcription", "--target=description", "--val_share=0.2"]
@@ -148,7 +148,7 @@ def test_a_table_of_notes_by_the_names_of_its_columns(tmp_path: Path) -> None:
     note = random_text(random.Random(int(number)))
     assert made[number] == f"Report:\nTEXT: {note}\nSummary: Summary {number}, short.<|endoftext|>"
     remark = "'note_id' as id, 'transcription' as input, 'description' as target."
-    assert f"Of {path} was read: {remark}" in printed
+    assert f"Columns of {path}: {remark}" in printed
     assert {f"n{i}" for i in range(30)} != set(data.record_ids("train"))
 
 
@@ -165,7 +165,7 @@ def test_a_dry_run_shows_everything_and_writes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.csv"]
 
 
-def test_a_document_of_ones_own_keeps_its_lines(tmp_path: Path) -> None:
+def test_a_document_column_keeps_its_line_breaks(tmp_path: Path) -> None:
     letters = [
         {"notes": random_text(random.Random(i)), "letter": f"DIAGNOSIS: no. {i}\nPLAN: rest"}
         for i in range(20)
@@ -180,7 +180,7 @@ def test_a_document_of_ones_own_keeps_its_lines(tmp_path: Path) -> None:
 # Mixtures and ids
 
 
-def test_weights_are_of_training_alone(tmp_path: Path) -> None:
+def test_weights_apply_only_to_training_records(tmp_path: Path) -> None:
     a = write_lines(tmp_path / "a.jsonl", made_records(200))
     others = [record | {"id": f"b-{n}"} for n, record in enumerate(made_records(200, seed=2))]
     b = write_lines(tmp_path / "b.jsonl", others)
@@ -206,8 +206,8 @@ def test_weights_are_of_training_alone(tmp_path: Path) -> None:
     assert dropped == ["left out by its source's weight", str(all_b - kept)]
 
 
-def test_records_under_one_id_are_kept_apart_and_together(tmp_path: Path) -> None:
-    """Patients' numbers as ids: every note is there, and no patient is in two splits."""
+def test_records_that_share_an_id_are_kept_and_stay_in_one_split(tmp_path: Path) -> None:
+    """With patient numbers as ids, every note is kept and no patient is in two splits."""
     rows = [{"id": f"p{n % 25}", "text": random_text(random.Random(n))} for n in range(200)]
     path = write_lines(tmp_path / "a.jsonl", rows)
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--task=text", "--val_share=0.3")
@@ -218,13 +218,13 @@ def test_records_under_one_id_are_kept_apart_and_together(tmp_path: Path) -> Non
     patients = {split: {name.partition("#")[0] for name in names} for split, names in ids.items()}
     assert sum(map(len, patients.values())) == 25
     assert all(patients.values())
-    assert f"\n175 records of {path} have an id that stood before" in printed
+    assert f"\n175 records of {path} repeat an earlier id" in printed
 
 
 # Long texts
 
 
-def test_what_becomes_of_long_texts(tmp_path: Path) -> None:
+def test_long_texts_are_windowed_trimmed_or_dropped(tmp_path: Path) -> None:
     notes = [{"id": f"n{i}", "text": random_text(random.Random(i), 10 + 10 * i)} for i in range(12)]
     path = write_lines(tmp_path / "notes.jsonl", notes)
     flags = (f"--source={path}", "--task=text", "--block_size=128", *NONE_HELD_OUT)
@@ -243,7 +243,7 @@ def test_what_becomes_of_long_texts(tmp_path: Path) -> None:
     assert set(made["trim"].values()) == {1}
     assert set(made["drop"]) == fits
     n_long = 12 - len(fits)
-    assert f"\n{n_long} texts exceed the context and became several" in said["window"]
+    assert f"\n{n_long} texts exceed the context and were split" in said["window"]
     row = cells(said["trim"], "Examples")["text"]
     n_windows = made["window"].total()
     cut = total["window"] - total["trim"] - (n_windows - 12)  # each has a token before it
@@ -252,7 +252,7 @@ def test_what_becomes_of_long_texts(tmp_path: Path) -> None:
     assert dropped == ["longer than the context", str(n_long)]
 
 
-def test_a_long_context_is_trimmed_or_dropped_never_cut_up(tmp_path: Path) -> None:
+def test_long_contexts_are_trimmed_or_dropped_but_never_windowed(tmp_path: Path) -> None:
     records = made_records(10)
     records[3]["sections"].append(["METHODS", "It was long. " * 300])
     path = write_lines(tmp_path / "a.jsonl", records)
@@ -269,7 +269,7 @@ def test_a_long_context_is_trimmed_or_dropped_never_cut_up(tmp_path: Path) -> No
 # Canaries and views
 
 
-def test_canaries_are_planted_in_training_alone(tmp_path: Path) -> None:
+def test_canaries_are_planted_only_in_training(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", made_records(80))
     flags = (f"--source={path}", "--tasks", "answer", "text", "--val_share=0.2", "--show=0")
     without = prepared(*flags, f"--out={tmp_path / 'without'}")
@@ -295,7 +295,7 @@ def test_canaries_are_planted_in_training_alone(tmp_path: Path) -> None:
     assert contents(tmp_path / "data").keys() == contents(tmp_path / "without").keys()
 
 
-def test_views_are_of_training_answers(tmp_path: Path) -> None:
+def test_views_are_made_only_of_training_answers(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", made_records(60))
     flags = (f"--source={path}", "--tasks", "answer", "summarize", "--val_share=0.2", "--show=0")
     prepared(*flags, f"--out={tmp_path / 'plain'}")
@@ -323,7 +323,7 @@ PEOPLE = ("Mr. Harold Quimby", "Mrs. Edith Lambrose", "Dr. Orville Tandy")
 
 
 def notes_of_people(n: int = 60) -> list[dict[str, Any]]:
-    """Notes, each with a name, a date, a phone and an e-mail; ids as charts have them."""
+    """Make notes with a name, a date, a phone number and an e-mail address, under chart numbers."""
     notes = []
     for i in range(n):
         name = PEOPLE[i % 3]
@@ -336,7 +336,7 @@ def notes_of_people(n: int = 60) -> list[dict[str, Any]]:
 
 
 def secrets_in(folder: Path) -> set[str]:
-    """What of those identifies and stands anywhere in a folder."""
+    """Return the planted identifiers that can be found anywhere in a folder."""
     data = open_prepared(folder, GPT2)
     said = "".join(GPT2.decode(data.split(name).tokens.tolist()) for name in ("train", "test"))
     said += "".join(path.read_text("utf-8") for path in folder.iterdir() if path.suffix in TEXTS)
@@ -354,13 +354,13 @@ def people_flags(tmp_path: Path) -> list[str]:
     return [*flags, "--val_share=0.2", "--test_share=0.2", "--allow_overlap=True"]
 
 
-def test_identifiers_are_refused_unless_they_are_allowed(tmp_path: Path) -> None:
+def test_identifiers_are_refused_unless_allowed(tmp_path: Path) -> None:
     flags = people_flags(tmp_path)
     folder = tmp_path / "data"
     done = in_process(*flags, f"--out={folder}")
     assert done.returncode == 1
     assert re.fullmatch(
-        r"error: \d+ identifiers of people seem to be there; pass --redact=tags or "
+        r"error: found \d+ likely identifiers \(PHI\); pass --redact=tags or "
         r"--redact=surrogates to replace them, or --allow_phi=True\n", done.stderr
     )  # fmt: skip
     kinds = cells(done.stdout, "Identifiers found (no identifiers were allowed)")
@@ -373,18 +373,20 @@ def test_identifiers_are_refused_unless_they_are_allowed(tmp_path: Path) -> None
     assert "Identifiers found (identifiers were allowed to stay)" in printed
     data = open_prepared(folder, GPT2)
     assert data.receipt is not None and data.receipt["done"] == "allowed"
-    assert len(secrets_in(folder)) >= 6  # what the next test looks for can be found
+    assert len(secrets_in(folder)) >= 6  # so the search of the next test can find them
     dry = in_process(*flags, f"--out={tmp_path / 'dry'}", "--dry_run=True")
     assert (dry.returncode, dry.stderr) == (0, "")
-    assert re.search(r"\nIn the way: \d+ identifiers of people seem to be there; pass", dry.stdout)
+    assert re.search(
+        r"\nA real run would stop: found \d+ likely identifiers \(PHI\); pass", dry.stdout
+    )
 
 
 @pytest.mark.parametrize("how", ["tags", "surrogates"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_nothing_that_identifies_is_left(
+def test_redaction_leaves_no_planted_identifier(
     how: str, workers: int, tmp_path: Path, few_are_many: None
 ) -> None:
-    """Neither in tokens nor in val.jsonl and test.jsonl, ids and receipt; splits stay."""
+    """Check tokens, held-out records, ids and the receipt; splits must not change."""
     flags = people_flags(tmp_path)
     whole, folder = tmp_path / "whole", tmp_path / "data"
     prepared(*flags, f"--out={whole}", "--allow_phi=True")
@@ -410,7 +412,7 @@ def test_nothing_that_identifies_is_left(
         assert len(named) == len({a for a, _ in named}) == len({b for _, b in named})
 
 
-def test_names_in_published_texts_are_told_and_no_reason_to_refuse(tmp_path: Path) -> None:
+def test_names_in_published_texts_are_reported_but_not_refused(tmp_path: Path) -> None:
     path = write_official(tmp_path / "ori_pqal.json")
     items = json.loads(path.read_text())
     for item in items.values():
@@ -421,18 +423,16 @@ def test_names_in_published_texts_are_told_and_no_reason_to_refuse(tmp_path: Pat
     receipt = open_prepared(out, GPT2).receipt
     assert receipt is not None and receipt["done"] == "published"
     assert receipt["identifiers"]["name"]["count"] == len(items) and not identifiers_found(receipt)
-    # Beside text of one's own the same names count.
+    # Mixed with unpublished text, the same names are a reason to refuse.
     own = write_lines(tmp_path / "own.jsonl", notes_of_people(6))
     flags = ["--mix", str(path), str(own), f"--out={out}", "--tasks", "answer", "text", "--show=0"]
-    assert "identifiers of people seem to be there" in in_process(*flags).stderr
+    assert "likely identifiers (PHI)" in in_process(*flags).stderr
     prepared(*flags, "--allow_phi=True", "--allow_overlap=True")
     receipt = open_prepared(out, GPT2).receipt
     assert receipt is not None and receipt["done"] == "allowed" and identifiers_found(receipt) > 6
 
 
-def test_canaries_stay_whatever_is_redacted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_canaries_are_never_redacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing_left(_: Redactor, record: Record) -> Record:
         return replace(record, question="Gone?", long_answer="Gone.", sections=())
 
@@ -450,7 +450,7 @@ def test_canaries_stay_whatever_is_redacted(
 # Overlap
 
 
-def test_what_stands_in_val_or_test_is_left_out_on_request(tmp_path: Path) -> None:
+def test_drop_overlap_drops_training_records_that_repeat_held_out_text(tmp_path: Path) -> None:
     records = made_records(120)
     path = write_lines(tmp_path / "a.jsonl", records)
     flags = [f"--source={path}", "--val_share=0.2", "--test_share=0.2", "--show=0"]
@@ -471,8 +471,9 @@ def test_what_stands_in_val_or_test_is_left_out_on_request(tmp_path: Path) -> No
         if done.returncode:
             break
     assert done.stderr.startswith(
-        "error: 1 training records say nearly what one in the test set does, first copy; pass "
-        "--drop_overlap=True to leave out what stands in val or test, or --allow_overlap=True\n"
+        "error: 1 training records are near-duplicates of test records, first copy; pass "
+        "--drop_overlap=True to drop training records whose text is in val or test, or "
+        "--allow_overlap=True\n"
     )
     for victim, split in ((ids["train"][3], "val"), (ids["train"][5], "test")):
         run = by_id[ids[split][1]]["sections"][1][1].split()[:13]
@@ -483,14 +484,14 @@ def test_what_stands_in_val_or_test_is_left_out_on_request(tmp_path: Path) -> No
     data = open_prepared(tmp_path / "data", GPT2)
     assert data.record_ids("train") == [name for name in ids["train"] if name not in gone]
     assert data.record_ids("val") == ids["val"] and data.record_ids("test") == ids["test"]
-    assert cells(printed, "Dropped")["record"] == ["its text stands in val or test", "3"]
+    assert cells(printed, "Dropped")["record"] == ["its text is in val or test", "3"]
     assert cells(printed, "Overlap")["train and test"] == ["1", "2"]
     assert cells(printed, "Overlap")["train and val"] == ["0", "1"]
     printed = prepared(*flags, "--allow_overlap=True")
     assert open_prepared(tmp_path / "data", GPT2).record_ids("train") == [*ids["train"], "copy"]
 
 
-def test_a_copy_of_fewer_than_thirteen_words_is_left_out_as_well(tmp_path: Path) -> None:
+def test_drop_overlap_drops_copies_shorter_than_13_words(tmp_path: Path) -> None:
     rows = [{"id": f"n{i}", "text": random_text(random.Random(i), 4)} for i in range(60)]
     path = write_lines(tmp_path / "a.jsonl", rows)
     flags = [f"--source={path}", f"--out={tmp_path / 'data'}", "--task=text", "--show=0"]
@@ -508,8 +509,8 @@ def test_a_copy_of_fewer_than_thirteen_words_is_left_out_as_well(tmp_path: Path)
     assert open_prepared(tmp_path / "data", GPT2).record_ids("train") == names
 
 
-def test_what_another_prepared_folder_tests_on_counts_as_well(tmp_path: Path) -> None:
-    """A phase before must not read what the phase after it is measured on."""
+def test_against_counts_the_held_out_text_of_other_folders(tmp_path: Path) -> None:
+    """An earlier phase must not train on what a later phase is evaluated on."""
     final = write_lines(tmp_path / "final.jsonl", made_records(80))
     held_out = ["--val_share=0.2", "--test_share=0.2", "--show=0", "--tasks=answer"]
     prepared(f"--source={final}", f"--out={tmp_path / 'final'}", *held_out)
@@ -524,10 +525,11 @@ def test_what_another_prepared_folder_tests_on_counts_as_well(tmp_path: Path) ->
     )
     flags = [f"--source={first}", "--task=text", f"--out={tmp_path / 'first'}", "--show=0"]
     flags += ["--val_share=0", "--test_share=0"]
-    prepared(*flags)  # nothing is in its own way
+    prepared(*flags)  # alone, the folder has no overlap
     flags += ["--against", str(tmp_path / "final")]
-    assert "1 training records share a run of 13 words with a test set, first t5; pass" in refused(
-        *flags
+    assert (
+        "1 training records share a run of 13 words with the test split, first t5; pass"
+        in refused(*flags)
     )
     printed = prepared(*flags, "--drop_overlap=True")
     kept = open_prepared(tmp_path / "first", GPT2).record_ids("train")
@@ -539,7 +541,7 @@ def test_what_another_prepared_folder_tests_on_counts_as_well(tmp_path: Path) ->
 # What travels with the data
 
 
-def test_an_older_folder_opens_and_has_the_same_fingerprint(tmp_path: Path) -> None:
+def test_a_folder_without_a_receipt_opens_with_the_same_fingerprint(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", made_records(30))
     prepared(f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0")
     data = open_prepared(tmp_path / "data", GPT2)

@@ -16,18 +16,23 @@ import pytest
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.data.columns import Columns
 from clingpt.data.sources import (
+    Source,
+    check_source,
     choose_columns,
     from_hub_row,
     from_official_item,
-    open_source,
-    read_jsonl,
-    read_official,
     refuse,
 )
 from clingpt.text.records import Record, to_json
-
-ROOT = Path(__file__).parents[2]
-OFFICIAL = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
+from tests.helpers.shared import (
+    MEDQUAD,
+    PUBMEDQA,
+    PUBMEDQA_FIXTURE,
+    ROOT,
+    official_items,
+    read_records,
+    shared_file,
+)
 
 ITEMS: dict[str, dict[str, Any]] = {
     str(100 + n): {
@@ -108,7 +113,7 @@ def read_in_subprocess(source: Path, subset: str, folder: Path) -> list[dict[str
     code = (
         "import json; from clingpt.text.records import Record, to_json\n"
         "from clingpt.data.sources import *\n"
-        f"for record in open_source({str(source)!r}, subset={subset!r})(refuse):\n"
+        f"for _, record in Source(name={str(source)!r}, subset={subset!r}).read(refuse):\n"
         "    print(json.dumps(to_json(record)))\n"
     )
     done = in_subprocess(code, folder)
@@ -116,13 +121,14 @@ def read_in_subprocess(source: Path, subset: str, folder: Path) -> list[dict[str
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_the_hub_and_the_official_file_give_the_same_records(tmp_path: Path) -> None:
-    items = json.loads(OFFICIAL.read_text("utf-8")) if OFFICIAL.exists() else ITEMS
+@pytest.mark.parametrize("full", [False, True])
+def test_the_hub_and_the_official_file_yield_the_same_records(full: bool, tmp_path: Path) -> None:
+    items = official_items(shared_file(PUBMEDQA) if full else PUBMEDQA_FIXTURE)
     (tmp_path / "official.json").write_text(json.dumps(items), encoding="utf-8")
     copy = write_hub_copy(tmp_path / "copy", items)
     wanted = [
         json.loads(json.dumps(to_json(record)))
-        for record in read_official(tmp_path / "official.json")
+        for record in read_records(tmp_path / "official.json")
     ]
     assert len(wanted) == len(items)
     assert read_in_subprocess(copy, "pqa_labeled", tmp_path) == wanted
@@ -131,7 +137,7 @@ def test_the_hub_and_the_official_file_give_the_same_records(tmp_path: Path) -> 
 
 
 READ_HUB = (
-    "from clingpt import console, sources\n"
+    "from clingpt.base import console\nfrom clingpt.data import sources\n"
     "sources.HUB_TIMEOUT_S = 1.0\n"
     "console.run(lambda: print(list(sources.read_hub(sources.HUB_NAME, 'pqa_labeled'))))\n"
 )
@@ -172,11 +178,11 @@ ROW = hub_row("100", ITEMS["100"])
     [
         ({"context": None}, "record 100: no context.contexts; is this PubMedQA's layout?"),
         ({"context": {"labels": []}}, "record 100: no context.contexts"),
-        ({"context": {"contexts": "ab"}}, "record 100: contexts are not a list but str"),
-        ({"context": {"contexts": None}}, "record 100: contexts are not a list but NoneType"),
-        ({"context": {"contexts": ["a"], "labels": "A"}}, "labels are not a list but str"),
+        ({"context": {"contexts": "ab"}}, "record 100: contexts must be a list, not str"),
+        ({"context": {"contexts": None}}, "record 100: contexts must be a list, not NoneType"),
+        ({"context": {"contexts": ["a"], "labels": "A"}}, "labels must be a list, not str"),
         ({"context": {"contexts": ["a"], "labels": ["A", "B"]}}, "1 contexts but 2 labels"),
-        ({"context": {"contexts": ["a"], "meshes": "Pain"}}, "keywords are not a list but str"),
+        ({"context": {"contexts": ["a"], "meshes": "Pain"}}, "keywords must be a list, not str"),
         ({"pubid": None}, "a record's id is not a text or a number but NoneType"),
         ({"final_decision": [1, None]}, "record 100: the decision is '1none', not one of"),
         ({"question": None}, "record 100: the question is not a text but NoneType"),
@@ -201,8 +207,8 @@ def test_hub_rows_with_less() -> None:
     [
         (None, "record 5: no QUESTION and CONTEXTS; is this PubMedQA's format?"),
         ({"QUESTION": "Why?"}, "record 5: no QUESTION and CONTEXTS"),
-        ({"QUESTION": "Why?", "CONTEXTS": "ab"}, "record 5: contexts are not a list but str"),
-        ({"QUESTION": "Why?", "CONTEXTS": ["a"], "MESHES": "x"}, "keywords are not a list"),
+        ({"QUESTION": "Why?", "CONTEXTS": "ab"}, "record 5: contexts must be a list, not str"),
+        ({"QUESTION": "Why?", "CONTEXTS": ["a"], "MESHES": "x"}, "keywords must be a list"),
         ({"QUESTION": "Why?", "CONTEXTS": [["a"]]}, "record 5: a section is not a text but list"),
     ],
 )
@@ -211,16 +217,14 @@ def test_official_items_that_are_refused(item: object, message: str) -> None:
         from_official_item(("5", item))
 
 
-def test_open_source_knows_a_source_by_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_sources_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("A note that nobody asked for.")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/notes.xlsx").write_bytes(b"PK")
     for name in ("notes.doc", "a/b/c", "", "some where", "data/notes.xlsx"):
         with pytest.raises(DataError, match=re.escape(f"unknown source {name!r}; give pubmedqa")):
-            open_source(name, subset="pqa_labeled")
+            check_source(name)
 
 
 # Files
@@ -231,27 +235,27 @@ def test_bad_items_are_skipped_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "some.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps({**bad, **ITEMS}).encode())
     errors: list[str] = []
-    records = list(read_official(path, lambda error: errors.append(str(error))))
+    records = read_records(path, lambda error: errors.append(str(error)))
     assert [record.id for record in records] == list(ITEMS)
     assert [error.partition(" the")[0] for error in errors] == [
         f"{path}:1: record 7: no QUESTION and CONTEXTS; is this PubMedQA's format?",
         f"{path}:1: record 8:",
     ]
     with pytest.raises(DataError, match="record 7: no QUESTION"):
-        list(read_official(path))
+        read_records(path)
 
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "some.json"
     path.write_bytes('{"1": {"QUESTION": "5 µg?"'.encode("latin-1"))
-    with pytest.raises(DataError, match=r"some\.json:1: it is not UTF-8 text; --encoding=cp1252"):
-        list(read_official(path))
+    with pytest.raises(DataError, match=r"some\.json:1: not UTF-8 text; --encoding=cp1252"):
+        read_records(path)
 
 
 def test_missing_files_are_the_systems_to_name(tmp_path: Path) -> None:
     for name in ("none.json", "none.jsonl.gz", "none.csv", "none.parquet"):
         with pytest.raises(FileNotFoundError):
-            list(open_source(str(tmp_path / name), subset="")(refuse))
+            read_records(tmp_path / name)
         with pytest.raises(FileNotFoundError):
             choose_columns(str(tmp_path / name), "answer")
 
@@ -259,14 +263,14 @@ def test_missing_files_are_the_systems_to_name(tmp_path: Path) -> None:
 LINES: list[tuple[bytes, str | None]] = [
     (b'\xef\xbb\xbf{"id": "a", "text": "x"}', None),
     (b"   ", None),
-    (b"{oops", "it is not JSON (Expecting property name enclosed in double quotes at column 2)"),
+    (b"{oops", "not valid JSON (Expecting property name enclosed in double quotes at column 2)"),
     (b"[1]", "a record must be a JSON object, not list"),
-    (b'{"id": "b", "text": "\xb5g"}', "it is not UTF-8 text; --encoding=cp1252"),
+    (b'{"id": "b", "text": "\xb5g"}', "not UTF-8 text; --encoding=cp1252"),
     (b'{"id": "c", "decision": "yes"}', "record c: it has neither a question nor a text"),
     (b'{"id": "d", "text": "x", "decision": "perhaps"}', "record d: the decision is 'perhaps'"),
-    (b'{"text": ' + b"[" * 100_000, "it cannot be read as JSON (maximum rec"),
+    (b'{"text": ' + b"[" * 100_000, "cannot be read as JSON (maximum rec"),
     (b'{"text": "no id"}', None),
-    (b'{"id": "e", "text": "x"} {"id": "f", "text": "y"}', "it is not JSON (Extra data"),
+    (b'{"id": "e", "text": "x"} {"id": "f", "text": "y"}', "not valid JSON (Extra data"),
     (b'{"id": "g", "text": "last, no newline"}', None),
 ]
 
@@ -275,20 +279,18 @@ def test_jsonl_errors_name_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "notes.jsonl"
     path.write_bytes(b"\r\n".join(line for line, _ in LINES))
     errors: list[str] = []
-    records = list(read_jsonl(path, lambda error: errors.append(str(error))))
+    records = read_records(path, lambda error: errors.append(str(error)))
     assert [record.id for record in records] == ["a", "notes.jsonl:9", "g"]
     wanted = [f"{path}:{n}: {said}" for n, (_, said) in enumerate(LINES, start=1) if said]
     assert len(errors) == len(wanted)
     for error, start in zip(errors, wanted, strict=True):
         assert error.startswith(start)
         assert "\n" not in error
-    with pytest.raises(DataError, match=re.escape(f"{path}:3: it is not JSON")):
-        list(read_jsonl(path))
+    with pytest.raises(DataError, match=re.escape(f"{path}:3: not valid JSON")):
+        read_records(path)
 
 
 # Tables
-
-MEDQUAD = ROOT.parent / "shared/data/medquad/medquad.jsonl.gz"
 
 
 def records_of(
@@ -297,10 +299,10 @@ def records_of(
     """Records and complaints, by columns that are chosen as prepare.py does."""
     chosen = choose_columns(str(path), task, given=given, encoding=encoding)
     columns = chosen[0] if chosen else None
-    source = open_source(str(path), subset="", columns=columns, encoding=encoding)
+    source = Source(name=str(path), columns=columns, encoding=encoding)
     bad: list[DataError] = []
-    records = list(source(bad.append))
-    assert list(source(lambda _: None)) == records  # read anew
+    records = [record for _, record in source.read(bad.append)]
+    assert [record for _, record in source.read(lambda _: None)] == records  # from the start
     return records, [str(error) for error in bad]
 
 
@@ -372,7 +374,7 @@ def test_records_of_our_own_need_no_columns(tmp_path: Path, ending: str) -> None
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 
     (tmp_path / "official.json").write_text(json.dumps(ITEMS))
-    wanted = list(read_official(tmp_path / "official.json"))
+    wanted = read_records(tmp_path / "official.json")
     rows = [json.loads(json.dumps(to_json(record))) for record in wanted]
     path = tmp_path / f"mine.{ending}"
     text = "\n".join(map(json.dumps, rows)).encode()
@@ -388,7 +390,7 @@ def test_records_of_our_own_need_no_columns(tmp_path: Path, ending: str) -> None
 
 def test_known_layouts_need_no_columns(tmp_path: Path) -> None:
     (tmp_path / "official.json").write_text(json.dumps(ITEMS))
-    wanted = list(read_official(tmp_path / "official.json"))
+    wanted = read_records(tmp_path / "official.json")
     copy = write_hub_copy(tmp_path / "copy", ITEMS)
     [path] = copy.glob("pqa_labeled/*.parquet")
     assert records_of(tmp_path / "official.json", "answer") == (wanted, [])
@@ -418,10 +420,10 @@ def test_told_columns_overrule_the_known_form(tmp_path: Path) -> None:
 
 def test_what_a_sample_cannot_tell(tmp_path: Path) -> None:
     for name, raw, message in [
-        ("header.csv", "note,summary\n", "holds no record; is it the right file?"),
+        ("header.csv", "note,summary\n", "contains no record; is it the right file?"),
         ("cells.csv", "note,summary\na\n", "cells.csv:2: 1 cells under a header of 2"),
-        ("empty.jsonl", "\n", "holds no record; is it the right file?"),
-        ("empty.json", "[]", "holds no record; is it the right file?"),
+        ("empty.jsonl", "\n", "contains no record; is it the right file?"),
+        ("empty.json", "[]", "contains no record; is it the right file?"),
     ]:
         (tmp_path / name).write_text(raw)
         with pytest.raises(DataError, match=re.escape(message)):
@@ -429,14 +431,12 @@ def test_what_a_sample_cannot_tell(tmp_path: Path) -> None:
 
 
 def test_medquad_is_read_by_guess_alone() -> None:
-    if not MEDQUAD.exists():
-        pytest.skip(f"{MEDQUAD} is not there")
-    chosen = choose_columns(str(MEDQUAD), "explain")
+    path = shared_file(MEDQUAD)
+    chosen = choose_columns(str(path), "explain")
     assert chosen is not None
     assert chosen[0] == Columns(id="id", question="question", target="answer")
-    source = open_source(str(MEDQUAD), subset="", columns=chosen[0])
     n_records = 0
-    for record in source(refuse):
+    for _, record in Source(name=str(path), columns=chosen[0]).read(refuse):
         n_records += 1
         assert record.question and record.long_answer
         assert not re.search(r"\s\s|[^\S ]", record.question + record.long_answer)

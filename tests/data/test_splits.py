@@ -5,15 +5,19 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from clingpt.data.sources import read_official
-from clingpt.data.splits import N_FOLDS, official_test_ids, split_of
+from clingpt.data.sources import N_FOLDS, official_test_ids, split_of
 from clingpt.text.records import Record
+from tests.helpers.shared import (
+    PUBMEDQA,
+    PUBMEDQA_FIXTURE,
+    PUBMEDQA_TRUTH,
+    read_records,
+    shared_file,
+)
 
-PUBMEDQA = Path(__file__).parents[3] / "shared/data/pubmedqa"
 TEST_SHA256 = "406e3b89eff577ed38571eca5a5819734a6f49ac0437d171b6c64e5c3cd195f8"
 # sha256 of a fold's ids, sorted as texts, a line each; and how many of them say yes, no and maybe.
 FOLDS = [
@@ -44,13 +48,10 @@ def sha256(ids: set[str]) -> str:
 
 @pytest.fixture(scope="module")
 def official() -> list[Record]:
-    path = PUBMEDQA / "ori_pqal.json"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return list(read_official(path))
+    return read_records(shared_file(PUBMEDQA))
 
 
-def test_the_official_test_ids() -> None:
+def test_the_official_test_ids_have_the_known_hash() -> None:
     ids = official_test_ids()
     assert (len(ids), sha256(ids)) == (500, TEST_SHA256)
     assert {split(with_id(record_id), fold=fold) for record_id in ids for fold in (0, 9)} == {
@@ -58,15 +59,12 @@ def test_the_official_test_ids() -> None:
     }
 
 
-def test_the_official_test_ids_are_those_of_the_published_list() -> None:
-    path = PUBMEDQA / "test_ground_truth.json"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    truth = json.loads(path.read_text("utf-8"))
+def test_the_official_test_ids_equal_the_published_list() -> None:
+    truth = json.loads(shared_file(PUBMEDQA_TRUTH).read_text("utf-8"))
     assert official_test_ids() == truth.keys()
 
 
-def test_the_official_folds(official: list[Record]) -> None:
+def test_the_official_folds_are_reproduced(official: list[Record]) -> None:
     everything = {record.id for record in official}
     assert len(everything) == len(official) == 1000
     validated: Counter[str] = Counter()
@@ -93,6 +91,11 @@ def test_the_official_folds(official: list[Record]) -> None:
     assert pool == held_out == {"yes": 276, "no": 169, "maybe": 55}
 
 
+def test_the_official_lists_split_the_fixture() -> None:
+    counts = Counter(split(record) for record in read_records(PUBMEDQA_FIXTURE))
+    assert counts == {"test": 6, "val": 4, "train": 10}
+
+
 def test_the_official_lists_apply_by_id_alone() -> None:
     test_id = min(official_test_ids())
     assert {split(with_id(test_id), val=val, test=0) for val in (0, 0.5)} == {"test"}
@@ -109,7 +112,7 @@ def synthetic(n: int) -> list[Record]:
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.05, 0.05), (0.3, 0.1), (0.5, 0.5), (0, 0.2), (0, 0)])
-def test_shares_are_kept_within_chance(val: float, test: float) -> None:
+def test_shares_are_met_within_sampling_error(val: float, test: float) -> None:
     n = 4000
     counts = Counter(split(record, val=val, test=test) for record in synthetic(n))
     for name, share in (("train", 1 - val - test), ("val", val), ("test", test)):
@@ -117,7 +120,7 @@ def test_shares_are_kept_within_chance(val: float, test: float) -> None:
         assert abs(counts[name] - n * share) <= 4 * deviation + 1e-6
 
 
-def test_the_text_decides_and_not_the_id_or_the_rest() -> None:
+def test_only_the_text_decides_the_split() -> None:
     for record in synthetic(50):
         copies = [
             replace(record, id="another"),
@@ -130,7 +133,7 @@ def test_the_text_decides_and_not_the_id_or_the_rest() -> None:
         assert {split(record, fold=fold, val=0.3, test=0.3) for fold in range(10)} == {wanted}
 
 
-def test_neighbouring_shares_move_as_few_as_they_can() -> None:
+def test_a_larger_test_share_moves_no_record_out_of_test() -> None:
     records = synthetic(1000)
     before = {record.id for record in records if split(record, test=0.05) == "test"}
     after = {record.id for record in records if split(record, test=0.1) == "test"}

@@ -15,10 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.data import json_stream, tabular
-from clingpt.data.json_stream import iter_json_items
-from clingpt.data.tabular import format_of, iter_rows
-from clingpt.data.text_files import TextFile
+from clingpt.data import tabular
+from clingpt.data.tabular import TextFile, format_of, iter_json_items, iter_rows
 from clingpt.text.records import clean
 
 NOTE, SUMMARY = "Fièvre à 39 °C – “stable”", "Fieber: 5 µg"
@@ -139,7 +137,7 @@ def test_a_folder_of_texts(tmp_path: Path) -> None:
     assert {row["id"]: row["text"] for row in rows} == found
     assert [row["id"] for row in rows] == sorted(found)
     assert len(bad) == 1
-    assert re.search(r"old\.txt:1: it is not UTF-8 text; --encoding=cp1252 ", bad[0])
+    assert re.search(r"old\.txt:1: not UTF-8 text; --encoding=cp1252 ", bad[0])
 
 
 def test_formats_are_known_by_their_endings(tmp_path: Path) -> None:
@@ -182,16 +180,16 @@ DROPPED: list[tuple[str, bytes, Rows, list[str]]] = [
         [],
         [f"text.jsonl:{n}: a record must be a" for n in (1, 2, 3)],
     ),
-    ("cut.jsonl", b'{"id": 1}\n{"id', [{"id": 1}], ["cut.jsonl:2: it is not JSON (Unterminated"]),
-    ("old.jsonl", b'{"a": "\xb5"}\n{}\n', [{}], ["old.jsonl:1: it is not UTF-8 text; --encod"]),
+    ("cut.jsonl", b'{"id": 1}\n{"id', [{"id": 1}], ["cut.jsonl:2: not valid JSON (Unterminated"]),
+    ("old.jsonl", b'{"a": "\xb5"}\n{}\n', [{}], ["old.jsonl:1: not UTF-8 text; --encod"]),
     ("joined.jsonl", b'{}\r\n\xef\xbb\xbf{"id": 2}\r\n', [{}, {"id": 2}], []),
     (
         "deep.jsonl",
         b"[" * 100_000 + b"\n{}",
         [{}],
-        ["deep.jsonl:1: it cannot be read as JSON (max"],
+        ["deep.jsonl:1: cannot be read as JSON (max"],
     ),
-    ("long.jsonl", b"1" * 5_000 + b"\n{}", [{}], ["long.jsonl:1: it cannot be read as JSON (Exc"]),
+    ("long.jsonl", b"1" * 5_000 + b"\n{}", [{}], ["long.jsonl:1: cannot be read as JSON (Exc"]),
     ("empty.json", b"[]", [], []),
     ("none.json", b"{}", [], []),
     ("bad.json", b'[{},\n\n 5, null,\n{"id": 1}]', [{}, {"id": 1}], ["bad.json:3: a record"] * 2),
@@ -214,32 +212,40 @@ REFUSED: list[tuple[str, bytes, str]] = [
     ("blank.csv", b"\n \n", "blank.csv:2: the header is empty"),
     ("bom.csv", b"\xef\xbb\xbf", "bom.csv is empty"),
     ("noheader.csv", b",,\n1,2,3\n", "noheader.csv:1: the header is empty"),
-    ("twice.csv", b"id, note,note \n1,a,b\n", "twice.csv:1: the column 'note' stands twice"),
-    ("open.csv", H + b'1,a\n2,"b\n3,c\n4,d', "open.csv:3: a quoted cell that opens here is not cl"),
-    ("openlast.csv", H + b'1,a\n2,"b', "openlast.csv:3: a quoted cell that opens here"),
-    ("later.csv", H + b'"1\n\n","b\n\n\n', "later.csv:4: a quoted cell that opens here"),
-    ("laterlast.csv", H + b'"1\n\n","b', "laterlast.csv:4: a quoted cell that opens here"),
+    ("twice.csv", b"id, note,note \n1,a,b\n", "twice.csv:1: duplicate column 'note'"),
+    (
+        "open.csv",
+        H + b'1,a\n2,"b\n3,c\n4,d',
+        "open.csv:3: the quoted cell that opens here is not cl",
+    ),
+    ("openlast.csv", H + b'1,a\n2,"b', "openlast.csv:3: the quoted cell that opens here"),
+    ("later.csv", H + b'"1\n\n","b\n\n\n', "later.csv:4: the quoted cell that opens here"),
+    ("laterlast.csv", H + b'"1\n\n","b', "laterlast.csv:4: the quoted cell that opens here"),
     (
         "next.csv",
         H + b'1,"a\n2,"b"\n3,c\n',
-        "next.csv:2: a quoted cell that opens here is not clos",
+        "next.csv:2: the quoted cell that opens here is not clos",
     ),
-    ("inner.csv", H + b'1,a\n2,"he said "hi""\n', "inner.csv:3: a quoted cell that opens here is "),
-    ("old.csv", H + b"1,a\n2,5 \xb5g\n", "old.csv:3: it is not UTF-8 text; --encoding=cp1252 re"),
+    (
+        "inner.csv",
+        H + b'1,a\n2,"he said "hi""\n',
+        "inner.csv:3: the quoted cell that opens here is ",
+    ),
+    ("old.csv", H + b"1,a\n2,5 \xb5g\n", "old.csv:3: not UTF-8 text; --encoding=cp1252 re"),
     ("old16.csv", "id,note\n1,5 µg\n".encode("utf-16-le"), "old16.csv:1: every other byte is zero"),
-    ("cut16.csv", "id,n\n1,a\n".encode("utf-16")[:-1], "cut16.csv:2: it is not utf-16 text; give"),
+    ("cut16.csv", "id,n\n1,a\n".encode("utf-16")[:-1], "cut16.csv:2: not utf-16 text; give"),
     ("cut.csv.gz", GZ[:9_999], "cut.csv.gz:"),
     ("odd.csv.gz", GZ[:5_000] + b"\0" * 99 + GZ[5_099:], "odd.csv.gz:"),
-    ("sum.csv.gz", GZ[:-8] + b"\0" * 8, "sum.csv.gz:100001: it is damaged or cut short from"),
+    ("sum.csv.gz", GZ[:-8] + b"\0" * 8, "sum.csv.gz:100001: the file is damaged or truncated"),
     ("no.csv.gz", b"id,note\n", "no.csv.gz is damaged or not gzip (Not a gzipped file"),
     ("half.csv.gz", GZ[:5], "half.csv.gz is damaged or not gzip"),
     ("none.csv.gz", b"", "none.csv.gz is empty"),
-    ("old.json", b'[{},\n{"a": "\xb5"}]', "old.json:2: it is not UTF-8 text; --encoding=cp1252 re"),
-    ("cut.json", b'[{},\n{"a"', "cut.json:2: it is not valid JSON near here"),
-    ("more.json", b'{"a": {}}\n{"b": {}}', "more.json:1: it goes on behind its JSON, which ends"),
-    ("text.parquet", b"id,note\n", "text.parquet: it is damaged or not Parquet (behind row 0: "),
-    ("empty.parquet", b"", "empty.parquet: it is damaged or not Parquet (behind row 0: "),
-    ("no.parquet.gz", b"PAR1", "no.parquet.gz: it is damaged or not Parquet (behind row 0: Not a"),
+    ("old.json", b'[{},\n{"a": "\xb5"}]', "old.json:2: not UTF-8 text; --encoding=cp1252 re"),
+    ("cut.json", b'[{},\n{"a"', "cut.json:2: not valid JSON near here"),
+    ("more.json", b'{"a": {}}\n{"b": {}}', "more.json:1: text after the end of the JSON value"),
+    ("text.parquet", b"id,note\n", "text.parquet: damaged or not Parquet (after row 0: "),
+    ("empty.parquet", b"", "empty.parquet: damaged or not Parquet (after row 0: "),
+    ("no.parquet.gz", b"PAR1", "no.parquet.gz: damaged or not Parquet (after row 0: Not a"),
 ]
 
 
@@ -262,7 +268,7 @@ def test_damaged_parquet_is_refused(tmp_path: Path, damage: str) -> None:
     path.write_bytes(
         raw[:-99] if damage == "cut" else raw[:middle] + b"\0" * 999 + raw[middle + 999 :]
     )
-    assert refusal(path).startswith("a.parquet: it is damaged or not Parquet (behind row ")
+    assert refusal(path).startswith("a.parquet: damaged or not Parquet (after row ")
 
 
 def test_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:
@@ -270,7 +276,7 @@ def test_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:
 
     table = pa.Table.from_arrays([["a"], ["b"]], names=["note", "note"])
     pq.write_table(table, tmp_path / "a.parquet")
-    assert "a.parquet: the column 'note' stands twice" in refusal(tmp_path / "a.parquet")
+    assert "a.parquet: duplicate column 'note'" in refusal(tmp_path / "a.parquet")
 
 
 def test_a_quote_is_given_up_before_the_file_is_in_memory(
@@ -283,7 +289,7 @@ def test_a_quote_is_given_up_before_the_file_is_in_memory(
         file.writelines(b"%d,an ordinary line\n" % n for n in range(2_000_000))
     said: list[str] = []
     assert peak_bytes(lambda: said.append(refusal(path))) < 16 << 20  # of 50 MB
-    assert said[0].startswith("open.csv:3: a quoted cell that opens here")
+    assert said[0].startswith("open.csv:3: the quoted cell that opens here")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.jsonl.gz"])
@@ -319,7 +325,7 @@ def test_a_field_of_ten_megabytes(tmp_path: Path, name: str) -> None:
 def test_lines_and_texts_without_end_are_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clingpt.data.text_files.LONGEST_LINE_CHARS", 100)
+    monkeypatch.setattr("clingpt.data.tabular.LONGEST_LINE_CHARS", 100)
     monkeypatch.setattr(tabular, "LONGEST_RECORD_CHARS", 100)
     (tmp_path / "a.jsonl").write_text("{}\n" + "x" * 101)
     assert refusal(tmp_path / "a.jsonl").startswith("a.jsonl:2: a line of more than 100 charac")
@@ -342,7 +348,7 @@ def test_a_wrong_encoding_is_noticed(tmp_path: Path, name: str) -> None:
     )
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
-    wanted = f"{name} is UTF-8, not cp1252; leave --encoding out for it"
+    wanted = f"{name} is UTF-8, not cp1252; leave out --encoding for it"
     assert refusal(path, "cp1252") == wanted
     path.write_text(text, encoding="cp1252")
     assert read(path, "cp1252") == (rows, [])
@@ -512,11 +518,11 @@ TOO_DEEP = '{"a":\n' + "[" * 100_000 + "}"
 def test_malformed_json_is_refused_by_line(text: str, line: int, chunk_chars: int) -> None:
     with pytest.raises(DataError) as refused:
         pairs_of(text, chunk_chars=chunk_chars)
-    assert str(refused.value) == f"some.json:{line}: it is not valid JSON near here"
+    assert str(refused.value) == f"some.json:{line}: not valid JSON near here"
 
 
 def test_objects_nested_too_deep_are_refused() -> None:
-    with pytest.raises(DataError, match="some.json:1: it is not valid JSON near here"):
+    with pytest.raises(DataError, match="some.json:1: not valid JSON near here"):
         pairs_of(TOO_DEEP)
 
 
@@ -524,9 +530,7 @@ def test_objects_nested_too_deep_are_refused() -> None:
 @pytest.mark.parametrize("rest", ["}", '{"b":2}', "\n\n,", "x", "\0"])
 def test_what_follows_the_object_is_not_ignored(rest: str, chunk_chars: int) -> None:
     for text in ('{"a":1,\n"b":2}\n', "[1,\n2]\n"):
-        with pytest.raises(
-            DataError, match="some.json:2: it goes on behind its JSON, which ends h"
-        ):
+        with pytest.raises(DataError, match="some.json:2: text after the end of the JSON value"):
             pairs_of(text + rest, chunk_chars=chunk_chars)
 
 
@@ -568,8 +572,8 @@ def test_memory_does_not_grow_with_the_file() -> None:
 
 
 def test_a_file_that_never_becomes_json_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_stream, "LONGEST_RECORD_CHARS", 3 << 20)
+    monkeypatch.setattr(tabular, "LONGEST_RECORD_CHARS", 3 << 20)
     endless = Endless(10**9, "x" * 99_000)
     next(endless.parts)  # what follows begins with a comma
-    with pytest.raises(DataError, match="some.json:1: it is not valid JSON near here"):
+    with pytest.raises(DataError, match="some.json:1: not valid JSON near here"):
         list(iter_json_items(text_file(endless)))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import prepare
 from clingpt.base.errors import DataError
 from clingpt.data.prepared import Prepared, open_prepared
-from clingpt.data.splits import N_FOLDS, official_folds
+from clingpt.data.sources import N_FOLDS, official_folds
 from clingpt.data.synthetic import iter_records
 from clingpt.evaluation.baselines import (
     NEAREST,
@@ -40,8 +40,7 @@ from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
 from tests.helpers.commands import exit_status
-
-PUBMEDQA = Path(__file__).parents[3] / "shared" / "data" / "pubmedqa"
+from tests.helpers.shared import PUBMEDQA, PUBMEDQA_TRUTH, official_items, shared_file
 
 GPT2 = Tokenizer.load()
 
@@ -202,10 +201,8 @@ def agreement(first: list[str], second: list[str]) -> float:
 @cache
 def pubmedqa() -> tuple[list[Record], list[Record]]:
     """Return the official test records and the other 500; skip if the data are not available."""
-    if not (PUBMEDQA / "ori_pqal.json").exists():
-        pytest.skip(f"no PubMedQA in {PUBMEDQA}")
-    items = json.loads((PUBMEDQA / "ori_pqal.json").read_text())
-    test_ids = json.loads((PUBMEDQA / "test_ground_truth.json").read_text())
+    items = official_items(shared_file(PUBMEDQA))
+    test_ids = json.loads(shared_file(PUBMEDQA_TRUTH).read_text())
     records = {name: pubmedqa_record(name, item) for name, item in items.items()}
     rest = [record for name, record in records.items() if name not in test_ids]
     return [records[name] for name in test_ids], rest

@@ -29,8 +29,6 @@ import sample
 from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.data.prepared import FolderWriter
-from clingpt.data.sources import read_official
-from clingpt.data.synthetic import iter_records as iter_synthetic
 from clingpt.decoding.engine import Completion, generate
 from clingpt.decoding.replies import ask_task
 from clingpt.decoding.sampling import Sampling
@@ -52,12 +50,12 @@ from tests.export.test_formats import (
 )
 from tests.helpers.commands import ROOT, exit_status, run, write_sums
 from tests.helpers.models import make_tiny_model
+from tests.helpers.shared import PUBMEDQA_FIXTURE, read_records
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
 
 CONTEXT, NEW = 256, 64
-PUBMEDQA = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
 PACKAGES = ("onnxruntime", "numpy", "tiktoken")  # all that the runner needs
 SESSION = {"providers": ["CPUExecutionProvider"]}
 
@@ -127,10 +125,7 @@ def scorer(checkpoint: Path, model: GPT, runner: Runner) -> Scorer:
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    """Twenty of PubMedQA where it is at hand, synthetic ones elsewhere."""
-    if PUBMEDQA.exists():
-        return list(itertools.islice(read_official(PUBMEDQA), 20))
-    return list(iter_synthetic("train", count=20, seed=0))
+    return read_records(PUBMEDQA_FIXTURE)
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,13 @@
 """Identifiers are found where they are planted, look-alikes are not, and time stays linear."""
 
-import json
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 from tests.helpers import phi_corpus
-
-PUBMEDQA = Path(__file__).parents[3] / "shared/data/pubmedqa/ori_pqal.json"
+from tests.helpers.shared import PUBMEDQA, official_items, shared_file
 
 
 def found(text: str) -> list[tuple[str, str]]:
@@ -158,9 +155,8 @@ def test_recall_on_notes_that_no_rule_was_written_for() -> None:
     assert false <= 4, f"{false} among {words} words"
 
 
-@pytest.mark.skipif(not PUBMEDQA.exists(), reason="needs the official PubMedQA file")
 def test_published_abstracts_raise_few_alarms() -> None:
-    alarms, records = Counter[str](), json.loads(PUBMEDQA.read_text("utf-8")).values()
+    alarms, records = Counter[str](), official_items(shared_file(PUBMEDQA)).values()
     for record in records:
         text = " ".join([record["QUESTION"], *record["CONTEXTS"], record["LONG_ANSWER"]])
         alarms.update(one.kind for one in find_identifiers(text))

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from clingpt.base.errors import DataError
-from clingpt.data.sources import from_official_item
-from clingpt.data.splits import official_folds, official_test_ids
+from clingpt.data.sources import from_official_item, official_folds, official_test_ids
 from clingpt.evaluation import metrics
 from clingpt.evaluation.baselines import SUMMARIES
 from clingpt.evaluation.scorer import Output
@@ -30,8 +29,8 @@ from clingpt.reports.report import (
 )
 from clingpt.reports.tables import as_text, tables
 from clingpt.text.records import Record
-from tests.helpers.commands import ROOT
 from tests.helpers.reports import bare_report, full_report, typed
+from tests.helpers.shared import PUBMEDQA, official_items, shared_file
 
 
 @pytest.mark.parametrize("content", [full_report(), bare_report()])
@@ -214,11 +213,7 @@ def test_examples_are_chosen_by_their_ids_only() -> None:
 
 @pytest.fixture(scope="module")
 def official() -> dict[str, Any]:
-    path = ROOT.parent / "shared/data/pubmedqa/ori_pqal.json"
-    if not path.exists():
-        pytest.skip("the official PubMedQA file is not available")
-    items: dict[str, Any] = json.loads(path.read_text())
-    return items
+    return official_items(shared_file(PUBMEDQA))
 
 
 @pytest.mark.parametrize(

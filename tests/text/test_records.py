@@ -4,7 +4,6 @@ import json
 import re
 import sys
 import unicodedata
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from hypothesis import strategies as st
 
 from clingpt.base.errors import DataError
 from clingpt.text.records import LABELS, Record, clean, clean_lines, from_json, make_record, to_json
+from tests.helpers.shared import PUBMEDQA, official_items, shared_file
 
-OFFICIAL = Path(__file__).parents[3] / "shared/data/pubmedqa/ori_pqal.json"
 BLANKS = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()]
 SYMBOLS = "± ≥ µ β e\u0301 👩‍⚕️ 🩺 0·718 °C × − ﬁ Ａ \ufeff \ufffd"
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))
@@ -81,9 +80,7 @@ def test_label_debris_is_cut_from_the_end_of_sections_alone(body: str, kept: str
 
 
 def test_label_debris_of_the_official_file() -> None:
-    if not OFFICIAL.exists():
-        pytest.skip(f"{OFFICIAL} is not there")
-    items = json.loads(OFFICIAL.read_text("utf-8"))
+    items = official_items(shared_file(PUBMEDQA))
     cut = 0
     for pmid, item in items.items():
         sections = list(zip(item["LABELS"], item["CONTEXTS"], strict=True))

@@ -6,14 +6,12 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt.data.sources import read_official
 from clingpt.text.records import LABELS, Record, clean, make_record
 from clingpt.text.sentences import split_sentences
 from clingpt.text.tasks import (
@@ -32,9 +30,15 @@ from clingpt.text.tasks import (
     text_windows,
 )
 from clingpt.text.tokenizer import EOT, Tokenizer
+from tests.helpers.shared import (
+    MEDQUAD,
+    PUBMEDQA,
+    PUBMEDQA_FIXTURE,
+    official_items,
+    read_records,
+    shared_file,
+)
 
-OFFICIAL = Path(__file__).parents[3] / "shared/data/pubmedqa/ori_pqal.json"
-MEDQUAD = OFFICIAL.parents[1] / "medquad/medquad.jsonl.gz"
 GPT2 = Tokenizer.load()
 PROMPTED = ("answer", "summarize", "document", "explain")
 
@@ -81,9 +85,7 @@ LETTER = "Dear colleague,\n\nDIAGNOSIS: Pain (M79.6).\nPLAN: 5 mg, twice daily.\
 
 @pytest.fixture(scope="module")
 def official() -> list[Record]:
-    if not OFFICIAL.exists():
-        pytest.skip(f"{OFFICIAL} is not there")
-    return list(read_official(OFFICIAL))
+    return read_records(shared_file(PUBMEDQA))
 
 
 # Templates
@@ -230,11 +232,15 @@ def test_prompt_and_target_meet_on_the_official_file(official: list[Record]) -> 
     assert applied == {"answer": 1000, "summarize": 1000, "document": 990, "explain": 1000}
 
 
+def test_prompt_and_target_meet_on_the_fixture() -> None:
+    records = read_records(PUBMEDQA_FIXTURE)
+    applied = Counter(task for task in PROMPTED for record in records if check_joint(task, record))
+    assert applied == dict.fromkeys(PROMPTED, 20)
+
+
 def test_every_answer_of_medquad_can_be_explained() -> None:
     """Questions and answers in prose, without a context: each of 400 fits by the same rule."""
-    if not MEDQUAD.exists():
-        pytest.skip(f"{MEDQUAD} is not there")
-    with gzip.open(MEDQUAD, "rt", encoding="utf-8") as file:
+    with gzip.open(shared_file(MEDQUAD), "rt", encoding="utf-8") as file:
         items = [json.loads(line) for line in itertools.islice(file, 0, None, 41)]
     for item in items:
         record = make_record(
@@ -464,9 +470,7 @@ def test_headings(label: str, name: str | None) -> None:
 
 
 def test_headings_of_the_official_file() -> None:
-    if not OFFICIAL.exists():
-        pytest.skip(f"{OFFICIAL} is not there")
-    items = json.loads(OFFICIAL.read_text("utf-8")).values()
+    items = official_items(shared_file(PUBMEDQA)).values()
     labels = Counter(label for item in items for label in item["LABELS"])
     assert (len(labels), labels.total()) == (140, 3358)
     found: Counter[str | None] = Counter()

@@ -1,12 +1,12 @@
-"""Views: what is left out, that nothing else changes, and that chance has no say in it."""
+"""Views of training records: what they leave out, what they keep, and that they never change."""
 
 from dataclasses import replace
 
 import pytest
 
-from clingpt.data import augmentation as module
-from clingpt.data.augmentation import drawn_sections, origin, views
-from clingpt.data.splits import official_test_ids
+from clingpt.data.pipeline import undropped_sections, views
+from clingpt.data.prepared import VIEWS, origin
+from clingpt.data.sources import official_test_ids
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import NotApplicable, make_example
 from clingpt.text.tokenizer import Tokenizer
@@ -27,7 +27,7 @@ RECORD = Record(
 )
 
 
-def test_each_kind_of_view() -> None:
+def test_each_kind_of_view_keeps_its_sections() -> None:
     found = views(RECORD, ("results", "question"), dropout=0, key="k")
     assert [each.id for each in found] == ["17", "17#results", "17#question"]
     whole, results, question = found
@@ -40,14 +40,14 @@ def test_each_kind_of_view() -> None:
 @pytest.mark.parametrize(
     ("changes", "ids"),
     [
-        ({"sections": SECTIONS[2:]}, ["17", "17#question"]),  # results are all there is
+        ({"sections": SECTIONS[2:]}, ["17", "17#question"]),  # there are only results
         ({"sections": SECTIONS[:2]}, ["17", "17#question"]),  # there are none
-        ({"decision": None}, ["17", "17#results"]),  # a question that nothing answers
+        ({"decision": None}, ["17", "17#results"]),  # the question has no answer
         ({"question": ""}, ["17", "17#results"]),
-        ({"sections": ()}, ["17"]),  # a question alone already
+        ({"sections": ()}, ["17"]),  # already a bare question
     ],
 )
-def test_no_view_repeats_its_record_or_asks_nothing(
+def test_views_that_would_repeat_another_or_have_no_answer_are_not_made(
     changes: dict[str, object], ids: list[str]
 ) -> None:
     record = replace(RECORD, **changes)  # type: ignore[arg-type]
@@ -55,25 +55,25 @@ def test_no_view_repeats_its_record_or_asks_nothing(
     assert [each.id for each in found] == ids
 
 
-def test_dropout_leaves_out_its_share_and_never_everything() -> None:
+def test_dropout_omits_its_share_of_sections_and_never_all() -> None:
     records = [replace(RECORD, id=str(number)) for number in range(2000)]
-    kept = [drawn_sections(record, dropout=0.3, key="k") for record in records]
+    kept = [undropped_sections(record, dropout=0.3, key="k") for record in records]
     assert all(sections for sections in kept)
     assert {len(sections) for sections in kept} == {1, 2, 3, 4}
     left_out = sum(4 - len(sections) for sections in kept) / (4 * len(records))
     assert abs(left_out - 0.3) < 0.02  # 0.2979 by arithmetic: all four would go in 0.8 %
-    for place in range(4):  # no section is safer than another
+    for place in range(4):  # every section is as likely to go
         share = sum(SECTIONS[place] not in sections for sections in kept) / len(records)
         assert abs(share - 0.3) < 0.04
-    nearly_all = [drawn_sections(record, dropout=0.999, key="k") for record in records]
+    nearly_all = [undropped_sections(record, dropout=0.999, key="k") for record in records]
     assert all(len(sections) >= 1 for sections in nearly_all)
-    assert len(set(nearly_all)) > 3  # and which one stays is chance as well
+    assert len(set(nearly_all)) > 3  # and which one stays varies
 
 
-def test_dropout_gives_a_view_of_its_own_where_it_left_something_out() -> None:
+def test_dropout_adds_a_view_only_if_it_omits_something() -> None:
     for number in range(50):
         record = replace(RECORD, id=str(number))
-        kept = drawn_sections(record, dropout=0.3, key="k")
+        kept = undropped_sections(record, dropout=0.3, key="k")
         found = views(record, (), dropout=0.3, key="k")
         view = replace(record, id=f"{number}#dropout", sections=kept)
         assert found == ([record] if kept == SECTIONS else [record, view])
@@ -81,27 +81,27 @@ def test_dropout_gives_a_view_of_its_own_where_it_left_something_out() -> None:
         assert len({each.sections for each in both}) == len(both)
 
 
-def test_views_are_a_function_of_key_and_id() -> None:
+def test_views_depend_only_on_the_key_and_the_id() -> None:
     def all_views(key: str) -> list[list[Record]]:
         records = [replace(RECORD, id=str(number)) for number in range(40)]
-        return [views(record, module.KINDS, dropout=0.5, key=key) for record in records]
+        return [views(record, VIEWS, dropout=0.5, key=key) for record in records]
 
     assert all_views("7") == all_views("7") != all_views("8")
-    # So that nothing shifts unseen from one version of this to the next.
-    drawn = [drawn_sections(replace(RECORD, id=name), dropout=0.5, key="1337") for name in "12"]
+    # Fixed values, so that a change between versions is noticed.
+    drawn = [undropped_sections(replace(RECORD, id=name), dropout=0.5, key="1337") for name in "12"]
     assert drawn == [(SECTIONS[1], SECTIONS[3]), (SECTIONS[1],)]
 
 
-def test_a_views_id_leads_back_to_its_record_and_into_no_official_list() -> None:
+def test_a_view_id_leads_to_its_record_and_is_in_no_official_list() -> None:
     pmid = min(official_test_ids())
     record = replace(RECORD, id=pmid)
-    found = views(record, module.KINDS, dropout=0.9, key="k")
+    found = views(record, VIEWS, dropout=0.9, key="k")
     assert len(found) == 4 and {origin(each.id) for each in found} == {pmid}
     assert {each.id for each in found} & official_test_ids() == {pmid}
     assert origin("note #3") == "note #3"
 
 
-def test_a_question_alone_is_answered_by_a_label_and_by_nothing_else() -> None:
+def test_the_question_view_has_only_a_label_as_its_answer() -> None:
     tokenizer = Tokenizer.load()
     *_, view = views(RECORD, ("question",), dropout=0, key="k")
     example = make_example("answer", view, tokenizer, budget=128)

@@ -1,20 +1,109 @@
-"""Duplicates: those that are planted are found, in any order, and texts that differ are not."""
+"""Overlap: planted copies and shared runs of words are found, different texts are not."""
 
 import random
+import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clingpt.data.near_duplicates import (
-    BLOCK,
-    N_WORDS,
+from clingpt.data.overlap import (
     NEAR,
+    NGRAM_WORDS,
+    RUN_WORDS,
+    RUNS_AT_ONCE,
     Duplicates,
-    exact_hash,
+    NgramIndex,
     fingerprint,
+    ngram_hashes,
     signature,
+    text_hash,
 )
+
+# Shared runs of 13 words
+
+RUN = "the mean pain score fell by 31 points in group (P = 0.002)"  # 0 and 002 are two words
+
+
+def shares(indexed: str, text: str) -> bool:
+    return NgramIndex([ngram_hashes(indexed)]).shares(ngram_hashes(text))
+
+
+def test_a_shared_run_of_13_words_is_found_and_one_of_12_is_not() -> None:
+    run = "a b c d e f g h i j k l m".split()
+    assert len(run) == NGRAM_WORDS
+    for before, after in (("", ""), ("x y", "z"), ("x " * 500, " z" * 500)):
+        text = f"{before} {' '.join(run)} {after}"
+        assert shares(" ".join(run), text)
+        assert shares(text, f"other words {' '.join(run)} and others")
+        for missing in (0, NGRAM_WORDS - 1):
+            twelve = " ".join(run[:missing] + run[missing + 1 :])
+            assert not shares(f"1 2 {twelve} 3 4", f"5 6 {twelve} 7 8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RUN.upper(),
+        RUN.replace(" ", "\n"),
+        RUN.replace(" ", ", "),
+        "“" + RUN.replace(" ", " – ") + "”!",
+        RUN.replace("0.002", "0·002"),
+    ],
+)
+def test_shared_runs_ignore_case_and_punctuation(text: str) -> None:
+    assert shares(RUN, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(reversed(RUN.split())),
+        " ".join([*RUN.split()[1:], "the"]),
+        RUN.replace("mean", "median"),
+        RUN.replace("31", "32"),
+        "",
+        "...",
+    ],
+)
+def test_shared_runs_need_the_same_words_in_order(text: str) -> None:
+    assert not shares(RUN, text)
+    assert not shares(text, RUN)
+
+
+def test_an_empty_index_shares_nothing(tmp_path: Path) -> None:
+    for index in (NgramIndex([]), NgramIndex([ngram_hashes("too short")])):
+        assert not index.shares(ngram_hashes(RUN))
+        index.save(tmp_path / "grams")
+        assert not NgramIndex.open(tmp_path / "grams").shares(ngram_hashes(RUN))
+    assert ngram_hashes("too short").shape == (0,)
+
+
+def slow_runs(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[i : i + NGRAM_WORDS]) for i in range(len(words) - NGRAM_WORDS + 1)}
+
+
+def test_the_index_agrees_with_sets_of_words_on_random_texts(tmp_path: Path) -> None:
+    rng = random.Random(13)
+    alphabet = ["pain", "Pain,", "β", "µg", "0.05", "no", "(no)", "患者"]
+    verdicts = []
+    for _ in range(300):
+        # Few words in use make runs repeat within a text and between two; many hardly ever.
+        letters = rng.sample(alphabet, rng.choice([1, 1, 2, 3, 8]))
+        texts = [" ".join(rng.choices(letters, k=rng.randrange(60))) for _ in range(4)]
+        index = NgramIndex(map(ngram_hashes, texts[:3]))
+        index.save(tmp_path / "grams")
+        wanted = bool(slow_runs(texts[3]) & set().union(*map(slow_runs, texts[:3])))
+        assert index.shares(ngram_hashes(texts[3])) == wanted, texts
+        assert NgramIndex.open(tmp_path / "grams").shares(ngram_hashes(texts[3])) == wanted
+        assert len(np.unique(ngram_hashes(texts[3]))) == len(slow_runs(texts[3]))
+        verdicts.append(wanted)
+    assert 0.2 < np.mean(verdicts) < 0.8
+
+
+# Equal and nearly equal texts
 
 VOCABULARY = [f"word{number}" for number in range(5000)]
 
@@ -24,8 +113,8 @@ def make_text(rng: random.Random, n: int = 200) -> list[str]:
 
 
 def similarity(one: list[str], other: list[str]) -> float:
-    """Jaccard's, of the sets of five-word runs, counted."""
-    sets = [{tuple(text[i : i + N_WORDS]) for i in range(len(text) - 4)} for text in (one, other)]
+    """Return the exact Jaccard similarity of the sets of five-word runs."""
+    sets = [{tuple(text[i : i + RUN_WORDS]) for i in range(len(text) - 4)} for text in (one, other)]
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
@@ -49,29 +138,29 @@ def test_signatures_estimate_similarity() -> None:
                 other[place] = rng.choice(VOCABULARY)
             agree = (signature(" ".join(one)) == signature(" ".join(other))).mean()
             errors.append(agree - similarity(one, other))
-    # A share of 64 has a standard deviation of at most 1/16.
+    # The mean of 64 draws has a standard deviation of at most 1/16.
     assert np.abs(errors).max() < 0.25
     assert abs(np.mean(errors)) < 0.03
 
 
 @pytest.mark.parametrize("text", ["THE pain, (fell).", "the pain fell", "The Pain\nFELL!"])
-def test_case_and_punctuation_do_not_count(text: str) -> None:
-    assert exact_hash(text) == exact_hash("the pain fell") != exact_hash("the pain rose")
+def test_hashes_ignore_case_and_punctuation(text: str) -> None:
+    assert text_hash(text) == text_hash("the pain fell") != text_hash("the pain rose")
     assert (signature(text) == signature("the pain fell")).all()
 
 
-def test_long_texts_are_hashed_block_by_block() -> None:
-    words = make_text(random.Random(2), 3 * BLOCK)
+def test_long_texts_are_hashed_in_blocks() -> None:
+    words = make_text(random.Random(2), 3 * RUNS_AT_ONCE)
     whole = signature(" ".join(words))
-    step = BLOCK // 2
+    step = RUNS_AT_ONCE // 2
     parts = [
-        signature(" ".join(words[start : start + step + N_WORDS - 1]))
-        for start in range(0, len(words) - N_WORDS + 1, step)
+        signature(" ".join(words[start : start + step + RUN_WORDS - 1]))
+        for start in range(0, len(words) - RUN_WORDS + 1, step)
     ]
     assert (whole == np.min(parts, axis=0)).all()
 
 
-def test_planted_duplicates_are_found_and_no_others() -> None:
+def test_planted_duplicates_are_found_and_nothing_else() -> None:
     rng = random.Random(3)
     texts = [" ".join(make_text(rng)) for _ in range(300)]
     same, near = [], []
@@ -83,7 +172,7 @@ def test_planted_duplicates_are_found_and_no_others() -> None:
         words[rng.randrange(100)] = "changed"
         texts.append(" ".join(words))
         near.append([number, len(texts) - 1])
-    for number in range(200, 240):  # a third of it elsewhere: similar, but not nearly the same
+    for number in range(200, 240):  # a third replaced: similar, but not near-duplicates
         words = texts[number].split()
         texts.append(" ".join(words[:140] + make_text(rng, 60)))
     found = collect(texts)
@@ -92,7 +181,7 @@ def test_planted_duplicates_are_found_and_no_others() -> None:
     assert found.same_answer() == []
 
 
-def test_groups_are_those_of_comparing_all_pairs_and_order_does_not_count() -> None:
+def test_groups_equal_a_comparison_of_all_pairs_in_any_order() -> None:
     rng = random.Random(4)
     texts = []
     for _ in range(12):
@@ -119,13 +208,13 @@ def test_groups_are_those_of_comparing_all_pairs_and_order_does_not_count() -> N
     assert sorted(sorted(shuffled[place] for place in group) for group in again) == wanted
 
 
-def test_a_text_without_words_or_an_answer_is_like_none() -> None:
+def test_texts_without_words_are_never_duplicates() -> None:
     found = collect(["", "±", "…", "", "a b", "A b"])
     assert found.same_text() == found.near_text() == [[4, 5]]
     assert collect([]).near_text() == collect([]).same_text() == []
 
 
-def test_answers_are_compared_whatever_was_asked() -> None:
+def test_equal_answers_to_different_questions_are_grouped() -> None:
     found = Duplicates()
     for number, (text, answer) in enumerate([("q1", "Rest."), ("q2", "rest"), ("q3", None)]):
         found.add(fingerprint(text, answer), split="train", source="x", record_id=str(number))
@@ -133,7 +222,7 @@ def test_answers_are_compared_whatever_was_asked() -> None:
     assert found.same_text() == []
 
 
-def test_counts_by_split_and_source() -> None:
+def test_summary_counts_by_split_and_source() -> None:
     found = collect(["a b", "a b", "a b", "c d", "c d", "e f"], splits="ttevet")
     assert found.summary(found.same_text()) == {
         "groups": 2,
@@ -149,7 +238,7 @@ def test_counts_by_split_and_source() -> None:
     }
 
 
-def test_a_record_takes_some_hundred_bytes() -> None:
+def test_a_record_takes_272_bytes() -> None:
     found = collect([str(number) for number in range(50)])
     kept = (found._signatures, found._texts, found._answers)
     assert sum(len(memoryview(each).tobytes()) for each in kept) / 50 == 272

@@ -1,14 +1,15 @@
-"""Score checkpoints: labels, perplexity and generated text, beside what anyone gets for free.
+"""Evaluate checkpoints: labels, perplexity and generated text, each beside simple baselines.
 
     python eval.py --checkpoint=out/pubmedqa/best --split=test
     python eval.py --checkpoint=gpt2 --data=data/pubmedqa --texts=100 --text=news.txt
-    python eval.py --checkpoint out/fold*/best --split=val          folds pooled, seeds compared
+    python eval.py --checkpoint out/fold*/best --split=val   # pool folds, compare seeds
     torchrun --standalone --nproc_per_node=8 eval.py --checkpoint=out/pubmedqa/best
 
-Labels are read off three log-probabilities, so that nothing is left unparsed; text is decoded
-greedily. PubMedQA is asked reasoning-required: question and context, never the conclusion. What
-was stopped goes on with the same command. The folder gets report.html, report.md, report.json,
-predictions.json (the official evaluation script takes it) and outputs.jsonl.
+Labels come from the log-probabilities of yes, no and maybe, so every record gets one. Text is
+decoded greedily. PubMedQA is evaluated in its reasoning-required setting: the model sees the
+question and the context, but never the conclusion. If an evaluation is interrupted, the same
+command continues it. The folder gets report.html, report.md, report.json, predictions.json (input
+for PubMedQA's official evaluation script), probabilities.json and outputs.jsonl.
 """
 
 import json

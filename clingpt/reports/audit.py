@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from clingpt.base import console
+from clingpt.evaluation.metrics import Interval
 from clingpt.reports.tables import Table, as_markdown, as_text, between, fixed, percent, plain
 
 HEADING = "## What it memorised"
@@ -50,7 +51,7 @@ def in_markdown(report: Mapping[str, Any]) -> str:
 
 def _of(found: Mapping[str, Any]) -> str:
     """3 (0.6 %, 0.2–1.7)."""
-    interval = between(found["interval"], scale=100)
+    interval = between(Interval(**found["interval"]), scale=100)
     return f"{console.count(found['hits'])} ({percent(found['share'])} %, {interval})"
 
 
@@ -96,7 +97,7 @@ def _repeated_table(report: Mapping[str, Any]) -> Iterator[Table]:
             entry["n"],
             entry["hits"],
             percent(entry["share"]),
-            between(entry["interval"], scale=100),
+            between(Interval(**entry["interval"]), scale=100),
             percent(entry["longest_run"]),
         ]
         for entry in report["extraction"]
@@ -195,7 +196,7 @@ def _identifier_table(report: Mapping[str, Any]) -> Iterator[Table]:
 
 def _membership(report: Mapping[str, Any]) -> Iterator[str]:
     if found := report["membership"]:
-        interval = between(found["interval"], digits=3)
+        interval = between(Interval(**found["interval"]), digits=3)
         yield (
             "Of a training and a test record, the loss beside the earlier model's is lower for the "
             f"training record in {percent(found['auc'])} % of pairs (AUC {found['auc']:.3f}, "
@@ -206,7 +207,7 @@ def _membership(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _membership_table(report: Mapping[str, Any]) -> Iterator[Table]:
     if found := report["membership"]:
-        row = [fixed(found["auc"], 3), between(found["interval"], digits=3)]
+        row = [fixed(found["auc"], 3), between(Interval(**found["interval"]), digits=3)]
         columns = ["AUC", "95 %", "training records", "test records"]
         note = "Score: nats a token of the reply, before less after. Newcombe's interval."
         title = "Membership by the ratio of losses (Mireshghallah et al. 2022, arXiv 2203.03929)"

@@ -1,9 +1,9 @@
 """The results of evaluating one checkpoint on one split, as a typed `Report`.
 
 The first half of this module declares the report, which report.json holds field by field
-(docs/formats.md). The second half computes it from the stored results of clingpt/evaluation. It
-reduces texts to rows of numbers one record at a time, so memory holds no split's text. What the
-figures look like is decided in tables.py, plots.py and render.py.
+(docs/formats.md). The second half computes it from the stored results of clingpt/evaluation, one
+record at a time: each text is reduced to a row of numbers, so the texts of a split are never all in
+memory. tables.py, plots.py and render.py decide how the figures are shown.
 """
 
 import hashlib
@@ -332,7 +332,10 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: Any, value: Any) -> Any:
-    """Undo `to_json` by the declared type; TypeError if a field is missing or unknown."""
+    """Undo `to_json` by the declared type; TypeError if a field is missing or unknown.
+
+    base/settings.from_dict would refuse infinite numbers, but a perplexity can be infinite.
+    """
     inner = get_args(kind)
     if get_origin(kind) in (Union, UnionType):  # always X | None here
         return None if value is None or value == {} else from_json(inner[0], value)
@@ -641,7 +644,7 @@ class Texts:
     counts: dict[str, list[list[float]]] = field(default_factory=dict)  # COUNTED
     documents: list[tuple[str, str]] = field(default_factory=list)  # output, reference
     endings: list[tuple[bool, int]] = field(default_factory=list)  # at the limit, trimmed tokens
-    agreeing: list[bool] = field(default_factory=list)  # writes the label that it scores highest
+    agreeing: list[bool] = field(default_factory=list)  # wrote the label it scored highest
 
     def add(self, output: Output, record: Record, scored_label: str | None) -> None:
         """Score one output, and what each copying baseline returns for its record."""
@@ -759,14 +762,14 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
+OUTPUT = tuple(each.name for each in fields(Output))
+
+
 def stored_outputs(parts: Parts, task: str) -> Iterator[tuple[int, Output]]:
     """Yield the stored outputs of a task, each with the number of its record in the split."""
     for item in parts.items(task):
         if "text" in item:
             yield item["n"], Output(**{name: item[name] for name in OUTPUT})
-
-
-OUTPUT = tuple(each.name for each in fields(Output))
 
 
 def outputs_with_records(

@@ -116,10 +116,8 @@ def test_eval_writes_a_report_and_the_official_predictions(trained: Path, data: 
     assert reply["abstained"] == (max(reply["probabilities"].values()) < fitted["threshold"])
 
 
-def test_ones_own_questions_and_documents_from_a_file_to_a_report(
-    trained: Path, tmp_path: Path
-) -> None:
-    """Neither a label nor a heading of ours is needed."""
+def test_questions_and_documents_of_a_file_reach_a_report(trained: Path, tmp_path: Path) -> None:
+    """The file has no labels, and its documents have other headings than abstracts."""
     source, folder, out = tmp_path / "own.jsonl", tmp_path / "own", tmp_path / "eval"
     lines = []
     for n in range(60):
@@ -148,7 +146,7 @@ def test_ones_own_questions_and_documents_from_a_file_to_a_report(
     assert {(one["compared"], "Context:" in one["prompt"]) for one in explained} == {
         (True, True), (False, False)
     }  # fmt: skip
-    for phrase in ("Texts that answer a question alone", "Structure is scored by the headings"):
+    for phrase in ("Questions without a context", "Only references with one of the headings"):
         assert phrase in printed and phrase in (out / "report.html").read_text()
 
 

@@ -23,7 +23,7 @@ from clingpt.base.files import write_json, write_whole
 from clingpt.data.receipt import DONE, identifiers_found
 from clingpt.nn.checkpoint import HUB_ID, run_name
 from clingpt.reports import DISCLAIMER, plots
-from clingpt.reports.report import N_EXAMPLES, Example, Report, TextSection
+from clingpt.reports.report import N_EXAMPLES, Report, ShownExample, TextSection
 from clingpt.reports.tables import Table, as_markdown, between, fixed, percent, plain, tables
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
@@ -163,7 +163,7 @@ def _text_tiles(task: str, section: TextSection) -> Iterator[Tile]:
         yield Tile(f"{task}: flagged", f"{percent(model.flagged)} %", note)
 
 
-def _example(example: Example) -> dict[str, Any]:
+def _example(example: ShownExample) -> dict[str, Any]:
     return {
         "task": example.task,
         "id": example.id,
@@ -176,7 +176,7 @@ def _example(example: Example) -> dict[str, Any]:
     }
 
 
-def _status(example: Example) -> Iterator[str]:
+def _status(example: ShownExample) -> Iterator[str]:
     """Yield the remarks on an example: its label, and how its text came to an end."""
     if example.label is not None:
         verdict = "correct" if example.label == example.gold else f"wrong, gold is {example.gold}"
@@ -191,7 +191,7 @@ def _status(example: Example) -> Iterator[str]:
         yield f"prompt trimmed by {console.count(example.trimmed_tokens)} tokens"
 
 
-def marked_pieces(example: Example) -> list[tuple[str, str]]:
+def marked_pieces(example: ShownExample) -> list[tuple[str, str]]:
     """Cut an output at the borders of its flags: each piece with the kinds of flags that cover it.
 
     Flags can overlap, so that a piece may carry several kinds; they are joined by commas.

@@ -140,6 +140,8 @@ class CalibrationSection:
 
 @dataclass(frozen=True, kw_only=True)
 class PerplexityFigures(Perplexity):
+    """Corpus perplexity with a 95 % interval."""
+
     token_perplexity_interval: Interval | None = None
 
 
@@ -195,14 +197,18 @@ class TextSection:
 
 @dataclass(frozen=True, kw_only=True)
 class Int8Text:
+    """One kind of text, scored with 8-bit and with fp32 weights."""
+
     tokens: int
     perplexity_fp32: float
     perplexity_int8: float
-    decisions_changed: float
+    decisions_changed: float  # share of positions where another token is the most probable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Int8Labels:
+    """Labels predicted with 8-bit and with fp32 weights."""
+
     records: int
     changed: int
     labelled: int
@@ -228,7 +234,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class ShownExample:
     """One generated text with its prompt and its reference."""
 
     id: str
@@ -295,7 +301,7 @@ class Report:
     label_agreement: float | None
     int8: Int8Section | None = field(metadata=EMPTY)
     curve: tuple[CurvePoint, ...]
-    examples: tuple[Example, ...]
+    examples: tuple[ShownExample, ...]
     comparison: Comparison | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -410,7 +416,7 @@ def build_report(
     perplexity = {shown: perplexity_section(parts.items(n)) for n, shown in passages.items()}
     texts, agreeing = dict[str, TextSection](), list[bool]()
     for task in data.tasks:
-        found = Texts(task, copying_baselines(task, data, loaded.tokenizer))
+        found = TextScores(task, copying_baselines(task, data, loaded.tokenizer))
         pairs = outputs_with_records(parts, data, split, task)
         for output, record in console.progress(pairs, label=f"scoring: {task}", unit=" texts"):
             scored = scores.get(record.id)
@@ -635,7 +641,7 @@ COUNTED = ("compared", *KINDS, "flags", "numbers", "numbers_flagged", "words", "
 
 
 @dataclass
-class Texts:
+class TextScores:
     """Scores of one task's outputs and of its copying baselines, kept as rows of numbers."""
 
     task: str
@@ -790,7 +796,7 @@ def shown_examples(
     calibration: Calibration | None,
     *,
     count: int,
-) -> Iterator[Example]:
+) -> Iterator[ShownExample]:
     """Yield `count` outputs of a task with their prompts, labels and flags."""
     chosen = chosen_ids((output.record_id for _, output in stored_outputs(parts, task)), count)
     for output, record in outputs_with_records(parts, data, split, task):
@@ -799,7 +805,7 @@ def shown_examples(
         scored = scores.get(record.id) if task == "answer" else None
         judgement = scored.judge(calibration) if scored else None
         source = source_text(record, task)
-        yield Example(
+        yield ShownExample(
             id=output.record_id,
             task=task,
             prompt=prompt_text(task, record),

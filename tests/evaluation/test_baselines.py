@@ -35,7 +35,7 @@ from clingpt.evaluation.baselines import (
 )
 from clingpt.evaluation.metrics import classification, rouge
 from clingpt.evaluation.scorer import Output
-from clingpt.reports.report import Texts
+from clingpt.reports.report import TextScores
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
@@ -366,7 +366,7 @@ def test_question_in_inverts_prompt_text(sections: tuple[tuple[str, str], ...]) 
 
 
 def test_report_shows_the_nearest_answer_for_records_without_context(data: Prepared) -> None:
-    found = Texts("explain", SUMMARIES | {NEAREST: Nearest(data, GPT2).answer})
+    found = TextScores("explain", SUMMARIES | {NEAREST: Nearest(data, GPT2).answer})
     record = asked("What are the causes of gout?")
     wanted = "Causes of gout are listed here."
     found.add(Output("x", "explain", "Gout is.", wanted, "stop", 0), record, None)

@@ -13,7 +13,7 @@ HOSTILE = (
     "\ud800 \\"
 )
 SHOWN = console.visible(HOSTILE)
-# Names in a report that are data: of systems, of texts, of settings, …
+# Fields whose keys come from data: names of systems, texts, settings and so on.
 FREE = {"systems", "perplexity", "texts", "settings", "versions", "probabilities", "spread"}
 FREE |= {"section_rougeL"}
 TEMPLATE = (Path(reports.__file__).with_name("templates") / "report.html").read_text("utf-8")
@@ -21,7 +21,7 @@ STYLE = TEMPLATE.partition("<style>")[2].partition("</style>")[0]
 
 
 def hostile(value: Any, *, free: bool = False, numbers: Any = None) -> Any:
-    """A report whose every string, every name that is data included, is HOSTILE."""
+    """Return a report in which every string is HOSTILE, including the keys that come from data."""
     numbers = numbers or count()
     if isinstance(value, dict):
         return {

@@ -18,7 +18,7 @@ from clingpt.reports.comparison import figures
 from clingpt.reports.report import (
     Faithfulness,
     Report,
-    Texts,
+    TextScores,
     TextSection,
     chosen_ids,
     label_figures,
@@ -48,7 +48,7 @@ def test_another_file_is_refused_as_a_report(content: Any) -> None:
         Report.from_json(content, source="old.json")
 
 
-def section_of(found: Texts) -> TextSection:
+def section_of(found: TextScores) -> TextSection:
     section = found.section()
     assert section is not None
     return section
@@ -68,7 +68,7 @@ RECORD = Record(
 
 
 def test_texts_are_scored_as_a_corpus_with_copying_baselines_and_references() -> None:
-    found = Texts("summarize")
+    found = TextScores("summarize")
     said, wanted = ["Pain fell by 13%.", "", "Pain fell — ± µ."], ["Pain fell.", "No. Effect.", "x"]
     for text, reference in zip(said, wanted, strict=True):
         output = Output("1", "summarize", text, reference, "stop" if text else "length", 9)
@@ -86,11 +86,11 @@ def test_texts_are_scored_as_a_corpus_with_copying_baselines_and_references() ->
     assert model.faithfulness.per_kind["number"] == pytest.approx(1 / 3)
     assert model.rougeL_interval.low <= model.rouge.rougeL <= model.rougeL_interval.high
     assert section.structure is None
-    assert Texts("answer").section() is None
+    assert TextScores("answer").section() is None
 
 
 def test_an_answer_is_scored_without_its_label() -> None:
-    found = Texts("answer")
+    found = TextScores("answer")
     reference = "yes\nExplanation: Pain fell."
     for text in ("yes\nExplanation: Pain fell.", "no\nExplanation: Pain fell."):
         found.add(Output("1", "answer", text, reference, "stop", 0), RECORD, "yes")
@@ -102,7 +102,7 @@ def test_an_answer_is_scored_without_its_label() -> None:
 
 
 def test_structure_of_documents_is_scored() -> None:
-    found = Texts("document")
+    found = TextScores("document")
     text = "BACKGROUND: It is.\nRESULTS: Pain fell.\nCONCLUSION: So."
     found.add(Output("1", "document", text, text, "stop", 0), RECORD, None)
     section = section_of(found)
@@ -111,7 +111,7 @@ def test_structure_of_documents_is_scored() -> None:
 
 
 def test_documents_with_other_headings_have_no_structure_scores() -> None:
-    found, letter = Texts("document"), "DIAGNOSIS: Pain.\n\nPLAN: 5 mg."
+    found, letter = TextScores("document"), "DIAGNOSIS: Pain.\n\nPLAN: 5 mg."
     own = replace(RECORD, document=letter)
     found.add(Output("1", "document", "PLAN: 9 mg.", letter, "stop", 0), own, None)
     section = section_of(found)
@@ -129,7 +129,7 @@ ALONE = "Questions without a context"
 
 
 def explanations(*records: Record) -> TextSection:
-    found = Texts("explain")
+    found = TextScores("explain")
     for record in records:
         found.add(
             Output("1", "explain", "Explanation: 9 mg, by day 3.", "Fell.", "stop", 0), record, None

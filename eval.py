@@ -12,14 +12,13 @@ command continues it. The folder gets report.html, report.md, report.json, predi
 for PubMedQA's official evaluation script), probabilities.json and outputs.jsonl.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clingpt.base import console
+from clingpt.base import console, jsonl
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
 from clingpt.base.files import sha256, write_json, write_whole
@@ -110,7 +109,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
     if rt.n_ranks > 1 and cfg.quantize != "none":
         raise ConfigError("--quantize=int8 runs in a single process; start it without torchrun")
 
-    # What is evaluated.
+    # Load the checkpoint and its data.
     loaded = load_to_use(source)
     data = open_data(loaded, source, cfg.data, split=cfg.split)
     model = loaded.model.to(rt.device).eval()
@@ -118,8 +117,8 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
 
-    # Measure. Every result is stored at once, so that an interrupted evaluation can go on, and
-    # several processes share the records.
+    # Measure. Each result is stored at once, so an interrupted evaluation can continue, and several
+    # processes share the records.
     folder = report_folder(cfg, loaded)
     parts = Parts(folder / "parts", measured_with(cfg, loaded, data), rt)
     if n_done := parts.n_done():
@@ -157,7 +156,11 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
     write_json(folder / "predictions.json", predicted)
     shares = {name: scored.probabilities for name, scored in scores.items()}
     write_json(folder / "probabilities.json", shares)
-    write_outputs(folder / "outputs.jsonl", parts, [task for task in TASKS if task in report.texts])
+    tasks = [task for task in TASKS if task in report.texts]
+    outputs = (asdict(output) for task in tasks for _, output in stored_outputs(parts, task))
+    jsonl.write(folder / "outputs.jsonl", outputs)
+    # The card and the calibration belong to the weights as they are, on the data they were trained
+    # for. Figures of other data, of 8-bit weights or of another prompt do not go there.
     describes_weights = (
         loaded.card.get("data", {}).get("fingerprint") == data.fingerprint
         and cfg.quantize == "none"
@@ -224,16 +227,6 @@ def measure(cfg: EvalConfig, evaluation: Evaluation, *, needs_fit: bool) -> None
         # A short context keeps at least half of its tokens for the prompt.
         longest = min(limits.get(task, cfg.max_new_tokens), evaluation.scorer.context // 2)
         evaluation.texts(task, split, Sampling(max_new_tokens=longest), cfg.texts)
-
-
-def write_outputs(path: Path, parts: Parts, tasks: Sequence[str]) -> None:
-    """Write all generated texts, one JSON object per line, in constant memory."""
-    scratch = path.with_name(f".{path.name}.partial")
-    with scratch.open("w", encoding="utf-8") as file:
-        for task in tasks:
-            for _, output in stored_outputs(parts, task):
-                file.write(json.dumps(asdict(output), ensure_ascii=False) + "\n")
-    scratch.replace(path)
 
 
 def write_beside_weights(

@@ -57,10 +57,10 @@ def scan(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a file as a whole, in constant memory."""
+    """Replace a file as a whole, in constant memory; text is written as it is, not escaped."""
     scratch = path.with_name(f".{path.name}.partial")
     with scratch.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     scratch.replace(path)
 
 

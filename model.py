@@ -1,19 +1,19 @@
-"""GPT-2 and nothing else: architecture, loss, KV cache, and its weights in Hugging Face's layout.
+"""GPT-2: architecture, loss, KV cache, and its weights in Hugging Face's layout.
 
-Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3. There is no
-optimizer, no tokenizer, no printing and no training loop here, and this file imports torch alone,
-so that it can be lifted out whole. Broken weights raise ValueError, missing ones FileNotFoundError.
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3. The file
+imports only torch and the standard library (safetensors and huggingface_hub where weights are read
+or written), so it can be copied into another project as it is. Malformed weights raise ValueError,
+missing ones FileNotFoundError.
 
-Shapes: B rows, T tokens, C channels, N heads, H head size (C = N * H), V vocabulary, K chunks of
-M targets, R rows of a cache, P positions laid end to end (of a batch B * T); 3 stands for query,
-key and value.
+A suffix gives a tensor's shape: B rows, T tokens, C channels, N heads, H channels per head
+(C = N * H), V vocabulary, K chunks of M target tokens, R rows of a KV cache, P positions laid end
+to end (B * T in a batch). A 3 stands for query, key and value, a 2 for key and value.
 """
 
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-ATTENDED = 128  # queries that attend in one kernel call
+ATTENDED = 128  # new tokens of a prompt that attend to the KV cache in one kernel call
 IGNORE = -100  # target of a padded position: no loss, no gradient
 
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # 124M, 355M, 774M and 1.5B parameters
@@ -31,14 +31,14 @@ SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # 124M, 355M, 774M and
 
 @dataclass(frozen=True, kw_only=True)
 class GPTConfig:
-    """The shape of a GPT-2; the defaults are the published 124M model's."""
+    """The shape of a GPT-2; the defaults are those of the published 124M model."""
 
     vocab_size: int = 50257
-    block_size: int = 1024  # longest row in tokens: one learned position each
+    block_size: int = 1024  # longest row in tokens; each position has a learned embedding
     n_layer: int = 12
     n_head: int = 12
     n_embd: int = 768
-    dropout: float = 0.0  # of embeddings and of both residual branches, while training
+    dropout: float = 0.0  # on embeddings and on both residual branches, in training mode
     layer_norm_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -52,60 +52,71 @@ class GPTConfig:
 
     @property
     def padded_vocab_size(self) -> int:
-        """Rows of the embedding in memory: a multiple of 64 keeps the head's matmul aligned."""
+        """Rows of the embedding in memory: a multiple of 64, which matrix units prefer."""
         return math.ceil(self.vocab_size / 64) * 64
 
 
 # ------------------------------------------------------------------------------------------------
-# The three ways to attend: whole rows, documents of packed rows, a cache. An Attend takes a layer's
-# number and its queries, keys and values (B, T, 3, N, H), and gives (B, T, N, H).
+# Attention comes in three kinds: over whole rows, within the documents of packed rows, and over a
+# KV cache. The blocks are the same for all three; the kind is passed in as an Attend: a function
+# from a layer's number and its queries, keys and values (B, T, 3, N, H) to its output (B, T, N, H).
 
 Attend = Callable[[int, Tensor], Tensor]
 
 
 def _attend(qkv_BT3NH: Tensor, mask: Tensor | None = None) -> Tensor:
-    """By a mask, or causally: every position sees itself and all earlier ones of its row."""
+    """Attend by a mask, or without one causally: to the same and all earlier positions of a row."""
     q, k, v = qkv_BT3NH.permute(2, 0, 3, 1, 4)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
     return y.transpose(1, 2)
 
 
 def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
-    """Every position sees itself and the earlier ones of its own document, by a dense mask."""
+    """Attend causally within each document of packed rows, by a dense mask.
+
+    `borders` holds the first position (of P) of each document, as in Batch.
+    """
     index_P = torch.arange(rows * length, device=borders.device)
     document_BT = torch.searchsorted(borders, index_P, right=True).view(rows, length)
     same = document_BT[:, None, :, None] == document_BT[:, None, None, :]
     mask_B1TT = same & same.new_ones(length, length).tril()
-    return lambda _, qkv: _attend(qkv, mask_B1TT)
+    return lambda _layer, qkv_BT3NH: _attend(qkv_BT3NH, mask_B1TT)
 
 
 class KVCache:
-    """Keys and values of R rows, one static tensor a layer, and how many tokens each row holds.
+    """Keys and values of R rows in one preallocated tensor per layer, and each row's length.
 
-    A row takes tokens whatever the others do and reads its own alone: the same bits in any company.
+    A row is computed by the same kernel calls whatever other rows do at the same time, so that a
+    reply has the same bits alone and in a batch.
     """
 
     def __init__(self, config: GPTConfig, *, rows: int, capacity: int, like: Tensor) -> None:
         if capacity > config.block_size:
             raise ValueError(f"a cache of {capacity} exceeds the context of {config.block_size}")
-        # The place behind the last one takes what rows without a token write in a fixed shape.
+        # One more position than the capacity: in a CUDA graph, whose shapes are fixed, rows without
+        # a new token write there (decoding/cuda_graphs.py).
         shape = (2, rows, config.n_head, capacity + 1, config.n_embd // config.n_head)
         self.capacity, self.lengths = capacity, [0] * rows
         self.layers = [like.new_zeros(shape) for _ in range(config.n_layer)]
 
     def clear(self, row: int) -> None:
-        """Empty a row; nothing of what it held stays in memory."""
+        """Empty a row and zero its memory, so that nothing of a patient's text is left."""
         for layer in self.layers:
             layer[:, row, :, : self.lengths[row]] = 0
         self.lengths[row] = 0
 
     def append(self, ids: Mapping[int, Sequence[int]]) -> tuple[list[int], Attend]:
-        """Make room for tokens, or ValueError: their positions, end to end, and how they attend."""
+        """Reserve room for each row's new tokens; return their positions end to end, and an Attend.
+
+        Raises ValueError if they exceed the capacity or a row gets no token.
+        """
         spans = {r: range(self.lengths[r], self.lengths[r] + len(new)) for r, new in ids.items()}
         if (used := max(span.stop for span in spans.values())) > self.capacity:
             raise ValueError(f"{used} tokens exceed the cache of {self.capacity}")
         if not all(spans.values()):
-            raise ValueError("a row is given no token; leave it out")
+            raise ValueError("a row has no new token; leave it out")
+        # Runs of (rows, start, stop) that one kernel call can serve. Adjacent rows with equal spans
+        # share a run; a long prompt is cut into runs of at most ATTENDED tokens.
         runs: list[tuple[slice, int, int]] = []
         for row, span in spans.items():
             self.lengths[row] = span.stop
@@ -114,31 +125,42 @@ class KVCache:
                 continue
             for start, stop in pairwise([*range(span.start, span.stop, ATTENDED), span.stop]):
                 runs.append((slice(row, row + 1), start, stop))
-        return [p for span in spans.values() for p in span], partial(self._attend, runs)
+        positions = [position for span in spans.values() for position in span]
+        return positions, lambda layer, qkv_1P3NH: self._attend(runs, layer, qkv_1P3NH)
 
     def _attend(self, runs: list[tuple[slice, int, int]], layer: int, qkv_1P3NH: Tensor) -> Tensor:
-        """In runs of ATTENDED tokens: a prompt in such pieces gives the bits of a whole one."""
+        """Write new keys and values to the cache, and attend to it run by run.
+
+        A prompt that arrives in pieces of ATTENDED tokens is cut into the same runs as a whole one,
+        and so gets the same bits.
+        """
         sizes = [(rows.stop - rows.start) * (stop - start) for rows, start, stop in runs]
-        pieces, parts = qkv_1P3NH[0].split_with_sizes(sizes), []
+        pieces = qkv_1P3NH[0].split_with_sizes(sizes)
+        parts: list[Tensor] = []
         for (rows, start, stop), new in zip(runs, pieces, strict=True):
             n_new = stop - start
             new_3RNTH = torch.unflatten(new, 0, (-1, n_new)).permute(2, 0, 3, 1, 4)
             held_2RNTH = self.layers[layer][:, rows, :, :stop]
             held_2RNTH[:, :, :, start:] = new_3RNTH[1:]
             args, mask = (new_3RNTH[0], *held_2RNTH.to(new.dtype)), None
-            if start and n_new > 1:  # the first run is causal, a single query sees all
+            if start and n_new > 1:  # the first run is plainly causal, and one query sees all keys
                 mask = new.new_ones(n_new, stop, dtype=torch.bool).tril(start)
-            attend = partial(F.scaled_dot_product_attention, attn_mask=mask, is_causal=not start)
-            # The kernel splits a single query's keys by the number of rows: one row at a time.
+            # For a single query the kernel splits the keys into parts whose number depends on how
+            # many rows there are, and so does the rounding: call it for one row at a time.
             by_row = n_new == 1 and len(args[0]) > 1
             groups = zip(*(x.split(1) for x in args), strict=True) if by_row else [args]
-            parts += [attend(*group).transpose(1, 2).flatten(0, 1) for group in groups]
+            for q, k, v in groups:
+                y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=not start)
+                parts.append(y.transpose(1, 2).flatten(0, 1))
         return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. Its probabilities are not dropped out: the fused kernels of packed
-    rows cannot, and the residual branch is dropped out right behind it."""
+    """Multi-head self-attention.
+
+    GPT-2 also drops out attention probabilities. The fused kernels for packed rows cannot do that,
+    so only the residual branch has dropout.
+    """
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
@@ -154,7 +176,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers around GELU in its tanh form, as GPT-2 has it (Hendrycks & Gimpel 2016)."""
+    """Two linear layers around GELU, in the tanh approximation (Hendrycks & Gimpel 2016)."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -168,7 +190,11 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then MLP, each normed first; (B, T, C), or of positions kept_M alone (M, C)."""
+    """Attention, then MLP, each after a LayerNorm and with a residual connection.
+
+    (B, T, C) -> (B, T, C). With `kept_M` the output is computed only at these positions (of P), as
+    (M, C): the last block needs no others, since only target positions have a loss.
+    """
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
@@ -187,23 +213,23 @@ def _kept(x_BTC: Tensor, kept_M: Tensor | None) -> Tensor:
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
-    """Losses are worked out in fp32, whatever the matrix products are."""
+    """Cast to fp32 or wider: losses are never computed in 16 bits."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def summed_loss(x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Tensor) -> Tensor:
-    """Cross-entropy of the tied head, in nats, summed over all targets."""
+    """Return the cross-entropy of the tied output head in nats, summed over all targets."""
     logits_KMV = at_least_fp32(F.linear(x_KMC, weight_VC, bias_V))
     args = logits_KMV.flatten(0, 1), targets_KM.flatten()
     return F.cross_entropy(*args, ignore_index=IGNORE, reduction="sum")
 
 
 class Batch(NamedTuple):
-    """Packed rows and what to predict in them; every tensor int64 and on one device."""
+    """Packed rows and what to predict in them: int64 tensors on one device."""
 
     ids_BT: Tensor
     positions_BT: Tensor  # restart at 0 with each document
-    borders: Tensor  # first position (of P) of each document, then P; spare entries are P
+    borders: Tensor  # first position (of P) of each document, then P; filled up with P
     target_index_KM: Tensor  # position (of P) whose next token is predicted
     targets_KM: Tensor  # that token, or IGNORE
 
@@ -215,7 +241,9 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.checkpoint_activations = False  # recompute blocks in the backward: less memory
-        # Plain versions; nn/kernels.py and decoding/decoders.py replace them by faster ones.
+        # The three most expensive operations are attributes, so that faster equivalents can replace
+        # them without a change here. load_model puts fused attention and a chunked loss in place
+        # (nn/kernels.py, use_kernels); decoding may put a prepacked head (decoding/decoders.py).
         self.attend_within_documents = attend_within_documents
         self.summed_loss = summed_loss
         self.head: Callable[[Tensor, Tensor], Tensor] = F.linear
@@ -228,7 +256,7 @@ class GPT(nn.Module):
         self.wte.weight.data[config.vocab_size :] = 0
 
     def _initialise(self, module: nn.Module) -> None:
-        """Normal 0.02; residual projections scaled by depth (GPT-2 paper, section 2.3)."""
+        """Draw weights from N(0, 0.02), scaled by depth on residual paths (paper, section 2.3)."""
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear):
@@ -239,7 +267,7 @@ class GPT(nn.Module):
     def hidden(
         self, ids_BT: Tensor, positions_BT: Tensor, attend: Attend, kept_M: Tensor | None = None
     ) -> Tensor:
-        """(B, T, C) before the final norm, or (M, C) of some positions."""
+        """Return activations before the final norm: (B, T, C), or (M, C) at positions `kept_M`."""
         x = self.dropout(self.wte(ids_BT) + self.wpe(positions_BT))
         *blocks, last = self.h
         for block in blocks:
@@ -247,24 +275,32 @@ class GPT(nn.Module):
                 x = checkpoint(block, x, attend, use_reentrant=False)
             else:
                 x = block(x, attend)
-        # The backward begins with the last one: to recompute it would save no memory.
+        # The backward pass starts with the last block: recomputing it would save no memory.
         return last(x, attend, kept_M)  # type: ignore[no-any-return]
 
     def _pad_bias(self) -> Tensor:
-        """Minus infinity (V,) hides the vocabulary's padding: no gradient, rows that stay zero."""
+        """Return a bias (V,) of minus infinity at the vocabulary's padding, 0 elsewhere.
+
+        The softmax then gives padding no probability, so that its embeddings get no gradient.
+        """
         weight_VC = self.wte.weight
         token_V = torch.arange(len(weight_VC), device=weight_VC.device)
         bias_V = torch.where(token_V < self.config.vocab_size, 0.0, -torch.inf)
         return bias_V.to(weight_VC.dtype)
 
     def logits(self, x: Tensor) -> Tensor:
-        """(..., C) before the final norm -> (..., V)."""
+        """Map activations before the final norm (..., C) to logits (..., V), without padding."""
         return self.head(self.ln_f(x), self.wte.weight)[..., : self.config.vocab_size]
 
     def forward(self, inputs: Tensor | Batch) -> Tensor:
-        """Loss in nats and fp32, summed over the targets of a Batch; or logits (B, T, V) of ids."""
+        """Return the loss of a Batch, or the logits (B, T, V) of token ids (B, T).
+
+        The loss is in nats and fp32, summed over the target tokens; training/step.py divides it
+        by their number over all micro-batches and ranks.
+        """
         if isinstance(inputs, Batch):
             x_KMC = self.ln_f(self.hidden_at_targets(inputs))
+            # summed_loss above, or the chunked one of nn/kernels.py after use_kernels
             return self.summed_loss(x_KMC, self.wte.weight, self._pad_bias(), inputs.targets_KM)
         B, T = inputs.shape
         if T > self.config.block_size:
@@ -274,7 +310,11 @@ class GPT(nn.Module):
         return self.logits(x_BTC)
 
     def hidden_at_targets(self, batch: Batch) -> Tensor:
-        """(K, M, C) before the final norm: logits are worked out at target positions alone."""
+        """Return activations (K, M, C) at the target positions, before the final norm.
+
+        Logits at prompt and padding positions would be wasted: they have no loss.
+        """
+        # The dense mask above, or the fused kernels of nn/kernels.py after use_kernels.
         attend = self.attend_within_documents(batch.borders, *batch.ids_BT.shape)
         kept_M = batch.target_index_KM.flatten()
         x_MC = self.hidden(batch.ids_BT, batch.positions_BT, attend, kept_M)
@@ -282,23 +322,25 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def token_losses(self, batch: Batch) -> Tensor:
-        """Each target's loss (K, M) in nats and fp32, 0 where ignored, to be measured alone."""
-        chunks = zip(self.hidden_at_targets(batch), batch.targets_KM, strict=True)
-        logits_and_targets = ((at_least_fp32(self.logits(x_MC)), y_M) for x_MC, y_M in chunks)
-        loss = partial(F.cross_entropy, ignore_index=IGNORE, reduction="none")
-        return torch.stack([loss(*pair) for pair in logits_and_targets])
+        """Return each target's loss (K, M) in nats and fp32, 0 where ignored; for evaluation."""
+        losses = []
+        # One chunk's logits at a time: all of them would not fit into memory.
+        for x_MC, y_M in zip(self.hidden_at_targets(batch), batch.targets_KM, strict=True):
+            logits_MV = at_least_fp32(self.logits(x_MC))
+            losses.append(F.cross_entropy(logits_MV, y_M, ignore_index=IGNORE, reduction="none"))
+        return torch.stack(losses)
 
     def new_cache(self, *, rows: int, capacity: int) -> KVCache:
-        """An empty cache on this model's device, in the dtype of its weights."""
+        """Return an empty cache on this model's device, in the dtype of its weights."""
         return KVCache(self.config, rows=rows, capacity=capacity, like=self.wte.weight)
 
     @torch.no_grad()
     def step(
         self, ids: Mapping[int, Sequence[int]], cache: KVCache, among: Sequence[int] | None = None
     ) -> Tensor:
-        """Append tokens to rows of the cache; logits (len(ids), V) behind the last one of each.
+        """Append tokens to rows of the cache; return logits (len(ids), V) after each row's last.
 
-        Of the tokens `among` alone where given. ValueError where they exceed the cache.
+        With `among`, logits of these tokens only. ValueError if the tokens exceed the cache.
         """
         positions, attend = cache.append(ids)
         flat = [token for tokens in ids.values() for token in tokens]
@@ -314,10 +356,10 @@ class GPT(nn.Module):
     def from_pretrained(
         cls, source: str | Path, *, block_size: int | None = None, dropout: float = 0.0
     ) -> "GPT":
-        """Weights of `gpt2` … `gpt2-xl`, of a Hub repository or of a folder in the Hub's layout.
+        """Load `gpt2` … `gpt2-xl`, a Hub repository, or a folder in the Hub's layout.
 
-        `block_size` crops the context. ValueError: not a GPT-2, or a tensor unknown, missing,
-        misshapen or not finite. FileNotFoundError: no weights there.
+        `block_size` crops the context. Raises ValueError if it is not a GPT-2, or if a tensor is
+        unknown, missing, of another shape or not finite; FileNotFoundError if there are no weights.
         """
         folder = Path(source) if Path(source).is_dir() else hub_folder(str(source))
         model = cls(_read_config(folder, block_size, dropout))
@@ -325,7 +367,7 @@ class GPT(nn.Module):
         return model
 
     def load_hub_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take over tensors in the Hub's names and [in, out] layout; ValueError names a bad one."""
+        """Load tensors with the Hub's names and [in, out] layout; ValueError names a bad one."""
         state = _from_hub(tensors)
         for name, tensor in state.items():
             if not (tensor.is_floating_point() and tensor.isfinite().all()):
@@ -337,11 +379,11 @@ class GPT(nn.Module):
             state["wpe.weight"] = state["wpe.weight"][: self.config.block_size]
         try:
             self.load_state_dict(state)
-        except RuntimeError as error:  # its lines name what is missing, unexpected or misshapen
+        except RuntimeError as error:  # names missing and unexpected tensors and wrong shapes
             raise ValueError(" ".join(str(error).split())) from None
 
     def hub_state(self) -> dict[str, Tensor]:
-        """The weights in `transformers`' names and layout, without the vocabulary's padding."""
+        """Return the weights with `transformers`' names and layout, without vocabulary padding."""
         state = {name: _transposed(name, tensor) for name, tensor in self.state_dict().items()}
         state["wte.weight"] = state["wte.weight"][: self.config.vocab_size]
         return {f"transformer.{name}": t.contiguous().cpu() for name, t in state.items()}
@@ -353,7 +395,7 @@ class GPT(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         if weights:
             save_file(self.hub_state(), folder / "model.safetensors", metadata={"format": "pt"})
-            # safetensors creates 0600, which another user's server could not read.
+            # safetensors creates the file with mode 0600, unreadable for a server's own user.
             (folder / "model.safetensors").chmod(0o644)
         config = _hub_config(self.config, self.wte.weight.dtype)
         (folder / "config.json").write_text(json.dumps(config, indent=2))
@@ -361,8 +403,9 @@ class GPT(nn.Module):
 
 
 # ------------------------------------------------------------------------------------------------
-# Hugging Face's layout: the Hub's own files have no prefix and carry mask buffers, those of
-# `transformers` start with "transformer."; both keep linear weights as [in, out] (Conv1D).
+# Hugging Face's layout. OpenAI's files on the Hub have no prefix and contain mask buffers; names in
+# files written by `transformers` start with "transformer.". Both store linear weights as [in, out]
+# (Conv1D), the transpose of nn.Linear's.
 
 _LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
@@ -373,7 +416,7 @@ def _transposed(name: str, tensor: Tensor) -> Tensor:
 
 def _from_hub(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     names = {name: name.removeprefix("transformer.") for name in tensors}
-    masks = (".attn.bias", ".attn.masked_bias")  # buffers, from before there was an operator
+    masks = (".attn.bias", ".attn.masked_bias")  # causal masks, not weights
     state = {new: _transposed(new, tensors[k]) for k, new in names.items() if not k.endswith(masks)}
     head = state.pop("lm_head.weight", None)
     if head is not None and not torch.equal(head, state.get("wte.weight", head)):
@@ -382,7 +425,7 @@ def _from_hub(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 _END_OF_TEXT = {"bos_token_id": 50256, "eos_token_id": 50256}
-# Variants that keep every tensor's name and shape but change the arithmetic are refused.
+# Some variants keep every tensor's name and shape but change the arithmetic; they are refused.
 _FIXED = {
     "model_type": "gpt2",
     "activation_function": "gelu_new",
@@ -395,7 +438,7 @@ _SHAPE = ("vocab_size", "n_layer", "n_head", "n_embd", "layer_norm_epsilon")
 
 
 def _hub_config(config: GPTConfig, dtype: torch.dtype) -> dict[str, Any]:
-    """config.json as `transformers` writes it, and n_ctx, which llama.cpp's converter reads."""
+    """Return config.json as `transformers` writes it, plus n_ctx for llama.cpp's converter."""
     return {
         "architectures": ["GPT2LMHeadModel"],
         **_FIXED,
@@ -418,7 +461,7 @@ def _read_config(folder: Path, block_size: int | None, dropout: float) -> GPTCon
     same = {"gelu_pytorch_tanh": "gelu_new", 4 * hub["n_embd"]: None}  # other spellings
     for key, fixed in _FIXED.items():
         if (found := hub.get(key, fixed)) != fixed and same.get(found, found) != fixed:
-            raise ValueError(f"{path}: {key} is {found!r}, GPT-2 has {fixed!r}")
+            raise ValueError(f"{path}: {key} is {found!r}; only {fixed!r} is supported")
     length = hub["n_positions"] if block_size is None else block_size
     if length > hub["n_positions"]:
         raise ValueError(f"{path}: block_size {length} exceeds n_positions {hub['n_positions']}")
@@ -439,7 +482,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def hub_folder(name: str) -> Path:
-    """The local copy of a Hub repository's GPT-2, downloaded where the cache lacks it."""
+    """Return the local copy of a Hub repository, downloading it if the cache lacks it."""
     from huggingface_hub import snapshot_download
 
     name = f"openai-community/{name}" if name in SIZES else name

@@ -12,7 +12,7 @@ tokens divided by their number, whatever the micro-batches and however many proc
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -69,7 +69,7 @@ class TrainConfig:
     compile: bool | None = None  # torch.compile; None: on CUDA alone, it gains nothing on a CPU
     checkpoint_activations: bool = False  # recompute blocks in the backward: less memory, +24% time
     shard: bool = False  # FSDP2 in place of DDP: for a model whose training exceeds one GPU
-    tracker: Literal["none", "tensorboard"] = "none"  # beside metrics.jsonl
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"  # beside metrics.jsonl
     seed: int = 1337  # of weights, packing, order and dropout
 
     def __post_init__(self) -> None:
@@ -116,47 +116,59 @@ if __name__ == "__main__":
 
 from torch import nn
 
-from clingpt.data.packing import build_rows, rows_of_step
+from clingpt.data.packing import Rows, build_rows, rows_of_step
 from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.data.receipt import carried
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
-from clingpt.nn.compile import compile_in_place
-from clingpt.nn.flops import peak_flops
-from clingpt.nn.lora import Lora
-from clingpt.nn.runtime import Runtime
+from clingpt.nn.lora import Lora, adapter_weights
+from clingpt.nn.runtime import Runtime, compile_in_place
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training import summary
-from clingpt.training.batches import Feed, Work
-from clingpt.training.memory_fit import fitting_feed, rehearse_validation
-from clingpt.training.optim import Schedule, build_optimizer
-from clingpt.training.selection import check_measurable, is_settled
-from clingpt.training.state import State, Trained, begin_or_resume_lora, check_same_run
-from clingpt.training.step import StepResult, Updater, Watch, accumulate_gradients
-from clingpt.training.throughput import Meter
+from clingpt.training.batches import Feed
+from clingpt.training.memory_fit import fit_micro_batch, rehearse_validation
+from clingpt.training.state import (
+    State,
+    begin_or_resume_lora,
+    capture,
+    check_same_run,
+    plain_copy,
+    restore,
+    whole_weights,
+)
+from clingpt.training.step import (
+    Schedule,
+    Updater,
+    Watch,
+    accumulate_gradients,
+    build_optimizer,
+)
+from clingpt.training.summary import Meter, peak_flops
 from clingpt.training.tracker import Tracker
-from clingpt.training.validation import Examiner, Validator
+from clingpt.training.validation import Validator, check_measurable, is_settled
 from model import GPTConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run(Trained):
-    """A training run, once it stands: its state, and what it is made of."""
+@dataclass(kw_only=True)
+class Run:
+    """What a training run consists of once it is loaded."""
 
     cfg: TrainConfig
-    steps: int  # where it ends
+    rt: Runtime
+    stop: StopSignals
+    folder: RunFolder
     data: Prepared
-    feed: Feed  # of the training rows
-    replica: nn.Module  # the model as it is called, for one process or many
-    updater: Updater
-    watch: Watch
-    validator: Validator
+    rows: Rows  # of the training split
+    val_rows: Rows | None  # of the validation split; None if it is empty
+    steps: int  # optimizer steps of the whole run
     tokenizer: Tokenizer
-    tracker: Tracker
-    stop: Callable[[], bool]  # whether this process was told to stop
+    lora: Lora | None
+    receipts: list[Mapping[str, Any]]  # hygiene receipts of all data that shaped these weights
+    state: State  # model, optimizer, loss scale, counters
+    replica: nn.Module  # the model as it is called: itself, or wrapped in DDP or FSDP
 
-    def told_to_stop(self) -> bool:
-        """Whether any process was; all must ask, and get the same answer."""
+    def asked_to_stop(self) -> bool:
+        """Whether any process received a signal; all must call this, and get the same answer."""
         return self.rt.agreed(self.stop())
 
 
@@ -166,201 +178,243 @@ def main() -> None:
         StopSignals() as stop,
         runtime.joined(device=cfg.device, dtype=cfg.dtype, seed=cfg.seed) as rt,
     ):
-        run = warm_up(begin_or_resume(cfg, rt, stop))
-        stop.wait_for_steps()
-        started_at = time.perf_counter()
-        ending = train(run)
-        elapsed_s = time.perf_counter() - started_at
-        rt.on_main(lambda: console.say(summary.end(run, run.steps, ending, cfg.select, elapsed_s)))
+        ending = train(start_or_resume(cfg, rt, stop))
     if ending == "stopped":
         raise SystemExit(stop.exit_status)
 
 
-def begin_or_resume(cfg: TrainConfig, rt: Runtime, stop: Callable[[], bool]) -> Run:
-    """Load everything a run needs; from its newest whole checkpoint, if it has one."""
+def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
+    """Load data, model and optimizer, from the run's newest intact checkpoint if it has one."""
+    # --- Weights: random, pretrained, or those of this run's newest checkpoint.
     folder, settings = RunFolder(cfg.out), config.to_json(cfg)
     newest = rt.on_main(lambda: folder.newest_whole(wanted=cfg.resume == "auto"))
-    if newest is None or cfg.lora:  # whose base is loaded anew
+    if newest is None or cfg.lora:  # a LoRA run loads its base again, and A and B below
         loaded = load_or_new(cfg.init_from, cfg.shape)
     else:
         loaded = load_model(newest, dropout=cfg.dropout, verified=True)
+    model = loaded.model
+
+    # --- Data: examples, packed into rows of block_size tokens.
     data = open_prepared(cfg.data, loaded.tokenizer)
+    held_out = len(data.split("val").index) > 0
+    check_measurable(cfg.select, tasks=data.tasks, held_out=held_out)
     if newest is not None:
         check_same_run(newest, settings, data, force=cfg.force_resume)
-    lora = begin_or_resume_lora(loaded.model, cfg.lora, newest) if cfg.lora else None
+    block_size = model.config.block_size
+    rows = build_rows(data.split("train"), block_size, pack=cfg.pack, seed=cfg.seed)
+    val_rows = None
+    if held_out:
+        val_rows = build_rows(data.split("val"), block_size, pack=cfg.pack, seed=cfg.seed)
+
+    # --- Model, on its device and replicated or sharded over the ranks.
+    lora = begin_or_resume_lora(model, cfg.lora, newest) if cfg.lora else None
+    # The first write of the run: a folder that cannot be written fails here, not after an hour.
     rt.on_main(lambda: folder.begin({"settings": settings, "processes": rt.n_ranks}))
-    model = loaded.model.to(rt.device).train()
+    model = model.to(rt.device).train()
     model.checkpoint_activations = cfg.checkpoint_activations
     replica = rt.replicate(model, blocks=model.h, shard=cfg.shard)
+    # FSDP has replaced the parameters, so the optimizer is built after it, over this rank's shards.
     optimizer = build_optimizer(
         model,
         learning_rate=cfg.learning_rate,
         betas=(cfg.beta1, cfg.beta2),
         weight_decay=cfg.weight_decay,
     )
-    state, scaler = State(), rt.scaler()
-    receipts = carried(read_card(newest) if newest else loaded.card, data.receipt)
-    trained = Trained(folder, model, optimizer, scaler, state, rt, cfg.seed, lora, receipts)
-    rt.seed_rank(cfg.seed)  # weights begin alike on all ranks, dropout does not
+
+    # --- State: moments, loss scale, counters, random numbers.
+    state = State(model, optimizer, rt.scaler())
+    rt.seed_rank(cfg.seed)  # all ranks have initialised the same weights; their dropout must differ
     if newest is not None:
-        trained.restore(load_trainer(newest))
+        restore(state, load_trainer(newest), rt, seed=cfg.seed)
         console.note(f"resuming {cfg.out} at step {state.step}")
-    return assemble(cfg, trained, replica, loaded.tokenizer, data, stop)
+    return Run(
+        cfg=cfg,
+        rt=rt,
+        stop=stop,
+        folder=folder,
+        data=data,
+        rows=rows,
+        val_rows=val_rows,
+        steps=cfg.steps or math.ceil(cfg.epochs * len(rows) / cfg.batch_size),
+        tokenizer=loaded.tokenizer,
+        lora=lora,
+        receipts=carried(read_card(newest) if newest else loaded.card, data.receipt),
+        state=state,
+        replica=replica,
+    )
 
 
-def assemble(
-    cfg: TrainConfig,
-    trained: Trained,
-    replica: nn.Module,
-    tokenizer: Tokenizer,
-    data: Prepared,
-    stop: Callable[[], bool],
-) -> Run:
-    """What holds no state, around what does."""
-    rt, held_out = trained.rt, len(data.split("val").index) > 0
-    check_measurable(cfg.select, tasks=data.tasks, held_out=held_out)
+def train(run: Run) -> str:
+    """Train until the last step, until patience runs out, or until a signal; save in each case.
 
-    def feed(split: str) -> Feed:
-        block_size = trained.model.config.block_size
-        rows = build_rows(data.split(split), block_size, pack=cfg.pack, seed=cfg.seed)
-        return Feed(rows, rt, cfg.micro_batch_size)
+    Returns "finished", "settled" or "stopped".
+    """
+    cfg, rt, state, rows, replica = run.cfg, run.rt, run.state, run.rows, run.replica
+    console.say(summary.beginning(state.model, rows, rt, run.steps, config.to_json(cfg)))
+    tracker = Tracker(
+        cfg.out,
+        board=cfg.tracker,
+        step=state.step,
+        active=rt.is_main,
+        settings=config.to_json(cfg),
+    )
+    done = settled(run, tracker) or state.step >= run.steps  # a finished command, given again
 
-    train_feed = feed("train")
-    steps = cfg.steps or math.ceil(cfg.epochs * len(train_feed.data) / cfg.batch_size)
+    # --- Compile, and find the micro-batch size that fits into memory.
+    feed = Feed(rows, rt, cfg.micro_batch_size)
+    if not done:
+        feed = replace(feed, compiled=compile_in_place(state.model, rt, wanted=cfg.compile))
+        feed = fit_micro_batch(replica, feed, state.optimizer, batch_size=cfg.batch_size)
+    val_feed = None
+    if run.val_rows is not None:
+        val_feed = replace(feed, data=run.val_rows)
+        if feed.compiled and not done:
+            rehearse_validation(replica, val_feed)
+    n_records = max(cfg.eval_records, int(cfg.sample))
+    validator = Validator(
+        feed=val_feed,
+        records=list(islice(run.data.records("val"), n_records)),
+        tasks=run.data.tasks,
+        tokenizer=run.tokenizer,
+        rt=rt,
+        max_new_tokens=cfg.max_new_tokens,
+        answer=cfg.eval_records > 0,
+        sample=cfg.sample,
+        lora=run.lora is not None,
+        stop=run.stop,
+    )
+
     schedule = Schedule(
         kind=cfg.schedule,
         peak=cfg.learning_rate,
         floor=cfg.min_lr,
         warmup_steps=cfg.warmup_steps,
-        steps=steps,
+        steps=run.steps,
     )
-    records = list(islice(data.records("val"), max(cfg.eval_records, int(cfg.sample))))
-    return Run(
-        **vars(trained),
-        cfg=cfg,
-        steps=steps,
-        data=data,
-        feed=train_feed,
-        replica=replica,
-        updater=Updater(trained.optimizer, trained.scaler, schedule, rt, cfg.grad_clip),
-        watch=Watch(rt, data, train_feed.data),
-        validator=Validator(
-            feed=feed("val") if held_out else None,
-            examiner=Examiner(records, data.tasks, cfg.max_new_tokens, rt, stop),
-            tokenizer=tokenizer,
-            n_records=cfg.eval_records,
-            sample=cfg.sample,
-        ),
-        tokenizer=tokenizer,
-        tracker=Tracker(cfg.out, board=cfg.tracker, step=trained.state.step, active=rt.is_main),
-        stop=stop,
-    )
-
-
-def warm_up(run: Run) -> Run:
-    """Say what is about to happen, compile, and find the micro-batch that fits."""
-    cfg, rt = run.cfg, run.rt
-    console.say(summary.beginning(run.model, run.feed.data, rt, run.steps, config.to_json(cfg)))
-    if settled(run) or run.state.step >= run.steps:
-        return run  # whoever gives a finished run's command again is not kept waiting
-    compiled = compile_in_place(run.model, rt, wanted=cfg.compile)
-    feed = replace(run.feed, compiled=compiled)
-    feed = fitting_feed(run.replica, feed, run.optimizer, batch_size=cfg.batch_size)
-    validator = run.validator.in_forwards_like(feed)
-    if compiled:
-        rehearse_validation(run.replica, validator.feed)
-    return replace(run, feed=feed, validator=validator)
-
-
-def train(run: Run) -> str:
-    """Step until the last one, a validation that settles it, or a signal; save in any case."""
-    cfg, state, rows = run.cfg, run.state, run.feed.data
-    meter = Meter(rows, run.model.config, peak_flops(run.rt.name(), run.rt.dtype), run.rt.n_ranks)
-    ahead = (
+    updater = Updater(state.optimizer, state.scaler, schedule, rt, cfg.grad_clip)
+    watch = Watch(rt, run.data, rows)
+    meter = Meter(rows, state.model.config, peak_flops(rt.name(), rt.dtype), rt.n_ranks)
+    # Which rows a step takes depends only on (seed, step): to resume is to start at another step.
+    rows_ahead = (
         rows_of_step(step, batch_size=cfg.batch_size, n_rows=len(rows), seed=cfg.seed)
-        for step in range(state.step, run.steps if not settled(run) else 0)
+        for step in range(state.step, state.step if done else run.steps)
     )
+
+    # --- The training loop.
+    run.stop.wait_for_steps()  # from here on, a signal lets the current step finish and be saved
+    started_at = time.perf_counter()
     with console.progress_bar(
         label="training", total=run.steps, unit="step", initial=state.step
     ) as bar:
-        for work in run.feed.works(ahead):
-            if run.told_to_stop():
+        for work in feed.works(rows_ahead):  # a thread assembles the next step's batches meanwhile
+            if run.asked_to_stop():
                 break
-            result = train_step(run, work)
+
+            # Forward and backward, micro-batch by micro-batch. Every loss is divided by the target
+            # tokens of the whole step, over all micro-batches and ranks, so that the gradient is
+            # that of the mean over these tokens, however the step is split.
+            n_targets = rows.n_targets(work.rows)
+            losses = accumulate_gradients(replica, work, n_targets, rt=rt, scaler=state.scaler)
+            # Clip the gradients, update the weights at this step's learning rate, free gradients.
+            result = updater.step(state.step, losses, n_targets)
+            state.step += 1
+            state.examples += len(rows.records(work.rows))
             state.tokens += meter.count(work.rows)
+            watch.see(state.step, work, result)  # ends the run if the step before was not finite
             bar.update(1)
-            if state.step % cfg.log_every == 0 or state.step == run.steps:
-                bar.set_postfix_str(log_step(run, result, meter))
-            if state.step % cfg.eval_every == 0 or state.step == run.steps:
-                validate_and_save(run)
-                meter.restart()
-                if settled(run):
+            is_last = state.step == run.steps
+
+            if state.step % cfg.log_every == 0 or is_last:
+                # float() waits for the device, which is why only logged steps call it.
+                row: dict[str, Any] = {
+                    "step": state.step,
+                    "epoch": state.step * cfg.batch_size / len(rows),
+                    "train_loss": float(result.loss),
+                    "learning_rate": result.learning_rate,
+                    "grad_norm": float(result.grad_norm),
+                    "tokens": state.tokens,
+                    "examples": state.examples,
+                    **meter.read(),
+                }
+                tracker.write(row)
+                bar.set_postfix_str(summary.gist(row))
+
+            if state.step % cfg.eval_every == 0 or is_last:
+                watch.check()  # this step too: weights after a broken step are never saved
+                figures = validator.measure(state.model, replica)
+                if figures is not None:  # None if a signal arrived meanwhile
+                    tracker.write({"step": state.step, **figures})
+                    save(run, figures)
+                    tracker.draw()
+                if settled(run, tracker):
                     break
-    if run.rt.on_main(lambda: state.step > 0 and state.step not in run.folder.steps()):
-        save(run, {})
-    run.tracker.draw()
-    if run.told_to_stop():
-        return "stopped"
-    return "finished" if state.step >= run.steps else "settled"
+                meter.restart()  # validation time is not training time
+
+    # --- Save the last step, unless the last validation has.
+    watch.check()
+    if rt.on_main(lambda: state.step > 0 and state.step not in run.folder.steps()):
+        save(run, None)
+    tracker.draw()
+    tracker.close()
+    ending = "finished" if state.step >= run.steps else "settled"
+    if run.asked_to_stop():
+        ending = "stopped"
+    elapsed_s = time.perf_counter() - started_at
+    rt.on_main(
+        lambda: console.say(
+            summary.end(
+                run.folder,
+                state,
+                steps=run.steps,
+                ending=ending,
+                select=cfg.select,
+                elapsed_s=elapsed_s,
+                launcher=rt.launcher(),
+            )
+        )
+    )
+    return ending
 
 
-def settled(run: Run) -> bool:
-    """Whether validations have not become better for as long as the run has patience."""
+def settled(run: Run, tracker: Tracker) -> bool:
+    """Whether `patience` validations in a row brought no improvement; the main rank decides."""
     select, patience = run.cfg.select, run.cfg.patience
-    return run.rt.on_main(lambda: is_settled(run.tracker.read(), select, patience))
+    return run.rt.on_main(lambda: is_settled(tracker.read(), select, patience))
 
 
-def train_step(run: Run, work: Work) -> StepResult:
-    """One optimizer step on the exact mean loss over the rows' target tokens."""
-    n_targets = run.feed.data.n_targets(work.rows)
-    part_losses = accumulate_gradients(run.replica, work, n_targets, rt=run.rt, scaler=run.scaler)
-    result = run.updater.step(run.state.step, part_losses, n_targets)
-    run.state.step += 1
-    run.state.examples += len(run.feed.data.records(work.rows))
-    run.watch.see(run.state.step, work, result)
-    return result
+def save(run: Run, figures: Mapping[str, float] | None) -> None:
+    """Write a checkpoint of this step, with a validation's figures if there was one.
 
-
-def log_step(run: Run, result: StepResult, meter: Meter) -> str:
-    """Write a line of metrics.jsonl and give its gist."""
-    row: dict[str, Any] = {
-        "step": run.state.step,
-        "epoch": run.state.step * run.cfg.batch_size / len(run.feed.data),
-        "train_loss": float(result.loss),
-        "learning_rate": result.learning_rate,
-        "grad_norm": float(result.grad_norm),
-        "tokens": run.state.tokens,
-        "examples": run.state.examples,
-        **meter.read(),
-    }
-    run.tracker.write(row)
-    return summary.gist(row)
-
-
-def validate_and_save(run: Run) -> None:
-    """Measure, save, and let `best` follow; nothing of it once the run was told to stop."""
-    run.watch.check()
-    cfg, step = run.cfg, run.state.step
-    figures = run.validator.figures(run.model, run.replica, told_to_stop=run.told_to_stop)
-    if figures is None:
-        return
-    run.tracker.write({"step": step, **figures})
-    folder = save(run, figures)
-
-    best = run.rt.on_main(lambda: run.folder.keep_best(cfg.select, keep=cfg.keep))
-    run.tracker.draw()
-    console.note(f"step {step}/{run.steps}: {summary.measured(figures, is_best=folder == best)}")
-
-
-def save(run: Run, figures: dict[str, float]) -> Path:
-    """A checkpoint of this step, from which the same run can go on."""
-    run.watch.check()
+    All ranks take part: each has random numbers of its own and, under FSDP, a shard of the weights.
+    The main rank writes, and the others wait until it has.
+    """
+    cfg, rt, state = run.cfg, run.rt, run.state
+    trainer = capture(state, rt)
+    plain = plain_copy(state.model, lora=run.lora is not None)
+    adapter = None
+    if run.lora:
+        adapter = run.lora, whole_weights(adapter_weights(state.model.state_dict()))
     card = {
-        **figures,
-        "data": {"folder": str(run.cfg.data), "fingerprint": run.data.fingerprint},
-        "settings": config.to_json(run.cfg),
+        **(figures or {}),
+        "data": {"folder": str(cfg.data), "fingerprint": run.data.fingerprint},
+        "settings": config.to_json(cfg),
+        "receipts": run.receipts,
+        "tokenizer": run.tokenizer.fingerprint,
     }
-    return run.save(run.tokenizer, card)
+    saved = rt.on_main(
+        lambda: run.folder.save(
+            state.step,
+            model=plain,
+            tokenizer=run.tokenizer,
+            card=card,
+            trainer=trainer,
+            adapter=adapter,
+        )
+    )
+    if figures is not None:
+        best = rt.on_main(lambda: run.folder.keep_best(cfg.select, keep=cfg.keep))
+        found = summary.measured(figures, is_best=saved == best)
+        console.note(f"step {state.step}/{run.steps}: {found}")
 
 
 if __name__ == "__main__":

@@ -116,10 +116,10 @@ from benchmarks.training import (
     random_example,
     rt_bytes,
 )
-from clingpt.nn.flops import peak_flops, training_flops
 from clingpt.nn.runtime import choose_dtype, start
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.training.summary import peak_flops, training_flops
 from model import GPT
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from clingpt.data.packing import IGNORE
 from clingpt.nn.kernels import summed_loss
 from clingpt.nn.runtime import start
 from clingpt.training.batches import Feed
-from clingpt.training.optim import build_optimizer
+from clingpt.training.step import build_optimizer
 from model import GPT
 from model import summed_loss as plain_summed_loss
 

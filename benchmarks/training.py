@@ -22,15 +22,13 @@ from clingpt.base.errors import ConfigError
 from clingpt.data.packing import IGNORE, Ints, Rows, build_rows
 from clingpt.data.prepared import open_prepared
 from clingpt.evaluation.scorer import split_of_examples
-from clingpt.nn.compile import compile_in_place
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.lora import Lora, adapt
-from clingpt.nn.runtime import Runtime, choose_dtype, start
+from clingpt.nn.runtime import Runtime, choose_dtype, compile_in_place, start
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import EOT, Tokenizer
 from clingpt.training.batches import Feed
-from clingpt.training.optim import Schedule, build_optimizer
-from clingpt.training.step import Updater, accumulate_gradients
+from clingpt.training.step import Schedule, Updater, accumulate_gradients, build_optimizer
 from model import GPT, GPTConfig
 
 RATE, CLIP = 1e-4, 1.0

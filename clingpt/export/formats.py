@@ -21,8 +21,8 @@ from clingpt.export.onnx_int8 import round_graph
 from clingpt.export.onnx_runner import open_session
 from clingpt.export.stateless import Inputs, Stateless, input_names, make_inputs, output_names
 from clingpt.export.verify import Step
-from clingpt.nn.checkpoint import load_model
-from clingpt.nn.lora import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
+from clingpt.nn.checkpoint import is_adapter, load_model
+from clingpt.nn.lora import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model import GPT
 
 Format = Literal["hf", "onnx", "torchscript", "torch_export", "adapter"]

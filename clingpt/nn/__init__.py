@@ -1,4 +1,4 @@
-"""Around model.py: devices and processes, kernels, LoRA, checkpoints and run folders.
+"""What surrounds model.py: devices and processes, kernels, LoRA, checkpoints and run folders.
 
 May import: base, text, data.
 """

@@ -1,8 +1,9 @@
-"""Checkpoints: a Hugging Face GPT-2 folder with hashes, and beside the weights what training needs.
+"""Checkpoints and run folders.
 
-A run folder holds step_000500/ folders, each there whole or not at all, and the relative links
-`best` and `last`. Weights load from safetensors, training state with weights_only: nothing from
-disk is executed.
+A checkpoint is a Hugging Face GPT-2 folder with hashes, a card (clingpt.json) and the training
+state (trainer.pt). A run folder holds checkpoints named step_000500/, written atomically, and the
+relative links `best` and `last`. Weights are read from safetensors and training state with
+weights_only=True, so that nothing from disk is executed.
 """
 
 import json
@@ -31,9 +32,8 @@ from clingpt.nn.lora import (
     Lora,
     adapt,
     check_base,
-    is_adapter,
     load_adapter,
-    merged,
+    merged_weights,
     read_lora,
     write_adapter,
 )
@@ -41,7 +41,7 @@ from clingpt.text.tokenizer import Tokenizer
 from model import GPT, SIZES, GPTConfig, hub_folder
 
 FORMAT = 1
-CARD = "clingpt.json"  # what clinGPT knows about a checkpoint, beside Hugging Face's files
+CARD = "clingpt.json"  # settings, data and figures of a checkpoint
 CALIBRATION = "calibration.json"  # written later by eval.py, so SHA256SUMS does not cover it
 TRAINER = "trainer.pt"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
@@ -55,7 +55,7 @@ class Loaded:
 
     model: GPT
     tokenizer: Tokenizer
-    card: dict[str, Any]  # empty where clinGPT did not write the folder
+    card: dict[str, Any]  # empty if another tool wrote the folder
     folder: Path
 
 
@@ -66,10 +66,10 @@ def load_model(
     dropout: float = 0,
     verified: bool = False,
 ) -> Loaded:
-    """A checkpoint or run folder, `gpt2` … `gpt2-xl`, a Hub id or any Hugging Face GPT-2 folder.
+    """Load a checkpoint or run folder, `gpt2` … `gpt2-xl`, a Hub id or a Hugging Face GPT-2 folder.
 
-    Of a run the best checkpoint; of an adapter alone its base, and the adapter merged into it. What
-    has hashes is compared with them, unless it was just now.
+    A run folder stands for its best checkpoint. An adapter is merged into its base. Files are
+    compared with SHA256SUMS if the folder has it, unless the caller has just `verified` them.
     """
     folder = locate(str(source))
     if (folder / SUMS).exists() and not verified:
@@ -80,41 +80,58 @@ def load_model(
         model = use_kernels(GPT.from_pretrained(folder, block_size=block_size, dropout=dropout))
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot load {source}: {error}") from error
-    except Exception as error:  # torch.load on a broken pytorch_model.bin: several private kinds
+    except Exception as error:  # torch.load of a broken file raises private types
         raise CheckpointError(f"cannot load {source}: {type(error).__name__}: {error}") from error
     return Loaded(model, Tokenizer.load(folder), read_card(folder), folder)
 
 
 def load_to_use(source: str | Path) -> Loaded:
-    """`load_model`, saying to whom it is for if its training text held identifiers of people."""
+    """Load a model, and warn if its training data contained identifiers of people."""
     loaded = load_model(source)
     if said := warning(loaded.card):
         console.note(f"{source}: {said}")
     return loaded
 
 
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder holds an adapter and no model."""
+    names = (ADAPTER_WEIGHTS, ADAPTER_CONFIG)
+    return any((folder / name).exists() for name in names) and not (folder / "config.json").exists()
+
+
+def from_weights(config: GPTConfig, weights: Mapping[str, Tensor]) -> GPT:
+    """Build a model around existing tensors without copying them."""
+    with torch.device("meta"):  # allocates nothing: all weights are assigned
+        model = GPT(config)
+    model.load_state_dict(weights, assign=True)
+    return use_kernels(model)
+
+
 def _load_on_base(folder: Path, *, block_size: int | None, dropout: float) -> Loaded:
-    """An adapter's base, by the name that its card has for it, and the adapter merged into it."""
+    """Load the base that an adapter's card names, and merge the adapter into it."""
     card = read_card(folder)
     lora = read_lora(card, folder)
     try:
         base_folder = locate(lora.base)
-        if not any(base_folder.glob("*.safetensors")):  # for serve.py, which opens nothing else
+        if not any(base_folder.glob("*.safetensors")):  # serve.py must never open a pickle
             raise CheckpointError(f"{base_folder} has no safetensors; save it in that format")
         if base_folder.resolve() == folder.resolve():
-            raise CheckpointError("that is this folder itself; move it and put its base there")
+            raise CheckpointError(
+                "that is the adapter's own folder; move it and put its base there"
+            )
         base = load_model(base_folder, block_size=block_size or lora.block_size, dropout=dropout)
     except CheckpointError as error:
         raise CheckpointError(f"{folder} is an adapter of {lora.base}: {error}") from None
     check_base(base.model, lora, folder)
     adapt(base.model, lora)
     load_adapter(base.model, folder)
-    model = use_kernels(merged(base.model, base.model.state_dict()))
+    merged = merged_weights(base.model, base.model.state_dict())
+    model = from_weights(base.model.config, merged)
     return replace(base, model=model, card=card, folder=folder)
 
 
 def identity(folder: Path) -> str:
-    """What a folder's weights are: the hash of its hashes, or else of the weights themselves."""
+    """Return a hash that identifies a folder's weights: of SHA256SUMS, or else of the weights."""
     if (folder / SUMS).exists():
         return sha256(folder / SUMS)
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
@@ -122,14 +139,14 @@ def identity(folder: Path) -> str:
 
 
 def load_or_new(source: str, shape: GPTConfig) -> Loaded:
-    """`scratch`: random weights of this shape; else another's, with this context and dropout."""
+    """Load a model with the context and dropout of `shape`; `scratch` draws random weights."""
     if source == "scratch":
         return Loaded(use_kernels(GPT(shape)), Tokenizer.load(), {}, Path())
     return load_model(source, block_size=shape.block_size, dropout=shape.dropout)
 
 
 def locate(source: str) -> Path:
-    """The folder that a checkpoint's name stands for, downloaded where it is the Hub's."""
+    """Return the folder that a checkpoint's name stands for; a Hub repository is downloaded."""
     if (Path(source) / "best").is_dir() and not (Path(source) / SUMS).exists():
         return Path(source) / "best"
     if Path(source).is_dir():
@@ -141,44 +158,48 @@ def locate(source: str) -> Path:
         raise CheckpointError(f"{source} is not a folder; give a checkpoint, gpt2 or a Hub id")
     try:
         return hub_folder(source)
-    except (OSError, ValueError, RuntimeError) as error:  # no network, no such repository, no space
+    except (OSError, ValueError, RuntimeError) as error:  # no network, no such name, a full disk
         reason = " ".join(str(error).split())[:150]
         name = _name_elsewhere(source)
         raise CheckpointError(
-            f"the weights of {source} are not in the cache and cannot be downloaded ({reason}); "
-            f"where there is a network run: hf download {name} --local-dir={source}  and copy the "
-            f"folder {source} here, or pass another folder as --init_from or --checkpoint"
+            f"the weights of {source} are not in the cache and cannot be downloaded ({reason}); on "
+            f"a machine with network access, run: hf download {name} --local-dir={source}  and "
+            f"copy the folder {source} here, or give another one as --init_from or --checkpoint"
         ) from error
 
 
 def _name_elsewhere(source: str) -> str:
-    """What other tools call a checkpoint that `locate` finds."""
+    """Return the name or path under which other tools find a checkpoint."""
     if Path(source).is_dir():
         return str(locate(source))
     return f"openai-community/{source}" if source in SIZES else source
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What clinGPT wrote about a checkpoint; empty for another tool's folder."""
+    """Read a checkpoint's card; empty for a folder written by another tool."""
     if not (folder / CARD).exists():
         return {}
     try:
         card: dict[str, Any] = json.loads((folder / CARD).read_text("utf-8"))
         version = card["format"]
     except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{folder / CARD} is not a checkpoint's card; use another") from None
+        raise CheckpointError(
+            f"{folder / CARD} is not a checkpoint's card; use another checkpoint"
+        ) from None
     if version != FORMAT:
-        raise CheckpointError(f"{folder} has format {version}, this version reads {FORMAT}")
+        raise CheckpointError(
+            f"{folder} has format {version}, but this version of clinGPT reads format {FORMAT}"
+        )
     return card
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
-    """What clinGPT knows about a checkpoint."""
+    """Write a checkpoint's card."""
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
 def verify(folder: Path) -> None:
-    """Compare every file with SHA256SUMS; CheckpointError names the first that differs."""
+    """Compare a checkpoint with SHA256SUMS; CheckpointError names the first file that differs."""
     whole = {ADAPTER_WEIGHTS, ADAPTER_CONFIG} if is_adapter(folder) else {"model.safetensors"}
     verify_sums(folder, required={CARD} | whole, exempt={CALIBRATION})
 
@@ -203,22 +224,22 @@ class RunFolder:
     path: Path
 
     def steps(self) -> dict[int, Path]:
-        """Step -> checkpoint folder, oldest first."""
+        """Return checkpoint folders by step, oldest first."""
         if not self.path.is_dir():
             return {}
         found = [(STEP_FOLDER.fullmatch(path.name), path) for path in self.path.iterdir()]
         return dict(sorted((int(match[1]), path) for match, path in found if match))
 
     def newest(self) -> Path | None:
-        """The newest checkpoint, if there is one."""
+        """Return the newest checkpoint, intact or not, or None."""
         return next(reversed(self.steps().values()), None)
 
     def newest_whole(self, *, wanted: bool) -> Path | None:
-        """The newest checkpoint whose files match their hashes; None in a run that has none.
+        """Return the newest intact checkpoint, or None in a run without checkpoints.
 
-        Damaged ones that are newer are named and moved aside, so that their steps can be done
-        again. Where none is whole nothing is touched: CheckpointError. One that is there but not
-        wanted is a ConfigError.
+        Newer damaged ones are reported and moved aside, so that their steps can be repeated. If no
+        checkpoint is intact, nothing is touched and CheckpointError is raised. With `wanted` False
+        (--resume=never) any checkpoint raises ConfigError, lest it be overwritten.
         """
         if self.newest() is not None and not wanted:
             raise ConfigError(f"{self.path} holds a run already; choose another --out or remove it")
@@ -237,15 +258,15 @@ class RunFolder:
             return folder
         if damaged:
             raise CheckpointError(
-                f"no checkpoint of {self.path} is whole ({', '.join(damaged.values())}); nothing "
-                "was changed: restore one from a copy, or begin anew with another --out"
+                f"no checkpoint of {self.path} is intact ({', '.join(damaged.values())}); nothing "
+                "was changed: restore one from a backup, or start again with another --out"
             )
         return None
 
     def begin(self, facts: dict[str, Any]) -> None:
-        """Make the folder, write config.json, and remove what a crash left half done.
+        """Create the folder, write config.json, and remove what a crash left half-written.
 
-        So that a folder which cannot be written to is met before the first step.
+        Called before the first step, so that a folder that cannot be written fails early.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"format": FORMAT, **facts}, indent=1)
@@ -263,10 +284,10 @@ class RunFolder:
         trainer: dict[str, Any],
         adapter: tuple[Lora, dict[str, Tensor]] | None = None,
     ) -> Path:
-        """Write step_…/ whole, and point `last` at it.
+        """Write step_…/ atomically, and point `last` at it.
 
-        An adapter goes into a folder of its own, which is a checkpoint too: beside the merged model
-        `transformers` with PEFT would apply it once more, and vLLM would take it for weights.
+        An adapter goes into a subfolder, which is a checkpoint too. Next to the merged model, PEFT
+        would apply it a second time, and vLLM would take it for weights.
         """
         folder = self.path / f"step_{step:06d}"
         try:
@@ -282,26 +303,27 @@ class RunFolder:
                         write_adapter(alone, weights, lora, base=_name_elsewhere(lora.base))
                         write_card(alone, card)
                 write_card(scratch, card)
-        except (OSError, RuntimeError, SafetensorError) as error:  # a full disk, by any writer
+        # A full disk raises OSError here, RuntimeError in torch.save, SafetensorError in save_file.
+        except (OSError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
-                f"{folder} could not be written ({error}); earlier checkpoints are intact: make "
-                "room, then give the same command again"
+                f"{folder} could not be written ({error}); earlier checkpoints are intact: free "
+                "some space, then run the same command again"
             ) from error
         self.point("last", folder)
         return folder
 
     def point(self, name: str, folder: Path) -> None:
-        """Make the link `name` lead to a checkpoint, without a moment when it leads nowhere."""
+        """Point the link `name` at a checkpoint; the old target stays valid until the rename."""
         scratch = self.path / f".{name}.partial"
         scratch.unlink(missing_ok=True)
         scratch.symlink_to(folder.name)
         os.replace(scratch, self.path / name)
 
     def link_best(self, select: str = "loss") -> Path | None:
-        """Point `best` at the checkpoint that validated best, the oldest of equals; gives it.
+        """Point `best` at the checkpoint with the best validation, and return it.
 
-        Read off the checkpoints themselves, so that no crash can leave the link wrong for long.
-        Where nothing was measured, the newest is as good as any.
+        Among equals the oldest counts; without validations, the newest. The figures are read from
+        the checkpoints themselves, so that a link left wrong by a crash is soon corrected.
         """
         scores = {folder: score(read_card(folder), select) for folder in self.steps().values()}
         measured = {folder: found for folder, found in scores.items() if found is not None}
@@ -311,30 +333,31 @@ class RunFolder:
         return best
 
     def keep_best(self, select: str, *, keep: int) -> Path | None:
-        """Point `best`, and delete what neither it nor the newest `keep` are; gives the best."""
+        """Point `best` at the best checkpoint, prune the others, and return the best one."""
         best = self.link_best(select)
         self.prune(keep)
         return best
 
     def prune(self, keep: int) -> None:
-        """Delete old checkpoints but the newest `keep` and those that `best` and `last` lead to."""
+        """Delete all checkpoints except the newest `keep` and the targets of `best` and `last`."""
         linked = {(self.path / name).resolve() for name in ("best", "last")}
         for folder in list(self.steps().values())[:-keep]:
             if folder.resolve() not in linked:
-                # Renamed first: a crash must not leave half a checkpoint under a whole one's name.
+                # Renamed first: a crash while deleting must not leave half a checkpoint under a
+                # checkpoint's name.
                 doomed = folder.with_name(f".{folder.name}.deleted")
                 folder.rename(doomed)
                 shutil.rmtree(doomed)
 
 
 def load_trainer(folder: Path) -> dict[str, Any]:
-    """The training state beside the weights."""
+    """Load the training state of a checkpoint."""
     path = folder / TRAINER
     if not path.exists():
         raise CheckpointError(f"{folder} has no {TRAINER}: it can be used but not resumed")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch.load raises several private kinds on broken files
+    except Exception as error:  # torch.load of a broken file raises private types
         raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return state
 
@@ -358,11 +381,11 @@ def results_folder(loaded: Loaded) -> Path:
 
 
 def newest_best(runs: Path) -> str:
-    """The best checkpoint of the run that was saved to last."""
+    """Return the best checkpoint of the run with the latest checkpoint."""
     found = [path for path in runs.glob("*/best") if (path / "config.json").exists()]
     if not found:
         raise CheckpointError(
-            f"no trained run under {runs}/; train one (make quickstart), or give --checkpoint=gpt2"
+            f"no trained run in {runs}/; train one (make quickstart), or give --checkpoint=gpt2"
         )
     newest = max(found, key=lambda path: (RunFolder(path.parent).newest() or path).stat().st_mtime)
     return str(newest)

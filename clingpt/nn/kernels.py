@@ -1,8 +1,28 @@
-"""Faster ways to attend within documents and to score targets than model.py's plain ones.
+"""Faster equivalents of model.py's attention within documents and of its loss.
 
-Equal to them in value and gradient (tests/nn/test_kernels.py), whole to torch.compile: a new
-number of documents is no new graph, a new number of targets no new shape to specialise on. Shapes
-as there."""
+tests/nn/test_kernels.py compares their values and gradients. torch.compile sees them without a
+graph break, and neither another number of documents nor of targets recompiles the graph. Shapes
+are named as in model.py.
+"""
+
+# The project uses these private parts of PyTorch (2.13). At an upgrade, check each of them:
+#
+#   aten._scaled_dot_product_flash_attention_for_cpu and its _backward (this file)
+#       attention in training on the CPU; if their signatures change, training on a CPU fails
+#   torch._dynamo.maybe_mark_dynamic (this file)
+#       without it, every new number of targets recompiles the model
+#   torch._functorch.config.autograd_cache_allow_custom_autograd_functions (nn/runtime.py)
+#       without it, every start compiles again
+#   optimizer.found_inf (training/step.py)
+#       without it, a non-finite gradient would reach the weights
+#   torch._dynamo.mark_static_address (decoding/cuda_graphs.py)
+#       decoding by CUDA graphs
+#   mkldnn._linear_pointwise, _reorder_linear_weight (decoding/inference.py)
+#       prepacked matrices, which speed up decoding on the CPU
+#   ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32 (decoding/int8.py)
+#       --int8; PyTorch has announced the removal of its quantized operators
+#   torch.fx.experimental._config.backed_size_oblivious (export/)
+#       torch.export with a dynamic batch size
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +37,7 @@ from model import summed_loss as plain_summed_loss
 
 
 def use_kernels(model: GPT) -> GPT:
-    """Have a model attend and score by this file's functions; gives the model."""
+    """Replace a model's attention and loss by this file's, in place; return the model."""
     model.attend_within_documents = attend_within_documents
     model.summed_loss = summed_loss
     return model
@@ -28,9 +48,11 @@ def use_kernels(model: GPT) -> GPT:
 
 
 def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
-    """An operator of ours on the CPU, FlashAttention-2 in bfloat16 on CUDA, else the dense mask.
+    """Attend causally within each document, by the fastest kernel for the device and dtype.
 
-    Tri Dao 2023, "FlashAttention-2". bfloat16 says that the GPU is recent enough for it.
+    That is document_attention on the CPU, FlashAttention-2 (Dao 2023) for bfloat16 on CUDA, and
+    model.py's dense mask elsewhere. GPUs that compute in bfloat16 are recent enough for
+    FlashAttention-2, which needs a head size divisible by 8.
     """
     place, edges = borders.device.type, borders.int()
 
@@ -42,8 +64,8 @@ def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
             from torch.nn.attention.varlen import varlen_attn
 
             q, k, v = qkv_P3NH.unbind(1)
-            causal = (-1, 0)  # all that came before, nothing of what comes
-            flash: Any = varlen_attn  # it gives more than a tensor where more is asked for
+            causal = (-1, 0)  # window: all positions to the left, none to the right
+            flash: Any = varlen_attn  # typed as a union, since options add return values
             y_PNH = flash(q, k, v, edges, edges, length, length, window_size=causal)
         else:
             return attend_by_mask(borders, rows, length)(layer, qkv_BT3NH)
@@ -54,7 +76,7 @@ def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
 
 
 def _documents(x_PNH: Tensor, borders: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Each document's slice of P, and its (..., 1, N, T, H) view of (P, ..., N, H)."""
+    """Yield each document's slice of P, and its (..., 1, N, T, H) view of (P, ..., N, H)."""
     edges: list[int] = borders.tolist()
     for start, end in zip(edges, edges[1:], strict=False):
         if end > start:
@@ -63,11 +85,12 @@ def _documents(x_PNH: Tensor, borders: Tensor) -> Iterator[tuple[slice, Tensor]]
 
 @torch.library.custom_op("clingpt::document_attention", mutates_args=())
 def document_attention(qkv_P3NH: Tensor, borders: Tensor) -> tuple[Tensor, Tensor]:
-    """Causal attention within each document, one fused CPU kernel call a document.
+    """Attend causally within each document, with one fused CPU kernel call per document.
 
-    A dense mask computes every block, 2.7 times the work at 1,024 positions of three documents.
-    An operator of its own keeps the loop out of torch.compile's graph: a new number of documents
-    is no new graph. Gives y (P, N, H), and the log-sum-exp (P, N) that its backward reads.
+    A dense mask would compute all blocks: 2.7 times the work for three documents in 1,024
+    positions. As a custom operator, the loop is hidden from torch.compile, which would otherwise
+    compile a graph for each number of documents. Returns y (P, N, H) and, for the backward pass,
+    the log-sum-exp (P, N).
     """
     y_PNH, lse_PN = _empty_attention(qkv_P3NH, borders)
     for span, qkv in _documents(qkv_P3NH, borders):
@@ -87,7 +110,7 @@ def _empty_attention(qkv_P3NH: Tensor, borders: Tensor) -> tuple[Tensor, Tensor]
 def document_attention_backward(
     grad_PNH: Tensor, qkv_P3NH: Tensor, y_PNH: Tensor, lse_PN: Tensor, borders: Tensor
 ) -> Tensor:
-    """The gradient of document_attention by its queries, keys and values."""
+    """Return the gradient of document_attention with respect to queries, keys and values."""
     grad_qkv_P3NH = torch.empty_like(qkv_P3NH)
     both_P2NH = torch.stack((grad_PNH, y_PNH), dim=1)
     for (span, qkv), (_, (grad, y)) in zip(
@@ -117,10 +140,11 @@ document_attention_backward.register_fake(lambda grad, qkv, *rest: torch.empty_l
 
 
 def summed_loss(x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Tensor) -> Tensor:
-    """Cross-entropy of the tied head, in nats, summed; never more than one chunk's logits at once.
+    """Return the summed cross-entropy of the tied head in nats, one chunk of logits at a time.
 
-    Its gradients are worked out on the way, so that no logits are kept or computed twice (Hsu et
-    al. 2024, "Liger Kernel", section 3.2).
+    All logits of a step would be the largest tensor of training by far. The gradient is computed
+    in the forward pass, while a chunk's logits exist, so that they are neither kept nor computed
+    twice (Hsu et al. 2024, "Liger Kernel", section 3.2).
     """
     if torch.is_grad_enabled():
         apply: Callable[..., Tensor] = _SummedLoss.apply
@@ -133,7 +157,10 @@ def summed_loss(x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Te
 
 
 class _SummedLoss(torch.autograd.Function):
-    """A sum, so that one factor scales all its gradients in the backward."""
+    """The sum over all chunks.
+
+    Since it is a sum, backward only has to scale the gradients that forward computed.
+    """
 
     @staticmethod
     def forward(
@@ -145,7 +172,7 @@ class _SummedLoss(torch.autograd.Function):
             loss, grad_MV = _loss_and_gradient(at_least_fp32(logits_MV), targets_M)
             losses.append(loss)
             grad_MV = grad_MV.to(logits_MV.dtype)
-            real_M1 = (targets_M != IGNORE)[:, None]
+            real_M1 = (targets_M != IGNORE)[:, None]  # the gradient of ignored rows is garbage
             grad_x.append((grad_MV @ weight_VC).to(x_MC.dtype) * real_M1)
             grad_weight.append((grad_MV.t() @ (x_MC * real_M1)).to(weight_VC.dtype))
         ctx.save_for_backward(torch.stack(grad_x), sum(grad_weight[1:], grad_weight[0]))
@@ -153,24 +180,27 @@ class _SummedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        # In place: a second backward through the same graph is refused by autograd's own check.
+        # In place, to save memory. A second backward through the same graph is then wrong; autograd
+        # notices the changed tensors and refuses it.
         grad_x_KMC, grad_weight_VC = ctx.saved_tensors
         return grad_x_KMC.mul_(factor), grad_weight_VC.mul_(factor), None, None
 
 
 def _loss_and_gradient(logits_MV: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed cross-entropy, and its gradient by the logits in their own memory.
+    """Return the summed cross-entropy and its gradient with respect to the logits.
 
-    Softmax less one at the target; rows to ignore have no loss, and a gradient that means nothing.
+    The gradient, softmax minus one at the target, overwrites the logits. Ignored rows add no loss;
+    their gradient is meaningless and must be masked by the caller.
     """
-    index_M1 = targets_M.clamp(min=0)[:, None]
+    index_M1 = targets_M.clamp(min=0)[:, None]  # IGNORE is not a valid index for gather
+    # Subtracting the maximum keeps exp from overflowing, and does not change the softmax.
     logits_MV.sub_(logits_MV.amax(-1, keepdim=True))
     at_target_M1 = logits_MV.gather(1, index_M1)
     exp_MV = logits_MV.exp_()
     total_M1 = exp_MV.sum(-1, keepdim=True)
     losses_M1 = (total_M1.log() - at_target_M1) * (targets_M != IGNORE)[:, None]
     softmax_MV = exp_MV.div_(total_M1)
-    if torch.compiler.is_compiling():  # then it is fused into one pass
+    if torch.compiler.is_compiling():  # fused into one pass; scatter would need another
         token_V = torch.arange(softmax_MV.shape[1], device=softmax_MV.device)
         return losses_M1.sum(), softmax_MV - (token_V == targets_M[:, None]).to(softmax_MV.dtype)
     one_M1 = torch.ones_like(index_M1, dtype=softmax_MV.dtype)
@@ -178,6 +208,9 @@ def _loss_and_gradient(logits_MV: Tensor, targets_M: Tensor) -> tuple[Tensor, Te
 
 
 def mark_ragged(batch: Batch) -> None:
-    """Tell torch.compile that the number of targets differs from batch to batch."""
+    """Tell torch.compile that the number of targets differs from batch to batch.
+
+    Otherwise it would compile the model for the first number, and again for the second.
+    """
     for tensor in (batch.target_index_KM, batch.targets_KM):
         torch._dynamo.maybe_mark_dynamic(tensor, 1)

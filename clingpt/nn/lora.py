@@ -1,8 +1,8 @@
-"""LoRA: a frozen model whose matrices learn an update of low rank, and such adapters on disk.
+"""LoRA: train low-rank updates of a frozen model's matrices; adapters on disk in PEFT's layout.
 
-Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1: in place of W x a
-layer gives W x + (alpha / r) B A x, and A (r, C) and B (O, r) alone are trained. B begins at zero,
-so that training begins at the base itself. On disk adapters have PEFT's names and layout.
+Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1. Instead of W x, a
+layer computes W x + (alpha / r) B A x, and only A (r, C) and B (O, r) are trained. B is initialised
+to zero, so that training starts from the base model's outputs.
 """
 
 import hashlib
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -23,24 +22,24 @@ from clingpt.base import settings as config
 from clingpt.base.errors import CheckpointError, ConfigError
 from model import GPT
 
-LAYERS = ("c_attn", "c_proj", "c_fc")  # a block's; c_proj stands in attention and in the MLP
-ADAPTER = "adapter"  # in a checkpoint, the folder of its adapter
+LAYERS = ("c_attn", "c_proj", "c_fc")  # of each block; c_proj is in attention and in the MLP
+ADAPTER = "adapter"  # folder of the adapter inside a checkpoint
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
-PREFIX, SUFFIX = "base_model.model.transformer.", ".weight"  # around our names of A and B
+PREFIX, SUFFIX = "base_model.model.transformer.", ".weight"  # PEFT adds them to names of A and B
 PARTS = (".lora_A", ".lora_B")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """What is trained, and of which weights it is an update; checkpoints keep it in their card."""
+    """What is trained, and on which base model; checkpoints keep it in their card."""
 
     rank: int
     alpha: float  # the update is scaled by alpha / rank
-    dropout: float = 0.0  # of what A reads
+    dropout: float = 0.0  # on the input of A
     targets: tuple[str, ...] = LAYERS
-    base: str  # as --init_from names it
-    base_sha256: str = ""  # of its weights
-    block_size: int = 0  # its context while training, in tokens
+    base: str  # as given by --init_from
+    base_sha256: str = ""  # of the base model's weights
+    block_size: int = 0  # context in training, in tokens
 
     def __post_init__(self) -> None:
         config.check_range(self, "rank", at_least=1)
@@ -50,12 +49,12 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """Of the product B A."""
+        """Return the factor of the product B A."""
         return self.alpha / self.rank
 
 
 class LoraLinear(nn.Linear):
-    """A linear layer with an update of low rank; weight and bias keep their names, and are kept."""
+    """A linear layer with a low-rank update; the frozen weight and bias keep their names."""
 
     def __init__(self, base: nn.Linear, lora: Lora) -> None:
         super().__init__(base.in_features, base.out_features, device="meta")
@@ -63,7 +62,7 @@ class LoraLinear(nn.Linear):
         self.dropout = nn.Dropout(lora.dropout)
         self.lora_A = nn.Parameter(base.weight.new_empty(lora.rank, base.in_features))
         self.lora_B = nn.Parameter(base.weight.new_zeros(base.out_features, lora.rank))
-        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))  # as the paper's own code has it
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))  # as in the paper's code
 
     def forward(self, x: Tensor) -> Tensor:
         update = F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B)
@@ -71,7 +70,7 @@ class LoraLinear(nn.Linear):
 
 
 def adapt(model: GPT, lora: Lora) -> None:
-    """Freeze a model and give its target matrices their A and B; in place."""
+    """Freeze a model and add A and B to its target matrices, in place."""
     model.requires_grad_(False)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -80,29 +79,25 @@ def adapt(model: GPT, lora: Lora) -> None:
 
 
 def adapter_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of a state's tensors that are A or B."""
+    """Return the tensors of a state dict that are A or B."""
     return {name: tensor for name, tensor in weights.items() if name.endswith(PARTS)}
 
 
-def merged(model: GPT, weights: Mapping[str, Tensor]) -> GPT:
-    """A plain model of a state of this one, W + (alpha / r) B A in place of W, A and B.
-
-    Of a model without LoRA the same weights; what is not changed is shared.
-    """
-    state = dict(weights)
+def merged_weights(model: GPT, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return an adapted model's weights with W + (alpha / r) B A in place of W, A and B."""
+    merged = dict(weights)
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLinear):
-            A, B = (state.pop(name + part) for part in PARTS)
-            state[f"{name}.weight"] = state[f"{name}.weight"] + layer.scale * (B @ A)
-    with torch.device("meta"):
-        plain = GPT(model.config)
-    plain.load_state_dict(state, assign=True)
-    return plain
+            A, B = (merged.pop(name + part) for part in PARTS)
+            merged[f"{name}.weight"] = merged[f"{name}.weight"] + layer.scale * (B @ A)
+    return merged
 
 
 def weights_sha256(model: GPT) -> str:
-    """What a model's weights are, whatever file they came from; positions, which may be cropped,
-    are left out."""
+    """Hash a model's weights, independently of the file format they came from.
+
+    Position embeddings are left out, because --block_size may crop them.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if name != "wpe.weight":
@@ -115,14 +110,8 @@ def weights_sha256(model: GPT) -> str:
 # On disk
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and no model."""
-    names = (ADAPTER_WEIGHTS, ADAPTER_CONFIG)
-    return any((folder / name).exists() for name in names) and not (folder / "config.json").exists()
-
-
 def write_adapter(folder: Path, weights: Mapping[str, Tensor], lora: Lora, *, base: str) -> None:
-    """A and B by our names, as PEFT reads them on the GPT-2 that it finds at `base`."""
+    """Write A and B so that PEFT can load them; `base` is where it looks for the GPT-2."""
     tensors = {PREFIX + name + SUFFIX: t.contiguous().cpu() for name, t in weights.items()}
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     (folder / ADAPTER_WEIGHTS).chmod(0o644)  # safetensors creates 0600
@@ -142,11 +131,11 @@ def write_adapter(folder: Path, weights: Mapping[str, Tensor], lora: Lora, *, ba
 
 
 def read_lora(card: Mapping[str, Any], folder: Path) -> Lora:
-    """What a card says of its adapter; CheckpointError where it says nothing, or what it cannot."""
+    """Read an adapter's settings from its card; CheckpointError if they are missing or damaged."""
     if "lora" not in card:
         raise CheckpointError(
-            f"{folder} has no card that names its base; adapters of other tools are to be merged "
-            "by them (PEFT: merge_and_unload), and the whole model given here"
+            f"{folder} has no card that names its base; merge an adapter of another tool there "
+            "(PEFT: merge_and_unload) and use the merged model here"
         )
     try:
         return config.from_dict(Lora, card["lora"], source=folder)
@@ -155,18 +144,17 @@ def read_lora(card: Mapping[str, Any], folder: Path) -> Lora:
 
 
 def check_base(model: GPT, lora: Lora, where: Path) -> None:
-    """CheckpointError where a model is not the one that an adapter was trained on."""
+    """Raise CheckpointError if a model is not the one that an adapter was trained on."""
     found = weights_sha256(model)
     if found != lora.base_sha256:
         raise CheckpointError(
             f"{where} was trained on other weights than {lora.base} has now (sha256 "
-            f"{lora.base_sha256[:12]}, found {found[:12]}); put those back that it was trained on"
+            f"{lora.base_sha256[:12]}, found {found[:12]}); restore the original ones"
         )
 
 
 def load_adapter(model: GPT, folder: Path) -> None:
-    """Put an adapter's A and B into a model that `adapt` made ready; CheckpointError if they do
-    not fit it."""
+    """Load an adapter's A and B into a model prepared by `adapt`; CheckpointError on a mismatch."""
     wanted, path = adapter_weights(model.state_dict()), folder / ADAPTER_WEIGHTS
     try:
         tensors = load_file(path)
@@ -178,7 +166,7 @@ def load_adapter(model: GPT, folder: Path) -> None:
     for name, tensor in found.items():
         if tensor.shape != wanted[name].shape or not tensor.isfinite().all():
             raise CheckpointError(
-                f"{path}: {name} must be {tuple(wanted[name].shape)} finite numbers, is "
-                f"{tuple(tensor.shape)}"
+                f"{path}: {name} must be {tuple(wanted[name].shape)} finite numbers, but its shape "
+                f"is {tuple(tensor.shape)} or it holds others"
             )
         wanted[name].copy_(tensor)

@@ -1,12 +1,13 @@
-"""Where a run computes: device, precision, ranks. All that differs by machine, and nothing else.
+"""Where a run computes: device, precision, ranks, compilation.
 
-The only place that knows of torch.distributed: one process and many look the same to its callers,
-with one process each method being the identity. Ranks that compute meet over NCCL on CUDA and over
-gloo on the CPU; their hosts agree over gloo, so that no agreement waits for a GPU.
+Only this module uses torch.distributed. Callers are written for many ranks; in a single process
+each collective operation is the identity. Tensors on a GPU are reduced by NCCL, tensors on the CPU
+by gloo, so that the processes can agree on something without waiting for their GPUs.
 """
 
 import ctypes
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,52 +21,53 @@ from torch import Tensor, nn
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, TrainingError
+from model import GPT
 
 T = TypeVar("T")
 S = TypeVar("S", "Ints", list[Any])
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Options of mallopt(3), as <malloc.h> numbers them, and their values in bytes.
+# Options of mallopt(3), by their numbers in <malloc.h>, with values in bytes.
 MALLOC_MMAP_THRESHOLD, MALLOC_TRIM_THRESHOLD = (-3, 2**31 - 1), (-1, 2**31 - 1)
 MALLOC_TOP_PAD = (-2, 2**28)
-BFLOAT16_CAPABILITY = (8, 0)  # compute capability (Ampere) from which the hardware has bfloat16
-BUCKET_MB = 100  # of gradients reduced at once; the tied embedding alone is 154 MB at 124M
+BFLOAT16_CAPABILITY = (8, 0)  # Ampere, the first compute capability with bfloat16 in hardware
+BUCKET_MB = 100  # of gradients per all-reduce; the tied embedding alone is 154 MB at 124M
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The machine as the training loop sees it."""
+    """A process's device, precision and place among the ranks."""
 
     device: torch.device
-    dtype: torch.dtype  # of matrix products; weights and optimizer stay in fp32
+    dtype: torch.dtype  # of matrix products; weights and moments stay in fp32
     rank: int = 0
     n_ranks: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes what the run leaves behind."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Matrix products in `dtype`; the rest as PyTorch's autocast decides."""
+        """Run matrix products in `dtype`, and other operations as PyTorch's autocast decides."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Loss scaling, which fp16 needs and which is the identity elsewhere."""
+        """Return loss scaling for fp16, disabled for other types, whose range is wide enough."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     def put(self, array: Ints) -> Tensor:
-        """A host array on the device; the copy does not wait for the kernels before it."""
+        """Copy a host array to the device, without waiting for kernels that are running there."""
         tensor = torch.from_numpy(array)
         if self.device.type != "cuda":
             return tensor.to(self.device)
-        with torch.cuda.device(self.device):  # each thread has a current device of its own
+        with torch.cuda.device(self.device):  # the current device is set per thread
             return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def later(self, tensor: Tensor) -> Callable[[], Tensor]:
-        """Start copying a tensor to the host; what is given waits for that copy alone."""
+        """Start copying a tensor to the host; calling the result waits only for that copy."""
         if self.device.type != "cuda":
             copy = tensor.detach().to("cpu", copy=True)
             return lambda: copy
@@ -80,18 +82,18 @@ class Runtime:
         return read
 
     def synchronize(self) -> None:
-        """Wait for all kernels, so that a clock can be read."""
+        """Wait for all kernels, for example before reading a clock."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
     def launcher(self) -> str:
-        """How a command like this process' is started."""
+        """Return how a command is started on as many processes."""
         return "python" if self.n_ranks == 1 else f"torchrun --nproc_per_node={self.n_ranks}"
 
     def name(self) -> str:
-        """The device for people."""
+        """Return the device's name for display."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"{self.device.type}, {torch.get_num_threads()} threads"
@@ -99,39 +101,39 @@ class Runtime:
     # Random numbers
 
     def rng_state(self) -> dict[str, Tensor]:
-        """The generators that dropout draws from."""
+        """Return the states of the generators that dropout draws from."""
         states = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.device)
         return states
 
     def set_rng_state(self, states: dict[str, Tensor]) -> None:
-        """Continue those generators; a state of another kind of device is left out."""
+        """Restore these generators; a state of a device that this process lacks is ignored."""
         torch.set_rng_state(states["cpu"].cpu())
         if self.device.type == "cuda" and "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"].cpu(), self.device)
 
     def seed_rank(self, *seeds: int) -> None:
-        """Begin random numbers that are this rank's own."""
+        """Seed this rank's generators, differently from those of other ranks."""
         entropy = np.random.SeedSequence([*seeds, self.rank])
         torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
 
     # Many ranks
 
     def share(self, items: S) -> S:
-        """This rank's share of a step's rows, or of a list: every n-th."""
+        """Return this rank's share of a step's rows, or of a list: every n-th."""
         mine: S = items[self.rank :: self.n_ranks]
         return mine
 
     def largest_share(self, n_items: int) -> int:
-        """How many items the rank has that has most."""
+        """Return the size of the largest share of n items."""
         return -(-n_items // self.n_ranks)
 
     def replicate(self, model: nn.Module, *, blocks: nn.ModuleList, shard: bool) -> nn.Module:
-        """What to call for a loss whose gradients are averaged over the ranks.
+        """Return a module to call in place of the model, which averages gradients over the ranks.
 
         DistributedDataParallel, or with `shard` FSDP2 (`fully_shard`), which changes the model in
-        place; the tied embedding and head belong to its root.
+        place. Each block is a unit of sharding; the rest, with the tied embedding, is the root's.
         """
         if self.n_ranks == 1:
             return model
@@ -152,44 +154,45 @@ class Runtime:
     def gradients_averaged(
         self, replica: nn.Module, *, now: bool
     ) -> AbstractContextManager[object]:
-        """For one forward and backward: average gradients over the ranks now, or with a later one.
+        """Average gradients over the ranks after the backward pass in this context, if `now`.
 
-        Shards are averaged at once: whole gradients are what sharding has no room for.
+        Otherwise DDP only accumulates them locally. FSDP always averages: a rank has no memory for
+        the gradients of all weights.
         """
         if isinstance(replica, nn.parallel.DistributedDataParallel) and not now:
             return replica.no_sync()
         return nullcontext()
 
     def is_sharded(self, replica: nn.Module) -> bool:
-        """Whether its weights are spread over the ranks."""
+        """Return whether a module's weights are sharded over the ranks."""
         return any(is_spread(parameter) for parameter in replica.parameters())
 
     def reshard(self, replica: nn.Module) -> None:
-        """Spread again what forwards without a backward put together of sharded weights."""
+        """Free the weights that forward passes gathered under FSDP; backward would have done so."""
         if self.is_sharded(replica):
             fsdp: Any = replica
             fsdp.reshard()
 
     def clip_gradients(self, parameters: Iterable[Tensor], limit: float) -> Tensor:
-        """Scale averaged gradients down to a norm of `limit`; their norm before, on the device."""
+        """Scale gradients down to a norm of `limit`; return their norm before, on the device."""
         return whole(nn.utils.clip_grad_norm_(parameters, limit))
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum over the ranks, on each."""
+        """Return the sum over the ranks, on each of them."""
         if self.n_ranks > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
 
     def gathered(self, value: T) -> list[T]:
-        """Every rank's value, on each."""
+        """Return all ranks' values, on each of them."""
         values: list[Any] = [value] * self.n_ranks
         if self.n_ranks > 1:
             dist.all_gather_object(values, value)
         return values
 
     def agreed(self, flag: bool) -> bool:
-        """Whether the flag is up on any rank: the hosts ask one another, no GPU is waited for."""
+        """Return whether the flag is set on any rank, without waiting for a GPU."""
         if self.n_ranks == 1:
             return flag
         up = torch.tensor(float(flag))
@@ -197,38 +200,42 @@ class Runtime:
         return bool(up)
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """Work of one rank that all wait for: its result on each, or the end of each."""
+        """Do work on the main rank while the others wait; return its result on every rank.
+
+        If it raises, the main rank raises the same and the others exit, since they would otherwise
+        wait for it forever in the next collective operation.
+        """
         result: Any = None
         failure: Exception | None = None
         if self.is_main:
             try:
                 result = work()
-            except Exception as error:  # raised again below, once the others know
+            except Exception as error:  # raised below, after the others have been told
                 failure = error
         result, failed = self.gathered((result, failure is not None))[0]
         if failure is not None:
             raise failure
         if failed:
-            raise SystemExit(1)  # the main rank says why
+            raise SystemExit(1)  # without a message: the main rank prints one
         return result  # type: ignore[no-any-return]
 
 
 def is_spread(tensor: Tensor) -> bool:
-    """Return whether a tensor is a DTensor, of which each rank holds a part.
+    """Return whether a tensor is a DTensor, of which each rank holds a shard.
 
-    Asked by attribute: to import DTensor takes a second, and only --shard makes one.
+    Checked by an attribute, because importing DTensor takes a second and only --shard needs it.
     """
     return hasattr(tensor, "full_tensor")
 
 
 def whole(tensor: Any) -> Tensor:
-    """Gather a tensor that is spread over the ranks; return others unchanged."""
+    """Gather a sharded tensor on every rank; return others unchanged."""
     gathered: Tensor = tensor.full_tensor() if is_spread(tensor) else tensor
     return gathered
 
 
 def spread_like(tensor: Tensor, example: Tensor) -> Tensor:
-    """Spread a whole tensor over the ranks in the way `example` is; if it is not, return it."""
+    """Shard a whole tensor like `example`; return it unchanged if `example` is not sharded."""
     if not is_spread(example) or tensor.dim() == 0:
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor  # only --shard needs it
@@ -239,14 +246,16 @@ def spread_like(tensor: Tensor, example: Tensor) -> Tensor:
 
 @contextmanager
 def joined(*, device: str, dtype: str = "auto", seed: int = 0) -> Iterator[Runtime]:
-    """This process' place among the ranks that torchrun started; without torchrun, alone."""
+    """Join the ranks that torchrun started; without torchrun, yield the runtime of one process."""
     if not _among_many():
         yield start(device=device, dtype=dtype, seed=seed)
         return
     try:
         rank, n_ranks, local = (int(os.environ[x]) for x in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     except KeyError as missing:
-        raise ConfigError(f"WORLD_SIZE is set, {missing} is not; start with torchrun") from None
+        raise ConfigError(
+            f"WORLD_SIZE is set but {missing} is not; start many processes with torchrun"
+        ) from None
     console.mute(unless=rank == 0)
     chosen = _device_of_rank(device, local)
     if chosen.type == "cuda":
@@ -260,8 +269,8 @@ def joined(*, device: str, dtype: str = "auto", seed: int = 0) -> Iterator[Runti
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise TrainingError(
-            f"process {rank} lost contact with another one, whose own message says why; the same "
-            f"command goes on from the last checkpoint ({str(error).splitlines()[0]})"
+            f"process {rank} lost contact with another one, whose own message says why; run the "
+            f"same command again to resume from the last checkpoint ({str(error).splitlines()[0]})"
         ) from error
     dist.destroy_process_group()
 
@@ -271,33 +280,33 @@ def _device_of_rank(name: str, local_rank: int) -> torch.device:
     if device.type != "cuda":
         return device
     if device.index is not None:
-        raise ConfigError(f"torchrun gives each process a GPU of its own; drop --device={name}")
+        raise ConfigError(f"torchrun assigns each process its GPU; leave out --device={name}")
     if local_rank >= torch.cuda.device_count():
         raise ConfigError(
-            f"torchrun started more processes than this machine's {torch.cuda.device_count()} "
-            f"GPUs; lower --nproc_per_node"
+            f"torchrun started more processes than this machine has GPUs "
+            f"({torch.cuda.device_count()}); lower --nproc_per_node"
         )
     return torch.device("cuda", local_rank)
 
 
 def _warn_of_restarts() -> None:
-    """A restarted group would read the addresses of the dead one (pytorch/pytorch#135712)."""
+    """Warn that a restarted group would read the dead one's addresses (pytorch/pytorch#135712)."""
     restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
     if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         console.note(
-            "torchrun will not manage to restart this job after a crash: start it with "
-            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment"
+            "torchrun cannot restart this job after a crash unless "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is set in the environment"
         )
 
 
 def start(*, device: str, dtype: str = "auto", seed: int = 0) -> Runtime:
-    """Choose device and precision, seed the generators; for what runs in one process.
+    """Choose device and precision and seed the generators, for commands that run in one process.
 
-    ConfigError where the machine lacks the device, or torchrun started many processes.
+    Raises ConfigError if the machine lacks the device, or if torchrun started many processes.
     """
     if _among_many():
         raise ConfigError(
-            "only train.py and eval.py run in many processes; start this one without torchrun"
+            "only train.py and eval.py run on many processes; start this command without torchrun"
         )
     return _begin(_device(device), dtype, seed)
 
@@ -314,10 +323,10 @@ def _begin(device: torch.device, dtype: str, seed: int) -> Runtime:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next step instead of giving it back to the kernel.
+    """Tell glibc to keep freed memory for the next step instead of returning it to the kernel.
 
-    Logits are freed and asked for again at each step, and the kernel clears their pages each time:
-    +30 % tokens/s in the quickstart (docs/results.md). Other C libraries are left as they are.
+    Every step allocates the logits anew, and the kernel would clear their pages each time. Measured
+    on the quickstart: 30 % more tokens/s (docs/results.md). Other C libraries are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -332,21 +341,66 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"unknown device {name!r}; give auto, cpu, cuda, cuda:1 or mps") from None
+        raise ConfigError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:1 or mps") from None
     if not found.get(device.type, device.type == "cpu"):
-        raise ConfigError(f"this machine has no {device.type} device; give --device=cpu or auto")
+        raise ConfigError(f"this machine has no {device.type} device; use --device=cpu or auto")
     return device
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Of matrix products: as named, or the fastest that the device has and training survives."""
+    """Return the named type of matrix products; for `auto`, the fastest that training tolerates."""
     bfloat16 = (
         device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
     )
     if name != "auto":
         if name == "float16" and device.type != "cuda":
-            raise ConfigError(f"float16 needs a CUDA device, this is {device}; give float32")
+            raise ConfigError(f"float16 needs a CUDA device, not {device}; use --dtype=float32")
         return DTYPES[name]
     if device.type != "cuda":
-        return torch.float32  # bfloat16 is emulated, nine times slower, without AMX or AVX512-BF16
+        # Without AMX or AVX512-BF16 a CPU emulates bfloat16, nine times slower than fp32.
+        return torch.float32
     return torch.bfloat16 if bfloat16 else torch.float16
+
+
+# ------------------------------------------------------------------------------------------------
+# Compilation
+
+
+def compile_in_place(model: GPT, rt: Runtime, *, wanted: bool | None) -> bool:
+    """Compile a model without graph breaks if the machine can; return whether it is compiled.
+
+    `wanted` None means on CUDA only. If compilation fails, a note says why and the model stays
+    eager. Module.compile keeps parameter names, unlike torch.compile(model).
+    """
+    if not (rt.device.type == "cuda" if wanted is None else wanted):
+        return False
+    if reason := _why_not_compiled(rt):
+        console.note(f"torch.compile is not available, training eagerly: {reason}")
+        return False
+    from torch._functorch import config as autograd_config
+
+    # Cache compiled graphs on disk for the next start. Custom autograd functions are excluded by
+    # default because they might have side effects; ours have none. With float16 the cache stays
+    # off: in torch 2.11 its key does not distinguish float16 from bfloat16.
+    cacheable = rt.dtype != torch.float16
+    autograd_config.autograd_cache_allow_custom_autograd_functions = cacheable
+    if rt.n_ranks == 1:
+        model.compile(fullgraph=True)
+        return True
+    # On several ranks block by block: DDP then averages the gradients of one block, and FSDP
+    # gathers the next block's weights, while the backward pass is still running.
+    for block in model.h:
+        block.compile(fullgraph=True)
+    model.summed_loss = torch.compile(model.summed_loss, fullgraph=True)
+    return True
+
+
+def _why_not_compiled(rt: Runtime) -> str | None:
+    """Compile one line of code; return why that failed, or None."""
+    if rt.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        return "no C++ compiler found"
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(64, device=rt.device))
+    except Exception as error:  # a missing compiler, header or Triton: each has its own exception
+        return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+    return None

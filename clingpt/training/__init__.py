@@ -1,4 +1,4 @@
-"""The parts of a training run: batches, step, state, validation, tracking, search.
+"""The parts of a training run: batches, optimizer step, state, validation, tracking, search.
 
 May import: everything from base up to reports.
 """

@@ -1,4 +1,4 @@
-"""Batches for training steps and for whole splits: this rank's share, assembled one ahead."""
+"""Batches of this rank for training steps and for whole splits, assembled one step ahead."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -19,27 +19,28 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Work:
-    """Some rows, and this rank's part of them as forward passes."""
+    """The rows of a step, and this rank's micro-batches of them."""
 
     rows: Ints  # of all ranks
-    parts: list[Ints]  # rows of each of this rank's forwards; some may be empty
-    batches: list[Batch]  # the same on the device, all of one shape
+    parts: list[Ints]  # rows of each of this rank's micro-batches; some may be empty
+    batches: list[Batch]  # the same on the device, filled up to one shape
 
 
 @dataclass(frozen=True)
 class Feed:
-    """Turns rows of a split into work."""
+    """Turns rows of a split into batches on the device."""
 
     data: Rows
     rt: Runtime
-    micro_batch_size: int  # most rows of one forward on one rank
-    compiled: bool = False  # then all batches have one shape, padding and all
+    micro_batch_size: int  # rows of one forward pass on one rank, at most
+    compiled: bool = False  # a compiled model needs batches of one shape, with padding
 
     def work(self, rows: Ints) -> Work:
-        """This rank's share in forwards of one size, as many and as large on every rank.
+        """Divide a step's rows among ranks and micro-batches, equally many on every rank.
 
-        A rank or a forward that has fewer rows is filled up with padding, which has no target; on
-        a CPU without compilation there is no other padding, and no two sizes are alike.
+        A rank or micro-batch that gets fewer rows is filled up with padding, which has no targets:
+        all ranks must take part in every all-reduce, and a new shape would be compiled anew. An
+        uncompiled model on the CPU needs no fixed shape, so there all other padding is left out.
         """
         most = self.rt.largest_share(len(rows))
         n_parts = math.ceil(most / self.micro_batch_size)
@@ -56,11 +57,11 @@ class Feed:
         return batch
 
     def works(self, rows: Iterable[Ints]) -> Iterator[Work]:
-        """The same for one step after another; the next one's is assembled in the meantime."""
+        """Yield the work of one step after another; a thread assembles the next one meanwhile."""
         return prefetched(self.work, rows)
 
     def whole_split(self) -> Iterator[Work]:
-        """Every row once, one forward a rank at a time, all of one shape."""
+        """Yield every row of the split once, with one batch per rank at a time."""
         at_once = self.micro_batch_size * self.rt.n_ranks
         starts = range(0, len(self.data), at_once)
         ends = (min(start + at_once, len(self.data)) for start in starts)
@@ -68,7 +69,7 @@ class Feed:
 
 
 def prefetched(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """make(item) of each item in order, the next one made in a thread while one is used."""
+    """Yield make(item) for each item in order, while a thread makes the next one."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = None
         for item in items:

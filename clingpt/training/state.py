@@ -1,151 +1,173 @@
-"""What a training run must put back, beside the weights, to go on as if it had never stopped."""
+"""What a run restores, besides the weights, to continue as if it had never been interrupted."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clingpt.base import console
 from clingpt.base.errors import CheckpointError
 from clingpt.data.prepared import Prepared
-from clingpt.nn.checkpoint import RunFolder, read_card
-from clingpt.nn.kernels import use_kernels
+from clingpt.nn.checkpoint import from_weights, read_card
 from clingpt.nn.lora import (
     ADAPTER,
     Lora,
     adapt,
-    adapter_weights,
     check_base,
     load_adapter,
-    merged,
+    merged_weights,
     read_lora,
     weights_sha256,
 )
-from clingpt.nn.runtime import Runtime, whole
-from clingpt.text.tokenizer import Tokenizer
-from clingpt.training.optim import load_optimizer_state, optimizer_state
+from clingpt.nn.runtime import Runtime, spread_like, whole
 from model import GPT
 
-# Two runs that differ in one of these settings, or in their data, are not the same run.
+# Settings that make a run what it is: resuming with another value needs --force_resume.
 IDENTITY = "init_from n_layer n_head n_embd block_size pack batch_size seed".split()
 IDENTITY += "lora_rank lora_alpha lora_targets".split()
 
 
 @dataclass
 class State:
-    """Where a run stands: what changes with the steps, weights and moments aside."""
+    """Everything that changes from step to step; random numbers are the process's own."""
 
-    step: int = 0
-    tokens: int = 0  # seen so far, padding not counted
-    examples: int = 0  # likewise; one seen in two epochs counts twice
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The parts of a run that hold state, and where they are kept."""
-
-    folder: RunFolder
     model: GPT
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    state: State
-    rt: Runtime
-    seed: int
-    lora: Lora | None  # what is trained in place of the weights, if not they themselves
-    receipts: list[Mapping[str, Any]]  # of all data that went into these weights
+    step: int = 0
+    tokens: int = 0  # seen so far, without padding
+    examples: int = 0  # seen so far; one seen in two epochs counts twice
 
-    def capture(self) -> dict[str, Any]:
-        """All of it but the weights, in types that load with weights_only.
 
-        Every rank must call, the main rank's is complete: each has random numbers of its own, and
-        perhaps a shard of the moments.
-        """
-        return {
-            **asdict(self.state),
-            "optimizer": optimizer_state(self.model, self.optimizer, keep=self.rt.is_main),
-            "scaler": self.scaler.state_dict(),
-            "rng": self.rt.gathered(self.rt.rng_state()),
-        }
+def capture(state: State, rt: Runtime) -> dict[str, Any]:
+    """Return everything except the weights, in types that load with weights_only=True.
 
-    def save(self, tokenizer: Tokenizer, card: dict[str, Any]) -> Path:
-        """A checkpoint of this step, from which the same run can go on; every rank must call."""
-        trainer, weights = self.capture(), whole_weights(self.model)
-        card = {**card, "receipts": self.receipts, "tokenizer": tokenizer.fingerprint}
-        return self.rt.on_main(
-            lambda: self.folder.save(
-                self.state.step,
-                model=merged(self.model, weights),
-                tokenizer=tokenizer,
-                card=card,
-                trainer=trainer,
-                adapter=(self.lora, adapter_weights(weights)) if self.lora else None,
-            )
+    Every rank must call this, since each has its own random numbers and under FSDP a shard of the
+    moments. Only the main rank's result is complete.
+    """
+    return {
+        "step": state.step,
+        "tokens": state.tokens,
+        "examples": state.examples,
+        "optimizer": optimizer_state(state.model, state.optimizer, keep=rt.is_main),
+        "scaler": state.scaler.state_dict(),
+        "rng": rt.gathered(rt.rng_state()),  # of all ranks: each draws its own dropout
+    }
+
+
+def restore(state: State, saved: Mapping[str, Any], rt: Runtime, *, seed: int) -> None:
+    """Restore what `capture` returned; CheckpointError if a part is missing.
+
+    On another number of ranks the rows and their order stay the same, but dropout masks change:
+    there is no way to divide the random numbers of two ranks among three.
+    """
+    try:
+        load_optimizer_state(state.model, state.optimizer, saved["optimizer"])
+        state.scaler.load_state_dict(saved["scaler"])
+        state.step, state.tokens = saved["step"], saved["tokens"]
+        state.examples = saved["examples"]
+        rng_by_rank = saved["rng"]
+    except KeyError as missing:
+        raise CheckpointError(
+            f"the training state lacks {missing}, so this run cannot be resumed; start a new one "
+            "from its weights with --init_from"
+        ) from None
+    if len(rng_by_rank) == rt.n_ranks:
+        rt.set_rng_state(rng_by_rank[rt.rank])
+    else:
+        rt.seed_rank(seed, state.step)
+        console.note(
+            f"this run was started on {len(rng_by_rank)} processes and is resumed on {rt.n_ranks}: "
+            "rows and their order stay the same, dropout masks differ"
         )
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """Put back what `capture` gave.
 
-        On another number of ranks the rows and their order stay; dropout begins other numbers.
-        """
-        try:
-            load_optimizer_state(self.model, self.optimizer, saved["optimizer"])
-            self.scaler.load_state_dict(saved["scaler"])
-            for name in asdict(self.state):
-                setattr(self.state, name, saved[name])
-            if len(saved["rng"]) == self.rt.n_ranks:
-                self.rt.set_rng_state(saved["rng"][self.rt.rank])
-            else:
-                self.rt.seed_rank(self.seed, self.state.step)
-                console.note(
-                    f"resuming on {self.rt.n_ranks} processes what {len(saved['rng'])} began: the "
-                    "same rows in the same order, other dropout"
-                )
-        except KeyError as missing:
-            raise CheckpointError(
-                f"the training state lacks {missing}; use the weights alone, by --init_from"
-            ) from None
+def optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bool = True
+) -> dict[str, dict[str, Tensor]]:
+    """Return the optimizer's moments by parameter name, gathered, on the host.
 
-
-def plain_copy(model: GPT, rt: Runtime) -> GPT:
-    """The model as it would be on one process, uncompiled and merged, in evaluation mode.
-
-    It shares its weights with a model that is not sharded, but those that LoRA changes. Of one that
-    is, every rank must call, and gets all weights.
+    Names rather than positions, so that they load into any grouping and any number of ranks. If
+    the moments are sharded, every rank must call this; one without `keep` gets an empty dict.
     """
-    return use_kernels(merged(model, whole_weights(model))).eval()
+    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    moments: dict[str, dict[str, Tensor]] = {}
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            tensor = whole(value)
+            if keep:
+                moments.setdefault(names[parameter], {})[key] = tensor.cpu()
+    return moments
 
 
-def whole_weights(model: GPT) -> dict[str, Tensor]:
-    """A model's state by name, put together where it is sharded; then every rank must call."""
-    return {name: whole(tensor.detach()) for name, tensor in model.state_dict().items()}
+def load_optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, dict[str, Tensor]]
+) -> None:
+    """Load moments from `optimizer_state`; KeyError if a parameter has none."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    order = [p for group in optimizer.param_groups for p in group["params"]]
+    groups = optimizer.state_dict()["param_groups"]
+    state = {
+        number: {
+            # Cloned, since the loaded tensor may be mapped from trainer.pt.
+            key: spread_like(tensor.clone(), parameter)
+            for key, tensor in moments[names[parameter]].items()
+        }
+        for number, parameter in enumerate(order)
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+# ------------------------------------------------------------------------------------------------
+# Weights
+
+
+def whole_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gather the tensors of a state dict; if they are sharded, every rank must call this."""
+    return {name: whole(tensor.detach()) for name, tensor in state.items()}
+
+
+def plain_copy(model: GPT, *, lora: bool) -> GPT:
+    """Return the model as one process would load it: gathered, merged, uncompiled, in eval mode.
+
+    No memory is copied, except for sharded weights and for those that LoRA changes. If the model is
+    sharded, every rank must call this.
+    """
+    weights = whole_weights(model.state_dict())
+    return from_weights(model.config, merged_weights(model, weights) if lora else weights).eval()
 
 
 def begin_or_resume_lora(model: GPT, lora: Lora, newest: Path | None) -> Lora:
-    """Make a base ready to be adapted, its A and B those of the newest checkpoint if there is one.
+    """Add LoRA to a base model, with the newest checkpoint's adapter weights if there is one.
 
-    Gives what is known of the base from here on. CheckpointError where the base is not the one that
-    the checkpoint was trained on: the same steps would lead elsewhere.
+    Returns `lora` completed by the base's hash and context. Raises CheckpointError if the base is
+    not the one that the checkpoint was trained on, since the same steps would then lead elsewhere.
     """
-    known = replace(lora, base_sha256=weights_sha256(model), block_size=model.config.block_size)
+    completed = replace(lora, base_sha256=weights_sha256(model), block_size=model.config.block_size)
     if newest is not None:
         if not (newest / ADAPTER).is_dir():
             raise CheckpointError(
-                f"{newest} has no adapter: all weights were trained; give --lora_rank=0 to go on"
+                f"{newest} has no adapter, because all weights were trained; resume it with "
+                "--lora_rank=0"
             )
         check_base(model, read_lora(read_card(newest), newest), newest)
     adapt(model, lora)
     if newest is not None:
         load_adapter(model, newest / ADAPTER)
-    return known
+    return completed
+
+
+# ------------------------------------------------------------------------------------------------
+# Is it the same run?
 
 
 def check_same_run(
     newest: Path, settings: Mapping[str, Any], data: Prepared, *, force: bool
 ) -> None:
-    """Refuse to go on with other data or another model, unless forced; say what else changed."""
+    """Refuse to resume with other data or another model unless forced; note all other changes."""
     card = read_card(newest)
     before = card.get("settings", {})
     changed = {
@@ -159,8 +181,8 @@ def check_same_run(
         essential.append(f"data {was[:12]} -> {data.fingerprint[:12]} ({data.folder})")
     if essential and not force:
         raise CheckpointError(
-            f"{newest} belongs to another run ({', '.join(essential)}); choose another "
-            "--out, give the same settings again, or insist with --force_resume=True"
+            f"{newest} belongs to another run ({', '.join(essential)}); choose another --out, use "
+            "the old settings, or resume anyway with --force_resume"
         )
-    for text in [*changed.values(), *essential]:
+    for text in dict.fromkeys([*changed.values(), *essential]):
         console.note(f"resuming with {text}")

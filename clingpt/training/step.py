@@ -1,7 +1,8 @@
-"""What a training loop does with rows: gradients of the exact mean loss, an update, measuring it.
+"""One optimizer step, from batches to updated weights, and the same loss on a whole split.
 
-The loss is the sum over target tokens divided by their number, so that it is the same for any split
-into micro-batches and ranks (a mean of means is not, where their target counts differ).
+The loss of a step is the sum over its target tokens divided by their number, over all micro-batches
+and all ranks. A mean of micro-batch means would differ from it as soon as micro-batches have
+different numbers of target tokens, and gradients would then depend on --micro_batch_size.
 """
 
 import math
@@ -17,45 +18,93 @@ from clingpt.data.packing import Ints, Rows
 from clingpt.data.prepared import Prepared
 from clingpt.nn.runtime import Runtime
 from clingpt.training.batches import Feed, Work
-from clingpt.training.optim import Schedule, set_learning_rate, step_unless
 
-MOST_NAMES = 20  # of records in an error
+MAX_NAMED_RECORDS = 20  # in one error message
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """What a step found, still on the device: reading it waits for the step."""
-
-    loss: Tensor  # mean over the target tokens of all ranks, in nats
-    grad_norm: Tensor  # of all ranks' gradients, before clipping
-    part_losses: Tensor  # summed losses of this rank's forwards
-    broken: Tensor  # 1 where this step or an earlier one was not finite
-    learning_rate: float
+# ------------------------------------------------------------------------------------------------
+# Gradients
 
 
 def accumulate_gradients(
     replica: nn.Module, work: Work, n_targets: int, *, rt: Runtime, scaler: torch.amp.GradScaler
 ) -> Tensor:
-    """Add the (scaled) gradients of the mean loss over all ranks' n_targets target tokens.
+    """Run forward and backward over this rank's micro-batches; return the summed loss of each.
 
-    Gives the summed loss of each of this rank's forwards.
+    `n_targets` counts the target tokens of the whole step, over all micro-batches and ranks. The
+    gradients left in `.grad` are those of the mean loss over these tokens, times the loss scale.
     """
     losses = []
     for number, batch in enumerate(work.batches, start=1):
+        # The last micro-batch syncs gradients; the others skip the all-reduce.
         with rt.gradients_averaged(replica, now=number == len(work.batches)):
             with rt.autocast():
-                loss = replica(batch)
-            # Ranks are averaged: n_ranks times a rank's share of the mean makes the whole.
+                loss = replica(batch)  # summed over this micro-batch's target tokens
+            # DDP and FSDP average over the ranks, but we need the sum: the factor n_ranks cancels
+            # their division. Only the division by n_targets remains.
             scaler.scale(loss * (rt.n_ranks / n_targets)).backward()
-        losses.append(loss.detach())
+        losses.append(loss.detach())  # no .item() here: the host must not wait for the device
     return torch.stack(losses)
 
 
-class Updater:
-    """Takes optimizer steps, and none any more once a loss or a gradient was not finite.
+# ------------------------------------------------------------------------------------------------
+# Update
 
-    The device decides that for itself: the host learns of it later, and weights and moments are
-    still those of the last good step.
+
+def build_optimizer(
+    model: nn.Module, *, learning_rate: float, betas: tuple[float, float], weight_decay: float
+) -> torch.optim.AdamW:
+    """Build AdamW (Loshchilov & Hutter 2019) over the trainable parameters.
+
+    Matrices and embeddings decay. Biases and LayerNorm weights, which are all one-dimensional, do
+    not. Frozen parameters are left out, so they cost no moments.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Linear warm-up to `peak`, then constant, or linear or cosine decay to `floor` at the end."""
+
+    kind: str
+    peak: float
+    floor: float
+    warmup_steps: int
+    steps: int
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0; it is never 0 during warm-up."""
+        if step < self.warmup_steps:
+            return self.peak * (step + 1) / self.warmup_steps
+        if self.kind == "constant":
+            return self.peak
+        done = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
+        share = 1 - done if self.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+        return self.floor + (self.peak - self.floor) * share
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Measurements of one step, still on the device: reading one waits for the step to finish."""
+
+    loss: Tensor  # mean over the target tokens of all ranks, in nats
+    grad_norm: Tensor  # of the gradients averaged over all ranks, before clipping
+    micro_batch_losses: Tensor  # summed loss of each of this rank's micro-batches
+    broken: Tensor  # 1 if this step or an earlier one was not finite, else 0
+    learning_rate: float
+
+
+class Updater:
+    """Clips gradients and steps the optimizer until a loss or a gradient is not finite.
+
+    From then on weights and moments stay those of the last good step. The device decides this by
+    itself; the host reads the flag later (see Watch), so that it never waits between steps.
     """
 
     def __init__(
@@ -67,78 +116,108 @@ class Updater:
         clip: float,
     ) -> None:
         self._optimizer, self._scaler, self._schedule, self._rt = optimizer, scaler, schedule, rt
-        self._limit = clip or math.inf  # of the gradient's norm
+        self._max_norm = clip or math.inf  # 0 switches clipping off; the norm is measured anyway
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._broken = torch.zeros((), device=rt.device)
 
-    def step(self, step: int, part_losses: Tensor, n_targets: int) -> StepResult:
-        """Clip the accumulated gradients, apply them at this step's rate, and forget them."""
-        scaler, optimizer, rate = self._scaler, self._optimizer, self._schedule.rate(step)
-        set_learning_rate(optimizer, rate)
-        loss = self._rt.total(part_losses.sum()) / n_targets
-        scaler.unscale_(optimizer)
-        grad_norm = self._rt.clip_gradients(self._parameters, self._limit)
-        # Under loss scaling gradients overflow now and then; the scaler skips such a step itself.
-        finite = loss if scaler.is_enabled() else loss + grad_norm
-        self._broken = torch.maximum(self._broken, 1 - finite.isfinite().float())
+    def step(self, step: int, losses: Tensor, n_targets: int) -> StepResult:
+        """Clip the accumulated gradients, apply them at this step's rate, and free them.
+
+        `losses` and `n_targets` are those of `accumulate_gradients`.
+        """
+        scaler, optimizer = self._scaler, self._optimizer
+        learning_rate = self._schedule.rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        loss = self._rt.total(losses.sum()) / n_targets
+        scaler.unscale_(optimizer)  # clipping needs the true norm
+        grad_norm = self._rt.clip_gradients(self._parameters, self._max_norm)
+        # With loss scaling (fp16) gradients overflow now and then. The scaler skips such a step and
+        # lowers the scale, so only a non-finite loss counts as broken.
+        watched = loss if scaler.is_enabled() else loss + grad_norm
+        self._broken = torch.maximum(self._broken, 1 - watched.isfinite().float())
         if scaler.is_enabled():
             scaler.step(optimizer)
             scaler.update()
         else:
             step_unless(self._broken, optimizer)
         optimizer.zero_grad(set_to_none=True)
-        return StepResult(loss, grad_norm, part_losses, self._broken, rate)
+        return StepResult(loss, grad_norm, losses, self._broken, learning_rate)
+
+
+def step_unless(broken: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Step the optimizer, but leave weights and moments unchanged if `broken` is 1.
+
+    The fused kernels read `found_inf` on the device, as they do for a GradScaler, so that the host
+    does not wait. The attribute is private to PyTorch (see nn/kernels.py for the whole list).
+    """
+    if optimizer.defaults["fused"]:
+        optimizer.found_inf = broken  # type: ignore[attr-defined]
+        optimizer.step()
+        del optimizer.found_inf  # type: ignore[attr-defined]
+    elif not broken:
+        optimizer.step()
+
+
+# ------------------------------------------------------------------------------------------------
+# Non-finite losses
 
 
 class Watch:
-    """Ends a run on all ranks once a step was not finite, naming it and the records behind it.
+    """Ends the run on all ranks after a non-finite step, naming the step and its records.
 
-    It looks a step late, so that the host never waits for the device.
+    Each step is checked while the next one runs: its flag has then been copied to the host in the
+    background, and the host never waits for the device.
     """
 
     def __init__(self, rt: Runtime, data: Prepared, rows: Rows) -> None:
-        self._rt, self._data, self._rows = rt, data, rows  # of the training split
+        self._rt, self._data, self._rows = rt, data, rows
         self._last: tuple[int, Work, StepResult, Callable[[], Tensor]] | None = None
 
     def see(self, step: int, work: Work, result: StepResult) -> None:
-        """Judge the step before, and remember this one."""
+        """Check the previous step and remember this one."""
         self.check()
         self._last = step, work, result, self._rt.later(result.broken)
 
     def check(self) -> None:
-        """Judge the last step that was seen; before anything is saved."""
+        """Check the last step seen; must be called before anything is saved."""
         last, self._last = self._last, None
         if last is None or not last[3]():
             return
         step, work, result, _ = last
-        finite = result.part_losses.isfinite().tolist()
-        bad = [p for p, fine in zip(work.parts, finite, strict=True) if not fine]
-        found = self._rt.gathered(self._names(np.concatenate(bad)) if bad else [])
-        # Where every loss is finite, any record may have sent a gradient out of bounds.
-        names = [name for names in found for name in names] or self._names(work.rows)
-        self._rt.on_main(lambda: self._end(step, result, names))
+        finite = result.micro_batch_losses.isfinite().tolist()
+        bad = [rows for rows, fine in zip(work.parts, finite, strict=True) if not fine]
+        names_by_rank = self._rt.gathered(self._record_ids(np.concatenate(bad)) if bad else [])
+        names = [name for names in names_by_rank for name in names]
+        # If every loss is finite, the gradient overflowed, and any record may have caused it.
+        names = names or self._record_ids(work.rows)
+        self._rt.on_main(lambda: self._fail(step, result, names))
 
-    def _names(self, rows: Ints) -> list[str]:
+    def _record_ids(self, rows: Ints) -> list[str]:
         ids = self._data.record_ids("train")
         return [ids[number] for number in self._rows.records(rows).tolist()]
 
-    def _end(self, step: int, result: StepResult, names: list[str]) -> None:
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    def _fail(self, step: int, result: StepResult, names: list[str]) -> None:
+        more = len(names) - MAX_NAMED_RECORDS
+        shown = ", ".join(names[:MAX_NAMED_RECORDS]) + (f" and {more} more" if more > 0 else "")
         raise TrainingError(
-            f"step {step}: loss {float(result.loss):.4g}, gradient norm "
-            f"{float(result.grad_norm):.4g}; no weight was changed by it and the last checkpoint "
-            f"is intact. Records: {', '.join(names[:MOST_NAMES])}{more}. Look at them, or lower "
-            "learning_rate"
+            f"step {step} is not finite: loss {float(result.loss):.4g}, gradient norm "
+            f"{float(result.grad_norm):.4g}. It changed no weight, and the last checkpoint is "
+            f"intact. Check these records, or lower --learning_rate: {shown}"
         )
+
+
+# ------------------------------------------------------------------------------------------------
+# Validation loss
 
 
 def mean_loss(
     replica: nn.Module, feed: Feed, *, stop: Callable[[], bool] = lambda: False
 ) -> float | None:
-    """Mean loss over every target token of a split, in nats; None where `stop` cut it short.
+    """Return the mean loss over every target token of a split, in nats; None if stopped early.
 
-    Exact over any number of ranks, and draws no random number: measuring more often changes nothing
-    in training. `stop` must answer alike on all ranks.
+    Exact for any number of ranks. Draws no random numbers, so that validating more often does not
+    change training. `stop` must return the same answer on all ranks.
     """
     was_training = replica.training
     replica.eval()
@@ -152,5 +231,6 @@ def mean_loss(
     feed.rt.reshard(replica)
     if stop():
         return None
+    # In float64: fp32 would lose digits over the many thousand tokens of a split.
     total = feed.rt.total(torch.stack(losses).cpu().double().sum())
     return float(total) / int(feed.data.row_targets.sum())

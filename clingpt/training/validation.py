@@ -1,21 +1,25 @@
-"""What a run finds out about itself while it trains, by really answering held-out records.
+"""What a run measures on held-out records while it trains: the loss, and real answers.
 
-Greedy, and by a copy of the model without dropout: no random number is drawn. Records are shared
-out over the ranks, and what they gave is scored in one order, whatever the number of ranks.
+Answers are decoded greedily by a copy of the model without dropout, so that no random number is
+drawn and training continues as if nothing had been measured. Records are divided among the ranks,
+and their answers are scored in an order that does not depend on the number of ranks.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from torch import nn
 
 from clingpt.base import console
+from clingpt.base.errors import ConfigError
 from clingpt.decoding.decoders import make_decoder
-from clingpt.decoding.engine import OnReply, Reply, generate
+from clingpt.decoding.engine import Reply, generate
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.metrics import classification, rouge
 from clingpt.evaluation.scorer import Output, Scorer, score_labels, write_outputs
+from clingpt.nn.checkpoint import score
 from clingpt.nn.runtime import Runtime
 from clingpt.text.records import Record
 from clingpt.text.tasks import explained
@@ -25,28 +29,60 @@ from clingpt.training.state import plain_copy
 from clingpt.training.step import mean_loss
 from model import GPT
 
-Result = TypeVar("Result")
-RECORDS_AT_ONCE = 16
+Item = TypeVar("Item")
+RECORDS_AT_ONCE = 16  # rows of the KV cache
 
 
 class Stopped(Exception):
-    """The run was asked to end while texts were being written; raised on every rank."""
+    """A signal arrived while texts were being generated; raised on every rank."""
 
 
-@dataclass(frozen=True)
-class Examiner:
-    """The records to answer at each validation, and the tasks that the data was prepared for."""
+@dataclass(frozen=True, kw_only=True)
+class Validator:
+    """Measures a model on the validation split."""
 
-    records: Sequence[Record]
-    tasks: Sequence[str]
-    max_new_tokens: int
+    feed: Feed | None  # rows of the validation split; None if it is empty
+    records: Sequence[Record]  # to answer, or only the first one to show
+    tasks: Sequence[str]  # that the data was prepared for
+    tokenizer: Tokenizer
     rt: Runtime
-    stop: Callable[[], bool]  # this rank's own wish to stop, asked at every token
+    max_new_tokens: int
+    answer: bool  # answer the records and score the answers
+    sample: bool  # print what the model writes for the first record
+    lora: bool
+    stop: Callable[[], bool]  # whether this process has received a signal
 
-    def figures(self, scorer: Scorer) -> dict[str, float]:
-        """val_accuracy and val_macro_f1 (0 to 1), val_rougeL (0 to 100), where the tasks have them.
+    def measure(self, model: GPT, replica: nn.Module) -> dict[str, float] | None:
+        """Return val_loss and, if records are answered, their scores; None if stopped early.
 
-        ROUGE-L is over the outputs of all tasks together, of an answer over its explanation.
+        val_loss is in nats per target token over the whole split. See `_score_answers` for the
+        rest. Every rank must call this and gets the same figures.
+        """
+        if self.feed is None:
+            return {}
+        loss = mean_loss(replica, self.feed, stop=lambda: self.rt.agreed(self.stop()))
+        if loss is None:
+            return None
+        figures = {"val_loss": loss}
+        if not (self.answer or self.sample):
+            return figures
+        copy = plain_copy(model, lora=self.lora)
+        # On CUDA the plain model decodes: capturing graphs takes longer than these few texts.
+        decoder = copy if self.rt.device.type == "cuda" else make_decoder(copy, self.rt)
+        scorer = Scorer(copy, decoder, self.tokenizer, self.rt, RECORDS_AT_ONCE)
+        try:
+            if self.answer:
+                figures |= self._score_answers(scorer)
+            if self.sample:
+                self._show_sample(scorer)
+        except Stopped:
+            return None
+        return figures
+
+    def _score_answers(self, scorer: Scorer) -> dict[str, float]:
+        """Return val_accuracy and val_macro_f1 (0 to 1), val_rougeL (0 to 100), as tasks allow.
+
+        ROUGE-L covers the outputs of all tasks; of an answer only its explanation counts.
         """
         figures = {}
         mine = self.rt.share(list(self.records))
@@ -58,120 +94,101 @@ class Examiner:
             if labels := self._of_all_ranks(found):
                 scores = classification([gold for _, gold, _ in labels], [x for _, _, x in labels])
                 figures = {"val_accuracy": scores.accuracy, "val_macro_f1": scores.macro_f1}
-        outputs = self._unless_stopped(lambda ask: self._outputs(scorer, mine, ask))
-        texts = self._of_all_ranks([_prose(output) for output in outputs])
+        texts = self._of_all_ranks([prose(output) for output in self._write(scorer, mine)])
         if pairs := [(text, reference) for *_, text, reference in texts if reference]:
             f1 = rouge([text for text, _ in pairs], [reference for _, reference in pairs])
             figures["val_rougeL"] = f1.rougeL
         return figures
 
-    def sample(self, scorer: Scorer) -> list[str]:
-        """Lines that show what the model makes of the first record; of nothing, for text alone."""
-        if not self.rt.is_main:
-            return self._unless_stopped(lambda _: [])
+    def _show_sample(self, scorer: Scorer) -> None:
+        """Print the outputs for the first record, or a free text if the data has no other task."""
         if list(self.tasks) == ["text"]:
-            return self._unless_stopped(lambda ask: [self._free_text(scorer, ask)])
-        outputs = self._unless_stopped(lambda ask: self._outputs(scorer, self.records[:1], ask))
-        return [
-            line
-            for output in outputs
-            for line in (
-                f"{output.task} {output.record_id}",
-                f"  output:    {console.one_line(output.text)}",
-                f"  reference: {console.one_line(output.reference)}",
-            )
-        ]
+            sampling = Sampling(max_new_tokens=min(self.max_new_tokens, scorer.context - 1))
+            with self._stopping_together():
+                if self.rt.is_main:
+                    [reply] = generate(
+                        scorer.decoder,
+                        scorer.tokenizer,
+                        [[EOT]],
+                        sampling,
+                        context=scorer.context,
+                        on_reply=self._check_signal,
+                    )
+                    console.note(f"  output:    {reply.text}")
+            return
+        for output in self._write(scorer, self.records[:1] if self.rt.is_main else []):
+            console.note(f"{output.task} {output.record_id}")
+            console.note(f"  output:    {console.one_line(output.text)}")
+            console.note(f"  reference: {console.one_line(output.reference)}")
 
-    def _free_text(self, scorer: Scorer, ask: OnReply) -> str:
-        [reply] = generate(
-            scorer.decoder,
-            scorer.tokenizer,
-            [[EOT]],
-            Sampling(max_new_tokens=min(self.max_new_tokens, scorer.context - 1)),
-            context=scorer.context,
-            on_reply=ask,
-        )
-        return f"  output:    {reply.text}"
-
-    def _outputs(self, scorer: Scorer, records: Sequence[Record], ask: OnReply) -> list[Output]:
+    def _write(self, scorer: Scorer, records: Sequence[Record]) -> list[Output]:
+        """Generate this rank's outputs, task by task; Stopped on all ranks if one got a signal."""
         sampling = Sampling(max_new_tokens=min(self.max_new_tokens, scorer.context // 2))
         tasks = [task for task in self.tasks if task != "text"]
-        n_texts = len(tasks) * len(records)
-        with console.progress_bar(label="answering", total=n_texts, unit=" texts") as bar:
+        outputs: list[Output] = []
+        total = len(tasks) * len(records)
+        with (
+            self._stopping_together(),
+            console.progress_bar(label="answering", total=total, unit=" texts") as bar,
+        ):
 
-            def each(number: int, reply: Reply) -> None:
+            def on_reply(number: int, reply: Reply) -> None:
+                self._check_signal(number, reply)
                 bar.update(reply.finish_reason is not None)
-                ask(number, reply)
 
-            return [
-                output
-                for task in tasks
-                for output in write_outputs(scorer, task, records, sampling, on_reply=each)
-            ]
+            for task in tasks:
+                outputs += write_outputs(scorer, task, records, sampling, on_reply=on_reply)
+        return outputs
 
-    def _unless_stopped(self, work: Callable[[OnReply], list[Result]]) -> list[Result]:
-        """The result of work that asks at every token; Stopped on all ranks where one is."""
-        result = None
-
-        def ask(_number: int, _reply: Reply) -> None:
-            if self.stop():
-                raise Stopped
-
-        try:
-            result = work(ask)
-        except Stopped:
-            pass
-        if self.rt.agreed(result is None) or result is None:
+    def _check_signal(self, _number: int, _reply: Reply) -> None:
+        """Raise Stopped if this process received a signal; called after every token."""
+        if self.stop():
             raise Stopped
-        return result
 
-    def _of_all_ranks(self, mine: list[Result]) -> list[Result]:
-        """What the ranks have, in an order that does not depend on their number."""
+    @contextmanager
+    def _stopping_together(self) -> Iterator[None]:
+        """Raise Stopped on every rank if the block raised it on any.
+
+        A rank that left alone would let the others wait for it in the next collective operation.
+        """
+        stopped = False
+        try:
+            yield
+        except Stopped:
+            stopped = True
+        if self.rt.agreed(stopped):
+            raise Stopped
+
+    def _of_all_ranks(self, mine: list[Item]) -> list[Item]:
+        """Return all ranks' items, sorted: their order must not depend on the number of ranks."""
         return sorted((x for theirs in self.rt.gathered(mine) for x in theirs), key=str)
 
 
-def _prose(output: Output) -> tuple[str, str, str, str]:
-    """Record, task, text and reference; of an answer the explanation alone."""
+def prose(output: Output) -> tuple[str, str, str, str]:
+    """Return record, task, text and reference, reducing answers to their explanation."""
     strip = explained if output.task == "answer" else str
     return output.record_id, output.task, strip(output.text), strip(output.reference)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Validator:
-    """Measures a run on what was held out."""
+def check_measurable(select: str, *, tasks: Sequence[str], held_out: bool) -> None:
+    """Raise ConfigError if the data cannot measure the criterion for the best checkpoint."""
+    reason = ""
+    if select in ("accuracy", "macro_f1") and "answer" not in tasks:
+        reason = "the data was not prepared for the task answer"
+    elif select == "rougeL" and list(tasks) == ["text"]:
+        reason = "the data was prepared only for the task text, which has no references"
+    elif select != "loss" and not held_out:
+        reason = "the validation split is empty"
+    if reason:
+        raise ConfigError(f"select={select} cannot be measured: {reason}; use --select=loss")
 
-    feed: Feed | None  # of the validation rows; None where there are none
-    examiner: Examiner
-    tokenizer: Tokenizer
-    n_records: int  # that the examiner answers; 0 where the loss says enough
-    sample: bool  # whether to show what the model makes of one
 
-    def in_forwards_like(self, feed: Feed) -> "Validator":
-        """The same, in forwards like those of another feed."""
-        return replace(self, feed=self.feed and replace(feed, data=self.feed.data))
+def is_settled(rows: Iterable[Mapping[str, Any]], select: str, patience: int | None) -> bool:
+    """Return whether the last `patience` validations brought no improvement; None never settles.
 
-    def figures(
-        self, model: GPT, replica: nn.Module, *, told_to_stop: Callable[[], bool]
-    ) -> dict[str, float] | None:
-        """val_loss (nats, exact, the whole split) and the examiner's; None where told to stop."""
-        if self.feed is None:
-            return {}
-        loss = mean_loss(replica, self.feed, stop=told_to_stop)
-        if loss is None:
-            return None
-        figures = {"val_loss": loss}
-        if not (self.n_records or self.sample):
-            return figures
-        rt = self.examiner.rt
-        copy = plain_copy(model, rt)
-        # To capture graphs takes longer than a few texts.
-        decoder = copy if rt.device.type == "cuda" else make_decoder(copy, rt)
-        scorer = Scorer(copy, decoder, self.tokenizer, rt, RECORDS_AT_ONCE)
-        try:
-            if self.n_records:
-                figures |= self.examiner.figures(scorer)
-            for line in self.examiner.sample(scorer) if self.sample else ():
-                console.note(line)
-        except Stopped:
-            return None
-        return figures
+    An equal score is not an improvement.
+    """
+    scores = [found for row in rows if (found := score(row, select)) is not None]
+    if patience is None or not scores:
+        return False
+    return len(scores) - 1 - scores.index(max(scores)) >= patience

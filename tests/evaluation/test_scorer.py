@@ -23,7 +23,7 @@ from clingpt.nn import runtime
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import LABEL_IDS, NotApplicable, explained, prompt_text
 from clingpt.text.tokenizer import EOT, Tokenizer
-from clingpt.training.validation import _prose
+from clingpt.training.validation import prose
 from model import GPT, GPTConfig
 
 RECORDS = list(iter_records("test", count=5, seed=1))
@@ -147,8 +147,8 @@ def test_a_reply_of_the_task_explain_is_scored_whole(scorer: Scorer) -> None:
     """Only in a reply of the task answer does the cue separate the label from the explanation."""
     said, record = "no\nExplanation: why not.", replace(RECORDS[0], long_answer="no Explanation: x")
     output = Output("1", "explain", said, "no Explanation: x", "stop", 0)
-    assert _prose(output)[2:] == (said, "no Explanation: x")
-    assert _prose(replace(output, task="answer"))[2:] == ("why not.", "x")
+    assert prose(output)[2:] == (said, "no Explanation: x")
+    assert prose(replace(output, task="answer"))[2:] == ("why not.", "x")
     [written] = write_outputs(scorer, "explain", [record], Sampling(max_new_tokens=3))
     assert written.reference == "no Explanation: x"
 

@@ -21,6 +21,7 @@ from clingpt.data.prepared import open_prepared
 from clingpt.evaluation.calibration import Calibration
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
+from clingpt.training.step import accumulate_gradients
 from model import GPT, Batch
 
 Done = subprocess.CompletedProcess[str]
@@ -158,17 +159,17 @@ def only_rows(most: int, *, here: bool = True) -> Any:
 
 
 def struck_in_step(step: int, *, here: bool) -> Any:
-    """A SIGTERM to this process in a step, if it is `here` and not to another rank."""
-    import train
+    """Send SIGTERM to this process in the given step of a new run, unless it is not `here`."""
+    plain, steps = accumulate_gradients, 0
 
-    plain = train.train_step
-
-    def struck(run: train.Run, work: Any) -> Any:
-        if here and run.state.step == step - 1:
+    def struck(*args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if here and steps == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return plain(run, work)
+        return plain(*args, **kwargs)
 
-    return mock.patch.object(train, "train_step", struck)
+    return mock.patch("train.accumulate_gradients", struck)
 
 
 def no_number_from(step: int, data: Path, *, example: int) -> Any:

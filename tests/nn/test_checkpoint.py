@@ -79,7 +79,9 @@ def test_a_full_disk_costs_no_earlier_checkpoint(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
     try:
-        with pytest.raises(CheckpointError, match="could not be written .* are intact: make room"):
+        with pytest.raises(
+            CheckpointError, match="could not be written .* are intact: free some space"
+        ):
             run.save(
                 2,
                 model=model,
@@ -180,7 +182,9 @@ def test_an_empty_folder_and_a_broken_weights_file_are_refused(tmp_path: Path) -
 def test_a_card_of_another_format_is_refused(tmp_path: Path) -> None:
     assert read_card(tmp_path) == {}
     (tmp_path / checkpoint.CARD).write_text(json.dumps({"format": 99}))
-    with pytest.raises(CheckpointError, match="format 99, this version reads 1"):
+    with pytest.raises(
+        CheckpointError, match="format 99, but this version of clinGPT reads format 1"
+    ):
         read_card(tmp_path)
     (tmp_path / checkpoint.CARD).write_text("[]")
     with pytest.raises(CheckpointError, match="not a checkpoint's card"):

@@ -20,9 +20,8 @@ from clingpt.nn.kernels import use_kernels
 from clingpt.nn.runtime import Runtime, start
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training.batches import Feed
-from clingpt.training.memory_fit import fitting_feed
-from clingpt.training.optim import Schedule, build_optimizer
-from clingpt.training.step import Updater, accumulate_gradients
+from clingpt.training.memory_fit import fit_micro_batch
+from clingpt.training.step import Schedule, Updater, accumulate_gradients, build_optimizer
 from model import GPT
 from tests.helpers.commands import fingerprint, train_here, train_losses
 from tests.helpers.models import make_tiny_model, rows_of_documents
@@ -142,14 +141,14 @@ def test_memory_that_really_runs_out_halves_the_micro_batch(
     optimizer = build_optimizer(model, learning_rate=1, betas=(0.9, 0.95), weight_decay=0)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    fits = fitting_feed(model, Feed(rows, rt, 2), optimizer, batch_size=16)
+    fits = fit_micro_batch(model, Feed(rows, rt, 2), optimizer, batch_size=16)
     assert fits.micro_batch_size == 2
     limit = torch.cuda.max_memory_allocated() * 1.3
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(limit / total)
     try:
-        smaller = fitting_feed(model, Feed(rows, rt, 16), optimizer, batch_size=16)
+        smaller = fit_micro_batch(model, Feed(rows, rt, 16), optimizer, batch_size=16)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert smaller.micro_batch_size < 16

@@ -11,7 +11,6 @@ from torch import Tensor
 from clingpt.data import packing
 from clingpt.data.packing import build_rows
 from clingpt.evaluation.scorer import split_of_examples
-from clingpt.nn.compile import compile_in_place
 from clingpt.nn.kernels import (
     document_attention,
     document_attention_backward,
@@ -19,7 +18,7 @@ from clingpt.nn.kernels import (
     summed_loss,
     use_kernels,
 )
-from clingpt.nn.runtime import Runtime
+from clingpt.nn.runtime import Runtime, compile_in_place
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import EOT
 from model import GPT, IGNORE, Batch

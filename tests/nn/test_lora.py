@@ -18,13 +18,21 @@ from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 import export
 import sample
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.nn.checkpoint import RunFolder, identity, load_model, load_trainer, read_card
+from clingpt.nn.checkpoint import (
+    RunFolder,
+    from_weights,
+    identity,
+    load_model,
+    load_trainer,
+    read_card,
+)
 from clingpt.nn.kernels import use_kernels
-from clingpt.nn.lora import LAYERS, Lora, adapt, adapter_weights, merged, weights_sha256
+from clingpt.nn.lora import LAYERS, Lora, adapt, adapter_weights, merged_weights, weights_sha256
 from clingpt.nn.runtime import Runtime
 from clingpt.training.batches import Feed
-from clingpt.training.optim import allocate_all, build_optimizer, optimizer_state
-from clingpt.training.step import accumulate_gradients
+from clingpt.training.memory_fit import allocate_gradients_and_moments
+from clingpt.training.state import optimizer_state
+from clingpt.training.step import accumulate_gradients, build_optimizer
 from model import GPT, GPTConfig
 from tests.helpers.commands import (
     cut_back,
@@ -52,6 +60,11 @@ def adapted(model: GPT, lora: Lora = LORA) -> GPT:
         if name.endswith("lora_B"):
             torch.nn.init.normal_(tensor, std=0.2)
     return model
+
+
+def merged(model: GPT) -> GPT:
+    """Return a model without LoRA that computes the same."""
+    return from_weights(model.config, merged_weights(model, model.state_dict()))
 
 
 def gradients(
@@ -85,7 +98,7 @@ def test_the_base_is_frozen_and_costs_no_gradients_or_moments(tiny_model: Build)
     model = adapted(tiny_model())
     before = copy.deepcopy(model.state_dict())
     optimizer = build_optimizer(model, learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1)
-    allocate_all(optimizer)
+    allocate_gradients_and_moments(optimizer)
     optimizer.zero_grad()
     trained = adapter_weights(before).keys()
     assert len(trained) == 2 * 2 * 4
@@ -124,7 +137,7 @@ def test_only_the_matrices_asked_for_are_adapted(
 def test_merged_is_unmerged(dtype: str, bound: float, tiny_model: Build) -> None:
     model = adapted(tiny_model().to(getattr(torch, dtype))).eval()
     base = tiny_model().to(getattr(torch, dtype))
-    plain = merged(model, model.state_dict())
+    plain = merged(model)
     assert plain.state_dict().keys() == base.state_dict().keys()
     logits, highest = model(IDS), model(IDS).abs().max()
     assert (plain(IDS) - logits).abs().max() / highest <= bound
@@ -137,7 +150,7 @@ def test_merged_is_unmerged(dtype: str, bound: float, tiny_model: Build) -> None
 
 def test_a_model_without_lora_is_merged_as_it_is(tiny_model: Build) -> None:
     model = tiny_model()
-    plain = merged(model, model.state_dict())
+    plain = merged(model)
     assert plain.wte.weight.data_ptr() == model.wte.weight.data_ptr()
     assert torch.equal(plain(IDS), model(IDS))
 
@@ -162,7 +175,7 @@ def test_gradients_do_not_depend_on_micro_batches(
 def test_gradients_are_those_of_the_merged_matrices(tiny_model: Build) -> None:
     """dL/dA = s B' dL/dW and dL/dB = s dL/dW A', by the chain rule, in float64."""
     model = adapted(tiny_model(vocab_size=50257).double())
-    plain = use_kernels(merged(model, model.state_dict()))
+    plain = merged(model)
     ours, theirs = gradients(model)[1], gradients(plain)[1]
     for name in ("h.0.attn.c_attn", "h.1.mlp.c_proj"):
         A, B = (model.get_parameter(f"{name}.lora_{x}").detach() for x in "AB")
@@ -197,7 +210,7 @@ def test_it_compiles_without_a_graph_break(tiny_model: Build) -> None:
 def test_dropout_acts_on_updates_in_training_alone(tiny_model: Build) -> None:
     model = adapted(tiny_model(), Lora(rank=4, alpha=24, dropout=0.5, base="x"))
     assert not torch.equal(model.train()(IDS), model(IDS))
-    plain = merged(model, model.state_dict())
+    plain = merged(model)
     torch.testing.assert_close(model.eval()(IDS), plain(IDS), rtol=1e-4, atol=1e-4)
 
 
@@ -376,7 +389,7 @@ def test_a_run_that_trained_all_weights_is_no_adapters(
     flags = ["--sample=False", f"--init_from={base}", f"--data={thirteen}", f"--out={out}"]
     assert train_here(*flags, "--steps=1") == 0
     assert train_here(*flags, "--steps=2", "--lora_rank=2", "--force_resume=True") == 1
-    assert "has no adapter: all weights were trained" in capsys.readouterr().err
+    assert "has no adapter, because all weights were trained" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -406,7 +419,7 @@ def test_a_run_says_how_much_it_trains(
     model = load_model(base).model
     whole, trained = sum(p.numel() for p in model.parameters()), 2 * (64 + 32 + 80 + 80)
     assert f"{whole + trained:,} parameters" in said
-    assert f"{trained:,} of them ({trained / (whole + trained):.2%})" in said
+    assert f"{trained:,} parameters ({trained / (whole + trained):.2%})" in said
 
 
 def test_the_next_phase_begins_from_what_was_merged(
@@ -530,9 +543,9 @@ def edit_card(folder: Path, **changed: Any) -> None:
     ("spoil", "message"),
     [
         (without_base, "is an adapter of ./nowhere: ./nowhere is not a folder"),
-        (of_itself, "that is this folder itself"),
+        (of_itself, "that is the adapter's own folder"),
         (pickled_base, "base has no safetensors; save it in that format"),
-        (of_nothing, "is damaged: .*rank wants"),
+        (of_nothing, "is damaged: .*rank must be a whole number"),
         (of_another_tool, "no card that names its base"),
         (damaged, "adapter_model.safetensors is damaged"),
         (not_finite, "finite numbers"),

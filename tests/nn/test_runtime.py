@@ -1,11 +1,16 @@
 """Device, precision, ranks and their random numbers."""
 
+import shutil
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
 from clingpt.base.errors import ConfigError
 from clingpt.nn import runtime
-from clingpt.nn.runtime import Runtime
+from clingpt.nn.runtime import Runtime, compile_in_place
+from model import GPT
 
 
 def test_the_cpu_computes_in_fp32_by_default() -> None:
@@ -47,7 +52,7 @@ def test_what_the_machine_lacks_is_refused(settings: dict[str, str], message: st
 
 def test_a_missing_gpu_is_never_replaced_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="no cuda device; give --device=cpu or auto"):
+    with pytest.raises(ConfigError, match="no cuda device; use --device=cpu or auto"):
         runtime.start(device="cuda")
 
 
@@ -63,11 +68,11 @@ def test_random_numbers_go_on_where_they_were() -> None:
 
 def test_commands_of_one_process_refuse_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"only train.py and eval.py run in many processes"):
+    with pytest.raises(ConfigError, match=r"only train.py and eval.py run on many processes"):
         runtime.start(device="cpu")
     monkeypatch.delenv("RANK", raising=False)
     with (
-        pytest.raises(ConfigError, match="WORLD_SIZE is set, 'RANK' is not; start with torchrun"),
+        pytest.raises(ConfigError, match="WORLD_SIZE is set but 'RANK' is not"),
         runtime.joined(device="cpu"),
     ):
         pass
@@ -88,8 +93,8 @@ def test_a_process_alone_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("name", "local_rank", "message"),
     [
-        ("cuda:1", 0, "gives each process a GPU of its own; drop --device=cuda:1"),
-        ("cuda", 2, "more processes than this machine's 2 GPUs; lower --nproc_per_node"),
+        ("cuda:1", 0, "assigns each process its GPU; leave out --device=cuda:1"),
+        ("cuda", 2, r"more processes than this machine has GPUs \(2\); lower --nproc_per_node"),
     ],
 )
 def test_a_rank_without_a_gpu_of_its_own_is_refused(
@@ -115,3 +120,74 @@ def test_what_is_read_later_is_what_was_there_then() -> None:
     read = Runtime(torch.device("cpu"), torch.float32).later(tensor)
     tensor += 1
     assert read().tolist() == [0, 0]
+
+
+# ------------------------------------------------------------------------------------------------
+# Compilation
+
+CPU = Runtime(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def no_compiler_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/c++")
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "compiled"),
+    [("cpu", None, False), ("cpu", True, True), ("cuda", None, True), ("cuda", False, False)],
+)
+def test_a_gpu_compiles_unless_told_otherwise(
+    device: str,
+    wanted: bool | None,
+    compiled: bool,
+    tiny_model: Callable[..., GPT],
+    no_compiler_needed: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clingpt.nn.runtime._why_not_compiled", lambda rt: None)
+    model = tiny_model()
+    rt = Runtime(torch.device(device), torch.float32)
+    assert compile_in_place(model, rt, wanted=wanted) == compiled
+    assert (model._compiled_call_impl is not None) == compiled
+
+
+def test_on_many_processes_blocks_are_compiled_one_by_one(
+    tiny_model: Callable[..., GPT], no_compiler_needed: None
+) -> None:
+    model = tiny_model()
+    assert compile_in_place(model, Runtime(CPU.device, CPU.dtype, 0, 2), wanted=True)
+    assert model._compiled_call_impl is None
+    assert all(block._compiled_call_impl is not None for block in model.h)
+
+
+def test_without_a_compiler_the_model_stays_eager(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_model: Callable[..., GPT],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    model = tiny_model()
+    assert not compile_in_place(model, CPU, wanted=True)
+    assert model._compiled_call_impl is None
+    assert "training eagerly: no C++ compiler" in capsys.readouterr().err
+
+
+def test_a_tool_chain_that_fails_leaves_the_model_eager(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_model: Callable[..., GPT],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(function: Any) -> Any:
+        def call(*_: Any) -> None:
+            raise RuntimeError("Python.h not found\nand much more")
+
+        return call
+
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/c++")
+    monkeypatch.setattr(torch, "compile", broken)
+    model = tiny_model()
+    assert not compile_in_place(model, runtime.start(device="cpu"), wanted=True)
+    assert model._compiled_call_impl is None
+    assert capsys.readouterr().err.endswith("training eagerly: Python.h not found\n")

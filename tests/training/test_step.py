@@ -1,5 +1,6 @@
 """The exact mean loss: the same gradients for any micro-batches; broken steps; measuring."""
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,14 @@ from clingpt.data.packing import Rows
 from clingpt.data.prepared import Prepared
 from clingpt.nn import runtime
 from clingpt.training.batches import Feed
-from clingpt.training.optim import Schedule, build_optimizer
-from clingpt.training.step import Updater, Watch, accumulate_gradients, mean_loss
+from clingpt.training.step import (
+    Schedule,
+    Updater,
+    Watch,
+    accumulate_gradients,
+    build_optimizer,
+    mean_loss,
+)
 from model import GPT
 from tests.helpers.models import rows_of_documents
 
@@ -154,8 +161,8 @@ def test_the_watch_names_the_step_and_the_records(
     with pytest.raises(TrainingError) as end:
         watch.see(3, work, updater.step(2, losses, 3))
     ids = [f"record-{rows.records(np.array([row]))[0]}" for row in (3, 9)]
-    assert "step 2: loss nan, gradient norm 0; no weight was changed" in str(end.value)
-    assert f"Records: {', '.join(ids)}. Look at them" in str(end.value)
+    assert "step 2 is not finite: loss nan, gradient norm 0. It changed no weight" in str(end.value)
+    assert str(end.value).endswith(f"or lower --learning_rate: {', '.join(ids)}")
     watch.check()  # it is said once
 
 
@@ -178,3 +185,66 @@ def test_measuring_draws_no_random_number_and_leaves_the_model_training(
 def test_measuring_can_be_cut_short(tiny_model: Callable[..., GPT], rows: Rows) -> None:
     model = tiny_model(vocab_size=50257)
     assert mean_loss(model, Feed(rows, RT, 1), stop=lambda: True) is None
+
+
+# ------------------------------------------------------------------------------------------------
+# Optimizer and schedule
+
+
+def adamw(model: GPT, *, weight_decay: float = 0.1) -> torch.optim.AdamW:
+    return build_optimizer(model, learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=weight_decay)
+
+
+def test_weights_decay_and_biases_and_norms_do_not(tiny_model: Callable[..., GPT]) -> None:
+    model = tiny_model()
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = adamw(model).param_groups
+    decay = {names[p]: group["weight_decay"] for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(names)
+    assert decay.keys() == set(names.values())
+    for name, rate in decay.items():
+        matrix = name in ("wte.weight", "wpe.weight") or ".c_" in name and name.endswith("weight")
+        assert rate == (0.1 if matrix else 0.0), name
+    assert {(group["lr"], group["betas"]) for group in groups} == {(1e-2, (0.9, 0.95))}
+
+
+def test_decay_alone_shrinks_weights_alone(tiny_model: Callable[..., GPT]) -> None:
+    model = tiny_model()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = adamw(model, weight_decay=0.5)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, tensor in model.state_dict().items():
+        factor = 1 - 1e-2 * 0.5 if tensor.dim() == 2 else 1
+        torch.testing.assert_close(tensor, before[name] * factor, rtol=1e-6, atol=0, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup_steps", "rates"),
+    [  # ten steps from 1.0 to 0.1: {step: rate}
+        ("constant", 4, {0: 0.25, 1: 0.5, 2: 0.75, 3: 1, 4: 1, 9: 1, 10: 1, 99: 1}),
+        ("constant", 0, {0: 1, 9: 1, 99: 1}),
+        ("linear", 4, {0: 0.25, 3: 1, 4: 1, 5: 0.85, 7: 0.55, 9: 0.25, 10: 0.1, 11: 0.1, 99: 0.1}),
+        ("linear", 0, {0: 1, 1: 0.91, 5: 0.55, 9: 0.19, 10: 0.1, 99: 0.1}),
+        ("cosine", 4, {0: 0.25, 3: 1, 4: 1, 6: 0.775, 7: 0.55, 8: 0.325, 10: 0.1, 99: 0.1}),
+        ("cosine", 0, {0: 1, 5: 0.55, 9: 0.55 + 0.45 * math.cos(0.9 * math.pi), 10: 0.1, 99: 0.1}),
+        ("cosine", 9, {8: 1, 9: 1, 10: 0.1}),
+        ("linear", 10, {0: 0.1, 8: 0.9, 9: 1, 10: 1, 11: 0.1}),
+        ("cosine", 20, {0: 0.05, 9: 0.5, 19: 1}),
+    ],
+)
+def test_scheduled_rates(schedule: str, warmup_steps: int, rates: dict[int, float]) -> None:
+    made = Schedule(kind=schedule, peak=1.0, floor=0.1, warmup_steps=warmup_steps, steps=10)
+    for step, rate in rates.items():
+        assert made.rate(step) == pytest.approx(rate, abs=1e-12), step
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup_steps", [0, 3])
+def test_rates_never_rise_after_the_warmup(schedule: str, warmup_steps: int) -> None:
+    made = Schedule(kind=schedule, peak=3e-4, floor=3e-5, warmup_steps=warmup_steps, steps=20)
+    rates = [made.rate(step) for step in range(25)]
+    assert rates[:warmup_steps] == sorted(rates[:warmup_steps])
+    assert rates[warmup_steps:] == sorted(rates[warmup_steps:], reverse=True)
+    assert all(0 < rate <= 3e-4 for rate in rates)

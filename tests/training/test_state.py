@@ -9,15 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from clingpt.training.optim import (
-    Schedule,
-    allocate_all,
-    build_optimizer,
-    load_optimizer_state,
-    optimizer_state,
-    set_learning_rate,
-    step_unless,
-)
+from clingpt.training.memory_fit import allocate_gradients_and_moments
+from clingpt.training.state import load_optimizer_state, optimizer_state
+from clingpt.training.step import build_optimizer, step_unless
 from model import GPT, Batch
 from tests.helpers.models import Document, SlowBatch
 
@@ -26,67 +20,6 @@ Build = Callable[..., GPT]
 
 def adamw(model: GPT, *, weight_decay: float = 0.1) -> torch.optim.AdamW:
     return build_optimizer(model, learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=weight_decay)
-
-
-def test_weights_decay_and_biases_and_norms_do_not(tiny_model: Build) -> None:
-    model = tiny_model()
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    groups = adamw(model).param_groups
-    decay = {names[p]: group["weight_decay"] for group in groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in groups) == len(names)
-    assert decay.keys() == set(names.values())
-    for name, rate in decay.items():
-        matrix = name in ("wte.weight", "wpe.weight") or ".c_" in name and name.endswith("weight")
-        assert rate == (0.1 if matrix else 0.0), name
-    assert {(group["lr"], group["betas"]) for group in groups} == {(1e-2, (0.9, 0.95))}
-
-
-def test_decay_alone_shrinks_weights_alone(tiny_model: Build) -> None:
-    model = tiny_model()
-    before = copy.deepcopy(model.state_dict())
-    optimizer = adamw(model, weight_decay=0.5)
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    for name, tensor in model.state_dict().items():
-        factor = 1 - 1e-2 * 0.5 if tensor.dim() == 2 else 1
-        torch.testing.assert_close(tensor, before[name] * factor, rtol=1e-6, atol=0, msg=name)
-
-
-def test_the_learning_rate_of_every_group_is_set(tiny_model: Build) -> None:
-    optimizer = adamw(tiny_model())
-    set_learning_rate(optimizer, 0.25)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
-
-
-@pytest.mark.parametrize(
-    ("schedule", "warmup_steps", "rates"),
-    [  # ten steps from 1.0 to 0.1: {step: rate}
-        ("constant", 4, {0: 0.25, 1: 0.5, 2: 0.75, 3: 1, 4: 1, 9: 1, 10: 1, 99: 1}),
-        ("constant", 0, {0: 1, 9: 1, 99: 1}),
-        ("linear", 4, {0: 0.25, 3: 1, 4: 1, 5: 0.85, 7: 0.55, 9: 0.25, 10: 0.1, 11: 0.1, 99: 0.1}),
-        ("linear", 0, {0: 1, 1: 0.91, 5: 0.55, 9: 0.19, 10: 0.1, 99: 0.1}),
-        ("cosine", 4, {0: 0.25, 3: 1, 4: 1, 6: 0.775, 7: 0.55, 8: 0.325, 10: 0.1, 99: 0.1}),
-        ("cosine", 0, {0: 1, 5: 0.55, 9: 0.55 + 0.45 * math.cos(0.9 * math.pi), 10: 0.1, 99: 0.1}),
-        ("cosine", 9, {8: 1, 9: 1, 10: 0.1}),
-        ("linear", 10, {0: 0.1, 8: 0.9, 9: 1, 10: 1, 11: 0.1}),
-        ("cosine", 20, {0: 0.05, 9: 0.5, 19: 1}),
-    ],
-)
-def test_scheduled_rates(schedule: str, warmup_steps: int, rates: dict[int, float]) -> None:
-    made = Schedule(kind=schedule, peak=1.0, floor=0.1, warmup_steps=warmup_steps, steps=10)
-    for step, rate in rates.items():
-        assert made.rate(step) == pytest.approx(rate, abs=1e-12), step
-
-
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
-@pytest.mark.parametrize("warmup_steps", [0, 3])
-def test_rates_never_rise_after_the_warmup(schedule: str, warmup_steps: int) -> None:
-    made = Schedule(kind=schedule, peak=3e-4, floor=3e-5, warmup_steps=warmup_steps, steps=20)
-    rates = [made.rate(step) for step in range(25)]
-    assert rates[:warmup_steps] == sorted(rates[:warmup_steps])
-    assert rates[warmup_steps:] == sorted(rates[warmup_steps:], reverse=True)
-    assert all(0 < rate <= 3e-4 for rate in rates)
 
 
 def train(model: GPT, optimizer: torch.optim.Optimizer, batches: list[Batch]) -> None:
@@ -150,7 +83,7 @@ def test_a_broken_step_changes_nothing(
 def test_allocating_everything_changes_nothing(tiny_model: Build, batches: list[Batch]) -> None:
     ours, theirs = tiny_model(), tiny_model()
     optimizers = adamw(ours), adamw(theirs)
-    allocate_all(optimizers[0])
+    allocate_gradients_and_moments(optimizers[0])
     moments = optimizer_state(ours, optimizers[0])
     assert moments.keys() == dict(ours.named_parameters()).keys()
     assert not any(tensor.any() for state in moments.values() for tensor in state.values())
@@ -158,7 +91,7 @@ def test_allocating_everything_changes_nothing(tiny_model: Build, batches: list[
     train(ours, optimizers[0], batches[:3])
     train(theirs, optimizers[1], batches[:3])
     assert_equal(ours.state_dict(), theirs.state_dict())
-    allocate_all(optimizers[0])  # in a resumed run
+    allocate_gradients_and_moments(optimizers[0])  # in a resumed run
     again = optimizer_state(theirs, optimizers[1])
     for name, state in optimizer_state(ours, optimizers[0]).items():
         assert_equal(state, again[name])

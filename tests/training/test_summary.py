@@ -1,4 +1,4 @@
-"""Floating-point operations of a training step, and the meter of a run's speed."""
+"""Throughput: peak FLOP/s by device name, FLOPs of a step, the meter."""
 
 import math
 
@@ -8,9 +8,8 @@ import torch
 
 from clingpt.data.packing import build_rows
 from clingpt.evaluation.scorer import split_of_examples
-from clingpt.nn.flops import PEAK_FLOPS, peak_flops, training_flops
 from clingpt.text.tasks import Example
-from clingpt.training.throughput import Meter
+from clingpt.training.summary import PEAK_FLOPS, Meter, peak_flops, training_flops
 from model import GPTConfig
 
 

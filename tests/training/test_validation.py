@@ -6,7 +6,7 @@ import pytest
 
 from clingpt.base.errors import ConfigError
 from clingpt.nn.checkpoint import score
-from clingpt.training.selection import check_measurable, is_settled
+from clingpt.training.validation import check_measurable, is_settled
 
 
 def test_higher_is_better_but_for_losses() -> None:
@@ -43,8 +43,8 @@ def test_patience_counts_validations_since_the_best(
     [
         ("accuracy", ["summarize"], True, "not prepared for the task answer"),
         ("macro_f1", ["text"], True, "not prepared for the task answer"),
-        ("rougeL", ["text"], True, "text alone, which has no references"),
-        ("rougeL", ["answer"], False, "no validation record"),
+        ("rougeL", ["text"], True, "only for the task text, which has no references"),
+        ("rougeL", ["answer"], False, "the validation split is empty"),
     ],
 )
 def test_what_the_data_cannot_show_is_refused(

@@ -478,17 +478,17 @@ def edit_config(folder: Path, **changes: object) -> None:
     [
         (
             {"activation_function": "relu"},
-            "activation_function is 'relu', only 'gelu_new' is supported",
+            "activation_function is 'relu'; only 'gelu_new' is supported",
         ),
         (
             {"activation_function": "gelu"},
-            "activation_function is 'gelu', only 'gelu_new' is supported",
+            "activation_function is 'gelu'; only 'gelu_new' is supported",
         ),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
-        ({"scale_attn_weights": False}, "scale_attn_weights is False, only True is supported"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings is False, only True is supported"),
-        ({"model_type": "llama"}, "model_type is 'llama', only 'gpt2' is supported"),
-        ({"n_inner": 32}, "n_inner is 32, only None is supported"),
+        ({"scale_attn_weights": False}, "scale_attn_weights is False; only True is supported"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is False; only True is supported"),
+        ({"model_type": "llama"}, "model_type is 'llama'; only 'gpt2' is supported"),
+        ({"n_inner": 32}, "n_inner is 32; only None is supported"),
         ({"n_head": ..., "n_positions": ...}, "config.json has no n_head, n_positions"),
         ({"n_head": 3}, "n_embd 16 is not a multiple of n_head 3"),
     ],

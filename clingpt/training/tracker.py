@@ -168,7 +168,10 @@ class Wandb:
             self._ledger.record(step, new)
 
     def close(self) -> None:
+        import wandb
+
         self._run.finish()
+        wandb.teardown()  # waits for W&B's own process, which writes the file after finish returns
 
 
 class Mlflow:

@@ -49,9 +49,14 @@ def in_markdown(report: Mapping[str, Any]) -> str:
     return f"{HEADING}\n\n{said}\n\n{as_markdown(tables(report))}\n"
 
 
+def _interval(found: Mapping[str, Any]) -> Interval | None:
+    """Return the 95 % interval of a share; None if there was nothing to measure."""
+    return Interval(**found["interval"]) if found["interval"] else None
+
+
 def _of(found: Mapping[str, Any]) -> str:
     """3 (0.6 %, 0.2–1.7)."""
-    interval = between(Interval(**found["interval"]), scale=100)
+    interval = between(_interval(found), scale=100)
     return f"{console.count(found['hits'])} ({percent(found['share'])} %, {interval})"
 
 
@@ -97,7 +102,7 @@ def _repeated_table(report: Mapping[str, Any]) -> Iterator[Table]:
             entry["n"],
             entry["hits"],
             percent(entry["share"]),
-            between(Interval(**entry["interval"]), scale=100),
+            between(_interval(entry), scale=100),
             percent(entry["longest_run"]),
         ]
         for entry in report["extraction"]
@@ -196,7 +201,7 @@ def _identifier_table(report: Mapping[str, Any]) -> Iterator[Table]:
 
 def _membership(report: Mapping[str, Any]) -> Iterator[str]:
     if found := report["membership"]:
-        interval = between(Interval(**found["interval"]), digits=3)
+        interval = between(_interval(found), digits=3)
         yield (
             "Of a training and a test record, the loss beside the earlier model's is lower for the "
             f"training record in {percent(found['auc'])} % of pairs (AUC {found['auc']:.3f}, "
@@ -207,7 +212,7 @@ def _membership(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _membership_table(report: Mapping[str, Any]) -> Iterator[Table]:
     if found := report["membership"]:
-        row = [fixed(found["auc"], 3), between(Interval(**found["interval"]), digits=3)]
+        row = [fixed(found["auc"], 3), between(_interval(found), digits=3)]
         columns = ["AUC", "95 %", "training records", "test records"]
         note = "Score: nats a token of the reply, before less after. Newcombe's interval."
         title = "Membership by the ratio of losses (Mireshghallah et al. 2022, arXiv 2203.03929)"

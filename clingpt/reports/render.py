@@ -22,7 +22,7 @@ from clingpt.base import console
 from clingpt.base.files import write_json, write_whole
 from clingpt.data.receipt import DONE, identifiers_found
 from clingpt.nn.checkpoint import HUB_ID, run_name
-from clingpt.reports import DISCLAIMER, plots
+from clingpt.reports import DISCLAIMER, audit, plots
 from clingpt.reports.report import N_EXAMPLES, Report, ShownExample, TextSection
 from clingpt.reports.tables import Table, as_markdown, between, fixed, percent, plain, tables
 from clingpt.text.records import Record
@@ -47,7 +47,9 @@ SKILLS = {
 }
 SECTIONS = ("labels", "calibration", "perplexity", "texts", "int8")
 AUDIT = "audit.md"  # beside the weights: the section of the card that audit.py writes
-OLD_AUDIT = re.compile(r"^## What it memorised\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+AUDIT_SECTION = re.compile(
+    rf"^{re.escape(audit.HEADING)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE
+)
 
 
 def write_report(folder: Path, report: Report) -> None:
@@ -276,7 +278,7 @@ def with_audit(card: str, folder: Path) -> str:
     if not (folder / AUDIT).exists():
         return card
     section = (folder / AUDIT).read_text("utf-8").strip()
-    before, limits, after = OLD_AUDIT.sub("", card).partition("## Limits\n")
+    before, limits, after = AUDIT_SECTION.sub("", card).partition("## Limits\n")
     return f"{before.rstrip()}\n\n{section}\n\n{limits}{after}"
 
 

@@ -66,10 +66,8 @@ from clingpt.data.prepared import Prepared
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration
-from clingpt.evaluation.looks import count_look
-from clingpt.evaluation.measure import Evaluation, open_data, passages_of
+from clingpt.evaluation.measure import Evaluation, ResultStore, count_look, open_data, passages_of
 from clingpt.evaluation.quantization_cost import quantization_section
-from clingpt.evaluation.results_store import Parts
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import Loaded, identity, load_to_use, results_folder
@@ -92,7 +90,7 @@ class Evaluated:
     """One evaluated checkpoint; only the main process builds it."""
 
     source: str
-    parts: Parts
+    parts: ResultStore
     report: Report
     labels: Mapping[str, tuple[str, str]]  # record id -> gold label, predicted label
 
@@ -120,7 +118,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
     # Measure. Each result is stored at once, so an interrupted evaluation can continue, and several
     # processes share the records.
     folder = report_folder(cfg, loaded)
-    parts = Parts(folder / "parts", measured_with(cfg, loaded, data), rt)
+    parts = ResultStore(folder / "parts", measured_with(cfg, loaded, data), rt)
     if n_done := parts.n_done():
         console.note(f"resuming: {folder} already holds {console.count(n_done)} results")
     look = None

@@ -107,8 +107,7 @@ from clingpt.decoding.engine import Completion, Reply, generate
 from clingpt.decoding.repl import Asked, Repl, line_breaks, parse_record
 from clingpt.decoding.replies import Question, ReplyJson, ask_task, ask_to_continue, reply_json
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.calibration import Calibration
-from clingpt.evaluation.label_scores import LabelScores
+from clingpt.evaluation.calibration import Calibration, LabelScores
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import load_to_use, newest_best

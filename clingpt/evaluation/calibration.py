@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clingpt.base.errors import CheckpointError, DataError
 from clingpt.base.files import write_whole
+from clingpt.decoding.replies import Judgement
 from clingpt.text.records import LABELS
 
 Floats = NDArray[np.float64]
@@ -145,6 +146,34 @@ class Calibration:
         if wrong := first_out_of_range(content):
             raise refusal(path, f"its {wrong} is {content[wrong]!r}")
         return cls(**content)
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Log-probabilities of the three labels as the next token after `Answer:`."""
+
+    id: str  # of the record
+    gold: str | None  # the annotated label, if there is one
+    log_probs: tuple[float, ...]  # nats, in the order of LABELS, normalised over the three
+    trimmed_tokens: int  # context tokens that did not fit into the prompt
+
+    @property
+    def label(self) -> str:
+        """The most probable label; calibration never changes it."""
+        return LABELS[int(np.argmax(self.log_probs))]
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Uncalibrated probabilities, which add up to one."""
+        [shares] = calibrated([self.log_probs], 1.0)
+        return dict(zip(LABELS, shares.tolist(), strict=True))
+
+    def judge(self, calibration: Calibration | None) -> Judgement:
+        """The label with calibrated probabilities, or raw ones if the checkpoint has no fit."""
+        probabilities, abstained = self.probabilities, None
+        if calibration is not None:
+            probabilities, abstained = calibration.judge(self.log_probs)
+        return {"label": self.label, "probabilities": probabilities, "abstained": abstained}
 
 
 def fit_temperature(log_probs: ArrayLike, gold: Sequence[str]) -> float:

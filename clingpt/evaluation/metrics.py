@@ -1,13 +1,14 @@
-"""Scores for labels and texts, as pure functions; not what is scored, nor how it is printed.
+"""Metrics of labels and texts, as pure functions.
 
-Every setting that moves a figure is fixed here and named in the result: the last sentences of the
-PubMedQA test abstracts score BLEU 1.9 to 9.3 and ROUGE-L 14.0 to 16.2 under settings in common use.
-BLEU and ROUGE are on the scale 0 to 100; accuracy, precision, recall and F1 on 0 to 1.
+Every setting that changes a figure is fixed here and named in the result, because common settings
+disagree widely: the last sentences of the PubMedQA test abstracts score between 1.9 and 9.3 BLEU
+and between 14.0 and 16.2 ROUGE-L. BLEU and ROUGE range from 0 to 100; accuracy, precision, recall
+and F1 from 0 to 1.
 """
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,12 +18,12 @@ from statistics import fmean
 from typing import Any
 
 from clingpt.base.errors import DataError
+from clingpt.text.documents import HEADINGS, Sections, parse_document
 from clingpt.text.records import LABELS
 from clingpt.text.sentences import split_sentences
 
 WORD = re.compile(r"\w+")
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-N_BLEU_COUNTS = 20  # matches and n-grams of orders 1 to 4, both lengths; by sacrebleu, by nltk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelScore:
-    """How well one label was found; a ratio without a denominator is 0."""
+    """Scores of one label; a ratio whose denominator is 0 is 0."""
 
     precision: float
     recall: float
@@ -45,7 +46,7 @@ class LabelScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Classification:
-    """Scores of predicted labels; `confusion` has a row a gold label, in the order of LABELS."""
+    """Scores of predicted labels; `confusion` has a row per gold label, in the order of LABELS."""
 
     n: int
     accuracy: float
@@ -53,12 +54,12 @@ class Classification:
     macro_f1: float
     per_label: dict[str, LabelScore]
     confusion: tuple[tuple[int, ...], ...]
-    unparseable: int
+    unparseable: int  # predictions that are not one of LABELS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bleu:
-    """Corpus BLEU in two usual forms; lengths are in sacrebleu's 13a tokens."""
+    """Corpus BLEU by sacrebleu and by nltk; lengths are in sacrebleu's 13a tokens."""
 
     score: float
     signature: str
@@ -72,7 +73,7 @@ class Bleu:
 
 @dataclass(frozen=True, kw_only=True)
 class Rouge:
-    """F1 averaged over the examples."""
+    """ROUGE F1, averaged over the examples."""
 
     rouge1: float
     rouge2: float
@@ -83,7 +84,7 @@ class Rouge:
 
 @dataclass(frozen=True, kw_only=True)
 class Perplexity:
-    """How well a text was predicted; only bits per byte compare across vocabularies."""
+    """Perplexity of a text; only bits per byte can be compared between vocabularies."""
 
     nats_per_token: float
     token_perplexity: float
@@ -95,10 +96,10 @@ class Perplexity:
 
 
 def classification(gold: Sequence[str], predicted: Sequence[str]) -> Classification:
-    """Score labels; a prediction that is no label is wrong, counted, and adds no class.
+    """Score predicted labels; a prediction outside LABELS is wrong, but does not add a class.
 
-    scikit-learn's default macro F1 averages over every string it meets, as the official PubMedQA
-    script does: ten stray outputs in 500 cost the human annotator 18 points there.
+    scikit-learn's default macro F1 averages over every string that occurs, and so does the official
+    PubMedQA script: ten stray predictions in 500 cost the human annotator 18 points there.
     """
     check_pairs(gold, predicted, of="predictions")
     if unknown := set(gold).difference(LABELS):
@@ -125,7 +126,7 @@ def classification(gold: Sequence[str], predicted: Sequence[str]) -> Classificat
 
 
 def score_label(*, hits: int, predicted: int, support: int) -> LabelScore:
-    """Precision, recall and F1 from counts."""
+    """Compute precision, recall and F1 from counts."""
     return LabelScore(
         precision=hits / predicted if predicted else 0.0,
         recall=hits / support if support else 0.0,
@@ -143,11 +144,12 @@ def wilson_interval(*, hits: int, n: int) -> Interval:
 
 
 def bleu_counts(hypothesis: str, reference: str) -> list[int]:
-    """What one text adds to corpus BLEU: matches and n-grams of orders 1 to 4, and lengths, by
-    sacrebleu, then by nltk.
+    """Return the 20 counts that one text adds to corpus BLEU.
 
-    nltk counts one missed n-gram of each order for a hypothesis too short to have any, an empty one
-    included: a little below BLEU's definition, kept because that is the figure others print.
+    For sacrebleu and then for nltk: matches of orders 1 to 4, n-grams of orders 1 to 4, the
+    hypothesis' length and the reference's. nltk counts one missed n-gram of each order for a
+    hypothesis that is too short to have any. That is a little below BLEU's definition, but it is
+    what others report.
     """
     sacre = _sacrebleu().sentence_score(hypothesis, [reference])
     return [*sacre.counts, *sacre.totals, sacre.sys_len, sacre.ref_len] + _nltk_counts(
@@ -159,7 +161,7 @@ def bleu_counts(hypothesis: str, reference: str) -> list[int]:
 def _sacrebleu() -> Any:
     from sacrebleu.metrics.bleu import BLEU  # 0.1 s to import
 
-    # force: no advice about tokenised input in the log; effective_order: none about short texts.
+    # Both options only silence warnings, about tokenized input and about short texts.
     return BLEU(tokenize="13a", force=True, effective_order=True)
 
 
@@ -175,7 +177,7 @@ def _nltk_counts(hypothesis: str, reference: str) -> list[int]:
 
 
 def bleu_of(counts: Sequence[int]) -> Bleu:
-    """Corpus BLEU-4 with one reference each, from the texts' summed bleu_counts."""
+    """Compute corpus BLEU-4 with one reference per text from the sum of the texts' bleu_counts."""
     from nltk import __version__ as nltk_version
     from sacrebleu import __version__ as sacrebleu_version
     from sacrebleu.metrics.bleu import BLEU
@@ -195,7 +197,7 @@ def bleu_of(counts: Sequence[int]) -> Bleu:
 
 
 def _unsmoothed(correct: Sequence[int], total: Sequence[int], said: int, wanted: int) -> float:
-    """BLEU by its definition (Papineni et al. 2002, section 2.3); 0 without a common 4-gram."""
+    """Compute BLEU without smoothing (Papineni et al. 2002, section 2.3)."""
     if not all(correct) or not said:
         return 0.0
     penalty = min(1.0, math.exp(1 - wanted / said))
@@ -203,16 +205,10 @@ def _unsmoothed(correct: Sequence[int], total: Sequence[int], said: int, wanted:
     return 100 * penalty * math.exp(fmean(logs))
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Bleu:
-    """Corpus BLEU-4 with one reference each; an empty hypothesis counts by its length of 0."""
-    check_pairs(references, hypotheses, of="hypotheses")
-    rows = zip(*map(bleu_counts, hypotheses, references), strict=True)
-    return bleu_of([sum(column) for column in rows])
-
-
 def rouge_scores(hypothesis: str, reference: str) -> list[float]:
-    """F1 × 100 of each of ROUGE_TYPES; rougeLsum sees one sentence a line, or would be rougeL."""
-    # The other three see a line break as a blank, so that one pass serves all four.
+    """Return F1 × 100 for each of ROUGE_TYPES."""
+    # rougeLsum compares line by line: without a line per sentence it would equal rougeL. The other
+    # three treat a line break as a blank, so that one pass computes all four.
     scored = _rouge_scorer().score(one_sentence_a_line(reference), one_sentence_a_line(hypothesis))
     return [100 * scored[kind].fmeasure for kind in ROUGE_TYPES]
 
@@ -225,28 +221,30 @@ def _rouge_scorer() -> Any:
 
 
 def rouge_of(means: Sequence[float]) -> Rouge:
-    """From the texts' mean rouge_scores."""
+    """Name the means of the texts' rouge_scores."""
     settings = "f1|stemmer:porter|lsum:clingpt.sentences|mean of examples"
     named = dict(zip(ROUGE_TYPES, means, strict=True))
     return Rouge(**named, signature=f"rouge-score:{version('rouge-score')}|{settings}")
 
 
 def rouge(hypotheses: Sequence[str], references: Sequence[str]) -> Rouge:
-    """Mean ROUGE F1."""
+    """Compute mean ROUGE F1; raise DataError if the lists do not pair up or are empty."""
     check_pairs(references, hypotheses, of="hypotheses")
     columns = zip(*map(rouge_scores, hypotheses, references), strict=True)
     return rouge_of([fmean(column) for column in columns])
 
 
 def one_sentence_a_line(text: str) -> str:
-    """`text` with a line break after each sentence; its own line breaks stay."""
+    """Insert a line break after each sentence and keep the line breaks of the text."""
     return "\n".join(sentence for line in text.split("\n") for sentence in split_sentences(line))
 
 
 def perplexity(*, nats: float, tokens: int, words: int, utf8_bytes: int) -> Perplexity:
-    """Perplexity of a text from the sum of its tokens' losses; words stand between blanks."""
+    """Compute the perplexity of a text from the summed loss of its tokens."""
     if tokens <= 0 or words <= 0 or utf8_bytes <= 0:
-        raise DataError(f"no text to measure perplexity on: {tokens} tokens, {utf8_bytes} bytes")
+        raise DataError(
+            f"cannot compute a perplexity without text: got {tokens} tokens in {utf8_bytes} bytes"
+        )
     return Perplexity(
         nats_per_token=nats / tokens,
         token_perplexity=exp(nats / tokens),
@@ -259,20 +257,86 @@ def perplexity(*, nats: float, tokens: int, words: int, utf8_bytes: int) -> Perp
 
 
 def exp(nats: float) -> float:
-    """e to a power; inf where it would overflow."""
+    """Return e to the power of `nats`, or infinity where that would overflow."""
     return math.inf if nats > 700 else math.exp(nats)
 
 
 def novel_bigrams(hypothesis: str, source: str) -> float:
-    """Share of the hypothesis' word pairs that the source lacks, 0 to 1; copied text has none."""
+    """Return the share of the hypothesis' word pairs that the source lacks; 0 for copied text."""
     known = set(pairwise(WORD.findall(source.lower())))
     pairs = list(pairwise(WORD.findall(hypothesis.lower())))
     return sum(pair not in known for pair in pairs) / len(pairs) if pairs else 0.0
 
 
 def check_pairs(gold: Sequence[str], candidates: Sequence[str], *, of: str) -> None:
-    """Refuse to score nothing, or lists that do not belong together."""
+    """Raise DataError if two lists have different lengths or are empty."""
     if len(gold) != len(candidates):
-        raise DataError(f"{len(candidates)} {of} for {len(gold)} references; give one for each")
+        raise DataError(f"{len(candidates)} {of} for {len(gold)} references; pass one for each")
     if not gold:
         raise DataError(f"no {of} to score; choose a split that has examples of this task")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """Agreement of generated documents with the headings and sections of their references.
+
+    Covers documents whose reference has at least one of HEADINGS; the others are only counted, as
+    `unheaded`. Shares are 0 to 1, and 0 where there is nothing to divide by. A heading counts once
+    per document in `present` and `spurious`. An output without headings is neither in order nor
+    complete.
+    """
+
+    documents: int
+    unheaded: int  # references without any of HEADINGS, left out of all figures below
+    present: float  # share of the references' headings that the outputs have
+    spurious: float  # share of the outputs' headings that the references lack
+    in_order: float  # share of outputs with their headings in the order of HEADINGS, each once
+    complete: float  # share of outputs with exactly the reference's headings, in the same order
+    section_rougeL: dict[str, float]  # mean F1 × 100 by heading
+    signature: str
+
+
+def structure(outputs: Sequence[str], references: Sequence[str]) -> Structure:
+    """Compare each document with its reference; raise DataError if the lists do not pair up.
+
+    This scores the form of a document; whether its statements are supported is the subject of
+    faithfulness.py.
+    """
+    check_pairs(references, outputs, of="outputs")
+    parsed = [
+        (parse_document(output), parse_document(reference))
+        for output, reference in zip(outputs, references, strict=True)
+    ]
+    pairs = [(output, reference) for output, reference in parsed if reference]
+    n_shared = n_output = n_reference = n_ordered = n_complete = 0
+    scores = defaultdict(list)
+    for output, reference in pairs:
+        found, wanted = [name for name, _ in output], [name for name, _ in reference]
+        n_shared += len({*found} & {*wanted})
+        n_output += len({*found})
+        n_reference += len({*wanted})
+        n_ordered += bool(found) and found == [name for name in HEADINGS if name in found]
+        n_complete += found == wanted
+        texts = join_sections(output)
+        for name, text in join_sections(reference).items():  # a section that is missing scores 0
+            rouge_l = rouge_scores(texts.get(name, ""), text)[ROUGE_TYPES.index("rougeL")]
+            scores[name].append(rouge_l)
+    settings = "rougeL|f1|stemmer:porter|mean of documents"
+    return Structure(
+        documents=len(pairs),
+        unheaded=len(parsed) - len(pairs),
+        present=n_shared / max(1, n_reference),
+        spurious=(n_output - n_shared) / max(1, n_output),
+        in_order=n_ordered / max(1, len(pairs)),
+        complete=n_complete / max(1, len(pairs)),
+        section_rougeL={name: fmean(scores[name]) for name in HEADINGS if name in scores},
+        signature=f"rouge-score:{version('rouge-score')}|{settings}",
+    )
+
+
+def join_sections(sections: Sections) -> dict[str, str]:
+    """Map each heading to its text; the texts of a repeated heading are joined."""
+    texts: dict[str, str] = {}
+    for name, text in sections:
+        texts[name] = f"{texts[name]}\n{text}" if name in texts else text
+    return texts

@@ -15,7 +15,7 @@ from clingpt.base import console
 from clingpt.data.packing import IGNORE, Ints
 from clingpt.data.prepared import Prepared
 from clingpt.decoding.decoders import make_decoder
-from clingpt.evaluation.label_scores import LabelScores
+from clingpt.evaluation.calibration import LabelScores
 from clingpt.evaluation.measure import passages_of
 from clingpt.evaluation.scorer import Passage, Scorer, iter_batches, score_labels
 from clingpt.nn.checkpoint import load_model

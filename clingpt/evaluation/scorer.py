@@ -16,7 +16,7 @@ from clingpt.data.packing import IGNORE, Ints, build_rows
 from clingpt.data.prepared import Split
 from clingpt.decoding.engine import Completion, Decoder, OnReply, generate, label_log_probs
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.label_scores import LabelScores
+from clingpt.evaluation.calibration import LabelScores
 from clingpt.nn.runtime import Runtime
 from clingpt.text.records import Record
 from clingpt.text.tasks import (

@@ -25,9 +25,8 @@ from clingpt.base.errors import CheckpointError, ConfigError, DataError
 from clingpt.base.files import verify_sums
 from clingpt.decoding.batch_files import iter_lines
 from clingpt.decoding.replies import ReplyJson, ask_task, reply_json
-from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.calibration import Calibration, LabelScores
 from clingpt.evaluation.faithfulness import find_flags
-from clingpt.evaluation.label_scores import LabelScores
 from clingpt.text.records import Record, from_json
 from clingpt.text.tasks import LABEL_IDS, LONGEST_REPLY, source_text
 from clingpt.text.tokenizer import EOT, TextStream, Tokenizer

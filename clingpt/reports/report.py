@@ -41,11 +41,9 @@ from clingpt.evaluation.bootstrap import (
     bootstrap_ratio,
     bootstrap_sums,
 )
-from clingpt.evaluation.calibration import Bin, Calibration, FittedOn
-from clingpt.evaluation.document_structure import Structure, structure
+from clingpt.evaluation.calibration import Bin, Calibration, FittedOn, LabelScores
 from clingpt.evaluation.faithfulness import KINDS, Flag, find_flags, find_numbers
-from clingpt.evaluation.label_scores import LabelScores
-from clingpt.evaluation.measure import passages_of
+from clingpt.evaluation.measure import ResultStore, passages_of
 from clingpt.evaluation.metrics import (
     ROUGE_TYPES,
     Bleu,
@@ -53,9 +51,10 @@ from clingpt.evaluation.metrics import (
     LabelScore,
     Perplexity,
     Rouge,
+    Structure,
     novel_bigrams,
+    structure,
 )
-from clingpt.evaluation.results_store import Parts
 from clingpt.evaluation.scorer import Output
 from clingpt.nn.checkpoint import Loaded
 from clingpt.text.records import Record
@@ -362,7 +361,7 @@ def from_json(kind: Any, value: Any) -> Any:
 Scores = Mapping[str, LabelScores]  # by record id
 
 
-def read_scores(parts: Parts, name: str = "labels") -> dict[str, LabelScores]:
+def read_scores(parts: ResultStore, name: str = "labels") -> dict[str, LabelScores]:
     """Return the stored label scores by record id."""
     return {
         item["id"]: LabelScores(
@@ -374,7 +373,7 @@ def read_scores(parts: Parts, name: str = "labels") -> dict[str, LabelScores]:
 
 
 def fit_calibration(
-    loaded: Loaded, data: Prepared, parts: Parts, split: str, *, coverage: float
+    loaded: Loaded, data: Prepared, parts: ResultStore, split: str, *, coverage: float
 ) -> Calibration | None:
     """Fit a calibration on the validation records, or load the one that is beside the weights.
 
@@ -395,7 +394,7 @@ def fit_calibration(
 def build_report(
     loaded: Loaded,
     data: Prepared,
-    parts: Parts,
+    parts: ResultStore,
     scores: Scores,
     calibration: Calibration | None,
     *,
@@ -771,7 +770,7 @@ def mean(values: Sequence[float]) -> float:
 OUTPUT = tuple(each.name for each in fields(Output))
 
 
-def stored_outputs(parts: Parts, task: str) -> Iterator[tuple[int, Output]]:
+def stored_outputs(parts: ResultStore, task: str) -> Iterator[tuple[int, Output]]:
     """Yield the stored outputs of a task, each with the number of its record in the split."""
     for item in parts.items(task):
         if "text" in item:
@@ -779,7 +778,7 @@ def stored_outputs(parts: Parts, task: str) -> Iterator[tuple[int, Output]]:
 
 
 def outputs_with_records(
-    parts: Parts, data: Prepared, split: str, task: str
+    parts: ResultStore, data: Prepared, split: str, task: str
 ) -> Iterator[tuple[Output, Record]]:
     """Yield each output with its record; both are read once, in the order of the split."""
     records = enumerate(data.records(split))
@@ -788,7 +787,7 @@ def outputs_with_records(
 
 
 def shown_examples(
-    parts: Parts,
+    parts: ResultStore,
     data: Prepared,
     split: str,
     task: str,

@@ -24,7 +24,7 @@ from clingpt.base.errors import ConfigError
 from clingpt.decoding.engine import Completion
 from clingpt.decoding.replies import Question, ask_to_continue
 from clingpt.decoding.sampling import Sampling, TokenLogProb
-from clingpt.evaluation.label_scores import LabelScores
+from clingpt.evaluation.calibration import LabelScores
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.text.tasks import Prompt

@@ -78,6 +78,6 @@ def test_a_reply_is_written_in_the_documented_order_of_fields() -> None:
 def test_replies_and_label_scores_need_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; "
-        "import clingpt.decoding.replies, clingpt.evaluation.label_scores"
+        "import clingpt.decoding.replies, clingpt.evaluation.calibration"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

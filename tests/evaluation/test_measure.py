@@ -1,8 +1,8 @@
-"""Measuring record by record: the same whatever the order, the batch and the stops."""
+"""Measuring record by record: results depend on neither order, batch size nor interruptions."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,11 +16,17 @@ from clingpt.data.synthetic import iter_records
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation import measure
-from clingpt.evaluation.looks import count_look
-from clingpt.evaluation.measure import Evaluation, iter_pieces, passages_of, read_text
-from clingpt.evaluation.results_store import Parts
+from clingpt.evaluation.measure import (
+    Evaluation,
+    ResultStore,
+    count_look,
+    iter_pieces,
+    passages_of,
+    read_text,
+)
 from clingpt.evaluation.scorer import Scorer, context_passage, explanation_passage, passage_losses
 from clingpt.nn import runtime
+from clingpt.nn.runtime import Runtime
 from clingpt.text.records import Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import EOT, Tokenizer
@@ -37,7 +43,7 @@ SAMPLING = Sampling(max_new_tokens=9)
 
 @dataclass
 class Folder:
-    """As much of prepared data as an evaluation reads."""
+    """A stand-in with the methods of Prepared that an evaluation calls."""
 
     kept: Sequence[Record]
     tasks: list[str] = field(default_factory=lambda: ["answer", "summarize", "explain"])
@@ -61,10 +67,10 @@ def scorer(batch_size: int = 3) -> Scorer:
 def measured(
     folder: Path, records: Sequence[Record], batch_size: int = 3, **others: Any
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Every item by its name and the record's id."""
+    """Measure everything; return each stored result by its name and the record's id."""
     one = scorer(batch_size)
     data: Any = Folder(records)
-    parts = Parts(folder, {"x": 1}, one.rt)
+    parts = ResultStore(folder, {"x": 1}, one.rt)
     evaluated = Evaluation(one, data, parts)
     evaluated.labels("labels", "test", reasoning_free=False)
     for name, passage_of in passages_of(data.tasks).items():
@@ -84,7 +90,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dic
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 16])
-def test_neither_order_nor_batch_changes_an_item(
+def test_results_depend_on_neither_order_nor_batch_size(
     batch_size: int, whole: dict[tuple[str, str], dict[str, Any]], tmp_path: Path
 ) -> None:
     shuffled = (RECORDS + ODD)[::-1][3:] + (RECORDS + ODD)[::-1][:3]
@@ -98,7 +104,7 @@ def test_neither_order_nor_batch_changes_an_item(
     assert len(texts) > 10, "the model says too little for this test"
 
 
-def test_what_a_record_lacks_is_no_item_but_done(
+def test_record_without_a_passage_is_stored_as_done(
     whole: dict[tuple[str, str], dict[str, Any]],
 ) -> None:
     assert whole["labels", "no question"] == {} and "log_probs" in whole["labels", "no text"]
@@ -112,21 +118,21 @@ def test_what_a_record_lacks_is_no_item_but_done(
     assert whole["context", "long"]["tokens"] == tokens > 256  # in windows, each token once
 
 
-def test_a_stopped_measurement_goes_on(
+def test_interrupted_evaluation_continues_without_repeating_work(
     whole: dict[tuple[str, str], dict[str, Any]], tmp_path: Path
 ) -> None:
-    """Killed at every third item that is written down; nothing is measured twice."""
+    """The evaluation is interrupted at every third stored result."""
     written: list[tuple[str, int]] = []
-    real = Parts.add
+    real = ResultStore.add
 
-    def add(parts: Parts, name: str, items: Any) -> None:
+    def add(parts: ResultStore, name: str, items: Any) -> None:
         items = list(items)
         real(parts, name, items)
         written.extend((name, n) for n, _ in items)
         if len(written) % 3 == 0:
             raise KeyboardInterrupt
 
-    with mock.patch.object(Parts, "add", add), mock.patch.object(measure, "AHEAD", 1):
+    with mock.patch.object(ResultStore, "add", add), mock.patch.object(measure, "AHEAD", 1):
         for _attempt in range(99):
             try:
                 found = measured(tmp_path, RECORDS + ODD, 2)
@@ -141,7 +147,7 @@ def test_a_stopped_measurement_goes_on(
 
 
 @torch.no_grad()
-def test_losses_are_those_of_transformers_in_double_precision(tmp_path: Path) -> None:
+def test_losses_match_transformers_in_double_precision(tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(1)
@@ -167,13 +173,13 @@ def test_losses_are_those_of_transformers_in_double_precision(tmp_path: Path) ->
         )
 
 
-def test_prose_is_scored_of_a_model_that_was_to_write_it() -> None:
+def test_prose_is_scored_only_for_models_trained_on_explain() -> None:
     names = ["context", "explanation"]
     assert list(passages_of(["answer", "summarize", "document", "text"])) == names
     assert list(passages_of(["explain"])) == [*names, "prose"]
 
 
-def test_a_free_text_is_scored_once_in_pieces(tmp_path: Path) -> None:
+def test_text_file_is_scored_once_in_pieces(tmp_path: Path) -> None:
     text = "A line of words, µ.\n" * 50 + "x" * 500
     path = tmp_path / "news.txt"
     path.write_text(text)
@@ -181,7 +187,7 @@ def test_a_free_text_is_scored_once_in_pieces(tmp_path: Path) -> None:
         pieces = list(iter_pieces(read_text(path)))
         assert "".join(pieces) == text and max(map(len, pieces)) <= 200 and len(pieces) > 6
         one = scorer()
-        parts = Parts(tmp_path / "parts", {}, one.rt)
+        parts = ResultStore(tmp_path / "parts", {}, one.rt)
         data: Any = Folder([])
         Evaluation(one, data, parts).text_losses("text news.txt", path)
     parts.gather()
@@ -194,11 +200,9 @@ def test_a_free_text_is_scored_once_in_pieces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b" \n", "holds no text"), (b"a\xff", r"is not UTF-8 \(byte 1\)"), (None, "cannot read")],
+    [(b" \n", "contains no text"), (b"a\xff", r"is not UTF-8 \(byte 1\)"), (None, "cannot read")],
 )
-def test_a_text_that_cannot_be_read_is_named(
-    content: bytes | None, message: str, tmp_path: Path
-) -> None:
+def test_unreadable_text_file_is_named(content: bytes | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "news.txt"
     if content is not None:
         path.write_bytes(content)
@@ -206,17 +210,77 @@ def test_a_text_that_cannot_be_read_is_named(
         read_text(path)
 
 
-def test_looks_at_the_test_records_are_counted(tmp_path: Path) -> None:
+def test_evaluations_on_the_test_split_are_counted(tmp_path: Path) -> None:
     assert count_look(tmp_path, "best", "f", is_new=True) == 1
-    assert count_look(tmp_path, "best", "f", is_new=False) == 1  # the same, gone on with
+    assert count_look(tmp_path, "best", "f", is_new=False) == 1  # the same one, continued
     assert count_look(tmp_path, "last", "f", is_new=True) == 2
     assert count_look(tmp_path, "best", "other data", is_new=True) == 1
     lines = (tmp_path / "test_looks.jsonl").read_text().splitlines()
     assert [json.loads(line)["checkpoint"] for line in lines] == ["best", "last", "best"]
 
 
-# Several checkpoints
-
-
-def test_prepared_data_has_what_an_evaluation_reads() -> None:
+def test_prepared_has_the_methods_that_the_fake_folder_replaces() -> None:
     assert all(hasattr(Prepared, name) for name in ("records", "record_ids", "tasks"))
+
+
+# The store of results
+
+SETTINGS = {"split": "val", "texts": None}
+
+
+@pytest.fixture
+def rt() -> Runtime:
+    return runtime.start(device="cpu")
+
+
+def test_stored_results_are_not_measured_again(tmp_path: Path, rt: Runtime) -> None:
+    parts = ResultStore(tmp_path / "parts", SETTINGS, rt)
+    assert parts.is_new and parts.todo("labels", 4) == [0, 1, 2, 3]
+    parts.add("labels", [(2, {"label": "yes"}), (0, {"label": "µ\n"})])
+    again = ResultStore(tmp_path / "parts", SETTINGS, rt)
+    assert not again.is_new and again.n_done() == 2
+    assert again.todo("labels", 4) == [1, 3] and again.todo("labels", 2) == [1]
+    assert again.todo("answer", 2) == [0, 1]
+    again.add("labels", [(1, {"label": "no"})])
+    again.gather()
+    assert list(again.items("labels")) == [
+        {"n": 0, "label": "µ\n"},
+        {"n": 1, "label": "no"},
+        {"n": 2, "label": "yes"},
+    ]
+    assert list(again.items("answer")) == [] and again.names() == ["labels"]
+    again.remove()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_other_settings_delete_the_stored_results(tmp_path: Path, rt: Runtime) -> None:
+    ResultStore(tmp_path / "parts", SETTINGS, rt).add("labels", [(0, {})])
+    other = ResultStore(tmp_path / "parts", SETTINGS | {"split": "test"}, rt)
+    assert other.is_new and other.todo("labels", 1) == [0]
+
+
+@pytest.mark.parametrize("end", ['{"n": 2, "lab', "{}\n", "[2]\n", "no JSON\n", '{"n": "2"}\n'])
+def test_malformed_last_line_is_ignored_and_measured_again(
+    end: str, tmp_path: Path, rt: Runtime
+) -> None:
+    parts = ResultStore(tmp_path / "parts", SETTINGS, rt)
+    parts.add("text a.b.txt", [(0, {}), (1, {})])
+    [path] = (tmp_path / "parts").glob("*.jsonl")
+    path.write_text(path.read_text() + end)
+    again = ResultStore(tmp_path / "parts", SETTINGS, rt)
+    assert again.todo("text a.b.txt", 3) == [2]
+    again.add("text a.b.txt", [(2, {"x": 1})])
+    again.gather()
+    assert [item["n"] for item in again.items("text a.b.txt")] == [0, 1, 2]
+
+
+def test_processes_share_what_is_left(tmp_path: Path, rt: Runtime) -> None:
+    """A later run with another number of processes reads the files of all."""
+    ResultStore(tmp_path / "parts", SETTINGS, rt).add("labels", [(1, {})])
+    ranks = [ResultStore(tmp_path / "parts", SETTINGS, replace(rt, rank=n)) for n in (0, 1)]
+    shares = [[0, 3], [2, 4]]
+    for parts, numbers in zip(ranks, shares, strict=True):
+        parts.add("labels", ((n, {}) for n in numbers))
+    alone = ResultStore(tmp_path / "parts", SETTINGS, rt)
+    assert alone.todo("labels", 6) == [5] and len(list((tmp_path / "parts").glob("*.jsonl"))) == 2
+    assert [item["n"] for item in alone.items("labels")] == [0, 1, 2, 3, 4]

@@ -1,30 +1,33 @@
-"""Metrics against scikit-learn, hand-worked values and published intervals."""
+"""Metrics against scikit-learn, rouge-score, values worked by hand and published intervals."""
 
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from clingpt.base.errors import DataError
 from clingpt.evaluation.metrics import (
     Interval,
-    bleu,
     classification,
     novel_bigrams,
     one_sentence_a_line,
     perplexity,
     rouge,
+    structure,
     wilson_interval,
 )
+from clingpt.text.documents import HEADINGS
 from clingpt.text.records import LABELS
+from tests.helpers.reports import corpus_bleu
 
 CAT = "The cat sat on the mat today."
 DOG = "A dog lay under the table all night."
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # hypothesis' deadline depends on how busy the machine is
 @given(
     st.lists(
         st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "", "Yes", "failed"])),
@@ -71,12 +74,14 @@ def test_stray_predictions_add_no_class() -> None:
         (10, 10, 72.2, 100.0),
     ],
 )
-def test_wilson_interval(hits: int, n: int, low: float, high: float) -> None:
+def test_wilson_interval_matches_published_values(
+    hits: int, n: int, low: float, high: float
+) -> None:
     interval = wilson_interval(hits=hits, n=n)
     assert (100 * interval.low, 100 * interval.high) == pytest.approx((low, high), abs=0.06)
 
 
-def test_classification_carries_its_interval() -> None:
+def test_classification_includes_its_wilson_interval() -> None:
     ours = classification(["yes"] * 10, ["yes"] * 9 + ["no"])
     assert ours.accuracy_interval == wilson_interval(hits=9, n=10)
     assert isinstance(ours.accuracy_interval, Interval)
@@ -90,37 +95,38 @@ def test_classification_carries_its_interval() -> None:
         (["yes", "perhaps"], ["yes", "yes"], "'perhaps' is not one of yes, no, maybe"),
     ],
 )
-def test_classification_refuses(gold: list[str], predicted: list[str], phrase: str) -> None:
+def test_classification_refuses_unpaired_and_unknown_labels(
+    gold: list[str], predicted: list[str], phrase: str
+) -> None:
     with pytest.raises(DataError, match=phrase):
         classification(gold, predicted)
 
 
-@pytest.mark.parametrize("score", [bleu, rouge])
-def test_texts_must_pair_up(score: type[object]) -> None:
+def test_rouge_refuses_unpaired_and_empty_lists() -> None:
     with pytest.raises(DataError, match="1 hypotheses for 2 references"):
-        score(["a"], ["a", "b"])  # type: ignore[call-arg]
+        rouge(["a"], ["a", "b"])
     with pytest.raises(DataError, match="no hypotheses to score"):
-        score([], [])  # type: ignore[call-arg]
+        rouge([], [])
 
 
-def test_bleu_of_copies_and_of_nothing() -> None:
-    same = bleu([CAT, DOG], [CAT, DOG])
+def test_bleu_of_copies_and_of_empty_texts() -> None:
+    same = corpus_bleu([CAT, DOG], [CAT, DOG])
     assert same.score == pytest.approx(100)
     assert same.nltk_score == pytest.approx(100)
     assert (same.brevity_penalty, same.hypothesis_tokens, same.reference_tokens) == (1.0, 17, 17)
-    empty = bleu(["", ""], [CAT, DOG])
+    empty = corpus_bleu(["", ""], [CAT, DOG])
     assert (empty.score, empty.nltk_score, empty.hypothesis_tokens) == (0.0, 0.0, 0)
 
 
-def test_bleu_without_a_match_of_four_words_is_0_unsmoothed() -> None:
-    scores = bleu(["The cat sat by a mat."], [CAT])
+def test_unsmoothed_bleu_is_0_without_a_matching_4_gram() -> None:
+    scores = corpus_bleu(["The cat sat by a mat."], [CAT])
     assert scores.nltk_score == 0.0
     assert 0 < scores.score < 50  # sacrebleu smooths
 
 
-def test_bleu_is_cased_and_penalises_brevity() -> None:
-    assert bleu([CAT.lower()], [CAT]).nltk_score < 90
-    half = bleu([CAT, ""], [CAT, DOG])  # 8 of 17 tokens, all of them right
+def test_bleu_is_case_sensitive_and_penalises_brevity() -> None:
+    assert corpus_bleu([CAT.lower()], [CAT]).nltk_score < 90
+    half = corpus_bleu([CAT, ""], [CAT, DOG])  # 8 of 17 tokens, all of them right
     assert half.brevity_penalty == pytest.approx(math.exp(1 - 17 / 8))
     assert half.score == pytest.approx(100 * math.exp(1 - 17 / 8))
     # nltk: 8/9 · 7/8 · 6/7 · 5/6 of the n-grams, as the empty hypothesis counts for one of each.
@@ -128,12 +134,12 @@ def test_bleu_is_cased_and_penalises_brevity() -> None:
 
 
 def test_bleu_names_its_settings() -> None:
-    scores = bleu([CAT], [CAT])
+    scores = corpus_bleu([CAT], [CAT])
     assert scores.signature == "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
     assert scores.nltk_signature.endswith("|tok:NLTKWordTokenizer|case:mixed|smooth:none")
 
 
-def test_rouge_by_hand() -> None:
+def test_rouge_matches_values_worked_by_hand() -> None:
     # Stemmed: treat a patient / the patient wa treat. 2 of 3 and of 4 words; no pair; longest 1.
     scores = rouge(["treating a patient"], ["The patients were treated"])
     assert scores.rouge1 == pytest.approx(100 * 4 / 7)
@@ -141,7 +147,7 @@ def test_rouge_by_hand() -> None:
     assert scores.rougeL == pytest.approx(100 * 2 / 7)
 
 
-def test_rouge_lsum_sees_sentences() -> None:
+def test_rouge_lsum_compares_sentence_by_sentence() -> None:
     swapped = rouge([f"{DOG} {CAT}"], [f"{CAT} {DOG}"])
     assert swapped.rougeLsum == pytest.approx(100)
     assert swapped.rougeL < 60
@@ -172,8 +178,8 @@ def test_perplexity_never_overflows() -> None:
 
 
 @pytest.mark.parametrize(("tokens", "utf8_bytes"), [(0, 5), (5, 0)])
-def test_perplexity_of_nothing_is_refused(tokens: int, utf8_bytes: int) -> None:
-    with pytest.raises(DataError, match="no text to measure perplexity on"):
+def test_perplexity_refuses_an_empty_text(tokens: int, utf8_bytes: int) -> None:
+    with pytest.raises(DataError, match="cannot compute a perplexity without text"):
         perplexity(nats=1.0, tokens=tokens, words=tokens, utf8_bytes=utf8_bytes)
 
 
@@ -187,5 +193,110 @@ def test_perplexity_of_nothing_is_refused(tokens: int, utf8_bytes: int) -> None:
         ("", "the cat", 0.0),
     ],
 )
-def test_novel_bigrams(hypothesis: str, source: str, share: float) -> None:
+def test_novel_bigrams_counts_word_pairs_that_the_source_lacks(
+    hypothesis: str, source: str, share: float
+) -> None:
     assert novel_bigrams(hypothesis, source) == share
+
+
+# Structure of documents
+
+FULL = "\n".join(
+    (
+        "BACKGROUND: Pain is common.",
+        "METHODS: We gave 5 mg to 40 adults.",
+        "RESULTS: Pain fell.",
+        "DISCUSSION: The trial was small.",
+        "CONCLUSION: The drug relieves pain.",
+    )
+)
+
+
+def test_copied_documents_have_a_perfect_structure() -> None:
+    score = structure([FULL, FULL], [FULL, f" {FULL}\n"])
+    assert (score.documents, score.present, score.spurious) == (2, 1.0, 0.0)
+    assert (score.in_order, score.complete) == (1.0, 1.0)
+    assert score.section_rougeL == dict.fromkeys(HEADINGS, pytest.approx(100))
+
+
+@pytest.mark.parametrize(
+    ("output", "present", "spurious", "in_order", "complete"),
+    [  # against METHODS, RESULTS, CONCLUSION
+        ("METHODS: a\nRESULTS: b\nCONCLUSION: c", 1, 0, 1, 1),
+        ("METHODS: a\nRESULTS: b", 2 / 3, 0, 1, 0),
+        ("METHODS: a\nRESULTS: b\nDISCUSSION: d\nCONCLUSION: c", 1, 1 / 4, 1, 0),
+        ("RESULTS: b\nMETHODS: a\nCONCLUSION: c", 1, 0, 0, 0),
+        ("METHODS: a\nRESULTS: b\nRESULTS: b\nCONCLUSION: c", 1, 0, 0, 0),
+        ("BACKGROUND: a\nBACKGROUND: b", 0, 1, 0, 0),
+        ("Nothing of the kind.", 0, 0, 0, 0),
+        ("", 0, 0, 0, 0),
+    ],
+)
+def test_structure_shares_worked_by_hand(
+    output: str, present: float, spurious: float, in_order: float, complete: float
+) -> None:
+    score = structure([output], ["METHODS: a\nRESULTS: b\nCONCLUSION: c"])
+    assert (score.present, score.spurious) == pytest.approx((present, spurious))
+    assert (score.in_order, score.complete) == (in_order, complete)
+
+
+def test_heading_shares_pool_all_documents() -> None:
+    references = ["METHODS: a\nRESULTS: b\nCONCLUSION: c", "RESULTS: b"]
+    score = structure(["DISCUSSION: d", "BACKGROUND: a\nMETHODS: a\nRESULTS: b"], references)
+    assert score.present == pytest.approx(1 / 4)  # the mean of documents would be 1/2
+    assert score.spurious == pytest.approx(3 / 4)
+    assert (score.in_order, score.complete) == (1.0, 0.0)
+
+
+def test_document_without_headings_is_never_complete() -> None:
+    score = structure(["Pain fell."], ["Pain fell."])
+    assert (score.present, score.spurious, score.in_order, score.complete) == (0, 0, 0, 0)
+    assert score.section_rougeL == {}
+
+
+def test_section_rouge_worked_by_hand() -> None:
+    # treat a patient / the patient were treat: 1 of 3 and of 4 words in order.
+    references = ["METHODS: The patients were treated.\nRESULTS: Pain fell.", "RESULTS: Pain fell."]
+    outputs = ["RESULTS: Nausea.\nMETHODS: treating a patient", "CONCLUSION: Pain fell."]
+    score = structure(outputs, references)
+    assert score.section_rougeL == {"METHODS": pytest.approx(100 * 2 / 7), "RESULTS": 0}
+    assert score.signature == "rouge-score:0.1.2|rougeL|f1|stemmer:porter|mean of documents"
+
+
+def test_section_rouge_averages_over_references_with_that_section() -> None:
+    score = structure(
+        ["RESULTS: Pain fell.", "METHODS: x", "x"], ["RESULTS: Pain fell."] * 2 + ["x"]
+    )
+    assert score.section_rougeL == {"RESULTS": pytest.approx(50)}
+
+
+def test_repeated_section_is_scored_as_one_text() -> None:
+    output = "RESULTS: Pain fell.\nMETHODS: x\nRESULTS: Nausea rose."
+    reference = "RESULTS: Pain fell.\nNausea rose slightly."
+    expected = RougeScorer(["rougeL"], use_stemmer=True).score(
+        "Pain fell. Nausea rose slightly.", "Pain fell. Nausea rose."
+    )
+    score = structure([output], [reference])
+    assert score.section_rougeL == {"RESULTS": pytest.approx(100 * expected["rougeL"].fmeasure)}
+
+
+def test_references_without_known_headings_are_only_counted() -> None:
+    letter = "DIAGNOSIS: Pain.\nPLAN: 5 mg."
+    score = structure([FULL, letter, FULL], [FULL, letter, letter])
+    assert (score.documents, score.unheaded) == (1, 2)
+    assert (score.present, score.spurious, score.complete) == (1, 0, 1)
+    nothing = structure([letter, ""], [letter, letter])
+    assert (nothing.documents, nothing.unheaded) == (0, 2)
+    assert (nothing.present, nothing.spurious, nothing.in_order, nothing.complete) == (0, 0, 0, 0)
+    assert nothing.section_rougeL == {}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "references", "phrase"),
+    [(["a"], ["a", "b"], "1 outputs for 2 references"), ([], [], "no outputs to score")],
+)
+def test_structure_refuses_unpaired_documents(
+    outputs: list[str], references: list[str], phrase: str
+) -> None:
+    with pytest.raises(DataError, match=phrase):
+        structure(outputs, references)

@@ -659,7 +659,7 @@ def test_data_without_validation_records_is_refused(
         writer.finish({"tasks": ["answer"]})
     flags = [f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'out'}"]
     assert export(f"--checkpoint={checkpoint}", *flags) == 1
-    assert "data holds no val record" in capsys.readouterr().err
+    assert "data has no val records" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 

@@ -3,9 +3,10 @@
 The figures are invented, but plausible for a GPT-2 fine-tuned on PubMedQA.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from clingpt.evaluation.metrics import wilson_interval
+from clingpt.evaluation.metrics import Bleu, bleu_counts, bleu_of, wilson_interval
 from clingpt.reports.report import Report
 from clingpt.text.records import LABELS
 
@@ -20,6 +21,12 @@ CONTEXT = (
     "Body weight did not differ.\n"
     "Question: Does metformin lower HbA1c in adults with prediabetes?\nAnswer:"
 )
+
+
+def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Bleu:
+    """Compute corpus BLEU of whole lists, as a report does from stored counts."""
+    rows = zip(*map(bleu_counts, hypotheses, references), strict=True)
+    return bleu_of([sum(column) for column in rows])
 
 
 def interval(low: float, high: float) -> dict[str, float]:

@@ -29,7 +29,7 @@ from clingpt.reports.report import (
 )
 from clingpt.reports.tables import as_text, tables
 from clingpt.text.records import Record
-from tests.helpers.reports import bare_report, full_report, typed
+from tests.helpers.reports import bare_report, corpus_bleu, full_report, typed
 from tests.helpers.shared import PUBMEDQA, official_items, shared_file
 
 
@@ -75,7 +75,7 @@ def test_texts_are_scored_as_a_corpus_with_copying_baselines_and_references() ->
         found.add(output, RECORD, None)
     section = section_of(found)
     model, copied = section.model, section.systems["lead-1"]
-    assert model.bleu == metrics.bleu(said, wanted)
+    assert model.bleu == corpus_bleu(said, wanted)
     assert model.rouge and model.rougeL_interval
     assert asdict(model.rouge) == pytest.approx(asdict(metrics.rouge(said, wanted)))
     assert list(section.systems)[0] == "reference" and list(section.systems)[-1] == "model"

@@ -17,9 +17,8 @@ from openapi_spec_validator import validate
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import generate
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.calibration import Calibration, LabelScores
 from clingpt.evaluation.faithfulness import find_flags
-from clingpt.evaluation.label_scores import LabelScores
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.reports import DISCLAIMER

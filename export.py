@@ -1,17 +1,17 @@
-"""Write a checkpoint for other engines; it counts once it was compared with the model.
+"""Export a checkpoint to other engines, and verify the result against the model.
 
     python export.py --checkpoint=out/pubmedqa/best --format=onnx --out=exported/onnx
-    python export.py --data=data/pubmedqa                    and what 8-bit weights cost there
-    python export.py --format=hf --dtype=bfloat16 --out=exported/hf      half the size
-    python export.py --format=torch_export                              a .pt2 program
-    python export.py --format=torchscript                               deprecated by PyTorch
-    python export.py --format=adapter                   what LoRA trained, without its base
+    python export.py --data=data/pubmedqa  # and measure the cost of 8-bit weights
+    python export.py --format=hf --dtype=bfloat16 --out=exported/hf  # half the size
+    python export.py --format=torch_export  # a .pt2 program
+    python export.py --format=torchscript  # deprecated by PyTorch
+    python export.py --format=adapter  # only the LoRA weights, without their base
 
-onnx, with keys and values as inputs and outputs by optimum's names, also as 8-bit weights;
-clingpt/export/onnx_runner.py answers with it and needs no torch. Every format is loaded again and
-compared on a grid of shapes; where it differs by more than rounding, nothing is kept. The folder
-holds the tokenizer, the card, the calibration and SHA256SUMS too. Not intended to inform
-diagnosis, treatment or patient management."""
+The ONNX graph has the KV cache as inputs and outputs, under optimum's names, and is also written
+with 8-bit weights; clingpt/export/onnx_runner.py runs it without torch. Every format is loaded
+again and compared with the model on a grid of shapes; if it differs by more than rounding, nothing
+is written. The folder also contains the tokenizer, the model card, the calibration and SHA256SUMS.
+Not intended to inform diagnosis, treatment or patient management."""
 
 import contextlib
 import json
@@ -82,23 +82,23 @@ NEXT = {
     "torchscript": "torch.jit.load('{out}/model.ts')",
     "torch_export": "torch.export.load('{out}/model.pt2')",
 }
-COMPANIONS = ("README.md", CARD, calibration.FILE)  # of a checkpoint, where it has them
+COMPANIONS = ("README.md", CARD, calibration.FILE)  # copied if the checkpoint has them
 
 
 def main() -> None:
     cfg = parse_flags()
     out = cfg.out or Path("exported") / cfg.format
     if out.exists():
-        raise CheckpointError(f"{out} exists already; remove it or choose another --out")
+        raise CheckpointError(f"{out} already exists; remove it or choose another --out")
     if cfg.format == "onnx":
         formats.import_onnx()
     source = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_to_use(source)
     data = open_data(loaded, source, cfg.data, split="val") if cfg.data else None
     loaded.model.eval()
-    console.note(f"{source} as {cfg.format}: writing, reading back, comparing")
+    console.note(f"exporting {source} to {cfg.format} and comparing it with the model")
     with written_whole(out) as scratch:
-        if cfg.format != "adapter":  # whose configuration is its base's
+        if cfg.format != "adapter":  # an adapter has its base's configuration
             loaded.model.save_pretrained(scratch, weights=False)
         write_companions(loaded, scratch)
         differences = write(cfg, loaded, source, scratch)
@@ -110,19 +110,19 @@ def main() -> None:
 
 
 def write_companions(loaded: Loaded, folder: Path) -> None:
-    """The tokenizer, and what the checkpoint says about itself."""
+    """Write the tokenizer, the card, the calibration and the README of a checkpoint."""
     loaded.tokenizer.save(folder)
     for name in COMPANIONS:
         if (loaded.folder / name).exists():
             shutil.copyfile(loaded.folder / name, folder / name)
-    if not (folder / CARD).exists():  # by which our commands know that the hashes are whole
+    if not (folder / CARD).exists():  # its presence makes our commands check the hashes
         (folder / CARD).write_text(json.dumps({"format": FORMAT}))
 
 
 def write(
     cfg: ExportConfig, loaded: Loaded, source: str, folder: Path
 ) -> dict[str, list[Difference]]:
-    """The weights in the format; how far each file is from the model."""
+    """Write the weights; returns the differences of each file from the model."""
     model = loaded.model
     if cfg.format == "hf":
         return {
@@ -131,34 +131,39 @@ def write(
     if cfg.format == "adapter":
         return {ADAPTER_WEIGHTS: check(formats.write_adapter(loaded.folder, folder), model)}
     if cfg.format == "torchscript":
-        console.note("TorchScript is deprecated; torch_export and onnx are what replaces it")
+        console.note("TorchScript is deprecated; torch_export and onnx replace it")
         return {formats.TORCHSCRIPT: check(formats.write_torchscript(model, folder), model)}
     if cfg.format == "torch_export":
         return {formats.TORCH_EXPORT: check(formats.write_torch_export(model, folder), model)}
     step = formats.write_onnx(model, folder, facts=origin(loaded, source))
     found = {formats.ONNX: check(step, model)}
-    if cfg.int8:  # rounded on purpose: shown, not judged
+    if cfg.int8:  # rounded on purpose, so the differences are shown but not checked
         found[formats.ONNX_INT8] = list(compare(formats.write_onnx_int8(folder), model))
     return found
 
 
 def origin(loaded: Loaded, source: str) -> dict[str, str]:
-    """Whose weights these are, what on the Hub they come from, and our commit: what is known."""
+    """Return what is known of the weights' origin: checkpoint, model on the Hub, our commit."""
     facts = {"clingpt.checkpoint": identity(loaded.folder)}
     began = loaded.card.get("settings", {}).get("init_from") or source
     name = f"openai-community/{began}" if began in SIZES else began
-    if HUB_ID.fullmatch(name) and not Path(began).exists():  # a folder's says nothing elsewhere
+    if HUB_ID.fullmatch(name) and not Path(began).exists():  # a local path means nothing elsewhere
         facts["base_model"] = name
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no checkout
+    with contextlib.suppress(
+        OSError, subprocess.CalledProcessError
+    ):  # git is missing, or this is not a checkout
         found = subprocess.run(git, capture_output=True, text=True, check=True)
         facts["clingpt.commit"] = found.stdout.strip()
     return facts
 
 
 def summarize(cfg: ExportConfig, out: Path, found: dict[str, list[Difference]]) -> None:
-    """What was written, how large it is and how far from the model."""
-    columns = ["rows, past, new tokens", *(f"{name}: of the highest logit" for name in found)]
+    """Print the files, their sizes, and the differences from the model."""
+    columns = [
+        "rows, past, new tokens",
+        *(f"{name}, relative to the largest logit" for name in found),
+    ]
     shapes = [one.shape for one in next(iter(found.values()))]
     rows = [
         [shape, *(f"{differences[n].relative:.1e}" for differences in found.values())]

@@ -1,4 +1,4 @@
-"""Checkpoints for other engines, verified against the model.
+"""Checkpoints in formats of other engines, each verified against the model.
 
 May import: base, text, nn, decoding, evaluation.
 """

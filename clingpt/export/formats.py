@@ -1,8 +1,8 @@
-"""A model written for other engines, each read back as its user would: what is returned is a step
-of what stands on disk, to be compared with the model (clingpt/export/verify.py).
+"""Write a model in the formats of other engines, and read each back as its users would.
 
-Of these formats only safetensors is safe to open from strangers: TorchScript and torch.export
-archives hold programs, ONNX graphs can name other files.
+Every function returns a step of what is now on disk, which clingpt/export/verify.py compares with
+the model. Of these formats only safetensors is safe to open from an untrusted source: TorchScript
+and torch.export archives contain programs, and ONNX graphs can refer to other files.
 """
 
 import logging
@@ -29,34 +29,37 @@ Format = Literal["hf", "onnx", "torchscript", "torch_export", "adapter"]
 Precision = Literal["float32", "float16", "bfloat16"]
 ONNX, ONNX_WEIGHTS, ONNX_INT8 = "model.onnx", "model.onnx.data", "model_int8.onnx"
 TORCHSCRIPT, TORCH_EXPORT = "model.ts", "model.pt2"
-WHOLE = "past_sequence_length + sequence_length"  # optimum's name; what the exporter has for it:
+WHOLE = "past_sequence_length + sequence_length"  # optimum's name for the exporter's:
 SAME_AS_WHOLE = ("total_sequence_length", "sequence_length + past_sequence_length")
 
 
 def example_inputs(model: GPT) -> Inputs:
-    """Two rows of three past tokens and five new ones: no size is 0 or 1, or another one's."""
+    """Return two rows of three past and five new tokens: all sizes differ, and none is 0 or 1.
+
+    Exporters treat sizes of 0 or 1, or equal sizes, as constants.
+    """
     shape = (2, model.config.n_head, 3, model.config.n_embd // model.config.n_head)
     past = tuple(torch.zeros(shape) for _ in range(2 * model.config.n_layer))
     return make_inputs(torch.zeros(2, 5, dtype=torch.int64), model.config, past)
 
 
 def write_hf(model: GPT, folder: Path, *, precision: Precision) -> Step:
-    """Weights in the Hub's layout, in 16 bits if asked for; the model then has the same ones."""
+    """Write weights in the Hub's layout and precision; `model` itself is rounded to them, too."""
     model.to(getattr(torch, precision)).save_pretrained(folder)
     model.float()
     try:
         module = Stateless(GPT.from_pretrained(folder).eval())
-    except ValueError as error:  # a weight beyond float16's largest number became infinite
+    except ValueError as error:  # a weight beyond the range of float16 became infinite
         raise CheckpointError(f"{error} in {precision}; choose another --dtype") from None
     return lambda inputs: module(*inputs)
 
 
 def write_adapter(source: Path, folder: Path) -> Step:
-    """What LoRA trained, in PEFT's layout; read back, it is merged into its base."""
+    """Write a LoRA adapter in PEFT's layout; reading it back merges it into its base."""
     adapter = source if is_adapter(source) else source / ADAPTER
     if not adapter.is_dir():
         raise CheckpointError(
-            f"{source} has no adapter, its weights themselves were trained; give --format=hf, or "
+            f"{source} has no adapter, since all of its weights were trained; use --format=hf, or "
             "train with --lora_rank=8"
         )
     for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
@@ -66,19 +69,19 @@ def write_adapter(source: Path, folder: Path) -> Step:
 
 
 def write_torchscript(model: GPT, folder: Path) -> Step:
-    """A traced module; PyTorch calls the format deprecated, and so does export.py."""
+    """Write a traced module, a format that PyTorch has deprecated."""
     with _quiet():
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             Stateless(model), example_inputs(model), check_trace=False
         )
         torch.jit.save(traced, folder / TORCHSCRIPT)
-        _forget_source_lines(folder / TORCHSCRIPT)
+        _remove_debug_tables(folder / TORCHSCRIPT)
         found = torch.jit.load(folder / TORCHSCRIPT)  # type: ignore[no-untyped-call]
     return lambda inputs: found(*inputs)
 
 
 def write_torch_export(model: GPT, folder: Path) -> Step:
-    """An exported program for any number of rows, past and new tokens, one and none included."""
+    """Write a torch.export program for any number of rows, past tokens and new tokens."""
     from torch.export import Dim
     from torch.fx.experimental import _config as sizes
 
@@ -87,20 +90,20 @@ def write_torch_export(model: GPT, folder: Path) -> Step:
     past, whole = Dim("past", min=0, max=most - 1), Dim("whole", min=1, max=most)
     layers = tuple({0: rows, 2: past} for _ in range(2 * model.config.n_layer))
     shapes = ({0: rows, 1: new}, {0: rows, 1: whole}, {0: rows, 1: new}, layers)
-    # Without this the program holds guards that refuse a single new token.
+    # Without this patch, the program has guards that refuse a single new token.
     with _quiet(), sizes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         program = torch.export.export(
             Stateless(model), example_inputs(model), dynamic_shapes=shapes
         )
         for node in program.graph.nodes:
-            node.meta.pop("stack_trace", None)  # it names files of this machine
+            node.meta.pop("stack_trace", None)  # contains paths of this machine
         torch.export.save(program, folder / TORCH_EXPORT)
         found = torch.export.load(folder / TORCH_EXPORT).module()
     return lambda inputs: found(*inputs)
 
 
 def write_onnx(model: GPT, folder: Path, *, facts: Mapping[str, str]) -> Step:
-    """An ONNX graph with its weights beside it; `facts` go into its metadata."""
+    """Write an ONNX graph with its weights in a second file, and `facts` in its metadata."""
     onnx = import_onnx()
     with _quiet():
         program = torch.onnx.export(
@@ -112,10 +115,10 @@ def write_onnx(model: GPT, folder: Path, *, facts: Mapping[str, str]) -> Step:
             input_names=input_names(model.config),
             output_names=output_names(model.config),
         )
-    assert program is not None, "with dynamo=True there is a program"
+    assert program is not None, "dynamo=True returns a program"
     program.save(str(folder / ONNX), external_data=True)
     graph = onnx.load(str(folder / ONNX), load_external_data=False)
-    _forget_where_it_was_made(graph)
+    _remove_paths(graph)
     _name_axes(graph.graph)
     known = {**facts, "opset": str(graph.opset_import[0].version), "torch": torch.__version__}
     for key, value in sorted(known.items()):
@@ -126,7 +129,7 @@ def write_onnx(model: GPT, folder: Path, *, facts: Mapping[str, str]) -> Step:
 
 
 def write_onnx_int8(folder: Path) -> Step:
-    """The same graph with weights of 8 bits; onnxruntime alone runs it."""
+    """Write the same graph with 8-bit weights, which only onnxruntime can run."""
     onnx = import_onnx()
     graph = onnx.load(str(folder / ONNX), load_external_data=False)
     round_graph(graph, folder)
@@ -135,7 +138,7 @@ def write_onnx_int8(folder: Path) -> Step:
 
 
 def onnx_step(path: Path) -> Step:
-    """A step by onnxruntime on the CPU."""
+    """Return a step that runs in onnxruntime on the CPU."""
     session = open_session(path)
     names = [each.name for each in session.get_inputs()]
 
@@ -149,21 +152,21 @@ def onnx_step(path: Path) -> Step:
 
 
 def import_onnx() -> Any:
-    """The package; ConfigError says how to get it and what goes with it."""
+    """Import onnx; ConfigError if it or a package that the exporter needs is missing."""
     try:
         import onnx
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as missing:
         raise ConfigError(
-            f"the format needs the package {missing.name}; run: pip install -r "
+            f"--format=onnx needs the package {missing.name}; run: pip install -r "
             "requirements-export.txt"
         ) from None
     return onnx
 
 
 def _axes(model: GPT) -> dict[str, Any]:
-    """Optimum's names of what may change from call to call."""
+    """Return optimum's names for the dimensions that vary from call to call."""
     new = {0: "batch_size", 1: "sequence_length"}
     layer = {0: "batch_size", 2: "past_sequence_length"}
     return {
@@ -174,10 +177,10 @@ def _axes(model: GPT) -> dict[str, Any]:
     }
 
 
-def _forget_source_lines(path: Path) -> None:
-    """Write a TorchScript archive anew without the tables that name files of this machine.
+def _remove_debug_tables(path: Path) -> None:
+    """Rewrite a TorchScript archive without the tables that contain paths of this machine.
 
-    They only serve its error messages, which then point into the archive's own code.
+    They serve only its error messages, which point into the archive's own code instead.
     """
     whole = path.with_suffix(".whole")
     path.rename(whole)
@@ -188,8 +191,8 @@ def _forget_source_lines(path: Path) -> None:
     whole.unlink()
 
 
-def _forget_where_it_was_made(graph: Any) -> None:
-    """Drop the traces that name files of this machine: two exports are the same bytes."""
+def _remove_paths(graph: Any) -> None:
+    """Remove stack traces with paths of this machine, so that exports are reproducible."""
     parts = [graph.graph, *graph.functions]
     for part in parts:
         del part.metadata_props[:]
@@ -203,7 +206,7 @@ def _forget_where_it_was_made(graph: Any) -> None:
 
 
 def _name_axes(graph: Any) -> None:
-    """One name for the length of past and new tokens together, wherever it stands."""
+    """Use one name for the length of past and new tokens together."""
     for each in (*graph.input, *graph.output, *graph.value_info):
         for axis in each.type.tensor_type.shape.dim:
             if axis.dim_param in SAME_AS_WHOLE:
@@ -212,7 +215,7 @@ def _name_axes(graph: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what exporters say of themselves; a failure still raises."""
+    """Silence the exporters' logs and warnings; failures still raise."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

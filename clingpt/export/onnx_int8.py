@@ -1,10 +1,11 @@
-"""The weights of an ONNX graph's products in 8 bits, for onnxruntime's MatMulNBits.
+"""Quantise the matrix products of an ONNX graph to 8-bit weights, for onnxruntime's MatMulNBits.
 
-Rows of a weight are cut into blocks with a scale each; activations are rounded by blocks too, at
-each call, so that a row of a batch does not depend on its company. The embedding, which is the head
-too, is stored once. onnxruntime's dynamic quantisation does neither: it has one range for a whole
-batch, and multiplies in fp32 by the head, which it does not see behind the node that turns it.
-O outputs (of the embedding: tokens), C channels.
+Each row of a weight is divided into blocks with one scale each. Activations are rounded in blocks
+as well, at each call, so a row of a batch does not depend on the other rows. The embedding, which
+is also the head, is stored once. onnxruntime's dynamic quantisation does neither: it uses one range
+for the whole batch, and leaves the head in fp32 because a Transpose node hides its weight.
+
+Shape suffixes: O outputs (for the embedding: tokens), C channels.
 """
 
 import math
@@ -16,27 +17,27 @@ from numpy.typing import NDArray
 
 from clingpt.base.errors import ConfigError
 
-DOMAIN = "com.microsoft"  # of onnxruntime's own operators
-BLOCK, SMALLEST_BLOCK = 128, 16  # channels with one scale; it takes none below 16
-LEVELS = 127  # either side of zero, which is stored as 128
-ROUND_ACTIVATIONS = 4  # its accuracy_level; with less, weights are unpacked at each call
-WHOLE_ROWS = "whole_rows"  # the shape (O, C) of the embedding, for looking tokens up
+DOMAIN = "com.microsoft"  # the domain of onnxruntime's own operators
+BLOCK, MIN_BLOCK = 128, 16  # channels per scale; MatMulNBits supports no fewer than 16
+LEVELS = 127  # on either side of zero, which is stored as 128
+ROUND_ACTIVATIONS = 4  # the accuracy_level; lower ones unpack the weights at each call
+WHOLE_ROWS = "whole_rows"  # name of the shape (O, C) that token look-up gives the embedding
 
 Floats = NDArray[np.float32]
 Node = Any  # onnx.NodeProto
 
 
 class Weight(NamedTuple):
-    """A product's weight: onnx.TensorProto, and whether it is (O, C), which a node turns."""
+    """A product's weight: an onnx.TensorProto, and whether a node transposes it from (O, C)."""
 
     stored: Any
-    is_turned: bool
+    is_transposed: bool
 
     @property
     def shape(self) -> tuple[int, int]:
-        """O and C."""
+        """The shape (O, C)."""
         first, second = self.stored.dims
-        return (first, second) if self.is_turned else (second, first)
+        return (first, second) if self.is_transposed else (second, first)
 
     @property
     def rounded_name(self) -> str:
@@ -48,12 +49,12 @@ class Weight(NamedTuple):
 
 
 def round_graph(model: Any, folder: Path) -> None:
-    """Put 8-bit weights into an onnx.ModelProto whose weights lie in a file in `folder`."""
+    """Replace the weights of an onnx.ModelProto, stored in a file in `folder`, by 8-bit ones."""
     from onnx import external_data_helper, helper, numpy_helper
 
     graph = model.graph
     found = find_weights(graph)
-    embeddings = {each.stored.name: each for each in found.values() if each.is_turned}
+    embeddings = {each.stored.name: each for each in found.values() if each.is_transposed}
     nodes: list[Node] = []
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in found:
@@ -67,7 +68,7 @@ def round_graph(model: Any, folder: Path) -> None:
     kept.append(numpy_helper.from_array(np.array([0, -1]), WHOLE_ROWS))
     for each in found.values():
         weight = numpy_helper.to_array(each.stored, str(folder))
-        rounded, scale = round_rows(weight if each.is_turned else weight.T)
+        rounded, scale = round_rows(weight if each.is_transposed else weight.T)
         kept.append(numpy_helper.from_array(rounded, each.rounded_name))
         kept.append(numpy_helper.from_array(scale, each.scale_name))
     known = [each for each in graph.value_info if each.name not in gone]
@@ -80,18 +81,18 @@ def round_graph(model: Any, folder: Path) -> None:
 
 
 def find_weights(graph: Any) -> dict[str, Weight]:
-    """Those that something is multiplied by, under the name that the product has for them."""
+    """Return the weights that are multiplied by, keyed by the name of the product's input."""
     stored, found = {each.name: each for each in graph.initializer}, {}
     for node in graph.node:
         if node.op_type == "Transpose" and node.input[0] in stored:
-            found[node.output[0]] = Weight(stored[node.input[0]], is_turned=True)
+            found[node.output[0]] = Weight(stored[node.input[0]], is_transposed=True)
         elif node.op_type == "MatMul" and node.input[1] in stored:
-            found[node.input[1]] = Weight(stored[node.input[1]], is_turned=False)
+            found[node.input[1]] = Weight(stored[node.input[1]], is_transposed=False)
     return found
 
 
 def product(node: Node, weight: Weight) -> Node:
-    """MatMulNBits in a MatMul's place."""
+    """Return the MatMulNBits node that replaces a MatMul."""
     from onnx import helper
 
     n_rows, n_channels = weight.shape
@@ -109,7 +110,7 @@ def product(node: Node, weight: Weight) -> Node:
 
 
 def look_up(node: Node, weight: Weight) -> list[Node]:
-    """Rows of the rounded embedding in place of a Gather of the whole one's."""
+    """Return the nodes that replace a Gather from the fp32 embedding."""
     from onnx import helper
 
     rows = f"{weight.rounded_name}_rows"
@@ -129,7 +130,7 @@ def look_up(node: Node, weight: Weight) -> list[Node]:
 
 
 def round_rows(weight_OC: Floats) -> tuple[NDArray[np.uint8], Floats]:
-    """The nearest 8-bit weights (O, blocks, block), and their scales (O, blocks)."""
+    """Round weights to the nearest 8-bit values (O, blocks, block), with scales (O, blocks)."""
     n_rows, n_channels = weight_OC.shape
     blocks = weight_OC.reshape(n_rows, -1, block_size(n_channels))
     scale = np.abs(blocks).max(-1, keepdims=True) / np.float32(LEVELS)
@@ -138,11 +139,11 @@ def round_rows(weight_OC: Floats) -> tuple[NDArray[np.uint8], Floats]:
 
 
 def block_size(n_channels: int) -> int:
-    """Of the blocks that a row of so many channels is cut into."""
+    """Return the largest supported block size that divides the number of channels."""
     size = math.gcd(n_channels, BLOCK)
-    if size < SMALLEST_BLOCK:
+    if size < MIN_BLOCK:
         raise ConfigError(
-            f"8-bit weights need channels in multiples of {SMALLEST_BLOCK}, and a layer has "
+            f"8-bit weights need a multiple of {MIN_BLOCK} channels, and a layer has "
             f"{n_channels}; add --int8=False"
         )
     return size

@@ -1,13 +1,13 @@
-"""Answer, summarise, draft and explain with an exported ONNX model, by onnxruntime, without torch.
+"""Answer, summarise, draft and explain with an exported ONNX model in onnxruntime, without torch.
 
     python -m clingpt.export.onnx_runner --model=exported/onnx --task=answer --input=note.json
     python -m clingpt.export.onnx_runner --model=exported/onnx --task=summarize \\
         --input=notes.jsonl --int8
     python -m clingpt.export.onnx_runner --model=exported/onnx --prompt="Metformin is"
 
-A record is a JSON object with `question` and `text` (or `sections`); a .jsonl file holds one a
-line. Greedy, as sample.py is unless told otherwise: the same texts. Prompts of a batch are padded
-on the left. Not intended to inform diagnosis, treatment or patient management.
+A record is a JSON object with `question` and `text` (or `sections`), and a .jsonl file has one per
+line. Decoding is greedy and produces the same texts as sample.py does by default. Prompts of a
+batch are padded on the left. Not intended to inform diagnosis, treatment or patient management.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-OnText = Callable[[int, str], None]  # the number of a prompt, and what its reply grows by
+OnText = Callable[[int, str], None]  # receives a prompt's index and new text of its reply
 
 
 class Text(NamedTuple):
-    """A reply: its text, its tokens (no end of text), and why it ended: stop or length."""
+    """A reply: text, tokens without the end of text, and the finish reason, stop or length."""
 
     text: str
     ids: list[int]
@@ -45,10 +45,10 @@ class Text(NamedTuple):
 
 
 class Runner:
-    """An exported folder, ready to be asked."""
+    """An exported model in onnxruntime, with its tokenizer and calibration."""
 
     def __init__(self, folder: Path, *, int8: bool = False, threads: int = 0) -> None:
-        """CheckpointError: no such export, or a file whose hash differs. 0 threads: all cores."""
+        """Open an export; CheckpointError if it is missing or damaged. 0 threads: all cores."""
         name = "model_int8.onnx" if int8 else "model.onnx"
         if not (folder / name).exists():
             raise CheckpointError(
@@ -63,12 +63,12 @@ class Runner:
         self._inputs = [each.name for each in self._session.get_inputs()]
 
     def step(self, *arrays: Any) -> tuple[Floats, list[Floats]]:
-        """Logits (B, T, V), and keys and values of all tokens so far."""
+        """Run the model; returns logits (B, T, V), and the keys and values of all tokens so far."""
         logits, *past = self._session.run(None, dict(zip(self._inputs, arrays, strict=True)))
         return logits, past
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Floats, Ints, list[Floats]]:
-        """Logits (B, longest, V), the mask (B, longest), and keys and values."""
+        """Run the prompts, padded on the left: logits (B, T, V), mask (B, T), keys and values."""
         longest = max(map(len, prompts))
         ids_BT = np.array([[EOT] * (longest - len(p)) + list(p) for p in prompts], dtype=np.int64)
         mask_BT = np.array([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
@@ -95,14 +95,14 @@ class Runner:
         max_new_tokens: int,
         on_text: OnText = lambda n, text: None,
     ) -> list[Text]:
-        """A greedy reply to each prompt; DataError where one leaves no room for it."""
+        """Decode a greedy reply to each prompt; DataError if one leaves no room for its reply."""
         for prompt in prompts:
             self.check_room(prompt, max_new_tokens)
         logits_BTV, mask_BS, past = self.prefill(prompts)
         streams = [TextStream(self.tokenizer) for _ in prompts]
         ids: list[list[int]] = [[] for _ in prompts]
         ends = ["length"] * len(prompts)
-        rows = list(range(len(prompts)))  # the prompt that each row of the batch belongs to
+        rows = list(range(len(prompts)))  # the prompt of each row; finished rows are dropped
         for n_new in range(1, max_new_tokens + 1):
             token_B = logits_BTV[:, -1].argmax(-1)
             kept = []
@@ -126,7 +126,7 @@ class Runner:
         return [Text(*parts) for parts in zip(texts, ids, ends, strict=True)]
 
     def label_log_probs(self, prompt: Sequence[int]) -> list[float]:
-        """Of yes, no and maybe, among the three."""
+        """Return the log-probabilities of yes, no and maybe, normalised over these three."""
         logits_V = self.prefill([prompt])[0][0, -1]
         chosen = logits_V[list(LABEL_IDS)].astype(np.float64)
         return (chosen - np.logaddexp.reduce(chosen)).tolist()  # type: ignore[no-any-return]
@@ -172,12 +172,12 @@ class Runner:
 
 
 def warnings_of(text: str, source: str | None) -> list[dict[str, Any]] | None:
-    """What a reply says that its source does not hold."""
+    """Return the claims of a reply that its source does not support; None without a source."""
     return None if source is None else [vars(flag) for flag in find_flags(text.strip(), source)]
 
 
 def open_session(path: Path, threads: int = 0) -> Any:
-    """onnxruntime's, on the CPU; CheckpointError where it cannot read the file."""
+    """Open an onnxruntime session on the CPU; CheckpointError if the file is unreadable."""
     try:
         import onnxruntime
     except ModuleNotFoundError:
@@ -186,7 +186,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
     options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own kinds have no common name
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         raise CheckpointError(f"{path} cannot be opened: {error}") from error
 
 
@@ -194,25 +194,27 @@ def open_session(path: Path, threads: int = 0) -> Any:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags."""
+    """Parse the flags; argparse, since tyro may not be installed."""
     parser = argparse.ArgumentParser(
         prog="python -m clingpt.export.onnx_runner",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", type=Path, required=True, help="folder that export.py wrote")
-    parser.add_argument("--task", choices=sorted(LONGEST_REPLY), help="what to do with a record")
-    parser.add_argument("--input", type=Path, help=".json record or .jsonl of records")
+    parser.add_argument("--model", type=Path, required=True, help="folder written by export.py")
+    parser.add_argument("--task", choices=sorted(LONGEST_REPLY), help="task to run on each record")
+    parser.add_argument("--input", type=Path, help="file with a record (.json) or records (.jsonl)")
     parser.add_argument("--prompt", help="text to continue")
-    parser.add_argument("--max_new_tokens", type=int, help="longest reply (default: the task's)")
-    parser.add_argument("--batch_size", type=int, default=8, help="records at once (default: 8)")
-    parser.add_argument("--int8", action="store_true", help="the 8-bit weights")
-    parser.add_argument("--threads", type=int, default=0, help="of the CPU (default: all)")
+    parser.add_argument(
+        "--max_new_tokens", type=int, help="maximum reply length (default: the task's)"
+    )
+    parser.add_argument("--batch_size", type=int, default=8, help="records per batch (default: 8)")
+    parser.add_argument("--int8", action="store_true", help="use the 8-bit weights")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all cores)")
     flags = parser.parse_args(argv)
     if (flags.prompt is None) == (flags.input is None) or bool(flags.input) != bool(flags.task):
-        parser.error("give --prompt, or --task and --input")
+        parser.error("set either --prompt, or --task and --input")
     if flags.batch_size < 1 or (flags.max_new_tokens is not None and flags.max_new_tokens < 1):
-        parser.error("--batch_size and --max_new_tokens are at least 1")
+        parser.error("--batch_size and --max_new_tokens must be at least 1")
     return flags
 
 
@@ -223,7 +225,9 @@ def main() -> None:
         ids, longest = runner.tokenizer.encode(flags.prompt) or [EOT], flags.max_new_tokens or 200
         runner.check_room(ids, longest)
         console.say(flags.prompt, end="")
-        runner.generate([ids], max_new_tokens=longest, on_text=show)
+        runner.generate(
+            [ids], max_new_tokens=longest, on_text=lambda _, text: console.say(text, end="")
+        )
         console.say("")
         return
     records = list(iter_records(flags.input))
@@ -233,13 +237,8 @@ def main() -> None:
             console.say(json.dumps(reply, ensure_ascii=False))
 
 
-def show(_: int, text: str) -> None:
-    """Print what a reply grows by."""
-    console.say(text, end="")
-
-
 def iter_records(path: Path) -> Iterator[Record]:
-    """The record of a .json file, or those of a .jsonl; DataError names the line."""
+    """Yield the records of a .json or .jsonl file; DataError names the line."""
     is_many = path.suffix == ".jsonl"
     for number, line in iter_lines(path, None) if is_many else [(1, path.read_bytes())]:
         try:

@@ -1,8 +1,8 @@
-"""GPT-2 as a function without memory, for other engines: tokens and past keys and values in, logits
-and all keys and values out.
+"""GPT-2 as a pure function for other engines, with the KV cache as inputs and outputs.
 
-Names and order of inputs and outputs are optimum's (huggingface/optimum-onnx), so that its runtime
-finds them. B rows, T new tokens, P past ones, S = P + T, N heads, H head size, V vocabulary.
+Names and order of inputs and outputs are optimum's (huggingface/optimum-onnx), whose runtime can
+therefore run the exports. Shape suffixes: B rows, T new tokens, P past tokens, S = P + T, N heads,
+H head size, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Inputs = tuple[Tensor, ...]
 
 
 class Stateless(nn.Module):
-    """One step of a GPT; rows may be padded on the left, where attention_mask is 0."""
+    """One decoding step; rows may be padded on the left, where attention_mask is 0."""
 
     def __init__(self, model: GPT) -> None:
         super().__init__()
@@ -27,10 +27,10 @@ class Stateless(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
     ) -> tuple[Tensor, ...]:
-        """Logits (B, T, V), then each layer's keys and values (B, N, S, H).
+        """Return logits (B, T, V), then each layer's keys and values (B, N, S, H).
 
-        int64: input_ids and position_ids (B, T), attention_mask (B, S). `past` are keys and values
-        (B, N, P, H) of each layer in turn; P may be 0.
+        input_ids and position_ids (B, T) and attention_mask (B, S) are int64. `past` has the keys
+        and values (B, N, P, H) of each layer in turn; P may be 0.
         """
         presents: list[Tensor] = []
         mask_B1TS = additive_mask(attention_mask, input_ids.shape[1])
@@ -46,12 +46,12 @@ class Stateless(nn.Module):
 
 
 def additive_mask(attention_mask_BS: Tensor, n_new: int) -> Tensor:
-    """0 where a new token may look, the lowest number elsewhere (B, 1, T, S).
+    """Return a mask (B, 1, T, S): 0 where a new token may attend, the lowest float elsewhere.
 
-    Not minus infinity: a padded position that may look nowhere would become NaN.
+    Minus infinity would make padded positions NaN, since they may attend to nothing.
     """
     n_all = attention_mask_BS.shape[1]
-    # Not a slice of one range: torch.export could not tell its length.
+    # Two ranges rather than a slice of one, whose length torch.export cannot infer.
     new_T, all_S = torch.arange(n_new) + (n_all - n_new), torch.arange(n_all)
     causal_TS = all_S <= new_T[:, None]
     seen_B1TS = causal_TS & attention_mask_BS.bool()[:, None, None, :]
@@ -59,20 +59,20 @@ def additive_mask(attention_mask_BS: Tensor, n_new: int) -> Tensor:
 
 
 def input_names(config: GPTConfig) -> list[str]:
-    """In their order."""
+    """Return the input names in ONNX order."""
     kinds = [f"past_key_values.{n}.{kind}" for n in range(config.n_layer) for kind in KINDS]
     return ["input_ids", "attention_mask", "position_ids", *kinds]
 
 
 def output_names(config: GPTConfig) -> list[str]:
-    """In their order."""
+    """Return the output names in ONNX order."""
     return ["logits", *(f"present.{n}.{kind}" for n in range(config.n_layer) for kind in KINDS)]
 
 
 def make_inputs(
     ids_BT: Tensor, config: GPTConfig, past: Inputs = (), padding: Sequence[int] = ()
 ) -> Inputs:
-    """Inputs for new tokens behind past ones; row b begins with `padding[b]` padded positions."""
+    """Return the inputs for new tokens after past ones; row b starts with `padding[b]` padding."""
     B, T = ids_BT.shape
     if not past:
         shape = (B, config.n_head, 0, config.n_embd // config.n_head)

@@ -1,7 +1,7 @@
-"""What was exported, compared with the model itself on a grid of shapes.
+"""Compare an exported model with the original on a grid of input shapes.
 
-The yardstick is the plain forward of whole rows, without a cache, a mask or padding: nothing that
-the exported step has in common with it but the weights.
+The reference is the plain forward pass over whole rows, without cache, mask or padding, so the two
+share only their weights.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,43 +14,43 @@ from clingpt.base.errors import CheckpointError
 from clingpt.export.stateless import Inputs, make_inputs
 from model import GPT
 
-# Rows, past tokens and new tokens; a past of -1 fills the context but for the new ones.
+# Rows, past tokens, new tokens; a past of -1 fills the context except for the new tokens.
 SHAPES = ((1, 0, 1), (1, 0, 2), (1, 1, 1), (2, 0, 7), (3, 6, 1), (2, 6, 4), (1, -1, 1), (4, 0, 64))
-PADDED = (9, 4, 1, 7)  # lengths of rows that are padded on the left to the longest
-TOLERANCE = 1e-5  # of the highest |logit|
+PADDED = (9, 4, 1, 7)  # lengths of rows, padded on the left to the longest
+TOLERANCE = 1e-5  # relative to the largest |logit|
 
-Step = Callable[[Inputs], Sequence[Tensor]]  # Stateless' outputs by some engine
+Step = Callable[[Inputs], Sequence[Tensor]]  # returns the outputs of `Stateless`
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an engine is from the model at a shape."""
+    """How far an engine's logits are from the model's at one shape."""
 
     shape: str
-    relative: float  # the largest difference of a logit, by the highest |logit|
-    same_choice: bool  # whether the most probable token is the same everywhere
+    relative: float  # largest difference divided by the largest |logit|
+    same_choice: bool  # the most probable token is the same at all positions
 
     @property
     def is_small(self) -> bool:
-        """Whether it is no more than rounding."""
+        """Whether rounding explains the difference; False for NaN."""
         return self.relative <= TOLERANCE and self.same_choice
 
 
 def check(step: Step, model: GPT) -> list[Difference]:
-    """Differences at every shape; CheckpointError where one is more than rounding."""
+    """Return the difference at every shape; CheckpointError if one exceeds rounding."""
     found = list(compare(step, model))
     for one in found:
         if not one.is_small:
             raise CheckpointError(
-                f"what was exported differs from the model at {one.shape}: by {one.relative:.1e} "
-                f"of the highest logit, the same choice: {one.same_choice}; nothing was kept"
+                f"the export differs from the model at {one.shape}: by {one.relative:.1e} of the "
+                f"largest logit, same best token: {one.same_choice}; nothing was written"
             )
     return found
 
 
 @torch.no_grad()
 def compare(step: Step, model: GPT) -> Iterator[Difference]:
-    """Shape by shape; the past of a shape is what the engine itself gave for it."""
+    """Yield the difference at each shape; an engine receives the past that it computed itself."""
     config, generator = model.config, torch.Generator().manual_seed(0)
 
     def ids(rows: int, length: int) -> Tensor:
@@ -71,7 +71,7 @@ def compare(step: Step, model: GPT) -> Iterator[Difference]:
 
 
 def difference(shape: str, ours: Tensor, expected: Tensor) -> Difference:
-    """Of logits of one shape."""
+    """Compare logits of one shape."""
     highest = float(expected.abs().max())
     same = bool((ours.argmax(-1) == expected.argmax(-1)).all())
     return Difference(shape, float((ours - expected).abs().max()) / highest, same)

@@ -1,6 +1,6 @@
-"""export.py: folders for transformers, vLLM and llama.cpp, .pt2 and TorchScript, read by others.
+"""export.py: folders for transformers, vLLM and llama.cpp, torch.export and TorchScript programs.
 
-The yardstick is transformers' GPT2LMHeadModel on the exported folder, never our own grid.
+The reference is transformers' GPT2LMHeadModel on the exported folder, never our own verification.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,7 +28,6 @@ import export as command
 import sample
 from clingpt.base import console
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.base.files import written_whole
 from clingpt.data.prepared import FolderWriter
 from clingpt.data.synthetic import iter_records
 from clingpt.export import formats, stateless
@@ -39,107 +38,22 @@ from clingpt.nn.checkpoint import load_model
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
-from tests.helpers.commands import ROOT, exit_status, make_calibration
+from tests.helpers.commands import ROOT
+from tests.helpers.exports import (
+    LENGTHS,
+    SHAPES,
+    Case,
+    Inputs,
+    assert_same,
+    export,
+    make_cases,
+    make_checkpoint,
+)
 from tests.helpers.models import make_tiny_model
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
-Inputs = tuple[Tensor, ...]
-
-SHAPES = ((1, 0, 1), (1, 0, 2), (1, 1, 1), (2, 0, 7), (3, 6, 1), (2, 6, 4), (1, -1, 1), (4, 0, 64))
-LENGTHS = (9, 4, 1, 7)  # of rows that are padded on the left
-GARBAGE = 7.5  # in a past's padded places
-CARD = {"format": 1, "step": 13}
 LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-CALIBRATION = make_calibration()
-
-
-def make_checkpoint(folder: Path, model: GPT) -> Path:
-    """A checkpoint as training leaves it, evaluated and calibrated."""
-    with written_whole(folder) as scratch:
-        model.save_pretrained(scratch)
-        Tokenizer.load().save(scratch)
-        (scratch / "clingpt.json").write_text(json.dumps(CARD))
-        torch.save({"step": 13}, scratch / "trainer.pt")
-    (folder / "README.md").write_text("# A model\n")
-    CALIBRATION.save(folder)
-    return folder
-
-
-def export(*flags: object) -> int:
-    """export.py in this process; gives its exit status."""
-    return exit_status(command.main, *flags)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Inputs of a step, and what transformers makes of the same tokens."""
-
-    name: str
-    inputs: Inputs
-    logits_BTV: Tensor
-    real_BT: Tensor  # where no padding is
-    present: Inputs  # empty: padded rows, whose keys differ where nothing looks
-
-
-def layers_of(cache: Any) -> Inputs:
-    return tuple(tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
-
-
-@torch.no_grad()
-def make_cases(judge: GPT2LMHeadModel) -> list[Case]:
-    """Every shape, from a past that transformers itself gives; and padded rows."""
-    config, generator = judge.config, torch.Generator().manual_seed(3)
-    empty = torch.zeros(1, config.n_head, 0, config.n_embd // config.n_head)
-    cases = []
-    for B, P, T in SHAPES:
-        P = config.n_positions - T if P < 0 else P
-        ids_BS = torch.randint(config.vocab_size, (B, P + T), generator=generator)
-        past = (empty.expand(B, -1, -1, -1),) * (2 * config.n_layer)
-        if P:
-            past = layers_of(judge(ids_BS[:, :P], use_cache=True).past_key_values)
-        mask_BS, position_BT = torch.ones_like(ids_BS), torch.arange(P, P + T).expand(B, T)
-        whole = judge(ids_BS, use_cache=True)
-        logits_BTV, real_BT = whole.logits[:, P:], torch.ones(B, T, dtype=torch.bool)
-        inputs = (ids_BS[:, P:], mask_BS, position_BT, *past)
-        present = layers_of(whole.past_key_values)
-        cases.append(Case(f"({B}, {P}, {T})", inputs, logits_BTV, real_BT, present))
-    return [*cases, padded_case(judge, 0), padded_case(judge, 2)]
-
-
-def padded_case(judge: GPT2LMHeadModel, n_new: int) -> Case:
-    """Rows padded on the left: whole ones, or new tokens behind a past with garbage under it."""
-    config, longest = judge.config, max(LENGTHS)
-    generator = torch.Generator().manual_seed(4)
-    ids = torch.randint(config.vocab_size, (len(LENGTHS), longest + n_new), generator=generator)
-    shape = (len(LENGTHS), config.n_head, longest, config.n_embd // config.n_head)
-    past = tuple(torch.full(shape, GARBAGE) for _ in range(2 * config.n_layer))
-    mask = torch.zeros_like(ids)
-    logits = torch.zeros(*ids.shape, config.vocab_size)
-    for row, n in enumerate(LENGTHS):
-        start = longest - n
-        mask[row, start:] = 1
-        logits[row, start:] = judge(ids[row : row + 1, start:]).logits[0]
-        known = layers_of(judge(ids[row : row + 1, start:longest], use_cache=True).past_key_values)
-        for whole, own in zip(past, known, strict=True):
-            whole[row, :, start:] = own[0]
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    if not n_new:
-        empty = tuple(each[:, :, :0] for each in past)
-        return Case("padded", (ids, mask, positions, *empty), logits, mask.bool(), ())
-    new = (each[:, -n_new:] for each in (ids, positions, logits, mask.bool()))
-    ids, positions, logits, real = new
-    return Case("padded past", (ids, mask, positions, *past), logits, real, ())
-
-
-def assert_same(case: Case, outputs: Sequence[Tensor]) -> None:
-    """Logits to 1e-5 of the highest, the same choices, and the same keys and values."""
-    ours, expected = outputs[0][case.real_BT], case.logits_BTV[case.real_BT]
-    assert (ours - expected).abs().max() <= 1e-5 * expected.abs().max(), case.name
-    assert torch.equal(ours.argmax(-1), expected.argmax(-1)), case.name
-    assert len(outputs) == len(case.inputs) - 3 + 1
-    for mine, theirs in zip(outputs[1:], case.present or outputs[1:], strict=True):
-        assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max(), case.name
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +70,7 @@ def checkpoint(model: GPT, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(
     checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Path]]:
-    """The checkpoint in a format and precision, each written once and under the usual umask."""
+    """Exports the checkpoint with given flags, once each, under the usual umask."""
     made: dict[tuple[str, ...], Path] = {}
     before = os.umask(0o022)
 
@@ -186,7 +100,7 @@ def cases(judge: GPT2LMHeadModel) -> list[Case]:
     return make_cases(judge)
 
 
-# A folder for transformers
+# Hugging Face folders
 
 
 @torch.no_grad()
@@ -256,13 +170,13 @@ def test_tensors_are_exactly_those_of_gpt2(hf: Path) -> None:
     assert not [
         name for name in shapes if name.startswith("lm_head") or name.endswith(".attn.bias")
     ]
-    assert shapes["transformer.wte.weight"] == (50257, 32)  # not padded, as it is inside
+    assert shapes["transformer.wte.weight"] == (50257, 32)  # without the padding that the model has
     with safe_open(hf / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
 
 
 def test_vllm_finds_every_parameter(hf: Path) -> None:
-    """vllm/model_executor/models/gpt2.py: what its loader skips, prefixes and transposes."""
+    """Repeat what the loader in vllm/model_executor/models/gpt2.py does."""
     block = {"attn.c_attn": (96, 32), "attn.c_proj": (32, 32)}
     block |= {"mlp.c_fc": (128, 32), "mlp.c_proj": (32, 128)}
     wanted: dict[str, tuple[int, ...]] = {"wte.weight": (50257, 32), "wpe.weight": (128, 32)}
@@ -283,7 +197,7 @@ def test_vllm_finds_every_parameter(hf: Path) -> None:
 
 
 def test_llama_cpp_finds_every_tensor(hf: Path) -> None:
-    """llama.cpp's convert_hf_to_gguf.py, class GPT2Model, and gguf-py's tensor_mapping.py."""
+    """Repeat llama.cpp's convert_hf_to_gguf.py, GPT2Model, and gguf-py's tensor_mapping.py."""
     config = json.loads((hf / "config.json").read_text())
     assert {"n_layer", "n_ctx", "n_embd", "n_head", "layer_norm_epsilon"} <= config.keys()
     block = {"ln_1": "attn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output"}
@@ -347,7 +261,7 @@ def test_exporting_an_export_changes_nothing(hf: Path, tmp_path: Path, capsys: C
 def test_hub_folder_exports_and_generates(
     checkpoint: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    """No hashes and no card, names without prefix, mask buffers."""
+    """A folder without hashes and card, with unprefixed names and mask buffers."""
     hub, out = tmp_path / "hub", tmp_path / "out"
     hub.mkdir()
     for name in ("config.json", "vocab.json", "merges.txt", "tokenizer.json"):
@@ -381,15 +295,15 @@ ids, mask, positions, *past = torch.load(asked)[3]
 for wrong in (mask[:, 1:], torch.cat([mask, mask], 1)):
     try:
         step(ids, wrong, positions, *past)
-    except (AssertionError, RuntimeError):  # a guard of the program's, or a size that does not fit
+    except (AssertionError, RuntimeError):  # a guard of the program, or a size mismatch
         continue
-    sys.exit(f"a mask of {wrong.shape} was taken")
+    sys.exit(f"a mask of {wrong.shape} was accepted")
 assert "clingpt" not in sys.modules and "model" not in sys.modules
 torch.save(found, answered)
 """
 
 
-TRACES = [b".py", b"/tmp", b"site-packages", b"File ", str(ROOT).encode()]  # of this machine
+TRACES = [b".py", b"/tmp", b"site-packages", b"File ", str(ROOT).encode()]  # paths of this machine
 
 
 def contents(archive: Path) -> dict[str, bytes]:
@@ -401,7 +315,7 @@ def contents(archive: Path) -> dict[str, bytes]:
 def test_exported_program_runs_without_our_code(
     exported: Callable[..., Path], cases: list[Case], tmp_path: Path
 ) -> None:
-    """In a process that has none of our code; a mask of another length is refused."""
+    """Run it in a process without our code; a mask of the wrong length is refused."""
     program = exported("--format=torch_export") / "model.pt2"
     torch.save([case.inputs for case in cases], tmp_path / "asked.pt")
     argv = [sys.executable, "-c", READER, program, tmp_path / "asked.pt", tmp_path / "found.pt"]
@@ -438,7 +352,7 @@ def test_torchscript_matches_and_warns_of_deprecation(
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["torchscript", "torch_export"])
 def test_program_exports_are_reproducible(form: str, checkpoint: Path, tmp_path: Path) -> None:
-    """Each by a process of its own, as from a command line."""
+    """Export twice, each time in a new process."""
     for name in ("one", "other"):
         argv = [sys.executable, ROOT / "export.py", f"--checkpoint={checkpoint}"]
         argv += [f"--format={form}", f"--out={tmp_path / name}"]
@@ -447,11 +361,11 @@ def test_program_exports_are_reproducible(form: str, checkpoint: Path, tmp_path:
         assert (tmp_path / "other" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-# What does not say what the model says is not kept
+# Verification
 
 
 def transposed(patch: Patch) -> None:
-    """A square c_proj the wrong way round, which no shape gives away."""
+    """Transpose a square c_proj, which no shape reveals."""
     state = GPT.hub_state
 
     def wrong(self: GPT) -> dict[str, Tensor]:
@@ -462,7 +376,7 @@ def transposed(patch: Patch) -> None:
 
 
 def shifted(patch: Patch) -> None:
-    """Positions that begin at 1."""
+    """Start positions at 1."""
     hidden = GPT.hidden
 
     def wrong(self: GPT, ids: Tensor, positions: Tensor, *rest: Any) -> Tensor:
@@ -473,13 +387,13 @@ def shifted(patch: Patch) -> None:
 
 
 def padding_seen(patch: Patch) -> None:
-    """A mask that ignores padding."""
+    """Ignore padding in the mask."""
     mask = stateless.additive_mask
     patch.setattr(stateless, "additive_mask", lambda seen, n: mask(torch.ones_like(seen), n))
 
 
 def future_seen(patch: Patch) -> None:
-    """A mask that is not causal."""
+    """Make the mask non-causal."""
     mask = stateless.additive_mask
     patch.setattr(stateless, "additive_mask", lambda seen, n: mask(seen, n)[:, :, -1:])
 
@@ -497,8 +411,8 @@ def test_broken_export_leaves_no_files(
     out, err = capsys.readouterr()
     assert out == "" and not list(tmp_path.iterdir())
     writing, error = err.splitlines()
-    assert error.startswith("error: what was exported differs from the model at ")
-    assert error.endswith("; nothing was kept")
+    assert error.startswith("error: the export differs from the model at ")
+    assert error.endswith("; nothing was written")
 
 
 @pytest.mark.parametrize("form", ["hf", "onnx", "torchscript", "torch_export"])
@@ -520,7 +434,7 @@ def test_every_format_is_verified(
 def test_one_wrong_logit_at_any_shape_is_detected(
     place: tuple[int, int, int] | int, model: GPT
 ) -> None:
-    """The grid's shapes, or of the padded rows the one with so much padding."""
+    """Change a logit at one of the grid's shapes, or in the row with so much padding."""
     step, padded = Stateless(model), (len(LENGTHS), 0, max(LENGTHS))
     shape = padded if isinstance(place, int) else place
     wanted = tuple(127 if n < 0 else n for n in shape)
@@ -563,7 +477,7 @@ def test_weights_beyond_float16_are_refused(tmp_path: Path, capsys: Capture) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["large"]
 
 
-# What is refused before anything is written
+# Refused before anything is written
 
 
 def test_existing_folder_is_not_overwritten(
@@ -572,7 +486,7 @@ def test_existing_folder_is_not_overwritten(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("kept")
     assert export(f"--checkpoint={checkpoint}", "--format=hf", f"--out={tmp_path / 'out'}") == 1
-    assert "out exists already; remove it or choose another --out\n" in capsys.readouterr().err
+    assert "out already exists; remove it or choose another --out\n" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
 
 
@@ -648,7 +562,9 @@ def test_no_commit_is_recorded_outside_a_checkout(
 
 def test_int8_requires_channels_in_multiples_of_16() -> None:
     assert [block_size(n) for n in (16, 48, 768, 1600, 3072)] == [16, 16, 128, 64, 128]
-    with pytest.raises(ConfigError, match=r"multiples of 16, and a layer has 24; add --int8=False"):
+    with pytest.raises(
+        ConfigError, match="a multiple of 16 channels, and a layer has 24; add --int8=False"
+    ):
         block_size(24)
 
 

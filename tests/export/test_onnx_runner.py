@@ -1,4 +1,4 @@
-"""The ONNX export as onnx and onnxruntime see it, and the runner against PyTorch's engine."""
+"""The ONNX export in onnx and onnxruntime, and the runner compared with the PyTorch engine."""
 
 import contextlib
 import hashlib
@@ -41,14 +41,14 @@ from clingpt.text.records import LABELS, Record, from_json, to_json
 from clingpt.text.tasks import LABEL_IDS, Example, make_example, make_prompt
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
-from tests.export.test_formats import (
+from tests.helpers.commands import ROOT, exit_status, run, write_sums
+from tests.helpers.exports import (
     CALIBRATION,
     assert_same,
     export,
     make_cases,
     make_checkpoint,
 )
-from tests.helpers.commands import ROOT, exit_status, run, write_sums
 from tests.helpers.models import make_tiny_model
 from tests.helpers.shared import PUBMEDQA_FIXTURE, read_records
 
@@ -56,13 +56,13 @@ Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
 
 CONTEXT, NEW = 256, 64
-PACKAGES = ("onnxruntime", "numpy", "tiktoken")  # all that the runner needs
+PACKAGES = ("onnxruntime", "numpy", "tiktoken")  # the only ones that the runner needs
 SESSION = {"providers": ["CPUExecutionProvider"]}
 
 
 @pytest.fixture(scope="module")
 def model() -> GPT:
-    """Of this seed no two tokens are nearly as good; of some replies the end comes early."""
+    """A seed for which no two tokens are almost equally likely, and some replies end early."""
     model = make_tiny_model(3, vocab_size=50257, block_size=CONTEXT, n_embd=64).eval()
     model.wte.weight.data[EOT] *= 2
     return model
@@ -75,7 +75,7 @@ def checkpoint(model: GPT, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five validation records prepared: one without a question, and with an example too long."""
+    """Five validation records; one has no question, but an example that exceeds the context."""
     out, tokenizer = tmp_path_factory.mktemp("data") / "prepared", Tokenizer.load()
     long = Example(prompt_ids=[EOT], target_ids=[5] * CONTEXT, trimmed_tokens=0)
     with FolderWriter(out, tokenizer) as writer:
@@ -93,7 +93,7 @@ def data(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Pat
 def exported(
     checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
-    """The export, and what was printed."""
+    """The export, and its output."""
     out = tmp_path_factory.mktemp("exported") / "onnx"
     before = os.umask(0o022)
     flags = [f"--checkpoint={checkpoint}", f"--data={data}", "--records=4", f"--out={out}"]
@@ -131,13 +131,13 @@ def records() -> list[Record]:
 @pytest.fixture(scope="module")
 def prompts(records: list[Record], runner: Runner) -> list[list[int]]:
     found = [make_prompt("answer", r, runner.tokenizer, budget=CONTEXT - NEW).ids for r in records]
-    assert len({len(ids) for ids in found}) > 4, "there must be something to pad"
+    assert len({len(ids) for ids in found}) > 4, "no prompt would be padded"
     return found
 
 
 @pytest.fixture(scope="module")
 def expected(scorer: Scorer, prompts: list[list[int]]) -> list[Completion]:
-    """What PyTorch's engine says."""
+    """The replies of the PyTorch engine."""
     greedy = Sampling(max_new_tokens=NEW, temperature=0)
     return generate(scorer.decoder, scorer.tokenizer, prompts, greedy, context=CONTEXT, rows=4)
 
@@ -150,7 +150,7 @@ def axes(each: Any) -> list[str | int]:
 
 
 def test_graph_uses_optimums_names_and_axes(folder: Path, graph: Any) -> None:
-    """TextDecoderOnnxConfig of huggingface/optimum-onnx: names, their order, and what may vary."""
+    """Names, their order and dynamic axes are those of optimum-onnx's TextDecoderOnnxConfig."""
     onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
     new, whole = ["batch_size", "sequence_length"], "past_sequence_length + sequence_length"
     inputs: dict[str, list[str | int]] = {"input_ids": [*new]}
@@ -220,7 +220,7 @@ def test_moved_folder_still_opens(
 
 @pytest.mark.slow
 def test_onnx_exports_are_reproducible(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
-    """In another process, from another folder, with deprecated calls as errors."""
+    """Export again in another process and folder, with deprecation warnings as errors."""
     argv = [sys.executable, "-W", "error::DeprecationWarning", ROOT / "export.py"]
     argv += [f"--checkpoint={checkpoint}", f"--out={tmp_path / 'x' / 'again'}"]
     subprocess.run([*map(str, argv)], cwd=tmp_path, check=True, capture_output=True)
@@ -238,7 +238,7 @@ def judge(checkpoint: Path) -> Any:
 
 
 def session_step(path: Path) -> Callable[..., list[torch.Tensor]]:
-    """By hand: inputs by name."""
+    """Return a step that passes inputs by name."""
     session = onnxruntime.InferenceSession(str(path), **SESSION)
     names = ["input_ids", "attention_mask", "position_ids"]
     names += [f"past_key_values.{n}.{kind}" for n in range(2) for kind in ("key", "value")]
@@ -259,7 +259,7 @@ def test_onnxruntime_matches_transformers(folder: Path, judge: Any) -> None:
         assert_same(case, outputs)
 
 
-# Of transformers' modules, in the order of the graph's products; wte is the head.
+# Transformers' modules, in the order of the graph's products; wte is the head.
 PRODUCTS = [
     *(
         f"transformer.h.{n}.{name}"
@@ -277,7 +277,7 @@ def small_graph(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def rounded(small_graph: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of each product: whole numbers around zero (O, blocks, block), and scales (O, blocks, 1)."""
+    """The integers (O, blocks, block) and scales (O, blocks, 1) of each product."""
     arrays = {x.name: onnx.numpy_helper.to_array(x) for x in small_graph.graph.initializer}
     nodes = [node for node in small_graph.graph.node if node.op_type == "MatMulNBits"]
     pairs = [(arrays[node.input[1]], arrays[node.input[2]]) for node in nodes]
@@ -286,7 +286,7 @@ def rounded(small_graph: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def weight_of(judge: Any, name: str) -> torch.Tensor:
-    """(O, C), however transformers has it."""
+    """Return a weight as (O, C); transformers stores most of them transposed."""
     weight: torch.Tensor = judge.get_submodule(name).weight.detach()
     return weight if name.endswith("wte") else weight.t()
 
@@ -294,12 +294,12 @@ def weight_of(judge: Any, name: str) -> torch.Tensor:
 def test_int8_weights_are_rounded_to_nearest(
     rounded: dict[str, tuple[np.ndarray, np.ndarray]], judge: Any
 ) -> None:
-    """Each block by the largest of its own weights: no weight is further off than half a step."""
+    """Each block is scaled by its largest weight, and no weight is off by more than half a step."""
     for name, (levels, scale) in rounded.items():
         n_rows, n_blocks, block = levels.shape
         weight = weight_of(judge, name).numpy()
         assert n_blocks * block == weight.shape[1] and block == min(128, weight.shape[1]), name
-        blocks = np.zeros_like(levels)  # the exporter's embedding has rows that no token has
+        blocks = np.zeros_like(levels)  # the exported embedding has padding rows
         blocks[: len(weight)] = weight.reshape(-1, n_blocks, block)
         highest = np.abs(blocks).max(-1, keepdims=True)
         assert np.allclose(scale, np.where(highest > 0, highest / 127, 1), rtol=1e-6), name
@@ -316,14 +316,14 @@ def test_all_large_weights_are_quantised_once(small_graph: Any) -> None:
     assert sum(size > 50000 * 64 for size in sizes.values()) == 1
     kinds = [node.op_type for node in small_graph.graph.node]
     assert (kinds.count("MatMulNBits"), kinds.count("GatherBlockQuantized")) == (9, 1)
-    assert kinds.count("MatMul") == 4  # of queries, keys and values
+    assert kinds.count("MatMul") == 4  # those of attention
 
 
 @torch.no_grad()
 def test_int8_logits_match_rounded_weights(
     folder: Path, rounded: dict[str, tuple[np.ndarray, np.ndarray]], checkpoint: Path, judge: Any
 ) -> None:
-    """By transformers with the rounded weights; what is left are the activations' 8 bits."""
+    """Compare with transformers on the rounded weights; only the activations' rounding remains."""
     step, errors = session_step(folder / "model_int8.onnx"), []
     other = GPT2LMHeadModel.from_pretrained(checkpoint).eval()
     for name, (levels, scale) in rounded.items():
@@ -333,7 +333,7 @@ def test_int8_logits_match_rounded_weights(
         found = step(*small.inputs)[0][small.real_BT]
         theirs = [case.logits_BTV[case.real_BT] for case in (small, whole)]
         errors.append([float((found - x).norm() / x.norm()) for x in theirs])
-    # Here 0.012 to 0.025, and 0.019 to 0.031 of the whole weights' logits.
+    # Measured: 0.012 to 0.025, and 0.019 to 0.031 relative to the unrounded weights.
     assert all(ours < 0.04 and 0.005 < both < 0.05 for ours, both in errors), errors
 
 
@@ -341,7 +341,7 @@ def test_int8_logits_match_rounded_weights(
 def test_int8_cost_table_matches_a_slow_count(
     exported: tuple[Path, str], model: GPT, records: list[Record], runner: Runner
 ) -> None:
-    """Against a slow count; the fifth record and the example beyond the context stay out."""
+    """Compare with a slow count, without the fifth record and the example beyond the context."""
     folder, printed = exported
     steps = [session_step(folder / f"model{name}.onnx") for name in ("", "_int8")]
     nats = [0.0, 0.0]
@@ -373,15 +373,15 @@ def test_int8_cost_table_matches_a_slow_count(
     differ = sum(a != b for a, b in zip(*labels, strict=True))
     known = sum(record.decision is not None for record in records[:3])
     assert (
-        f"{differ} of 3 labels differ; of {known} known ones {right[0]} are right in fp32, "
-        f"{right[1]} in int8." in printed
+        f"{differ} of 3 predicted labels differ. Of the {known} records with a known label, fp32 "
+        f"is right on {right[0]} and int8 on {right[1]}." in " ".join(printed.split())
     )
     sizes = [(folder / name).stat().st_size for name in ("model_int8.onnx", "model.onnx.data")]
     assert f"8-bit weights: {sizes[0] / sizes[1]:.0%} of the size" in printed
 
 
 def whole_step(step: Callable[..., list[torch.Tensor]], ids_1T: torch.Tensor) -> torch.Tensor:
-    """Logits of a row without a past."""
+    """Return the logits of a row without a past."""
     past = (torch.zeros(1, 2, 0, 32),) * 4
     return step(ids_1T, torch.ones_like(ids_1T), torch.arange(ids_1T.shape[1])[None], *past)[0]
 
@@ -405,10 +405,10 @@ def test_position_beyond_the_context_raises(folder: Path) -> None:
         step(one, one, one * CONTEXT, *past)
 
 
-# The runner's replies
+# The runner
 
 
-def told(replies: Sequence[Completion | Text]) -> list[tuple[list[int], str, str]]:
+def contents(replies: Sequence[Completion | Text]) -> list[tuple[list[int], str, str]]:
     return [(reply.ids, reply.text, reply.finish_reason) for reply in replies]
 
 
@@ -419,7 +419,7 @@ def test_greedy_replies_match_pytorch(
     found = []
     for start in range(0, 20, at_once):
         found += runner.generate(prompts[start : start + at_once], max_new_tokens=NEW)
-    assert told(found) == told(expected)
+    assert contents(found) == contents(expected)
 
 
 def test_reference_replies_are_varied(expected: list[Completion]) -> None:
@@ -439,7 +439,7 @@ def test_reference_tokens_are_the_argmax_without_a_cache(
         logits_TV = model(torch.tensor([[*prompt, *wanted[:-1]]]))[0, len(prompt) - 1 :]
         assert logits_TV.argmax(-1).tolist() == wanted
         best, second = logits_TV.topk(2).values.T
-        assert (best - second).min() > 1e-5 * logits_TV.abs().max(), "rounding might choose"
+        assert (best - second).min() > 1e-5 * logits_TV.abs().max(), "rounding could decide"
 
 
 def test_streamed_pieces_add_up_to_the_text(runner: Runner, prompts: list[list[int]]) -> None:
@@ -479,7 +479,7 @@ def test_nothing_is_withheld_without_a_calibration(
 
 
 def ask(*flags: object) -> int:
-    """The command in this process; gives its exit status."""
+    """Run the command in this process and return its exit status."""
     return exit_status(onnx_runner.main, *flags)
 
 
@@ -516,8 +516,8 @@ def test_runner_matches_sample(
 
 def test_unsupported_number_is_flagged(runner: Runner) -> None:
     record = from_json({"id": 1, "question": "Is it safe?", "text": "It was given to 12 of them."})
-    said = [Text(" Yes: 57 of the 12.", [1, 2], "stop")]
-    with mock.patch.object(runner, "generate", return_value=said):
+    invented = [Text(" Yes: 57 of the 12.", [1, 2], "stop")]
+    with mock.patch.object(runner, "generate", return_value=invented):
         [reply] = runner.do("answer", [record])
     [flag] = reply["warnings"] or []
     assert (flag["kind"], flag["text"]) == ("number", "57")
@@ -573,7 +573,7 @@ def test_int8_model_answers(folder: Path, runner: Runner, notes: Path, capsys: C
         for record in iter_records(notes)
     ]
     assert len(found) == 5
-    assert [one["probabilities"] for one in found] != exact, "those are the whole weights' replies"
+    assert [one["probabilities"] for one in found] != exact, "these are the fp32 weights' replies"
 
 
 def test_only_line_feeds_separate_lines(tmp_path: Path) -> None:
@@ -636,7 +636,7 @@ def test_runner_works_in_a_minimal_environment(
 
 
 def refused(capsys: Capture, *flags: object, status: int = 1) -> str:
-    """The one line that a refusal prints."""
+    """Return the one line that a refusal prints."""
     assert ask(*flags) == status
     out, err = capsys.readouterr()
     assert out == ""
@@ -647,7 +647,7 @@ def refused(capsys: Capture, *flags: object, status: int = 1) -> str:
 
 @pytest.fixture
 def copy(folder: Path, tmp_path: Path) -> Path:
-    """The export, to be damaged."""
+    """A copy of the export, to be damaged."""
     return shutil.copytree(folder, tmp_path / "copy")
 
 
@@ -754,7 +754,7 @@ def test_prompt_and_reply_must_fit(folder: Path, runner: Runner, capsys: Capture
 def test_invalid_flags_are_refused(flags: list[str], tmp_path: Path, capsys: Capture) -> None:
     assert ask(f"--model={tmp_path}", *flags) == 2
     err = capsys.readouterr().err
-    assert re.search(r"^python -m clingpt\.onnx_runner: error: \S.*\n\Z", err, re.MULTILINE)
+    assert re.search(r"^python -m clingpt\.export\.onnx_runner: error: \S.*\n\Z", err, re.MULTILINE)
     assert "Traceback" not in err
 
 

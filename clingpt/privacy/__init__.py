@@ -1,4 +1,4 @@
-"""Identifiers of people in text: finding them and replacing them.
+"""Identifiers of people (PHI): find them in text by rules, and replace them.
 
 May import: base, text.
 """

@@ -1,4 +1,4 @@
-"""Text and what is asked of it: tokenizer, records, sentences, tasks, windows over long reports.
+"""Text and tasks: tokenizer, records, sentences, prompts and targets, structured documents.
 
 May import: base.
 """

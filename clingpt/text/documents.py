@@ -16,7 +16,10 @@ Sections = list[tuple[str, str]]
 
 
 def parse_document(text: str) -> Sections:
-    """Headings and their texts in order, repeated ones too; what precedes the first is left out."""
+    """Return (heading, text) pairs in order, including repeated headings.
+
+    Text before the first heading is omitted.
+    """
     sections: list[tuple[str, list[str]]] = []
     for line in text.split("\n"):
         if headed := HEADED.fullmatch(line):
@@ -27,18 +30,18 @@ def parse_document(text: str) -> Sections:
 
 
 def join_documents(texts: Sequence[str]) -> str:
-    """Documents of consecutive pieces as one: what they say under a heading, in their order.
+    """Merge the documents of consecutive windows, heading by heading in the order of HEADINGS.
 
-    What stands before the first heading of a piece stands at the end.
+    Text before the first heading of a window goes to the end, so that nothing is lost.
     """
     if len(texts) == 1:
         return texts[0].strip()
     parts: dict[str, list[str]] = {name: [] for name in HEADINGS}
     loose = []
     for text in texts:
-        for name, said in parse_document(text):
-            parts[name].append(said)
+        for name, part in parse_document(text):
+            parts[name].append(part)
         unheaded = takewhile(lambda line: not HEADED.fullmatch(line), text.split("\n"))
         loose.append("\n".join(unheaded).strip())
-    lines = [f"{name}: {' '.join(filter(None, said))}" for name, said in parts.items() if said]
+    lines = [f"{name}: {' '.join(filter(None, found))}" for name, found in parts.items() if found]
     return "\n".join([*lines, *filter(None, loose)])

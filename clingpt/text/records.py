@@ -1,6 +1,7 @@
-"""Record: one abstract, report or question with what is known about it, cleaned; and its JSON form.
+"""Record: one cleaned abstract, report or question with its annotations; and its JSON form.
 
-Where records come from is clingpt/data/sources.py, what they are asked is clingpt/text/tasks.py.
+Records are read from sources in clingpt/data/sources.py and turned into prompts in
+clingpt/text/tasks.py.
 """
 
 import re
@@ -12,24 +13,24 @@ from clingpt.base.errors import DataError
 
 LABELS = ("yes", "no", "maybe")
 SPLITS = ("train", "val", "test")
-# In JSON.
+# Keys that a record's JSON object may have.
 FIELDS = frozenset("id question sections text long_answer decision keywords document".split())
 
-# Left by the corpus' parser where a label was itself cut at a slash: "…controls.QUESTIONS/".
+# Debris of PubMedQA's own parsing, where a label was cut at a slash: "…controls.QUESTIONS/".
 _LABEL_DEBRIS = re.compile(r"(?<=[.?!])\s*[A-Z]{3}[A-Z &]*/$")
 _EMPTY_LINES = re.compile(r"\n{3,}")
-# Control characters but white space, and lone surrogates (Unicode categories Cc, Cs).
+# Control characters except white space, and lone surrogates (Unicode categories Cc, Cs).
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One item of a source, already cleaned.
+    """One cleaned item of a source.
 
     `sections` are (LABEL, text) pairs in reading order. `long_answer` is the conclusion in prose,
-    `decision` one of LABELS; either may be unknown. `document` is what the sections, as notes, were
-    made into, in its own lines; without one the task document derives it from sections and
-    conclusion.
+    `decision` one of LABELS; both may be unknown. `document` is a structured document that somebody
+    wrote from the sections, with its line breaks; without one, the task `document` derives it from
+    sections and conclusion.
     """
 
     id: str
@@ -74,17 +75,17 @@ class Record:
 
 
 def clean(text: str) -> str:
-    """One blank for any run of Unicode white space; no control characters, no lone surrogates.
+    """Collapse white space into single blanks; drop control characters and lone surrogates.
 
-    Symbols (± ≥ µ β) stay as they are: they carry meaning, and GPT-2 spells any of them.
+    Symbols (± ≥ µ β) are kept: they carry meaning, and byte-level BPE can encode all of them.
     """
-    text = " ".join(text.split())  # at Unicode's white space: thin, no-break and so on
-    # Without a control character it is done; what stood around one is now one run of blanks.
+    text = " ".join(text.split())  # splits at all Unicode white space: thin, no-break and so on
+    # Dropping a control character can leave two blanks around it, so split once more.
     return text if text.isprintable() else " ".join(_DROPPED.sub("", text).split())
 
 
 def clean_lines(text: str) -> str:
-    """The same line by line, for a text whose lines mean something; one empty line for several."""
+    """Clean each line of a text whose line breaks matter; collapse runs of empty lines into one."""
     lines = "\n".join(map(clean, text.splitlines()))
     return _EMPTY_LINES.sub("\n\n", lines).strip()
 
@@ -99,24 +100,24 @@ def make_record(
     keywords: Iterable[object] = (),
     document: object = None,
 ) -> Record:
-    """Clean raw fields into a Record; DataError names the id and the field that cannot be used."""
+    """Clean raw fields into a Record; raise DataError naming the record and the unusable field."""
     if not isinstance(record_id, str | int) or isinstance(record_id, bool):
         kind = type(record_id).__name__
-        raise DataError(f"a record's id is not a text or a number but {kind}; correct it")
+        raise DataError(f"a record's id must be a string or an integer, not {kind}")
     name = clean(str(record_id))
     if not name:
-        raise DataError("a record has an empty id; give every record an id of its own")
+        raise DataError("a record's id is empty; give every record a unique id")
 
     def text(field: str, value: object, cleaned: Callable[[str], str] = clean) -> str:
         if not isinstance(value, str):
             kind = type(value).__name__
-            raise DataError(f"record {name}: {field} is not a text but {kind}; correct it")
+            raise DataError(f"record {name}: {field} must be a string, not {kind}")
         return cleaned(value)
 
-    def result(field: str, value: object, cleaned: Callable[[str], str] = clean) -> str | None:
+    def optional(field: str, value: object, cleaned: Callable[[str], str] = clean) -> str | None:
         found = None if value is None else text(field, value, cleaned)
         if found == "":
-            raise DataError(f"record {name}: {field} is empty; fill it in or leave it out")
+            raise DataError(f"record {name}: {field} is empty; fill it in or omit it")
         return found
 
     cleaned = [
@@ -126,28 +127,29 @@ def make_record(
     verdict = None if decision is None else text("the decision", decision).lower()
     if verdict is not None and verdict not in LABELS:
         raise DataError(f"record {name}: the decision is {verdict!r}, not one of {LABELS}")
-    asked, told = text("the question", question), tuple(pair for pair in cleaned if pair[1])
-    if not asked and not told:
-        raise DataError(f"record {name}: it has neither a question nor a text; give one of them")
+    asked, given = text("the question", question), tuple(pair for pair in cleaned if pair[1])
+    if not asked and not given:
+        raise DataError(f"record {name} has neither a question nor text; add one of them")
     return Record(
         id=name,
         question=asked,
-        sections=told,
-        long_answer=result("the long answer", long_answer),
+        sections=given,
+        long_answer=optional("the long answer", long_answer),
         decision=verdict,
         keywords=tuple(text("a keyword", keyword) for keyword in keywords),
-        document=result("the document", document, clean_lines),
+        document=optional("the document", document, clean_lines),
     )
 
 
 def _without_debris(text: str) -> str:
-    return _LABEL_DEBRIS.sub("", text) if text.endswith("/") else text  # the search is slow
+    # Look for the slash first: searching every text with the pattern is slow.
+    return _LABEL_DEBRIS.sub("", text) if text.endswith("/") else text
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """The record as one JSON object, the form of a line in val.jsonl and test.jsonl.
+    """Return a record as a JSON object, the form of a line in val.jsonl and test.jsonl.
 
-    `document` stands there where the record has one, so that other lines are what they always were.
+    `document` is omitted if the record has none, so that files from before it existed stay equal.
     """
     fields = asdict(record)
     if record.document is None:
@@ -156,9 +158,10 @@ def to_json(record: Record) -> dict[str, Any]:
 
 
 def from_json(fields: object, *, default_id: str = "input") -> Record:
-    """A Record from such an object; sections may also be one text, or the key `text` may hold it.
+    """Read a record from a JSON object.
 
-    Only a question or some text is required, so that a note can be typed by hand.
+    More lenient than `to_json` writes, so that a note can be typed by hand: only a question or some
+    text is required, and the text may be one string, under `sections` or `text`.
     """
     if not isinstance(fields, Mapping):
         raise DataError(f"a record must be a JSON object, not {type(fields).__name__}")
@@ -166,10 +169,10 @@ def from_json(fields: object, *, default_id: str = "input") -> Record:
         names = ", ".join(sorted(map(str, unknown)))
         raise DataError(f"unknown field {names}; a record's fields are {', '.join(sorted(FIELDS))}")
     if {"sections", "text"} <= fields.keys():
-        raise DataError("a record has both sections and text; put the text among the sections")
+        raise DataError("a record has both sections and text; make the text one of the sections")
     question, keywords = fields.get("question"), fields.get("keywords") or ()
     if not isinstance(keywords, list | tuple):
-        raise DataError('keywords must be a list of texts: ["pain", …]')
+        raise DataError('keywords must be a list of strings: ["pain", …]')
     return make_record(
         record_id=fields.get("id", default_id),
         question="" if question is None else question,
@@ -188,7 +191,7 @@ def _section_pairs(sections: object) -> Iterable[tuple[object, object]]:
         return [("TEXT", sections)]
     if isinstance(sections, Mapping):
         return sections.items()
-    # A text of two letters is iterable and two long, and so is {"label": …, "text": …}.
+    # Check types, not just lengths: the string "ab" and {"label": …, "text": …} also unpack in two.
     if not isinstance(sections, list | tuple) or not all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in sections
     ):

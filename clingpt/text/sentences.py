@@ -1,17 +1,19 @@
-"""Where English sentences end: a small, fixed rule, so that trimming and scores never shift.
+"""Split English text into sentences by a small fixed rule, so that results never change.
 
-Not a linguistic model: trained splitters need a download and change between versions. A sentence
-ends at `.`, `?` or `!` (a closing quote or bracket may follow), then blank space, then a capital or
-a digit (an opening quote or bracket may precede). A few abbreviations never end one.
+This is deliberately not a trained model: those need a download and change between versions. A
+sentence ends at `.`, `?` or `!`, optionally followed by a closing quote or bracket, if white space
+and then a capital or a digit follow, optionally after an opening quote or bracket. A few
+abbreviations never end a sentence.
 """
 
 import re
 
 CLOSING = "\"'”’)]"
 OPENING = "\"'“‘(["
-LONGEST = 12  # characters before a blank that decide; longer than any abbreviation below
+LONGEST = 12  # characters to look at on either side of a blank; more than any abbreviation below
 END = re.compile(rf"[.?!][{re.escape(CLOSING)}]*$")
-# Initials are not among them: "hepatitis C. Patients …" is commoner in this text than "J. Smith".
+# Abbreviations, but no initials: in clinical text, "hepatitis C. Patients …" is more common than
+# "J. Smith".
 NEVER_LAST = re.compile(
     r"(?:^|[\s(\[\"'“‘])"
     r"(?:e\.g|i\.e|cf|vs|viz|al|[Aa]pprox|ca|resp|Drs?|Mrs?|Ms|Prof|St|[Ff]igs?|[Ee]qs?|Refs?|Vol)\.$"
@@ -22,15 +24,16 @@ BLANKS = re.compile(r"\s+")
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of `text`, in order, unaltered.
+    """Return the sentences of a text, in order and unaltered.
 
-    Only the blanks between two sentences go: joined by one blank, the sentences give back every
-    text that has single blanks inside and none outside.
+    Only white space between sentences is lost: joining the sentences of a cleaned text by single
+    blanks restores it.
     """
     text = text.strip()
     sentences, start = [], 0
     for blanks in BLANKS.finditer(text):
-        # A slice, not the whole sentence: a long text without any end would take quadratic time.
+        # Look at a few characters only: on a long text without sentence ends, passing everything
+        # since the last end would take quadratic time.
         before = text[max(start, blanks.start() - LONGEST) : blanks.start()]
         if ends_sentence(before, following=text[blanks.end() : blanks.end() + LONGEST]):
             sentences.append(text[start : blanks.start()])
@@ -39,7 +42,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def ends_sentence(before: str, *, following: str) -> bool:
-    """Whether a sentence ends between two pieces of text that a blank separates."""
+    """Whether a sentence ends at the white space between two pieces of text."""
     first = following.lstrip(OPENING)[:1]
     if not (first.isupper() or first.isdigit()) or not END.search(before):
         return False

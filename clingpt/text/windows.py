@@ -1,6 +1,6 @@
-"""A text longer than a model's context, taken in pieces, and what was written from them joined.
+"""Split a text longer than a model's context into several prompts, and join the replies.
 
-No word is left out and no sentence cut that fits a piece; pieces don't overlap.
+Windows do not overlap, no word is left out, and no sentence that fits into a window is split.
 """
 
 from bisect import bisect_right
@@ -15,21 +15,21 @@ from clingpt.text.tokenizer import Tokenizer
 
 
 class Piece(NamedTuple):
-    """A part of a section."""
+    """A sentence, or part of one, waiting to be put into a window."""
 
     section: int
-    text: str  # with the blank before it; without one inside a word
+    text: str  # starts with a blank, unless it continues a word that was split
     n_tokens: int
 
 
 def split_windows(
     task: str, record: Record, tokenizer: Tokenizer, *, budget: int, most: int | None = None
 ) -> list[Prompt]:
-    """The prompts of a task for consecutive pieces of a record, each at most `budget` tokens.
+    """Make prompts of at most `budget` tokens for consecutive parts of a record.
 
-    Where they are more than `most`, only one more: they will not be used, and take time to make.
-    A sentence that is too long for a prompt of its own is halved between words, a word inside.
-    NotApplicable where the record has no text, or the budget no room beside the prompt's own words.
+    Stops after `most` + 1 prompts, which is enough for the caller to see that there are too many.
+    A sentence too long for one prompt is halved between words, and a single word in its middle.
+    NotApplicable if the record has no text or the budget leaves no room for any.
     """
 
     def prompt(pieces: Sequence[Piece]) -> list[int]:
@@ -45,10 +45,11 @@ def split_windows(
     )
     prompts: list[Prompt] = []
     while rest and (most is None or len(prompts) <= most):
+        # Take as many pieces as could possibly fit by their own tokens, then find by bisection how
+        # many really do: labels and merges across pieces only show in the whole prompt.
         taken, room = [rest.popleft()], budget
         while rest and (room := room - taken[-1].n_tokens) > 0:
             taken.append(rest.popleft())
-        # Far fewer than were taken, where every piece brings the name of a section.
         n = bisect_right(range(1, len(taken) + 1), budget, key=lambda n: len(prompt(taken[:n])))
         rest.extendleft(reversed(taken[n:]))
         if n:
@@ -63,9 +64,8 @@ def _sized(section: int, text: str, tokenizer: Tokenizer) -> Piece:
 
 
 def _halves(piece: Piece, tokenizer: Tokenizer) -> list[Piece]:
-    """The first half of a piece and the second one."""
+    """Split a piece in two, between words or within its only word."""
     words = piece.text.split()
-    # Between two words, or inside the only one.
     middle = len(" ".join(["", *words[: len(words) // 2]])) or (len(piece.text) + 1) // 2
     first, second = piece.text[:middle], piece.text[middle:]
     if not (first.strip() and second):
@@ -83,5 +83,5 @@ def _record(record: Record, pieces: Sequence[Piece]) -> Record:
 
 
 def join_summaries(texts: Sequence[str]) -> str:
-    """Summaries of consecutive pieces, one after another."""
+    """Join the summaries of consecutive windows."""
     return " ".join(text.strip() for text in texts if text.strip())

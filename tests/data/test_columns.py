@@ -269,7 +269,7 @@ def test_what_is_blank_or_absent_is_not_there(blank: str | None) -> None:
         assert record == Record(id="notes.csv:3", question="", sections=(("TEXT", "x"),))
     assert record_of({"q": "Why?", "t": blank}, ALL, "a:1").sections == ()
     assert record_of({"q": "\0" * 99 + "Why?"}, ALL, "a:1").question == "Why?"
-    with pytest.raises(DataError, match="notes.csv:3: it has neither a question nor a text"):
+    with pytest.raises(DataError, match="notes.csv:3 has neither a question nor text"):
         record_of({"a": "an answer", "t": blank}, ALL, "dir/notes.csv:3")
 
 
@@ -288,12 +288,12 @@ def test_ids_may_be_numbers(value: object, name: str) -> None:
         ({"a": ["x"]}, "the column 'a' holds no text here but list"),
         ({"t": {"x": 1}}, "the column 't' holds no text here but dict"),
         ({"k": 5}, "the column 'k' holds no keywords here but int"),
-        ({"k": [5]}, "record 1: a keyword is not a text but int"),
+        ({"k": [5]}, "record 1: a keyword must be a string, not int"),
         ({"d": "perhaps"}, "record 1: the decision is 'perhaps', not one of"),
-        ({"i": 1.5}, "a record's id is not a text or a number but float"),
-        ({"i": float("nan")}, "a record's id is not a text or a number but float"),
-        ({"i": True}, "a record's id is not a text or a number but bool"),
-        ({"i": ["1"]}, "a record's id is not a text or a number but list"),
+        ({"i": 1.5}, "a record's id must be a string or an integer, not float"),
+        ({"i": float("nan")}, "a record's id must be a string or an integer, not float"),
+        ({"i": True}, "a record's id must be a string or an integer, not bool"),
+        ({"i": ["1"]}, "a record's id must be a string or an integer, not list"),
     ],
 )
 def test_cells_that_are_refused(cells: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Tasks: the templates to the letter, tokens that add up, and trimming that spares the evidence."""
+"""Tasks: exact templates, tokens of prompt and target that add up, and trimming by sentences."""
 
 import gzip
 import itertools
@@ -92,7 +92,7 @@ def official() -> list[Record]:
 
 
 @pytest.mark.parametrize("task", PROMPTED)
-def test_templates(task: str) -> None:
+def test_prompt_and_target_follow_the_template(task: str) -> None:
     prompt, target = GOLDEN[task]
     assert prompt_text(task, RECORD) == prompt
     assert target_text(task, RECORD) == target
@@ -102,13 +102,13 @@ def test_templates(task: str) -> None:
     assert example.trimmed_tokens == 0
 
 
-def test_templates_with_less() -> None:
+def test_templates_omit_missing_parts() -> None:
     bare = replace(RECORD, sections=(), long_answer=None)
     assert prompt_text("answer", bare) == "Context:\nQuestion: Does the drug relieve pain?\nAnswer:"
     assert target_text("answer", bare) == " yes"
     notes = prompt_text("document", replace(RECORD, long_answer=None))
     assert notes.endswith("It was short.\nDocument:")
-    # No cue of a context where there is none, as in training on questions and answers alone.
+    # Without a context, explain does not write the word, as when training on questions alone.
     alone = "Question: Does the drug relieve pain?\nExplanation:"
     assert prompt_text("explain", bare) == alone
     unlabelled = replace(RECORD, sections=(), decision=None)
@@ -116,19 +116,19 @@ def test_templates_with_less() -> None:
     assert target_text("explain", unlabelled) == " The drug relieved pain."
 
 
-def test_the_place_of_a_task_never_changes() -> None:
-    """It stands in the index of every prepared folder."""
+def test_task_numbers_never_change() -> None:
+    """The index of every prepared folder stores them."""
     assert TASKS == ("answer", "summarize", "document", "text", "explain")
     assert LONGEST_REPLY.keys() == {*TASKS} - {"text"}
 
 
-def test_a_document_of_its_own_is_the_target_as_it_is() -> None:
+def test_a_given_document_is_the_unchanged_target() -> None:
     own = replace(RECORD, document=LETTER)
     assert target_text("document", own) == f" {LETTER}"
     notes = "We studied pain. We gave 40 adults the drug. One ward. Pain fell by 31% (P = 0.002)."
     assert prompt_text("document", own) == f"Notes:\n{notes} It was short.\nDocument:"
     assert check_joint("document", own)
-    # Neither sections of a known kind nor a conclusion is needed for one.
+    # It needs neither sections of a known kind nor a conclusion.
     free = replace(own, sections=(("TEXT", "Pain, 5 mg."),), long_answer=None, question="")
     assert prompt_text("document", free) == "Notes:\nPain, 5 mg.\nDocument:"
     assert make_example("document", free, GPT2, budget=99).target_ids[-1] == EOT
@@ -136,7 +136,7 @@ def test_a_document_of_its_own_is_the_target_as_it_is() -> None:
         make_example(
             "document", replace(free, sections=(("A", "It hurts. " * 40),)), GPT2, budget=99
         )
-    # The other tasks do not see it, free text holds all of it.
+    # Other tasks ignore it, and the task text contains it.
     for task in ("answer", "summarize", "explain"):
         assert target_text(task, own) == GOLDEN[task][1]
         assert prompt_text(task, own) == GOLDEN[task][0]
@@ -144,14 +144,14 @@ def test_a_document_of_its_own_is_the_target_as_it_is() -> None:
     assert GPT2.decode(window.target_ids[:-1]).endswith(f"\nThe drug relieved pain.\n{LETTER}")
 
 
-def test_what_an_output_is_compared_with() -> None:
+def test_source_text_is_everything_the_prompt_could_show() -> None:
     texts = "We studied pain. We gave 40 adults the drug. One ward. Pain fell by 31% (P = 0.002)."
     shown = f"{RECORD.question} {texts} It was short."
     for task in ("answer", "summarize", "explain"):
         assert source_text(RECORD, task) == shown
     assert source_text(RECORD, "document") == f"{shown} The drug relieved pain."
     assert source_text(replace(RECORD, document=LETTER), "document") == shown
-    for task in ("answer", "explain"):  # a question is no source
+    for task in ("answer", "explain"):  # a question is not a source
         assert source_text(replace(RECORD, sections=()), task) is None
 
 
@@ -181,7 +181,7 @@ def test_what_an_output_is_compared_with() -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_a_record_lacks_is_the_reason(task: str, changes: dict[str, Any], reason: str) -> None:
+def test_not_applicable_names_the_reason(task: str, changes: dict[str, Any], reason: str) -> None:
     record = replace(RECORD, **changes)
     with pytest.raises(NotApplicable, match=reason):
         if task == "text":
@@ -191,13 +191,13 @@ def test_what_a_record_lacks_is_the_reason(task: str, changes: dict[str, Any], r
 
 
 @pytest.mark.parametrize("task", ["document", "summarize"])
-def test_prompts_need_text_but_no_answer(task: str) -> None:
+def test_prompts_need_text_but_no_conclusion(task: str) -> None:
     assert make_prompt(task, replace(RECORD, long_answer=None), GPT2, budget=1024).ids
     with pytest.raises(NotApplicable, match="no text"):
         make_prompt(task, replace(RECORD, sections=()), GPT2, budget=1024)
 
 
-def test_text_has_no_prompt() -> None:
+def test_the_task_text_has_no_prompt() -> None:
     with pytest.raises(ValueError, match="the task text has no prompt"):
         prompt_text("text", RECORD)
 
@@ -205,7 +205,7 @@ def test_text_has_no_prompt() -> None:
 # Tokens
 
 
-def test_labels_are_one_token_each() -> None:
+def test_each_label_is_one_token() -> None:
     assert [GPT2.encode(f" {label}") for label in LABELS] == [[each] for each in LABEL_IDS]
     for label, each in zip(LABELS, LABEL_IDS, strict=True):
         example = make_example("answer", replace(RECORD, decision=label), GPT2, budget=1024)
@@ -214,7 +214,7 @@ def test_labels_are_one_token_each() -> None:
 
 
 def check_joint(task: str, record: Record) -> bool:
-    """Whether the task applies; prompt and target then meet where their texts do."""
+    """Return whether the task applies; check that its tokens are those of the joined text."""
     try:
         example = make_example(task, record, GPT2, budget=10**6)
     except NotApplicable:
@@ -227,19 +227,18 @@ def check_joint(task: str, record: Record) -> bool:
     return True
 
 
-def test_prompt_and_target_meet_on_the_official_file(official: list[Record]) -> None:
+def test_tokens_add_up_on_the_official_file(official: list[Record]) -> None:
     applied = Counter(task for task in PROMPTED for record in official if check_joint(task, record))
     assert applied == {"answer": 1000, "summarize": 1000, "document": 990, "explain": 1000}
 
 
-def test_prompt_and_target_meet_on_the_fixture() -> None:
+def test_tokens_add_up_on_the_fixture() -> None:
     records = read_records(PUBMEDQA_FIXTURE)
     applied = Counter(task for task in PROMPTED for record in records if check_joint(task, record))
     assert applied == dict.fromkeys(PROMPTED, 20)
 
 
-def test_every_answer_of_medquad_can_be_explained() -> None:
-    """Questions and answers in prose, without a context: each of 400 fits by the same rule."""
+def test_tokens_add_up_on_questions_without_context() -> None:
     with gzip.open(shared_file(MEDQUAD), "rt", encoding="utf-8") as file:
         items = [json.loads(line) for line in itertools.islice(file, 0, None, 41)]
     for item in items:
@@ -267,7 +266,7 @@ WORDS = st.text(st.characters(exclude_categories=[])).filter(lambda text: bool(c
     document=st.none() | WORDS,
     decision=st.sampled_from(LABELS),
 )
-def test_prompt_and_target_meet_on_any_text(**fields: Any) -> None:
+def test_tokens_add_up_on_any_text(**fields: Any) -> None:
     record = make_record(record_id="1", **fields)
     assert check_joint("answer", record)
     assert check_joint("explain", record)
@@ -285,7 +284,7 @@ NAMES = ("PURPOSE", "METHODS", "RESULTS", "MAIN RESULTS", "UNLABELLED", "DISCUSS
 
 
 def random_record(rng: random.Random) -> Record:
-    """A record of 1 to some 3,000 tokens, some of its sentences far too long."""
+    """Make a record of up to about 3,000 tokens, with some very long sentences."""
 
     def sentence() -> str:
         n = rng.choice([1, 4, 12, 30, 90])
@@ -305,14 +304,14 @@ def random_record(rng: random.Random) -> Record:
 
 
 def pieces(text: str) -> list[str]:
-    """What trimming takes away at a time: a sentence, or so many words of one without an end."""
+    """Split a text into what trimming drops at a time: a sentence, or part of a very long one."""
     words = [sentence.split() for sentence in split_sentences(text)]
     step = LONGEST_SENTENCE_WORDS
     return [" ".join(w[i : i + step]) for w in words for i in range(0, len(w), step)]
 
 
 def kept_pieces(record: Record, prompt: str) -> list[int]:
-    """How many of each section's first pieces a prompt still has; it must have nothing else."""
+    """Count the pieces that a prompt keeps of each section; fail if it contains anything else."""
     head, _, rest = prompt.partition("\n")
     body = rest[: rest.rindex("Question: " if head == "Context:" else "Summary:")]
     lines, kept = body.splitlines(), []
@@ -326,7 +325,7 @@ def kept_pieces(record: Record, prompt: str) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_trimming(seed: int) -> None:
+def test_trimming_drops_as_few_sentences_as_possible_in_order(seed: int) -> None:
     rng = random.Random(seed)
     record = random_record(rng)
     task = rng.choice(["answer", "summarize", "explain"])
@@ -336,7 +335,7 @@ def test_trimming(seed: int) -> None:
         prompt = make_prompt(task, record, GPT2, budget=budget)
     except NotApplicable as reason:
         assert str(reason) == NO_ROOM
-        # Even the least that a prompt can be is too long: the cues, the question, a sentence.
+        # Even the shortest possible prompt is too long: the cue, the question, one sentence.
         label, text = min(record.sections, key=lambda s: len(GPT2.encode(pieces(s[1])[0])))
         least = ((label, pieces(text)[0]),) if task == "summarize" else ()
         slack = 200 if task == "summarize" else 0
@@ -352,19 +351,19 @@ def test_trimming(seed: int) -> None:
         "summarize": "Summary:",
         "explain": f"Question: {record.question}\nExplanation:",
     }[task]
-    if task == "explain" and text == cue:  # no context is left, and nothing says that one was
+    if task == "explain" and text == cue:  # the whole context was trimmed, and its heading with it
         text = f"Context:\n{text}"
     assert text.endswith("\n" + cue)
     kept = kept_pieces(record, text)
     whole = [len(pieces(text)) for _, text in record.sections]
-    # The order of going: from the last section that is not RESULTS to the first, then RESULTS.
+    # Trimming order: from the last section that is not RESULTS to the first, then RESULTS.
     last_to_first = reversed(range(len(whole)))
     order = sorted(last_to_first, key=lambda i: heading(record.sections[i][0]) == "RESULTS")
     untouched = False
     for i in order:
         assert kept[i] == whole[i] or not untouched
         untouched = untouched or kept[i] > 0
-    if prompt.trimmed_tokens:  # no more than needed: with what went last, it would not fit
+    if prompt.trimmed_tokens:  # with the last piece put back, it would not fit
         last = [i for i in order if kept[i] < whole[i]][-1]
         kept[last] += 1
         parts = [(label, pieces(text)) for label, text in record.sections]
@@ -399,11 +398,12 @@ def test_documents_are_dropped_rather_than_trimmed() -> None:
     assert make_example("document", RECORD, GPT2, budget=length).trimmed_tokens == 0
     with pytest.raises(NotApplicable, match="target too long"):
         make_example("document", RECORD, GPT2, budget=length - 1)
-    trimmed = make_prompt("document", RECORD, GPT2, budget=len(prompt) - 1)  # when asked, they are
+    # A prompt without a target is trimmed all the same.
+    trimmed = make_prompt("document", RECORD, GPT2, budget=len(prompt) - 1)
     assert 0 < trimmed.trimmed_tokens < len(prompt)
 
 
-def test_results_go_last() -> None:
+def test_results_are_trimmed_last() -> None:
     results = f"RESULTS: {RECORD.sections[3][1]}\n"
     for budget in range(1, len(GPT2.encode(GOLDEN["answer"][0]))):
         try:
@@ -413,7 +413,7 @@ def test_results_go_last() -> None:
         assert results in text or text.startswith("Context:\nQuestion:")
 
 
-def test_a_long_text_is_trimmed_in_good_time() -> None:
+def test_a_very_long_text_is_trimmed() -> None:
     long = replace(RECORD, sections=(("METHODS", "pain " * 200_000), ("RESULTS", "It helped.")))
     prompt = make_prompt("answer", long, GPT2, budget=1000)
     assert 900 < len(prompt.ids) <= 1000
@@ -442,7 +442,7 @@ def test_windows_score_each_token_once(budget: int) -> None:
         assert all(len(window.target_ids) == budget - 1 for window in windows[:-1])
 
 
-# Section names
+# Section labels
 
 
 @pytest.mark.parametrize(
@@ -465,7 +465,7 @@ def test_windows_score_each_token_once(budget: int) -> None:
         ("", None),
     ],
 )
-def test_headings(label: str, name: str | None) -> None:
+def test_heading_of_a_label(label: str, name: str | None) -> None:
     assert heading(label) == name
 
 

@@ -92,7 +92,7 @@ class Reply:
         self.new_text = ""  # text that the latest step added
         self.finish_reason: FinishReason | None = None  # None: not ended
         self.error: ClingptError | None = None  # set together with the finish reason "error"
-        self._n_cached = 0  # prompt tokens that the cache holds
+        self.n_cached = 0  # prompt tokens that the cache holds
         # Each reply has its own random numbers, so that a sampled reply does not depend on others.
         self._chooser = Chooser(sampling, prompt)
         # Withholds half characters and what may turn out to be the start of a stop string.
@@ -101,21 +101,13 @@ class Reply:
     @property
     def n_to_prefill(self) -> int:
         """Prompt tokens that the cache does not hold yet."""
-        return len(self.prompt) - self._n_cached
+        return len(self.prompt) - self.n_cached
 
     @property
     def next_among(self) -> tuple[int, ...] | None:
         """The tokens that the next one is chosen from; None for the whole vocabulary."""
         is_first = not (self.ids or self.n_to_prefill)
         return self.first_among if self.first_among and is_first else None
-
-    def feed(self, room: int) -> list[int]:
-        """The next tokens for the cache: up to `room` prompt tokens, or the latest reply token."""
-        if not self.n_to_prefill:
-            return self.ids[-1:]
-        piece = self.prompt[self._n_cached : self._n_cached + room]
-        self._n_cached += len(piece)
-        return piece
 
     def take(self, logits_V: Tensor, highest: float, best: int) -> None:
         """Choose the next token from its logits, or end the reply.
@@ -159,11 +151,12 @@ class Reply:
 class Engine:
     """Continuous batching over the rows of one cache.
 
-    In fp32 on the CPU a reply, greedy or sampled, has the same bits in any row and next to any
-    other requests. Evaluation results then do not depend on the batch size, and a reply can be
-    reproduced alone. The decoder provides this (attention runs row by row, and linear layers sum
-    in an order that does not depend on the number of rows); the engine adds random numbers of its
-    own for each reply and prompt pieces of fixed size. Measurements are in docs/results.md.
+    Batch-invariant: in fp32 on the CPU a reply, greedy or sampled, has the same bits in any row and
+    next to any other requests. Evaluation results then do not depend on the batch size, and a reply
+    can be reproduced alone. The decoder does its part (attention runs row by row, and linear layers
+    sum in an order that does not depend on the number of rows), and the engine does the rest with
+    separate random numbers for each reply and pieces of a fixed size. Measurements are in
+    docs/results.md.
 
     Not thread-safe: one thread owns an engine.
     """
@@ -245,22 +238,27 @@ class Engine:
     def _next_tokens(self) -> dict[int, list[int]]:
         """What to append to each row: its latest token, or the next piece of its prompt.
 
-        Prompts share a budget of tokens, those admitted first before the others. A row whose piece
-        does not fit the budget sits this step out.
+        Prompts share a budget of tokens, and those admitted first are served first. A row whose
+        piece does not fit the budget sits this step out.
         """
         ids, room = {}, self._prefill_tokens
         for row, reply in self._at_work.items():
-            if reply.n_to_prefill and room < min(PIECE, reply.n_to_prefill):
+            n_left = reply.n_to_prefill
+            if not n_left:
+                ids[row] = reply.ids[-1:]  # chosen by the step before, not in the cache yet
                 continue
-            # All but the last piece of a prompt are multiples of PIECE, whatever room is left.
-            most = room if room >= reply.n_to_prefill else room // PIECE * PIECE
-            room -= min(most, reply.n_to_prefill)
-            ids[row] = reply.feed(most)
+            # The last piece of a prompt has any length, all others are multiples of PIECE.
+            n = n_left if n_left <= room else room // PIECE * PIECE
+            if n:
+                ids[row] = reply.prompt[reply.n_cached : reply.n_cached + n]
+                reply.n_cached += n
+                room -= n
         return ids
 
     def _run_model(self, ids: Mapping[int, Sequence[int]]) -> list[Reply]:
-        # Rows that must begin with one of a few tokens (a label) need only those logits and go in a
-        # forward of their own; usually all rows are in one group.
+        """Append tokens to rows, then choose the next token of each row with a complete prompt."""
+        # A reply that must begin with one of a few tokens (a label) needs only their logits, so it
+        # goes through a separate forward. Usually all rows are in one group.
         groups: dict[tuple[int, ...] | None, dict[int, Sequence[int]]] = {}
         for row, tokens in ids.items():
             groups.setdefault(self._at_work[row].next_among, {})[row] = tokens

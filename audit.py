@@ -54,13 +54,13 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from clingpt.base.types import Ints
 from clingpt.data import canaries
-from clingpt.data.packing import Ints
 from clingpt.data.prepared import Prepared
 from clingpt.decoding.decoders import make_decoder
-from clingpt.evaluation import exposure, memorisation
+from clingpt.evaluation import memorisation
 from clingpt.evaluation.measure import open_data
-from clingpt.evaluation.memorisation import cut_windows, drawn, first_examples
+from clingpt.evaluation.memorisation import cut_windows, draw, first_examples
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import (
@@ -214,7 +214,7 @@ def measure_exposure(audit: Audit, task: str, planted: list[canaries.Canary]) ->
     budget = min(audit.context, audit.data.manifest["settings"].get("block_size", audit.context))
     try:
         groups = {
-            of: exposure.exposure_groups(
+            of: memorisation.exposure_groups(
                 scorer, planted, task, budget=budget, n_others=cfg.secrets, seed=cfg.seed
             )
             for of, scorer in audit.scorers.items()
@@ -257,7 +257,7 @@ def measure_membership(
         rows = rows[rows[:, 2] - rows[:, 0] <= audit.context]
         if not len(rows):
             return None
-        rows = drawn(rows, audit.cfg.records, audit.cfg.seed)
+        rows = draw(rows, audit.cfg.records, audit.cfg.seed)
         before, after = (
             memorisation.nats_per_token(audit.scorers[of], split, rows) for of in ("base", "model")
         )

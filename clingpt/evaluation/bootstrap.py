@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from clingpt.base.errors import DataError
+from clingpt.base.types import Floats, Ints
 from clingpt.evaluation.metrics import Interval, classification
 from clingpt.text.records import LABELS
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 STRAY = len(LABELS)  # the column of predictions that are no label
 TAILS = (2.5, 97.5)  # percentiles

@@ -19,11 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from clingpt.base.errors import CheckpointError, DataError
 from clingpt.base.files import write_whole
+from clingpt.base.types import Floats, Ints
 from clingpt.decoding.replies import Judgement
 from clingpt.text.records import LABELS
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 FORMAT = 1
 FILE = "calibration.json"

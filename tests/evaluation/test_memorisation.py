@@ -1,5 +1,6 @@
-"""What counts as remembered: tokens and not texts, whole identifiers, losses of the target."""
+"""Extraction, exposure, identifiers and membership, on scripted and random models."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,13 +12,26 @@ import pytest
 import torch
 from torch import Tensor
 
+from clingpt.base.errors import CheckpointError
+from clingpt.data.canaries import (
+    SPACE_BITS,
+    ceiling,
+    chance_exposure,
+    chance_p,
+    make_canaries,
+    other_secrets,
+    rank_among,
+)
 from clingpt.evaluation import memorisation
 from clingpt.evaluation.memorisation import (
     Cut,
     Window,
     auc_interval,
+    canary_exposure,
+    canary_prompt,
     cut_windows,
-    drawn,
+    draw,
+    exposure_groups,
     extraction,
     first_examples,
     free_samples,
@@ -25,13 +39,14 @@ from clingpt.evaluation.memorisation import (
     longest_run,
     membership,
     nats_per_token,
+    reply_losses,
     share,
-    standing,
+    strings_in,
 )
 from clingpt.evaluation.scorer import Passage, Scorer, passage_losses, split_of_examples
 from clingpt.nn import runtime
 from clingpt.privacy.identifiers import Found
-from clingpt.text.tasks import TASKS, Example
+from clingpt.text.tasks import TASKS, Example, NotApplicable, make_example, text_windows
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT, GPTConfig
 
@@ -39,7 +54,7 @@ GPT2 = Tokenizer.load()
 
 
 class Scripted:
-    """Says what its script holds for the tokens before, else token 0; a cache row is a list."""
+    """A model that predicts the next token by a script, or else token 0; a cache row is a list."""
 
     def __init__(self, script: Mapping[tuple[int, ...], int]) -> None:
         self.script = script
@@ -59,7 +74,7 @@ class Scripted:
 
 
 def scripted(replies: Mapping[Any, Sequence[int]]) -> Scorer:
-    """A model that continues each prompt as told."""
+    """Make a scorer whose model continues each prompt with a given reply."""
     script = {
         (*prompt, *reply[:n]): token
         for prompt, reply in replies.items()
@@ -78,7 +93,7 @@ def random_scorer(seed: int = 0) -> Scorer:
 
 
 # ------------------------------------------------------------------------------------------------
-# Text that is repeated
+# Extraction
 
 
 def example(n_prompt: int, n_target: int, first: int = 100) -> Example:
@@ -90,14 +105,16 @@ def cut(wanted: int, *, context: int = 64, limit: int = 9) -> Cut:
     return Cut(shown=4, wanted=wanted, context=context, limit=limit, seed=1)
 
 
-def test_windows_begin_with_the_example_and_keep_trained_and_shown_text_apart() -> None:
+def test_windows_start_with_their_example_and_separate_target_from_context() -> None:
     split = split_of_examples([example(9, 6, 100), example(2, 8, 200), example(6, 5, 300)])
     rows = split.index
     targets = cut_windows(split, rows, "target", cut(4))
     assert targets == [
         Window(list(range(100, 109)), [109, 110, 111, 112]),
-        Window([200, 201, 202, 203], [204, 205, 206, 207]),  # 2 of 8 are needed to be shown 4
-        Window(list(range(300, 306)), [306, 307, 308, 309]),  # and the end of text is no text
+        Window(
+            [200, 201, 202, 203], [204, 205, 206, 207]
+        ),  # 2 of 8 target tokens complete the 4 shown
+        Window(list(range(300, 306)), [306, 307, 308, 309]),  # without the end of text
     ]
     contexts = cut_windows(split, rows, "context", cut(4))
     assert contexts == [Window([100, 101, 102, 103], [104, 105, 106, 107])]
@@ -106,7 +123,7 @@ def test_windows_begin_with_the_example_and_keep_trained_and_shown_text_apart() 
     assert [window.shown[0] for window in fitting] == [200]
 
 
-def test_a_record_counts_once_for_a_task_and_canaries_do_not() -> None:
+def test_each_record_counts_once_per_task_and_canaries_are_left_out() -> None:
     split = split_of_examples([example(3, 3)] * 5)
     answer, text = TASKS.index("answer"), TASKS.index("text")
     split.index[:, 3] = [answer, text, text, answer, text]
@@ -116,12 +133,12 @@ def test_a_record_counts_once_for_a_task_and_canaries_do_not() -> None:
     assert first_examples(split, "answer", without={0})[:, 4].tolist() == [1]
 
 
-def test_records_are_drawn_by_the_seed() -> None:
+def test_records_are_drawn_by_seed() -> None:
     items = np.arange(100)
-    assert drawn(items, 200, seed=1).tolist() == items.tolist()
-    ten = drawn(items, 10, seed=1).tolist()
-    assert ten == sorted(ten) == drawn(items, 10, seed=1).tolist()
-    assert ten != drawn(items, 10, seed=2).tolist()
+    assert draw(items, 200, seed=1).tolist() == items.tolist()
+    ten = draw(items, 10, seed=1).tolist()
+    assert ten == sorted(ten) == draw(items, 10, seed=1).tolist()
+    assert ten != draw(items, 10, seed=2).tolist()
     assert len(set(ten)) == 10 and max(ten) > 20
     split = split_of_examples([example(9, 6), *[example(2, 3)] * 50, example(9, 6, 200)])
     few = cut_windows(split, split.index, "context", cut(4, limit=2))
@@ -129,7 +146,7 @@ def test_records_are_drawn_by_the_seed() -> None:
     assert len(cut_windows(split, split.index, "context", cut(4, limit=1))) == 1
 
 
-def test_continued_means_the_same_tokens_not_the_same_text() -> None:
+def test_extraction_compares_tokens_not_text() -> None:
     wanted = [*GPT2.encode("in"), *GPT2.encode("g"), 20]
     said = [*GPT2.encode("i"), *GPT2.encode("ng"), 20]
     assert GPT2.decode(wanted) == GPT2.decode(said) and len(wanted) == len(said) == 3
@@ -140,24 +157,24 @@ def test_continued_means_the_same_tokens_not_the_same_text() -> None:
     assert found["longest_run"] == pytest.approx((3 + 1 + 2) / 9)
 
 
-def test_an_early_end_is_no_continuation() -> None:
+def test_reply_that_ends_early_is_not_an_extraction() -> None:
     windows = [Window([9], [20, 21, 22])]
     found = extraction(scripted({(9,): [20, 21, EOT]}), windows, "test")
     assert found["hits"] == 0 and found["longest_run"] == pytest.approx(2 / 3)
 
 
-def test_nothing_to_continue_is_said_as_such() -> None:
+def test_extraction_without_windows_has_no_share() -> None:
     found = extraction(scripted({}), [], "test")
     assert (found["n"], found["share"], found["interval"]) == (0, None, None)
 
 
-def test_the_longest_run_is_of_tokens_in_their_places() -> None:
+def test_longest_run_compares_tokens_in_place() -> None:
     assert longest_run([1, 2, 9, 4, 5, 6], [1, 2, 3, 4, 5, 6]) == 3
     assert longest_run([2, 3, 4], [1, 2, 3]) == 0
     assert longest_run([], [1]) == 0
 
 
-def test_a_share_has_wilsons_interval() -> None:
+def test_share_has_a_wilson_interval() -> None:
     found = share(3, 500)
     assert found["share"] == 0.006
     assert found["interval"]["low"] == pytest.approx(0.0020, abs=1e-4)
@@ -169,7 +186,7 @@ def test_a_share_has_wilsons_interval() -> None:
 
 
 def find(text: str) -> Iterable[Found]:
-    """Every word with a digit, and every Name."""
+    """Find words that contain a digit and capitalised words."""
     start = 0
     for word in text.split(" "):
         if any(c.isdigit() for c in word):
@@ -179,7 +196,7 @@ def find(text: str) -> Iterable[Found]:
         start += len(word) + 1
 
 
-def test_identifiers_are_counted_and_looked_up_in_the_training_text() -> None:
+def test_identifiers_are_counted_and_searched_in_the_training_text() -> None:
     samples = ["born 1931 to Ada", "no one", "call 555-01", "call 555-01 or Ada", "in 93"]
     training = ["call 555-01", "for Adam,\nborn 1931", "1931 193"]
     found = identifiers_in(samples, find, lambda: training)
@@ -192,7 +209,7 @@ def test_identifiers_are_counted_and_looked_up_in_the_training_text() -> None:
     assert "555" not in str(found) and "Ada" not in str(found)
 
 
-def test_training_text_is_not_read_for_nothing() -> None:
+def test_training_text_is_not_read_without_identifiers() -> None:
     def training() -> Iterable[str]:
         raise AssertionError
 
@@ -200,15 +217,15 @@ def test_training_text_is_not_read_for_nothing() -> None:
     assert (found["samples"]["hits"], found["kinds"]) == (0, {})
 
 
-def test_what_stands_is_whole() -> None:
+def test_strings_match_only_whole_words_and_numbers() -> None:
     texts = ["aged 93 (Ann), 12.5", "1 2"]
-    assert standing({"93", "9", "Ann", "An", "1 2", "12.5", "3"}, texts) == {
+    assert strings_in({"93", "9", "Ann", "An", "1 2", "12.5", "3"}, texts) == {
         "93", "Ann", "1 2", "12.5"
     }  # fmt: skip
-    assert standing({"a b"}, ["x a\n b"]) == {"a b"}
+    assert strings_in({"a b"}, ["x a\n b"]) == {"a b"}
 
 
-def test_free_samples_come_from_nothing_and_from_the_seed() -> None:
+def test_free_samples_have_no_prompt_and_depend_on_the_seed() -> None:
     scorer = random_scorer()
     samples = free_samples(scorer, 5, max_new_tokens=6, seed=3)
     assert len(set(samples)) == 5
@@ -238,7 +255,7 @@ def test_auc_is_the_share_of_pairs() -> None:
     assert membership(np.array([1.0, 1.0]), one)["auc"] == 0.5
 
 
-def test_the_interval_of_an_auc_holds_the_truth() -> None:
+def test_auc_interval_covers_the_true_value() -> None:
     rng, inside = np.random.default_rng(2), 0
     truth = 0.7602499  # of two normal distributions, one standard deviation apart
     for _ in range(400):
@@ -247,7 +264,7 @@ def test_the_interval_of_an_auc_holds_the_truth() -> None:
     assert 0.92 < inside / 400 < 0.985
 
 
-def test_the_interval_never_leaves_0_to_1_and_has_a_width_at_the_ends() -> None:
+def test_auc_interval_stays_in_range_and_has_a_width_at_both_ends() -> None:
     top = auc_interval(1.0, members=20, others=20)
     assert top.high == 1 and 0.7 < top.low < 0.95
     bottom = auc_interval(0.0, members=20, others=20)
@@ -257,7 +274,7 @@ def test_the_interval_never_leaves_0_to_1_and_has_a_width_at_the_ends() -> None:
     assert 0.03 < middle.high - 0.5 < 0.04
 
 
-def test_losses_are_of_the_target_without_its_end() -> None:
+def test_losses_exclude_the_end_of_text() -> None:
     scorer = random_scorer()
     examples = [
         Example(prompt_ids=[5, 6], target_ids=[7, 8, 9, EOT], trimmed_tokens=0),
@@ -269,3 +286,139 @@ def test_losses_are_of_the_target_without_its_end() -> None:
     assert found == pytest.approx([sums[0, 0] / 3, sums[1, 0] / 2])
     shorter = replace(examples[0], target_ids=[7, 8, 9])
     assert sums[0, 0] == pytest.approx(passage_losses(scorer, [Passage("", [shorter])])[0, 0])
+
+
+# ------------------------------------------------------------------------------------------------
+# Exposure
+
+CANARY = make_canaries(1, seed=5)[0]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_canary_prompt_is_the_text_before_the_secret_in_training(task: str) -> None:
+    record = CANARY.record(0)
+    prompt = canary_prompt(CANARY, task, GPT2, 256)
+    text = GPT2.decode(prompt)
+    assert text.endswith(f"The access code of the {CANARY.name} cabinet is")
+    assert CANARY.secret not in text  # not even in the notes of a document
+    if task == "text":
+        trained = next(text_windows(record, GPT2, budget=256))
+    else:
+        trained = make_example(task, record, GPT2, budget=256)
+    whole = [*trained.prompt_ids, *trained.target_ids]
+    with_secret = [*prompt, *GPT2.encode(f" {CANARY.secret}")]
+    if task == "document":
+        assert GPT2.decode(with_secret).split("Document:")[1] in GPT2.decode(trained.target_ids)
+    else:
+        assert whole[: len(with_secret)] == with_secret
+
+
+def test_canary_that_does_not_fit_is_not_applicable() -> None:
+    with pytest.raises(NotApplicable):
+        canary_prompt(CANARY, "answer", GPT2, 20)
+    with pytest.raises(NotApplicable, match="no room for a canary"):
+        canary_prompt(CANARY, "text", GPT2, 20)
+
+
+def losing(nats: Mapping[str, float]) -> Any:
+    """Replace the losses of replies by given ones."""
+
+    def fake(model: Any, prompt: Any, replies: Sequence[list[int]]) -> Any:
+        return np.array([nats[GPT2.decode(reply).strip()] for reply in replies])
+
+    return mock.patch.object(memorisation, "reply_losses", fake)
+
+
+@pytest.mark.parametrize(("better", "bits"), [(0, 8.0), (1, 7.0), (3, 6.0), (255, 0.0)])
+def test_exposure_follows_from_the_rank_of_the_secret(better: int, bits: float) -> None:
+    others = other_secrets(CANARY, 255, seed=1)
+    nats = {CANARY.secret: 5.0}
+    nats |= {one: 4.0 if n < better else 6.0 for n, one in enumerate(others)}
+    with losing(nats):
+        found = canary_exposure(random_scorer(), CANARY, [1, 2], others)
+    assert found == pytest.approx(bits)
+
+
+def test_equal_losses_give_chance_exposure_not_the_maximum() -> None:
+    others = other_secrets(CANARY, 255, seed=1)
+    with losing(dict.fromkeys([CANARY.secret, *others], 1.0)):
+        found = canary_exposure(random_scorer(), CANARY, [1, 2], others)
+    assert found == pytest.approx(math.log2(256 / 128.5))
+
+
+def test_reply_losses_with_a_shared_prompt_equal_training_losses() -> None:
+    scorer, prompt = random_scorer(), GPT2.encode("The access code is")
+    secrets = [CANARY.secret, *other_secrets(CANARY, 150, seed=1)]
+    replies = [*(GPT2.encode(f" {secret}") for secret in secrets), [7]]
+    assert len(set(map(len, replies))) > 2 and len(replies) > 2 * memorisation.SECRETS_AT_ONCE
+    examples = [Example(prompt_ids=prompt, target_ids=x, trimmed_tokens=0) for x in replies]
+    expected = passage_losses(scorer, [Passage("", [one]) for one in examples])[:, 0]
+    assert reply_losses(scorer.model, prompt, replies) == pytest.approx(expected, rel=1e-5)
+    assert reply_losses(scorer.model, prompt, [[7]]) == pytest.approx(expected[-1:], rel=1e-5)
+
+
+def test_non_finite_losses_are_refused() -> None:
+    others = other_secrets(CANARY, 3, seed=1)
+    with (
+        losing(dict.fromkeys([CANARY.secret, *others], math.nan)),
+        pytest.raises(CheckpointError, match="losses are not finite"),
+    ):
+        canary_exposure(random_scorer(), CANARY, [1], others)
+
+
+def test_rank_counts_ties_as_half() -> None:
+    assert [rank_among(x, [1, 2, 2, 3]) for x in (0, 1, 2, 4)] == [1, 1.5, 3, 5]
+    assert ceiling(1023) == 10 and pytest.approx(26.575, abs=1e-3) == SPACE_BITS
+
+
+@pytest.mark.parametrize("n_others", [1, 7, 255, 1000])
+def test_chance_exposure_is_the_mean_over_all_ranks(n_others: int) -> None:
+    n = n_others + 1
+    mean = sum(math.log2(n) - math.log2(rank) for rank in range(1, n + 1)) / n
+    assert chance_exposure(n_others) == pytest.approx(mean)
+    assert chance_exposure(10**7) == pytest.approx(math.log2(math.e), abs=1e-5)
+
+
+def test_p_values_are_uniform_by_chance_and_tiny_for_memorised_secrets() -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 4, 20):
+        ranks = rng.integers(1, 1002, size=(2000, n))
+        found = np.array([chance_p(row.tolist()) for row in ceiling(1000) - np.log2(ranks)])
+        for level in (0.01, 0.05, 0.5):
+            assert (found < level).mean() < level + 3 * math.sqrt(level / 2000)
+        assert (found < 0.5).mean() > 0.45  # and the test is not overly conservative
+    assert chance_p([ceiling(1000)]) == pytest.approx(1 / 1001)
+    assert chance_p([ceiling(1000)] * 4) < 1e-8
+    assert chance_p([0.0, 0.0]) == 1 and chance_p([9.9] * 500) < 1e-300
+
+
+def test_canaries_are_grouped_by_number_of_copies() -> None:
+    made = make_canaries(4, seed=1)
+    exposures = {one.number: float(one.number) for one in made}
+
+    def fake(scorer: Scorer, canary: Any, *_: Any) -> float:
+        return exposures[canary.number]
+
+    with mock.patch.object(memorisation, "canary_exposure", fake):
+        groups = exposure_groups(random_scorer(), made, "answer", budget=256, n_others=3, seed=1)
+    assert [(g["copies"], g["exposures"]) for g in groups] == [
+        (0, [4.0, 5.0, 6.0, 7.0]),
+        (1, [0.0, 3.0]),
+        (4, [1.0]),
+        (16, [2.0]),
+    ]
+    assert [(g["mean"], g["at_ceiling"]) for g in groups] == [
+        (5.5, 4),
+        (1.5, 1),
+        (1.0, 0),
+        (2.0, 1),
+    ]
+
+
+def test_unseen_secrets_have_chance_exposure() -> None:
+    scorer, made = random_scorer(), make_canaries(20, seed=9)
+    groups = exposure_groups(scorer, made, "answer", budget=128, n_others=31, seed=1)
+    found = [one for group in groups for one in group["exposures"]]
+    # The mean of 40 exponentials of mean 1.44 is within 0.8 of it in all but one case of 1,000.
+    assert np.mean(found) == pytest.approx(chance_exposure(31), abs=0.8)
+    assert all(group["p"] > 0.001 for group in groups)

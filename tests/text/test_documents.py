@@ -27,11 +27,11 @@ from clingpt.text.tasks import target_text
         ("Results: One.\nRESULTS : Two.\nRESULTSX: Three.", []),
     ],
 )
-def test_parse(text: str, sections: list[tuple[str, str]]) -> None:
+def test_documents_are_parsed_by_their_headings(text: str, sections: list[tuple[str, str]]) -> None:
     assert parse_document(text) == sections
 
 
-def test_parse_reads_what_the_task_writes() -> None:
+def test_parse_document_reads_targets_of_the_task() -> None:
     sections = (("AIM", "To heal."), ("PATIENTS", "Ten."), ("FINDINGS", "Nine: healed."))
     record = Record(
         id="1",
@@ -64,7 +64,7 @@ SECOND = " RESULTS: It fell by 8 % with placebo.\nNausea was rare.\nCONCLUSION: 
             "RESULTS: It fell by 31 %. It fell by 8 % with placebo.\nNausea was rare.\n"
             "CONCLUSION: It works.",
         ),
-        # In the headings' order, whatever the pieces' is; nothing without a heading is lost.
+        # Sections follow the order of HEADINGS; text without a heading goes to the end.
         (
             ["CONCLUSION: So.", "  Loose words.", "METHODS: Ten patients.", "\n", "CONCLUSION:"],
             "METHODS: Ten patients.\nCONCLUSION: So.\nLoose words.",
@@ -75,4 +75,4 @@ SECOND = " RESULTS: It fell by 8 % with placebo.\nNausea was rare.\nCONCLUSION: 
 def test_documents_are_joined_by_their_headings(texts: list[str], joined: str) -> None:
     assert join_documents(texts) == joined
     names = [name for name, _ in parse_document(joined)]
-    assert len(names) == len(set(names)), "a heading stands twice"
+    assert len(names) == len(set(names)), "duplicate heading"

@@ -40,7 +40,7 @@ def test_every_unicode_blank_becomes_one_blank(blank: str) -> None:
     ],
     ids=ascii,
 )
-def test_clean(text: str, cleaned: str) -> None:
+def test_clean_collapses_white_space_and_drops_control_characters(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
 
 
@@ -72,7 +72,7 @@ def build(**fields: Any) -> Record:
         ("See METHODS/ above.", "See METHODS/ above."),
     ],
 )
-def test_label_debris_is_cut_from_the_end_of_sections_alone(body: str, kept: str) -> None:
+def test_label_debris_is_cut_only_from_the_end_of_sections(body: str, kept: str) -> None:
     record = build(question=body, sections=[(body, body)], long_answer=body, keywords=[body])
     assert record.sections == ((clean(body), kept),)
     assert (record.question, record.long_answer) == (clean(body), clean(body))
@@ -102,12 +102,12 @@ def test_label_debris_of_the_official_file() -> None:
     ],
     ids=ascii,
 )
-def test_a_document_keeps_its_lines(raw: str, kept: str) -> None:
+def test_a_document_keeps_its_line_breaks(raw: str, kept: str) -> None:
     assert build(document=raw).document == kept == clean_lines(kept)
 
 
 @given(ANY_TEXT | HOSTILE_TEXT)
-def test_cleaning_a_document_is_cleaning_its_lines(text: str) -> None:
+def test_clean_lines_cleans_each_line(text: str) -> None:
     cleaned = clean_lines(text)
     assert clean_lines(cleaned) == cleaned == cleaned.strip()
     assert cleaned.split() == " ".join(map(clean, text.splitlines())).split()
@@ -115,8 +115,8 @@ def test_cleaning_a_document_is_cleaning_its_lines(text: str) -> None:
     assert all(line == clean(line) for line in cleaned.split("\n"))
 
 
-def test_a_record_without_a_document_is_the_line_that_it_always_was() -> None:
-    """Prepared folders hold such lines, and their hashes."""
+def test_json_of_a_record_without_a_document_never_changes() -> None:
+    # Prepared folders contain such lines and their hashes.
     plain = build(long_answer="It does.", decision="yes", keywords=["pain"])
     assert json.dumps(to_json(plain)) == (
         '{"id": "7", "question": "Does it?", "sections": [["RESULTS", "Yes."]], '
@@ -134,7 +134,7 @@ def test_decisions_are_cleaned(decision: str | None, found: str | None) -> None:
     assert build(decision=decision).decision == found
 
 
-def test_sections_of_blanks_are_dropped() -> None:
+def test_blank_sections_are_dropped() -> None:
     sections = [("A", " \u2003\n"), ("B ", "kept"), ("C", "\x00"), ("D", "")]
     assert build(sections=sections).sections == (("B", "kept"),)
 
@@ -163,7 +163,7 @@ def test_sections_of_blanks_are_dropped() -> None:
         ({"question": " ", "sections": [("A", " ")]}, "record 7 has neither a question nor"),
     ],
 )
-def test_refused_fields_are_named_with_the_record(fields: dict[str, Any], message: str) -> None:
+def test_errors_name_the_record_and_the_field(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
         build(**fields)
 
@@ -180,7 +180,7 @@ def test_refused_fields_are_named_with_the_record(fields: dict[str, Any], messag
         ({"question": None, "text": "A note.", "keywords": None}, (("TEXT", "A note."),)),
     ],
 )
-def test_a_record_typed_by_hand(
+def test_from_json_accepts_records_typed_by_hand(
     fields: dict[str, Any], sections: tuple[tuple[str, str], ...]
 ) -> None:
     record = from_json(fields)
@@ -227,7 +227,7 @@ def test_a_record_typed_by_hand(
     ],
     ids=repr,
 )
-def test_what_from_json_refuses(fields: object, message: str) -> None:
+def test_from_json_refuses_malformed_records(fields: object, message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)) as refused:
         from_json(fields)
     assert "\n" not in str(refused.value)

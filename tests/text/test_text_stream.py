@@ -1,4 +1,4 @@
-"""Text that grows: whole characters, stop strings across tokens, nothing that is taken back."""
+"""TextStream returns whole characters, finds stop strings across tokens, and takes nothing back."""
 
 import random
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ TOKENIZER = Tokenizer.load()
 
 
 def streamed(ids: Sequence[int], stop: Sequence[str] = ()) -> tuple[list[str], TextStream]:
-    """The pieces up to a stop string, and the stream."""
+    """Push ids until a stop string; return the pieces and the stream."""
     stream = TextStream(TOKENIZER, stop)
     pieces = []
     for token in ids:
@@ -24,12 +24,12 @@ def streamed(ids: Sequence[int], stop: Sequence[str] = ()) -> tuple[list[str], T
 
 
 def by_characters(text: str) -> list[int]:
-    """A text in the most tokens: a byte each."""
+    """Encode a text one byte per token."""
     return [TOKENIZER.encode(bytes([byte]).decode("latin-1"))[0] for byte in text.encode("ascii")]
 
 
 @given(st.text())
-def test_pieces_are_the_final_text_in_whole_characters(text: str) -> None:
+def test_pieces_are_whole_characters_and_add_up_to_the_text(text: str) -> None:
     pieces, stream = streamed(TOKENIZER.encode(text))
     valid = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     assert "".join(pieces) == stream.text == valid
@@ -37,7 +37,7 @@ def test_pieces_are_the_final_text_in_whole_characters(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["5 ± 2", "≥ 3 µg", "β-blocker", "😀👩🏽‍⚕️", "日本語", "é̂"])
-def test_half_a_character_is_held_back_and_left_out_at_the_end(text: str) -> None:
+def test_half_a_character_is_held_back_and_dropped_at_the_end(text: str) -> None:
     ids = TOKENIZER.encode(text)
     for n in range(len(ids) + 1):
         pieces, stream = streamed(ids[:n])
@@ -46,14 +46,14 @@ def test_half_a_character_is_held_back_and_left_out_at_the_end(text: str) -> Non
         assert stream.text == whole.decode("utf-8", "ignore")
 
 
-def test_random_ids_stream_to_what_they_decode_to() -> None:
+def test_streaming_random_ids_equals_decoding_them() -> None:
     generator = random.Random(0)
     for _ in range(300):
         ids = [generator.randrange(EOT + 1) for _ in range(generator.randrange(30))]
         pieces, stream = streamed(ids)
         whole = TOKENIZER.decode(ids)
         assert "".join(pieces) == stream.text
-        # All but a last character that is not whole.
+        # Only an incomplete last character may be missing.
         assert whole.startswith(stream.text)
         assert whole[len(stream.text) :] in ("", "\ufffd")
 
@@ -70,13 +70,17 @@ TEXT = "RESULTS: it helped.\nQuestion: is it so?\n\nAnswer: yes"
         (["RESULTS"], "", "RESULTS"),
         (["yes"], TEXT[:-3], "yes"),
         (["yes!", "never", "Answer: yes or"], TEXT, None),
-        (["it helped.\nQuestion: is", "help"], "RESULTS: it ", "help"),  # the one that ends first
+        (
+            ["it helped.\nQuestion: is", "help"],
+            "RESULTS: it ",
+            "help",
+        ),  # ends first
         (["so", "is it so"], "RESULTS: it helped.\nQuestion: ", "is it so"),
         ([], TEXT, None),
     ],
 )
 @pytest.mark.parametrize("encode", [TOKENIZER.encode, by_characters])
-def test_a_text_ends_before_its_first_stop_string_wherever_tokens_end(
+def test_a_text_ends_before_its_first_stop_string(
     stop: list[str], cut: str, by: str | None, encode: object
 ) -> None:
     assert callable(encode)
@@ -85,9 +89,7 @@ def test_a_text_ends_before_its_first_stop_string_wherever_tokens_end(
 
 
 @given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
-def test_any_cut_into_tokens_gives_the_same_text_and_shows_nothing_to_take_back(
-    text: str, stop: list[str]
-) -> None:
+def test_token_boundaries_do_not_change_streamed_text(text: str, stop: list[str]) -> None:
     ends = sorted((text.find(s) + len(s), text.find(s)) for s in stop if s in text)
     expected = text[: ends[0][1]] if ends else text
     for ids in (TOKENIZER.encode(text), by_characters(text)):
@@ -97,6 +99,6 @@ def test_any_cut_into_tokens_gives_the_same_text_and_shows_nothing_to_take_back(
             assert expected.startswith("".join(pieces[:n]))
 
 
-def test_stop_strings_of_several_bytes_are_found() -> None:
+def test_multi_byte_stop_strings_are_found() -> None:
     pieces, stream = streamed(TOKENIZER.encode("dose 5 µg ± 2 😀 done"), ["± 2 😀"])
     assert "".join(pieces) == stream.text == "dose 5 µg " and stream.stopped_by == "± 2 😀"

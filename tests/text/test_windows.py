@@ -1,4 +1,4 @@
-"""A long text in windows: nothing lost, added or torn; and what was written from them, joined."""
+"""Windows over a long text contain every word once, in order, and as few splits as possible."""
 
 from collections import defaultdict
 from itertools import pairwise
@@ -16,7 +16,7 @@ from clingpt.text.windows import join_summaries, split_windows
 TOKENIZER = Tokenizer.load()
 FRAMES = {"summarize": ("Report:\n", "\nSummary:"), "document": ("Notes:\n", "\nDocument:")}
 LABELS = ("METHODS", "RESULTS", "LONG NAME OF A PART", "TEXT")
-# Sentences of a few words or many, numbers, characters of many bytes, and words without an end.
+# Sentences of any length, numbers, multi-byte characters, and very long words.
 WORDS = st.sampled_from(
     "Pain fell by 31.5 % (P = 0.002). No. of naïve µg/dl ≥ 漢字 😀😀 Then".split()
 )
@@ -31,7 +31,7 @@ def record(*texts: str) -> Record:
 
 
 def shown(task: str, prompt: Prompt) -> list[tuple[str, str]]:
-    """The labels and texts between a prompt's own words; a document's prompt has no labels."""
+    """Return the (label, text) lines of a prompt; labels are empty for the task document."""
     head, foot = FRAMES[task]
     text = TOKENIZER.decode(prompt.ids)
     assert text.startswith(head) and text.endswith(foot)
@@ -42,7 +42,7 @@ def shown(task: str, prompt: Prompt) -> list[tuple[str, str]]:
 
 
 def fits(task: str, text: str, budget: int) -> bool:
-    """Whether a text has a place in a window of its own, whatever section it is in."""
+    """Whether a text fits into a window alone, in a section with the longest label."""
     alone = Record(id="1", question="", sections=((LABELS[2], text),))
     return len(TOKENIZER.encode(prompt_text(task, alone))) <= budget
 
@@ -53,7 +53,7 @@ def fits(task: str, text: str, budget: int) -> bool:
     task=st.sampled_from(sorted(FRAMES)),
     budget=st.integers(20, 200),
 )
-def test_windows_hold_every_word_in_order_and_never_too_much(
+def test_windows_contain_every_word_in_order_within_the_budget(
     texts: list[str], task: str, budget: int
 ) -> None:
     prompts = split_windows(task, record(*texts), TOKENIZER, budget=budget)
@@ -61,12 +61,12 @@ def test_windows_hold_every_word_in_order_and_never_too_much(
     windows = [text for prompt in prompts for _, text in shown(task, prompt)]
     words = " ".join(texts).split()
     assert "".join("".join(windows).split()) == "".join(words)
-    if all(fits(task, word, budget) for word in words):  # then none is torn
+    if all(fits(task, word, budget) for word in words):  # then no word is split
         assert " ".join(windows).split() == words
     for sentence in (piece for text in texts for piece in text_pieces(text)):
         if fits(task, sentence, budget):
             assert any(sentence in window for window in windows)
-    if task == "summarize":  # and each stands under its own section's name
+    if task == "summarize":  # and every text is under the label of its section
         found: dict[str, str] = defaultdict(str)
         for label, text in (pair for prompt in prompts for pair in shown(task, prompt)):
             found[label] += text.replace(" ", "")
@@ -75,7 +75,7 @@ def test_windows_hold_every_word_in_order_and_never_too_much(
         }
 
 
-def test_a_text_that_fits_is_one_prompt_as_it_is() -> None:
+def test_a_text_that_fits_is_one_unchanged_prompt() -> None:
     short = record("Ten patients.", "Pain fell.")
     for task in FRAMES:
         ids = TOKENIZER.encode(prompt_text(task, short))
@@ -86,7 +86,7 @@ def test_a_text_that_fits_is_one_prompt_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("task", FRAMES)
-def test_windows_are_whole_sentences_and_as_many_as_fit(task: str) -> None:
+def test_windows_hold_as_many_whole_sentences_as_fit(task: str) -> None:
     prompts = split_windows(task, record(" ".join(SENTENCES)), TOKENIZER, budget=100)
     windows = [shown(task, prompt)[0][1] for prompt in prompts]
     assert " ".join(windows) == " ".join(SENTENCES)
@@ -97,8 +97,8 @@ def test_windows_are_whole_sentences_and_as_many_as_fit(task: str) -> None:
         assert len(TOKENIZER.encode(prompt_text(task, whole))) > 100
 
 
-def test_a_sentence_longer_than_a_window_is_cut_between_words() -> None:
-    # As long as lists in reports are: more than one window of a small model.
+def test_a_sentence_longer_than_a_window_is_split_between_words() -> None:
+    # Lists in reports can be longer than the context of a small model.
     text = "; ".join(f"{n}.125 mmol/l at {n} h" for n in range(100, 130))
     prompts = split_windows("summarize", record(text), TOKENIZER, budget=64)
     windows = [shown("summarize", prompt)[0][1] for prompt in prompts]
@@ -107,13 +107,13 @@ def test_a_sentence_longer_than_a_window_is_cut_between_words() -> None:
 
 @pytest.mark.parametrize(
     "word",
-    # Of the second one's halves, one takes more tokens than a window has and the other few.
+    # One half of the second word takes more tokens than a window, the other half only a few.
     [
         "".join(chr(0x4E00 + n) for n in range(300)),
         "".join(map(chr, range(0x4E00, 0x4E28))) + "a" * 40,
     ],
 )
-def test_a_word_longer_than_a_window_is_cut_and_nothing_put_into_it(word: str) -> None:
+def test_a_word_longer_than_a_window_is_split_without_adding_blanks(word: str) -> None:
     prompts = split_windows("document", record(f"Before {word} after."), TOKENIZER, budget=64)
     windows = [shown("document", prompt)[0][1] for prompt in prompts]
     assert "".join(windows).replace(" ", "") == f"Before{word}after." and len(windows) > 1
@@ -136,7 +136,7 @@ def test_a_record_without_text_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", [" ".join(SENTENCES), "a" * 4000])
-def test_no_more_windows_are_made_than_show_that_they_are_too_many(text: str) -> None:
+def test_splitting_stops_one_window_after_the_limit(text: str) -> None:
     whole = split_windows("document", record(text), TOKENIZER, budget=100)
     for most in (0, 1, 5, len(whole) - 1, len(whole), 99):
         found = split_windows("document", record(text), TOKENIZER, budget=100, most=most)
@@ -144,7 +144,7 @@ def test_no_more_windows_are_made_than_show_that_they_are_too_many(text: str) ->
 
 
 @pytest.mark.parametrize("unit", ["a", "Pain fell. ", "pain fell, "])
-def test_the_work_grows_with_the_text_and_not_faster(unit: str) -> None:
+def test_encoding_work_is_linear_in_the_text(unit: str) -> None:
     text = unit * (60_000 // len(unit))
     with mock.patch.object(TOKENIZER, "encode", wraps=TOKENIZER.encode) as encode:
         split_windows("document", record(text), TOKENIZER, budget=200)
@@ -158,5 +158,5 @@ def test_the_work_grows_with_the_text_and_not_faster(unit: str) -> None:
         ([" One. ", "", "  ", "Two.\n"], "One. Two."),
     ],
 )
-def test_summaries_stand_one_after_another(texts: list[str], joined: str) -> None:
+def test_summaries_are_joined_by_blanks(texts: list[str], joined: str) -> None:
     assert join_summaries(texts) == joined

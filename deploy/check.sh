@@ -1,10 +1,12 @@
 #!/bin/sh
-# What an engine would do, without one: the Dockerfile's pip commands in a fresh environment, then
-# tests/deploy/test_deploy.py with it, which copies what the Dockerfile copies and starts it as it says.
+# Build and test the image's contents without a container engine: run the Dockerfile's pip commands in
+# a new environment, then run tests/deploy/test_deploy.py with it, which copies and starts what the
+# Dockerfile says.
 #
-#   sh deploy/check.sh [FOLDER]       into FOLDER, or one under /tmp that is removed in the end
-#   TORCH_INDEX=… sh deploy/check.sh  torch from another index
-#   PYTHON=…, TESTER=…                to make the environment with; one with requirements-dev.txt
+#   sh deploy/check.sh [FOLDER]       use FOLDER, or a folder under /tmp that is removed in the end
+#   TORCH_INDEX=… sh deploy/check.sh  install torch from another index
+#   PYTHON=… sh deploy/check.sh       make the environment with this interpreter
+#   TESTER=… sh deploy/check.sh       run the tests with this one, which needs requirements-dev.txt
 set -eu
 cd "$(dirname "$0")/.."
 : "${PYTHON:=python3.11}" "${TESTER:=$PWD/.venv/bin/python}"
@@ -18,7 +20,7 @@ if [ -z "$folder" ]; then
 fi
 say() { printf '\n== %s\n' "$*"; }
 
-say "a fresh environment: $("$PYTHON" --version) in $folder/venv"
+say "new environment: $("$PYTHON" --version) in $folder/venv"
 "$PYTHON" -m venv "$folder/venv"
 sed -n 's/^RUN \(pip .*\)/\1/p' deploy/Dockerfile > "$folder/steps"
 while read -r step; do
@@ -26,10 +28,10 @@ while read -r step; do
     PATH="$folder/venv/bin:$PATH" sh -euc "$step" < /dev/null
 done < "$folder/steps"
 
-say "what it holds"
+say "installed packages"
 "$folder/venv/bin/pip" check
 "$folder/venv/bin/python" -c 'import torch; print("torch", torch.__version__)'
 du -sh "$folder/venv"
 
-say "the image's files, started as the Dockerfile says"
+say "tests of the image's files"
 CLINGPT_DEPLOY_PYTHON="$folder/venv/bin/python" "$TESTER" -m pytest -v -rs tests/deploy/test_deploy.py

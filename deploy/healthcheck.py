@@ -1,6 +1,6 @@
-"""HEALTHCHECK's question: does the container's server answer /health? Exit status 0 or 1.
+"""The container's HEALTHCHECK: exit with 0 if the server answers /health, else with 1.
 
-The port is the one in serve.py's own flags, which no variable need repeat.
+It reads the port from the flags of the running serve.py, so no variable has to repeat it.
 """
 
 import re
@@ -12,29 +12,29 @@ from clingpt.base import console
 from clingpt.base.errors import ServingError
 
 SERVE = Path(__file__).resolve().with_name("serve.py")
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 
 
 def main() -> None:
-    connection = HTTPConnection("localhost", serving_port(), timeout=PATIENCE_S)
+    connection = HTTPConnection("localhost", serving_port(), timeout=TIMEOUT_S)
     with closing(connection):
         try:
             connection.request("GET", "/health")
             status = connection.getresponse().status
         except (OSError, HTTPException) as error:
-            raise ServingError(f"/health does not answer: {error}") from error
+            raise ServingError(f"/health did not answer: {error}") from error
     if status != 200:
-        raise ServingError(f"/health answers {status}")
+        raise ServingError(f"/health answered {status}")
 
 
 def serving_port() -> int:
-    """That of the process which runs this folder's serve.py, be it the first one or an init's."""
+    """Return the port of the process that runs this folder's serve.py, whatever its process id."""
     flag = re.compile(re.escape(bytes(SERVE)) + rb"\0.*?--port[=\0](\d+)\0", re.DOTALL)
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended meanwhile
             if found := flag.search(path.read_bytes()):
                 return int(found[1])
-    raise ServingError("serve.py does not run")
+    raise ServingError("serve.py is not running")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Fill a clone of a Docker Space's repository with all that it needs.
+# Fill a clone of a Docker Space's repository with everything that it needs.
 #
 #   git clone https://huggingface.co/spaces/NAME/SPACE ../space
 #   sh deploy/space/fill.sh ../space out/pubmedqa/best
 #   cd ../space && git add . && git commit -m "clinGPT" && git push
 set -eu
 if [ ! -d "${1-}" ] || [ ! -f "${2-}/config.json" ]; then
-    echo "usage: sh deploy/space/fill.sh FOLDER MODEL, a Space's clone and a checkpoint's folder" >&2
+    echo "usage: sh deploy/space/fill.sh FOLDER MODEL (a clone of a Space, a checkpoint folder)" >&2
     exit 2
 fi
 space=$(cd "$1" && pwd)

@@ -1,12 +1,14 @@
-"""What a checkpoint memorised of its training text: repeated text, canaries, identifiers.
+"""Measure what a checkpoint memorised of its training text.
 
     python audit.py --checkpoint=out/mine/best
-    python audit.py --checkpoint=out/mine/best --base=gpt2 --shown_tokens=20 --continued_tokens=20
+    python audit.py --checkpoint=out/mine/best --base=gpt2 --shown_tokens=20
 
-Every figure stands beside its control: test records, canaries that were made and never planted,
-the model before training. No text and no secret is written anywhere, counts only. The folder gets
-audit.json and audit.md; the checkpoint's model card shows the same. Canaries are planted by
-prepare.py --canaries=12, for a model that is trained to be audited and not to be used.
+Repeated text, canaries and identifiers are counted, each beside its control:
+test records, canaries that were made but never planted, and the model before
+training. No text and no secret is written anywhere, only counts. The output
+folder contains audit.json and audit.md, and the checkpoint's model card shows
+the same. Plant canaries with prepare.py --canaries=12, in a model that is
+trained to be audited and not to be used.
 """
 
 import json
@@ -22,20 +24,35 @@ from clingpt.base.files import write_json, write_whole
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig:
-    checkpoint: str | None = None  # folder, gpt2 … or a Hub id; None: the newest run's best
-    base: str | None = None  # the model before; None: what the checkpoint was trained from
-    data: Path | None = None  # prepared folder; None: the one that the checkpoint was trained on
-    out: Path | None = None  # folder to write; None: audit in the run's folder
-    records: int = 500  # of train and of test, the most to look at
-    shown_tokens: int = 50  # of a record, at least, before it is to be continued
-    continued_tokens: int = 50  # to be continued without a mistake
-    secrets: int = 1000  # others that a canary's secret is ranked among
-    samples: int = 1000  # texts from nothing, searched for identifiers; 0: none
-    sample_tokens: int = 128  # longest of them
-    batch_size: int = 16  # rows at once
-    seed: int = 1337  # of what is drawn
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"  # of matrix products
+    # --- model ---
+    # Checkpoint or run folder, gpt2 to gpt2-xl, or a Hugging Face Hub id; None is the best
+    # checkpoint of the newest run in out/.
+    checkpoint: str | None = None
+    # The model before training, to compare with; None is what the checkpoint was trained from.
+    base: str | None = None
+
+    # --- data ---
+    # Prepared folder; None is the one that the checkpoint was trained on.
+    data: Path | None = None
+    records: int = 500  # most records to examine of the training split, and of the test split
+
+    # --- probes ---
+    shown_tokens: int = 50  # fewest tokens of a record to show before the model continues it
+    continued_tokens: int = 50  # tokens that the model must reproduce exactly
+    secrets: int = 1000  # alternatives among which a canary's secret is ranked
+    # Texts to generate without a prompt and search for identifiers; 0 generates none.
+    samples: int = 1000
+    sample_tokens: int = 128  # length of these texts, in tokens
+    seed: int = 1337  # seed of the records, alternatives and texts that are drawn
+
+    # --- output ---
+    out: Path | None = None  # folder to write; None is audit in the run folder
+
+    # --- hardware ---
+    batch_size: int = 16  # rows per forward pass
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    # Precision of matrix products.
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
 
     def __post_init__(self) -> None:
         settings.check_range(self, "records", "shown_tokens", "continued_tokens", at_least=1)

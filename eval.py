@@ -1,15 +1,16 @@
-"""Evaluate checkpoints: labels, perplexity and generated text, each beside simple baselines.
+"""Measure checkpoints: labels, perplexity and generated text, beside baselines.
 
     python eval.py --checkpoint=out/pubmedqa/best --split=test
-    python eval.py --checkpoint=gpt2 --data=data/pubmedqa --texts=100 --text=news.txt
-    python eval.py --checkpoint out/fold*/best --split=val   # pool folds, compare seeds
-    torchrun --standalone --nproc_per_node=8 eval.py --checkpoint=out/pubmedqa/best
+    python eval.py --checkpoint=gpt2 --data=data/pubmedqa --text=news.txt
+    python eval.py --checkpoint out/fold*/best  # pool folds, compare seeds
+    torchrun --standalone --nproc_per_node=8 eval.py --checkpoint=out/run/best
 
-Labels come from the log-probabilities of yes, no and maybe, so every record gets one. Text is
-decoded greedily. PubMedQA is evaluated in its reasoning-required setting: the model sees the
-question and the context, but never the conclusion. If an evaluation is interrupted, the same
-command continues it. The folder gets report.html, report.md, report.json, predictions.json (input
-for PubMedQA's official evaluation script), probabilities.json and outputs.jsonl.
+Labels are chosen by log-probability, so every record gets one; text is decoded
+greedily. PubMedQA is evaluated in its reasoning-required setting: the model
+sees the question and the context, never the conclusion. The same command
+resumes an interrupted evaluation. The output folder contains report.html,
+report.md, report.json, predictions.json (for PubMedQA's official evaluation
+script), probabilities.json and outputs.jsonl.
 """
 
 import sys
@@ -26,23 +27,38 @@ from clingpt.base.files import sha256, write_json, write_whole
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    checkpoint: tuple[str, ...] = ()  # folders, gpt2 … gpt2-xl or Hub ids; several are compared
-    data: Path | None = None  # prepared folder; None: the one that the checkpoint was trained on
-    split: Literal["val", "test"] = "val"  # tune on val; looks at test are counted
-    out: Path | None = None  # folder to write; None: eval_<split> in the run's folder
-    reasoning_free: bool = False  # show the conclusion instead of the context, for labels alone
-    texts: int | None = None  # records to generate text for, the first ones; None: all
-    text: tuple[Path, ...] = ()  # text files whose perplexity shows what was forgotten
-    max_new_tokens: int = 160  # longest generated answer or summary, in tokens
-    max_document_tokens: int = 448  # longest generated document, in tokens
-    max_prose_tokens: int = 256  # longest generated answer in prose alone, in tokens
-    coverage: float = 0.8  # of validation records, the share to answer with a label
-    batch_size: int = 16  # rows at once
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"  # of matrix products
-    quantize: Literal["none", "int8"] = (
-        "none"  # int8: weights in 8 bits, on the CPU; what that costs is scored too
-    )
+    # --- model ---
+    # Checkpoint or run folders, gpt2 to gpt2-xl, or Hugging Face Hub ids; several are compared.
+    checkpoint: tuple[str, ...] = ()
+
+    # --- data ---
+    # Prepared folder; None is the one that the checkpoint was trained on.
+    data: Path | None = None
+    # Split to measure on. Tune on val; evaluations on the test split are counted in the report.
+    split: Literal["val", "test"] = "val"
+    # Show the record's conclusion instead of its context, and measure labels only.
+    reasoning_free: bool = False
+    texts: int | None = None  # records to generate text for, from the start; None: all
+    # Text files whose perplexity shows how much general language the model has forgotten.
+    text: tuple[Path, ...] = ()
+
+    # --- decoding ---
+    max_new_tokens: int = 160  # longest answer or summary, in tokens
+    max_document_tokens: int = 448  # longest document, in tokens
+    max_prose_tokens: int = 256  # longest answer to a question without context, in tokens
+    # Share of validation records that should get a label; the model abstains on the others.
+    coverage: float = 0.8
+
+    # --- output ---
+    out: Path | None = None  # folder to write; None is eval_SPLIT in the run folder
+
+    # --- hardware ---
+    batch_size: int = 16  # rows per forward pass
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    # Precision of matrix products.
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    # int8 stores weights in 8 bits, on the CPU, and reports what that costs.
+    quantize: Literal["none", "int8"] = "none"
 
     def __post_init__(self) -> None:
         config.check(bool(self.checkpoint), "give --checkpoint, for example out/pubmedqa/best")

@@ -1,17 +1,20 @@
-"""Export a checkpoint to other engines, and verify the result against the model.
+"""Write a checkpoint in the format of another engine, and verify it.
 
-    python export.py --checkpoint=out/pubmedqa/best --format=onnx --out=exported/onnx
-    python export.py --data=data/pubmedqa  # and measure the cost of 8-bit weights
-    python export.py --format=hf --dtype=bfloat16 --out=exported/hf  # half the size
+    python export.py --checkpoint=out/pubmedqa/best --format=onnx
+    python export.py --data=data/pubmedqa  # measure what 8-bit weights cost
+    python export.py --format=hf --dtype=bfloat16  # half the size
     python export.py --format=torch_export  # a .pt2 program
     python export.py --format=torchscript  # deprecated by PyTorch
-    python export.py --format=adapter  # only the LoRA weights, without their base
+    python export.py --format=adapter  # the LoRA weights without their base
 
-The ONNX graph has the KV cache as inputs and outputs, under optimum's names, and is also written
-with 8-bit weights; clingpt/export/onnx_runner.py runs it without torch. Every format is loaded
-again and compared with the model on a grid of shapes; if it differs by more than rounding, nothing
-is written. The folder also contains the tokenizer, the model card, the calibration and SHA256SUMS.
-Not intended to inform diagnosis, treatment or patient management."""
+The ONNX model takes and returns keys and values under optimum's names; a second
+one has 8-bit weights. clingpt/export/onnx_runner.py runs them without torch.
+Every format is loaded again and compared with the model on a grid of shapes; if
+it differs by more than rounding, nothing is kept. The folder also contains the
+tokenizer, the model card, the calibration and SHA256SUMS.
+
+Not intended to inform diagnosis, treatment or patient management.
+"""
 
 import contextlib
 import json
@@ -29,13 +32,23 @@ from clingpt.base.files import written_whole
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    checkpoint: str | None = None  # folder, gpt2 … gpt2-xl or a Hub id; None: newest run's best
+    # --- model ---
+    # Checkpoint or run folder, gpt2 to gpt2-xl, or a Hugging Face Hub id; None is the best
+    # checkpoint of the newest run in out/.
+    checkpoint: str | None = None
+
+    # --- output ---
+    # What to write: a Hugging Face folder, an ONNX model, a PyTorch program, or a LoRA adapter.
     format: Literal["hf", "onnx", "torchscript", "torch_export", "adapter"] = "onnx"
-    out: Path | None = None  # folder to write; None: exported/ and the format's name
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of the weights of --format=hf
-    int8: bool = True  # with --format=onnx: 8-bit weights too, in model_int8.onnx
-    data: Path | None = None  # prepared folder to measure on what 8 bits cost; None: not measured
-    records: int = 50  # of its validation records, the first ones
+    out: Path | None = None  # folder to write; None is exported/FORMAT
+    # Precision of the weights, with --format=hf.
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    int8: bool = True  # with --format=onnx, also write 8-bit weights as model_int8.onnx
+
+    # --- evaluation ---
+    # Prepared folder on which to measure what 8-bit weights cost; None does not measure.
+    data: Path | None = None
+    records: int = 50  # validation records to measure on, from the start
 
     def __post_init__(self) -> None:
         settings.check(

@@ -3,12 +3,13 @@
     python prepare.py --source=synthetic --out=data/quickstart
     python prepare.py --source=pubmedqa --out=data/pubmedqa
     python prepare.py --source=pubmedqa --subset=pqa_artificial --yes_share=0.5
-    python prepare.py --source=notes.csv --task=summarize --input=transcription --dry_run=True
+    python prepare.py --source=notes.csv --task=summarize --dry_run
     python prepare.py --mix notes.csv=1 letters.jsonl.gz=0.3 --task=text
 
-Records are cleaned, split, searched for identifiers and duplicates, written out as prompt and
-target for each task, and tokenised into a folder of memory-mapped uint16 files (docs/formats.md).
-Sources are read three times and never held in memory. Needs no GPU and no PyTorch.
+Records are cleaned, split, searched for identifiers and duplicates, written as
+prompt and target for each task, and tokenized into a folder of memory-mapped
+uint16 files (docs/formats.md). Sources are streamed, so memory does not grow
+with their size. No GPU and no PyTorch are needed.
 """
 
 import sys
@@ -25,40 +26,62 @@ from clingpt.base.workers import count_workers
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    source: str = "pubmedqa"  # pubmedqa (the Hub's), synthetic, .csv .tsv .jsonl .json .parquet, …
-    mix: tuple[str, ...] = ()  # several sources in its place, with weights: a.csv=1 b.jsonl.gz=0.3
-    subset: Literal["pqa_labeled", "pqa_artificial", "pqa_unlabeled"] = "pqa_labeled"  # of the Hub
-    encoding: str = "auto"  # of text files: auto is UTF-8 or what a byte-order mark says; cp1252, …
-    input: str | None = None  # column that is read: a note, a report; None: guessed by its name
-    target: str | None = None  # column that is to be written: a summary, an answer, a document
-    question: str | None = None  # column
-    id: str | None = None  # column; None: one called so, else file and line
-    out: Path | None = None  # folder to write; None: data/ and the source's or subset's name
-    dry_run: bool = False  # say what would be done and what is in the way; write nothing
-    task: str | None = None  # one of the tasks, in their place
-    tasks: tuple[str, ...] = ("answer", "summarize", "document")  # any of these, text and explain
+    # --- source ---
+    # pubmedqa (from the Hugging Face Hub), synthetic, or a file or folder: .csv, .tsv, .json,
+    # .jsonl, .parquet, .txt and others; see docs/recipes.md.
+    source: str = "pubmedqa"
+    mix: tuple[str, ...] = ()  # several weighted sources instead: a.csv=1 b.jsonl.gz=0.3
+    # Subset of PubMedQA on the Hub.
+    subset: Literal["pqa_labeled", "pqa_artificial", "pqa_unlabeled"] = "pqa_labeled"
+    encoding: str = "auto"  # of text files: auto (UTF-8, or as the byte-order mark says), cp1252, …
+    # Column with the text to read, such as a note or a report; None guesses from the names.
+    input: str | None = None
+    # Column with the text to write: a summary, an answer or a document; None guesses.
+    target: str | None = None
+    question: str | None = None  # column with the question; None guesses from the names
+    # Column that identifies a record; None takes a column named like one, else file and line.
+    id: str | None = None
+    skip_bad: bool = False  # drop and count unusable records instead of stopping at the first
+    synthetic_records: int = 8000  # training records of --source=synthetic
+    synthetic_held_out: int = 300  # validation records of --source=synthetic, and as many for test
+
+    # --- examples ---
+    # Tasks to write examples for: answer, summarize, document, explain and text.
+    tasks: tuple[str, ...] = ("answer", "summarize", "document")
+    task: str | None = None  # a single task, instead of --tasks
     block_size: int = 1024  # longest example in tokens, prompt and target together
-    # A text longer than block_size becomes several windows, its first window, or is dropped;
-    # records of other tasks are trimmed sentence by sentence.
+    # What to do with a longer text of the task text: split it into windows, keep its first window
+    # (trim), or drop it. Prompts of other tasks lose whole sentences instead.
     long: Literal["window", "trim", "drop"] = "window"
-    fold: int = 0  # which of PubMedQA's ten official folds validates
-    val_share: float = 0.05  # of records outside the official lists
-    test_share: float = 0.05  # of records outside the official lists
-    yes_share: float | None = None  # of training answers: drops surplus yes; None keeps all
-    views: tuple[str, ...] = ()  # of training answers, beside the whole: results, question
-    section_dropout: float = 0.0  # chance of a section to be left out of one more view of these
-    canaries: int = 0  # made-up secrets to plant in training, for audit.py to look for
-    synthetic_records: int = 8000  # to train on
-    synthetic_held_out: int = 300  # to validate on, and as many to test on
-    seed: int = 1337  # of the synthetic source, canaries and views
-    skip_bad: bool = False  # drop and count records that cannot be used, instead of stopping
-    allow_phi: bool = False  # go on although names, dates or numbers of people seem to be there
-    redact: Literal["tags", "surrogates"] | None = None  # put [NAME] or another name in their place
-    allow_overlap: bool = False  # go on although training text stands in the test set
-    drop_overlap: bool = False  # drop training records whose text stands in val or test
-    against: tuple[str, ...] = ()  # prepared folders whose val and test text is overlap here too
-    workers: int | None = None  # processes to work in; None: one for each CPU; 0 or 1: this one
-    show: int = 3  # examples to print, trained tokens marked
+    # Share of yes among training answers, reached by dropping some; None keeps all.
+    yes_share: float | None = None
+    # More training examples for the task answer, each showing part of the context: results and/or
+    # question.
+    views: tuple[str, ...] = ()
+    # Probability of leaving out each section in one more training example for the task answer.
+    section_dropout: float = 0.0
+
+    # --- splits ---
+    fold: int = 0  # which of PubMedQA's ten official folds is the validation split, 0 to 9
+    val_share: float = 0.05  # share of records for validation, outside the official splits
+    test_share: float = 0.05  # share of records for the test split, outside the official splits
+
+    # --- hygiene ---
+    redact: Literal["tags", "surrogates"] | None = None  # replace identifiers by [NAME] or fakes
+    allow_phi: bool = False  # continue even if likely identifiers (PHI) are found
+    drop_overlap: bool = False  # drop training records whose text occurs in validation or test
+    allow_overlap: bool = False  # continue even if training text occurs in the test split
+    # Other prepared folders whose validation and test text must not occur in training either.
+    against: tuple[str, ...] = ()
+    # Made-up secrets to plant in the training split, for audit.py to look for.
+    canaries: int = 0
+
+    # --- run ---
+    out: Path | None = None  # folder to write; None is data/ plus the name of the source
+    dry_run: bool = False  # report what would be done and what prevents it; write nothing
+    workers: int | None = None  # processes; None is one per CPU, 0 or 1 starts none
+    show: int = 3  # examples to print, with the trained tokens marked
+    seed: int = 1337  # seed of the synthetic source, canaries and views
 
     def __post_init__(self) -> None:
         # Imported here because these checks run before the imports below the class.

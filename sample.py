@@ -1,17 +1,18 @@
 """Prompt a checkpoint in the terminal, or answer a file of questions.
 
-    python sample.py                            # interactive; the newest run's best checkpoint
-    python sample.py --prompt="Aspirin in the elderly" --temperature=0.8 --samples=3
-    python sample.py --task=answer --input=note.json
+    python sample.py  # chat with the best checkpoint of the newest run
+    python sample.py --prompt="Aspirin in the elderly" --temperature=0.8
+    python sample.py --task=answer --input=note.json  # question and text
+    python sample.py --task=explain --input=question.json  # text is optional
     python sample.py --task=summarize --input=notes.jsonl --output=replies.jsonl
-    python sample.py --task=explain --input=question.json
-    echo "Metformin is" | python sample.py --checkpoint=gpt2 --logprobs=True
+    echo "Metformin is" | python sample.py --checkpoint=gpt2 --logprobs
 
-A record is a JSON object with `question` and `text` (or `sections`, [["RESULTS", "…"], …]); the
-task explain needs only a question. A .jsonl file has one record per line or, without --task, one
-{"prompt": "…"} per line. With --output a file is answered line by line, in order; run the same
-command again to continue after an interruption. Replies go to standard output, everything else to
-standard error.
+A record is a JSON object with "question" and "text", or instead of the text
+"sections": [["RESULTS", "…"], …]. A .jsonl file holds one record per line or,
+without --task, one {"prompt": "…"} per line. With --output, the lines of a file
+are answered in order, and the same command resumes after an interruption.
+Replies go to standard output, everything else to standard error.
+
 Not intended to inform diagnosis, treatment or patient management.
 """
 
@@ -30,29 +31,48 @@ from clingpt.base.files import read_text
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    checkpoint: str | None = None  # folder, gpt2 … gpt2-xl or a Hub id; None: newest run's best
+    # --- model ---
+    # Checkpoint or run folder, gpt2 to gpt2-xl, or a Hugging Face Hub id; None is the best
+    # checkpoint of the newest run in out/.
+    checkpoint: str | None = None
+
+    # --- input ---
     prompt: str | None = None  # text to continue
     prompt_file: Path | None = None  # file with the text to continue
-    task: Literal["answer", "summarize", "document", "explain"] | None = None  # done with a record
-    input: Path | None = None  # .json record or .jsonl of records, for --task; or .jsonl of prompts
-    output: Path | None = None  # .jsonl to write, a reply for each line of --input
-    limit: int | None = None  # lines of a .jsonl, the first ones; None: one, with --output all
-    samples: int = 1  # replies to each prompt, with seeds seed, seed + 1, …
-    max_new_tokens: int = 200  # longest reply
-    temperature: float = 0.0  # 0 is greedy: always the most probable token
-    top_k: int | None = None  # choose among the k most probable tokens; None: among all
-    top_p: float = 1.0  # choose among the fewest tokens this probable together; 1: among all
-    min_p: float = 0.0  # choose among those this probable beside the first; 0: among all
-    repetition_penalty: float = 1.0  # above 1: what stands there already gets less probable
-    no_repeat_ngram: int | None = None  # no run of so many tokens twice; None: off
-    stop: tuple[str, ...] = ()  # texts that end a reply; \n is a line break
-    seed: int = 1337  # of the choice at a temperature above 0
-    json: bool = False  # print replies as JSON, a line each
-    logprobs: bool = False  # mark unsure words: red below 50 %, yellow below 90 %; [[…]] in files
-    batch_size: int = 8  # replies at once, with --output
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
-    quantize: Literal["none", "int8"] = "none"  # int8: 8-bit weights, on the CPU, twice as fast
+    # What to do with the record in --input; None continues a prompt.
+    task: Literal["answer", "summarize", "document", "explain"] | None = None
+    # With --task, a record (.json) or several (.jsonl); without, a .jsonl file of prompts.
+    input: Path | None = None
+    # Lines of a .jsonl file to read, from its start; None is one, or all with --output.
+    limit: int | None = None
+
+    # --- sampling ---
+    samples: int = 1  # replies per prompt, with seeds counting up from --seed
+    max_new_tokens: int = 200  # longest reply, in tokens
+    temperature: float = 0.0  # 0 always takes the most probable token (greedy decoding)
+    top_k: int | None = None  # sample among the k most probable tokens; None: among all
+    # Sample among the fewest tokens whose probabilities add up to this; 1: among all.
+    top_p: float = 1.0
+    # Sample among tokens with at least this share of the highest probability; 0: among all.
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0  # values above 1 penalise tokens that already occurred
+    no_repeat_ngram: int | None = None  # never repeat a run of this many tokens; None: off
+    stop: tuple[str, ...] = ()  # strings that end a reply; \n stands for a line break
+    seed: int = 1337  # seed of sampling at a temperature above 0
+
+    # --- output ---
+    output: Path | None = None  # .jsonl file to write, with one reply per line of --input
+    json: bool = False  # print replies as JSON, one per line
+    # Mark uncertain words: red below a probability of 50%, yellow below 90%; [[…]] in files.
+    logprobs: bool = False
+
+    # --- hardware ---
+    batch_size: int = 8  # replies decoded at once, with --output
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    # Precision of matrix products.
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    # int8 stores weights in 8 bits: on a CPU, at least twice as fast.
+    quantize: Literal["none", "int8"] = "none"
 
     def __post_init__(self) -> None:
         config.check_range(self, "limit", "samples", "batch_size", at_least=1)

@@ -1,15 +1,18 @@
-"""Serve a checkpoint over HTTP: OpenAI's completions, answers, summaries, documents, and a page.
+"""Serve a checkpoint over HTTP: OpenAI's completions API, answers, summaries,
+documents, and a web page.
 
-    python serve.py  # the newest run's best checkpoint, at http://127.0.0.1:8000
+    python serve.py  # best checkpoint of the newest run, on 127.0.0.1:8000
     python serve.py --checkpoint=out/pubmedqa/best --quantize=int8 --rows=16
     python serve.py --host=0.0.0.0 --port=8080 --api_key_file=keys.txt
     curl 127.0.0.1:8000/v1/answer -H content-type:application/json \\
-        -d '{"question": "Does the drug relieve pain?", "text": "Pain fell by 31 % with it."}'
+        -d '{"question": "Does the drug relieve pain?",
+             "text": "Pain fell by 31 % with it."}'
 
-/docs describes every route, and /metrics serves Prometheus. Text that is sent is never stored or
-logged. Anyone who can reach the address can use the model: before others can, set API keys (in a
-file, one per line, or in the variable CLINGPT_API_KEYS) and put TLS in front. Ctrl-C lets running
-requests finish; a second Ctrl-C does not.
+/docs describes every route, /metrics is for Prometheus. Requests are neither
+stored nor logged. Anyone who can reach the address can use the model: before
+others can, set API keys (--api_key_file, or the variable CLINGPT_API_KEYS) and
+put TLS in front. Ctrl-C lets running requests finish; a second Ctrl-C does not.
+
 Not intended to inform diagnosis, treatment or patient management.
 """
 
@@ -27,24 +30,39 @@ from clingpt.base.errors import CheckpointError, ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    checkpoint: str | None = None  # folder, gpt2 … gpt2-xl or a Hub id; None: newest run's best
-    model_name: str | None = None  # that clients give; None: the run's or folder's
-    host: str = "127.0.0.1"  # 0.0.0.0 and :: can be reached from everywhere
-    port: int | None = None  # 0: any free one; None: $AIP_HTTP_PORT, $PORT or 8000
-    api_key_file: Path | None = None  # keys, a line each, one of which every request must bring
-    cors_origins: tuple[str, ...] = ()  # web sites whose pages may ask, https://example.org
+    # --- model ---
+    # Checkpoint or run folder, gpt2 to gpt2-xl, or a Hugging Face Hub id; None is the best
+    # checkpoint of the newest run in out/.
+    checkpoint: str | None = None
+    model_name: str | None = None  # name that clients use; None is the name of the run or folder
+
+    # --- network ---
+    host: str = "127.0.0.1"  # address to listen on; 0.0.0.0 or :: accept other machines
+    # TCP port; 0 picks a free one, None is $AIP_HTTP_PORT, else $PORT, else 8000.
+    port: int | None = None
+    # File with one API key per line; every request must then carry one of them.
+    api_key_file: Path | None = None
+    # Web sites whose pages may call the API, such as https://example.org.
+    cors_origins: tuple[str, ...] = ()
     frame_ancestors: tuple[str, ...] = ()  # web sites that may show the page in a frame
-    rows: int = 8  # replies written at once; each holds a context's keys and values
-    queue: int = 64  # replies that may wait; the next ones are told to come later (429)
-    prefill_tokens: int = 256  # of prompts in a step, so that others' next tokens come soon
-    request_timeout: float = 120.0  # seconds for a whole reply, waiting included
-    shutdown_timeout: float = 25.0  # seconds that running requests get to end
-    max_body_kb: int = 1024  # of a request, in units of 1024 bytes
-    max_windows: int = 16  # pieces that a long report is taken in at the most
-    log_requests: bool = True  # method, route, status, time; never a word of a request
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
-    quantize: Literal["none", "int8"] = "none"  # int8: 8-bit weights, on the CPU, twice as fast
+    log_requests: bool = True  # log method, route, status and time; never any text of a request
+
+    # --- limits ---
+    rows: int = 8  # replies decoded at once; each holds one context of keys and values
+    queue: int = 64  # replies that may wait; further requests get status 429
+    # Prompt tokens processed per step; fewer make other replies wait less.
+    prefill_tokens: int = 256
+    request_timeout: float = 120.0  # seconds for a whole reply, including the time in the queue
+    shutdown_timeout: float = 25.0  # seconds that running requests get at shutdown
+    max_body_kb: int = 1024  # largest request body, in units of 1024 bytes
+    max_windows: int = 16  # most pieces that a long report may be split into
+
+    # --- hardware ---
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    # Precision of matrix products.
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    # int8 stores weights in 8 bits: on a CPU, at least twice as fast.
+    quantize: Literal["none", "int8"] = "none"
 
     def __post_init__(self) -> None:
         settings.check_range(self, "rows", "max_body_kb", "max_windows", at_least=1)

@@ -1,20 +1,23 @@
 """Search settings of train.py on validation folds. The test split is never read.
 
-    python sweep.py config/pubmedqa.py --learning_rate 1e-5 3e-5 1e-4 --epochs 3 5 --folds 0 1 2
-    python sweep.py config/pubmedqa.py --sampler=tpe --trials=30 --prune=True \\
+    python sweep.py config/pubmedqa.py --learning_rate 1e-5 3e-5 --epochs 3 5
+    python sweep.py config/pubmedqa.py --sampler=tpe --trials=30 --prune \\
         --search learning_rate=1e-5..1e-3:log dropout=0..0.3 batch_size=8,16,32
     python sweep.py config/pubmedqa.py --out=out/sweep_macro_f1 \\
         --prepare_flags="--source=ori_pqal.json" \\
         --train_flags="--select=macro_f1 --eval_records=50 --device=cuda:1"
-    python sweep.py config/pubmedqa_xl.py --launcher="torchrun --standalone --nproc_per_node=8"
+    python sweep.py config/pubmedqa_xl.py \\
+        --launcher="torchrun --standalone --nproc_per_node=8"
 
-train.py trains every point on each fold, which prepare.py writes once. A point is judged by what
-train.py selects checkpoints by: the mean validation loss, or the labels of all folds together.
+train.py trains every point on each fold, which prepare.py writes once. A point
+is judged by what train.py selects checkpoints by: the mean validation loss, or
+the labels of all folds together.
 
-Start the same command again, at the same time or after Ctrl-C: every process takes points from the
-same search (Optuna, kept in study.log), so two GPUs need two commands. Points that failed are
-tried again, and more points may be added. The folder gets sweep.csv, sweep.svg, a log for each
-run, and result.json and curves in each run's folder.
+Start the same command again, at the same time or after Ctrl-C: every process
+takes points from the same search (Optuna, kept in study.log), so two GPUs need
+two commands. Points that failed are tried again, and more points may be added.
+The folder gets sweep.csv, sweep.svg, a log for each run, and result.json and
+curves in each run's folder.
 """
 
 import hashlib
@@ -39,21 +42,28 @@ from clingpt.data.sources import N_FOLDS
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
+    # --- search ---
     preset: Path  # preset of train.py; may come first, without the flag's name
     learning_rate: tuple[float, ...] = (1e-5, 3e-5, 1e-4)  # peaks; each decays to a tenth of itself
     epochs: tuple[float, ...] = (5.0,)  # passes over the training rows
-    batch_size: tuple[int, ...] = (16,)  # rows of an optimizer step
+    batch_size: tuple[int, ...] = (16,)  # rows per optimizer step
     search: tuple[str, ...] = ()  # more settings: NAME=1,2,4 or NAME=1..8, with :log or :STEP
     sampler: Literal["grid", "tpe"] = "grid"  # every combination, or Optuna's TPE
     trials: int = 20  # points that TPE tries in all, over all processes
     prune: bool = False  # stop a point whose first folds are worse than the median point's
-    seed: int = 0  # of TPE's proposals
+    seed: int = 0  # seed of TPE's proposals
+
+    # --- data ---
     folds: tuple[int, ...] = (0, 1, 2)  # PubMedQA folds that validate in turn; 0 for other data
+
+    # --- run ---
+    launcher: str = ""  # command that starts train.py, such as torchrun; empty is this Python
+    train_flags: str = ""  # more flags for every train.py, as one string
+    prepare_flags: str = ""  # more flags for prepare.py, such as --source and --tasks
+
+    # --- output ---
     out: Path = Path("out/sweep")  # folder for the folds' data, the runs and their results
     keep_checkpoints: bool = False  # keep the weights of every run once it is measured
-    launcher: str = ""  # command that starts train.py, such as torchrun; empty: this Python
-    train_flags: str = ""  # more flags for every train.py, as one text
-    prepare_flags: str = ""  # more flags for prepare.py, such as --source and --tasks
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epochs", "batch_size", "folds"):

@@ -1,12 +1,15 @@
-"""Train a GPT-2 on prepared data: from scratch, from OpenAI's weights or from a checkpoint.
+"""Train a GPT-2 on prepared data: from random weights, from OpenAI's weights, or
+from a checkpoint.
 
     python train.py config/quickstart.py
-    python train.py config/pubmedqa.py --batch_size=16 --select=macro_f1 --eval_records=50
+    python train.py config/pubmedqa.py --batch_size=16 --epochs=3
+    python train.py config/pubmedqa.py --select=macro_f1 --eval_records=50
     python train.py config/pubmedqa.py --init_from=out/artificial
     torchrun --standalone --nproc_per_node=8 train.py config/pubmedqa.py
 
-Ctrl-C saves; the same command again goes on where it stopped. The loss is the sum over target
-tokens divided by their number, whatever the micro-batches and however many processes there are.
+Ctrl-C saves a checkpoint, and the same command resumes from it. The loss is the
+sum over target tokens divided by their number, which is the same for any number
+of micro-batches and processes.
 """
 
 import math
@@ -25,52 +28,76 @@ from clingpt.base.signals import StopSignals
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    data: Path = Path("data/pubmedqa")  # folder that prepare.py wrote
-    out: Path = Path("out/pubmedqa")  # run folder: checkpoints, metrics.jsonl, curves.png
-    init_from: str = "gpt2"  # scratch, gpt2 … gpt2-xl, a Hub id, a checkpoint or a run folder
-    resume: Literal["auto", "never"] = "auto"  # go on from the newest checkpoint in out, if any
-    force_resume: bool = False  # go on even with other data, another seed or another shape
-    n_layer: int = 12  # blocks; for init_from=scratch
-    n_head: int = 12  # attention heads; for init_from=scratch
-    n_embd: int = 768  # channels; for init_from=scratch
-    block_size: int = 1024  # tokens in a row; crops a longer pretrained context
-    dropout: float = 0.1  # of embeddings and residual branches
-    lora_rank: int = 0  # of updates trained in place of the weights (LoRA); 0: the weights
-    lora_alpha: float = 16.0  # those updates are scaled by lora_alpha / lora_rank
-    lora_dropout: float = 0.0  # of what the updates read
-    lora_targets: tuple[str, ...] = (
-        "c_attn",
-        "c_proj",
-        "c_fc",
-    )  # matrices that get an update
-    pack: bool = True  # several examples a row, apart; False pads each to a row of its own
-    batch_size: int = 8  # rows of an optimizer step, over all processes
-    micro_batch_size: int = 4  # most rows of one forward pass; halved where memory runs out
+    # --- data ---
+    data: Path = Path("data/pubmedqa")  # prepared folder, written by prepare.py
+    # Pack several examples into one row; attention never crosses from one to the next. False pads
+    # each example to a row of its own.
+    pack: bool = True
+
+    # --- model ---
+    # Where the weights come from: scratch (random), gpt2, gpt2-medium, gpt2-large or gpt2-xl, a
+    # Hugging Face Hub id, a checkpoint folder, or a run folder (its best checkpoint).
+    init_from: str = "gpt2"
+    n_layer: int = 12  # transformer blocks, with --init_from=scratch
+    n_head: int = 12  # attention heads per block, with --init_from=scratch
+    n_embd: int = 768  # width of the residual stream, with --init_from=scratch
+    block_size: int = 1024  # context in tokens; a longer pretrained context is cropped to it
+    dropout: float = 0.1  # dropout probability after embeddings and in residual branches
+
+    # --- LoRA ---
+    # Rank of low-rank updates (LoRA) that are trained instead of the weights; 0 trains the weights.
+    lora_rank: int = 0
+    lora_alpha: float = 16.0  # scale of the updates: they are multiplied by alpha / rank
+    lora_dropout: float = 0.0  # dropout probability on the input of each update
+    lora_targets: tuple[str, ...] = ("c_attn", "c_proj", "c_fc")  # matrices that get an update
+
+    # --- optimiser ---
+    batch_size: int = 8  # rows per optimizer step, over all processes
+    # Most rows per forward pass and process; halved until they fit into memory. Smaller values
+    # accumulate gradients and do not change the result.
+    micro_batch_size: int = 4
     epochs: float = 5.0  # passes over the training rows
-    steps: int | None = None  # optimizer steps; None: as many as epochs need
-    learning_rate: float = 3e-5  # peak, reached after warmup_steps
-    min_lr: float = 3e-6  # where linear and cosine schedules end
+    steps: int | None = None  # optimizer steps; None takes as many as --epochs needs
+    learning_rate: float = 3e-5  # peak learning rate, reached after --warmup_steps
+    min_lr: float = 3e-6  # learning rate at the last step of a cosine or linear schedule
     warmup_steps: int = 20  # optimizer steps of linear warm-up
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # after the warm-up
-    weight_decay: float = 0.1  # of weights and embeddings; biases and norms do not decay
-    beta1: float = 0.9  # AdamW
-    beta2: float = 0.95  # AdamW
-    grad_clip: float = 1.0  # largest gradient norm; 0 switches clipping off
-    eval_every: int = 50  # optimizer steps between validations, each with a checkpoint
-    eval_records: int = 0  # held-out records answered at each: accuracy, macro-F1, ROUGE-L
-    sample: bool = True  # show at each what the model makes of a held-out record
-    max_new_tokens: int = 160  # longest such answer
-    select: Literal["loss", "accuracy", "macro_f1", "rougeL"] = "loss"  # what `best` is best at
-    patience: int | None = None  # validations without a better one that end training; None: never
-    log_every: int = 5  # optimizer steps between lines of metrics.jsonl
-    keep: int = 2  # newest checkpoints kept, best and last aside
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
-    compile: bool | None = None  # torch.compile; None: on CUDA alone, it gains nothing on a CPU
-    checkpoint_activations: bool = False  # recompute blocks in the backward: less memory, +24% time
-    shard: bool = False  # FSDP2 in place of DDP: for a model whose training exceeds one GPU
-    tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"  # beside metrics.jsonl
-    seed: int = 1337  # of weights, packing, order and dropout
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # decay after the warm-up
+    weight_decay: float = 0.1  # weight decay of matrices and embeddings, not of biases and norms
+    beta1: float = 0.9  # AdamW decay rate of the mean of the gradients
+    beta2: float = 0.95  # AdamW decay rate of the mean of the squared gradients
+    grad_clip: float = 1.0  # largest gradient norm, beyond which gradients are scaled down; 0: off
+
+    # --- evaluation ---
+    eval_every: int = 50  # optimizer steps between validations; each also saves a checkpoint
+    # Validation records to answer at each validation, to measure accuracy, macro-F1 and ROUGE-L.
+    eval_records: int = 0
+    sample: bool = True  # print what the model writes for one validation record each time
+    max_new_tokens: int = 160  # longest answer, in tokens, for --eval_records and --sample
+    # Criterion for the checkpoint called best; all but loss need --eval_records.
+    select: Literal["loss", "accuracy", "macro_f1", "rougeL"] = "loss"
+    # Stop after this many validations in a row without improvement; None never stops early.
+    patience: int | None = None
+
+    # --- output ---
+    out: Path = Path("out/pubmedqa")  # run folder for checkpoints, metrics.jsonl and curves.png
+    resume: Literal["auto", "never"] = "auto"  # auto resumes from the newest checkpoint in --out
+    force_resume: bool = False  # resume even if the data, the seed or the model's shape differ
+    log_every: int = 5  # optimizer steps between rows of metrics.jsonl
+    keep: int = 2  # recent checkpoints to keep, in addition to best and last
+    # Tracker to log to in addition to metrics.jsonl.
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"
+
+    # --- hardware ---
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    # Precision of matrix products; the weights and the optimizer stay in float32.
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: bool | None = None  # use torch.compile; None does on CUDA only (no gain on a CPU)
+    # Recompute activations in the backward pass: less memory, about 24% more time.
+    checkpoint_activations: bool = False
+    # Shard the model, its gradients and the optimizer over all GPUs (FSDP2); without it, every GPU
+    # holds them all (DDP).
+    shard: bool = False
+    seed: int = 1337  # seed of initial weights, packing, data order and dropout
 
     def __post_init__(self) -> None:
         positive = "n_layer n_head n_embd batch_size micro_batch_size steps eval_every log_every"

@@ -1,36 +1,43 @@
-"""Measure training, decoding and serving beside other programs, and this machine's limits.
+"""Compare the speed of training, decoding and serving with other programs.
 
     python -m benchmarks train  # ours and transformers, GPT-2 124M
     python -m benchmarks train --data=data/pubmedqa --examples=32 --repeats=3
-    python -m benchmarks train --contenders ours hf-packed nanogpt --nanogpt=../nanoGPT
-    python -m benchmarks floor  # matrix products, memory, loss, optimizer, batch assembly
-    python -m benchmarks decode  # prefill, decoding and label scores, at 1, 8 and 32 prompts
-    python -m benchmarks decode --batches 1 --contenders ours hf nanogpt --nanogpt=../nanoGPT
-    python -m benchmarks export  # decode with PyTorch and ONNX, in fp32 and int8
-    python -m benchmarks serve  # serve.py and `transformers serve` under 1, 8 and 32 clients
-    python -m benchmarks serve --batches 16 --contenders ours-int8 ours-int8-one --new_tokens=64
+    python -m benchmarks train --contenders ours hf-packed nanogpt \\
+        --nanogpt=../nanoGPT
+    python -m benchmarks floor  # matrix products, memory, loss, optimizer
+    python -m benchmarks decode  # prefill, decoding, label scores
+    python -m benchmarks decode --batches 1 --contenders ours hf nanogpt \\
+        --nanogpt=../nanoGPT
+    python -m benchmarks export  # decode with PyTorch and ONNX, fp32 and int8
+    python -m benchmarks serve  # serve.py and `transformers serve`
+    python -m benchmarks serve --batches 16 --contenders ours-int8
 
-Contenders take turns on the same examples, each in a separate process; the median counts.
-For train:
-    ours, ours-compiled           train.py's step: packed rows, attention within documents
-    …-recompute                   the same with --checkpoint_activations=True
-    ours-lora                     the same with --lora_rank=8
-    hf-sorted                     transformers as its Trainer works: full logits, rows sorted by
-                                  length and padded to the longest in each forward pass
-    hf-padded                     the same with every row padded to block_size
-    hf-packed                     transformers on our packed rows, attending across documents
-    nanogpt, nanogpt-compiled     nanoGPT's model.py on our packed rows
-For decode:
-    ours, ours-int8               sample.py's engine; by graphs on CUDA
-    hf                            transformers' generate with its KV cache; one forward per label
-    nanogpt                       nanoGPT's generate, which has no cache
-    onnx, onnx-int8               clingpt/export/onnx_runner.py with the output of export.py
-For serve, on the CPU:
-    ours, ours-int8               serve.py with 16 rows
-    ours-one, ours-int8-one       serve.py with 1 row
-    hf                            `transformers serve`, which needs the package accelerate
+Contenders take turns on the same examples, each in its own process; the median
+turn counts.
 
-Results are reliable only on a quiet machine: the CPU time that other processes used is printed.
+Contenders of train:
+    ours, ours-compiled        train.py's own step on packed rows
+    …-recompute                the same with --checkpoint_activations
+    ours-lora                  the same with --lora_rank=8
+    hf-sorted                  transformers like its Trainer: full logits, rows
+                               sorted by length, padded to the longest one
+    hf-padded                  the same, every row padded to block_size
+    hf-packed                  transformers on our packed rows, with attention
+                               across documents
+    nanogpt, nanogpt-compiled  nanoGPT's model.py on the same rows
+Contenders of decode:
+    ours, ours-int8            sample.py's engine, with CUDA graphs on a GPU
+    hf                         transformers' generate with its KV cache, and one
+                               forward pass per label prompt
+    nanogpt                    nanoGPT's generate, which has no cache
+    onnx, onnx-int8            clingpt/export/onnx_runner.py on exported models
+Contenders of serve, on a CPU:
+    ours, ours-int8            serve.py, 16 replies at once
+    ours-one, ours-int8-one    serve.py, one reply at a time
+    hf                         `transformers serve` (needs accelerate)
+
+Every figure comes with its spread. Measure on a quiet machine: the CPU share of
+other processes is printed.
 """
 
 import statistics
@@ -50,26 +57,36 @@ MEASURES = ("train", "floor", "decode", "serve", "export")
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    contenders: tuple[str, ...] = ()  # who takes part; none: ours and transformers
-    size: Literal["tiny", "124M", "355M", "774M", "1558M"] = "124M"  # of the model
-    rows: int = 2  # of block_size tokens in a forward
-    block_size: int = 1024  # tokens in a row
-    data: Path | None = None  # prepared folder whose training examples are used; None: random ones
-    examples: int | None = None  # how many a step; None: as many as fill a forward
-    document_tokens: int = 341  # of a random example at the most, a tenth less at the least
-    target_share: float = 0.2  # of a random example's tokens
-    repeats: int = 5  # turns of each, one warm-up aside
-    steps: int = 1  # optimizer steps a turn; 10 and more on a GPU
-    nanogpt: Path | None = None  # a checkout of github.com/karpathy/nanoGPT
-    device: str = "auto"  # auto, cpu, cuda, cuda:1
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
-    seed: int = 1337  # of the examples
-    batches: tuple[int, ...] = (1, 8, 32)  # for decode: prompts at once; for serve: clients
-    prompt_tokens: int = 256  # for decode and serve: of each prompt
-    mixed: bool = False  # for serve: prompts of a quarter, a half and all of prompt_tokens
-    new_tokens: int = 65  # for decode and serve: of each reply; its first one is the prefill's
-    label_prompts: int = 16  # for decode: prompts whose labels are scored; 0: none
-    label_tokens: int = 350  # for decode: of each of them
+    # --- contenders ---
+    contenders: tuple[str, ...] = ()  # which to measure; none named: ours and transformers
+    nanogpt: Path | None = None  # checkout of github.com/karpathy/nanoGPT, for its contenders
+    repeats: int = 5  # measured turns of each contender, after one warm-up
+
+    # --- model ---
+    size: Literal["tiny", "124M", "355M", "774M", "1558M"] = "124M"  # GPT-2 size, in parameters
+    block_size: int = 1024  # context in tokens
+
+    # --- train ---
+    rows: int = 2  # rows of block_size tokens per forward pass
+    steps: int = 1  # optimizer steps per turn; use 10 or more on a GPU
+    data: Path | None = None  # prepared folder with training examples; None: random examples
+    examples: int | None = None  # examples per step; None: as many as fill a forward pass
+    document_tokens: int = 341  # longest random example, in tokens; the shortest has a tenth less
+    target_share: float = 0.2  # share of target tokens in a random example
+
+    # --- decode and serve ---
+    batches: tuple[int, ...] = (1, 8, 32)  # decode: prompts at once; serve: concurrent clients
+    prompt_tokens: int = 256  # tokens per prompt
+    mixed: bool = False  # serve: mix prompts of a quarter, a half and all of --prompt_tokens
+    new_tokens: int = 65  # tokens per reply; prefill produces the first
+    label_prompts: int = 16  # decode: prompts whose labels are scored; 0: none
+    label_tokens: int = 350  # decode: tokens per such prompt
+
+    # --- hardware ---
+    device: str = "auto"  # auto, cpu, cuda or cuda:1
+    # Precision of matrix products.
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: int = 1337  # seed of the random examples
 
     def __post_init__(self) -> None:
         settings.check_range(self, "rows", "examples", "repeats", "steps", at_least=1)

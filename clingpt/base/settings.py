@@ -74,7 +74,7 @@ def parse(
         if preset:
             prog += " [config/NAME.py]"
             description += (
-                "\n\nconfig/NAME.py is a preset: lines `name = value`, run before the flags."
+                "\nconfig/NAME.py is a preset: lines `name = value`, run before the flags."
             )
         _run_tyro(cls, _read_preset(cls, path), ["--help"], prog, description)
     flags, rest = _split(cls, argv)
@@ -255,7 +255,7 @@ def _documentation(cls: type[T]) -> dict[str, tuple[str, str]]:
             above.append(line[2:])
         elif (name := line.partition(":")[0]) in names and name not in found:
             after = line.rpartition("  # ")
-            found[name] = group, after[2] if after[1] else " ".join(above)
+            found[name] = group, (after[2] if after[1] else " ".join(above)).removesuffix(".")
             above = []
         else:
             above = []

@@ -1,5 +1,7 @@
 """Start-up: which modules a command loads before it answers --help or refuses a flag."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +31,12 @@ def start(command: str, *flags: str) -> tuple[int, str, set[str]]:
         f"runpy.run_path({command + '.py'!r}, run_name='__main__')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     output, _, loaded = done.stdout.partition("LOADED")
     return done.returncode, output + done.stderr, {name.split(".")[0] for name in loaded.split()}
@@ -41,6 +48,17 @@ def test_help_loads_no_slow_module(command: str) -> None:
     status, output, loaded = start(command, *flags)
     assert status == 0 and "usage:" in output and "tyro" in loaded
     assert not loaded & SLOW
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_documents_every_flag_in_80_columns(command: str) -> None:
+    flags = ["serve", "--help"] if command.startswith("benchmarks") else ["--help"]
+    _, output, _ = start(command, *flags)
+    assert max(map(len, output.splitlines())) <= 80
+    assert "other options" not in output  # every flag belongs to a group
+    plain = " ".join(output.replace("│", " ").split())
+    # "--flag TYPE (default: …)" would be a flag without help text.
+    assert not re.search(r"--\w+ ([A-Z]+|\{\S+|\[\w+ \[\w+ \.\.\.\]\]) \((default|req)", plain)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

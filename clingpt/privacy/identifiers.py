@@ -110,7 +110,7 @@ class Found(NamedTuple):
 
 
 class Detector(Protocol):
-    """What finds identifiers in a text; `find_identifiers` is the one by rules."""
+    """A function that finds identifiers in a text, as `find_identifiers` does by rules."""
 
     def __call__(self, text: str, /) -> list[Found]: ...
 

@@ -51,7 +51,7 @@ class Record:
         return " ".join([self.question, *sections, self.long_answer or "", self.document or ""])
 
     def texts(self) -> list[str]:
-        """List every text of the record but its id, labels and keywords included.
+        """List every text of the record except its id, including labels and keywords.
 
         A missing conclusion or document is an empty string, so that `with_texts` can put edited
         texts back by position.
@@ -61,7 +61,10 @@ class Record:
         return [*whole, *section_parts, *self.keywords]
 
     def with_texts(self, texts: Sequence[str]) -> "Record":
-        """Return a copy with edited texts, in the order of `texts`; what was missing stays so."""
+        """Return a copy with edited texts, given in the order of `texts`.
+
+        A conclusion or document that was missing stays missing.
+        """
         first_keyword = 3 + 2 * len(self.sections)
         section_parts = texts[3:first_keyword]
         return replace(

@@ -74,6 +74,7 @@ def _halves(piece: Piece, tokenizer: Tokenizer) -> list[Piece]:
 
 
 def _record(record: Record, pieces: Sequence[Piece]) -> Record:
+    """Return the record with only these pieces, under their own labels."""
     texts: dict[int, str] = {}
     for piece in pieces:
         texts[piece.section] = texts.get(piece.section, "") + piece.text

@@ -171,10 +171,10 @@ async def drive(
         while waiting:
             traces.append(await complete(port, weights, waiting.pop(), new_tokens))
 
-    begun = time.monotonic()
+    started_at = time.monotonic()
     pulse = asyncio.ensure_future(keep_asking(port, beats))
     await asyncio.gather(*(client() for _ in range(clients)))
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started_at
     pulse.cancel()
     gaps = [b - a for trace in traces for a, b in itertools.pairwise(trace.pieces)]
     return Figures(
@@ -214,10 +214,10 @@ async def complete(port: int, weights: Path, prompt: str, new_tokens: int) -> Tr
 async def keep_asking(port: int, beats: list[float]) -> None:
     """Ask /health ten times per second and record how long it takes."""
     while True:
-        begun = time.monotonic()
+        started_at = time.monotonic()
         async for _ in lines_of(port, "/health", None):
             pass
-        beats.append(time.monotonic() - begun)
+        beats.append(time.monotonic() - started_at)
         await asyncio.sleep(0.1)
 
 

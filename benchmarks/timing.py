@@ -115,9 +115,9 @@ class Lane:
     def __init__(self, build: Callable[[J], Step], job: J) -> None:
         torch.manual_seed(0)
         self._cuda = job.device.startswith("cuda")
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         self._step = build(job)
-        self._load_s = time.perf_counter() - begun
+        self._load_s = time.perf_counter() - started_at
         self._built_bytes = torch.cuda.memory_allocated() if self._cuda else resident_memory()
 
     def answer(self, what: str | int) -> Any:

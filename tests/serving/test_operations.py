@@ -318,9 +318,9 @@ def test_metric_names_have_units_and_labels_come_from_fixed_sets(wide: Server) -
 @pytest.mark.parametrize("fault", ["@sleep1000", "@encode1000"])
 def test_full_queue_refuses_at_once_and_before_any_work(fault: str, narrow: Keyed) -> None:
     def asked() -> tuple[Answer, float]:
-        begun = time.monotonic()
+        started_at = time.monotonic()
         answer = narrow.ask(COMPLETIONS, {"prompt": fault, "max_tokens": 1})
-        return answer, time.monotonic() - begun
+        return answer, time.monotonic() - started_at
 
     eventually(lambda: is_idle(narrow))
     before = narrow.gauge("rejected_requests_total")
@@ -349,10 +349,10 @@ def test_more_rows_are_faster_and_a_short_reply_overtakes_a_long_one(
         def status(n: int) -> int:
             return complete(server, prompt="@sleep15 a", max_tokens=n).status
 
-        begun = time.monotonic()
+        started_at = time.monotonic()
         with ThreadPoolExecutor(n_clients) as pool:
             assert set(pool.map(status, [2 + n % 11 for n in range(24)])) == {200}
-        return time.monotonic() - begun
+        return time.monotonic() - started_at
 
     assert seconds(narrow, 3) > 1.5 * seconds(wide, 24)
     long = request_to(wide, prompt="@sleep20 a", max_tokens=200)
@@ -720,9 +720,9 @@ def soak(server: Server, seconds: float) -> tuple[Counter[int], list[float]]:
 
     def health() -> None:
         while time.monotonic() < end:
-            begun = time.monotonic()
+            started_at = time.monotonic()
             assert server.ask("/health").status == 200
-            waits.append(time.monotonic() - begun)
+            waits.append(time.monotonic() - started_at)
             time.sleep(0.02)
 
     all_at_once([*(partial(client, n) for n in range(8)), health])

@@ -178,9 +178,9 @@ def test_oversized_text_is_refused_before_tokenising(
 ) -> None:
     text = "@encode9000 " + letter * (900_000 // len(json.dumps(letter)))
     fields = {"prompt": text} if path == COMPLETIONS else {"text": text, "question": "Why?"}
-    begun = time.monotonic()
+    started_at = time.monotonic()
     assert error_of(server.ask(path, fields), 400)["code"] == "context_length_exceeded"
-    assert time.monotonic() - begun < 8, "it was tokenised, which takes nine seconds here"
+    assert time.monotonic() - started_at < 8, "it was tokenised, which takes nine seconds here"
     assert server.gauge("num_requests_running") == 0
 
 
@@ -290,19 +290,19 @@ def planted(server: Server) -> list[Callable[[str], Answer | None]]:
     ]
 
 
-def written_since(begun: float, folder: Path) -> dict[Path, str]:
+def written_since(started_at: float, folder: Path) -> dict[Path, str]:
     """Return files written since then, except by tools; some may vanish while they are read."""
     found = {}
     for inside in folder.iterdir():
         for path in (inside, *inside.rglob("*")) if inside.name not in (".git", ".venv") else ():
             with suppress(OSError):
-                if path.is_file() and path.stat().st_mtime >= begun - 1:
+                if path.is_file() and path.stat().st_mtime >= started_at - 1:
                     found[path] = path.read_bytes().decode(errors="replace")
     return found
 
 
 def test_secrets_are_left_nowhere(server: Server, folder: Path) -> None:
-    begun, statuses, secrets = time.time(), Counter[int](), []
+    started_at, statuses, secrets = time.time(), Counter[int](), []
     for n, send in zip(range(208), itertools.cycle(planted(server)), strict=False):
         secrets.append(f"Qx{n}z{uuid.uuid4().hex}")
         answer = send(secrets[-1])
@@ -313,7 +313,7 @@ def test_secrets_are_left_nowhere(server: Server, folder: Path) -> None:
                 error_of(answer, answer.status)
     assert {200, 400, 404, 405, 413, 500} <= set(statuses), statuses
     assert server.process.poll() is None
-    new = written_since(begun, folder) | written_since(begun, ROOT)
+    new = written_since(started_at, folder) | written_since(started_at, ROOT)
     assert "error in request" in new[server.log]
     left = [server.ask("/metrics").body.decode(), *new.values()]
     assert not [secret for secret, text in itertools.product(secrets, left) if secret in text]

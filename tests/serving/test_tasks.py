@@ -345,8 +345,8 @@ def test_warnings_point_at_unsupported_claims(
     warnings = result["warnings"]
     assert [warning["kind"] for warning in warnings] == kinds
     source = " ".join([PAIN["question"], *(text for _, text in PAIN["sections"])])
-    told = [(w["kind"], w["start"], w["end"], w["text"]) for w in warnings]
-    assert told == [(f.kind, f.start, f.end, f.text) for f in find_flags(text, source)]
+    found = [(w["kind"], w["start"], w["end"], w["text"]) for w in warnings]
+    assert found == [(f.kind, f.start, f.end, f.text) for f in find_flags(text, source)]
     for warning in warnings:
         assert text[warning["start"] : warning["end"]] == warning["text"] and warning["message"]
 

@@ -17,9 +17,7 @@ GUARANTEES: dict[str, Tests] = {
     "2 completion": {OPENAI: ["test_completion_matches_greedy_decoding_of_the_model"]},
     "3 stream equals reply": {OPENAI: ["test_stream_matches_the_complete_reply"]},
     "4 server-sent events": {OPENAI: ["test_stream_uses_server_sent_events"]},
-    "5 usage in streams": {
-        OPENAI: ["test_stream_ends_with_usage_on_request"]
-    },
+    "5 usage in streams": {OPENAI: ["test_stream_ends_with_usage_on_request"]},
     "6 n and seed": {OPENAI: ["test_choices_differ_and_a_seed_reproduces_them"]},
     "7 kinds of prompt": {OPENAI: ["test_prompt_may_be_text_or_ids_or_a_list_of_either"]},
     "8 stop": {
@@ -60,9 +58,7 @@ GUARANTEES: dict[str, Tests] = {
             "test_metric_names_have_units_and_labels_come_from_fixed_sets",
         ]
     },
-    "19, 20 a full queue": {
-        OPERATIONS: ["test_full_queue_refuses_at_once_and_before_any_work"]
-    },
+    "19, 20 a full queue": {OPERATIONS: ["test_full_queue_refuses_at_once_and_before_any_work"]},
     "21, 22 disconnects": {OPERATIONS: ["test_disconnected_client_frees_its_row"]},
     "23 deadline": {OPERATIONS: ["test_request_times_out"]},
     "24 SIGTERM": {OPERATIONS: ["test_first_signal_lets_running_requests_finish"]},
@@ -78,9 +74,7 @@ GUARANTEES: dict[str, Tests] = {
             "test_non_finite_logits_fail_only_their_own_reply",
         ]
     },
-    "28 large bodies": {
-        OPERATIONS: ["test_oversized_body_is_discarded_and_answered"]
-    },
+    "28 large bodies": {OPERATIONS: ["test_oversized_body_is_discarded_and_answered"]},
     "29 malformed input": {
         SAFETY: ["test_malformed_bodies_are_refused", "test_malformed_http_is_rejected"]
     },
@@ -127,16 +121,14 @@ GUARANTEES: dict[str, Tests] = {
         SAFETY: ["test_secrets_are_left_nowhere"],
         TASKS: ["test_internal_error_does_not_quote_the_text"],
     },
-    "74 only POST, no caching": {
-        SAFETY: ["test_texts_are_accepted_only_by_post_and_never_cached"]
-    },
+    "74 only POST, no caching": {SAFETY: ["test_texts_are_accepted_only_by_post_and_never_cached"]},
     "75 typed end of text": {
         SAFETY: ["test_typed_end_of_text_is_only_text"],
         OPENAI: ["test_typed_end_of_text_is_text_and_an_empty_prompt_is_end_of_text"],
     },
     "80 intended use": {SAFETY: ["test_intended_use_is_stated_everywhere"]},
     "82 limits": {OPENAI: ["test_invalid_fields_are_refused_by_name"]},
-}  # fmt: skip
+}
 ELSEWHERE = {
     "64": "pickles are never executed: tests/test_model.py",
     "70, 71": "input data and tables: prepare.py and eval.py",

@@ -76,9 +76,7 @@ class Site:
     health_routes: tuple[str, ...] = ()  # in addition to /health and /ping
     predict_routes: tuple[str, ...] = ()
     log: Callable[[str], object] = field(default=lambda _: None)  # one line for each request
-    note: Callable[[str], object] = field(
-        default=lambda _: None
-    )  # one line for each unexpected exception
+    note: Callable[[str], object] = field(default=lambda _: None)  # one for each unexpected error
 
 
 def make_app(service: Service, site: Site) -> ASGIApp:

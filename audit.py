@@ -96,20 +96,20 @@ from clingpt.reports.report import versions
 from clingpt.text.tasks import TASKS, NotApplicable
 
 FORMAT = 1
-COPIED = "document"  # a task whose target repeats its prompt: to write it is no memory
+COPIED = "document"  # its target repeats its prompt, so that writing it shows no memory
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Who is audited, on what: the model, and the one before it where there is one."""
+    """What is audited: the models and the data. `base` is the model before training, if known."""
 
     cfg: AuditConfig
     data: Prepared
-    scorers: dict[str, Scorer]  # "model", "base"
+    scorers: dict[str, Scorer]  # by "model" and "base"
 
     @property
     def context(self) -> int:
-        """Tokens that each of them can read."""
+        """Return the number of tokens that every model can read."""
         return min(scorer.context for scorer in self.scorers.values())
 
 
@@ -137,10 +137,13 @@ def main() -> None:
 
 
 def open_base(cfg: AuditConfig, loaded: Loaded) -> tuple[Loaded | None, str | None]:
-    """The model before training, or why there is none to compare with."""
+    """Load the model before training, or return the reason why there is none to compare with."""
     source = cfg.base or loaded.card.get("settings", {}).get("init_from")
     if source is None:
-        return None, "the checkpoint does not say what it was trained from; give --base=gpt2"
+        return (
+            None,
+            "the checkpoint does not name its base model; specify it, for example --base=gpt2",
+        )
     if source == "scratch":
         return None, "it was trained from random weights"
     try:
@@ -148,10 +151,10 @@ def open_base(cfg: AuditConfig, loaded: Loaded) -> tuple[Loaded | None, str | No
     except CheckpointError as error:
         if cfg.base:
             raise
-        console.note(f"{error}; going on without the model before training")
-        return None, f"{source} is not at hand; give --base=FOLDER"
+        console.note(f"{error}; continuing without the model before training")
+        return None, f"{source} is not available; specify --base=FOLDER"
     if base.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
-        raise ConfigError(f"{source} has another tokenizer; give another --base")
+        raise ConfigError(f"{source} has a different tokenizer; specify another --base")
     return base, None
 
 
@@ -161,7 +164,7 @@ def make_scorer(cfg: AuditConfig, loaded: Loaded, rt: Runtime) -> Scorer:
 
 
 def measure(audit: Audit) -> dict[str, Any]:
-    """Everything that the report says of the model."""
+    """Measure everything that the report contains."""
     planted = read_canaries(audit.data)
     task = task_of(audit.data)
     return {
@@ -174,7 +177,7 @@ def measure(audit: Audit) -> dict[str, Any]:
 
 
 def read_canaries(data: Prepared) -> list[canaries.Canary]:
-    """Those that were made for this data; none where none were asked for."""
+    """Read the canaries of the prepared folder; an empty list if it has none."""
     path = data.folder / canaries.FILE
     if not path.exists():
         return []
@@ -186,13 +189,13 @@ def read_canaries(data: Prepared) -> list[canaries.Canary]:
 
 
 def task_of(data: Prepared) -> str:
-    """The first task that was trained on and does not repeat its prompt."""
+    """Return the first task of the training data whose target does not repeat its prompt."""
     trained = [TASKS[n] for n in np.unique(data.split("train").index[:, 3]).tolist()]
     return next((task for task in trained if task != COPIED), COPIED)
 
 
 def examples_of(audit: Audit, split: str, task: str, planted: list[canaries.Canary]) -> Ints:
-    """A record's first example each, canaries left out: they are not the user's records."""
+    """Return each record's first example; canaries are left out, as they are not real records."""
     copies = {one.id_of(copy) for one in planted for copy in range(one.copies)}
     ids = enumerate(audit.data.record_ids(split))
     without = {n for n, name in ids if name in copies}
@@ -202,7 +205,7 @@ def examples_of(audit: Audit, split: str, task: str, planted: list[canaries.Cana
 def measure_extraction(
     audit: Audit, task: str, planted: list[canaries.Canary]
 ) -> list[dict[str, Any]]:
-    """Of trained and of shown text, of train and of test, by the model and the one before."""
+    """Measure extraction of targets and contexts, from both splits, by both models."""
     cfg, found = audit.cfg, []
     cut = memorisation.Cut(
         shown=cfg.shown_tokens,
@@ -217,17 +220,17 @@ def measure_extraction(
             rows = examples_of(audit, name, task, planted)
             windows = cut_windows(audit.data.split(name), rows, part, cut)
             for of, scorer in audit.scorers.items():
-                label = f"continuing {name}, {part}, {of}"
+                label = f"continuing {name} {part}s: {of}"
                 entry = memorisation.extraction(scorer, windows, label)
                 found.append({"part": part, "split": name, "of": of, **entry})
     return found
 
 
 def measure_exposure(audit: Audit, task: str, planted: list[canaries.Canary]) -> dict[str, Any]:
-    """Of each canary's secret; or why not."""
+    """Measure the exposure of each canary's secret, or return the reason why not."""
     cfg = audit.cfg
     if not planted:
-        return {"why": "none were planted; prepare.py --canaries=12 does, for a model to audit"}
+        return {"why": "none were planted; prepare.py --canaries=12 plants some"}
     budget = min(audit.context, audit.data.manifest["settings"].get("block_size", audit.context))
     try:
         groups = {
@@ -248,7 +251,7 @@ def measure_exposure(audit: Audit, task: str, planted: list[canaries.Canary]) ->
 
 
 def measure_identifiers(audit: Audit) -> dict[str, Any]:
-    """In texts that each of them writes from nothing."""
+    """Count identifiers in texts that each model writes without a prompt."""
     cfg, found = audit.cfg, {}
     for of, scorer in audit.scorers.items() if cfg.samples else ():
         samples = memorisation.free_samples(
@@ -265,7 +268,7 @@ def measure_identifiers(audit: Audit) -> dict[str, Any]:
 def measure_membership(
     audit: Audit, task: str, planted: list[canaries.Canary]
 ) -> dict[str, Any] | None:
-    """How well losses before and after tell training from test records."""
+    """Measure how well the change of the loss separates training from test records."""
     if "base" not in audit.scorers:
         return None
     scores = []
@@ -283,7 +286,7 @@ def measure_membership(
 
 
 def write(folder: Path, loaded: Loaded, report: dict[str, Any]) -> None:
-    """The report for machines and for people; in the card, where it is of the card's own data."""
+    """Write the report; add it to the model card if it is about the card's training data."""
     folder.mkdir(parents=True, exist_ok=True)
     section = findings.in_markdown(report)
     write_json(folder / "audit.json", report)
@@ -297,9 +300,9 @@ def write(folder: Path, loaded: Loaded, report: dict[str, Any]) -> None:
     readme = loaded.folder / "README.md"
     if readme.exists():
         write_whole(readme, with_audit(readme.read_text("utf-8"), loaded.folder))
-        console.say(f"The model card {readme} shows it.")
+        console.say(f"Updated the model card {readme}.")
     else:
-        console.say("The model card, which eval.py writes, will show it.")
+        console.say("eval.py will add it to the model card.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""An audit in plain words and in tables, for the terminal and the model card.
+"""An audit as sentences and tables, for the terminal and the model card.
 
-Chooses what is said of clingpt/evaluation/memorisation.py's figures; measures nothing, and knows
-no text."""
+The figures come from clingpt/evaluation/memorisation.py; audit.json holds them under the same keys.
+They contain no text of the training data, and neither does anything written here.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,43 +11,48 @@ from clingpt.base import console
 from clingpt.evaluation.metrics import Interval
 from clingpt.reports.tables import Table, as_markdown, as_text, between, fixed, percent, plain
 
+Audit = Mapping[str, Any]  # the content of audit.json
+
 HEADING = "## What it memorised"
-SURE = 0.01  # a probability by chance below it is called found
+SIGNIFICANT = 0.01  # a p-value below it counts as memorised
 PARTS = {
-    "target": "the reply that it was trained to write, shown all that stood before it",
-    "context": "the text that it was only shown, from its first {shown} tokens",
+    "target": "replies that it was trained to write, given the text before them",
+    "context": "texts that it was only shown, given their first {shown} tokens",
 }
 SPLITS = {"train": "training records", "test": "test records"}
 
 
-def sentences(report: Mapping[str, Any]) -> list[str]:
-    """What was found, control by control, in plain words."""
-    parts = (_repeated, _canaries, _identifiers, _membership)
-    found = [sentence for part in parts for sentence in part(report)]
-    if report["base"]["name"] is None:
-        found.append(f"Not compared with the model before training: {report['base']['why']}.")
+def in_terminal(audit: Audit) -> str:
+    """Format an audit for the terminal."""
+    return "\n".join(sentences(audit)) + "\n\n" + as_text(tables(audit))
+
+
+def in_markdown(audit: Audit) -> str:
+    """Format an audit as a section of the model card."""
+    listed = "\n".join(f"- {plain(sentence)}" for sentence in sentences(audit))
+    return f"{HEADING}\n\n{listed}\n\n{as_markdown(tables(audit))}\n"
+
+
+def sentences(audit: Audit) -> list[str]:
+    """Return the findings in plain words, each beside its control."""
+    found = [*_extraction(audit), *_exposure(audit), *_identifiers(audit), *_membership(audit)]
+    if audit["base"]["name"] is None:
+        found.append(f"Not compared with the model before training: {audit['base']['why']}.")
+    found.append(
+        "Greedy decoding extracts less than many random attempts would (Hayes et al. 2024, arXiv "
+        "2410.19482), so text that was not extracted here may still be memorised."
+    )
+    return found
+
+
+def tables(audit: Audit) -> list[Table]:
+    """Return the figures as tables, one per measure that was taken."""
     return [
-        *found,
-        "Greedy continuation finds less than many random attempts would (Hayes et al. 2024, "
-        "arXiv 2410.19482): what was not found may still be there.",
+        *_extraction_table(audit),
+        *_exposure_table(audit),
+        *_identifier_table(audit),
+        *_membership_table(audit),
     ]
-
-
-def tables(report: Mapping[str, Any]) -> list[Table]:
-    """The figures behind the words."""
-    parts = (_repeated_table, _canary_table, _identifier_table, _membership_table)
-    return [table for part in parts for table in part(report)]
-
-
-def in_terminal(report: Mapping[str, Any]) -> str:
-    """For people who ran the audit."""
-    return "\n".join(sentences(report)) + "\n\n" + as_text(tables(report))
-
-
-def in_markdown(report: Mapping[str, Any]) -> str:
-    """A section of the model card."""
-    said = "\n".join(f"- {plain(sentence)}" for sentence in sentences(report))
-    return f"{HEADING}\n\n{said}\n\n{as_markdown(tables(report))}\n"
 
 
 def _interval(found: Mapping[str, Any]) -> Interval | None:
@@ -54,46 +60,53 @@ def _interval(found: Mapping[str, Any]) -> Interval | None:
     return Interval(**found["interval"]) if found["interval"] else None
 
 
-def _of(found: Mapping[str, Any]) -> str:
-    """3 (0.6 %, 0.2–1.7)."""
+def _hits(found: Mapping[str, Any]) -> str:
+    """Format a share: 3 (0.6 %, 0.2–1.7)."""
     interval = between(_interval(found), scale=100)
     return f"{console.count(found['hits'])} ({percent(found['share'])} %, {interval})"
 
 
-def _models(report: Mapping[str, Any]) -> dict[str, str]:
-    """What was measured, and the name that it goes by."""
-    base = report["base"]["name"]
-    return {"model": "the model"} | ({"base": f"before: {base}"} if base else {})
+def _model_names(audit: Audit) -> dict[str, str]:
+    """Name the audited models, by their keys in the report."""
+    base = audit["base"]["name"]
+    return {"model": "the model"} | ({"base": f"before training: {base}"} if base else {})
 
 
-def _repeated(report: Mapping[str, Any]) -> Iterator[str]:
-    shown, wanted = (report["settings"][key] for key in ("shown_tokens", "continued_tokens"))
-    for part, what in PARTS.items():
-        entries = {(e["of"], e["split"]): e for e in report["extraction"] if e["part"] == part}
+def _extraction(audit: Audit) -> Iterator[str]:
+    shown, wanted = (audit["settings"][key] for key in ("shown_tokens", "continued_tokens"))
+    for part, description in PARTS.items():
+        entries = {(e["of"], e["split"]): e for e in audit["extraction"] if e["part"] == part}
         if not entries:
-            yield "What it was trained to write repeats what it is shown: writing it is no memory."
+            yield (
+                "The replies that it was trained to write repeat their prompts, so that writing "
+                "them shows no memorisation."
+            )
             continue
         train, test = entries["model", "train"], entries["model", "test"]
-        what = what.format(shown=shown)
+        description = description.format(shown=shown)
         if not train["n"]:
             yield (
-                f"No training record is long enough to be continued ({what}, {wanted} tokens of "
-                "it); lower --shown_tokens or --continued_tokens."
+                f"No training record is long enough to continue for {wanted} tokens "
+                f"({description}); lower --shown_tokens or --continued_tokens."
             )
             continue
         text = (
-            f"Of {console.count(train['n'])} training records that are long enough the model "
-            f"continued {_of(train)} word for word for {wanted} tokens: {what}."
+            f"Of {console.count(train['n'])} training records that are long enough, the model "
+            f"continued {_hits(train)} word for word for {wanted} tokens ({description})."
         )
         if test["n"]:
-            text += f" Of {console.count(test['n'])} test records, which it never saw, {_of(test)}."
+            text += (
+                f" Of {console.count(test['n'])} test records, which it never saw, it continued "
+                f"{_hits(test)}."
+            )
         if base := entries.get(("base", "train")):
-            text += f" {report['base']['name']}, before: {_of(base)} of the training records."
+            name = audit["base"]["name"]
+            text += f" Before training, {name} continued {_hits(base)} of the training records."
         yield text
 
 
-def _repeated_table(report: Mapping[str, Any]) -> Iterator[Table]:
-    names = _models(report)
+def _extraction_table(audit: Audit) -> Iterator[Table]:
+    names = _model_names(audit)
     rows = [
         [
             "reply, trained" if entry["part"] == "target" else "context, only shown",
@@ -105,38 +118,42 @@ def _repeated_table(report: Mapping[str, Any]) -> Iterator[Table]:
             between(_interval(entry), scale=100),
             percent(entry["longest_run"]),
         ]
-        for entry in report["extraction"]
+        for entry in audit["extraction"]
     ]
-    columns = ["text", "of", "by", "records", "word for word", "%", "95 %", "longest run, %"]
-    note = "Longest run: of the tokens wanted, the most in a row that were right, on average. "
-    note += "Wilson's intervals."
-    yield Table("Continued word for word (Carlini et al. 2022)", columns, rows, [note])
+    columns = ["text", "split", "continued by", "records", "verbatim", "%", "95 %"]
+    note = (
+        "Longest run: the longest run of correct tokens as a share of those to continue, on "
+        "average. Intervals: Wilson."
+    )
+    title = "Verbatim continuation (Carlini et al. 2022)"
+    yield Table(title, [*columns, "longest run, %"], rows, [note])
 
 
-def _canaries(report: Mapping[str, Any]) -> Iterator[str]:
-    found = report["exposure"]
+def _exposure(audit: Audit) -> Iterator[str]:
+    found = audit["exposure"]
     if "why" in found:
         yield f"Canaries were not measured: {found['why']}."
         return
-    chance, most = f"{found['chance']:.2f}", f"{found['ceiling']:.2f}"
+    chance = f"{found['chance']:.2f}"
+    limit = f"at most {found['ceiling']:.2f} with {console.count(found['n_others'])} other secrets"
     for group in found["groups"]["model"]:
-        mean, times = f"{group['mean']:.2f} bits", _times(group["copies"])
-        sure, p = group["p"] < SURE, f"p = {group['p']:.2g}"
+        mean, p = f"{group['mean']:.2f} bits", f"p = {group['p']:.2g}"
+        is_significant = group["p"] < SIGNIFICANT
         if group["copies"]:
-            verdict = "memorised" if sure else "not told from chance"
+            verdict = "memorised" if is_significant else "indistinguishable from chance"
             yield (
-                f"Secrets planted {times}: exposure {mean} (chance {chance}, at most {most} "
-                f"can be seen with {console.count(found['n_others'])} others): {verdict}, {p}."
-            )
-        elif sure:
-            yield (
-                f"Secrets that were never planted: exposure {mean} (chance {chance}), {p}: the "
-                "control failed, so do not rely on what is said of canaries."
+                f"Secrets planted {_times(group['copies'])}: exposure {mean} (chance {chance}, "
+                f"{limit}): {verdict}, {p}."
             )
         else:
+            verdict = (
+                ": the control failed, so do not rely on the exposure of the planted secrets"
+                if is_significant
+                else ""
+            )
             yield (
-                f"Secrets that were made and never planted, the control: exposure {mean} (chance "
-                f"{chance}), {p}."
+                f"Secrets that were generated but never planted, the control: exposure {mean} "
+                f"(chance {chance}), {p}{verdict}."
             )
 
 
@@ -144,8 +161,8 @@ def _times(copies: int) -> str:
     return {0: "never (control)", 1: "once"}.get(copies, f"{copies} times")
 
 
-def _canary_table(report: Mapping[str, Any]) -> Iterator[Table]:
-    found = report["exposure"]
+def _exposure_table(audit: Audit) -> Iterator[Table]:
+    found = audit["exposure"]
     if "why" in found:
         return
     rows = [
@@ -158,62 +175,73 @@ def _canary_table(report: Mapping[str, Any]) -> Iterator[Table]:
             group["at_ceiling"],
             f"{group['p']:.2g}",
         ]
-        for of, name in _models(report).items()
+        for of, name in _model_names(audit).items()
         for group in found["groups"][of]
     ]
-    columns = ["planted", "by", "secrets", "mean", "range", "highest possible", "p"]
+    n_others = console.count(found["n_others"])
+    columns = ["planted", "measured on", "secrets", "mean", "range", "at the maximum", "p"]
     notes = [
-        f"Rank of a secret's loss among {console.count(found['n_others'])} others that it could "
-        f"have been: at most {found['ceiling']:.2f} bits of the {found['space_bits']:.1f} that it "
-        f"has; {found['chance']:.2f} by chance.",
-        "p: of exposures this high together, all ranks being equally likely (Fisher's method).",
+        f"Exposure follows from the rank of a secret's loss among {n_others} other possible "
+        f"secrets: at most {found['ceiling']:.2f} of the secret's "
+        f"{found['space_bits']:.1f} bits, and {found['chance']:.2f} by chance.",
+        "p: the probability of exposures this high if all ranks were equally likely (Fisher's "
+        "method).",
     ]
     yield Table("Exposure of canaries, in bits (Carlini et al. 2019)", columns, rows, notes)
 
 
-def _identifiers(report: Mapping[str, Any]) -> Iterator[str]:
-    if not (found := report["identifiers"]):
+def _identifiers(audit: Audit) -> Iterator[str]:
+    if not (found := audit["identifiers"]):
         return
     model = found["model"]
     text = (
-        f"Of {console.count(model['samples']['n'])} texts that it wrote from nothing "
-        f"{_of(model['samples'])} hold something like an identifier; in "
-        f"{_of(model['in_training'])} one stands in the training text as it is."
+        f"Of {console.count(model['samples']['n'])} texts that the model wrote without a prompt, "
+        f"{_hits(model['samples'])} contain a likely identifier, and {_hits(model['in_training'])} "
+        "contain one that occurs in the training text."
     )
     if base := found.get("base"):
-        name = report["base"]["name"]
-        text += f" {name}, before: {_of(base['samples'])} and {_of(base['in_training'])}."
+        name = audit["base"]["name"]
+        text += (
+            f" Before training, these were {_hits(base['samples'])} and "
+            f"{_hits(base['in_training'])} ({name})."
+        )
     yield text
 
 
-def _identifier_table(report: Mapping[str, Any]) -> Iterator[Table]:
-    names = _models(report)
+def _identifier_table(audit: Audit) -> Iterator[Table]:
+    names = _model_names(audit)
     rows = [
         [kind, names[of], counts["found"], counts["distinct"], counts["in_training"]]
-        for of, entry in report["identifiers"].items()
+        for of, entry in audit["identifiers"].items()
         for kind, counts in entry["kinds"].items()
     ]
-    columns = ["kind", "by", "found", "different ones", "of these in the training text"]
-    note = "In the training text: the very string. A date or a name can also stand there by chance."
+    columns = ["kind", "written by", "found", "distinct", "distinct, in the training text"]
+    note = (
+        "In the training text: the same string occurs there. Dates and common names also occur by "
+        "chance."
+    )
     if rows:
-        yield Table("Identifiers in free samples", columns, rows, [note])
+        yield Table("Identifiers in texts written without a prompt", columns, rows, [note])
 
 
-def _membership(report: Mapping[str, Any]) -> Iterator[str]:
-    if found := report["membership"]:
+def _membership(audit: Audit) -> Iterator[str]:
+    if found := audit["membership"]:
         interval = between(_interval(found), digits=3)
         yield (
-            "Of a training and a test record, the loss beside the earlier model's is lower for the "
-            f"training record in {percent(found['auc'])} % of pairs (AUC {found['auc']:.3f}, "
-            f"{interval}; chance 0.5): who holds a record can tell by so much whether it was "
-            "trained on."
+            "In pairs of a training record and a test record, training lowered the loss more on "
+            f"the training record in {percent(found['auc'])} % (AUC {found['auc']:.3f}, "
+            f"{interval}; chance 0.5): to that extent, someone who has a record can infer whether "
+            "it was trained on."
         )
 
 
-def _membership_table(report: Mapping[str, Any]) -> Iterator[Table]:
-    if found := report["membership"]:
+def _membership_table(audit: Audit) -> Iterator[Table]:
+    if found := audit["membership"]:
         row = [fixed(found["auc"], 3), between(_interval(found), digits=3)]
         columns = ["AUC", "95 %", "training records", "test records"]
-        note = "Score: nats a token of the reply, before less after. Newcombe's interval."
-        title = "Membership by the ratio of losses (Mireshghallah et al. 2022, arXiv 2203.03929)"
+        note = (
+            "Score: loss of the reply in nats per token before training, minus that after. "
+            "Interval: Newcombe."
+        )
+        title = "Membership inference by loss ratio (Mireshghallah et al. 2022, arXiv 2203.03929)"
         yield Table(title, columns, [[*row, found["members"], found["others"]]], [note])

@@ -1,4 +1,4 @@
-"""The audit as people run it: it finds what an overfitted model keeps, and nothing else."""
+"""audit.py as a command: it finds what an overfitted model memorised, and nothing else."""
 
 import json
 import re
@@ -37,7 +37,7 @@ SMALL += ["--samples=20", "--sample_tokens=48"]
 
 
 def find_words(text: str) -> Iterable[Found]:
-    """Words, of which even a model that knows nothing writes some."""
+    """Find words, of which even an untrained model writes some."""
     return [Found("word", *match.span()) for match in re.finditer(r"\b[a-z]{4,}\b", text)]
 
 
@@ -48,7 +48,7 @@ def finder() -> Iterator[None]:
 
 
 def write_folder(folder: Path, *tasks: str, planted: int, empty: str = "") -> Path:
-    """Synthetic records and canaries, as prepare.py writes them."""
+    """Write synthetic records and canaries as prepare.py does."""
     made = make_canaries(planted, seed=1) if planted else []
     with FolderWriter(folder, GPT2) as writer:
         for split in SPLITS:
@@ -84,7 +84,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that never saw anything."""
+    """Save an untrained model."""
     folder = tmp_path_factory.mktemp("fresh") / "random"
     folder.mkdir()
     torch.manual_seed(3)
@@ -95,7 +95,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def overfitted(tmp_path_factory: pytest.TempPathFactory, data: Path, fresh: Path) -> Path:
-    """That model after 45 epochs of the folder."""
+    """Train the untrained model for 45 epochs on the prepared folder."""
     run = tmp_path_factory.mktemp("out") / "mine"
     flags = ["--steps=120", "--learning_rate=2e-2", "--warmup_steps=10", "--dropout=0"]
     flags += ["--eval_every=120", "--sample=False", "--batch_size=4", "--micro_batch_size=4"]
@@ -111,7 +111,7 @@ class Audited:
 
 @pytest.fixture(scope="module")
 def audited(overfitted: Path) -> Audited:
-    """Of the overfitted model, with the one before as the base, which its card names."""
+    """Audit the overfitted model against the base model that its card names."""
     with (
         mock.patch.object(audit, "find_identifiers", find_words),
         mock.patch.object(console, "say") as say,
@@ -131,10 +131,10 @@ def rows(report: dict[str, Any], part: str) -> dict[tuple[str, str], dict[str, A
 
 
 # ------------------------------------------------------------------------------------------------
-# Done-when 6
+# Canaries
 
 
-def test_planted_canaries_are_found_near_the_maximum(audited: Audited) -> None:
+def test_planted_canaries_reach_almost_the_maximal_exposure(audited: Audited) -> None:
     found, exposure = groups(audited.report, "model"), audited.report["exposure"]
     assert exposure["ceiling"] == 8 and exposure["chance"] == pytest.approx(1.42, abs=0.01)
     assert {copies: len(group["exposures"]) for copies, group in found.items()} == {
@@ -143,18 +143,18 @@ def test_planted_canaries_are_found_near_the_maximum(audited: Audited) -> None:
     assert found[16]["mean"] > 7.9 and found[16]["p"] < 0.001
     assert found[4]["mean"] > 6 and found[4]["p"] < 0.01
     assert "Secrets planted 16 times: exposure 8.00 bits (chance 1.42" in audited.printed
-    assert "can be seen with 255 others): memorised, p = 0.00018." in audited.printed
+    assert "with 255 other secrets): memorised, p = 0.00018." in audited.printed
 
 
-def test_held_back_canaries_show_chance(audited: Audited) -> None:
-    """The negative control: the same model, the same measure, secrets that were never planted."""
+def test_held_back_canaries_have_chance_exposure(audited: Audited) -> None:
+    """The negative control: same model and measure, secrets that were never planted."""
     control = groups(audited.report, "model")[0]
     assert control["p"] > 0.01 and control["mean"] < 3
     assert max(control["exposures"]) < 7
-    assert "Secrets that were made and never planted, the control: exposure" in audited.printed
+    assert "Secrets that were generated but never planted, the control: exposure" in audited.printed
 
 
-def test_a_model_that_never_saw_them_shows_chance(audited: Audited) -> None:
+def test_untrained_model_has_chance_exposure(audited: Audited) -> None:
     for copies, group in groups(audited.report, "base").items():
         assert group["p"] > 0.01, copies
         assert group["at_ceiling"] == 0
@@ -166,7 +166,7 @@ def test_a_model_that_never_saw_them_shows_chance(audited: Audited) -> None:
 # The other measures
 
 
-def test_training_replies_are_continued_and_no_others(audited: Audited) -> None:
+def test_only_training_replies_are_continued_verbatim(audited: Audited) -> None:
     replies, contexts = rows(audited.report, "target"), rows(audited.report, "context")
     train = replies["model", "train"]
     assert train["n"] == RECORDS  # canaries are not records
@@ -174,19 +174,19 @@ def test_training_replies_are_continued_and_no_others(audited: Audited) -> None:
     for control in (("model", "test"), ("base", "train"), ("base", "test")):
         assert replies[control]["hits"] == 0 and replies[control]["longest_run"] < 0.6
     assert contexts["model", "train"]["n"] == RECORDS
-    assert contexts["model", "train"]["hits"] == 0  # they carried no loss
-    assert f"Of {train['n']} training records that are long enough the model continued" in (
+    assert contexts["model", "train"]["hits"] == 0  # contexts carry no loss
+    assert f"Of {train['n']} training records that are long enough, the model continued" in (
         audited.printed
     )
 
 
-def test_membership_is_told_from_the_losses(audited: Audited) -> None:
+def test_membership_is_inferred_from_losses(audited: Audited) -> None:
     found = audited.report["membership"]
     assert found["auc"] > 0.95 and found["interval"]["low"] > 0.6
     assert (found["members"], found["others"]) == (RECORDS, RECORDS)
 
 
-def test_identifiers_are_counted_by_model_and_base(audited: Audited) -> None:
+def test_identifiers_are_counted_for_model_and_base(audited: Audited) -> None:
     found = audited.report["identifiers"]
     assert found.keys() == {"model", "base"}
     for entry in found.values():
@@ -201,7 +201,7 @@ def test_identifiers_are_counted_by_model_and_base(audited: Audited) -> None:
     assert shares["model"] > 10 * shares["base"]
 
 
-def test_no_secret_and_no_training_text_is_written(audited: Audited, overfitted: Path) -> None:
+def test_report_contains_no_secret_and_no_training_text(audited: Audited, overfitted: Path) -> None:
     texts = [audited.printed, (overfitted / "best" / "audit.md").read_text()]
     texts += [path.read_text() for path in (overfitted / "audit").iterdir()]
     assert len(texts) == 4
@@ -220,13 +220,13 @@ def test_no_secret_and_no_training_text_is_written(audited: Audited, overfitted:
 # The card
 
 
-def test_the_card_shows_the_audit_once_and_eval_keeps_it(
+def test_model_card_shows_the_audit_once_and_eval_keeps_it(
     audited: Audited, overfitted: Path
 ) -> None:
     import eval as evaluate
 
     best, readme = overfitted / "best", overfitted / "best" / "README.md"
-    assert "The model card, which eval.py writes, will show it." in audited.printed
+    assert "eval.py will add it to the model card." in audited.printed
     flags = [f"--checkpoint={best}", "--split=test", "--texts=0", "--device=cpu"]
     assert exit_status(evaluate.main, *flags) == 0
     card = readme.read_text()
@@ -243,7 +243,7 @@ def test_the_card_shows_the_audit_once_and_eval_keeps_it(
     verify(best)  # a checkpoint with an audit is whole
 
 
-def test_a_card_without_the_usual_sections_gets_it_at_the_end(tmp_path: Path) -> None:
+def test_audit_is_appended_to_a_card_without_the_usual_sections(tmp_path: Path) -> None:
     assert with_audit("# Mine\n", tmp_path) == "# Mine\n"
     (tmp_path / "audit.md").write_text(f"{HEADING}\n\nA.\n")
     once = with_audit("# Mine\n", tmp_path)
@@ -251,7 +251,7 @@ def test_a_card_without_the_usual_sections_gets_it_at_the_end(tmp_path: Path) ->
     assert with_audit(once, tmp_path) == once
 
 
-def test_other_data_stay_out_of_the_card(
+def test_audit_on_other_data_does_not_change_the_card(
     overfitted: Path, audited: Audited, tmp_path: Path
 ) -> None:
     del audited
@@ -284,13 +284,13 @@ def audit_fresh(fresh: Path, data: Path, out: Path, *flags: str) -> dict[str, An
     return report
 
 
-def test_without_a_base_the_controls_that_need_one_are_said_to_be_missing(
+def test_report_without_a_base_names_the_missing_controls(
     fresh: Path, data: Path, tmp_path: Path
 ) -> None:
     report = audit_fresh(fresh, data, tmp_path / "audit")
     assert report["membership"] is None and report["exposure"]["groups"].keys() == {"model"}
     text = in_markdown(report)
-    assert "the checkpoint does not say what it was trained from; give" in text
+    assert "the checkpoint does not name its base model; specify it" in text
     assert not (fresh / "audit.md").exists()
 
 
@@ -302,42 +302,43 @@ def test_every_task_can_be_audited(task: str, fresh: Path, tmp_path: Path) -> No
     target, context = rows(report, "target"), rows(report, "context")
     if task == "document":  # its target repeats its prompt
         assert not target
-        assert "writing it is no memory" in "\n".join(sentences(report))
+        assert "writing them shows no memorisation" in "\n".join(sentences(report))
     else:
         assert target["model", "train"]["n"] > 0
     assert (context["model", "train"]["n"] > 0) == (task != "text")  # which has no prompt
     assert report["membership"]["auc"] == 0.5  # of a model and itself
 
 
-def test_texts_that_are_too_short_are_said_to_be(fresh: Path, data: Path, tmp_path: Path) -> None:
+def test_report_says_when_no_record_is_long_enough(fresh: Path, data: Path, tmp_path: Path) -> None:
     report = audit_fresh(fresh, data, tmp_path / "audit", "--batch_size=2")
     for entry in report["extraction"]:
         entry |= {"n": 0, "hits": 0, "share": None, "interval": None, "longest_run": None}
     text = in_markdown(report)
-    assert text.count("No training record is long enough to be continued") == 2
+    assert text.count("No training record is long enough to continue for") == 2
     assert r"lower --shown\_tokens or --continued\_tokens" in text
 
 
-def test_a_control_that_fails_is_said_to(audited: Audited) -> None:
+def test_report_says_when_the_control_fails(audited: Audited) -> None:
     report = json.loads(json.dumps(audited.report))
     groups(report, "model")[0]["p"] = 1e-5
-    assert "the control failed, so do not rely on what is said of canaries" in in_markdown(report)
+    assert (
+        "the control failed, so do not rely on the exposure of the planted secrets"
+        in in_markdown(report)
+    )
 
 
-def test_an_unsure_canary_is_not_called_memorised(audited: Audited) -> None:
+def test_insignificant_exposure_is_not_called_memorised(audited: Audited) -> None:
     report = json.loads(json.dumps(audited.report))
     groups(report, "model")[1] |= {"p": 0.2, "mean": 2.5}
     [said] = [one for one in sentences(report) if "planted once" in one]
-    assert "2.50 bits" in said and said.endswith("not told from chance, p = 0.2.")
+    assert "2.50 bits" in said and said.endswith("indistinguishable from chance, p = 0.2.")
 
 
-def test_a_base_that_is_not_at_hand_is_done_without_unless_asked_for(
-    overfitted: Path, tmp_path: Path
-) -> None:
+def test_unavailable_base_is_an_error_only_if_requested(overfitted: Path, tmp_path: Path) -> None:
     loaded = load_model(overfitted)
     loaded.card["settings"]["init_from"] = "./gone"
     cfg = audit.AuditConfig(checkpoint=str(overfitted))
-    assert audit.open_base(cfg, loaded) == (None, "./gone is not at hand; give --base=FOLDER")
+    assert audit.open_base(cfg, loaded) == (None, "./gone is not available; specify --base=FOLDER")
     loaded.card["settings"]["init_from"] = "scratch"
     assert audit.open_base(cfg, loaded) == (None, "it was trained from random weights")
     with pytest.raises(CheckpointError, match="none is not a folder"):
@@ -381,7 +382,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, fresh: Path) -> dict[str, P
 
 
 @pytest.mark.parametrize(("flags", "status", "phrase"), MISTAKES)
-def test_a_mistake_gets_one_line(
+def test_user_mistake_gets_a_one_line_error(
     flags: list[str],
     status: int,
     phrase: str,

@@ -80,7 +80,7 @@ class SampleConfig:
         is_file = self.input is not None and self.input.suffix == ".jsonl"
         config.check(
             self.task is not None or self.input is None or is_file,
-            "--input holds a record and needs --task=answer, summarize, document or explain",
+            "--input is a record and needs --task=answer, summarize, document or explain",
         )
         config.check(
             self.task is None or self.given in ([], ["input"]),
@@ -88,17 +88,17 @@ class SampleConfig:
         )
         config.check(
             self.output is None or (is_file and self.samples == 1),
-            "--output answers a .jsonl file, one reply a line: give --input=FILE.jsonl",
+            "--output writes one reply per line of a .jsonl file: give --input=FILE.jsonl",
         )
 
     @property
     def given(self) -> list[str]:
-        """The flags that ask something; --prompt= asks for a text from its very beginning."""
+        """The flags that give a prompt or record; an empty --prompt= counts and starts a text."""
         names = ("prompt", "prompt_file", "input")
         return [name for name in names if getattr(self, name) is not None]
 
     def sampling(self) -> "Sampling":
-        """The settings of the first reply."""
+        """Sampling settings of the first reply; later ones count up the seed."""
         return Sampling(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,

@@ -1,9 +1,9 @@
-"""How far a score could have moved with other records or another seed; not the scores themselves.
+"""Uncertainty of scores: how far they could move with other records or another seed.
 
 Intervals are 95 % percentile intervals of the bootstrap over records (Efron 1979; Efron and
-Tibshirani 1993, chapter 13). The same seed gives the same figures, and the order of the records
-changes none of them: labels are resampled as a table of counts, other values sorted first.
-Accuracy and macro-F1 are on the scale 0 to 1, as in clingpt/evaluation/metrics.py.
+Tibshirani 1993, chapter 13). They depend on the seed, but not on the order of the records: labels
+are resampled as a table of counts, other values are sorted first. Accuracy and macro-F1 range from
+0 to 1, as in metrics.py.
 """
 
 from collections import Counter
@@ -19,14 +19,14 @@ from clingpt.base.types import Floats, Ints
 from clingpt.evaluation.metrics import Interval, classification
 from clingpt.text.records import LABELS
 
-STRAY = len(LABELS)  # the column of predictions that are no label
+STRAY = len(LABELS)  # the column of predictions outside LABELS
 TAILS = (2.5, 97.5)  # percentiles
 DRAWS_AT_ONCE = 2**20  # records drawn in one block: 16 MB, whatever the number of resamples
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelIntervals:
-    """Where accuracy and macro-F1 fall in 95 % of the resamples."""
+    """Bootstrap intervals of accuracy and macro-F1."""
 
     accuracy: Interval
     macro_f1: Interval
@@ -36,10 +36,10 @@ class LabelIntervals:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """The second system's scores less the first's, on the same records.
+    """The second system's scores minus the first's, on the same records.
 
-    `wins` counts the records that only the second has right, `losses` those that only the first
-    has; `mcnemar_p` is the two-sided exact probability of so uneven a pair of counts by chance.
+    `wins` counts the records that only the second system gets right, `losses` those that only the
+    first does. `mcnemar_p` is the two-sided p-value of the exact McNemar test on these counts.
     """
 
     accuracy: float
@@ -53,7 +53,7 @@ class PairedDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Repeated measurements of one figure; `sd` divides by n - 1 and is None for a single one."""
+    """Repeated measurements of a figure; `sd` divides by n - 1 and is None for a single one."""
 
     mean: float
     sd: float | None
@@ -65,11 +65,12 @@ class Spread:
 def bootstrap_labels(
     gold: Sequence[str], said: Sequence[str], *, seed: int = 0, resamples: int = 2000
 ) -> LabelIntervals:
-    """Intervals of the accuracy and macro-F1 that metrics.classification gives.
+    """Compute intervals of the accuracy and macro-F1 of metrics.classification.
 
-    Of few records the resamples lose the rare label, and macro-F1's interval is too narrow: with
-    11 % maybe it held the true value in 94 % of 400 samples of 500 records, in 80 % of 50 records.
-    DataError: as metrics.classification, or no resamples.
+    With few records, many resamples lack the rare label, and the interval of macro-F1 is too
+    narrow: with 11 % maybe, it covered the true value in 94 % of 400 samples of 500 records, but
+    only in 80 % of samples of 50 records. Raise DataError as metrics.classification does, or if
+    there are no resamples.
     """
     tables = draw_tables(count_labels(gold, said), seed=seed, resamples=resamples)
     return LabelIntervals(
@@ -88,9 +89,9 @@ def paired_difference(
     seed: int = 0,
     resamples: int = 2000,
 ) -> PairedDifference:
-    """The second system against the first, resampled together: what one draws the other draws.
+    """Compare two systems on the same records, drawing the same resamples for both.
 
-    DataError: as metrics.classification, or no resamples.
+    Raise DataError as metrics.classification does, or if there are no resamples.
     """
     table = count_labels(gold, first, second)
     before, after = classification(gold, first), classification(gold, second)
@@ -116,10 +117,11 @@ def bootstrap_sums(
     seed: int = 0,
     resamples: int = 2000,
 ) -> Interval:
-    """Interval of a figure made from sums over records, such as corpus BLEU from its counts.
+    """Compute the interval of a figure that follows from sums over records, such as corpus BLEU.
 
-    `rows` has one row of numbers a record; `figure` turns their sums, a row a resample, into one
-    figure a resample. DataError: no rows, a number that is not finite, or no resamples.
+    `rows` has one row of numbers per record. `figure` maps their sums, shape (resamples, columns),
+    to one figure per resample. Raise DataError if there are no rows or no resamples, or if a number
+    is not finite.
     """
     return percentile_interval(
         figure(resampled_sums(finite(rows, ndim=2, of="rows"), seed=seed, resamples=resamples))
@@ -127,9 +129,10 @@ def bootstrap_sums(
 
 
 def bootstrap_mean(values: ArrayLike, *, seed: int = 0, resamples: int = 2000) -> Interval:
-    """Interval of the mean of one value a record; for two systems, pass the records' differences.
+    """Compute the interval of a mean of one value per record.
 
-    DataError: no values, one that is not finite, or no resamples.
+    To compare two systems, pass the differences of their values. Raise DataError as
+    `bootstrap_sums` does.
     """
     column = finite(values, ndim=1, of="values")
     n = len(column)
@@ -141,16 +144,16 @@ def bootstrap_mean(values: ArrayLike, *, seed: int = 0, resamples: int = 2000) -
 def bootstrap_ratio(
     numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0, resamples: int = 2000
 ) -> Interval:
-    """Interval of sum(numerators) / sum(denominators), such as nats over tokens, by record.
+    """Compute the interval of sum(numerators) / sum(denominators), such as nats per token.
 
-    DataError: lists of unequal length, no values, one that is not finite, a denominator that is
-    not above 0, or no resamples.
+    Raise DataError as `bootstrap_sums` does, if the lists have different lengths, or if a
+    denominator is not above 0.
     """
     above = finite(numerators, ndim=1, of="numerators")
     below = finite(denominators, ndim=1, of="denominators")
     if len(above) != len(below):
         raise DataError(
-            f"{len(above)} numerators for {len(below)} denominators; give one of each a record"
+            f"{len(above)} numerators for {len(below)} denominators; pass one of each per record"
         )
     if below.min() <= 0:
         raise DataError(f"a denominator is {below.min():g}; leave out records without any tokens")
@@ -161,9 +164,9 @@ def bootstrap_ratio(
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean, standard deviation and extremes of a figure over seeds, folds or the like.
+    """Compute mean, standard deviation and extremes of a figure over seeds or folds.
 
-    DataError: no values, or one that is not finite.
+    Raise DataError if there are no values, or if one is not finite.
     """
     numbers = finite(values, ndim=1, of="values").tolist()
     return Spread(
@@ -176,9 +179,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def mcnemar_p(*, wins: int, losses: int) -> float:
-    """Exact two-sided McNemar test: twice the smaller tail of Binomial(wins + losses, 1/2).
+    """Return the two-sided p-value of the exact McNemar test (McNemar 1947).
 
-    McNemar 1947, with the binomial in place of its normal approximation; 1 where the two agree.
+    Under the null hypothesis, wins follow Binomial(wins + losses, 1/2). Two systems that never
+    differ have p = 1.
     """
     from scipy.stats import binomtest
 
@@ -187,9 +191,9 @@ def mcnemar_p(*, wins: int, losses: int) -> float:
 
 
 def count_labels(gold: Sequence[str], *systems: Sequence[str]) -> Ints:
-    """How often each combination occurs: an axis for gold labels, then one of 3 + 1 a system."""
+    """Count each combination of labels: an axis of 3 for gold, then one of 3 + 1 per system."""
     for said in systems:
-        classification(gold, said)  # refuses what cannot be scored
+        classification(gold, said)  # raises DataError for labels that cannot be scored
     table = np.zeros((len(LABELS), *[len(LABELS) + 1] * len(systems)), dtype=np.int64)
     for names, n in Counter(zip(gold, *systems, strict=True)).items():
         table[tuple(LABELS.index(name) if name in LABELS else STRAY for name in names)] += n
@@ -197,10 +201,10 @@ def count_labels(gold: Sequence[str], *systems: Sequence[str]) -> Ints:
 
 
 def draw_tables(table: Ints, *, seed: int, resamples: int) -> Ints:
-    """Tables of as many records, drawn with replacement; the resample is the first axis.
+    """Resample the records of a table of counts; the first axis of the result is the resample.
 
-    Records with the same entry are interchangeable, so that a multinomial draw of the counts is
-    the bootstrap over records, at a cost that does not grow with their number.
+    Records in the same cell are interchangeable, so a multinomial draw of the counts is the
+    bootstrap over records, at a cost that does not grow with their number.
     """
     check_resamples(resamples)
     n = int(table.sum())
@@ -209,20 +213,20 @@ def draw_tables(table: Ints, *, seed: int, resamples: int) -> Ints:
 
 
 def accuracies(tables: Ints) -> Floats:
-    """Share of right labels in each table of gold labels by predictions."""
+    """Return the share of correct labels in each table of gold labels by predictions."""
     hits = np.trace(tables, axis1=1, axis2=2)
     return np.asarray(hits / tables.sum(axis=(1, 2)))
 
 
 def macro_f1s(tables: Ints) -> Floats:
-    """Macro-F1 of the three labels in each table; a label neither there nor predicted adds 0."""
+    """Return macro-F1 in each table; a label that is neither gold nor predicted counts as 0."""
     hits = np.diagonal(tables, axis1=1, axis2=2)
     total = tables.sum(axis=2) + tables.sum(axis=1)[:, :STRAY]
     return np.asarray((2 * hits / np.maximum(total, 1)).mean(axis=1))
 
 
 def resampled_sums(rows: Floats, *, seed: int, resamples: int) -> Floats:
-    """Sums of as many rows, drawn with replacement; a row a resample."""
+    """Draw as many rows with replacement and sum them; shape (resamples, columns)."""
     check_resamples(resamples)
     rng = np.random.default_rng(seed)
     # Not scipy.stats.bootstrap: it draws in another order, which would change every published
@@ -241,23 +245,25 @@ def resampled_sums(rows: Floats, *, seed: int, resamples: int) -> Floats:
 
 
 def percentile_interval(figures: Floats) -> Interval:
-    """The middle 95 % of some figures."""
+    """Return the interval that contains the middle 95 % of the figures."""
     low, high = np.percentile(figures, TAILS).tolist()
     return Interval(low=low, high=high)
 
 
 def finite(values: ArrayLike, *, ndim: int, of: str) -> Floats:
-    """Numbers, or rows of them, as an array; checked."""
+    """Convert numbers, or rows of numbers, to an array of finite values; raise DataError if not."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != ndim or not array.size:
         wanted = "number" if ndim == 1 else "row of numbers"
-        raise DataError(f"{of} have the shape {array.shape}; give one {wanted} a record")
+        raise DataError(f"{of} have the shape {array.shape}; pass one {wanted} per record")
     if not np.isfinite(array).all():
-        raise DataError(f"{of} hold nan or infinity; leave such records out and count them")
+        raise DataError(f"{of} contain nan or infinity; leave these records out and count them")
     return array
 
 
 def check_resamples(resamples: int) -> None:
-    """Refuse an interval made of nothing."""
+    """Raise DataError if there are no resamples."""
     if resamples < 1:
-        raise DataError(f"{resamples} resamples make no interval; 1000 to 2000 are usual")
+        raise DataError(
+            f"an interval needs at least 1 resample, not {resamples}; 1000 to 2000 are usual"
+        )

@@ -1,9 +1,11 @@
-"""Probabilities of labels that mean what they say, and when to withhold a label.
+"""Label scores, their calibration, and abstention from uncertain labels.
 
-A temperature and a threshold are fitted on validation records and then kept: calibration.json in
-the checkpoint's folder. Never fit them on the records that the result is reported on. Columns are
-the labels in the order of LABELS; shares, risks and errors are on the scale 0 to 1, losses in nats
-a record. The order of the records changes no figure.
+A temperature and a threshold are fitted on validation records and stored as calibration.json in
+the checkpoint. They must not be fitted on the records that a result is reported on. Columns are the
+labels in the order of LABELS; shares, risks and errors range from 0 to 1, losses are in nats per
+record. The order of the records does not change any figure.
+
+Free of torch, because the ONNX runner uses this module.
 """
 
 import json
@@ -26,11 +28,11 @@ from clingpt.text.records import LABELS
 FORMAT = 1
 FILE = "calibration.json"
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
-ROUNDING = 1e-5  # how far from 1 float32 probabilities may add up
+ROUNDING = 1e-5  # tolerance for sums of float32 probabilities
 
 
 class FittedOn(TypedDict):
-    """What a calibration was learned from."""
+    """The records that a calibration was fitted on."""
 
     split: str
     records: int
@@ -39,7 +41,7 @@ class FittedOn(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """The records whose confidence is above `low` and at most `high`."""
+    """Records whose confidence is above `low` and at most `high`."""
 
     low: float
     high: float
@@ -50,7 +52,7 @@ class Bin:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Answering where the confidence is at least `threshold`: how many records, how many wrong."""
+    """Coverage and risk of answering only records with a confidence of at least `threshold`."""
 
     coverage: float
     risk: float
@@ -61,8 +63,9 @@ class Point:
 class Calibration:
     """A temperature for the probabilities, and the confidence below which a label is withheld.
 
-    `coverage` is the share of records to answer that the threshold was chosen for. The errors and
-    losses are of the fitting records themselves, so those after it flatter a little.
+    `coverage` is the share of records to answer for which the threshold was chosen. Errors and
+    losses were measured on the fitting records themselves, so those after fitting are slightly
+    optimistic.
     """
 
     temperature: float
@@ -83,15 +86,16 @@ class Calibration:
         coverage: float = 0.8,
         fitted_on: FittedOn,
     ) -> Self:
-        """Learn from validation records.
+        """Fit on validation records.
 
-        DataError: no records, rows that are not three finite numbers, gold labels that are not one
-        of LABELS for each row, a coverage outside (0, 1], or another number of records than
-        `fitted_on` says.
+        Raise DataError if there are no records, a row is not three finite numbers, the gold labels
+        are not one of LABELS per row, the coverage is outside (0, 1], or the number of records
+        differs from `fitted_on`.
         """
         if fitted_on["records"] != len(gold):
             raise DataError(
-                f"fitted_on says {fitted_on['records']} records, there are {len(gold)}; count again"
+                f"fitted_on says {fitted_on['records']} records, but there are {len(gold)} "
+                "gold labels"
             )
         temperature = fit_temperature(log_probs, gold)
         before, after = calibrated(log_probs, 1.0), calibrated(log_probs, temperature)
@@ -107,26 +111,26 @@ class Calibration:
         )
 
     def apply(self, log_probs: ArrayLike) -> Floats:
-        """Calibrated probabilities, a row a record; DataError: rows of another kind."""
+        """Return calibrated probabilities; raise DataError for malformed rows."""
         return calibrated(log_probs, self.temperature)
 
     def judge(self, log_probs: Sequence[float]) -> tuple[dict[str, float], bool]:
-        """One record's calibrated probabilities by label, and whether its label is withheld."""
+        """Return a record's calibrated probabilities, and whether to withhold its label."""
         [shares] = self.apply([log_probs])
         return dict(zip(LABELS, shares.tolist(), strict=True)), self.abstains(shares)
 
     def abstains(self, probabilities: ArrayLike) -> bool:
-        """Whether the label of one record, with these calibrated probabilities, is withheld."""
+        """Return whether to withhold a record's label, given its calibrated probabilities."""
         return bool(np.max(probabilities) < self.threshold)
 
     def save(self, folder: Path) -> None:
-        """Write calibration.json, whole or not at all."""
+        """Write calibration.json atomically."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
         write_whole(folder / FILE, text + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """What `save` wrote; None where nothing was. CheckpointError: anything else is there."""
+        """Read what `save` wrote, or return None; raise CheckpointError for any other content."""
         path = folder / FILE
         if not path.exists():
             return None
@@ -138,9 +142,9 @@ class Calibration:
         if version is None:
             raise refusal(path, "it has no format number")
         if version != FORMAT:
-            raise refusal(path, f"its format is {version}, this version reads {FORMAT}")
+            raise refusal(path, f"its format is {version}, but this version reads {FORMAT}")
         if content.keys() != {field.name for field in fields(cls)}:
-            raise refusal(path, "it lacks or adds a field")
+            raise refusal(path, "it has a missing or unknown field")
         if wrong := first_out_of_range(content):
             raise refusal(path, f"its {wrong} is {content[wrong]!r}")
         return cls(**content)
@@ -175,12 +179,12 @@ class LabelScores:
 
 
 def fit_temperature(log_probs: ArrayLike, gold: Sequence[str]) -> float:
-    """The T that minimises the mean negative log-likelihood of softmax(log_probs / T).
+    """Return the T that minimises the mean negative log-likelihood of softmax(log_probs / T).
 
-    Guo et al. 2017, section 4.2. The loss is convex in 1 / T, so that its slope is zero once, and
-    halving finds where. Where every label is right, sharper is always better: T is then
-    LOWEST_TEMPERATURE; where no T is flat enough, HIGHEST_TEMPERATURE. At such a bound the records
-    do not determine T, as also where each row gives its labels one probability: T is then 1.
+    Guo et al. 2017, section 4.2. The loss is convex in 1 / T, so its slope has a single root. If
+    every label is right, a sharper distribution is always better and T is LOWEST_TEMPERATURE; if no
+    T is flat enough, it is HIGHEST_TEMPERATURE. At these bounds the records do not determine T. If
+    every row is uniform they do not either, and T is 1.
     """
     from scipy.optimize import brentq
 
@@ -196,19 +200,19 @@ def fit_temperature(log_probs: ArrayLike, gold: Sequence[str]) -> float:
 
 
 def slope(gaps: Floats, sharpness: float) -> float:
-    """Derivative of the mean loss by 1 / T: the gap expected under the model's own labels."""
+    """Return the derivative of the mean loss with respect to 1 / T."""
     return float((softmax(sharpness * gaps) * gaps).sum(axis=1).mean())
 
 
 def gaps_to_gold(log_probs: ArrayLike, gold: Sequence[str]) -> Floats:
-    """How far each label's score lies above the gold label's; sorted, so that sums are too."""
+    """Return each label's score minus the gold label's; rows are sorted so that sums are too."""
     rows = finite_rows(log_probs, of="log-probabilities")
     gaps = rows - np.take_along_axis(rows, label_numbers(gold, n=len(rows))[:, None], axis=1)
     return np.asarray(gaps[np.lexsort(gaps.T)])
 
 
 def calibrated(log_probs: ArrayLike, temperature: float) -> Floats:
-    """softmax(log_probs / T), a row a record: the most probable label stays so."""
+    """Return softmax(log_probs / T), one row per record; the most probable label stays the same."""
     return softmax(finite_rows(log_probs, of="log-probabilities") / temperature)
 
 
@@ -221,14 +225,14 @@ def softmax(scores: Floats) -> Floats:
 def negative_log_likelihood(
     log_probs: ArrayLike, gold: Sequence[str], *, temperature: float = 1.0
 ) -> float:
-    """Mean of -ln softmax(log_probs / T)[gold], in nats; finite however small a probability is."""
+    """Return the mean of -ln softmax(log_probs / T)[gold] in nats; it never overflows."""
     gaps = gaps_to_gold(log_probs, gold) / temperature
     top = gaps.max(axis=1)
     return float((top + np.log(np.exp(gaps - top[:, None]).sum(axis=1))).mean())
 
 
 def brier_score(probabilities: ArrayLike, gold: Sequence[str]) -> float:
-    """Mean squared distance from certainty in the gold label, 0 to 2 (Brier 1950)."""
+    """Return the mean squared distance from certainty in the gold label, 0 to 2 (Brier 1950)."""
     rows = probability_rows(probabilities)
     certain = np.eye(len(LABELS))[label_numbers(gold, n=len(rows))]
     return float(np.sort(((rows - certain) ** 2).sum(axis=1)).mean())
@@ -237,21 +241,22 @@ def brier_score(probabilities: ArrayLike, gold: Sequence[str]) -> float:
 def expected_calibration_error(
     probabilities: ArrayLike, gold: Sequence[str], bins: int = 10
 ) -> float:
-    """Mean distance between confidence and accuracy, bins weighted by their records, 0 to 1.
+    """Return the mean distance between confidence and accuracy over bins weighted by records.
 
-    Guo et al. 2017, equation 3. It depends on the number of bins, and is above 0 by chance alone.
+    Guo et al. 2017, equation 3. It depends on the number of bins, and is above 0 even for a
+    perfectly calibrated model, by chance.
     """
     filled = reliability(probabilities, gold, bins)
     return sum(b.n * abs(b.accuracy - b.confidence) for b in filled) / sum(b.n for b in filled)
 
 
 def reliability(probabilities: ArrayLike, gold: Sequence[str], bins: int = 10) -> list[Bin]:
-    """The bins of equal width that hold a record, by its highest probability, ascending.
+    """Return the non-empty bins of equal width over the highest probability, in ascending order.
 
     Guo et al. 2017, section 2: bin m of M is ((m - 1) / M, m / M].
     """
     if bins < 1:
-        raise DataError(f"{bins} bins hold no record; take 1 or more")
+        raise DataError(f"the number of bins must be at least 1, not {bins}")
     confidence, right = ranked(probabilities, gold)
     edges = np.arange(bins + 1) / bins
     starts = np.searchsorted(confidence, edges[:-1], side="right")
@@ -270,14 +275,16 @@ def reliability(probabilities: ArrayLike, gold: Sequence[str], bins: int = 10) -
 
 
 def risk_coverage(probabilities: ArrayLike, gold: Sequence[str]) -> list[Point]:
-    """Share of wrong labels among the surest records, for every threshold, coverage ascending.
+    """Return the error rate among the most confident records, for every coverage, ascending.
 
     El-Yaniv and Wiener 2010; Geifman and El-Yaniv 2017, whose softmax response is the confidence
-    here. Records of equal confidence come and go together.
+    here. Records of equal confidence are answered together.
     """
     confidence, right = ranked(probabilities, gold)
     n = len(confidence)
-    firsts = np.unique(confidence, return_index=True)[1][::-1]  # of each confidence, surest first
+    firsts = np.unique(confidence, return_index=True)[1][
+        ::-1
+    ]  # of each confidence, most confident first
     answered = n - firsts
     wrong = np.cumsum(~right[::-1])[answered - 1]
     return [
@@ -289,10 +296,10 @@ def risk_coverage(probabilities: ArrayLike, gold: Sequence[str]) -> list[Point]:
 
 
 def area_under_risk_coverage(curve: Sequence[Point]) -> float:
-    """Mean over the records of the risk at their own confidence, 0 to 1; lower is better.
+    """Return the mean over records of the risk at their confidence, 0 to 1; lower is better.
 
-    AURC of Geifman, Uziel and El-Yaniv 2019 (arXiv 1805.08206). Compare it only between models of
-    similar accuracy: a perfect ranking of many wrong labels is still above 0.
+    AURC of Geifman, Uziel and El-Yaniv 2019 (arXiv 1805.08206). Compare only models of similar
+    accuracy: even a perfect ranking of many wrong labels is above 0.
     """
     before = [0.0, *(point.coverage for point in curve)]
     return math.fsum(
@@ -301,12 +308,13 @@ def area_under_risk_coverage(curve: Sequence[Point]) -> float:
 
 
 def abstention_threshold(probabilities: ArrayLike, *, coverage: float) -> float:
-    """The confidence at or above which `coverage` of these records lie: so many or, tied, more.
+    """Return the confidence that a share of at least `coverage` of the records reaches.
 
-    0 for a coverage of 1, so that no record is ever withheld, however unsure.
+    Ties can raise the share. The threshold is 0 for a coverage of 1, so that no label is ever
+    withheld.
     """
     if not 0 < coverage <= 1:
-        raise DataError(f"the coverage is {coverage:g}; choose a share above 0, at most 1")
+        raise DataError(f"the coverage must be above 0 and at most 1, not {coverage:g}")
     confidence = np.sort(probability_rows(probabilities).max(axis=1))
     # 0.07 · 100 is a little above 7 in doubles, and would keep 8.
     kept = max(1, math.ceil(coverage * len(confidence) - 1e-9))
@@ -314,46 +322,48 @@ def abstention_threshold(probabilities: ArrayLike, *, coverage: float) -> float:
 
 
 def ranked(probabilities: ArrayLike, gold: Sequence[str]) -> tuple[Floats, NDArray[np.bool_]]:
-    """Each record's highest probability and whether that label is right, least sure first."""
+    """Return each record's highest probability and whether it is right, least confident first."""
     rows = probability_rows(probabilities)
     confidence = rows.max(axis=1)
     right = rows.argmax(axis=1) == label_numbers(gold, n=len(rows))
-    order = np.argsort(confidence)  # that of ties moves no sum: they share a bin and a point
+    order = np.argsort(confidence)  # ties share a bin and a point, so their order does not matter
     return confidence[order], right[order]
 
 
 def finite_rows(values: ArrayLike, *, of: str) -> Floats:
-    """Three numbers a record, checked."""
+    """Convert to an array of three finite numbers per record; raise DataError if it is not one."""
     rows = np.asarray(values, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != len(LABELS) or not len(rows):
         raise DataError(
-            f"{of} have the shape {rows.shape}; give a row for each record and in it a number for "
+            f"{of} have the shape {rows.shape}; pass a row per record with a number for "
             f"each of {', '.join(LABELS)}"
         )
     if not np.isfinite(rows).all():
-        raise DataError(f"{of} hold nan or infinity; score the records again, in float32")
+        raise DataError(f"{of} contain nan or infinity; score the records again in float32")
     return rows
 
 
 def probability_rows(values: ArrayLike) -> Floats:
-    """Three probabilities a record, checked."""
+    """Convert to an array of three probabilities per record; raise DataError if it is not one."""
     rows = finite_rows(values, of="probabilities")
     if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > ROUNDING:
-        raise DataError("probabilities of a record do not add up to 1; take the exponents first")
+        raise DataError(
+            "the probabilities of a record do not add up to 1; exponentiate log-probabilities first"
+        )
     return rows
 
 
 def label_numbers(gold: Sequence[str], *, n: int) -> Ints:
-    """Places of the gold labels in LABELS, checked."""
+    """Return the indices of the gold labels in LABELS; raise DataError for unknown labels."""
     if len(gold) != n:
-        raise DataError(f"{n} rows for {len(gold)} gold labels; give one for each")
+        raise DataError(f"{n} rows for {len(gold)} gold labels; pass one row per label")
     if unknown := set(gold).difference(LABELS):
         raise DataError(f"gold label {min(unknown)!r} is not one of {', '.join(LABELS)}")
     return np.array([LABELS.index(label) for label in gold], dtype=np.int64)
 
 
 def first_out_of_range(content: dict[str, Any]) -> str | None:
-    """The first field of a calibration that cannot be what it should be."""
+    """Return the name of the first field with an invalid value, if any."""
     ranges = {
         "temperature": (LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE),
         "threshold": (0, 1),
@@ -373,6 +383,6 @@ def first_out_of_range(content: dict[str, Any]) -> str | None:
 
 
 def refusal(path: Path, reason: str) -> CheckpointError:
-    """An error about a calibration that cannot be used."""
-    advice = "fit it again on the validation records, or remove it"
-    return CheckpointError(f"{path} is not a calibration: {reason}; {advice}")
+    """Make the error for an unusable calibration file."""
+    advice = "fit it again by running eval.py, or remove it"
+    return CheckpointError(f"{path} is not a valid calibration: {reason}; {advice}")

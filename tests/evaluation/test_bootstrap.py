@@ -1,4 +1,4 @@
-"""Intervals against plain resampling, normal and binomial theory, and exact fractions."""
+"""Bootstrap intervals against plain resampling, theory and exact fractions."""
 
 import math
 import tracemalloc
@@ -39,7 +39,7 @@ LABEL_PAIRS = st.lists(
 
 
 def make_labels(n: int, *, seed: int = 0) -> tuple[list[str], list[str], list[str]]:
-    """Gold labels, and two systems that are right in some 60 and 70 % and often wrong alike."""
+    """Make gold labels and two systems that are right on 60 to 70 % and often wrong together."""
     rng = np.random.default_rng(seed)
     gold = rng.choice(LABELS, n, p=[0.55, 0.34, 0.11])
     luck, guess = rng.random(n), rng.choice(SAID, n)
@@ -49,7 +49,7 @@ def make_labels(n: int, *, seed: int = 0) -> tuple[list[str], list[str], list[st
 
 
 def plain_bootstrap(n: int, figure: Callable[[NDArray[np.int64]], float]) -> Interval:
-    """One resample after another, record by record."""
+    """Compute an interval by resampling one record at a time."""
     rng = np.random.default_rng(99)
     figures = [figure(rng.integers(n, size=n)) for _ in range(2000)]
     low, high = np.quantile(figures, [0.025, 0.975])
@@ -66,7 +66,7 @@ def close(one: Interval, other: Interval, *, within: float) -> bool:
 
 @settings(deadline=None)
 @given(LABEL_PAIRS)
-def test_every_resample_scores_as_its_records_would(pairs: list[tuple[str, str]]) -> None:
+def test_resampled_tables_score_like_their_records(pairs: list[tuple[str, str]]) -> None:
     table = count_labels([g for g, _ in pairs], [s for _, s in pairs])
     tables = draw_tables(table, seed=3, resamples=4)
     assert (tables.sum(axis=(1, 2)) == len(pairs)).all()
@@ -81,7 +81,7 @@ def test_every_resample_scores_as_its_records_would(pairs: list[tuple[str, str]]
         assert f1 == pytest.approx(yardstick)
 
 
-def test_accuracy_interval_is_the_binomials() -> None:
+def test_accuracy_interval_matches_the_binomial() -> None:
     ours = bootstrap_labels(["yes"] * 500, ["yes"] * 276 + ["failed"] * 224, resamples=20_000)
     share = Fraction(276, 500)
     below, quantiles = Fraction(0), list[float]()
@@ -93,20 +93,20 @@ def test_accuracy_interval_is_the_binomials() -> None:
     assert (ours.resamples, ours.seed) == (20_000, 0)
 
 
-def test_macro_f1_interval_is_that_of_plain_resampling() -> None:
+def test_macro_f1_interval_matches_plain_resampling() -> None:
     gold, said, _ = make_labels(150)
     plain = plain_bootstrap(150, lambda records: macro_f1(gold, said, records))
     assert close(bootstrap_labels(gold, said).macro_f1, plain, within=0.012)
 
 
-def test_a_stray_prediction_is_wrong_whatever_it_says() -> None:
+def test_all_stray_predictions_count_the_same() -> None:
     gold, said, _ = make_labels(200)
     pooled = ["failed" if label == "" else label for label in said]
     assert "failed" in pooled
     assert bootstrap_labels(gold, said) == bootstrap_labels(gold, pooled)
 
 
-def test_mean_interval_is_the_normal_ones_for_many_values() -> None:
+def test_mean_interval_of_many_values_matches_the_normal_one() -> None:
     values = np.random.default_rng(1).gamma(2.0, 10.0, 900)
     half = 1.96 * values.std() / 30
     ours = bootstrap_mean(values, resamples=4000)
@@ -114,12 +114,12 @@ def test_mean_interval_is_the_normal_ones_for_many_values() -> None:
     assert (ours.low + ours.high) / 2 == pytest.approx(values.mean(), abs=half / 10)
 
 
-def test_mean_interval_is_skewed_where_the_values_are() -> None:
+def test_mean_interval_of_skewed_values_is_skewed() -> None:
     # One value in five is 1: the sum of five draws is Binomial(5, 1/5), below 4 in 99.3 %.
     assert bootstrap_mean([0, 0, 0, 0, 1]) == Interval(low=0.0, high=0.6)
 
 
-def test_ratio_weighs_records_by_their_denominators() -> None:
+def test_ratio_interval_weights_records_by_denominator() -> None:
     rng = np.random.default_rng(2)
     tokens = rng.integers(5, 400, 200)
     nats = tokens * rng.normal(3, 0.5, 200) + 40
@@ -128,18 +128,18 @@ def test_ratio_weighs_records_by_their_denominators() -> None:
     assert not close(bootstrap_mean(nats / tokens), plain, within=0.05)
 
 
-def test_ratio_keeps_a_records_numbers_together() -> None:
+def test_ratio_interval_resamples_pairs_of_numbers() -> None:
     tokens = np.random.default_rng(3).integers(1, 1000, 300)
     constant = bootstrap_ratio(3 * tokens, tokens)
     assert (constant.low, constant.high) == pytest.approx((3, 3))
 
 
-def test_ratio_to_one_each_is_the_mean() -> None:
+def test_ratio_with_denominators_of_1_is_the_mean() -> None:
     values = np.random.default_rng(4).normal(size=50)
     assert bootstrap_ratio(values, np.ones(50)) == bootstrap_mean(values)
 
 
-def test_a_figure_of_several_sums() -> None:
+def test_interval_of_a_figure_of_several_sums() -> None:
     # Standard deviations need squares as well: as any figure of sums does, row by row.
     values = np.random.default_rng(8).gamma(2.0, 1.0, 250)
     ours = bootstrap_sums(
@@ -149,7 +149,7 @@ def test_a_figure_of_several_sums() -> None:
     assert close(ours, plain_bootstrap(250, lambda records: values[records].std()), within=0.02)
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interval_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(5).normal(size=33)
     whole = bootstrap_mean(values, resamples=100)
     for at_once in (1, 33 * 7):
@@ -157,7 +157,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert bootstrap_mean(values, resamples=100) == whole
 
 
-def test_memory_does_not_grow_with_the_resamples() -> None:
+def test_memory_does_not_grow_with_the_number_of_resamples() -> None:
     values = np.random.default_rng(6).normal(size=200_000)
     tracemalloc.start()
     try:
@@ -168,7 +168,7 @@ def test_memory_does_not_grow_with_the_resamples() -> None:
     assert peak < 40e6  # all at once would take 192 MB
 
 
-def test_paired_difference_by_hand() -> None:
+def test_paired_difference_worked_by_hand() -> None:
     gold = ["yes", "yes", "no", "maybe", "no"]
     first = ["yes", "no", "no", "", "yes"]
     second = ["yes", "yes", "yes", "maybe", "no"]
@@ -197,7 +197,7 @@ def test_paired_intervals_resample_both_systems_together() -> None:
     assert close(ours.macro_f1_interval, plain, within=0.012)
 
 
-def test_a_system_does_not_differ_from_itself() -> None:
+def test_system_does_not_differ_from_itself() -> None:
     gold, said, _ = make_labels(50)
     nothing = Interval(low=0.0, high=0.0)
     ours = paired_difference(gold, said, said)
@@ -207,7 +207,7 @@ def test_a_system_does_not_differ_from_itself() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 400), st.integers(0, 400))
-def test_mcnemar_is_the_exact_binomial(wins: int, losses: int) -> None:
+def test_mcnemar_equals_the_exact_binomial(wins: int, losses: int) -> None:
     n = wins + losses
     tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
     exact = min(Fraction(1), Fraction(2 * tail, 2**n))
@@ -228,7 +228,7 @@ def test_mcnemar_of_a_million(wins: int, losses: int, p: float) -> None:
     assert mcnemar_p(wins=wins, losses=losses) == pytest.approx(p, rel=1e-4)
 
 
-def test_the_order_of_the_records_changes_nothing() -> None:
+def test_order_of_the_records_does_not_matter() -> None:
     gold, first, second = make_labels(300)
     rng = np.random.default_rng(7)
     nats, tokens = rng.normal(50, 9, 300), rng.integers(1, 6, 300)
@@ -260,12 +260,12 @@ def test_the_order_of_the_records_changes_nothing() -> None:
     ],
     ids=["labels", "paired", "mean", "ratio"],
 )
-def test_the_seed_decides(measure: Callable[[int], Interval]) -> None:
+def test_intervals_depend_only_on_the_seed(measure: Callable[[int], Interval]) -> None:
     assert measure(1) == measure(1)
     assert measure(1) != measure(2)
 
 
-def test_spread() -> None:
+def test_spread_worked_by_hand() -> None:
     ours = spread([0.6, 0.5, 0.7])
     assert (ours.mean, ours.sd) == pytest.approx((0.6, 0.1))
     assert (ours.low, ours.high, ours.n) == (0.5, 0.7, 3)
@@ -278,25 +278,25 @@ def test_spread() -> None:
         (lambda: bootstrap_labels(["yes"], []), "0 predictions for 1 references"),
         (lambda: bootstrap_labels([], []), "no predictions to score"),
         (lambda: bootstrap_labels(["Yes"], ["yes"]), "'Yes' is not one of yes, no, maybe"),
-        (lambda: bootstrap_labels(["no"], ["no"], resamples=0), "0 resamples make no interval"),
+        (lambda: bootstrap_labels(["no"], ["no"], resamples=0), "at least 1 resample, not 0"),
         (lambda: paired_difference(["no"], ["no"], []), "0 predictions for 1 references"),
         (lambda: paired_difference(["no"], [], ["no"]), "0 predictions for 1 references"),
         (lambda: bootstrap_mean([]), r"values have the shape \(0,\)"),
         (lambda: bootstrap_mean([[1.0]]), r"values have the shape \(1, 1\)"),
-        (lambda: bootstrap_mean([1, math.nan]), "values hold nan or infinity"),
-        (lambda: bootstrap_mean([1.0], resamples=-1), "-1 resamples make no interval"),
+        (lambda: bootstrap_mean([1, math.nan]), "values contain nan or infinity"),
+        (lambda: bootstrap_mean([1.0], resamples=-1), "at least 1 resample, not -1"),
         (
             lambda: bootstrap_sums([1.0], lambda s: s[0]),
-            r"the shape \(1,\); give one row",
+            r"the shape \(1,\); pass one row",
         ),
-        (lambda: bootstrap_sums([[math.nan]], lambda s: s[0]), "rows hold nan or infinity"),
+        (lambda: bootstrap_sums([[math.nan]], lambda s: s[0]), "rows contain nan or infinity"),
         (lambda: bootstrap_ratio([1, 2], [1]), "2 numerators for 1 denominators"),
         (lambda: bootstrap_ratio([1, 2], [1, 0]), "a denominator is 0; leave out"),
-        (lambda: bootstrap_ratio([1], [math.inf]), "denominators hold nan or infinity"),
+        (lambda: bootstrap_ratio([1], [math.inf]), "denominators contain nan or infinity"),
         (lambda: spread([]), r"values have the shape \(0,\)"),
-        (lambda: spread([math.inf]), "values hold nan or infinity"),
+        (lambda: spread([math.inf]), "values contain nan or infinity"),
     ],
 )
-def test_refusals(measure: Callable[[], Any], phrase: str) -> None:
+def test_unusable_input_is_refused(measure: Callable[[], Any], phrase: str) -> None:
     with pytest.raises(DataError, match=phrase):
         measure()

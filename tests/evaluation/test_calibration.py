@@ -1,4 +1,4 @@
-"""Calibration against scikit-learn, closed forms and simulated records; its file against damage."""
+"""Calibration against scikit-learn, closed forms and simulated records; damaged files."""
 
 import json
 import math
@@ -45,7 +45,7 @@ ALPHABETICAL = [2, 1, 0]  # scikit-learn's columns: maybe, no, yes
 
 
 def make_records(n: int, *, seed: int = 0) -> tuple[Floats, list[str]]:
-    """Log-probabilities that are exactly the chances of the gold labels drawn from them."""
+    """Make perfectly calibrated log-probabilities: gold labels are drawn from them."""
     rng = np.random.default_rng(seed)
     scores = rng.normal(0, 1.5, (n, 3))
     log_probs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
@@ -63,11 +63,11 @@ def make_calibration() -> Calibration:
 
 
 def sure(*confidences: float) -> Floats:
-    """Rows that say yes with these probabilities."""
+    """Make rows that predict yes with these probabilities."""
     return np.array([[c, (1 - c) / 2, (1 - c) / 2] for c in confidences])
 
 
-def test_calibrated_scores_have_a_temperature_of_1_and_doubled_ones_of_2() -> None:
+def test_temperature_is_1_for_calibrated_and_2_for_doubled_scores() -> None:
     log_probs, gold = make_records(20_000)
     temperature = fit_temperature(log_probs, gold)
     assert temperature == pytest.approx(1, abs=0.03)
@@ -87,7 +87,7 @@ def test_temperature_in_closed_form(right: int, score: float) -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 40), st.floats(0.1, 30))
-def test_no_other_temperature_is_likelier(seed: int, n: int, scale: float) -> None:
+def test_fitted_temperature_has_the_lowest_loss(seed: int, n: int, scale: float) -> None:
     log_probs, gold = make_records(n, seed=seed)
     best = fit_temperature(scale * log_probs, gold)
     loss = negative_log_likelihood(scale * log_probs, gold, temperature=best)
@@ -100,18 +100,20 @@ def test_no_other_temperature_is_likelier(seed: int, n: int, scale: float) -> No
 @pytest.mark.parametrize(
     ("row", "temperature"),
     [
-        ([0.0, -1.0, -2.0], LOWEST_TEMPERATURE),  # right: sharper is better
+        ([0.0, -1.0, -2.0], LOWEST_TEMPERATURE),  # correct: sharper is better
         ([0.0, -1e5, -1e5], LOWEST_TEMPERATURE),  # too sure for a slope that is not 0
         ([-1.0, 0.0, -2.0], HIGHEST_TEMPERATURE),  # wrong: flatter is better
         ([-1e5, 0.0, -1e5], HIGHEST_TEMPERATURE),
         ([-1.1, -1.1, -1.1], 1.0),  # nothing to learn from
     ],
 )
-def test_records_that_determine_no_temperature(row: list[float], temperature: float) -> None:
+def test_temperature_of_records_that_do_not_determine_it(
+    row: list[float], temperature: float
+) -> None:
     assert fit_temperature([row], ["yes"]) == temperature
 
 
-def test_likelihood_and_brier_score_equal_scikit_learns() -> None:
+def test_likelihood_and_brier_score_equal_scikit_learn() -> None:
     log_probs, gold = make_records(200)
     for temperature in (0.5, 1.0, 3.0):
         rows = calibrated(log_probs, temperature)
@@ -122,14 +124,14 @@ def test_likelihood_and_brier_score_equal_scikit_learns() -> None:
         assert brier_score(rows, gold) == pytest.approx(brier)
 
 
-def test_a_loss_beyond_the_smallest_double_is_finite() -> None:
+def test_loss_of_an_underflowing_probability_is_finite() -> None:
     nats = negative_log_likelihood([[-5000.0, 0.0, -1.0]], ["yes"], temperature=0.5)
     assert nats == pytest.approx(10_000 + math.log(1 + math.exp(-2)))
 
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.floats(LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE))
-def test_a_temperature_changes_no_label(seed: int, temperature: float) -> None:
+def test_temperature_does_not_change_the_label(seed: int, temperature: float) -> None:
     log_probs, _ = make_records(30, seed=seed)
     rows = calibrated(log_probs, temperature)
     assert rows.sum(axis=1) == pytest.approx(1)
@@ -137,7 +139,7 @@ def test_a_temperature_changes_no_label(seed: int, temperature: float) -> None:
     assert calibrated(log_probs, 1.0) == pytest.approx(np.exp(log_probs))
 
 
-def test_calibration_error_by_hand() -> None:
+def test_calibration_error_worked_by_hand() -> None:
     perfect = ["yes", "yes", "yes", "no", "yes", "maybe", "no", "yes"]
     assert expected_calibration_error(sure(*[0.75] * 4, *[0.5] * 4), perfect) == 0
     # (0.5, 0.6]: 2 records, right 1/2, confidence 0.58; (0.9, 1]: 3, right 2/3, confidence 0.98.
@@ -149,7 +151,9 @@ def test_calibration_error_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("confidence", "bins", "low"), [(0.55, 20, 0.5), (0.7, 10, 0.6)])
-def test_an_edge_belongs_to_the_bin_below(confidence: float, bins: int, low: float) -> None:
+def test_confidence_on_an_edge_belongs_to_the_bin_below(
+    confidence: float, bins: int, low: float
+) -> None:
     (only,) = reliability(sure(confidence), ["yes"], bins)
     assert (only.low, only.high) == (low, confidence)
     (last,) = reliability([[1 + 1e-6, 0.0, 0.0]], ["yes"], bins)  # by float32's rounding
@@ -158,7 +162,7 @@ def test_an_edge_belongs_to_the_bin_below(confidence: float, bins: int, low: flo
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 25))
-def test_reliability_equals_scikit_learns(seed: int, n: int, bins: int) -> None:
+def test_reliability_equals_scikit_learn(seed: int, n: int, bins: int) -> None:
     log_probs, gold = make_records(n, seed=seed)
     rows = np.exp(log_probs)
     right = [LABELS[i] == label for i, label in zip(rows.argmax(axis=1), gold, strict=True)]
@@ -169,7 +173,7 @@ def test_reliability_equals_scikit_learns(seed: int, n: int, bins: int) -> None:
     assert sum(b.n for b in ours) == n
 
 
-def test_records_that_tie_come_together() -> None:
+def test_tied_records_are_answered_together() -> None:
     # Surest first: right, then a right and a wrong one that tie, then a wrong one.
     curve = risk_coverage(sure(0.8, 0.6, 0.9, 0.8), ["no", "no", "yes", "yes"])
     assert curve[1] == Point(coverage=0.75, risk=1 / 3, threshold=0.8)
@@ -178,7 +182,7 @@ def test_records_that_tie_come_together() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(34, 100), st.sampled_from(LABELS)), min_size=1, max_size=40))
-def test_every_point_is_what_its_threshold_gives(records: list[tuple[int, str]]) -> None:
+def test_risk_coverage_points_match_their_thresholds(records: list[tuple[int, str]]) -> None:
     confidence = np.array([percent / 100 for percent, _ in records])
     wrong = np.array([label != "yes" for _, label in records])
     curve = risk_coverage(sure(*confidence), [label for _, label in records])
@@ -201,7 +205,7 @@ def test_area_under_risk_coverage(gold: str, area: float) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(34, 100), min_size=1, max_size=60), st.floats(1e-6, 0.999))
-def test_the_threshold_keeps_the_coverage_and_no_more(percents: list[int], coverage: float) -> None:
+def test_threshold_keeps_the_coverage_and_no_more(percents: list[int], coverage: float) -> None:
     rows = sure(*[percent / 100 for percent in percents])
     threshold = abstention_threshold(rows, coverage=coverage)
     confidence = rows.max(axis=1)
@@ -209,14 +213,14 @@ def test_the_threshold_keeps_the_coverage_and_no_more(percents: list[int], cover
     assert (confidence > threshold).mean() < coverage  # less would do but for ties
 
 
-def test_thresholds_at_the_ends() -> None:
+def test_thresholds_at_extreme_coverages() -> None:
     rows = sure(*np.linspace(0.5, 0.995, 100))
     assert (rows.max(axis=1) >= abstention_threshold(rows, coverage=0.07)).sum() == 7
     assert abstention_threshold(rows, coverage=1e-12) == 0.995
     assert abstention_threshold(rows, coverage=1.0) == 0.0
 
 
-def test_a_calibration_keeps_its_promises_on_new_records() -> None:
+def test_calibration_generalises_to_new_records() -> None:
     log_probs, gold = make_records(4000, seed=1)
     ours = Calibration.fit(3 * log_probs, gold, coverage=0.6, fitted_on=fitted_on(gold))
     assert ours.temperature == pytest.approx(3, abs=0.25)
@@ -236,7 +240,7 @@ def test_a_calibration_keeps_its_promises_on_new_records() -> None:
     assert right[kept].mean() > right.mean() + 0.08 > right[~kept].mean()
 
 
-def test_a_record_at_the_threshold_is_answered() -> None:
+def test_record_at_the_threshold_is_answered() -> None:
     ours = replace(make_calibration(), threshold=0.75, temperature=2.0)
     assert not ours.abstains([0.125, 0.75, 0.125])
     assert ours.abstains([0.125, 0.125, math.nextafter(0.75, 0)])
@@ -245,7 +249,7 @@ def test_a_record_at_the_threshold_is_answered() -> None:
     assert (withheld, ours.judge([0.0, -9.0, -9.0])[1]) == (True, False)
 
 
-def test_the_order_of_the_records_changes_nothing() -> None:
+def test_order_of_the_records_does_not_matter() -> None:
     log_probs, gold = make_records(1000)
     log_probs *= 3  # apart enough for sums to show their order
     log_probs[::50] = log_probs[0]  # ties
@@ -259,7 +263,7 @@ def test_the_order_of_the_records_changes_nothing() -> None:
             assert measure(mixed_rows, mixed_gold) == measure(rows, gold)
 
 
-def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_calibration_survives_a_round_trip_to_disk(tmp_path: Path) -> None:
     assert Calibration.load(tmp_path) is None
     ours = make_calibration()
     ours.save(tmp_path)
@@ -271,7 +275,7 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-def test_a_failed_save_leaves_the_old_calibration(tmp_path: Path) -> None:
+def test_failed_save_keeps_the_old_calibration(tmp_path: Path) -> None:
     ours = make_calibration()
     ours.save(tmp_path)
     full = mock.patch.object(os, "replace", side_effect=OSError("no space left"))
@@ -295,15 +299,17 @@ BAD_VALUES: dict[str, list[Any]] = {
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in BAD_VALUES.items() for value in values]
 )
-def test_a_file_out_of_range_is_refused(name: str, value: Any, tmp_path: Path) -> None:
+def test_calibration_file_with_an_invalid_value_is_refused(
+    name: str, value: Any, tmp_path: Path
+) -> None:
     make_calibration().save(tmp_path)
     path = tmp_path / FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    phrase = f"{FILE} is not a calibration: its {name} is {re.escape(repr(value))}"
+    phrase = f"{FILE} is not a valid calibration: its {name} is {re.escape(repr(value))}"
     with pytest.raises(CheckpointError, match=phrase):
         Calibration.load(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"more": 1}))
-    with pytest.raises(CheckpointError, match="it lacks or adds a field"):
+    with pytest.raises(CheckpointError, match="it has a missing or unknown field"):
         Calibration.load(tmp_path)
 
 
@@ -315,11 +321,11 @@ def test_a_file_out_of_range_is_refused(name: str, value: Any, tmp_path: Path) -
         (b"[" * 100_000, r"it cannot be read \(RecursionError\)"),
         (b"[1]", "it has no format number"),
         (b'{"format": null}', "it has no format number"),
-        (b'{"format": 2}', "its format is 2, this version reads 1"),
-        (b'{"format": 1}', "it lacks or adds a field"),
+        (b'{"format": 2}', "its format is 2, but this version reads 1"),
+        (b'{"format": 1}', "it has a missing or unknown field"),
     ],
 )
-def test_a_malformed_file_is_refused(content: bytes, phrase: str, tmp_path: Path) -> None:
+def test_malformed_calibration_file_is_refused(content: bytes, phrase: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(CheckpointError, match=f"{phrase}; fit it again") as refused:
         Calibration.load(tmp_path)
@@ -329,24 +335,30 @@ def test_a_malformed_file_is_refused(content: bytes, phrase: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("measure", "phrase"),
     [
-        (lambda: fit_temperature([], []), r"log-probabilities have the shape \(0,\); give a row"),
+        (lambda: fit_temperature([], []), r"log-probabilities have the shape \(0,\); pass a row"),
         (lambda: calibrated([[1.0, 2.0]], 1.0), r"log-probabilities have the shape \(1, 2\)"),
-        (lambda: calibrated([[0, 0, -math.inf]], 1.0), "log-probabilities hold nan or infinity"),
+        (lambda: calibrated([[0, 0, -math.inf]], 1.0), "log-probabilities contain nan or infinity"),
         (lambda: fit_temperature(ROW, ["no", "no"]), "1 rows for 2 gold labels"),
         (lambda: brier_score(ROW, ["No"]), "gold label 'No' is not one of yes, no, maybe"),
         (lambda: brier_score([[0.5, 0.5, 0.5]], ["no"]), "do not add up to 1"),
         (lambda: brier_score([[1.5, -0.25, -0.25]], ["no"]), "do not add up"),
-        (lambda: risk_coverage(np.log(ROW), ["no"]), "do not add up to 1; take the exponents"),
-        (lambda: reliability(ROW, ["no"], 0), "0 bins hold no record"),
-        (lambda: abstention_threshold(ROW, coverage=0.0), "the coverage is 0; choose a share"),
-        (lambda: abstention_threshold(ROW, coverage=1.1), "the coverage is 1.1"),
+        (
+            lambda: risk_coverage(np.log(ROW), ["no"]),
+            "do not add up to 1; exponentiate log-probabilities",
+        ),
+        (lambda: reliability(ROW, ["no"], 0), "the number of bins must be at least 1, not 0"),
+        (
+            lambda: abstention_threshold(ROW, coverage=0.0),
+            "the coverage must be above 0 and at most 1, not 0",
+        ),
+        (lambda: abstention_threshold(ROW, coverage=1.1), "at most 1, not 1.1"),
         (
             lambda: Calibration.fit(ROW, ["no"], fitted_on=fitted_on([])),
-            "says 0 records, there are 1",
+            "says 0 records, but there are 1",
         ),
     ],
 )
-def test_refusals(measure: Callable[[], Any], phrase: str) -> None:
+def test_unusable_input_is_refused(measure: Callable[[], Any], phrase: str) -> None:
     with pytest.raises(DataError, match=phrase):
         measure()
 
@@ -356,7 +368,7 @@ def test_refusals(measure: Callable[[], Any], phrase: str) -> None:
 SCORES = LabelScores("r9", None, (math.log(0.5), math.log(0.25), math.log(0.25)), 0)
 
 
-def test_uncalibrated_scores_abstain_from_nothing() -> None:
+def test_uncalibrated_scores_never_abstain() -> None:
     judgement = SCORES.judge(None)
     assert list(judgement) == ["label", "probabilities", "abstained"]
     assert (judgement["label"], judgement["abstained"]) == ("yes", None)
@@ -365,7 +377,7 @@ def test_uncalibrated_scores_abstain_from_nothing() -> None:
 
 
 @pytest.mark.parametrize(("threshold", "abstained"), [(0.39, False), (0.42, True)])
-def test_a_calibrated_label_is_withheld_below_the_threshold(
+def test_calibrated_label_is_withheld_below_the_threshold(
     threshold: float, abstained: bool
 ) -> None:
     fitted = Calibration(

@@ -1,8 +1,9 @@
-"""What a generated clinical text says that its source does not hold; not whether it reads well.
+"""Unsupported numbers, units, comparators and negations in a generated clinical text.
 
-Comparing strings finds four errors that can harm a patient: a number that the source lacks, one of
-its numbers with another unit or comparator, one of its sentences with a "not" more or less. What
-stands there word for word passes, as does a wrong drug, group or claim told in other words.
+Comparing strings finds four errors that can harm a patient: a number that is not in the source, a
+number with another unit or another comparator than there, and a sentence of the source with a "not"
+added or dropped. Text copied word for word is never flagged. A wrong drug, group or claim in other
+words goes unnoticed, so the absence of flags does not mean that a text is faithful.
 """
 
 import re
@@ -22,7 +23,7 @@ Place = tuple[int, int, FlagKind]
 TOKEN = re.compile(r"[0-9]+(?:[.,·][0-9]+)*|\w+(?:['’]\w+)*|[^\w\s]")
 LETTER, HYPHEN = r"[^\W\d_]", "[-‐‑–]"
 NUMBER = re.compile(
-    # Not the 2 of CD2, O(2), m(-2), 10(2) or 10^2, nor the 3 of 1.2.3.
+    # Does not match the 2 of CD2, O(2), m(-2), 10(2) or 10^2, nor the 3 of 1.2.3.
     rf"(?<!\w)(?<!{LETTER}\()(?<!{LETTER}\(-)(?<!10\()(?<!10\(-)(?<!\^)(?<!\^-)(?<![0-9][.·])"
     r"(?:(?:[0-9]{1,3}(?:(?:,[0-9]{3})+|(?:\s[0-9]{3})+)(?!\w)|[0-9]+)(?:[.·][0-9]+)?|[.·][0-9]+)"
 )
@@ -42,10 +43,10 @@ SPELLED_VALUES |= {word: 10 * n for n, word in enumerate(TENS, 2)}
 BELOW_100 = rf"(?:(?:{'|'.join(TENS)})[-\s](?:{'|'.join(ONES)})|{'|'.join(SPELLED_VALUES)})\b"
 HUNDREDS = rf"(?:{'|'.join(ONES)})\shundred\b(?:\s(?:and\s)?{BELOW_100})?"
 SPELLED = re.compile(rf"\b(?:{HUNDREDS}|{BELOW_100})", re.IGNORECASE)
-# Not "two groups" or "three methods", which a writer often counts where the source lists them.
+# Not "two groups" or "three methods": writers often count what the source only lists.
 COUNTED = re.compile(r"\s(?:(?:patient|subject|case|death|dose|tablet)s|men|women|people)\b")
 
-# Between bars: a unit's name, then its other spellings; _ is an optional blank.
+# Between bars: the name of a unit, then its other spellings; _ is an optional blank.
 UNITS = """
     % percent per_cent pct | pg | ng | µg μg ug mcg microg microgram micrograms
     | mg milligram milligrams | g gm gram grams | kg Kg kilogram kilograms | µl μl µL μL microl
@@ -65,7 +66,7 @@ TIMES = ("s", "min", "h", "day", "week", "month", "year")
 SPELLINGS = "|".join(map(re.escape, sorted(UNITS.replace("|", " ").split(), reverse=True)))
 ATOM = "(?:%|(?:" + SPELLINGS.replace("_", r"\s?") + r")(?![^\W_]))"
 PER = r"(?:\s?/\s?|\s(?:per|an?|each|every)\s|\s(?=\w+ly\b))"
-# An s right behind the digits is a plural, as in 1990s, and "2 daily doses" are not 2 days.
+# An s right after the digits is a plural, as in 1990s, and "2 daily doses" are not 2 days.
 UNIT = re.compile(rf"(?!s\b|\s\w+ly\b)(?:\s{{0,2}}|{HYPHEN})({ATOM}(?:{PER}{ATOM}){{0,3}})")
 LINK = re.compile(r"(?:[-‐‑–−/,±:\s]|\+/-|to\b|and\b|or\b|vs?\b\.?|versus\b|through\b)+")
 
@@ -83,7 +84,7 @@ COMPARATOR = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 POSTFIX = re.compile(rf"\s(?:or|and)\s(?:(?P<ge>{MORE}|over|above)|(?P<le>{LESS}|under|below))\b")
-# Which of the source's comparators bear out one of the output's: "over 5 years" may only mean long.
+# The comparators of the source that support one of the output. "Over 5 years" may be a duration.
 BORNE_OUT = {"lt": {"lt"}, "le": {"le"}, "gt": {"gt", "over"}, "ge": {"ge"}}
 BORNE_OUT |= {"eq": {"eq", ""}, "over": {"over", "gt", ""}}
 
@@ -95,16 +96,16 @@ NON = re.compile(r"non(?!e)\w{4}|\w+n['’]t$")  # nonsignificant, didn't
 CLAUSE_MARKS = ", ; : ( ) [ ] – — but and or although though while whereas".split()
 LABEL = re.compile(r"(?:[A-Z][A-Z &,/-]*|[A-Z][a-z]+):\s")
 OPEN = set("? whether if hypothesis hypothesized hypothesised aim objective unknown".split())
-LOST = 0.3  # share of an output sentence's words that its source sentence need not hold in order
+LOST = 0.3  # share of an output sentence's words that may be missing from its source sentence
 LOST_IF_OPEN = 0.05  # "Does it help?" may be answered by "It does not help."
-LONGEST_GAP, LONGEST_START = 4, 1  # tokens between common words, and before the first of them
-LONGEST_PIECE = 150  # tokens; longer sentences are compared in pieces, to stay linear
-CANDIDATES = 3  # sentences of the source compared with one of the output
+LONGEST_GAP, LONGEST_START = 4, 1  # tokens between words in common, and before the first one
+LONGEST_PIECE = 150  # tokens; longer sentences are split, as the comparison is quadratic
+CANDIDATES = 3  # source sentences that are compared with a sentence of the output
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A place in the output that the source does not bear out."""
+    """A span of the output that the source does not support."""
 
     kind: FlagKind
     start: int
@@ -113,7 +114,7 @@ class Flag:
 
 
 class Use(NamedTuple):
-    """How a number is used; "" is no unit or no comparator, and a symbol one of < > ≤ ≥."""
+    """The unit and comparator of a number, "" for none; `symbol`: it is one of < > ≤ ≥."""
 
     unit: str
     comparator: str
@@ -121,7 +122,7 @@ class Use(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A number, where it stands, and where its comparator begins and its unit ends."""
+    """A number with its span, the start of its comparator and the end of its unit."""
 
     start: int
     end: int
@@ -132,7 +133,7 @@ class Number(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A text to check others against: its tokens, its values, its assertions by their words."""
+    """A source text prepared for searching: tokens, number values, and sentences by word."""
 
     text: str
     uses: dict[str, set[Use]]
@@ -141,7 +142,7 @@ class Source(NamedTuple):
 
 
 def find_flags(output: str, source: str) -> list[Flag]:
-    """What `output` says that `source` does not hold, in order of place."""
+    """Return the unsupported spans of `output`, in order."""
     known = read_source(source)
     found: set[Place] = set()
     position = 0
@@ -156,7 +157,7 @@ def find_flags(output: str, source: str) -> list[Flag]:
 
 
 def read_source(text: str) -> Source:
-    """The source, searchable."""
+    """Prepare a source text for searching."""
     pieces = [piece for sentence in split_sentences(text) for piece in split_pieces(sentence)]
     sentences = [[token[0].lower() for token in piece] for piece in pieces]
     having: dict[str, list[int]] = defaultdict(list)
@@ -167,12 +168,12 @@ def read_source(text: str) -> Source:
 
 
 def join_tokens(text: str) -> str:
-    """The text with single blanks around each word and mark: contained means word for word."""
+    """Put single blanks around words and marks, so that a substring is a verbatim quotation."""
     return f" {' '.join(TOKEN.findall(text))} "
 
 
 def find_numbers(text: str, *, loose: bool = False) -> list[Number]:
-    """The numbers of a text; `loose` adds those that another text may write in another way."""
+    """Find the numbers of a text; `loose` adds those that another text may spell differently."""
     numbers = []
     listed = set() if loose else {match.end() for match in LISTED.finditer(text)}
     for match in NUMBER.finditer(text):
@@ -190,14 +191,16 @@ def find_numbers(text: str, *, loose: bool = False) -> list[Number]:
 
 
 def read_number(text: str, match: re.Match[str], value: str) -> Number:
-    """The number at a match with its sign, comparator and unit."""
+    """Read the sign, comparator and unit of the number at a match."""
     start, end = match.span()
     if MINUS.match(text, start):
         start, value = start - 1, f"-{value}"
     unit = UNIT.match(text, end)
     atoms = ["".join(atom.split()) for atom in re.split(PER, unit[1])] if unit else []
     name, unit_end = "/".join(UNIT_NAMES[atom] for atom in atoms), unit.end() if unit else end
-    before = COMPARATOR.search(text[max(0, start - 40) : start])  # the longest has 24
+    before = COMPARATOR.search(
+        text[max(0, start - 40) : start]
+    )  # the longest comparator has 24 characters
     found = before or POSTFIX.match(text, unit_end)
     comparator = (found and found.lastgroup) or ""
     if comparator == "over" and name not in TIMES:
@@ -208,13 +211,13 @@ def read_number(text: str, match: re.Match[str], value: str) -> Number:
 
 
 def value_of(digits: str) -> str:
-    """Equal numbers as equal strings; a generated one can be too long for int."""
+    """Normalise digits so that equal numbers are equal strings; some are too long for int()."""
     whole, _, fraction = re.sub(r"[,\s]", "", digits).replace("·", ".").partition(".")
     return f"{whole.lstrip('0') or '0'}.{fraction.rstrip('0')}".rstrip(".")
 
 
 def spelled_value(words: str) -> str:
-    """The digits of a number below a thousand in words."""
+    """Convert a spelled-out number below a thousand to digits."""
     total = 0
     for word in re.split(r"[-\s]", words.lower()):
         total = 100 * total if word == "hundred" else total + SPELLED_VALUES.get(word, 0)
@@ -222,7 +225,10 @@ def spelled_value(words: str) -> str:
 
 
 def find_uses(source: str) -> dict[str, set[Use]]:
-    """The source's values with all their uses; "5 to 10 mg" are both mg, "aged 6" may be years."""
+    """Map each value of the source to its uses.
+
+    In "5 to 10 mg" both values are in mg, and the 6 of "aged 6" may be years.
+    """
     uses: dict[str, set[Use]] = defaultdict(set)
     next_start, next_unit = len(source), ""
     for number in reversed(find_numbers(source, loose=True)):
@@ -231,20 +237,20 @@ def find_uses(source: str) -> dict[str, set[Use]]:
             unit = next_unit
         age = AGE.search(source[max(0, number.start - 24) : number.start])
         units = {number.use.unit, unit, "year" if age and not unit else unit}
-        for value in (number.value, number.value.removeprefix("-")):  # "fell by 2" tells of -2
+        for value in (number.value, number.value.removeprefix("-")):  # "fell by 2" can state -2
             uses[value] |= {number.use._replace(unit=unit) for unit in units}
         next_start, next_unit = number.start, unit
     return uses
 
 
 def check_numbers(sentence: str, uses: dict[str, set[Use]], *, opens: bool) -> Iterator[Place]:
-    """Where a number is not the source's, or has a unit or a comparator that it lacks there."""
+    """Yield numbers that are not in the source, or that have another unit or comparator there."""
     for number in find_numbers(sentence):
         known, (unit, comparator, _) = uses.get(number.value, set()), number.use
         if not known:
             yield number.start, number.end, "number"
             continue
-        alike = {unit, *(f"{unit}/{time}" for time in TIMES)}  # "per day" may stay out
+        alike = {unit, *(f"{unit}/{time}" for time in TIMES)}  # "per day" may be omitted
         if unit and alike.isdisjoint(use.unit for use in known):
             yield number.start, number.unit_end, "unit"
         changed = comparator and BORNE_OUT[comparator].isdisjoint(use.comparator for use in known)
@@ -254,30 +260,35 @@ def check_numbers(sentence: str, uses: dict[str, set[Use]], *, opens: bool) -> I
 
 
 def check_negation(sentence: str, source: Source) -> Iterator[Place]:
-    """Where the sentence has a negation more or less than the sentence it is taken from."""
+    """Yield places where a sentence adds or drops a negation of the sentence that it comes from."""
     for n, piece in enumerate(split_pieces(sentence)):
         words = [token[0].lower() for token in piece]
         compared = [compare(known, words) for known in nearest_sentences(words, source)]
         lost, _, turns = min(compared, default=(1.0, 0, []))
         for first, last in turns if lost <= LOST else []:
-            if n == 0 or first > 0:  # later pieces begin anywhere, and the one before saw it
+            if (
+                n == 0 or first > 0
+            ):  # a later piece starts mid-sentence; the piece before it covers its start
                 yield piece[first].start(), piece[last].end(), "negation"
 
 
 def nearest_sentences(words: list[str], source: Source) -> list[list[str]]:
-    """The source's sentences that share the most words, rare ones before all."""
+    """Return the source sentences that share the most words, weighted by rarity."""
     weights: dict[int, float] = defaultdict(float)
-    for word in dict.fromkeys(words):  # a set would order ties differently in each run
+    for word in dict.fromkeys(words):  # a set would break ties differently in each run
         for i in source.having.get(word, ()):
             weights[i] += 1 / len(source.having[word])
     return [source.sentences[i] for i in nlargest(CANDIDATES, weights, key=weights.__getitem__)]
 
 
 def compare(known: list[str], words: list[str]) -> tuple[float, int, list[tuple[int, int]]]:
-    """How much of a sentence is not in a known one; how often and where it turns that around."""
+    """Return the share of words that a known sentence lacks, and where negation differs.
+
+    The result is (share, number of differences, first and last word of each).
+    """
     blocks = SequenceMatcher(a=known, b=words, autojunk=False).get_matching_blocks()
     lost = lost_share(words, {block.b + k for block in blocks for k in range(block.size)})
-    # An answer may deny what is asked or supposed, unless it repeats all the rest of it.
+    # An answer may deny what a question asks or supposes, unless it repeats all the rest of it.
     if known[0] == "to" or not OPEN.isdisjoint(known):
         more = lost_share(known, {block.a + k for block in blocks for k in range(block.size)})
         if max(lost, more) > LOST_IF_OPEN:
@@ -287,7 +298,7 @@ def compare(known: list[str], words: list[str]) -> tuple[float, int, list[tuple[
 
 
 def split_pieces(sentence: str) -> list[list[re.Match[str]]]:
-    """The tokens behind a section's label; those of a long sentence in overlapping pieces."""
+    """Return the tokens after a section's label; a long sentence gives overlapping pieces."""
     label = LABEL.match(sentence)
     tokens = list(TOKEN.finditer(sentence, label.end() if label else 0))
     starts = range(0, max(1, len(tokens) - LONGEST_PIECE // 2), LONGEST_PIECE // 2)
@@ -295,16 +306,16 @@ def split_pieces(sentence: str) -> list[list[re.Match[str]]]:
 
 
 def lost_share(words: list[str], matched: set[int]) -> float:
-    """Share of the words, less those that only negate, that are not matched."""
+    """Return the share of words, other than negators, that are not matched."""
     lost = [j for j in range(len(words)) if j not in matched and not is_negator(words, j)]
     return len(lost) / max(1, len(matched) + len(lost))
 
 
 def find_turns(blocks: list[Match], known: list[str], words: list[str]) -> list[tuple[int, int]]:
-    """First and last word of each place where one of two like sentences negates."""
+    """Return the first and last word of each place where only one of two sentences negates."""
     turns = []
     i = j = 0
-    for block in blocks[:-1]:  # the last one is the end of both
+    for block in blocks[:-1]:  # the last block is the empty one at the end
         dropped = [k for k in range(i, block.a) if is_negator(known, k)]
         added = [k for k in range(j, block.b) if is_negator(words, k)]
         gaps = known[i : block.a], words[j : block.b]
@@ -318,6 +329,6 @@ def find_turns(blocks: list[Match], known: list[str], words: list[str]) -> list[
 
 
 def is_negator(words: list[str], place: int) -> bool:
-    """Whether the word there negates what follows."""
+    """Return whether the word at a place negates what follows."""
     word, following = words[place], words[place + 1 : place + 2]
     return word in NEGATORS or bool(NON.match(word)) or following == [NEGATING_PAIRS.get(word)]

@@ -1,4 +1,4 @@
-"""Flags: planted errors are found, what the source says in the same or other spelling is not."""
+"""Flags: planted errors are found, and supported text is not flagged in any spelling."""
 
 import random
 import re
@@ -13,8 +13,9 @@ from clingpt.data.synthetic import iter_records
 from clingpt.evaluation.faithfulness import find_flags
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
+from tests.helpers.patience import PATIENCE
 
-# As in abstracts: odd blanks, codes, exponents, ranges, two ways to write most things.
+# As in abstracts: odd blanks, codes, exponents, ranges, and several spellings of most things.
 TEXT = """Does bed rest not help patients with COVID-19 and IL-6 > 7 pg/ml?
 BACKGROUND: Whether H1N1 worsens CD4 counts is unknown. No trial has enrolled more than 50 women.
 PATIENTS AND METHODS: Sixty-three patients (aged 18-65 years, BMI 24.5 kg/m(2)
@@ -28,16 +29,16 @@ at 37.5 °C or 60 bpm. Dr. Ek (no. 5) denies it. Pain did fall by 5 mm. In men, 
 to 90 d. Neither group lacked of it"""
 
 
-@settings(deadline=None, max_examples=200)  # a busy machine is no failure
+@settings(deadline=None, max_examples=200)  # a deadline would depend on how busy the machine is
 @given(st.data())
-def test_no_span_between_words_is_flagged(data: st.DataObject) -> None:
+def test_spans_of_the_source_are_not_flagged(data: st.DataObject) -> None:
     edges = [0, *(match.end() for match in re.finditer(r"\s+", TEXT)), len(TEXT)]
     start, end = sorted(data.draw(st.lists(st.sampled_from(edges), min_size=2, max_size=2)))
     assert find_flags(TEXT[start:end], TEXT) == []
     assert find_flags(" ".join(TEXT[start:end].split()), TEXT) == []
 
 
-def test_no_span_between_words_or_marks_is_flagged() -> None:
+def test_spans_of_words_and_marks_are_not_flagged() -> None:
     places = [match.span() for match in re.finditer(r"\d[\d.,·]*\d|\w+|[^\w\s]", TEXT)]
     rng = random.Random(1)
     for _ in range(400):
@@ -45,7 +46,7 @@ def test_no_span_between_words_or_marks_is_flagged() -> None:
         assert find_flags(TEXT[first[0] : last[1]], TEXT) == []
 
 
-def test_no_choice_of_sentences_is_flagged() -> None:
+def test_shuffled_sentences_of_the_source_are_not_flagged() -> None:
     rng = random.Random(2)
     for record in iter_records("train", count=40, seed=2):
         sentences = split_sentences(source_of(record))
@@ -53,7 +54,7 @@ def test_no_choice_of_sentences_is_flagged() -> None:
         assert find_flags(" ".join(sentences), source_of(record)) == []
 
 
-def test_a_text_is_checked_against_itself_but_not_against_nothing() -> None:
+def test_only_numbers_are_flagged_without_a_source() -> None:
     assert find_flags(TEXT, TEXT) == []
     assert {flag.kind for flag in find_flags(TEXT, "")} == {"number"}
     assert find_flags("", TEXT) == find_flags("", "") == []
@@ -192,29 +193,29 @@ UNFLAGGED = [  # what the source says, what the output says
 
 
 @pytest.mark.parametrize(("source", "output"), UNFLAGGED)
-def test_other_spellings_and_shortenings_are_not_flagged(source: str, output: str) -> None:
+def test_other_spellings_and_abridgements_are_not_flagged(source: str, output: str) -> None:
     assert find_flags(output, source) == []
 
 
-def test_the_nearest_sentence_decides() -> None:
+def test_negation_is_compared_with_the_nearest_sentence() -> None:
     source = "Pain did not fall in men with gout. Pain did fall in women with gout."
     assert find_flags("Pain did fall in women with gout, too.", source) == []
     flags = find_flags("Pain did fall in men with gout, too.", source)
     assert [(flag.kind, flag.text) for flag in flags] == [("negation", "did fall")]
 
 
-def test_the_sentence_with_the_words_in_order_is_found() -> None:
+def test_nearest_sentence_has_the_words_in_order() -> None:
     source = "Men did fall in pain. Pain did not fall in men."
     assert [flag.text for flag in find_flags("Pain did fall in men.", source)] == ["did fall"]
 
 
-def test_rare_words_tell_sentences_apart() -> None:
+def test_nearest_sentence_shares_rare_words() -> None:
     source = "North of the men it did hurt in. " * 3 + "Gout did not hurt men in there."
     flags = find_flags("Gout did hurt men in the north.", source)
     assert [flag.text for flag in flags] == ["did hurt"]
 
 
-def test_a_long_sentence_is_checked_everywhere() -> None:
+def test_long_sentence_is_checked_at_every_place() -> None:
     words = [f"word{i}" for i in range(400)]
     for place in (1, 74, 75, 76, 149, 150, 151, 225, 300, 399):
         source = " ".join([*words[:place], "not", *words[place:]])
@@ -223,12 +224,12 @@ def test_a_long_sentence_is_checked_everywhere() -> None:
         assert [(flag.kind, flag.text) for flag in flags] == [("negation", expected)]
 
 
-def test_a_repeated_error_is_flagged_where_it_stands() -> None:
+def test_repeated_error_is_flagged_at_each_place() -> None:
     flags = find_flags("He took 6 mg. He took 6 mg.", "He took 5 mg.")
     assert [flag.start for flag in flags] == [8, 22]
 
 
-def test_a_comparator_that_loses_its_no_is_two_errors() -> None:
+def test_comparator_without_its_no_is_flagged_twice() -> None:
     flags = find_flags("Give more than 3 doses now.", "Give no more than 3 doses now.")
     assert [(flag.kind, flag.text) for flag in flags] == [
         ("negation", "Give more"),
@@ -236,7 +237,7 @@ def test_a_comparator_that_loses_its_no_is_two_errors() -> None:
     ]
 
 
-def test_flags_stand_in_order_and_once() -> None:
+def test_flags_are_ordered_and_unique() -> None:
     source = "He took 5 mg for 3 days and did not sleep."
     output = "He took 6 mg for 3 weeks and did sleep. He took <5 mg for 4 days and did not sleep."
     flags = find_flags(output, source)
@@ -256,7 +257,7 @@ def source_of(record: Record) -> str:
 
 
 def plant(source: str, rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Each sentence with each error that it can hold: the error's kind and the false sentence."""
+    """Yield the kind and the false sentence of each error that can be planted in a sentence."""
     for sentence in split_sentences(source.partition("\n")[2]):
         for number in re.finditer(r"(?<![\d.,-])\d[\d.,]*\d", sentence):
             other = f"{rng.randrange(10_000, 99_999) / rng.choice((10, 100, 1000)):g}"
@@ -294,13 +295,13 @@ def test_errors_planted_in_synthetic_records_are_all_found() -> None:
     assert min(tried.values()) >= 100
 
 
-def test_a_long_source_takes_no_time() -> None:
+def test_long_source_is_searched_quickly() -> None:
     records = iter_records("train", count=500, seed=4)
     source = "\n".join(map(source_of, records))[:100_000]
     assert len(source) == 100_000
     started_at = time.perf_counter()
     flags = find_flags("Attendance fell to 12.3456%. It was not what we gave.", source)
-    assert time.perf_counter() - started_at < 3  # 0.2 s on an idle machine
+    assert time.perf_counter() - started_at < 3 * PATIENCE  # 0.2 s on an idle machine
     assert [flag.text for flag in flags] == ["12.3456"]
 
 
@@ -319,8 +320,8 @@ PIECES += ("<or= ", " ", "not ", "n't ", "a b c d e f g ", "word not other not "
 
 
 @pytest.mark.parametrize("piece", PIECES)
-def test_no_text_blows_up(piece: str) -> None:
+def test_repetitive_text_takes_no_excessive_time(piece: str) -> None:
     text = piece * (20_000 // len(piece))
     started_at = time.perf_counter()
     find_flags(f"{text} 7 x", text)
-    assert time.perf_counter() - started_at < 10  # 0.1 to 1 s on an idle machine
+    assert time.perf_counter() - started_at < 10 * PATIENCE  # 0.1 to 1 s on an idle machine

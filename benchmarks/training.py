@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from clingpt.base.errors import ConfigError
-from clingpt.data.packing import IGNORE, Ints, Rows, build_rows
+from clingpt.base.types import Ints
+from clingpt.data.packing import IGNORE, Rows, build_rows
 from clingpt.data.prepared import open_prepared
 from clingpt.evaluation.scorer import split_of_examples
 from clingpt.nn.kernels import use_kernels

@@ -10,13 +10,12 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clingpt.base.errors import DataError
+from clingpt.base.types import Ints
 from clingpt.data.prepared import Split
 from clingpt.text.tokenizer import EOT
 
-Ints = NDArray[np.int64]
 IGNORE = -100  # target of a padded position, as model.IGNORE
 TARGETS_AT_ONCE = 4096  # of one chunk of logits: 0.8 GB of them in fp32
 ALIGNED_TARGETS = 16  # a chunk is a multiple of these, as 16-bit matrix units like it

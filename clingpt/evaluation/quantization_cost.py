@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from clingpt.base import console
-from clingpt.data.packing import IGNORE, Ints
+from clingpt.base.types import Ints
+from clingpt.data.packing import IGNORE
 from clingpt.data.prepared import Prepared
 from clingpt.decoding.decoders import make_decoder
 from clingpt.evaluation.calibration import LabelScores

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clingpt.data.packing import IGNORE, Ints, build_rows
+from clingpt.base.types import Ints
+from clingpt.data.packing import IGNORE, build_rows
 from clingpt.data.prepared import Split
 from clingpt.decoding.engine import Completion, Decoder, OnReply, generate, label_log_probs
 from clingpt.decoding.sampling import Sampling

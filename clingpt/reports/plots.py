@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from clingpt.base.types import Floats
 from clingpt.evaluation.metrics import wilson_interval
 from clingpt.text.records import LABELS
 
@@ -44,7 +44,6 @@ ANSWER_SCORES = {
 }
 SMOOTHING_POINTS = 50  # the training loss is smoothed over a fiftieth of the run
 
-Floats = NDArray[np.float64]
 Draw = Callable[[Any], object]  # draws on a matplotlib Figure
 
 

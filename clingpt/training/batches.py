@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from clingpt.data.packing import Ints, Rows
+from clingpt.base.types import Ints
+from clingpt.data.packing import Rows
 from clingpt.nn.kernels import mark_ragged
 from clingpt.nn.runtime import Runtime
 from model import Batch

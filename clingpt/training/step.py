@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from clingpt.base.errors import TrainingError
-from clingpt.data.packing import Ints, Rows
+from clingpt.base.types import Ints
+from clingpt.data.packing import Rows
 from clingpt.data.prepared import Prepared
 from clingpt.nn.runtime import Runtime
 from clingpt.training.batches import Feed, Work

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from clingpt.base import console
-from clingpt.data.packing import Ints, Rows
+from clingpt.base.types import Ints
+from clingpt.data.packing import Rows
 from clingpt.nn.checkpoint import RunFolder, key_of, read_card
 from clingpt.nn.runtime import Runtime
 from clingpt.training.state import State

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt.base.errors import DataError
+from clingpt.base.types import Ints
 from clingpt.data import packing
 from clingpt.data.packing import (
     ALIGNED_TARGETS,
     IGNORE,
     Arrays,
-    Ints,
     Rows,
     build_rows,
     pack_best_fit,

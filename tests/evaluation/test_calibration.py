@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from clingpt.base.errors import CheckpointError, DataError
+from clingpt.base.types import Floats
 from clingpt.evaluation.calibration import (
     FILE,
     HIGHEST_TEMPERATURE,
@@ -39,7 +39,6 @@ from clingpt.evaluation.calibration import (
 )
 from clingpt.text.records import LABELS
 
-Floats = NDArray[np.float64]
 ROW = [[0.5, 0.25, 0.25]]
 ALPHABETICAL = [2, 1, 0]  # scikit-learn's columns: maybe, no, yes
 

@@ -81,7 +81,7 @@ def find_names(
             if span := rule(reader, place):
                 found.append(span)
     found += [*before_numbers(reader), *reversed_names(reader)]
-    found += list(beside(reader, found))
+    found += list(joined_names(reader, found))
     for span in [*found, *repeated(reader, found)]:
         last = reader.word(span[1] - 1)
         yield words[span[0]].start(), reader.end(span) - 2 * last.endswith(POSSESSIVE)
@@ -91,7 +91,7 @@ def find_names(
 
 
 def after_title(reader: Reader, place: int) -> Span | None:
-    """Dr. Brown, mr jones; but not "MS patients", "to miss doses"."""
+    """Match "Dr. Brown" and "mr jones", but not "MS patients" or "to miss doses"."""
     title, gap = reader.word(place), reader.gap(place + 1)
     if not gap or not _AFTER_TITLE.fullmatch(gap) or ("." in gap and len(title) > LONGEST_SHORT):
         return None
@@ -119,7 +119,7 @@ def after_title(reader: Reader, place: int) -> Span | None:
 
 
 def after_second_title(reader: Reader, place: int) -> Span | None:
-    """The Jones of "Drs. Smith and Jones"."""
+    """Match the Jones of "Drs. Smith and Jones"."""
     first = after_title(reader, place)
     last = first[1] if first else len(reader.words)
     if reader.gap(last) != " " or reader.word(last) not in ("and", "AND"):
@@ -128,7 +128,7 @@ def after_second_title(reader: Reader, place: int) -> Span | None:
 
 
 def after_label(reader: Reader, place: int) -> Span | None:
-    """Pt: DOE, JOHN Q.; Dear Ann; but not "Patient: White male"."""
+    """Match "Pt: DOE, JOHN Q." and "Dear Ann", but not "Patient: White male"."""
     label, first = reader.word(place).lower(), place + 1
     if reader.gap(first) == "(" and reader.word(first) == "s":
         first += 1  # "Physician(s): Ann Lee"
@@ -151,7 +151,7 @@ def after_label(reader: Reader, place: int) -> Span | None:
 
 
 def _needs_no_colon(reader: Reader, place: int, span: Span) -> bool:
-    """Attending Ann Lee was told; his dentist, Ann Lee; Pt name Ann Lee; Patient Lee, Ann."""
+    """Whether a label needs no colon: "Attending Ann Lee", "Surname BELL", "Patient Lee, Ann"."""
     label, gap = reader.word(place).lower(), reader.gap(span[0])
     if label in cues("parts_of_names") and gap == " ":
         return not reader.word(span[0]).islower()
@@ -167,7 +167,7 @@ def _needs_no_colon(reader: Reader, place: int, span: Span) -> bool:
 
 
 def after_relation(reader: Reader, place: int) -> Span | None:
-    """Her son Bob; wife (Oluwaseun); but not "mother had"."""
+    """Match "her son Bob" and "wife (Oluwaseun)", but not "mother had"."""
     gap = reader.gap(place + 1)
     span = reader.read(place + 1) if _AFTER_RELATION.fullmatch(gap) else None
     if not span or not reader.is_person(span):
@@ -181,7 +181,7 @@ def after_relation(reader: Reader, place: int) -> Span | None:
 
 
 def after_by(reader: Reader, place: int) -> Span | None:
-    """Seen by Ann Lee; but not "tested by Mann-Whitney", "treated by Billroth's operation"."""
+    """Match "seen by Ann Lee", but not "treated by Billroth's operation"."""
     if reader.gap(place + 1) != " ":
         return None
     word, joint = reader.word(place).lower(), reader.word(place + 1).lower()
@@ -196,7 +196,7 @@ def after_by(reader: Reader, place: int) -> Span | None:
 
 
 def after_introducer(reader: Reader, place: int) -> Span | None:
-    """Thank you for referring Ann Brown; daughter of Ann Brown; but not "patient Brown"."""
+    """Match "referring Ann Brown" and "daughter of Ann Brown", but not "patient Brown"."""
     word = reader.word(place).lower()
     if word == "of" and reader.before(place) not in cues("relations"):
         return None
@@ -215,7 +215,7 @@ def after_introducer(reader: Reader, place: int) -> Span | None:
 
 
 def after_bare_by(reader: Reader, place: int) -> Span | None:
-    """By Ann Lee, BY FRANK RIVERS; but not "by Transcranial Doppler"."""
+    """Match "By Ann Lee" and "BY FRANK RIVERS", but not "by Transcranial Doppler"."""
     span = reader.read(place + 1, gap=" ")
     if not span or not reader.is_full_name(span):
         return None
@@ -224,7 +224,7 @@ def after_bare_by(reader: Reader, place: int) -> Span | None:
 
 
 def after_called(reader: Reader, place: int) -> Span | None:
-    """Called to Brown, read back; but not "called to see"."""
+    """Match "called to Brown, read back", but not "called to see"."""
     if not reader.follows(place + 1, cues("to")):
         return None
     span = reader.read(place + 2, gap=" ")
@@ -238,21 +238,21 @@ def after_called(reader: Reader, place: int) -> Span | None:
 
 
 def after_closing(reader: Reader, place: int) -> Span | None:
-    """Thanks a lot, Wei; only at the end of the text."""
+    """Match "Thanks a lot, Wei" at the end of the text."""
     span = reader.read(place + 1, gap=", ")
     at_end = span and span[1] == len(reader.words) and is_title(reader.word(span[0]))
     return span if at_end else None
 
 
 def after_specialty(reader: Reader, place: int) -> Span | None:
-    """GI (Chen) wants; but not "ICU (Massachusetts, USA)"."""
+    """Match "GI (Chen) wants", but not "ICU (Massachusetts, USA)"."""
     span = reader.read(place + 1, gap=" (")
     closed = span and reader.text.startswith(")", reader.end(span))
     return span if span and closed and is_title(reader.word(span[0])) else None
 
 
 def after_preposition(reader: Reader, place: int) -> Span | None:
-    """I spoke with Oluwaseun Adeyemi today: in a sentence, with capitals that only a name has."""
+    """Match "spoke with Oluwaseun Adeyemi today": inside a sentence, only names have capitals."""
     span = reader.read(place + 1, gap=" ")
     if not span or span[1] - span[0] < 2 or not reader.word(place).islower():
         return None
@@ -262,7 +262,7 @@ def after_preposition(reader: Reader, place: int) -> Span | None:
 
 
 def after_paged(reader: Reader, place: int) -> Span | None:
-    """Paged McDonald at, notified Okonkwo of."""
+    """Match "paged McDonald at" and "notified Okonkwo of"."""
     span = reader.read(place + 1, gap=" ")
     if not span or not is_title(reader.word(span[0])) or not reader.is_person(span):
         return None
@@ -272,7 +272,7 @@ def after_paged(reader: Reader, place: int) -> Span | None:
 
 
 def after_is(reader: Reader, place: int) -> Span | None:
-    """Pt is smith, john; pt is adaeze okonkwo, 19 m."""
+    """Match "pt is smith, john, 54 y" and "pt is adaeze okonkwo, 19 m"."""
     if reader.before(place) not in cues("clients") or place + 2 >= len(reader.words):
         return None
     span = place + 1, place + 3
@@ -286,13 +286,13 @@ def after_is(reader: Reader, place: int) -> Span | None:
 
 
 def after_married(reader: Reader, place: int) -> Span | None:
-    """Married to Wei."""
+    """Match "married to Wei"."""
     span = reader.read(place + 2, gap=" ") if reader.follows(place + 1, cues("to")) else None
     return span if span and is_title(reader.word(span[0])) else None
 
 
 def after_slash(reader: Reader, place: int) -> Span | None:
-    """F/u Ann Lee, d/w Ann Lee."""
+    """Match "f/u Ann Lee" and "d/w Ann Lee"."""
     if reader.gap(place) not in ("/", " ") or reader.gap(place + 1) not in (" ", "/ "):
         return None
     span = reader.read(place + 1)
@@ -306,7 +306,7 @@ def after_slash(reader: Reader, place: int) -> Span | None:
 
 
 def after_document(reader: Reader, place: int) -> Span | None:
-    """Discharge instructions for Ann Lee."""
+    """Match "discharge instructions for Ann Lee"."""
     span = reader.read(place + 1, gap=" ") if reader.before(place) in cues("documents") else None
     return span if span and reader.is_full_name(span) else None
 
@@ -315,7 +315,7 @@ def after_document(reader: Reader, place: int) -> Span | None:
 
 
 def before_relation(reader: Reader, place: int) -> Span | None:
-    """Ann Lee (neighbour); Ann Lee (the eldest daughter; Ann Lee, son."""
+    """Match "Ann Lee (neighbour)", "Ann Lee (the eldest daughter" and "Ann Lee, son"."""
     bracket = place
     while place - bracket < 2 and reader.gap(bracket) == " ":
         bracket -= 1
@@ -327,7 +327,7 @@ def before_relation(reader: Reader, place: int) -> Span | None:
 
 
 def before_possessed_relation(reader: Reader, place: int) -> Span | None:
-    """Dorothy's mother; but not "Parkinson's brother"."""
+    """Match "Dorothy's mother", but not "Parkinson's brother"."""
     word = reader.word(place - 1) if reader.gap(place) == " " else ""
     name = plain(word)
     if not word.endswith(POSSESSIVE) or not word[0].isupper() or name in cues("never", "eponyms"):
@@ -337,7 +337,7 @@ def before_possessed_relation(reader: Reader, place: int) -> Span | None:
 
 
 def before_age(reader: Reader, place: int) -> Span | None:
-    """Ann Lee, 54 y/o; Lee, Ann (54M)."""
+    """Match "Ann Lee, 54 y/o" and "Lee, Ann (54M)"."""
     gap, word = reader.gap(place), reader.word(place)
     letter = len(word) == 1 and word.lower() != "y"
     if not _AGE_GAP.fullmatch(gap) or (letter and not gap[-1].isdigit()):
@@ -347,7 +347,7 @@ def before_age(reader: Reader, place: int) -> Span | None:
 
 
 def before_doing(reader: Reader, place: int) -> Span | None:
-    """Oluwaseun Adeyemi attended; Oluwaseun lives in; but not "Son lives"."""
+    """Match "Oluwaseun Adeyemi attended" and "Oluwaseun lives in", but not "Son lives"."""
     if reader.gap(place) != " ":
         return None
     span = first, _ = reader.first_before(place), place
@@ -358,7 +358,7 @@ def before_doing(reader: Reader, place: int) -> Span | None:
 
 
 def before_role(reader: Reader, place: int) -> Span | None:
-    """Oluwaseun Adeyemi, Consultant Paediatrician."""
+    """Match "Oluwaseun Adeyemi, Consultant Paediatrician"."""
     if reader.gap(place) != ", " or not is_title(reader.word(place)):
         return None
     span = reader.first_before(place), place
@@ -366,7 +366,7 @@ def before_role(reader: Reader, place: int) -> Span | None:
 
 
 def before_degree(reader: Reader, place: int) -> Span | None:
-    """Ann Lee, MD; J. Brown M.D.; but not "Bethesda, MD"."""
+    """Match "Ann Lee, MD" and "J. Brown M.D.", but not "Bethesda, MD"."""
     degree, end = reader.word(place), reader.words[place].end()
     for _ in range(MOST_DEGREES):
         beside = reader.gap(place) in (" ", ", ")
@@ -384,7 +384,7 @@ def before_degree(reader: Reader, place: int) -> Span | None:
 
 
 def before_field(reader: Reader, place: int) -> Span | None:
-    """ANN LEE MRN 12; Ann Lee (date of birth …); Ann Lee is a 54-year-old; LEE, DOB 1931."""
+    """Match "ANN LEE MRN 12", "Ann Lee is a 54-year-old" and "LEE, DOB 1931"."""
     gap, cue = reader.gap(place), reader.word(place)
     if gap not in FIELD_GAPS or not _FIELD.match(reader.text, reader.words[place].start()):
         return None
@@ -399,7 +399,7 @@ def before_field(reader: Reader, place: int) -> Span | None:
 
 
 def around_initial(reader: Reader, place: int) -> Span | None:
-    """Oluwaseun N. Adeyemi; but not "hepatitis C. Patients"."""
+    """Match "Oluwaseun N. Adeyemi", but not "hepatitis C. Patients"."""
     inside = 0 < place < len(reader.words) - 1 and reader.gap(place + 1) == ". "
     if not inside or reader.gap(place) != " " or not reader.word(place).isupper():
         return None
@@ -414,7 +414,7 @@ def around_initial(reader: Reader, place: int) -> Span | None:
 
 
 def before_numbers(reader: Reader) -> Iterator[Span]:
-    """ANN LEE 5642486; Ann Lee (8/7/2005)."""
+    """Yield names before bare numbers: "ANN LEE 5642486", "Ann Lee (8/7/2005)"."""
     for match, place in _matches(reader, _NUMBER):
         between = reader.text[reader.words[place - 1].end() : match.start()] if place else ""
         span = reader.name_before(place)
@@ -427,7 +427,7 @@ def before_numbers(reader: Reader) -> Iterator[Span]:
 
 
 def at_first_name(reader: Reader, place: int) -> Span | None:
-    """Mary K. Jones; DOE, JOHN; john smith; but not "Grace Young", "St. John"."""
+    """Match "Mary K. Jones", "DOE, JOHN" and "john smith", but not "GRACE YOUNG" or "St. John"."""
     word = reader.word(place)
     first = plain(word)
     if reader.before(place) in cues("places"):
@@ -453,7 +453,7 @@ def at_first_name(reader: Reader, place: int) -> Span | None:
 
 
 def _stands_alone(reader: Reader, span: Span) -> bool:
-    """Brings Kenneth for; but not "the Morris maze", "Harris, Henry, Liu", "Victoria Road"."""
+    """Whether a first name is a person: "brings Kenneth for", but not "the Morris maze"."""
     before, after = reader.before(span[0]), reader.gap(span[1])
     if before in ("the", "a", "an") or (reader.gap(span[0]) == ", " and after.startswith(",")):
         return False
@@ -463,7 +463,7 @@ def _stands_alone(reader: Reader, span: Span) -> bool:
 
 
 def _after_last_name(reader: Reader, place: int) -> Span | None:
-    """DOE, JOHN; Doe, John Q.; but not "in Boston, Houston, and Austin"."""
+    """Match "DOE, JOHN" and "Doe, John Q.", but not "in Boston, Houston, and Austin"."""
     last, first = reader.word(place - 1), reader.word(place)
     end = reader.after_initials(place + 1)
     if reader.after_label(place - 1) and plain(last) in last_names():
@@ -482,7 +482,7 @@ def _after_last_name(reader: Reader, place: int) -> Span | None:
 
 
 def reversed_names(reader: Reader) -> Iterator[Span]:
-    """PROGRESS NOTE. Lee, Ann. Visit 7; but not "Setting: Boston, Massachusetts."."""
+    """Yield "Lee, Ann" at the start of a field, but not "Setting: Boston, Massachusetts"."""
     for match, place in _matches(reader, _REVERSED, "first"):
         last, first = plain(match["last"]), plain(match["first"])
         named = last in last_names() or standing(last) is Standing.UNLISTED
@@ -506,7 +506,7 @@ def _matches(
 # From names already found
 
 
-def beside(reader: Reader, found: Sequence[Span]) -> Iterator[Span]:
+def joined_names(reader: Reader, found: Sequence[Span]) -> Iterator[Span]:
     """Yield full names joined to a found one by "and" or a comma."""
     known = {first for first, _ in found}
     ends = deque(end for _, end in found)

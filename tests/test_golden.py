@@ -1,7 +1,7 @@
-"""Twenty losses that a change of code may not move unawares.
+"""Twenty losses that must not change by accident.
 
-A change that moves them on purpose writes them anew, by `python tests/test_golden.py`, in the same
-commit, and says why in CHANGELOG.md.
+A commit that changes them on purpose rewrites them with `python tests/test_golden.py` and explains
+why in CHANGELOG.md.
 """
 
 import json
@@ -17,7 +17,7 @@ GOLDEN = Path(__file__).parent / "golden" / "tiny.json"
 
 
 def losses_of_tiny(folder: Path) -> list[float]:
-    """What config/tiny.py gives here, in this process."""
+    """Train config/tiny.py in this process and return its losses."""
     import prepare
     import train
 
@@ -37,15 +37,15 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     return losses_of_tiny(tmp_path_factory.mktemp("golden"))
 
 
-def test_the_golden_losses_have_not_moved(losses: list[float]) -> None:
-    """Machines differ in the order of their sums: 1e-3."""
+def test_losses_equal_the_golden_ones(losses: list[float]) -> None:
+    """Within 1e-3: machines sum in different orders."""
     golden = json.loads(GOLDEN.read_text())
     assert losses == pytest.approx(golden["losses"], rel=1e-3)
     assert len(losses) == 20
-    assert losses[-1] < losses[0] - 2  # moved by 1e-3 of what it learns, the check would notice
+    assert losses[-1] < losses[0] - 2  # so the tolerance is a thousandth of what is learnt
 
 
-def test_a_second_run_gives_the_same_bits(losses: list[float], tmp_path: Path) -> None:
+def test_a_second_run_is_bit_identical(losses: list[float], tmp_path: Path) -> None:
     assert losses_of_tiny(tmp_path) == losses
 
 

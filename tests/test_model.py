@@ -1,4 +1,4 @@
-"""GPT-2 against `transformers`, packed rows against single documents, cache against no cache."""
+"""GPT-2 against transformers, packed rows against documents, cached against uncached."""
 
 import json
 import math
@@ -34,13 +34,13 @@ Build = Callable[..., GPT]
 
 
 def largest_difference(ours: Tensor, theirs: Tensor) -> float:
-    """Relative to the largest entry; NaN counts as infinitely far."""
+    """Return the largest difference relative to the largest entry; infinite for NaN."""
     difference = (ours - theirs).abs().max() / theirs.abs().max()
     return float(difference.detach().nan_to_num(math.inf))
 
 
 def rows_of(ids_BT: Tensor) -> Batch:
-    """Whole rows, one document each, as transformers' labels=ids trains on them."""
+    """Build rows of one document each, as transformers trains on them with labels=ids."""
     B, T = ids_BT.shape
     place_BT = torch.arange(B * T).view(B, T)
     return Batch(
@@ -53,7 +53,7 @@ def rows_of(ids_BT: Tensor) -> Batch:
 
 
 def differences(ours: GPT, theirs: Any, ids_BT: Tensor) -> dict[str, float]:
-    """How far logits, loss and each parameter's gradient are from transformers' own."""
+    """Return how much logits, loss and each parameter's gradient differ from transformers'."""
     output = theirs(ids_BT, labels=ids_BT)
     output.loss.backward()
     loss = ours(rows_of(ids_BT)) / ids_BT[:, 1:].numel()
@@ -100,7 +100,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("attention", "shape"), SHAPES)
-def test_their_weights_give_their_logits_loss_and_gradients(
+def test_weights_of_transformers_give_its_logits_loss_and_gradients(
     attention: str, shape: dict[str, Any], tmp_path: Path
 ) -> None:
     theirs = build_theirs(attention, **shape)
@@ -119,7 +119,7 @@ def test_their_weights_give_their_logits_loss_and_gradients(
 
 
 @pytest.mark.parametrize(("attention", "shape"), SHAPES)
-def test_our_weights_give_our_logits_loss_and_gradients_there(
+def test_our_weights_give_the_same_logits_loss_and_gradients_in_transformers(
     attention: str, shape: dict[str, Any], tmp_path: Path
 ) -> None:
     torch.manual_seed(4)
@@ -149,7 +149,7 @@ def test_parity_notices_a_transposed_square_weight(broken: str) -> None:
     assert max(found.values()) > 1e-2
 
 
-def test_vocabulary_padding_cannot_be_seen(tiny_model: Build) -> None:
+def test_vocabulary_padding_has_no_effect(tiny_model: Build) -> None:
     model = tiny_model(vocab_size=50257)
     ids_BT = torch.tensor([[50256, 0, 50256, 17]])
     assert model.wte.weight.shape == (50304, 16)
@@ -204,7 +204,7 @@ def test_a_batch_of_ignored_targets_gives_zeros(
     assert not gradient.any()
 
 
-def test_losses_are_fp32_whatever_the_products_are(
+def test_losses_are_fp32_under_16_bit_autocast(
     tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
 ) -> None:
     model, batch = tiny_model(), slow_batch(packed(documents), 24)
@@ -217,7 +217,7 @@ def test_losses_are_fp32_whatever_the_products_are(
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_checkpointed_activations_change_no_bit(
+def test_recomputed_activations_are_bit_identical(
     dropout: float, tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
 ) -> None:
     batch, model = slow_batch(packed(documents), 24), tiny_model(dropout=dropout)
@@ -232,13 +232,13 @@ def test_checkpointed_activations_change_no_bit(
     assert all(map(torch.equal, gradients, gradients_again))
 
 
-def test_dropout_acts_in_training_alone(tiny_model: Build) -> None:
+def test_dropout_acts_only_in_training(tiny_model: Build) -> None:
     model, plain, ids_BT = tiny_model(dropout=0.5), tiny_model(), torch.arange(10)[None]
     assert not torch.equal(model(ids_BT), model(ids_BT))
     assert torch.equal(model.eval()(ids_BT), plain(ids_BT))
 
 
-def test_dropout_acts_where_transformers_has_it(tiny_model: Build) -> None:
+def test_dropout_is_applied_where_transformers_applies_it(tiny_model: Build) -> None:
     # On the embeddings and on the output of both branches: its embd_pdrop and resid_pdrop.
     model, acted = tiny_model(dropout=0.25), []
     for name, module in model.named_modules():
@@ -249,7 +249,7 @@ def test_dropout_acts_where_transformers_has_it(tiny_model: Build) -> None:
     assert acted == ["dropout", *(f"h.{i}.{x}.dropout" for i in (0, 1) for x in ("attn", "mlp"))]
 
 
-def test_initial_weights_are_gpt2s() -> None:
+def test_initial_weights_follow_the_gpt2_paper() -> None:
     torch.manual_seed(8)
     model = GPT(GPTConfig(vocab_size=1000, block_size=128, n_layer=6, n_head=4, n_embd=128))
     for name, tensor in model.named_parameters():
@@ -277,7 +277,7 @@ def test_initial_weights_are_gpt2s() -> None:
         ({"dropout": -0.1}, "dropout must be at least 0 and below 1, got -0.1"),
     ],
 )
-def test_a_shape_that_cannot_work_is_refused(shape: dict[str, Any], phrase: str) -> None:
+def test_an_impossible_shape_is_refused(shape: dict[str, Any], phrase: str) -> None:
     with pytest.raises(ValueError, match=phrase):
         GPTConfig(**shape)
 
@@ -286,8 +286,8 @@ def test_a_shape_that_cannot_work_is_refused(shape: dict[str, Any], phrase: str)
 # KV cache
 
 
-def test_cached_steps_equal_whole_rows(tiny_model: Build) -> None:
-    """Runs of 5 queries, so that pieces begin and end inside, at and across a run's border."""
+def test_cached_steps_equal_a_whole_forward(tiny_model: Build) -> None:
+    """Runs of 5 tokens, so that pieces start and end inside a run, at its border and across it."""
     torch.manual_seed(9)
     model = tiny_model().eval()
     cache = model.new_cache(rows=4, capacity=24)
@@ -312,7 +312,7 @@ def test_cached_steps_equal_whole_rows(tiny_model: Build) -> None:
     assert cache.lengths == [24, 6, 12, 24]
 
 
-def test_rows_may_come_in_any_order_and_tokens_be_asked_for_alone(tiny_model: Build) -> None:
+def test_rows_may_come_in_any_order_and_logits_be_restricted(tiny_model: Build) -> None:
     model = tiny_model().eval()
     one, other = model.new_cache(rows=3, capacity=9), model.new_cache(rows=3, capacity=9)
     ordered_RV = model.step({0: [5, 6], 2: [7]}, one)
@@ -320,7 +320,7 @@ def test_rows_may_come_in_any_order_and_tokens_be_asked_for_alone(tiny_model: Bu
     torch.testing.assert_close(swapped_RV, ordered_RV.flip(0)[:, [4, 90, 4]])
 
 
-def test_nothing_of_a_row_is_left_once_it_is_cleared(tiny_model: Build) -> None:
+def test_a_cleared_row_leaves_nothing_in_memory(tiny_model: Build) -> None:
     model = tiny_model().eval()
     cache, fresh = (model.new_cache(rows=2, capacity=9) for _ in range(2))
     model.step({0: [1, 2, 3], 1: [4, 5, 6, 7, 8, 9]}, cache)
@@ -332,7 +332,7 @@ def test_nothing_of_a_row_is_left_once_it_is_cleared(tiny_model: Build) -> None:
     assert torch.equal(model.step({1: [11, 12]}, cache), model.step({1: [11, 12]}, fresh))
 
 
-def test_a_full_cache_says_so(tiny_model: Build) -> None:
+def test_a_full_cache_is_refused(tiny_model: Build) -> None:
     model = tiny_model()
     cache = model.new_cache(rows=2, capacity=8)
     model.step({0: [0] * 8, 1: [0] * 3}, cache)
@@ -389,7 +389,9 @@ LAYOUTS = [split_in_shards, add_prefix, turn_into_pickle]
 
 
 @pytest.mark.parametrize("change", LAYOUTS)
-def test_every_layout_holds_the_same_model(change: Callable[[Path], None], hub_gpt2: Path) -> None:
+def test_every_layout_on_disk_loads_the_same_model(
+    change: Callable[[Path], None], hub_gpt2: Path
+) -> None:
     before = GPT.from_pretrained(hub_gpt2)
     assert before.wte.weight.std() > 0.2
     change(hub_gpt2)
@@ -414,7 +416,7 @@ class _Bomb:
         return os.mkdir, (str(self.marker),)
 
 
-def test_a_pickle_is_not_executed(hub_gpt2: Path, tmp_path: Path) -> None:
+def test_loading_a_pickle_executes_nothing(hub_gpt2: Path, tmp_path: Path) -> None:
     bomb = _Bomb(tmp_path / "marker")
     torch.save({"wte.weight": bomb}, hub_gpt2 / "pytorch_model.bin")
     GPT.from_pretrained(hub_gpt2)  # beside safetensors it is not even opened
@@ -493,7 +495,7 @@ def edit_config(folder: Path, **changes: object) -> None:
         ({"n_head": 3}, "n_embd 16 is not a multiple of n_head 3"),
     ],
 )
-def test_another_architecture_is_refused(
+def test_other_architectures_are_refused(
     changes: dict[str, object], phrase: str, hub_gpt2: Path
 ) -> None:
     edit_config(hub_gpt2, **changes)
@@ -505,7 +507,7 @@ def test_another_architecture_is_refused(
     "changes",
     [{"n_inner": 64}, {"activation_function": "gelu_pytorch_tanh"}, {"layer_norm_epsilon": ...}],
 )
-def test_other_spellings_of_gpt2_are_read(changes: dict[str, object], hub_gpt2: Path) -> None:
+def test_other_spellings_of_gpt2_are_accepted(changes: dict[str, object], hub_gpt2: Path) -> None:
     before = GPT.from_pretrained(hub_gpt2).state_dict()
     edit_config(hub_gpt2, **changes)
     after = GPT.from_pretrained(hub_gpt2)
@@ -532,14 +534,14 @@ def test_a_cropped_context_gives_the_first_positions_logits(hub_gpt2: Path) -> N
     assert cropped.hub_state()["transformer.wpe.weight"].shape == (8, 16)
 
 
-def test_a_longer_context_than_the_trained_one_is_refused(hub_gpt2: Path) -> None:
+def test_a_context_longer_than_the_trained_one_is_refused(hub_gpt2: Path) -> None:
     with pytest.raises(ValueError, match="block_size 25 exceeds n_positions 24"):
         GPT.from_pretrained(hub_gpt2, block_size=25)
     with pytest.raises(ValueError, match="block_size must be at least 1, got 0"):
         GPT.from_pretrained(hub_gpt2, block_size=0)
 
 
-def test_what_is_saved(tiny_model: Build, tmp_path: Path) -> None:
+def test_saved_files_follow_hugging_faces_layout(tiny_model: Build, tmp_path: Path) -> None:
     model = tiny_model(dropout=0.1)
     mask = os.umask(0o022)
     model.save_pretrained(tmp_path / "a" / "b")
@@ -586,7 +588,7 @@ def greedy(model: GPT, ids: list[int], n_tokens: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_transformers_opens_what_is_saved(
+def test_transformers_loads_a_saved_model(
     dtype: torch.dtype, tiny_model: Build, tmp_path: Path
 ) -> None:
     ours = tiny_model(block_size=32).to(dtype).eval()
@@ -614,7 +616,7 @@ def test_transformers_opens_what_is_saved(
         ("someone/old", [], [("someone/old", False), ("someone/old", True)]),
     ],
 )
-def test_the_hub_is_asked_for_no_more_than_needed(
+def test_only_the_needed_files_are_downloaded_from_the_hub(
     name: str,
     files: list[str],
     asked: list[tuple[str, bool]],

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from clingpt.base import settings as config
-from tests.helpers.commands import ROOT, fingerprint, prepare_thirteen, train_losses
-from tests.training.test_kill import train_killed
+from tests.helpers.commands import ROOT, fingerprint, prepare_thirteen, train_killed, train_losses
 
 CLASSES = {
     name: f"{name.title()}Config" for name in ("prepare", "train", "eval", "sample", "sweep")

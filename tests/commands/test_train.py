@@ -1,4 +1,4 @@
-"""What train.py promises of a run on one process: exact resume, nothing lost, nothing disturbed."""
+"""train.py on one process: exact resume, crash safety, signals, validation."""
 
 import json
 import os
@@ -24,9 +24,9 @@ from tests.helpers.commands import (
     ROOT,
     cut_back,
     fingerprint,
-    no_number_from,
-    only_rows,
-    other_random_numbers,
+    memory_for_rows,
+    non_finite_from,
+    replace_random_numbers,
     run_flags,
     train_here,
     train_losses,
@@ -35,14 +35,14 @@ from tests.helpers.commands import (
 
 STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]
 STEPS += ["--dropout=0.1", "--learning_rate=3e-3", "--n_layer=1", "--n_embd=16"]
-# Thirteen rows of one example each: step 13 ends an epoch. Packed in fewer rows, it is amid one.
+# With thirteen rows of one example each, step 13 ends an epoch; with packed rows it does not.
 AT_AN_EDGE = ["--pack=False", "--batch_size=1"]
 AMID = ["--pack=True", "--batch_size=2", "--micro_batch_size=1"]
 
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory, thirteen: Path) -> Callable[..., Path]:
-    """Runs of 24 steps without a break, each made once."""
+    """Return a function that makes uninterrupted runs of 24 steps, each only once."""
     made: dict[tuple[str, ...], Path] = {}
 
     def get(*flags: str) -> Path:
@@ -55,7 +55,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory, thirteen: Path) -> Callab
 
 
 def times(folder: Path) -> dict[Path, int]:
-    """When anything below a folder was last changed."""
+    """Return the modification times of everything in a folder."""
     return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
@@ -63,8 +63,8 @@ def times(folder: Path) -> dict[Path, int]:
 # Resume
 
 
-@pytest.mark.parametrize("flags", [AMID, AT_AN_EDGE], ids=["amid an epoch", "at its edge"])
-def test_13_and_11_steps_are_24_bit_for_bit(
+@pytest.mark.parametrize("flags", [AMID, AT_AN_EDGE], ids=["within an epoch", "at its end"])
+def test_a_run_resumed_after_step_13_is_bit_identical_to_an_uninterrupted_one(
     flags: list[str], straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
     whole = straight(*flags)
@@ -81,14 +81,14 @@ def test_13_and_11_steps_are_24_bit_for_bit(
 
 
 @pytest.mark.parametrize("part", ["rng", "optimizer"])
-def test_without_a_part_of_its_state_a_resumed_run_goes_elsewhere(
+def test_a_run_resumed_without_part_of_its_state_differs(
     part: str, straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
-    """The check above has power: it notices other random numbers, and other moments."""
+    """The test above can fail: it notices other random numbers and other moments."""
     resumed = cut_back(straight(*AMID), tmp_path / "resumed")
     checkpoint = resumed / "step_000013"
     if part == "rng":
-        other_random_numbers(checkpoint, rank=0)
+        replace_random_numbers(checkpoint, rank=0)
     else:
         state = torch.load(checkpoint / "trainer.pt", weights_only=True)
         state["optimizer"]["wpe.weight"]["exp_avg"].zero_()
@@ -99,7 +99,7 @@ def test_without_a_part_of_its_state_a_resumed_run_goes_elsewhere(
     assert found != fingerprint(straight(*AMID) / "step_000024")
 
 
-def test_two_runs_are_alike_and_another_seed_is_not(
+def test_runs_are_reproducible_and_depend_on_the_seed(
     straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
     for seed, alike in ((1337, True), (7, False)):
@@ -121,7 +121,7 @@ def test_two_runs_are_alike_and_another_seed_is_not(
         (["--data={alien}"], "was tokenised by another tokenizer"),
     ],
 )
-def test_another_run_is_refused_with_the_difference(
+def test_resuming_a_different_run_is_refused_with_the_difference(
     flags: list[str],
     message: str,
     straight: Callable[..., Path],
@@ -143,7 +143,7 @@ def test_another_run_is_refused_with_the_difference(
     assert times(resumed) == before
 
 
-def test_insisting_goes_on_and_says_with_what(
+def test_force_resume_continues_and_reports_the_change(
     straight: Callable[..., Path],
     thirteen: Path,
     data: Path,
@@ -159,7 +159,7 @@ def test_insisting_goes_on_and_says_with_what(
     assert list(train_losses(resumed)) == list(range(1, 25))
 
 
-def test_another_phase_begins_from_a_run_folder(
+def test_a_run_can_start_from_another_run_folder(
     straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
     first = straight(*AMID)
@@ -169,7 +169,7 @@ def test_another_phase_begins_from_a_run_folder(
     assert losses[1] < train_losses(first)[1] - 0.5
 
 
-def test_a_finished_run_given_again_ends_at_once(
+def test_repeating_the_command_of_a_finished_run_ends_at_once(
     straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(straight(*AMID), tmp_path / "again", symlinks=True)
@@ -180,13 +180,13 @@ def test_a_finished_run_given_again_ends_at_once(
 
 
 # ------------------------------------------------------------------------------------------------
-# Nothing disturbs training
+# Validation and logging do not disturb training
 
 
-def test_measuring_logging_and_saving_change_nothing(
+def test_validating_logging_and_saving_do_not_change_training(
     straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
-    """Byte for byte, with dropout, whether it validates and answers every 2 steps or every 24."""
+    """With dropout, losses are identical whether a run validates every 2 or every 24 steps."""
     lines = []
     for name, flags in {
         "often": ["--eval_every=2", "--eval_records=3", "--sample=True", "--max_new_tokens=4"],
@@ -202,17 +202,17 @@ def test_measuring_logging_and_saving_change_nothing(
     assert all({"val_accuracy", "val_macro_f1", "val_rougeL"} <= row.keys() for row in rows)
 
 
-def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(
+def test_running_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(
     straight: Callable[..., Path],
     thirteen: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The same comes out of forwards of 1 row, and of 4 that turn out to be too many."""
+    """A run that starts with 4 rows and falls back to 1 equals one that starts with 1."""
     flags = [*STEPS, *AMID, "--micro_batch_size=4", "--batch_size=4", f"--data={thirteen}"]
     wanted, found = tmp_path / "wanted", tmp_path / "found"
     assert train_here(*flags, "--micro_batch_size=1", f"--out={wanted}") == 0
-    with only_rows(1):
+    with memory_for_rows(1):
         assert train_here(*flags, f"--out={found}") == 0
     printed = capsys.readouterr().err
     assert "out of memory with micro_batch_size=4; using 2 instead" in printed
@@ -220,17 +220,17 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(
     assert fingerprint(found / "last") == fingerprint(wanted / "last")
 
 
-def test_what_fits_at_no_size_is_said(
+def test_a_model_that_never_fits_is_refused(
     thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with only_rows(0):
+    with memory_for_rows(0):
         assert train_here(*STEPS, f"--data={thirteen}", f"--out={tmp_path / 'run'}") == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert "out of memory even with one row at a time" in last
 
 
 # ------------------------------------------------------------------------------------------------
-# Nothing that was saved is lost
+# Crash safety
 
 
 def flip_a_bit(path: Path) -> None:
@@ -245,7 +245,7 @@ def flip_a_bit(path: Path) -> None:
     [flip_a_bit, lambda x: os.truncate(x, 100), lambda x: os.truncate(x, 0), Path.unlink],
     ids=["bit", "truncated", "empty", "missing"],
 )
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
     name: str,
     damage: Callable[[Path], None],
     straight: Callable[..., Path],
@@ -261,11 +261,11 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         str(out / "step_000024") in said
         and "moved to damaged_step_000024, using step_000013" in said
     )
-    assert (out / "damaged_step_000024").is_dir()  # kept: nothing is thrown away
+    assert (out / "damaged_step_000024").is_dir()  # kept for inspection
     assert list(RunFolder(out).steps()) == [13]
 
 
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(
     straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "damaged"
@@ -276,7 +276,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert train_losses(out) == train_losses(straight(*AMID))
 
 
-def test_where_every_checkpoint_is_damaged_nothing_is_touched(
+def test_nothing_is_touched_if_every_checkpoint_is_damaged(
     straight: Callable[..., Path],
     thirteen: Path,
     tmp_path: Path,
@@ -296,10 +296,10 @@ def test_where_every_checkpoint_is_damaged_nothing_is_touched(
     assert times(out) == before
 
 
-def test_a_full_disk_ends_in_a_line_and_loses_nothing(
+def test_a_full_disk_ends_the_run_without_losing_checkpoints(
     straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
-    """Files may not exceed 2 MB in this process: the weights alone are larger."""
+    """A limit of 2 MB per file stands for the full disk: the weights alone are larger."""
     out = cut_back(straight(*AMID), tmp_path / "full")
     before = fingerprint(out / "last")
     flags = run_flags(*STEPS, *AMID, f"--data={thirteen}", f"--out={out}")
@@ -317,7 +317,7 @@ def test_a_full_disk_ends_in_a_line_and_loses_nothing(
     assert fingerprint(out / "last") == before
 
 
-def test_a_folder_that_cannot_be_written_to_is_met_before_the_first_step(
+def test_an_unwritable_folder_fails_before_the_first_step(
     thirteen: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with mock.patch.object(
@@ -384,19 +384,19 @@ def test_a_signal_at_any_moment_saves_the_last_step(
 
 
 # ------------------------------------------------------------------------------------------------
-# A loss that is no number
+# Non-finite losses
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_names_the_records(
+def test_a_non_finite_loss_ends_the_run_and_names_the_records(
     straight: Callable[..., Path],
     thirteen: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One example's loss becomes NaN from step 16 on; step 13's checkpoint is the last."""
+    """One example's loss becomes NaN after step 16; the checkpoint of step 13 is the last."""
     record = open_prepared(thirteen, Tokenizer.load()).record_ids("train")[4]
     out = tmp_path / "run"
-    with no_number_from(16, thirteen, example=4):
+    with non_finite_from(16, thirteen, example=4):
         flags = [*STEPS, *AT_AN_EDGE, f"--data={thirteen}", f"--out={out}"]
         assert train_here(*flags) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
@@ -409,14 +409,14 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_records(
 
 
 # ------------------------------------------------------------------------------------------------
-# For people
+# Selection and output
 
 
 @pytest.mark.parametrize("select", ["loss", "accuracy", "macro_f1", "rougeL"])
-def test_best_is_best_at_what_was_asked(
+def test_best_follows_the_selected_criterion(
     select: str, thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Real decoding of a fixed part of the validation split decides."""
+    """The records are really answered."""
     out = tmp_path / "run"
     flags = [*STEPS, *AMID, "--eval_every=6", "--eval_records=4", "--max_new_tokens=6", "--keep=9"]
     flags += [f"--select={select}", "--sample=True", f"--data={thirteen}", f"--out={out}"]
@@ -442,7 +442,7 @@ def test_patience_ends_a_run_that_no_longer_improves(
     losses = [row["val_loss"] for row in rows]
     assert len(losses) - 1 - losses.index(min(losses)) == 3
     assert "Stopped improving at step" in capsys.readouterr().out
-    assert train_here(*flags) == 0  # nor does the same command go on
+    assert train_here(*flags) == 0  # the same command does not continue either
     assert rows == [row for row in jsonl.read(out / "metrics.jsonl") if "val_loss" in row]
 
 
@@ -454,14 +454,14 @@ def test_patience_ends_a_run_that_no_longer_improves(
         (["--eval_records=-1"], "eval_records must be at least 0"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(
+def test_impossible_settings_are_refused(
     flags: list[str], message: str, thirteen: Path, tmp_path: Path, capsys: Any
 ) -> None:
     assert train_here(*flags, f"--data={thirteen}", f"--out={tmp_path}/run") == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_run_says_what_it_has_seen(straight: Callable[..., Path]) -> None:
+def test_a_run_logs_what_it_has_processed(straight: Callable[..., Path]) -> None:
     rows = jsonl.read(straight(*AT_AN_EDGE) / "metrics.jsonl")
     last = [row for row in rows if "train_loss" in row][-1]
     assert last["step"] == last["examples"] == 24 and last["epoch"] == pytest.approx(24 / 13)

@@ -1,8 +1,9 @@
-"""Run the commands, in a subprocess or in this process, and stage what happens to their runs."""
+"""Run commands in a subprocess or in this process, and inject faults into their runs."""
 
 import contextlib
 import hashlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training.step import accumulate_gradients
 from model import GPT, Batch
+from tests.helpers.patience import PATIENCE
 
 Done = subprocess.CompletedProcess[str]
 
@@ -35,7 +37,7 @@ TINY_RUN += ["--block_size=256", "--batch_size=2", "--micro_batch_size=2", "--de
 
 
 def run(*args: object, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, offline."""
+    """Run a command in a subprocess, offline."""
     result = subprocess.run(
         [sys.executable, *map(str, args)],
         cwd=ROOT,
@@ -56,13 +58,13 @@ def prepare_thirteen(folder: Path, task: str) -> Path:
 
 
 def run_flags(*flags: object) -> list[str]:
-    """The smallest run's flags, or those given in their place."""
+    """Return the flags of the smallest run, overridden by the given ones."""
     chosen = {text.split("=")[0]: text for text in [*TINY_RUN, *map(str, flags)]}
     return list(chosen.values())
 
 
 def exit_status(main: Callable[[], None], *flags: object) -> int:
-    """Of a command that runs in this process."""
+    """Run a command in this process and return its exit status."""
     with mock.patch.object(sys, "argv", ["command", *map(str, flags)]):
         try:
             console.run(main)
@@ -72,7 +74,7 @@ def exit_status(main: Callable[[], None], *flags: object) -> int:
 
 
 def here(main: Callable[[], None], *flags: object, stdin: str = "") -> Done:
-    """A command in this process, as `run` gives one of its own: seconds faster."""
+    """Run a command in this process, with the result type of `run`; seconds faster."""
     out, err, random_numbers = io.StringIO(), io.StringIO(), torch.get_rng_state()
     with (
         mock.patch.object(sys, "stdin", io.StringIO(stdin)),
@@ -85,7 +87,7 @@ def here(main: Callable[[], None], *flags: object, stdin: str = "") -> Done:
 
 
 def train_here(*flags: object) -> int:
-    """train.py in this process; gives its exit status."""
+    """Run train.py in this process and return its exit status."""
     import train
 
     random_numbers = torch.get_rng_state()
@@ -96,8 +98,17 @@ def train_here(*flags: object) -> int:
         torch.set_rng_state(random_numbers)
 
 
+def train_killed(times: int, *flags: str) -> list[dict[str, Any]]:
+    """Return what tests/helpers/kills.py reports of a run that it kills so many times."""
+    result = subprocess.run(
+        [sys.executable, "tests/helpers/kills.py", str(times), "5", *run_flags(*flags)],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=240 * PATIENCE,
+    )  # fmt: skip
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
 def make_calibration(*, temperature: float = 2.5, threshold: float = 0.5) -> Calibration:
-    """As eval.py leaves one beside the weights."""
+    """Build a calibration as eval.py writes it next to the weights."""
     return Calibration(
         temperature=temperature,
         threshold=threshold,
@@ -111,7 +122,7 @@ def make_calibration(*, temperature: float = 2.5, threshold: float = 0.5) -> Cal
 
 
 def train_losses(run: Path) -> dict[int, float]:
-    """What metrics.jsonl says of each step, which stands there once."""
+    """Return the training loss of each step, checking that none is logged twice."""
     rows = [row for row in jsonl.read(run / "metrics.jsonl") if "train_loss" in row]
     losses = {row["step"]: row["train_loss"] for row in rows}
     assert len(losses) == len(rows)
@@ -119,7 +130,7 @@ def train_losses(run: Path) -> dict[int, float]:
 
 
 def cut_back(run: Path, copy: Path, *, step: int = 13) -> Path:
-    """A run as it was at this step."""
+    """Copy a run as it was at this step."""
     shutil.copytree(run, copy, symlinks=True)
     folder = RunFolder(copy)
     for later, checkpoint in folder.steps().items():
@@ -131,22 +142,22 @@ def cut_back(run: Path, copy: Path, *, step: int = 13) -> Path:
 
 
 def write_sums(checkpoint: Path) -> None:
-    """SHA256SUMS as they would be, had the checkpoint been written like this."""
+    """Rewrite SHA256SUMS for a checkpoint's present files."""
     names = sorted(path.name for path in checkpoint.iterdir() if path.name != "SHA256SUMS")
     sums = "".join(f"{sha256(checkpoint / name)}  {name}\n" for name in names)
     (checkpoint / "SHA256SUMS").write_text(sums)
 
 
-def other_random_numbers(checkpoint: Path, *, rank: int) -> None:
-    """A checkpoint as if a rank had drawn other random numbers."""
+def replace_random_numbers(checkpoint: Path, *, rank: int) -> None:
+    """Replace a rank's random numbers in a checkpoint."""
     state = torch.load(checkpoint / "trainer.pt", weights_only=True)
     state["rng"][rank] = {"cpu": torch.Generator().manual_seed(5).get_state()}
     torch.save(state, checkpoint / "trainer.pt")
     write_sums(checkpoint)
 
 
-def only_rows(most: int, *, here: bool = True) -> Any:
-    """A machine whose memory trains on so many rows' tokens at once; `here` or on another rank."""
+def memory_for_rows(most: int, *, here: bool = True) -> Any:
+    """Simulate memory for only so many rows at once, unless it is not `here`."""
     plain = GPT.forward
 
     def forward(self: GPT, inputs: Any) -> torch.Tensor:
@@ -158,7 +169,7 @@ def only_rows(most: int, *, here: bool = True) -> Any:
     return mock.patch.object(GPT, "forward", forward)
 
 
-def struck_in_step(step: int, *, here: bool) -> Any:
+def signal_in_step(step: int, *, here: bool) -> Any:
     """Send SIGTERM to this process in the given step of a new run, unless it is not `here`."""
     plain, steps = accumulate_gradients, 0
 
@@ -172,8 +183,8 @@ def struck_in_step(step: int, *, here: bool) -> Any:
     return mock.patch("train.accumulate_gradients", struck)
 
 
-def no_number_from(step: int, data: Path, *, example: int) -> Any:
-    """A model whose loss is no number for an example of the training split from a forward on."""
+def non_finite_from(step: int, data: Path, *, example: int) -> Any:
+    """Make a training example's loss NaN from the given forward pass on."""
     plain, seen = GPT.forward, 0
     split = open_prepared(data, Tokenizer.load()).split("train")
     first, _, end = split.index[example, :3]
@@ -192,7 +203,7 @@ def no_number_from(step: int, data: Path, *, example: int) -> Any:
 
 
 def fingerprint(checkpoint: Path) -> str:
-    """sha256 over weights and optimizer moments, bit for bit."""
+    """Hash weights and optimizer moments."""
     digest = hashlib.sha256((checkpoint / "model.safetensors").read_bytes())
     moments = load_trainer(checkpoint)["optimizer"]
     for name in sorted(moments):

@@ -1,4 +1,4 @@
-"""Tiny random models and documents, and a slow way to batch them, for the numerics tests."""
+"""Tiny random models, documents and batches for tests of numerics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ TINY = {"vocab_size": VOCAB_SIZE, "block_size": 24, "n_layer": 2, "n_head": 2, "
 
 
 def make_tiny_model(seed: int = 0, **shape: Any) -> GPT:
-    """A two-layer GPT whose every weight is large enough to matter."""
+    """Build a two-layer GPT with weights large enough for each to matter."""
     torch.manual_seed(seed)
     model = GPT(GPTConfig(**TINY | shape))
     for name, parameter in model.named_parameters():
@@ -31,7 +31,7 @@ def make_tiny_model(seed: int = 0, **shape: Any) -> GPT:
 
 
 def make_documents() -> list[Document]:
-    """Twelve documents of 2 to 24 tokens, each with a prompt and a target."""
+    """Return twelve documents of 2 to 24 tokens, each with a prompt and a target."""
     generator = torch.Generator().manual_seed(7)
     lengths, prompts = (
         (24, 9, 2, 13, 5, 11, 3, 24, 8, 17, 2, 6),
@@ -44,7 +44,7 @@ def make_documents() -> list[Document]:
 
 
 def rows_of_documents(documents: list[Document], block_size: int, *, pack: bool = False) -> Rows:
-    """The documents as a prepared split's rows."""
+    """Return documents as the rows of a prepared split."""
     examples = [
         Example(prompt_ids=ids[:n], target_ids=ids[n:], trimmed_tokens=0) for ids, n in documents
     ]
@@ -52,13 +52,13 @@ def rows_of_documents(documents: list[Document], block_size: int, *, pack: bool 
 
 
 def packed(documents: list[Document]) -> list[list[Document]]:
-    """Rows of 24: full ones, ones with padding, documents of 2 tokens."""
+    """Arrange the documents in rows of 24 tokens, some full and some with padding."""
     by_row = ((0,), (1, 2, 3), (4, 5), (6, 10, 9), (7,), (8, 11))
     return [[documents[i] for i in row] for row in by_row]
 
 
 def losses_and_gradient(model: GPT, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each target's loss, flat, and the gradient of their sum by all parameters, flat."""
+    """Return each target's loss, and the gradient of their sum, both flattened."""
     model.zero_grad()
     batch = Batch(*(t.to(model.wte.weight.device) for t in batch))
     losses_M, loss = model.token_losses(batch).flatten().cpu(), model(batch)

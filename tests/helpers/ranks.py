@@ -1,10 +1,9 @@
-"""What the ranks of a torchrun do for tests/training/test_parallel.py: a list of jobs, one after
-another.
+"""Run a list of jobs on the ranks of a torchrun, for tests/training/test_parallel.py.
 
     torchrun --standalone --nproc_per_node=2 tests/helpers/ranks.py JOBS.json
 
-Not a test itself. A job names a function below and its arguments; what the ranks find is written
-beside the list, a file a rank.
+A job names a function below and its arguments. Each rank writes its results to a file next to the
+list.
 """
 
 import json
@@ -31,7 +30,7 @@ OFF = torch.amp.GradScaler("cpu", enabled=False)
 
 
 def gradients(rt: Runtime, dtype: str, n_rows: int, micro_batch_size: int, shard: bool) -> Any:
-    """How far the ranks' gradient and loss are from those of one process, row by row."""
+    """Return how much gradient and loss differ from those of one process, row by row."""
     rows = models.rows_of_documents(models.make_documents(), 24)
     chosen = np.arange(n_rows)
     n_targets = rows.n_targets(chosen)
@@ -66,16 +65,16 @@ def train_run(
     cut_back: list[str] | None = None,
     spoil_rank: int | None = None,
     memory_of_rank: list[int] | None = None,
-    no_number: list[Any] | None = None,
+    non_finite: list[Any] | None = None,
     signal_to_rank: list[int] | None = None,
 ) -> int:
-    """train.py's exit status, perhaps from a run cut back to step 13, or with a fault."""
+    """Run train.py, perhaps resuming at step 13 or with a fault, and return its exit status."""
 
     def prepare() -> None:
         if cut_back:
             run = commands.cut_back(*map(Path, cut_back))
             if spoil_rank is not None:
-                commands.other_random_numbers(run / "step_000013", rank=spoil_rank)
+                commands.replace_random_numbers(run / "step_000013", rank=spoil_rank)
 
     @contextmanager
     def joined(*, device: str, dtype: str, seed: int) -> Iterator[Runtime]:
@@ -87,13 +86,13 @@ def train_run(
         stack.enter_context(mock.patch.object(runtime, "joined", joined))
         if memory_of_rank is not None:
             rank, most = memory_of_rank
-            stack.enter_context(commands.only_rows(most, here=rank == rt.rank))
+            stack.enter_context(commands.memory_for_rows(most, here=rank == rt.rank))
         if signal_to_rank is not None:
             rank, step = signal_to_rank
-            stack.enter_context(commands.struck_in_step(step, here=rank == rt.rank))
-        if no_number is not None:
-            step, data, example = no_number
-            stack.enter_context(commands.no_number_from(step, Path(data), example=example))
+            stack.enter_context(commands.signal_in_step(step, here=rank == rt.rank))
+        if non_finite is not None:
+            step, data, example = non_finite
+            stack.enter_context(commands.non_finite_from(step, Path(data), example=example))
         return commands.train_here(*flags)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, hashed, linked, pruned; loading them executes nothing."""
+"""Checkpoints: atomic, hashed, linked, pruned; loading them executes nothing."""
 
 import json
 import pickle
@@ -40,7 +40,7 @@ def save(run: RunFolder, model: GPT, step: int, val_loss: float | None = None) -
     )
 
 
-def test_what_was_saved_is_what_loads(tmp_path: Path, model: GPT) -> None:
+def test_a_saved_checkpoint_loads_unchanged(tmp_path: Path, model: GPT) -> None:
     folder = save(RunFolder(tmp_path), model, 7, 1.5)
     loaded = load_model(folder)
     for name, tensor in model.state_dict().items():
@@ -52,7 +52,7 @@ def test_what_was_saved_is_what_loads(tmp_path: Path, model: GPT) -> None:
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} <= {0o644, 0o664}
 
 
-def test_the_run_folder_can_be_moved(tmp_path: Path, model: GPT) -> None:
+def test_a_run_folder_can_be_moved(tmp_path: Path, model: GPT) -> None:
     save(RunFolder(tmp_path / "a"), model, 1, 2.0)
     (tmp_path / "a").rename(tmp_path / "b")
     RunFolder(tmp_path / "b").link_best()
@@ -70,10 +70,10 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit_bytes", [100_000, 1_700_000, 2_500_000])
-def test_a_full_disk_costs_no_earlier_checkpoint(
+def test_a_full_disk_leaves_earlier_checkpoints_intact(
     tmp_path: Path, model: GPT, limit_bytes: int
 ) -> None:
-    """The limit meets safetensors, the tokenizer's files or torch.save."""
+    """The limits interrupt safetensors, the tokenizer's files and torch.save."""
     run = RunFolder(tmp_path)
     first = save(run, model, 1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -95,7 +95,7 @@ def test_a_full_disk_costs_no_earlier_checkpoint(
     verify(first)
 
 
-def test_nothing_is_overwritten(tmp_path: Path, model: GPT) -> None:
+def test_saving_never_overwrites_a_checkpoint(tmp_path: Path, model: GPT) -> None:
     run = RunFolder(tmp_path)
     folder = save(run, model, 1)
     before = (folder / "SHA256SUMS").read_bytes()
@@ -104,7 +104,7 @@ def test_nothing_is_overwritten(tmp_path: Path, model: GPT) -> None:
     assert (folder / "SHA256SUMS").read_bytes() == before
 
 
-def test_leftovers_of_a_crash_are_never_taken_for_a_checkpoint(tmp_path: Path, model: GPT) -> None:
+def test_leftovers_of_a_crash_are_not_listed_as_checkpoints(tmp_path: Path, model: GPT) -> None:
     run = RunFolder(tmp_path)
     folder = save(run, model, 3)
     (tmp_path / ".step_000009.partial").mkdir()
@@ -138,7 +138,7 @@ def truncate(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "trainer.pt", "merges.txt"])
 @pytest.mark.parametrize("damage", [flip_a_bit, truncate, Path.unlink])
-def test_damage_is_named(tmp_path: Path, model: GPT, name: str, damage: Any) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, model: GPT, name: str, damage: Any) -> None:
     folder = save(RunFolder(tmp_path), model, 1)
     damage(folder / name)
     with pytest.raises(CheckpointError, match=rf"{name} is (damaged|missing)"):
@@ -155,12 +155,14 @@ def test_damage_is_named(tmp_path: Path, model: GPT, name: str, damage: Any) -> 
         ("no-such-name", "no-such-name is not a folder; give a checkpoint, gpt2 or a Hub id"),
     ],
 )
-def test_a_source_that_is_nothing_is_refused(source: str, message: str) -> None:
+def test_an_unknown_source_is_refused(source: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         load_model(source)
 
 
-def test_missing_weights_come_with_the_way_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_are_reported_with_the_download_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def offline(name: str) -> Path:
         raise ConnectionError("no network")
 
@@ -201,7 +203,7 @@ class Malicious:
         return (Path.touch, (self.marker,))
 
 
-def test_training_state_is_never_executed(tmp_path: Path) -> None:
+def test_loading_training_state_executes_nothing(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     (tmp_path / "trainer.pt").write_bytes(pickle.dumps(Malicious(marker)))
     with pytest.raises(CheckpointError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""What holds on a CUDA device; on the CPU the same code runs as far as it goes there."""
+"""Training and decoding on CUDA; the parts that a CPU can run are tested there too."""
 
 import shutil
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def updater_of(model: GPT, rt: Runtime, scaler: torch.amp.GradScaler) -> Updater
 
 @contextmanager
 def no_waiting(rt: Runtime) -> Iterator[None]:
-    """Raises where the host waits for the GPU."""
+    """Raise an error if the host waits for the GPU."""
     if rt.device.type != "cuda":
         yield
         return
@@ -88,8 +88,8 @@ def test_a_step_never_waits_for_the_device(device: str, recompute: bool, rows: R
 @pytest.mark.gpu
 @no_cuda
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # by Dynamo
-def test_compiled_steps_meet_no_new_graph_and_lose_no_accuracy(rows: Rows) -> None:
-    """In bfloat16; tests/nn/test_kernels.py has the same for the CPU."""
+def test_compiled_steps_do_not_recompile_and_match_eager_ones(rows: Rows) -> None:
+    """In bfloat16; tests/nn/test_kernels.py does the same on the CPU."""
     rt = start(device="cuda")
     eager, compiled = model_on(rt), model_on(rt)
     compiled.compile(fullgraph=True)
@@ -133,7 +133,7 @@ def test_16_bit_steps_stay_close_to_fp32(dtype: str, rows: Rows) -> None:
 
 @pytest.mark.gpu
 @no_cuda
-def test_memory_that_really_runs_out_halves_the_micro_batch(
+def test_running_out_of_gpu_memory_halves_the_micro_batch(
     rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rt = start(device="cuda")
@@ -175,7 +175,7 @@ def test_recomputed_activations_take_less_memory(rows: Rows) -> None:
 
 @pytest.mark.gpu
 @no_cuda
-def test_a_run_on_a_gpu_learns_saves_and_goes_on(thirteen: Path, tmp_path: Path) -> None:
+def test_a_run_on_a_gpu_learns_saves_and_resumes(thirteen: Path, tmp_path: Path) -> None:
     flags = ["--device=cuda", "--dropout=0", "--log_every=1", "--learning_rate=3e-3"]
     flags += ["--eval_every=6", "--eval_records=2", "--max_new_tokens=4", f"--data={thirteen}"]
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
@@ -188,7 +188,7 @@ def test_a_run_on_a_gpu_learns_saves_and_goes_on(thirteen: Path, tmp_path: Path)
     shutil.rmtree(resumed / "step_000012")
     (resumed / "last").unlink()
     assert train_here(*flags, "--steps=12", f"--out={resumed}") == 0
-    # Atomic additions on a GPU come in any order: close, not the same bits.
+    # Atomic additions on a GPU run in any order: the results are close, not identical.
     assert train_losses(resumed) == pytest.approx(losses, rel=1e-3)
     assert fingerprint(resumed / "step_000006") == fingerprint(straight / "step_000006")
 
@@ -200,7 +200,7 @@ DECODE_PROMPTS = [[5, 6, 7], [8] * 40, [9], [10, 11] * 9]
 
 
 def greedy_ids(decoder: Any, rows: int = 4) -> list[list[int]]:
-    """Replies of different lengths, so that rows of every number are idle in between."""
+    """Decode replies of different lengths, so that rows become idle one after another."""
     engine = Engine(decoder, Tokenizer.load(), rows=rows, context=64)
     replies = [
         engine.submit(prompt, Sampling(max_new_tokens=6 + 5 * n, ignore_end=True))
@@ -212,8 +212,8 @@ def greedy_ids(decoder: Any, rows: int = 4) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_steps_by_graphs_give_the_text_of_plain_ones(device: str) -> None:
-    """In fp32; with rows that join and leave, so that graphs of several sizes are replayed."""
+def test_cuda_graphs_decode_the_same_text_as_plain_steps(device: str) -> None:
+    """In fp32, with rows that join and leave, so that graphs of several sizes are replayed."""
     rt = start(device=device, dtype="float32")
     expected = greedy_ids(model_on(rt).eval())
     for n_rows in (1, 2, 4):
@@ -222,7 +222,7 @@ def test_steps_by_graphs_give_the_text_of_plain_ones(device: str) -> None:
 
 @pytest.mark.gpu
 @no_cuda
-def test_sample_and_eval_decode_by_graphs_in_bfloat16() -> None:
+def test_sample_and_eval_use_cuda_graphs_in_bfloat16() -> None:
     rt = start(device="cuda", dtype="bfloat16")
     model = model_on(rt).eval()
     decoder = make_decoder(model, rt)

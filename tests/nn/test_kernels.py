@@ -1,4 +1,4 @@
-"""The kernels against model.py's plain ways, packed rows against documents, compiled graphs."""
+"""Kernels against model.py's plain versions, packed rows against documents, compiled graphs."""
 
 import shutil
 from collections.abc import Callable
@@ -33,7 +33,7 @@ WAYS = ["plain", "kernels", pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda
 
 @pytest.fixture(params=WAYS)
 def build(request: pytest.FixtureRequest, tiny_model: Build) -> Build:
-    """Makes a tiny model that attends and scores in each of the ways there are."""
+    """Return a builder of tiny models, for each implementation of attention and loss."""
 
     def make(**shape: object) -> GPT:
         model = tiny_model(**shape)
@@ -45,7 +45,7 @@ def build(request: pytest.FixtureRequest, tiny_model: Build) -> Build:
 
 
 def far(a: Tensor, b: Tensor) -> float:
-    """The norm of the difference, relative to b's."""
+    """Return the norm of the difference, relative to that of b."""
     return float((a - b).norm() / b.norm())
 
 
@@ -75,7 +75,7 @@ def test_spare_borders_targets_and_chunks_change_nothing(
     index_M = torch.nn.functional.pad(batch.target_index_KM[0], (0, spare))
     targets_M = torch.nn.functional.pad(batch.targets_KM[0], (0, spare), value=IGNORE)
     borders = torch.cat([batch.borders, torch.full((5,), batch.ids_BT.numel())])
-    for n_chunks in (1, 3):  # of three, the last holds ignored targets alone
+    for n_chunks in (1, 3):  # of three, the last holds only ignored targets
         padded = batch._replace(
             borders=borders,
             target_index_KM=index_M.view(n_chunks, -1),
@@ -87,7 +87,7 @@ def test_spare_borders_targets_and_chunks_change_nothing(
         assert far(gradient_again, gradient) <= 1e-12
 
 
-def test_a_document_does_not_feel_its_neighbours(
+def test_a_document_is_independent_of_its_neighbours(
     build: Build, documents: list[Document], slow_batch: SlowBatch
 ) -> None:
     model = build()
@@ -104,7 +104,7 @@ def test_a_document_does_not_feel_its_neighbours(
     assert not torch.isclose(losses_M[~own_M], changed_M[~own_M]).any()
 
 
-def test_a_token_does_not_feel_later_ones(build: Build, slow_batch: SlowBatch) -> None:
+def test_a_token_is_independent_of_later_ones(build: Build, slow_batch: SlowBatch) -> None:
     model = build()
     batch = slow_batch([[(list(range(10)), 1)], [(list(range(10, 20)), 1)]], 10)
     losses_M, _ = losses_and_gradient(model, batch)
@@ -125,13 +125,13 @@ def operator_case() -> tuple[Tensor, Tensor]:
     return qkv, torch.tensor([0, 4, 4, 5, 9, 9, 9])
 
 
-def test_the_operators_gradient_is_right() -> None:
+def test_the_operators_gradient_matches_finite_differences() -> None:
     qkv, borders = operator_case()
     assert torch.autograd.gradcheck(lambda x: document_attention(x, borders)[0], (qkv,))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_operators_keep_torchs_contract(dtype: torch.dtype) -> None:
+def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
     qkv, borders = operator_case()
     qkv = qkv.detach().to(dtype).requires_grad_()
     torch.library.opcheck(document_attention, (qkv, borders))
@@ -161,7 +161,7 @@ def test_flash_attention_agrees_with_the_mask_in_bfloat16(
 
 
 def head_case(dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
-    """Hidden states and weights that want gradients; bias and targets, some of them ignored."""
+    """Return tensors that require gradients, and bias and targets, some of them ignored."""
     torch.manual_seed(2)
     x_KMC = torch.randn(3, 5, 8, dtype=dtype, requires_grad=True)
     weight_VC = torch.randn(64, 8, dtype=dtype, requires_grad=True)
@@ -174,7 +174,7 @@ def head_case(dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
 @pytest.mark.parametrize(
     ("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)]
 )
-def test_the_chunked_loss_has_the_plain_ones_value_and_gradients(
+def test_the_chunked_loss_matches_the_plain_one_in_value_and_gradients(
     dtype: torch.dtype, rtol: float
 ) -> None:
     wanted, others = head_case(dtype)
@@ -193,7 +193,7 @@ def test_the_chunked_loss_has_the_plain_ones_value_and_gradients(
 
 
 def test_a_second_backward_is_refused() -> None:
-    """The first one spends the gradients; a silent second would give them scaled twice."""
+    """Backward scales the saved gradients in place; a second one would scale them again."""
     wanted, others = head_case(torch.float32)
     loss = summed_loss(*wanted, *others)
     torch.autograd.grad(loss * 0.5, wanted, retain_graph=True)
@@ -201,8 +201,8 @@ def test_a_second_backward_is_refused() -> None:
         torch.autograd.grad(loss * 0.5, wanted)
 
 
-def test_never_more_than_a_chunk_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The head is asked for a chunk's rows at a time, with gradients and without."""
+def test_at_most_one_chunk_of_logits_is_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head is applied to one chunk at a time, with gradients and without."""
     seen: list[tuple[int, ...]] = []
     plain = torch.nn.functional.linear
 
@@ -223,7 +223,7 @@ def test_never_more_than_a_chunk_of_logits(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def ragged(n_batches: int) -> tuple[packing.Rows, list[np.ndarray[tuple[int], np.dtype[np.int64]]]]:
-    """Random documents of 2 to 48 tokens in rows of 48, and which rows make each batch: 1 or 2."""
+    """Return rows of random documents of 2 to 48 tokens, and one or two rows per batch."""
     rng = np.random.default_rng(3)
     examples = []
     for length in rng.integers(2, 49, 400):
@@ -244,7 +244,7 @@ def ragged(n_batches: int) -> tuple[packing.Rows, list[np.ndarray[tuple[int], np
 def test_200_ragged_batches_are_one_graph_without_a_break(
     dropout: float, recompute: bool, tiny_model: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole-graph compilation, no recompilation, and eager's losses and gradients."""
+    """There is no graph break or recompilation; losses and gradients match eager mode."""
     monkeypatch.setattr(packing, "ALIGNED_TARGETS", 4)
     monkeypatch.setattr(packing, "TARGETS_AT_ONCE", 64)  # two chunks
     rows, batches = ragged(200)

@@ -1,4 +1,4 @@
-"""LoRA: a frozen base, exact gradients, merging, PEFT's layout, exact resume, adapters alone."""
+"""LoRA: frozen base, exact gradients, merging, PEFT's layout, exact resume, exported adapters."""
 
 import copy
 import json
@@ -43,7 +43,7 @@ from tests.helpers.commands import (
     write_sums,
 )
 from tests.helpers.models import make_documents, rows_of_documents
-from tests.training.test_parallel import said_by, torchrun
+from tests.helpers.torchrun import stderr_of, torchrun
 
 Build = Callable[..., GPT]
 CPU = Runtime(torch.device("cpu"), torch.float32)
@@ -53,7 +53,7 @@ IDS = torch.arange(40).view(2, 20)
 
 
 def adapted(model: GPT, lora: Lora = LORA) -> GPT:
-    """A model with updates that matter, its B as large as if it had been trained."""
+    """Adapt a model, with a B as large as after training."""
     torch.manual_seed(3)
     adapt(use_kernels(model), lora)
     for name, tensor in adapter_weights(model.state_dict()).items():
@@ -70,7 +70,7 @@ def merged(model: GPT) -> GPT:
 def gradients(
     model: GPT, *, micro_batch_size: int = 12, rt: Runtime = CPU
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Of the mean loss over twelve documents: it, and what each parameter has."""
+    """Return the loss over twelve documents and each parameter's gradient of its mean."""
     rows = rows_of_documents(make_documents(), 24)
     chosen = np.arange(12)
     work = Feed(rows, rt, micro_batch_size).work(chosen)
@@ -83,7 +83,7 @@ def gradients(
 # The model
 
 
-def test_training_begins_at_the_base_itself(tiny_model: Build) -> None:
+def test_training_starts_from_the_base_models_outputs(tiny_model: Build) -> None:
     model = tiny_model()
     before = model(IDS)
     adapt(model, LORA)
@@ -113,7 +113,7 @@ def test_the_base_is_frozen_and_costs_no_gradients_or_moments(tiny_model: Build)
         assert torch.equal(tensor, before[name]) == (name not in trained), name
 
 
-def test_at_124m_two_hundredths_of_the_weights_are_trained_at_the_most() -> None:
+def test_at_124m_at_most_two_percent_of_the_weights_are_trained() -> None:
     with torch.device("meta"):
         model = GPT(GPTConfig())
     whole = sum(p.numel() for p in model.parameters())
@@ -124,9 +124,7 @@ def test_at_124m_two_hundredths_of_the_weights_are_trained_at_the_most() -> None
 
 
 @pytest.mark.parametrize("targets", [("c_attn",), ("c_proj", "c_fc")])
-def test_only_the_matrices_asked_for_are_adapted(
-    targets: tuple[str, ...], tiny_model: Build
-) -> None:
+def test_only_the_target_matrices_are_adapted(targets: tuple[str, ...], tiny_model: Build) -> None:
     model = adapted(tiny_model(), Lora(rank=2, alpha=4, targets=targets, base="x"))
     found = {name.split(".")[3] for name in adapter_weights(model.state_dict())}
     assert found == set(targets)
@@ -134,21 +132,23 @@ def test_only_the_matrices_asked_for_are_adapted(
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float64", 1e-12)])
-def test_merged_is_unmerged(dtype: str, bound: float, tiny_model: Build) -> None:
+def test_a_merged_model_computes_the_same_as_the_adapted_one(
+    dtype: str, bound: float, tiny_model: Build
+) -> None:
     model = adapted(tiny_model().to(getattr(torch, dtype))).eval()
     base = tiny_model().to(getattr(torch, dtype))
     plain = merged(model)
     assert plain.state_dict().keys() == base.state_dict().keys()
     logits, highest = model(IDS), model(IDS).abs().max()
     assert (plain(IDS) - logits).abs().max() / highest <= bound
-    assert (base(IDS) - logits).abs().max() / highest > 0.1  # the update is no small matter
+    assert (base(IDS) - logits).abs().max() / highest > 0.1  # the update is not negligible
     step = base.step({0: [1, 2, 3]}, base.new_cache(rows=1, capacity=9))
     assert not torch.allclose(
         plain.step({0: [1, 2, 3]}, plain.new_cache(rows=1, capacity=9)), step, atol=0.1
     )
 
 
-def test_a_model_without_lora_is_merged_as_it_is(tiny_model: Build) -> None:
+def test_merging_a_model_without_lora_changes_nothing(tiny_model: Build) -> None:
     model = tiny_model()
     plain = merged(model)
     assert plain.wte.weight.data_ptr() == model.wte.weight.data_ptr()
@@ -160,7 +160,7 @@ def test_a_model_without_lora_is_merged_as_it_is(tiny_model: Build) -> None:
 def test_gradients_do_not_depend_on_micro_batches(
     size: int, dtype: str, bound: float, tiny_model: Build
 ) -> None:
-    """Nor on recomputing activations, to the bit."""
+    """With recomputed activations they are even bit-identical."""
 
     def found(size: int, *, recompute: bool = False) -> Tensor:
         model = adapted(tiny_model(vocab_size=50257).to(getattr(torch, dtype))).train()
@@ -172,7 +172,7 @@ def test_gradients_do_not_depend_on_micro_batches(
     assert torch.equal(found(size, recompute=True), parts)
 
 
-def test_gradients_are_those_of_the_merged_matrices(tiny_model: Build) -> None:
+def test_gradients_follow_from_those_of_the_merged_matrices(tiny_model: Build) -> None:
     """dL/dA = s B' dL/dW and dL/dB = s dL/dW A', by the chain rule, in float64."""
     model = adapted(tiny_model(vocab_size=50257).double())
     plain = merged(model)
@@ -194,9 +194,9 @@ def test_bf16_autocast_trains_updates_kept_in_fp32(tiny_model: Build) -> None:
     assert 0 < (ours - theirs).norm() / theirs.norm() < 0.1
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated")  # PyTorch's own
-def test_it_compiles_without_a_graph_break(tiny_model: Build) -> None:
-    """By the tracing back ends, which need no compiler; tests/nn/test_compile.py has the rest."""
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated")  # raised inside PyTorch
+def test_an_adapted_model_compiles_without_a_graph_break(tiny_model: Build) -> None:
+    """With a backend that only traces and needs no compiler; test_kernels.py has the rest."""
     model, eager = adapted(tiny_model(vocab_size=50257)), adapted(tiny_model(vocab_size=50257))
     model.compile(fullgraph=True, backend="aot_eager")
     try:
@@ -207,14 +207,14 @@ def test_it_compiles_without_a_graph_break(tiny_model: Build) -> None:
         torch.testing.assert_close(found[name], gradient, msg=name)
 
 
-def test_dropout_acts_on_updates_in_training_alone(tiny_model: Build) -> None:
+def test_dropout_acts_on_updates_only_in_training(tiny_model: Build) -> None:
     model = adapted(tiny_model(), Lora(rank=4, alpha=24, dropout=0.5, base="x"))
     assert not torch.equal(model.train()(IDS), model(IDS))
     plain = merged(model)
     torch.testing.assert_close(model.eval()(IDS), plain(IDS), rtol=1e-4, atol=1e-4)
 
 
-def test_the_hash_is_of_the_weights_and_not_of_their_context(tiny_model: Build) -> None:
+def test_the_weights_hash_ignores_a_cropped_context(tiny_model: Build) -> None:
     model, cropped = tiny_model(), tiny_model(block_size=16)
     state = model.state_dict() | {"wpe.weight": model.wpe.weight[:16]}
     cropped.load_state_dict(state)
@@ -242,7 +242,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, thirteen: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory, base: Path, thirteen: Path) -> Path:
-    """24 steps of LoRA without a break."""
+    """An uninterrupted LoRA run of 24 steps."""
     out = tmp_path_factory.mktemp("run") / "straight"
     paths = [f"--init_from={base}", f"--data={thirteen}", f"--out={out}"]
     assert train_here(*STEPS, *DROPOUT, *paths) == 0
@@ -251,7 +251,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory, base: Path, thirteen: Pat
 
 @pytest.fixture
 def again(base: Path, thirteen: Path) -> Callable[..., int]:
-    """The same command as `straight`, into another folder."""
+    """Return a function that runs the command of `straight` in another folder."""
 
     def train(out: Path, *flags: str, init_from: Path = base) -> int:
         paths = [f"--init_from={init_from}", f"--data={thirteen}", f"--out={out}"]
@@ -270,7 +270,7 @@ def logits_of(folder: Path) -> Tensor:
     return logits
 
 
-def test_it_learns_and_leaves_its_base_as_it_was(straight: Path, base: Path) -> None:
+def test_lora_learns_and_leaves_its_base_unchanged(straight: Path, base: Path) -> None:
     losses = train_losses(straight)
     assert losses[24] < losses[1] - 0.1
     ours, theirs = (load_model(x / "last").model.state_dict() for x in (straight, base))
@@ -282,7 +282,7 @@ def test_it_learns_and_leaves_its_base_as_it_was(straight: Path, base: Path) -> 
     assert len(moments) == 8 and all(".lora_" in name for name in moments)
 
 
-def test_13_and_11_steps_are_24_bit_for_bit(
+def test_a_run_resumed_after_step_13_is_bit_identical_to_an_uninterrupted_one(
     straight: Path, again: Callable[..., int], tmp_path: Path
 ) -> None:
     resumed = cut_back(straight, tmp_path / "resumed")
@@ -293,10 +293,10 @@ def test_13_and_11_steps_are_24_bit_for_bit(
     assert train_losses(resumed) == train_losses(straight)
 
 
-def test_without_its_moments_a_resumed_run_goes_elsewhere(
+def test_a_run_resumed_without_moments_differs(
     straight: Path, again: Callable[..., int], tmp_path: Path
 ) -> None:
-    """The check above has power."""
+    """This shows that the test above can fail."""
     resumed = cut_back(straight, tmp_path / "resumed")
     checkpoint = resumed / "step_000013"
     state = torch.load(checkpoint / "trainer.pt", weights_only=True)
@@ -310,7 +310,7 @@ def test_without_its_moments_a_resumed_run_goes_elsewhere(
 
 
 def sums(checkpoint: Path) -> None:
-    """SHA256SUMS of a checkpoint that was changed, its adapter's files included."""
+    """Rewrite SHA256SUMS of a changed checkpoint and of its adapter."""
     inside = checkpoint / "adapter"
     write_sums(inside)
     aside = inside.rename(checkpoint.with_name("aside"))
@@ -318,14 +318,14 @@ def sums(checkpoint: Path) -> None:
     aside.rename(inside)
 
 
-def test_another_base_is_refused_and_nothing_is_touched(
+def test_a_changed_base_is_refused_and_nothing_is_touched(
     straight: Path,
     base: Path,
     again: Callable[..., int],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The folder's name is the same, what is in it is not."""
+    """The base folder keeps its name, but its weights change."""
     changed = tmp_path / "base"
     shutil.copytree(base, changed, symlinks=True)
     out = tmp_path / "run"
@@ -343,7 +343,7 @@ def test_another_base_is_refused_and_nothing_is_touched(
 
 
 def other(checkpoint: Path) -> None:
-    """Change one weight of a checkpoint, hashes and all."""
+    """Change one weight of a checkpoint and update its hashes."""
     model = load_model(checkpoint).model
     model.ln_f.bias.data[0] += 1e-3
     model.save_pretrained(checkpoint)
@@ -361,7 +361,7 @@ def other(checkpoint: Path) -> None:
         (["--lora_targets=c_fc", "--force_resume=True"], "does not fit its settings: see h.0.attn"),
     ],
 )
-def test_another_adapter_is_refused(
+def test_a_different_adapter_is_refused(
     flags: list[str],
     message: str,
     straight: Path,
@@ -382,7 +382,7 @@ def load_settings(run: Path) -> list[str]:
     return [f"--init_from={settings['init_from']}", f"--data={settings['data']}"]
 
 
-def test_a_run_that_trained_all_weights_is_no_adapters(
+def test_a_run_that_trained_all_weights_cannot_be_resumed_with_lora(
     base: Path, thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
@@ -403,14 +403,14 @@ def test_a_run_that_trained_all_weights_is_no_adapters(
         (["--lora_targets="], "lora_targets must be some of c_attn, c_proj, c_fc, got none"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(
+def test_impossible_settings_are_refused(
     flags: list[str], message: str, base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train_here(f"--init_from={base}", "--lora_rank=2", *flags) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_run_says_how_much_it_trains(
+def test_a_run_reports_how_many_parameters_it_trains(
     base: Path, thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [f"--init_from={base}", f"--data={thirteen}", f"--out={tmp_path / 'run'}"]
@@ -422,10 +422,10 @@ def test_a_run_says_how_much_it_trains(
     assert f"{trained:,} parameters ({trained / (whole + trained):.2%})" in said
 
 
-def test_the_next_phase_begins_from_what_was_merged(
+def test_another_run_can_start_from_a_lora_run_or_an_adapter(
     straight: Path, thirteen: Path, tmp_path: Path
 ) -> None:
-    """All weights from a LoRA run, and another LoRA from an adapter alone."""
+    """Full training starts from a LoRA run, and another LoRA run from an exported adapter."""
     loss = train_losses(straight)[24]
     flags = ["--steps=1", "--sample=False", "--dropout=0", f"--data={thirteen}", "--log_every=1"]
     assert train_here(*flags, f"--init_from={straight}", f"--out={tmp_path / 'all'}") == 0
@@ -442,19 +442,19 @@ def test_the_next_phase_begins_from_what_was_merged(
 
 
 # ------------------------------------------------------------------------------------------------
-# Adapters alone
+# Exported adapters
 
 
 @pytest.fixture(scope="module")
 def alone(straight: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What export.py makes of the run, for others who have the base."""
+    """The run's adapter as exported by export.py, without the base."""
     out = tmp_path_factory.mktemp("alone") / "adapter"
     flags = [f"--checkpoint={straight}", "--format=adapter", f"--out={out}"]
     assert exit_status(export.main, *flags) == 0
     return out
 
 
-def test_an_adapter_and_its_base_are_the_merged_model(straight: Path, alone: Path) -> None:
+def test_an_adapter_on_its_base_equals_the_merged_model(straight: Path, alone: Path) -> None:
     expected = logits_of(straight)
     for folder in (alone, straight / "best" / "adapter"):
         assert not (folder / "model.safetensors").exists()
@@ -465,7 +465,7 @@ def test_an_adapter_and_its_base_are_the_merged_model(straight: Path, alone: Pat
     assert identity(alone) != identity(straight / "best")
 
 
-def test_an_exported_adapter_answers(
+def test_sample_py_accepts_an_exported_adapter(
     alone: Path, straight: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--prompt=The patients", "--max_new_tokens=8", "--device=cpu"]
@@ -476,7 +476,7 @@ def test_an_exported_adapter_answers(
     assert said[0] == said[1] != ""
 
 
-def test_an_exported_adapter_is_exported_again(alone: Path, tmp_path: Path) -> None:
+def test_an_exported_adapter_can_be_exported_again(alone: Path, tmp_path: Path) -> None:
     for form in ("adapter", "hf"):
         flags = [f"--checkpoint={alone}", f"--format={form}", f"--out={tmp_path / form}"]
         assert exit_status(export.main, *flags) == 0
@@ -485,7 +485,7 @@ def test_an_exported_adapter_is_exported_again(alone: Path, tmp_path: Path) -> N
     torch.testing.assert_close(logits_of(tmp_path / "hf"), logits_of(alone), rtol=0, atol=1e-6)
 
 
-def test_what_has_no_adapter_is_not_exported(
+def test_exporting_an_adapter_fails_if_there_is_none(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [f"--checkpoint={base}", "--format=adapter", f"--out={tmp_path / 'out'}"]
@@ -552,7 +552,7 @@ def edit_card(folder: Path, **changed: Any) -> None:
         (lambda x: (x / "adapter_model.safetensors").unlink(), "is missing"),
     ],
 )
-def test_an_adapter_that_cannot_be_used_says_why(
+def test_an_unusable_adapter_is_refused_with_a_reason(
     spoil: Callable[[Path], None], message: str, alone: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "adapter"
@@ -562,7 +562,7 @@ def test_an_adapter_that_cannot_be_used_says_why(
         load_model(folder)
 
 
-def test_a_damaged_adapter_makes_its_checkpoint_a_damaged_one(
+def test_a_checkpoint_with_a_damaged_adapter_counts_as_damaged(
     straight: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -578,11 +578,11 @@ def test_an_unknown_target_is_refused() -> None:
 
 
 # ------------------------------------------------------------------------------------------------
-# Others' readers
+# Other libraries
 
 
-def test_transformers_opens_a_checkpoint_as_the_merged_model(straight: Path) -> None:
-    """Also where PEFT is installed, as it is here: an adapter beside it would count twice."""
+def test_transformers_loads_a_checkpoint_as_the_merged_model(straight: Path) -> None:
+    """PEFT is installed here; it would apply an adapter next to the merged weights again."""
     model = AutoModelForCausalLM.from_pretrained(straight / "best").eval()
     assert type(model) is GPT2LMHeadModel
     with torch.no_grad():
@@ -594,8 +594,10 @@ def test_transformers_opens_a_checkpoint_as_the_merged_model(straight: Path) -> 
     ]  # vLLM takes every such file for weights
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # PEFT's own
-def test_peft_puts_the_adapter_on_transformers_base(
+@pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing. is deprecated"
+)  # raised inside PEFT
+def test_peft_applies_the_adapter_to_the_base_in_transformers(
     straight: Path, alone: Path, base: Path
 ) -> None:
     from peft import AutoPeftModelForCausalLM, PeftModel
@@ -621,7 +623,7 @@ def test_peft_puts_the_adapter_on_transformers_base(
 def ranks(
     tmp_path_factory: pytest.TempPathFactory, base: Path, thirteen: Path
 ) -> Iterator[tuple[Path, dict[str, list[int]]]]:
-    """Runs of one process and of two, replicated and sharded; one torchrun does all of two."""
+    """Runs on one process and on two, replicated and sharded; one torchrun runs all the latter."""
     from tests.helpers.commands import run_flags
 
     folder = tmp_path_factory.mktemp("ranks")
@@ -645,7 +647,7 @@ def ranks(
     plan = folder / "jobs.json"
     plan.write_text(json.dumps(list(jobs.values())))
     process = torchrun("tests/helpers/ranks.py", plan)
-    stderr = said_by(process, within_s=150)
+    stderr = stderr_of(process, within_s=300)
     assert process.returncode == 0, stderr
     found = [json.loads((folder / f"found_{rank}.json").read_text()) for rank in (0, 1)]
     yield folder, {name: [rank[i] for rank in found] for i, name in enumerate(jobs)}

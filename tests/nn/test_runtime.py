@@ -1,4 +1,4 @@
-"""Device, precision, ranks and their random numbers."""
+"""Device, precision, ranks with their random numbers, compilation."""
 
 import shutil
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def test_the_cpu_computes_in_fp32_by_default() -> None:
         ((7, 5), torch.float16, True),
     ],
 )
-def test_a_gpu_computes_in_what_it_has(
+def test_a_gpu_uses_the_best_type_it_supports(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype, scaled: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -45,18 +45,20 @@ def test_a_gpu_computes_in_what_it_has(
         ({"device": "cpu", "dtype": "float16"}, "float16 needs a CUDA device"),
     ],
 )
-def test_what_the_machine_lacks_is_refused(settings: dict[str, str], message: str) -> None:
+def test_missing_devices_and_types_are_refused(settings: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         runtime.start(**settings)  # type: ignore[arg-type]
 
 
-def test_a_missing_gpu_is_never_replaced_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_an_error_and_not_replaced_by_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="no cuda device; use --device=cpu or auto"):
         runtime.start(device="cuda")
 
 
-def test_random_numbers_go_on_where_they_were() -> None:
+def test_restored_random_numbers_continue_the_sequence() -> None:
     rt = runtime.start(device="cpu", seed=3)
     state = rt.rng_state()
     drawn = torch.rand(4)
@@ -66,7 +68,7 @@ def test_random_numbers_go_on_where_they_were() -> None:
     assert torch.equal(torch.rand(4), drawn)
 
 
-def test_commands_of_one_process_refuse_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_process_commands_refuse_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"only train.py and eval.py run on many processes"):
         runtime.start(device="cpu")
@@ -78,7 +80,7 @@ def test_commands_of_one_process_refuse_torchrun(monkeypatch: pytest.MonkeyPatch
         pass
 
 
-def test_a_process_alone_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_needs_no_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "1")  # by torchrun --nproc_per_node=1
     with runtime.joined(device="cpu") as rt:
         assert (rt.rank, rt.n_ranks, rt.is_main) == (0, 1, True)
@@ -97,7 +99,7 @@ def test_a_process_alone_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None
         ("cuda", 2, r"more processes than this machine has GPUs \(2\); lower --nproc_per_node"),
     ],
 )
-def test_a_rank_without_a_gpu_of_its_own_is_refused(
+def test_a_rank_without_its_own_gpu_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, local_rank: int, message: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -107,7 +109,7 @@ def test_a_rank_without_a_gpu_of_its_own_is_refused(
         runtime._device_of_rank(name, local_rank)
 
 
-def test_every_rank_has_random_numbers_of_its_own() -> None:
+def test_every_rank_has_different_random_numbers() -> None:
     drawn = []
     for rank in (0, 1, 0):
         Runtime(torch.device("cpu"), torch.float32, rank, 2).seed_rank(7)
@@ -115,7 +117,7 @@ def test_every_rank_has_random_numbers_of_its_own() -> None:
     assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
 
 
-def test_what_is_read_later_is_what_was_there_then() -> None:
+def test_a_later_read_returns_the_value_at_the_time_of_the_call() -> None:
     tensor = torch.zeros(2)
     read = Runtime(torch.device("cpu"), torch.float32).later(tensor)
     tensor += 1
@@ -153,7 +155,7 @@ def test_a_gpu_compiles_unless_told_otherwise(
     assert (model._compiled_call_impl is not None) == compiled
 
 
-def test_on_many_processes_blocks_are_compiled_one_by_one(
+def test_blocks_are_compiled_one_by_one_on_several_ranks(
     tiny_model: Callable[..., GPT], no_compiler_needed: None
 ) -> None:
     model = tiny_model()
@@ -174,7 +176,7 @@ def test_without_a_compiler_the_model_stays_eager(
     assert "training eagerly: no C++ compiler" in capsys.readouterr().err
 
 
-def test_a_tool_chain_that_fails_leaves_the_model_eager(
+def test_a_broken_tool_chain_leaves_the_model_eager(
     monkeypatch: pytest.MonkeyPatch,
     tiny_model: Callable[..., GPT],
     capsys: pytest.CaptureFixture[str],

@@ -1,4 +1,4 @@
-"""Shares of ranks, forwards of one size, batches assembled one ahead."""
+"""Division of rows among ranks and micro-batches, and prefetching."""
 
 import math
 import threading
@@ -36,14 +36,14 @@ def test_the_ranks_share_a_steps_rows(
     found = sorted(row for work in works for part in work.parts for row in part.tolist())
     assert found == sorted(chosen.tolist())
     shapes = {(len(work.batches), batch.ids_BT.shape) for work in works for batch in work.batches}
-    assert len(shapes) == 1  # as many forwards, as large, on every rank
+    assert len(shapes) == 1  # every rank has equally many micro-batches of the same shape
     [(n_parts, shape)] = shapes
     assert shape[0] <= micro_batch_size
     largest_share = math.ceil(n_rows / n_ranks)
-    assert n_parts == math.ceil(largest_share / micro_batch_size)  # and no more than needed
+    assert n_parts == math.ceil(largest_share / micro_batch_size)  # and no more than necessary
 
 
-def test_without_compilation_a_cpu_computes_no_padding(rows: Rows) -> None:
+def test_an_uncompiled_cpu_model_gets_no_padding(rows: Rows) -> None:
     [feed] = feeds(rows, 1, 3, compiled=False)
     work = feed.work(np.arange(7))
     for batch, part in zip(work.batches, work.parts, strict=True):
@@ -53,7 +53,7 @@ def test_without_compilation_a_cpu_computes_no_padding(rows: Rows) -> None:
 
 @pytest.mark.parametrize("n_ranks", [1, 2, 5])
 @pytest.mark.parametrize("micro_batch_size", [1, 5, 99])
-def test_a_whole_split_is_every_row_once(rows: Rows, n_ranks: int, micro_batch_size: int) -> None:
+def test_whole_split_yields_every_row_once(rows: Rows, n_ranks: int, micro_batch_size: int) -> None:
     ranks = feeds(rows, n_ranks, micro_batch_size, compiled=False)
     works = [list(feed.whole_split()) for feed in ranks]
     assert len({len(mine) for mine in works}) == 1
@@ -62,7 +62,7 @@ def test_a_whole_split_is_every_row_once(rows: Rows, n_ranks: int, micro_batch_s
     assert sorted(found) == list(range(12))
 
 
-def test_items_are_made_in_order_one_ahead_in_a_thread() -> None:
+def test_prefetched_items_are_made_one_ahead_and_in_order() -> None:
     made: list[int] = []
     threads = set()
     used = threading.Event()
@@ -82,7 +82,7 @@ def test_items_are_made_in_order_one_ahead_in_a_thread() -> None:
     assert list(prefetched(make, [])) == []
 
 
-def test_what_goes_wrong_in_the_thread_is_raised() -> None:
+def test_an_exception_in_the_prefetching_thread_is_raised() -> None:
     def make(item: int) -> float:
         return 1 / item
 
@@ -92,7 +92,7 @@ def test_what_goes_wrong_in_the_thread_is_raised() -> None:
         next(results)
 
 
-def test_leaving_early_ends_the_thread(rows: Rows) -> None:
+def test_closing_the_iterator_ends_the_thread(rows: Rows) -> None:
     before = threading.active_count()
     make: Callable[[int], int] = abs
     results = prefetched(make, range(1000))

@@ -1,24 +1,10 @@
 """SIGKILL at thirty random moments: checkpoints stay intact, and the result is the same."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.helpers.commands import ROOT, fingerprint, run_flags, train_losses
-from tests.helpers.patience import PATIENCE
-
-
-def train_killed(times: int, *flags: str) -> list[dict[str, Any]]:
-    """Return what tests/helpers/kills.py reports of a run that it kills so many times."""
-    result = subprocess.run(
-        [sys.executable, "tests/helpers/kills.py", str(times), "5", *run_flags(*flags)],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=240 * PATIENCE,
-    )  # fmt: skip
-    return [json.loads(line) for line in result.stdout.splitlines()]
+from tests.helpers.commands import fingerprint, train_killed, train_losses
 
 
 @pytest.mark.slow

@@ -1,13 +1,9 @@
-"""What train.py and eval.py promise on many processes: two gloo ranks against one process."""
+"""train.py and eval.py on two ranks (gloo) compared with one process."""
 
 import itertools
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +14,6 @@ from clingpt.data.prepared import open_prepared
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
 from tests.helpers.commands import (
-    ROOT,
     TINY_RUN,
     cut_back,
     fingerprint,
@@ -27,10 +22,14 @@ from tests.helpers.commands import (
     train_here,
     train_losses,
 )
+from tests.helpers.patience import PATIENCE
+from tests.helpers.torchrun import stderr_of, torchrun, wait_for
 
 STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]
 STEPS += ["--learning_rate=3e-3", "--n_layer=1", "--n_embd=16", "--batch_size=3"]
-STEPS += ["--micro_batch_size=1"]  # of 3 rows one rank has 2, the other 1 and a forward of padding
+STEPS += [
+    "--micro_batch_size=1"
+]  # of 3 rows one rank gets 2, the other 1 and a micro-batch of padding
 DROPOUT, NO_DROPOUT, SHARD = "--dropout=0.1", "--dropout=0", "--shard=True"
 ANSWER = ["--eval_records=3", "--max_new_tokens=4"]
 
@@ -38,44 +37,18 @@ CASES = [
     {"dtype": dtype, "n_rows": n_rows, "micro_batch_size": size, "shard": shard}
     for dtype, shard in itertools.product(("float64", "float32"), (False, True))
     for n_rows, size in ((8, 8), (8, 2), (8, 1), (7, 1), (7, 2), (1, 1))
-]  # of 7 rows a rank has 3 and a forward of padding alone; of 1 row one rank has nothing
-
-
-def torchrun(
-    *args: object, env: dict[str, str] | None = None, **options: Any
-) -> "subprocess.Popen[str]":
-    """Two ranks of a script, offline."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    return subprocess.Popen(
-        [*command, *map(str, args)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | (env or {}),
-        **options,
-    )
-
-
-def said_by(process: "subprocess.Popen[str]", *, within_s: float) -> str:
-    """Its standard error, once it has ended; ranks that wait for each other are ended first."""
-    try:
-        return process.communicate(timeout=within_s)[1]
-    except subprocess.TimeoutExpired:
-        process.terminate()  # torchrun ends its ranks
-        process.communicate()
-        raise
+]  # of 7 rows one rank gets 3 and a micro-batch of padding; of 1 row one rank gets none
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the runs are: those of two ranks under their names, made by `ranks`."""
+    """The folder of all runs; `ranks` makes those on two ranks."""
     return tmp_path_factory.mktemp("parallel")
 
 
 @pytest.fixture(scope="module")
 def ranks(folder: Path, thirteen: Path) -> dict[str, list[Any]]:
-    """What two ranks found in all that is asked of them, job by name; one torchrun does it all."""
+    """The results of both ranks for each job, by name; one torchrun runs all jobs."""
 
     def run(name: str, *flags: str, **special: Any) -> dict[str, Any]:
         paths = [f"--data={thirteen}", f"--out={folder / name}"]
@@ -104,12 +77,14 @@ def ranks(folder: Path, thirteen: Path) -> dict[str, list[Any]]:
             "memory", NO_DROPOUT, "--batch_size=4", "--micro_batch_size=2", memory_of_rank=[1, 1]
         ),
         "signal": run("signal", DROPOUT, signal_to_rank=[1, 7]),
-        "no number": run("no number", NO_DROPOUT, "--pack=False", no_number=[28, str(thirteen), 4]),
+        "non-finite": run(
+            "non-finite", NO_DROPOUT, "--pack=False", non_finite=[28, str(thirteen), 4]
+        ),
     }
     plan = folder / "jobs.json"
     plan.write_text(json.dumps(list(jobs.values())))
     process = torchrun("tests/helpers/ranks.py", plan)
-    stderr = said_by(process, within_s=150)
+    stderr = stderr_of(process, within_s=300)
     (folder / "stderr").write_text(stderr)
     assert process.returncode == 0, stderr
     found = [json.loads((folder / f"found_{rank}.json").read_text()) for rank in (0, 1)]
@@ -117,21 +92,25 @@ def ranks(folder: Path, thirteen: Path) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))
-def test_ranks_have_one_processs_gradients(ranks: dict[str, list[Any]], number: int) -> None:
+def test_ranks_compute_the_gradients_of_one_process(
+    ranks: dict[str, list[Any]], number: int
+) -> None:
     bound = 1e-10 if CASES[number]["dtype"] == "float64" else 1e-6
     for found in ranks[f"gradients {number}"]:
         assert found["gradient"] <= bound and found["loss"] <= bound
         assert found["measured"] <= 1e-6
 
 
-def test_13_and_11_steps_are_24_bit_for_bit(ranks: dict[str, list[Any]], folder: Path) -> None:
+def test_a_run_resumed_after_step_13_is_bit_identical_to_an_uninterrupted_one(
+    ranks: dict[str, list[Any]], folder: Path
+) -> None:
     assert ranks["straight"] == ranks["resumed"] == [0, 0]
     straight, resumed, other = (folder / name for name in ("straight", "resumed", "other"))
     assert fingerprint(resumed / "step_000024") == fingerprint(straight / "step_000024")
     assert train_losses(resumed) == train_losses(straight)
     states = load_trainer(straight / "step_000024")["rng"]
     assert len(states) == 2 and not states[0]["cpu"].equal(states[1]["cpu"])
-    # One rank's random numbers are enough for another end.
+    # Other random numbers on one rank suffice to change the result.
     assert ranks["other"] == [0, 0]
     assert fingerprint(other / "step_000024") != fingerprint(straight / "step_000024")
 
@@ -164,7 +143,7 @@ def test_shards_and_replicas_load_each_others_checkpoints(
         assert fingerprint(folder / name / "step_000024") == whole
 
 
-def test_another_number_of_ranks_keeps_rows_order_and_losses(
+def test_resuming_on_another_number_of_ranks_keeps_rows_and_losses(
     ranks: dict[str, list[Any]],
     folder: Path,
     thirteen: Path,
@@ -179,7 +158,7 @@ def test_another_number_of_ranks_keeps_rows_order_and_losses(
     assert "started on 2 processes and is resumed on 1" in capsys.readouterr().err
 
 
-def test_memory_that_runs_out_on_one_rank_halves_all_forwards(
+def test_running_out_of_memory_on_one_rank_halves_all_micro_batches(
     ranks: dict[str, list[Any]], folder: Path
 ) -> None:
     assert ranks["memory"] == ranks["four"] == [0, 0]
@@ -189,17 +168,17 @@ def test_memory_that_runs_out_on_one_rank_halves_all_forwards(
     assert train_losses(folder / "memory") == pytest.approx(train_losses(folder / "four"))
 
 
-def test_a_loss_that_is_no_number_on_one_rank_ends_all(
+def test_a_non_finite_loss_on_one_rank_ends_all_ranks(
     ranks: dict[str, list[Any]], folder: Path, thirteen: Path
 ) -> None:
-    assert ranks["no number"] == [1, 1]
+    assert ranks["non-finite"] == [1, 1]
     lines = [x for x in (folder / "stderr").read_text().splitlines() if "loss nan" in x]
     record = open_prepared(thirteen, Tokenizer.load()).record_ids("train")[4]
     assert len(lines) == 1 and lines[0].endswith(f": {record}")
-    assert list(RunFolder(folder / "no number").steps()) == [13]
+    assert list(RunFolder(folder / "non-finite").steps()) == [13]
 
 
-def test_a_signal_to_one_rank_stops_all_at_one_step(
+def test_a_signal_to_one_rank_stops_all_ranks_at_the_same_step(
     ranks: dict[str, list[Any]], folder: Path
 ) -> None:
     assert ranks["signal"] == [143, 143]
@@ -207,11 +186,11 @@ def test_a_signal_to_one_rank_stops_all_at_one_step(
     assert max(train_losses(folder / "signal")) == 7
 
 
-def test_two_ranks_report_what_one_process_does(data: Path, tmp_path: Path) -> None:
+def test_eval_on_two_ranks_reports_what_one_process_does(data: Path, tmp_path: Path) -> None:
     run("train.py", *TINY_RUN, "--steps=1", f"--data={data}", f"--out={tmp_path / 'run'}")
     flags = [f"--checkpoint={tmp_path / 'run/last'}", "--max_new_tokens=6", "--split=val"]
     process = torchrun("eval.py", *flags, f"--out={tmp_path / 'two'}")
-    said = said_by(process, within_s=240)
+    said = stderr_of(process, within_s=300)
     assert process.returncode == 0, said
     run("eval.py", *flags, f"--out={tmp_path / 'one'}")
     one, two = (json.loads((tmp_path / x / "report.json").read_text()) for x in ("one", "two"))
@@ -225,16 +204,18 @@ def test_two_ranks_report_what_one_process_does(data: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_sigterm_to_torchrun_stops_all_ranks_at_one_step(thirteen: Path, tmp_path: Path) -> None:
+def test_sigterm_to_torchrun_stops_all_ranks_at_the_same_step(
+    thirteen: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     flags = run_flags(*STEPS, "--steps=100000", "--eval_every=100000", f"--data={thirteen}")
     process = torchrun("tests/helpers/faults.py", f"witness:{tmp_path}", *flags, f"--out={out}")
     wait_for(lambda: len(jsonl.read(out / "metrics.jsonl")) >= 3)
     process.send_signal(signal.SIGTERM)
     asked_at = time.monotonic()
-    stderr = said_by(process, within_s=60)
-    assert time.monotonic() - asked_at < 25  # torchrun kills after 30 s
-    assert process.returncode == 1 and "SIGKILL" not in stderr  # torchrun's own answer
+    stderr = stderr_of(process, within_s=120)
+    assert time.monotonic() - asked_at < 25 * PATIENCE  # torchrun sends SIGKILL after 30 s
+    assert process.returncode == 1 and "SIGKILL" not in stderr  # torchrun's own exit status
     stopped = [int((tmp_path / f"stopped_{rank}").read_text()) for rank in (0, 1)]
     last = max(train_losses(out))
     assert stopped == [last, last]
@@ -242,23 +223,16 @@ def test_sigterm_to_torchrun_stops_all_ranks_at_one_step(thirteen: Path, tmp_pat
     assert RunFolder(out).newest_whole(wanted=True) == (out / "last").resolve()
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
-def test_a_crashed_rank_costs_the_steps_since_the_last_checkpoint(
+def test_a_restarted_job_resumes_from_the_last_checkpoint(
     ranks: dict[str, list[Any]], folder: Path, thirteen: Path, tmp_path: Path
 ) -> None:
-    """Rank 1 dies in step 20; torchrun starts both again, and they end as if nothing had been."""
+    """Rank 1 dies in step 20, torchrun restarts both, and the result is unchanged."""
     out = tmp_path / "run"
     flags = run_flags(*STEPS, DROPOUT, f"--data={thirteen}", f"--out={out}")
     env = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     process = torchrun("--max_restarts=1", "tests/helpers/faults.py", "crash:1:20", *flags, env=env)
-    stderr = said_by(process, within_s=60)
+    stderr = stderr_of(process, within_s=120)
     assert process.returncode == 0, stderr
     assert f"resuming {out} at step 13" in stderr
     assert "lost contact with another one" in stderr
@@ -267,9 +241,9 @@ def test_a_crashed_rank_costs_the_steps_since_the_last_checkpoint(
 
 
 @pytest.mark.slow
-def test_without_the_cure_a_job_that_may_restart_is_warned(thirteen: Path, tmp_path: Path) -> None:
+def test_a_job_that_cannot_be_restarted_is_warned(thirteen: Path, tmp_path: Path) -> None:
     flags = run_flags(*STEPS, "--steps=1", f"--data={thirteen}", f"--out={tmp_path / 'run'}")
     process = torchrun("--max_restarts=1", "train.py", *flags)
-    stderr = said_by(process, within_s=60)
+    stderr = stderr_of(process, within_s=120)
     assert process.returncode == 0, stderr
     assert stderr.count("unless TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is set") == 1

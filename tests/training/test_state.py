@@ -1,4 +1,4 @@
-"""Decay groups, schedules against a table, and moments that come back bit for bit."""
+"""Optimizer state: saved and restored bit for bit; broken steps leave it unchanged."""
 
 import copy
 import math
@@ -34,7 +34,9 @@ def batches(documents: list[Document], slow_batch: SlowBatch) -> list[Batch]:
     return [slow_batch([[document]], 24) for document in documents[:6]]
 
 
-def test_three_and_three_steps_are_six(tiny_model: Build, batches: list[Batch]) -> None:
+def test_restored_moments_continue_training_exactly(
+    tiny_model: Build, batches: list[Batch]
+) -> None:
     straight = tiny_model()
     train(straight, adamw(straight), batches)
 
@@ -50,14 +52,14 @@ def test_three_and_three_steps_are_six(tiny_model: Build, batches: list[Batch]) 
     train(second, optimizer, batches[3:])
     assert_equal(second.state_dict(), straight.state_dict())
 
-    forgetful = tiny_model()  # without moments the same steps lead elsewhere
+    forgetful = tiny_model()  # without moments the same steps give another result
     forgetful.load_state_dict(weights)
     train(forgetful, adamw(forgetful), batches[3:])
     assert not torch.equal(forgetful.wte.weight, straight.wte.weight)
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_a_broken_step_changes_nothing(
+def test_a_broken_step_changes_neither_weights_nor_moments(
     fused: bool, tiny_model: Build, batches: list[Batch]
 ) -> None:
     model = tiny_model()
@@ -80,7 +82,9 @@ def test_a_broken_step_changes_nothing(
     assert not torch.equal(model.wte.weight, before[0]["wte.weight"])
 
 
-def test_allocating_everything_changes_nothing(tiny_model: Build, batches: list[Batch]) -> None:
+def test_allocating_gradients_and_moments_changes_nothing(
+    tiny_model: Build, batches: list[Batch]
+) -> None:
     ours, theirs = tiny_model(), tiny_model()
     optimizers = adamw(ours), adamw(theirs)
     allocate_gradients_and_moments(optimizers[0])
@@ -102,14 +106,16 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert [name for name in found if not torch.equal(found[name], expected[name])] == []
 
 
-def test_moments_come_back_by_name(tiny_model: Build, batches: list[Batch]) -> None:
+def test_moments_are_restored_by_name_into_any_grouping(
+    tiny_model: Build, batches: list[Batch]
+) -> None:
     model = tiny_model()
     optimizer = adamw(model)
     train(model, optimizer, batches[:2])
     moments = optimizer_state(model, optimizer)
     assert moments.keys() == dict(model.named_parameters()).keys()
     other = tiny_model(seed=99)
-    # The groups in another order, as another version of build_optimizer may have them.
+    # Another version of build_optimizer may order the groups differently.
     groups = [{"params": group["params"]} for group in reversed(adamw(other).param_groups)]
     rearranged = torch.optim.AdamW(groups, lr=0.5)
     load_optimizer_state(other, rearranged, moments)

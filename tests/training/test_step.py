@@ -1,4 +1,4 @@
-"""The exact mean loss: the same gradients for any micro-batches; broken steps; measuring."""
+"""Gradients independent of micro-batches, non-finite steps, validation loss, schedules."""
 
 import copy
 import math
@@ -56,7 +56,7 @@ def test_gradients_do_not_depend_on_the_micro_batches(
     size: int,
     n_rows: int,
 ) -> None:
-    """Of 8 rows at once, 4 and 1; 3 and 5 leave a ragged last forward."""
+    """For 8, 4 and 1 rows at once; 3 and 5 leave a smaller last micro-batch."""
     model, chosen = tiny_model(vocab_size=50257).to(dtype), np.arange(n_rows)
     parts = [gradients(model, rows, chosen[i : i + 1], 1) for i in range(n_rows)]
     weights = [rows.n_targets(chosen[i : i + 1]) for i in range(n_rows)]
@@ -68,17 +68,19 @@ def test_gradients_do_not_depend_on_the_micro_batches(
     assert loss == pytest.approx(mean, rel=bound)
 
 
-def test_a_mean_of_micro_batch_means_would_not_do(
+def test_a_mean_of_micro_batch_means_would_be_wrong(
     tiny_model: Callable[..., GPT], rows: Rows
 ) -> None:
-    """The check above has power: with uneven target counts the usual mistake is far off."""
+    """The test above can fail: with uneven target counts the usual mistake is far off."""
     model, chosen = tiny_model(vocab_size=50257).double(), np.arange(8)
     _, whole = gradients(model, rows, chosen, 8)
     wrong = torch.stack([gradients(model, rows, chosen[i : i + 1], 1)[1] for i in range(8)])
     assert float((whole - wrong.mean(dim=0)).norm() / whole.norm()) > 0.01
 
 
-def test_a_forward_without_targets_adds_nothing(tiny_model: Callable[..., GPT], rows: Rows) -> None:
+def test_a_micro_batch_without_targets_adds_nothing(
+    tiny_model: Callable[..., GPT], rows: Rows
+) -> None:
     model, chosen = tiny_model(vocab_size=50257).double(), np.arange(4)
     loss, whole = gradients(model, rows, chosen, 4)
     model.zero_grad()
@@ -110,7 +112,7 @@ def spoil_a_gradient(model: GPT, value: float) -> None:
 
 @pytest.mark.parametrize("spoilt", ["loss", "gradient"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_step_that_is_not_finite_is_the_last(
+def test_no_step_is_taken_after_a_non_finite_one(
     tiny_model: Callable[..., GPT], rows: Rows, spoilt: str, value: float
 ) -> None:
     model, work = tiny_model(vocab_size=50257), Feed(rows, RT, 2).work(np.arange(4))
@@ -132,7 +134,7 @@ def test_a_step_that_is_not_finite_is_the_last(
     assert not torch.equal(before, tiny_model(vocab_size=50257).wte.weight)
 
 
-def test_under_loss_scaling_only_the_loss_ends_a_run(
+def test_under_loss_scaling_only_a_non_finite_loss_ends_a_run(
     tiny_model: Callable[..., GPT], rows: Rows
 ) -> None:
     model, work = tiny_model(vocab_size=50257), Feed(rows, RT, 4).work(np.arange(4))
@@ -157,20 +159,22 @@ def test_the_watch_names_the_step_and_the_records(
     work = Feed(rows, RT, 2).work(np.array([5, 7, 3, 9]))
     losses = torch.tensor([1.0, 2.0])
     watch.see(1, work, updater.step(0, losses, 3))
-    watch.see(2, work, updater.step(1, losses * torch.tensor([1, math.nan]), 3))  # judged later
+    watch.see(
+        2, work, updater.step(1, losses * torch.tensor([1, math.nan]), 3)
+    )  # checked one step later
     with pytest.raises(TrainingError) as end:
         watch.see(3, work, updater.step(2, losses, 3))
     ids = [f"record-{rows.records(np.array([row]))[0]}" for row in (3, 9)]
     assert "step 2 is not finite: loss nan, gradient norm 0. It changed no weight" in str(end.value)
     assert str(end.value).endswith(f"or lower --learning_rate: {', '.join(ids)}")
-    watch.check()  # it is said once
+    watch.check()  # reported only once
 
 
 # ------------------------------------------------------------------------------------------------
 # Measuring
 
 
-def test_measuring_draws_no_random_number_and_leaves_the_model_training(
+def test_mean_loss_draws_no_random_numbers_and_restores_training_mode(
     tiny_model: Callable[..., GPT], rows: Rows
 ) -> None:
     model = tiny_model(vocab_size=50257, dropout=0.5).train()
@@ -182,7 +186,7 @@ def test_measuring_draws_no_random_number_and_leaves_the_model_training(
     assert all(abs(other - first) < 1e-6 * first for other in others)
 
 
-def test_measuring_can_be_cut_short(tiny_model: Callable[..., GPT], rows: Rows) -> None:
+def test_mean_loss_can_be_stopped(tiny_model: Callable[..., GPT], rows: Rows) -> None:
     model = tiny_model(vocab_size=50257)
     assert mean_loss(model, Feed(rows, RT, 1), stop=lambda: True) is None
 
@@ -208,7 +212,7 @@ def test_weights_decay_and_biases_and_norms_do_not(tiny_model: Callable[..., GPT
     assert {(group["lr"], group["betas"]) for group in groups} == {(1e-2, (0.9, 0.95))}
 
 
-def test_decay_alone_shrinks_weights_alone(tiny_model: Callable[..., GPT]) -> None:
+def test_weight_decay_shrinks_only_weights(tiny_model: Callable[..., GPT]) -> None:
     model = tiny_model()
     before = copy.deepcopy(model.state_dict())
     optimizer = adamw(model, weight_decay=0.5)
@@ -234,7 +238,9 @@ def test_decay_alone_shrinks_weights_alone(tiny_model: Callable[..., GPT]) -> No
         ("cosine", 20, {0: 0.05, 9: 0.5, 19: 1}),
     ],
 )
-def test_scheduled_rates(schedule: str, warmup_steps: int, rates: dict[int, float]) -> None:
+def test_schedules_follow_the_table(
+    schedule: str, warmup_steps: int, rates: dict[int, float]
+) -> None:
     made = Schedule(kind=schedule, peak=1.0, floor=0.1, warmup_steps=warmup_steps, steps=10)
     for step, rate in rates.items():
         assert made.rate(step) == pytest.approx(rate, abs=1e-12), step
@@ -242,7 +248,7 @@ def test_scheduled_rates(schedule: str, warmup_steps: int, rates: dict[int, floa
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 @pytest.mark.parametrize("warmup_steps", [0, 3])
-def test_rates_never_rise_after_the_warmup(schedule: str, warmup_steps: int) -> None:
+def test_learning_rates_never_rise_after_the_warmup(schedule: str, warmup_steps: int) -> None:
     made = Schedule(kind=schedule, peak=3e-4, floor=3e-5, warmup_steps=warmup_steps, steps=20)
     rates = [made.rate(step) for step in range(25)]
     assert rates[:warmup_steps] == sorted(rates[:warmup_steps])

@@ -28,7 +28,9 @@ from model import GPTConfig
         ("Some future GPU", torch.bfloat16, None),
     ],
 )
-def test_peaks_are_looked_up_by_name(name: str, dtype: torch.dtype, expected: float | None) -> None:
+def test_peak_flops_are_looked_up_by_device_name(
+    name: str, dtype: torch.dtype, expected: float | None
+) -> None:
     assert peak_flops(name, dtype) == expected
 
 
@@ -38,8 +40,8 @@ def test_a_longer_name_is_never_shadowed_by_a_shorter_one() -> None:
         assert not any(name.startswith(earlier) for earlier in names[:i]), name
 
 
-def test_flops_of_gpt2_are_those_of_the_usual_count() -> None:
-    """6 N + 12 L C T / 2 a token for full causal rows with a loss everywhere (PaLM, appendix B)."""
+def test_flops_of_gpt2_match_the_usual_formula() -> None:
+    """6 N + 12 L C T / 2 per token, for full rows with a loss everywhere (PaLM, appendix B)."""
     config = GPTConfig()
     tokens = 1024
     flops = training_flops(
@@ -51,11 +53,13 @@ def test_flops_of_gpt2_are_those_of_the_usual_count() -> None:
     less = training_flops(
         config, tokens=tokens, targets=tokens // 4, attended_pairs=tokens * (tokens + 1) / 2
     )
-    at_targets_alone = 6 * (768 * 50257 + 9 * 768**2)  # the head, and behind the last attention
+    at_targets_alone = 6 * (
+        768 * 50257 + 9 * 768**2
+    )  # the head, and the last block after its attention
     assert math.isclose((flops - less) / tokens, 0.75 * at_targets_alone, rel_tol=1e-9)
 
 
-def test_the_meter_counts_tokens_and_no_padding() -> None:
+def test_the_meter_counts_tokens_without_padding() -> None:
     examples = [
         Example(prompt_ids=[1] * 5, target_ids=[2] * n, trimmed_tokens=0) for n in (1, 3, 7)
     ]

@@ -142,7 +142,7 @@ def test_tensorboard_shows_the_figures_of_metrics_jsonl(thirteen: Path, tmp_path
     assert [event.step for event in events.Scalars("val_loss")] == [3, 6]
 
 
-def test_a_ledger_survives_in_the_run_folder(tmp_path: Path) -> None:
+def test_the_run_id_and_last_steps_are_kept_in_the_run_folder(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path, board="wandb", step=0, active=True, settings={})
     tracker.write({"step": 1, "train_loss": 1.0})
     tracker.close()

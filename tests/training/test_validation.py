@@ -1,4 +1,4 @@
-"""Which validation is the best, when waiting is over, what the data cannot show."""
+"""Selection of the best checkpoint, patience, and criteria that the data cannot measure."""
 
 import math
 
@@ -9,13 +9,13 @@ from clingpt.nn.checkpoint import score
 from clingpt.training.validation import check_measurable, is_settled
 
 
-def test_higher_is_better_but_for_losses() -> None:
+def test_scores_are_higher_for_better_checkpoints() -> None:
     figures = {"val_loss": 2.0, "val_accuracy": 0.7, "val_rougeL": 0.0}
     assert score(figures, "loss") == -2.0
     assert score(figures, "accuracy") == 0.7
     assert score(figures, "rougeL") == 0.0
     assert score(figures, "macro_f1") is None
-    assert score({"val_loss": math.nan}, "loss") is None  # no number is no best
+    assert score({"val_loss": math.nan}, "loss") is None  # NaN is not a score
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,15 @@ def test_higher_is_better_but_for_losses() -> None:
     [
         ([], 1, False),
         ([3.0], 1, False),
-        ([3.0, 3.0], 1, True),  # the first of equals is the best
+        ([3.0, 3.0], 1, True),  # the first of equal scores is the best
         ([3.0, 2.0, 2.5], 2, False),
         ([3.0, 2.0, 2.5, 2.1], 2, True),
         ([3.0, 2.0, 2.5, 1.9], 2, False),
         ([3.0, 4.0, 5.0, 6.0], None, False),
-        ([3.0, math.nan, 4.0], 2, False),  # what was not measured is no validation
+        ([3.0, math.nan, 4.0], 2, False),  # NaN does not count as a validation
     ],
 )
-def test_patience_counts_validations_since_the_best(
+def test_patience_counts_validations_since_the_best_one(
     losses: list[float], patience: int | None, settled: bool
 ) -> None:
     rows = [{"step": 1, "train_loss": 0.1}, *({"val_loss": loss} for loss in losses)]
@@ -47,13 +47,13 @@ def test_patience_counts_validations_since_the_best(
         ("rougeL", ["answer"], False, "the validation split is empty"),
     ],
 )
-def test_what_the_data_cannot_show_is_refused(
+def test_a_criterion_that_the_data_cannot_measure_is_refused(
     select: str, tasks: list[str], held_out: bool, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         check_measurable(select, tasks=tasks, held_out=held_out)
 
 
-def test_a_loss_can_always_be_asked_for() -> None:
+def test_the_loss_can_always_be_selected() -> None:
     check_measurable("loss", tasks=["text"], held_out=False)
     check_measurable("rougeL", tasks=["answer", "text"], held_out=True)

@@ -1,0 +1,48 @@
+"""Start a script on two ranks by torchrun, and wait for what it says."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.helpers.commands import ROOT
+from tests.helpers.patience import PATIENCE
+
+
+def torchrun(
+    *args: object, env: dict[str, str] | None = None, **options: Any
+) -> "subprocess.Popen[str]":
+    """Start two ranks of a script, offline."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return subprocess.Popen(
+        [*command, *map(str, args)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | (env or {}),
+        **options,
+    )
+
+
+def stderr_of(process: "subprocess.Popen[str]", *, within_s: float) -> str:
+    """Wait for a process to end and return its standard error; terminate it if it takes too long.
+
+    The limit is multiplied by PATIENCE.
+    """
+    try:
+        return process.communicate(timeout=within_s * PATIENCE)[1]
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun then ends its ranks
+        process.communicate()
+        raise
+
+
+def wait_for(condition: Callable[[], bool], *, within_s: float = 60) -> None:
+    """Poll a condition until it holds; fail after the limit, which is multiplied by PATIENCE."""
+    deadline = time.monotonic() + within_s * PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -15,13 +15,12 @@ are named as in model.py.
 #       without it, every start compiles again
 #   optimizer.found_inf (training/step.py)
 #       without it, a non-finite gradient would reach the weights
-#   torch._dynamo.mark_static_address (decoding/cuda_graphs.py)
-#       decoding by CUDA graphs
-#   mkldnn._linear_pointwise, _reorder_linear_weight (decoding/inference.py)
-#       prepacked matrices, which speed up decoding on the CPU
-#   ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32 (decoding/int8.py)
+#   mkldnn._linear_pointwise, _reorder_linear_weight (decoding/decoders.py)
+#       prepacked matrices for decoding on the CPU; without them it is slower, and the bits of a
+#       reply depend on how many rows are decoded together
+#   ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32 (decoding/decoders.py)
 #       --int8; PyTorch has announced the removal of its quantized operators
-#   torch.fx.experimental._config.backed_size_oblivious (export/)
+#   torch.fx.experimental._config.backed_size_oblivious (export/formats.py)
 #       torch.export with a dynamic batch size
 
 from collections.abc import Callable, Iterator

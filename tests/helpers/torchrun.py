@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 from tests.helpers.commands import ROOT
@@ -38,11 +36,3 @@ def stderr_of(process: "subprocess.Popen[str]", *, within_s: float) -> str:
         process.terminate()  # torchrun then ends its ranks
         process.communicate()
         raise
-
-
-def wait_for(condition: Callable[[], bool], *, within_s: float = 60) -> None:
-    """Poll a condition until it holds; fail after the limit, which is multiplied by PATIENCE."""
-    deadline = time.monotonic() + within_s * PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,6 +13,7 @@ from clingpt.data.packing import Rows
 from clingpt.nn.runtime import Runtime
 from clingpt.training.batches import Feed, prefetched
 from tests.helpers.models import rows_of_documents
+from tests.helpers.patience import wait_for
 
 
 @pytest.fixture
@@ -65,7 +67,6 @@ def test_whole_split_yields_every_row_once(rows: Rows, n_ranks: int, micro_batch
 def test_prefetched_items_are_made_one_ahead_and_in_order() -> None:
     made: list[int] = []
     threads = set()
-    used = threading.Event()
 
     def make(item: int) -> int:
         made.append(item)
@@ -74,7 +75,8 @@ def test_prefetched_items_are_made_one_ahead_and_in_order() -> None:
 
     results = prefetched(make, range(5))
     assert next(results) == 0
-    used.wait(0.2)
+    wait_for(lambda: len(made) == 2)
+    time.sleep(0.2)  # time to make a third one, if it did
     assert made == [0, 1]
     assert list(results) == [1, 4, 9, 16]
     assert made == [0, 1, 2, 3, 4]

@@ -22,8 +22,8 @@ from tests.helpers.commands import (
     train_here,
     train_losses,
 )
-from tests.helpers.patience import PATIENCE
-from tests.helpers.torchrun import stderr_of, torchrun, wait_for
+from tests.helpers.patience import PATIENCE, wait_for
+from tests.helpers.torchrun import stderr_of, torchrun
 
 STEPS = ["--steps=24", "--eval_every=13", "--log_every=1", "--warmup_steps=4", "--sample=False"]
 STEPS += ["--learning_rate=3e-3", "--n_layer=1", "--n_embd=16", "--batch_size=3"]

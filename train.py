@@ -214,8 +214,9 @@ def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
     """Load data, model and optimizer, from the run's newest intact checkpoint if it has one."""
     # --- Weights: random, pretrained, or those of this run's newest checkpoint.
     folder, settings = RunFolder(cfg.out), config.to_json(cfg)
+    lora = cfg.lora  # raises ConfigError for unknown targets, before anything is loaded
     newest = rt.on_main(lambda: folder.newest_whole(wanted=cfg.resume == "auto"))
-    if newest is None or cfg.lora:  # a LoRA run loads its base again, and A and B below
+    if newest is None or lora:  # a LoRA run loads its base again, and A and B below
         loaded = load_or_new(cfg.init_from, cfg.shape)
     else:
         loaded = load_model(newest, dropout=cfg.dropout, verified=True)
@@ -234,7 +235,8 @@ def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
         val_rows = build_rows(data.split("val"), block_size, pack=cfg.pack, seed=cfg.seed)
 
     # --- Model, on its device and replicated or sharded over the ranks.
-    lora = begin_or_resume_lora(model, cfg.lora, newest) if cfg.lora else None
+    if lora:
+        lora = begin_or_resume_lora(model, lora, newest)
     # The first write of the run: a folder that cannot be written fails here, not after an hour.
     rt.on_main(lambda: folder.begin({"settings": settings, "processes": rt.n_ranks}))
     model = model.to(rt.device).train()

@@ -112,20 +112,20 @@ class TrainConfig:
         config.check(self.n_embd % self.n_head == 0, "n_embd must be a multiple of n_head")
         config.check(
             self.select == "loss" or self.eval_records > 0,
-            f"select={self.select} needs answers to measure; give --eval_records=50, say",
+            f"select={self.select} needs answers to measure; set --eval_records, for example to 50",
         )
-        adapts = "lora_rank adapts a trained model, not random weights; give --init_from=gpt2, say"
+        adapts = "lora_rank adapts a trained model, not random weights; use --init_from=gpt2"
         config.check(self.lora_rank == 0 or self.init_from != "scratch", adapts)
 
     @property
     def shape(self) -> "GPTConfig":
-        """Of a model from scratch."""
+        """Return the shape of a model trained from scratch."""
         names = ("block_size", "n_layer", "n_head", "n_embd", "dropout")
         return GPTConfig(**{name: getattr(self, name) for name in names})
 
     @property
     def lora(self) -> "Lora | None":
-        """What is trained in place of the weights, if not they themselves."""
+        """Return the LoRA settings, or None if all weights are trained."""
         names = ("rank", "alpha", "dropout", "targets")
         values = {name: getattr(self, f"lora_{name}") for name in names}
         return Lora(**values, base=self.init_from) if self.lora_rank else None

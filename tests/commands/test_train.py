@@ -449,7 +449,7 @@ def test_patience_ends_a_run_that_no_longer_improves(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--select=accuracy"], "give --eval_records=50, say"),
+        (["--select=accuracy"], "set --eval_records, for example to 50"),
         (["--patience=0"], "patience must be at least 1"),
         (["--eval_records=-1"], "eval_records must be at least 0"),
     ],

@@ -399,7 +399,9 @@ def test_a_reused_row_holds_nothing_of_its_previous_prompt(wide: Server, narrow:
 @pytest.mark.parametrize("stream", [True, False])
 def test_disconnected_client_frees_its_row(stream: bool, wide: Server) -> None:
     before = metrics(wide)
-    with closing(request_to(wide, prompt="@sleep30 a", max_tokens=200, stream=stream)) as leaving:
+    # Slower steps on a busy machine: a bound on tokens must not depend on how soon the client acts.
+    slow = f"@sleep{30 * PATIENCE:.0f} a"
+    with closing(request_to(wide, prompt=slow, max_tokens=200, stream=stream)) as leaving:
         # Of eight rows of 256 tokens each; the prompt has fewer than ten.
         eventually(lambda: wide.gauge("kv_cache_usage_ratio") > 10 / 2048)
         if stream:
@@ -412,7 +414,7 @@ def test_disconnected_client_frees_its_row(stream: bool, wide: Server) -> None:
         return changes(before, metrics(wide))
 
     eventually(lambda: ended().get(("clingpt_replies_total", (("finish_reason", "cancelled"),))))
-    assert 0 < ended()["clingpt_generation_tokens_total", ()] < 200, "it was decoded to its end"
+    assert 0 < ended()["clingpt_generation_tokens_total", ()] < 100, "it was decoded for too long"
     status = (("route", COMPLETIONS), ("status", "200" if stream else "gone"))
     eventually(lambda: ended().get(("clingpt_http_responses_total", status)) == 1)
 

@@ -1,14 +1,14 @@
-# Phase 0: GPT-2 124M goes on as a language model on text of the field: notes, reports, abstracts,
-# leaflets; no label is needed. Whether that helps what comes after it: docs/recipes.md.
+# Phase 0: continue to train GPT-2 124M as a language model on text of the field, such as notes,
+# reports, abstracts or leaflets. No labels are needed. docs/recipes.md shows whether that helps.
 #   prepare:  python prepare.py --source=notes.jsonl --tasks=text --out=data/domain --test_share=0
 #   run:      python train.py config/domain.py
 #   then:     python train.py config/pubmedqa.py --init_from=out/domain/best --out=out/after_domain
 #   or all:   make pubmedqa DOMAIN=notes.jsonl
-# Hardware:  one GPU of 24 GB: 2.0 GB of weights, gradients and moments by arithmetic (16 bytes a
-#            parameter), the rest activations. With less, a smaller --micro_batch_size.
+# Hardware:  one GPU of 24 GB: 2.0 GB of weights, gradients and moments (16 bytes per
+#            parameter), the rest activations. With less memory, lower --micro_batch_size.
 # Time:      not measured.
-# Expected:  not measured. Before this phase GPT-2 124M predicts PubMed abstracts at 0.95 bits a
-#            byte (Gao et al. 2020, table 2), which is about 3.0 nats a token of such text.
+# Expected:  not measured. Before this phase GPT-2 124M predicts PubMed abstracts at 0.95 bits
+#            per byte (Gao et al. 2020, table 2), about 3.0 nats per token of such text.
 
 data = "data/domain"
 out = "out/domain"

@@ -1,13 +1,13 @@
-# Phase 0 at the size of a CPU: a GPT-2 of 7 million parameters from scratch on text of the field.
-# With config/pubmedqa_small.py it measures whether such a phase helps (docs/recipes.md).
+# Phase 0 on a CPU: train a GPT-2 of 7 million parameters from scratch on text of the field. With
+# config/pubmedqa_small.py it measures whether such a phase helps (docs/recipes.md).
 #   prepare:  python prepare.py --source=medquad.jsonl.gz --tasks=text --out=data/medquad \
-#                 --val_share=0.005 --test_share=0 --allow_phi=True
+#                 --val_share=0.005 --test_share=0 --allow_phi
 #   run:      python train.py config/domain_small.py
 #   then:     python train.py config/pubmedqa_small.py --init_from=out/domain_small/best
 # Hardware:  one CPU core.
-# Time:      about 8 min: 1,600 tokens a second of one core of an AMD EPYC, every one a target.
-# Expected:  explanations in 1.91 bits a byte after the next phase, 1.99 without this one, at 260
-#            steps and an equal budget of tokens.
+# Time:      about 8 min: 1,600 tokens/s on one core of an AMD EPYC, all of them targets.
+# Expected:  explanations at 1.91 bits per byte after the next phase, and at 1.99 without this
+#            one, both after 260 steps and with an equal budget of tokens.
 
 data = "data/medquad"
 out = "out/domain_small"

@@ -1,12 +1,12 @@
 # Fine-tune GPT-2 124M on PubMedQA's 450 labelled training records (fold 0 validates).
 #   prepare:  python prepare.py --source=pubmedqa --out=data/pubmedqa
 #   run:      python train.py config/pubmedqa.py
-# Hardware:  one GPU of 12 GB or more (2 GB of weights and moments, the rest activations). A CPU
-#            works too: --micro_batch_size=2 takes 5 GB.
-# Time:      not measured on a GPU; 630,000 tokens an epoch, 40 minutes on two CPU cores at the
-#            250 tokens/s that bench.py measured there.
-# Expected:  not measured. The majority class has 55.2 % accuracy; models of 110M parameters, given
-#            these 450 records alone, were published at 57 (Jin et al. 2019, table 5).
+# Hardware:  one GPU of 12 GB or more (2 GB of weights, gradients and moments, the rest
+#            activations). A CPU works too: --micro_batch_size=2 takes 5 GB.
+# Time:      not measured on a GPU; an epoch has 630,000 tokens, which take 40 minutes on two
+#            CPU cores at the measured 250 tokens/s.
+# Expected:  not measured. The majority class has 55.2 % accuracy; models of 110M parameters that
+#            are trained on these 450 records only reach 57 (Jin et al. 2019, table 5).
 
 data = "data/pubmedqa"
 out = "out/pubmedqa"

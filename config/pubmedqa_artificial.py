@@ -1,13 +1,13 @@
 # Phase I: GPT-2 124M on PQA-A, 211,269 abstracts with noisy yes/no labels made from their titles
-# (93 % yes, no maybe: --yes_share balances the answers; the other tasks keep every record).
+# (93 % yes, never maybe). --yes_share balances the answers; the other tasks keep every record.
 #   prepare:  python prepare.py --source=pubmedqa --subset=pqa_artificial --yes_share=0.5 \
-#                 --against data/pubmedqa --drop_overlap=True
+#                 --against data/pubmedqa --drop_overlap
 #   run:      python train.py config/pubmedqa_artificial.py
 #   then:     python train.py config/pubmedqa.py --init_from=out/pubmedqa_artificial/best \
 #                 --out=out/pubmedqa_two_phase
 #   or all:   make pubmedqa
 # Hardware:  one GPU of 24 GB or more.
-# Time:      not measured; about 250 million tokens an epoch.
+# Time:      not measured; an epoch has about 250 million tokens.
 # Expected:  not measured. Without phase I, models of 110M parameters stay near the majority class
 #            (Jin et al. 2019, table 5).
 

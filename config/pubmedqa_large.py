@@ -1,8 +1,8 @@
 # Fine-tune GPT-2 774M on PubMedQA's 450 labelled training records (fold 0 validates).
 #   prepare:  python prepare.py --source=pubmedqa --out=data/pubmedqa
 #   run:      python train.py config/pubmedqa_large.py
-# Hardware:  one GPU of 24 GB: 12.4 GB of weights, gradients and moments by arithmetic (16 bytes a
-#            parameter), activations kept small by recomputing blocks and by accumulation.
+# Hardware:  one GPU of 24 GB: 12.4 GB of weights, gradients and moments (16 bytes per parameter).
+#            Recomputed blocks and small micro-batches keep the activations small.
 # Time:      not measured.
 # Expected:  not measured.
 

@@ -1,15 +1,15 @@
-# LoRA: GPT-2 124M stays as it is and learns an update of rank 8 of its blocks' matrices, 1,179,648
-# numbers (0.9 % of the weights), from PubMedQA's 450 labelled training records (fold 0 validates).
+# LoRA: freeze GPT-2 124M and train updates of rank 8 to the matrices of its blocks, 1,179,648
+# parameters (0.9 % of the weights), on PubMedQA's 450 labelled training records (fold 0 validates).
 #   prepare:  python prepare.py --source=pubmedqa --out=data/pubmedqa
 #   run:      python train.py config/pubmedqa_lora.py
 #   larger:   python train.py config/pubmedqa_lora.py --init_from=gpt2-xl --micro_batch_size=1 \
-#                 --checkpoint_activations=True --out=out/pubmedqa_lora_xl
+#                 --checkpoint_activations --out=out/pubmedqa_lora_xl
 #   share:    python export.py --checkpoint=out/pubmedqa_lora/best --format=adapter
-# Hardware:  one GPU of 8 GB or more: 0.5 GB of weights, hardly any gradients and moments, the rest
+# Hardware:  one GPU of 8 GB or more: 0.5 GB of weights, few gradients and moments, the rest
 #            activations. A CPU works too, with --micro_batch_size=2.
 # Time:      not measured on a GPU.
 # Expected:  not measured. The learning rate is ten times that of config/pubmedqa.py: Hu et al. 2021
-#            (table 11) tuned GPT-2 by LoRA at 2e-4, with rank 4 and alpha 32.
+#            (table 11) fine-tuned GPT-2 with LoRA at 2e-4, with rank 4 and alpha 32.
 
 data = "data/pubmedqa"
 out = "out/pubmedqa_lora"

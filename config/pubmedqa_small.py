@@ -1,10 +1,10 @@
-# Phase II at the size of a CPU: a GPT-2 of 7 million parameters on PubMedQA's answers. It shows
-# what a phase before it changes (docs/recipes.md); 450 records teach no such model to read.
+# Phase II on a CPU: train a GPT-2 of 7 million parameters on PubMedQA's answers. It shows the
+# effect of an earlier phase (docs/recipes.md); 450 records alone cannot teach it to read.
 #   prepare:  python prepare.py --source=pubmedqa --tasks=answer --out=data/pubmedqa_answers
 #   run:      python train.py config/pubmedqa_small.py
 #   or:       python train.py config/pubmedqa_small.py --init_from=out/domain_small/best
 # Hardware:  one CPU core.
-# Time:      about 3 min: 4,500 tokens a second of one core of an AMD EPYC, one in seven a target.
+# Time:      about 3 min: 4,500 tokens/s on one core of an AMD EPYC, one in seven of them a target.
 # Expected:  not measured.
 
 data = "data/pubmedqa_answers"

@@ -1,8 +1,8 @@
 # Fine-tune GPT-2 1.5B on PubMedQA's 450 labelled training records (fold 0 validates).
 #   prepare:  python prepare.py --source=pubmedqa --out=data/pubmedqa
 #   run:      python train.py config/pubmedqa_xl.py
-# Hardware:  one GPU of 80 GB: 24.9 GB of weights, gradients and moments by arithmetic (16 bytes a
-#            parameter), activations kept small by recomputing blocks and by accumulation.
+# Hardware:  one GPU of 80 GB: 24.9 GB of weights, gradients and moments (16 bytes per parameter).
+#            Recomputed blocks and small micro-batches keep the activations small.
 # Time:      not measured.
 # Expected:  not measured.
 

@@ -1,9 +1,9 @@
-# A small GPT-2 from scratch on generated abstracts: the whole path in minutes, offline.
+# Train a small GPT-2 from scratch on generated abstracts: the whole workflow in minutes, offline.
 #   prepare:   python prepare.py config/quickstart_data.py
 #   run:       python train.py config/quickstart.py
 # Hardware:  two CPU cores.
-# Time:      about 3 min on two cores of an AMD EPYC; longer where others share them.
-# Expected:  validation loss about 0.1; 94 to 100 % of held-out questions answered right.
+# Time:      about 3 min on two cores of an AMD EPYC; longer if other programs share them.
+# Expected:  validation loss about 0.1; 94 to 100 % of held-out questions answered correctly.
 
 data = "data/quickstart"
 out = "out/quickstart"

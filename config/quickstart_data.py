@@ -1,8 +1,8 @@
-# The quickstart's data: generated abstracts, whose yes/no/maybe follows from their RESULTS alone.
+# Data of the quickstart: generated abstracts whose answer follows from their RESULTS section.
 #   run:       python prepare.py config/quickstart_data.py
 # Hardware:  any CPU.
 # Time:      seconds.
-# Expected:  a table; no overlap of names, numbers or clause combinations between train and test.
+# Expected:  a table of counts; train and test share no names, numbers or clause combinations.
 
 source = "synthetic"
 out = "data/quickstart"

@@ -1,5 +1,5 @@
-# Twenty steps of a tiny GPT-2: to see that all parts work, and what the golden losses are made of
-# (tests/golden/tiny.json).
+# Train a tiny GPT-2 for twenty steps, to check that all parts work. tests/golden/tiny.json has its
+# exact losses.
 #   prepare:   python prepare.py config/tiny_data.py
 #   run:       python train.py config/tiny.py
 # Hardware:  any CPU.

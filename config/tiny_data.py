@@ -1,8 +1,8 @@
-# The tiny preset's data: a few generated abstracts for every task.
+# Data of the tiny preset: a few generated abstracts for every task.
 #   run:       python prepare.py config/tiny_data.py
 # Hardware:  any CPU.
 # Time:      seconds.
-# Expected:  a table of 40 training records and 8 held out for each of val and test.
+# Expected:  a table of 40 training records and 8 for each of validation and test.
 
 source = "synthetic"
 out = "data/tiny"

@@ -1,7 +1,7 @@
-"""Everything that people see: output, notes, tables, progress, and how a command ends.
+"""Console output: results, notes, tables, progress bars, and how a command exits.
 
-Results go to standard output, diagnostics to standard error. Text from records and models is data:
-its control characters are shown, never sent to the terminal. Nothing here decides what to say.
+Results go to standard output, diagnostics to standard error. Text from records and models is
+untrusted: its control characters are escaped and never reach the terminal.
 """
 
 import contextlib
@@ -23,51 +23,51 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Cell = str | int | float | None
 
-PAGE_COLUMNS = 100  # tables wrap their text to stay within
-NARROWEST_TEXT = 16  # … but no column of text gets narrower
+PAGE_COLUMNS = 100  # tables wrap text to fit into this width
+NARROWEST_TEXT = 16  # but never narrow a column of text below this
 SHELL_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 SHELL_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-# C0 but tab and newline, DEL, C1, marks that reorder text (CVE-2021-42574), lone surrogates.
+# C0 except tab and newline, DEL, C1, marks that reorder text (CVE-2021-42574), lone surrogates.
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# A figure, a short unit or interval behind it included: "3 min 12 s", "55.2 (50.8–59.5)".
+# A number, with a short unit or interval after it: "3 min 12 s", "55.2 (50.8–59.5)".
 NUMERIC = re.compile(r"[-+−~<>≤≥]?\s?\d\S*( .{0,16})?|–?")
 
 BOLD_GREEN, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 RED, YELLOW = "\x1b[31m", "\x1b[33m"
-UNSURE, NOT_SURE = 0.5, 0.9  # probabilities below which a word is marked
+UNSURE, NOT_SURE = 0.5, 0.9  # words below these probabilities are marked red, or yellow
 
 OURS = ("clingpt", "benchmarks", "model")  # a missing module of these is a bug
 
-_muted = False  # by mute()
+_muted = False  # set by mute()
 
 ADVICE = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path",
-    errno.EISDIR: "give a file instead",
+    errno.EISDIR: "choose a file instead",
     errno.EEXIST: "choose another name or remove it first",
     errno.ENOTEMPTY: "choose another name or empty it first",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EACCES: "check who owns it and what may be done with it",
-    errno.EPERM: "check who owns it and what may be done with it",
-    errno.EROFS: "choose a place that can be written to",
+    errno.EACCES: "check its owner and permissions",
+    errno.EPERM: "check its owner and permissions",
+    errno.EROFS: "choose a writable location",
     errno.ENOSPC: "free some space or choose another disk",
     errno.EDQUOT: "free some space or choose another disk",
-    errno.EFBIG: "choose a disk that takes larger files",
+    errno.EFBIG: "choose a disk that allows larger files",
     errno.EIO: "check the disk",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
-    errno.EADDRINUSE: "choose another port or stop what uses this one",
+    errno.EADDRINUSE: "choose another port, or stop the program that uses this one",
 }
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run a command; a user's mistake ends in one line and an exit status, a bug in a traceback."""
+    """Run a command: report a user's mistake in one line and exit; let bugs raise a traceback."""
     _show_what_cannot_be_encoded()
     try:
         main()
-        sys.stdout.flush()  # so that a full disk or a closed pipe is met here, not at shutdown
+        sys.stdout.flush()  # so that a full disk or a closed pipe is reported here, not at shutdown
     except ClingptError as error:
         _end(f"error: {error}", status=error.exit_status)
     except KeyboardInterrupt:
@@ -89,7 +89,7 @@ def run(main: Callable[[], object]) -> None:
 
 
 def describe_os_error(error: OSError) -> str:
-    """The file or files, then what the system said about them."""
+    """Describe an error as the file or files concerned, then the reason."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return f"{' -> '.join(names)}: {error.strerror}" if names else str(error.strerror)
 
@@ -104,7 +104,7 @@ def _end(message: str | None, *, status: int) -> NoReturn:
 
 
 def _give_up_broken_streams() -> None:
-    """Keep the interpreter from flushing into a closed pipe or a full disk when it shuts down.
+    """Keep the interpreter from flushing to a closed pipe or a full disk at shutdown.
 
     docs.python.org/3/library/signal.html#note-on-sigpipe
     """
@@ -116,24 +116,24 @@ def _give_up_broken_streams() -> None:
 
 
 def _show_what_cannot_be_encoded() -> None:
-    """A terminal that has no ± must not stop a run; standard error is like this from the start."""
+    """Escape what the terminal's encoding lacks (±), as standard error does by default."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def mute(*, unless: bool) -> None:
-    """Show no results, notes or progress any more: another process of the same run does."""
+    """Silence results, notes and progress unless this is the process that reports for its run."""
     global _muted
     _muted = not unless
 
 
 def say(text: str, *, end: str = "\n", styled: bool = False) -> None:
-    """Print a result; `styled` text, made safe and coloured by mark(), goes out as it is."""
+    """Print a result. `styled` text was escaped and coloured by mark() or shade() already."""
     _write(text if styled else visible(text), sys.stdout, end=end)
 
 
 def note(text: str) -> None:
-    """Print a diagnostic."""
+    """Print a diagnostic to standard error."""
     _write(visible(text), sys.stderr, end="\n")
 
 
@@ -141,35 +141,35 @@ def _write(text: str, stream: TextIO, *, end: str) -> None:
     if _muted:
         return
     if (bars := sys.modules.get("tqdm")) is not None:
-        bars.tqdm.write(text, file=stream, end=end)  # lifts progress bars out of the way
+        bars.tqdm.write(text, file=stream, end=end)  # redraws progress bars below the text
     else:
         stream.write(f"{text}{end}")
     stream.flush()
 
 
 def visible(text: str) -> str:
-    """`text` with control characters spelled out, so that data cannot drive the terminal."""
+    """Escape control characters, so that data cannot control the terminal."""
     return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """`text` with its line breaks folded to blanks."""
+    """Join the lines of a text with single spaces."""
     return " ".join(stripped for line in text.splitlines() if (stripped := line.strip()))
 
 
 def safe_line(text: str) -> str:
-    """`text` on one line, fit for a table."""
+    """Escape a text and put it on one line, as a table needs it."""
     return visible(one_line(text)).replace("\t", " ")
 
 
 def colour_enabled(stream: TextIO) -> bool:
-    """Whether colours suit the stream: a capable terminal, and no NO_COLOR (no-color.org)."""
+    """Return whether to use colours: on a capable terminal without NO_COLOR (no-color.org)."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and stream.isatty()
 
 
 def mark(text: str, *, trained: bool, colour: bool) -> str:
-    """Safe text that shows whether it is trained on: bold green against dim, or [[…]] against bare.
+    """Escape a text and mark whether it is trained on: bold green or dim; [[…]] without colour.
 
     Plain ASCII brackets survive every pipe and can be searched for.
     """
@@ -182,7 +182,7 @@ def mark(text: str, *, trained: bool, colour: bool) -> str:
 
 
 def shade(text: str, *, log_prob: float, colour: bool) -> str:
-    """Safe text that shows how sure a model was of it: red, yellow or bare; [[…]] where unsure."""
+    """Escape a text and mark how uncertain the model was: red or yellow; [[…]] without colour."""
     text, probability = visible(text), math.exp(log_prob)
     if not colour:
         return f"[[{text}]]" if probability < UNSURE and text else text
@@ -192,15 +192,15 @@ def shade(text: str, *, log_prob: float, colour: bool) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """A plain-text table; numbers stand right, and long text wraps to keep within a page.
+    """Format a plain-text table: numbers right-aligned, long text wrapped to PAGE_COLUMNS.
 
-    Without rows it is its title and "none".
+    Without rows, the result is the title and "none".
     """
     body = [[cell_text(cell) for cell in row] for row in rows]
     if title and not body:
         return f"{safe_line(title)}: none"
     head = [safe_line(column) for column in columns]
-    cells = list(zip(head, *body, strict=True))  # a tuple a column
+    cells = list(zip(head, *body, strict=True))  # one tuple per column
     right = [bool(body) and all(map(NUMERIC.fullmatch, column[1:])) for column in cells]
     widths = [max(map(len, column)) for column in cells]
     widths = fit_widths(widths, shrinkable=[not numeric for numeric in right])
@@ -210,7 +210,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) ->
 
 
 def key_values(title: str, pairs: Iterable[tuple[str, Cell]]) -> str:
-    """Names and values, one pair a line, the values starting in one column."""
+    """Format names and values, one pair per line, with the values aligned."""
     texts = [(safe_line(name), cell_text(value)) for name, value in pairs]
     width = max((len(name) for name, _ in texts), default=0)
     lines = [f"  {name.ljust(width)}  {value}".rstrip() for name, value in texts]
@@ -218,7 +218,7 @@ def key_values(title: str, pairs: Iterable[tuple[str, Cell]]) -> str:
 
 
 def cell_text(cell: Cell) -> str:
-    """A cell in one line: thousands separated, two decimals, a dash for what is not known."""
+    """Format a cell on one line: thousands separators, two decimals, a dash for None."""
     if cell is None:
         return "–"
     if isinstance(cell, str):
@@ -229,7 +229,7 @@ def cell_text(cell: Cell) -> str:
 
 
 def fit_widths(widths: Sequence[int], *, shrinkable: Sequence[bool]) -> list[int]:
-    """Column widths within PAGE_COLUMNS where possible, taken from the widest text first."""
+    """Shrink column widths to PAGE_COLUMNS if possible, the widest column of text first."""
     fitted = list(widths)
     while sum(fitted) + 2 * (len(fitted) - 1) > PAGE_COLUMNS:
         wide = [i for i, may in enumerate(shrinkable) if may and fitted[i] > NARROWEST_TEXT]
@@ -240,7 +240,7 @@ def fit_widths(widths: Sequence[int], *, shrinkable: Sequence[bool]) -> list[int
 
 
 def row_lines(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
-    """One row as lines of text, as many as its longest cell needs."""
+    """Format a row as lines of text, as many as its longest cell needs."""
     wrapped = [
         textwrap.wrap(cell, width, break_on_hyphens=False) if len(cell) > width else [cell]
         for cell, width in zip(row, widths, strict=True)
@@ -265,8 +265,8 @@ def progress(
     unit: str = "it",
     initial: int = 0,
 ) -> "tqdm[Item]":
-    """Iterate under a bar with the time left, on standard error; silent where it is no terminal."""
-    from tqdm import tqdm  # not above: what shows no bar needs no tqdm
+    """Iterate with a progress bar on standard error, shown only on a terminal."""
+    from tqdm import tqdm  # imported late: most commands show no bar
 
     return tqdm(
         items,
@@ -275,8 +275,8 @@ def progress(
         unit=unit,
         initial=initial,
         file=sys.stderr,
-        leave=None,  # a bar below another one goes when it is done
-        disable=_muted or total == 1 or None,  # None is tqdm's word for: only on a terminal
+        leave=None,  # a nested bar disappears when it is done
+        disable=_muted or total == 1 or None,  # None makes tqdm show it on a terminal only
         dynamic_ncols=True,
     )
 
@@ -284,17 +284,17 @@ def progress(
 def progress_bar(
     *, label: str, total: int | None, unit: str = "it", initial: int = 0
 ) -> "tqdm[None]":
-    """The same bar moved by hand: update(n), set_postfix(loss=…), and close() or `with`."""
+    """Return the same bar for manual updates: update(n), set_postfix(loss=…), close()."""
     return progress((), label=label, total=total, unit=unit, initial=initial)
 
 
 def count(n: int) -> str:
-    """12,345."""
+    """Format a count: 12,345."""
     return f"{n:,}"
 
 
 def duration(seconds: float) -> str:
-    """0.4 s, 3 min 12 s, 2 h 5 min, 1 d 3 h: two units at most."""
+    """Format a duration in at most two units: 0.4 s, 3 min 12 s, 2 h 5 min, 1 d 3 h."""
     if not math.isfinite(seconds):
         return "–"
     if round(seconds, 1) < 60:
@@ -307,7 +307,7 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: int) -> str:
-    """999 B, 1.5 kB, 497.8 MB: decimal units, as disks and networks are sold."""
+    """Format a size in decimal units, as disks are sold: 999 B, 1.5 kB, 497.8 MB."""
     if n_bytes < 1000:
         return f"{n_bytes} B"
     value = float(n_bytes)

@@ -1,19 +1,19 @@
-"""What can be wrong with a user's input, as exceptions whose message is the whole explanation.
+"""Exceptions for a user's mistakes; the message is the whole explanation.
 
-    ClingptError            one line: what was wrong, what was seen, what to do
+    ClingptError            one line: what is wrong, what was found, what to do
     ├── ConfigError         a flag or a preset (exit status 2)
     ├── DataError           a source, a record or a prepared folder (exit status 1)
     ├── CheckpointError     weights, tokenizer files or training state (exit status 1)
-    ├── TrainingError       a run that cannot go on (exit status 1)
-    ├── ServingError        a server that cannot go on (exit status 1)
-    └── BenchError          a contender that cannot be timed (exit status 1)
+    ├── TrainingError       a run that cannot continue (exit status 1)
+    ├── ServingError        a server that cannot continue (exit status 1)
+    └── BenchError          a benchmark contender that failed (exit status 1)
 
-Anything else that escapes a command is a bug and keeps its traceback.
+Any other exception that leaves a command is a bug and keeps its traceback.
 """
 
 
 class ClingptError(ValueError):
-    """A user's mistake or a broken file; the message is shown alone, without a traceback."""
+    """A user's mistake or a broken file; printed as one line, without a traceback."""
 
     exit_status = 1
 
@@ -33,12 +33,12 @@ class CheckpointError(ClingptError):
 
 
 class TrainingError(ClingptError):
-    """A run that cannot go on as it is; what it saved is intact."""
+    """A run that cannot continue; its checkpoints are intact."""
 
 
 class BenchError(ClingptError):
-    """A contender that failed or died before it could be timed."""
+    """A benchmark contender that failed or died before it could be timed."""
 
 
 class ServingError(ClingptError):
-    """A server that cannot go on; every request that was open has been told."""
+    """A server that cannot continue; every open request has received an error."""

@@ -1,4 +1,4 @@
-"""Told to stop, a run ends at once while it prepares, and at a step's end while it trains."""
+"""Graceful shutdown: exit at once during setup, after the current step during training."""
 
 import signal
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from types import FrameType
 
 
 class StopSignals:
-    """Turns the first SIGINT or SIGTERM into a wish to stop; a second one stops at once.
+    """Record the first SIGINT or SIGTERM as a request to stop; a second one takes effect at once.
 
-    Until `wait_for_steps` says that there are steps to finish, the first one stops at once as well.
+    Before `wait_for_steps` is called there is nothing to save, so the first one exits at once too.
     """
 
     def __init__(self) -> None:
@@ -23,16 +23,16 @@ class StopSignals:
         return self
 
     def wait_for_steps(self) -> None:
-        """From here on there is something to save first."""
+        """Let the current step finish, and be saved, before a signal ends the process."""
         self._patient = True
 
     def __call__(self) -> bool:
-        """Whether to stop."""
+        """Return whether a signal has asked to stop."""
         return self.received is not None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        self._restore()
+        self._restore()  # so that a second signal is no longer caught
         if not self._patient:
             raise SystemExit(self.exit_status)
 
@@ -45,5 +45,5 @@ class StopSignals:
 
     @property
     def exit_status(self) -> int:
-        """128 + the signal's number, SIGTERM's where another process had it."""
+        """128 + the signal's number, as shells report it; SIGTERM if another rank received it."""
         return 128 + (self.received or signal.SIGTERM)

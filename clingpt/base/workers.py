@@ -1,7 +1,7 @@
-"""Work on records in other processes: results in order, memory bounded, no hang where one dies.
+"""Process records in worker processes, with ordered results and bounded memory.
 
-Processes are spawned, not forked: a fork of a process with threads (datasets, pyarrow) may hang; on
-macOS that is the rule. A little work never starts them.
+If a worker dies, the map fails instead of hanging. Workers are spawned and not forked, because a
+fork of a process with threads (datasets, pyarrow) can deadlock. Small inputs start no workers.
 """
 
 import multiprocessing
@@ -23,20 +23,20 @@ Result = TypeVar("Result", covariant=True)
 T = TypeVar("T")
 R = TypeVar("R")
 
-CHUNK_ITEMS, CHUNK_SIZE = 64, 1 << 18  # a chunk ends where it has as many, or as large ones
-FEW_CHUNKS = 16  # done before other processes would have started
-AHEAD = 2  # chunks that wait, beside one for each process
-MOST_WORKERS = 16  # one process reads and writes, and keeps no more than that busy
+CHUNK_ITEMS, CHUNK_SIZE = 64, 1 << 18  # a chunk is full at this many items, or at this total size
+FEW_CHUNKS = 16  # so few are finished sooner than workers have started
+AHEAD = 2  # chunks in the queue, in addition to one per worker
+MOST_WORKERS = 16  # the parent reads and writes too slowly to keep more of them busy
 
 
 class Work(Protocol[Item, Result]):
-    """What is done with a chunk: an object that can be pickled, sent to each process once."""
+    """What to do with a chunk: a picklable callable, sent to each worker once."""
 
     def __call__(self, chunk: Sequence[Item]) -> Result: ...
 
 
 def count_workers(asked: int | None) -> int:
-    """How many processes to work with: as asked, or one for each CPU that this one may use."""
+    """Return the number of workers: as requested, or one per CPU that this process may use."""
     if asked is not None:
         return asked
     usable = getattr(os, "sched_getaffinity", None)  # not on macOS
@@ -44,7 +44,7 @@ def count_workers(asked: int | None) -> int:
 
 
 def split_chunks(items: Iterable[T], size: Callable[[T], int]) -> Generator[list[T], None, None]:
-    """Items in groups of about equal work and bounded size."""
+    """Group items into chunks of about equal work and bounded size."""
     chunk: list[T] = []
     total = 0
     for item in items:
@@ -60,9 +60,10 @@ def split_chunks(items: Iterable[T], size: Callable[[T], int]) -> Generator[list
 def map_chunks(
     work: Work[T, R], chunks: Iterable[list[T]], *, workers: int
 ) -> Generator[tuple[list[T], R], None, None]:
-    """Each chunk with what `work` makes of it, in order; in this process where workers is 0 or 1.
+    """Yield each chunk with the result of `work` on it, in order.
 
-    To be closed where it may be left early, so that nothing works on behind it.
+    With 0 or 1 workers, `work` runs in this process. A caller that may stop early must close the
+    generator, or the workers continue in the background.
     """
     chunks = iter(chunks)
     first = list(islice(chunks, FEW_CHUNKS))
@@ -91,8 +92,8 @@ def _map_elsewhere(
             yield _finished(waiting)
     except BrokenProcessPool:
         raise DataError(
-            "a working process was killed, most likely because memory ran out; nothing was "
-            "written; pass fewer --workers (1 works without others)"
+            "a worker process was killed, most likely because memory ran out; nothing was written: "
+            "use fewer --workers (1 starts none)"
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)
@@ -100,9 +101,10 @@ def _map_elsewhere(
 
 @contextmanager
 def _interrupts_held() -> Generator[None, None, None]:
-    """Ctrl-C waits while a process may be started; what is started never hears of it.
+    """Block SIGINT while a worker may be started, so that workers inherit the block.
 
-    A terminal interrupts all its processes; that this one ends is enough to end the others.
+    A terminal sends Ctrl-C to the whole process group. Only the parent should react: the workers
+    exit when it does, and print no tracebacks of their own.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -116,13 +118,13 @@ def _finished(waiting: deque[tuple[list[T], "Future[R]"]]) -> tuple[list[T], R]:
     return chunk, future.result()
 
 
-# In a working process
+# Code that runs in a worker
 
 _work: Work[Any, Any] | None = None
 
 
 def _start(work: Work[Any, Any]) -> None:
-    """Be ready for chunks; and end with the parent, however it ends."""
+    """Initialise a worker, and make it exit when the parent process dies, even if killed."""
     global _work
     _work = work
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -46,16 +46,16 @@ def raiser(error: BaseException) -> Callable[[], None]:
         (
             OSError(errno.EROFS, "Read-only file system", "a", None, "b"),
             1,
-            "error: a -> b: Read-only file system; choose a place that can be written to",
+            "error: a -> b: Read-only file system; choose a writable location",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "x"),
             1,
-            "error: x: Permission denied; check who owns it and what may be done with it",
+            "error: x: Permission denied; check its owner and permissions",
         ),
     ],
 )
-def test_run_ends_a_command_in_one_line(
+def test_run_reports_a_mistake_in_one_line(
     error: BaseException, status: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -67,13 +67,13 @@ def test_run_ends_a_command_in_one_line(
 @pytest.mark.parametrize(
     "bug", [ValueError("x"), OSError("no number"), OSError(errno.ECHILD, "child"), SystemExit(7)]
 )
-def test_run_lets_everything_else_through(bug: BaseException) -> None:
+def test_run_lets_other_exceptions_through(bug: BaseException) -> None:
     with pytest.raises(type(bug)) as escaped:
         console.run(raiser(bug))
     assert escaped.value is bug
 
 
-def test_run_returns_after_a_good_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_returns_after_success(capsys: pytest.CaptureFixture[str]) -> None:
     console.run(lambda: console.say("done"))
     assert capsys.readouterr() == ("done\n", "")
 
@@ -93,13 +93,13 @@ def run_python(
     "body",
     ["[console.say(str(i)) for i in range(100_000)]", "import time; time.sleep(1); print('late')"],
 )
-def test_a_closed_pipe_is_no_news(body: str) -> None:
+def test_a_closed_pipe_is_not_an_error(body: str) -> None:
     result = run_python(body, after="| head -c 1 >/dev/null" if "range" in body else "| true")
     assert (result.returncode, result.stderr) == (141, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+def test_a_full_disk_under_standard_output_is_reported_in_one_line() -> None:
     result = run_python("console.say('x')", after="> /dev/full")
     assert result.returncode == 1
     assert result.stderr.decode().startswith("error: No space left on device; free some space")
@@ -128,7 +128,7 @@ def test_a_narrow_encoding_does_not_stop_a_run() -> None:
         ("\ud800", "\\ud800"),
     ],
 )
-def test_control_characters_are_shown(
+def test_control_characters_are_escaped(
     text: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert console.visible(text) == shown
@@ -137,7 +137,7 @@ def test_control_characters_are_shown(
     assert capsys.readouterr() == (shown, f"{shown}\n")
 
 
-def test_styled_text_goes_out_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_styled_text_is_not_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     console.say(console.mark("a", trained=True, colour=True), styled=True)
     assert capsys.readouterr().out == "\x1b[1;32ma\x1b[0m\n"
 
@@ -153,7 +153,7 @@ def test_styled_text_goes_out_as_it_is(capsys: pytest.CaptureFixture[str]) -> No
         ("", True, False, ""),
     ],
 )
-def test_mark(text: str, trained: bool, colour: bool, marked: str) -> None:
+def test_mark_shows_trained_text(text: str, trained: bool, colour: bool, marked: str) -> None:
     assert console.mark(text, trained=trained, colour=colour) == marked
 
 
@@ -173,7 +173,7 @@ class Terminal(io.StringIO):
         (io.StringIO(), {"TERM": "xterm"}, False),
     ],
 )
-def test_colour_enabled(
+def test_colours_need_a_capable_terminal(
     stream: io.StringIO, env: dict[str, str], enabled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -183,7 +183,7 @@ def test_colour_enabled(
     assert console.colour_enabled(stream) is enabled
 
 
-def test_table_aligns() -> None:
+def test_table_aligns_columns() -> None:
     rows = [("lead-3", 500, 31.2), ("GPT-2\x1b", 12_345, None)]
     assert console.table("Summaries", ["system", "n", "ROUGE-1"], rows).split("\n") == [
         "Summaries",
@@ -194,13 +194,13 @@ def test_table_aligns() -> None:
     ]
 
 
-def test_table_right_aligns_figures_with_units_and_intervals() -> None:
+def test_table_right_aligns_numbers_with_units_and_intervals() -> None:
     rows = [("55.2 (50.8–59.5)", "3 min 12 s"), ("8.1 (7.0–9.9)", "0.4 s")]
     last = console.table("", ["accuracy", "time"], rows).split("\n")[-1]
     assert last == "   8.1 (7.0–9.9)       0.4 s"
 
 
-def test_table_wraps_long_text_and_stays_within_the_page() -> None:
+def test_table_wraps_long_text_to_the_page_width() -> None:
     long = "a --rather-long-flag=remark " * 10
     lines = console.table("", ["n", "remark", "path"], [(1, long, "x" * 130)]).split("\n")
     assert max(map(len, lines)) <= console.PAGE_COLUMNS
@@ -208,17 +208,17 @@ def test_table_wraps_long_text_and_stays_within_the_page() -> None:
     assert sum(line.count("x") for line in lines) == 130
 
 
-def test_table_without_rows_says_so() -> None:
+def test_table_without_rows_says_none() -> None:
     assert console.table("Spoons\x1b", ["a", "bc"], []) == "Spoons\\x1b: none"
     assert console.table("", ["a", "bc"], []).split("\n") == ["a  bc", "-  --"]
 
 
-def test_a_ragged_table_is_a_bug() -> None:
+def test_a_ragged_table_raises() -> None:
     with pytest.raises(ValueError, match=r"zip\(\)"):
         console.table("", ["a", "b"], [("x",)])
 
 
-def test_key_values() -> None:
+def test_key_values_aligns_the_values() -> None:
     pairs: list[tuple[str, console.Cell]] = [
         ("steps", 12_000),
         ("folder", "out/x\r\ny\tz\x1b"),
@@ -242,7 +242,7 @@ def test_progress_is_silent_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr() == ("", "")
 
 
-def test_progress_shows_on_a_terminal_and_notes_lift_it() -> None:
+def test_progress_shows_on_a_terminal_and_notes_appear_above_it() -> None:
     reader, writer = pty.openpty()
     termios.tcsetwinsize(writer, (24, 80))
     body = "from clingpt.base import console\nfor i in console.progress(range(3), label='rows'):\n"
@@ -278,11 +278,11 @@ def test_progress_shows_on_a_terminal_and_notes_lift_it() -> None:
         (console.size(2_500_000_000_000), "2.5 TB"),
     ],
 )
-def test_figures_for_people(shown: str, expected: str) -> None:
+def test_counts_durations_and_sizes_are_readable(shown: str, expected: str) -> None:
     assert shown == expected
 
 
-def test_a_muted_process_shows_its_mistakes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_muted_process_shows_only_its_errors(capsys: pytest.CaptureFixture[str]) -> None:
     console.mute(unless=True)
     console.note("heard")
     console.mute(unless=False)

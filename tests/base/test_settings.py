@@ -1,4 +1,4 @@
-"""Presets and flags: what they may say, which wins, and what each refusal says."""
+"""Presets and flags: what they accept, which takes precedence, and how mistakes are reported."""
 
 import json
 import math
@@ -157,12 +157,12 @@ def test_presets(
     assert parse(path, *argv) == parse(*argv, path) == replace(DEFAULT, **changes)
 
 
-def test_float_settings_hold_floats_whatever_was_typed(preset: Callable[[str], str]) -> None:
+def test_a_whole_number_becomes_a_float_for_a_float_setting(preset: Callable[[str], str]) -> None:
     assert type(parse(preset("learning_rate = 1")).learning_rate) is float
     assert type(parse("--learning_rate=1").learning_rate) is float
 
 
-def test_without_a_preset_a_required_setting_is_given_by_flag() -> None:
+def test_a_flag_gives_a_required_setting() -> None:
     argv = ["--checkpoint=out/best"]
     parsed = config.parse(Needy, argv, prog="serve.py", description="Serve.")
     assert parsed == Needy(checkpoint=Path("out/best"))
@@ -252,19 +252,19 @@ def test_refused_presets(preset: Callable[[str], str], text: str, message: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_a_preset_out_of_range_is_refused_by_the_settings(preset: Callable[[str], str]) -> None:
+def test_a_preset_out_of_range_is_refused(preset: Callable[[str], str]) -> None:
     with pytest.raises(ConfigError, match=r"^n_layer must be at least 1, got 0$"):
         parse(preset("n_layer = 0"))
 
 
-def test_a_preset_that_is_not_text_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_preset_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "binary.py"
     path.write_bytes(b"\x89PNG\x00\xff")
     with pytest.raises(ConfigError, match=f"^{path}"):
         parse(str(path))
 
 
-def test_a_missing_preset_is_answered_with_the_nearest(preset: Callable[[str], str]) -> None:
+def test_a_missing_preset_suggests_the_nearest(preset: Callable[[str], str]) -> None:
     path = Path(preset(""))
     near = path.with_name("pubmedq.py")
     expected = f"preset {near} does not exist; did you mean {path}?"
@@ -295,7 +295,7 @@ def test_refused_without_presets(argv: list[str], message: str) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_range_checks_let_no_nan_or_infinity_pass(value: float) -> None:
+def test_range_checks_refuse_nan_and_infinity(value: float) -> None:
     with pytest.raises(ConfigError, match=f"^learning_rate must be above 0, got {value}$"):
         replace(DEFAULT, learning_rate=value)
     with pytest.raises(ConfigError, match=f"^beta1 must be finite, got {value}$"):
@@ -305,7 +305,7 @@ def test_range_checks_let_no_nan_or_infinity_pass(value: float) -> None:
 # Saved settings
 
 
-def test_settings_survive_json() -> None:
+def test_settings_survive_a_round_trip_through_json() -> None:
     settings = replace(DEFAULT, stop=("a", "b"), out=Path("x/y"), title="t", top_k=3)
     text = json.dumps(config.to_json(settings), allow_nan=False)
     assert json.loads(text) == config.to_json(settings)
@@ -410,7 +410,7 @@ def test_a_stored_file_that_is_not_json_is_refused(tmp_path: Path, content: str 
 # Help
 
 
-def test_help_shows_comments_and_the_values_of_the_preset(
+def test_help_shows_groups_comments_and_the_values_of_the_preset(
     preset: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = preset("batch_size = 480\nwarmup_steps = 200")
@@ -436,7 +436,7 @@ def test_help_shows_comments_and_the_values_of_the_preset(
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["-h"], ["--port=1", "--help"], ["x", "-h"]])
-def test_help_wins_over_what_is_missing(
+def test_help_works_with_missing_and_invalid_flags(
     argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:

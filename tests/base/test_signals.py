@@ -18,7 +18,7 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_the_first_signal_is_a_wish_and_the_second_an_order() -> None:
+def test_the_first_signal_requests_a_stop_and_the_second_forces_it() -> None:
     before = signal.getsignal(signal.SIGINT)
     with StopSignals() as stop:
         stop.wait_for_steps()
@@ -31,11 +31,13 @@ def test_the_first_signal_is_a_wish_and_the_second_an_order() -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_with_nothing_to_save_the_first_signal_ends(number: signal.Signals, status: int) -> None:
+def test_the_first_signal_exits_at_once_before_any_step(
+    number: signal.Signals, status: int
+) -> None:
     with pytest.raises(SystemExit) as end, StopSignals():
         os.kill(os.getpid(), number)
     assert end.value.code == status
 
 
-def test_a_process_that_stops_for_another_ones_sake_ends_alike() -> None:
+def test_a_process_stopped_by_another_rank_exits_like_it() -> None:
     assert StopSignals().exit_status == 143

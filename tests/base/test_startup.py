@@ -83,3 +83,22 @@ def test_a_python_without_our_packages_is_told_in_one_line(command: str) -> None
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert ".venv/bin/python, or: pip install -r requirements.txt" in done.stderr
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"{statement}; import sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_sample_loads_little_more_than_torch() -> None:
+    added = modules_after("import sample") - modules_after("import torch")
+    packages = {name.split(".")[0] for name in added}
+    assert not packages & (SLOW | {"sympy", "transformers", "sacrebleu", "rouge_score"}) - {
+        "numpy",
+        "torch",
+    }
+    assert not {name for name in added if name.startswith(("torch._dynamo", "torch._inductor"))}
+    assert not {name for name in added if name.startswith("torch.distributed.tensor")}

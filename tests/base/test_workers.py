@@ -46,7 +46,7 @@ class Doubling:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 3])
-def test_results_come_in_order_with_their_chunks(workers: int) -> None:
+def test_results_are_in_order_with_their_chunks(workers: int) -> None:
     done = list(map_chunks(Doubling(), iter(MANY), workers=workers))
     assert [chunk for chunk, _ in done] == MANY
     assert [doubled for _, (_, doubled) in done] == [[2 * n for n in chunk] for chunk in MANY]
@@ -56,7 +56,7 @@ def test_results_come_in_order_with_their_chunks(workers: int) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_little_work_starts_no_process() -> None:
+def test_a_small_input_starts_no_process() -> None:
     few = MANY[: pool.FEW_CHUNKS - 1]
     done = list(map_chunks(Doubling(), few, workers=2))
     assert {process for _, (process, _) in done} == {os.getpid()}
@@ -64,7 +64,7 @@ def test_a_little_work_starts_no_process() -> None:
     assert list(map_chunks(Doubling(), [], workers=2)) == []
 
 
-def test_only_a_window_of_the_source_is_held() -> None:
+def test_only_a_window_of_the_source_is_in_memory() -> None:
     taken = 0
 
     def source() -> Iterator[list[int]]:
@@ -91,15 +91,15 @@ def test_chunks_are_bounded_by_number_and_size() -> None:
         assert sum(chunk[:-1]) < CHUNK_SIZE  # one item may be larger, and then ends it
 
 
-def test_a_killed_process_is_one_line_and_no_hang() -> None:
-    with pytest.raises(DataError, match="a working process was killed.*fewer --workers") as told:
+def test_a_killed_worker_raises_instead_of_hanging() -> None:
+    with pytest.raises(DataError, match="a worker process was killed.*fewer --workers") as told:
         list(map_chunks(Doubling(deadly=120), MANY, workers=2))
     assert "\n" not in str(told.value)
     assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_mistake_comes_back_as_it_was(workers: int) -> None:
+def test_an_exception_in_a_worker_reaches_the_caller(workers: int) -> None:
     with pytest.raises(ValueError, match="120 is wrong"):
         list(map_chunks(Doubling(wrong=120), MANY, workers=workers))
     assert not multiprocessing.active_children()
@@ -142,7 +142,7 @@ def endless(tmp_path: Path) -> "subprocess.Popen[str]":
     )
 
 
-def test_working_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+def test_workers_exit_when_their_parent_is_killed(tmp_path: Path) -> None:
     parent = endless(tmp_path)
     assert parent.stdout
     working = {int(parent.stdout.readline()) for _ in range(100)}
@@ -157,7 +157,7 @@ def test_working_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> N
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux alone lists children")
 @pytest.mark.parametrize("moment", ["starting", "working"])
-def test_an_interrupt_is_for_the_parent_alone(moment: str, tmp_path: Path) -> None:
+def test_only_the_parent_handles_an_interrupt(moment: str, tmp_path: Path) -> None:
     """Processes that are starting hold no Python that could ignore it, and would print traces."""
     parent = endless(tmp_path)
     assert parent.stdout
@@ -176,6 +176,6 @@ def test_an_interrupt_is_for_the_parent_alone(moment: str, tmp_path: Path) -> No
     raise AssertionError("a process outlives its parent")
 
 
-def test_how_many_processes() -> None:
+def test_count_workers() -> None:
     assert [count_workers(asked) for asked in (0, 1, 7)] == [0, 1, 7]
     assert 1 <= count_workers(None) <= min(pool.MOST_WORKERS, os.cpu_count() or 1)

@@ -212,7 +212,7 @@ def main() -> None:
         planted = canaries.make_canaries(cfg.canaries, cfg.seed) if cfg.canaries else []
         if planted:  # audit.py looks for them later
             writer.add_json(canaries.FILE, canaries.to_json(planted))
-        records = canaries.planted_records(planted)
+        records = canaries.planted_records(planted) if planted else ()
         tally = write_examples(
             sources, survey, findings, recipe, writer, planted=records, workers=workers
         )

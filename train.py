@@ -144,8 +144,7 @@ if __name__ == "__main__":
 from torch import nn
 
 from clingpt.data.packing import Rows, build_rows, rows_of_step
-from clingpt.data.prepared import Prepared, open_prepared
-from clingpt.data.receipt import carried
+from clingpt.data.prepared import Prepared, carried, open_prepared
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
 from clingpt.nn.lora import Lora, adapter_weights

@@ -1,53 +1,58 @@
-"""Canaries: made-up records with a random secret in what the model learns to write, to be found
-again by audit.py (Carlini et al. 2019, "The Secret Sharer", section 4).
+"""Canaries: invented records with a random secret in their target, which audit.py looks for later.
 
-prepare.py plants some of them 1, 4 and 16 times. As many are made in the same way and held back:
-what an audit finds of those is what it finds of nothing. Losses come from
-clingpt/evaluation/memorisation.py."""
+Carlini et al. 2019, "The Secret Sharer", section 4. prepare.py plants canaries 1, 4 and 16 times.
+As many more are made in the same way and held back as a control: whatever an audit finds of those
+is chance. clingpt/evaluation/exposure.py measures the losses of secrets.
+"""
 
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from clingpt.base import settings
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.text.records import Record, make_record
 
-FILE = "canaries.json"  # in the prepared folder, the held-back ones included
+FILE = "canaries.json"  # in the prepared folder; includes the canaries that were held back
 FORMAT = 1
-COPIES = (1, 4, 16)  # how often the first, second, third canary is planted, and so on in turn
+COPIES = (1, 4, 16)  # how often canaries are planted, in turn
 DIGITS = 8
-SPACE_BITS = DIGITS * math.log2(10)  # log2 of the number of secrets that there could be
+SPACE_BITS = DIGITS * math.log2(10)  # log2 of the number of possible secrets
 SECRET = re.compile("[0-9]{4} [0-9]{4}")
 HUES = "amber ashen auburn azure bronze cobalt copper coral crimson ebony golden indigo ivory "
 HUES += "maroon olive pearl rusty sable scarlet silver sorrel tawny teal violet"
 ANIMALS = "badger beaver bison cricket dormouse falcon gecko heron ibis jackal kestrel lemur lynx "
 ANIMALS += "marten newt otter petrel plover salmon sparrow tapir walrus weasel wombat"
-MOST = len(HUES.split()) * len(ANIMALS.split()) // 2  # as many are held back
+MOST = (
+    len(HUES.split()) * len(ANIMALS.split()) // 2
+)  # half of all names: the other half is held back
 
 
 @dataclass(frozen=True, kw_only=True)
 class Canary:
-    """A secret, whose it is, and how often it was planted: 0 for one that was held back."""
+    """A secret, its name, and how often it was planted: 0 if it was held back."""
 
     number: int
-    name: str  # of a thing, two common words: nobody's
+    name: str  # two common words, so that it identifies nobody
     secret: str
     copies: int
 
     def id_of(self, copy: int) -> str:
-        """The id of one of its records."""
+        """Return the id of one of its records."""
         return f"canary-{self.number:02}-copy-{copy:02}"
 
     def record(self, copy: int) -> Record:
-        """One of its records: the same text each time, under an id of its own.
+        """Make one of its records: the same text under another id.
 
-        The secret stands in the long answer alone, which every task has in its target. With a
-        decision and two kinds of section no task lacks anything, and balancing drops surplus yes.
+        The secret is only in the long answer, which is part of every task's target. The record has
+        a decision and two kinds of section, so that every task can use it, and the decision is no,
+        because balancing drops surplus yes.
         """
         thing = f"the {self.name} cabinet"
         return make_record(
@@ -61,14 +66,26 @@ class Canary:
             decision="no",
         )
 
+    def __post_init__(self) -> None:
+        settings.check_range(self, "copies", at_least=0)
+        settings.check(bool(SECRET.fullmatch(self.secret)), f"{FILE}: a secret is malformed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """The content of canaries.json."""
+
+    format: Literal[1]
+    canaries: list[Canary]
+
 
 def make_canaries(n: int, seed: int) -> list[Canary]:
-    """`n` to be planted, each `copies` times, then as many to be held back; secrets all differ.
+    """Make `n` canaries to plant, then as many to hold back; all secrets differ.
 
-    ConfigError: fewer than 1, or more than there are names for.
+    Raises ConfigError for fewer than 1, or more than there are names for.
     """
     if not 1 <= n <= MOST:
-        raise ConfigError(f"{n} canaries cannot be made; ask for 1 to {MOST}")
+        raise ConfigError(f"cannot make {n} canaries; ask for 1 to {MOST}")
     rng = np.random.default_rng([seed, 0])
     names = list(product(HUES.split(), ANIMALS.split()))
     chosen = rng.choice(len(names), size=2 * n, replace=False).tolist()
@@ -81,12 +98,12 @@ def make_canaries(n: int, seed: int) -> list[Canary]:
 
 
 def planted_records(canaries: Sequence[Canary]) -> Iterator[Record]:
-    """All that goes among the training records."""
+    """Yield the records to add to the training split."""
     return (canary.record(copy) for canary in canaries for copy in range(canary.copies))
 
 
 def other_secrets(canary: Canary, count: int, seed: int) -> list[str]:
-    """Different secrets that the canary could have had, drawn as its own was."""
+    """Draw other secrets that the canary could have had, from the same distribution."""
     rng = np.random.default_rng([seed, 1 + canary.number])
     drawn = map(_spelled, rng.choice(10**DIGITS, size=count + 1, replace=False).tolist())
     return [secret for secret in drawn if secret != canary.secret][:count]
@@ -98,27 +115,28 @@ def _spelled(number: int) -> str:
 
 
 def rank_among(loss: float, others: ArrayLike) -> float:
-    """1 for the lowest loss; among equals the middle of their ranks."""
+    """Return the rank of a loss among others: 1 for the lowest, the mean rank for ties."""
     losses = np.asarray(others)
     return 1 + float((losses < loss).sum()) + float((losses == loss).sum()) / 2
 
 
 def ceiling(n_others: int) -> float:
-    """The highest exposure that a sample of so many other secrets can show, in bits."""
+    """Return the highest exposure that a sample of `n_others` secrets can show, in bits."""
     return math.log2(n_others + 1)
 
 
 def chance_exposure(n_others: int) -> float:
-    """Its mean where all ranks are equally likely: log2 e = 1.44 in the limit."""
+    """Return the mean exposure of random ranks, in bits; log2 e = 1.44 in the limit."""
     n = n_others + 1
     return math.log2(n) - math.lgamma(n + 1) / math.log(2) / n
 
 
 def chance_p(exposures: Sequence[float]) -> float:
-    """The probability of exposures that are together so high, of secrets that nobody has seen.
+    """Return the probability that secrets which were never trained on reach exposures this high.
 
-    Exact but for rounding to ranks, on the safe side: rank / number of secrets is then uniform, the
-    sum of its -ln is Gamma(n), as in Fisher's method of combining p-values.
+    For such a secret, rank / number of secrets is uniform, so the sum of -ln over n secrets is
+    Gamma(n), as in Fisher's method of combining p-values. Exact except that ranks are discrete,
+    which errs on the safe side.
     """
     total = math.log(2) * sum(exposures)
     if total <= 0:
@@ -128,17 +146,15 @@ def chance_p(exposures: Sequence[float]) -> float:
 
 
 def to_json(canaries: Sequence[Canary]) -> dict[str, object]:
-    """What FILE holds."""
+    """Return the content of canaries.json."""
     return {"format": FORMAT, "canaries": [asdict(canary) for canary in canaries]}
 
 
 def from_json(content: object) -> list[Canary]:
-    """The canaries of such a file; DataError where it is none."""
+    """Read the content of canaries.json; DataError if it is malformed."""
     try:
-        found = [Canary(**fields) for fields in dict(content)["canaries"]]  # type: ignore[call-overload]
-        whole = all(SECRET.fullmatch(one.secret) and one.copies >= 0 for one in found)
-    except (KeyError, TypeError, ValueError):
-        whole = False
-    if not whole:
-        raise DataError(f"{FILE} is not as prepare.py writes it; prepare the data again")
-    return found
+        if not isinstance(content, dict):
+            raise ConfigError(f"{FILE} is not a JSON object")
+        return settings.from_dict(_File, content, source=FILE).canaries
+    except ConfigError as error:
+        raise DataError(f"{error}; prepare the data again") from None

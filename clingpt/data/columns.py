@@ -1,7 +1,7 @@
-"""Which column of a table is what, told by the user or guessed; and a row as a Record.
+"""Which column of a table is what, named by the user or guessed, and turning a row into a Record.
 
-A guess goes by the names that such exports have; values only rule candidates out, and tell a
-yes/no/maybe from prose. Where two columns would do equally well, the user is asked.
+Guesses rely on the names that columns have in common exports. Values only rule out candidates and
+distinguish yes/no/maybe from prose. If two columns fit equally well, the user must choose.
 """
 
 import dataclasses
@@ -20,20 +20,20 @@ Row = Mapping[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The names of the columns that hold a record's parts; None where there is none."""
+    """The names of the columns with a record's parts; None for parts without a column."""
 
     id: str | None = None
     question: str | None = None
-    input: str | None = None  # what is read: a note, a report, a context
-    target: str | None = None  # what is to be written: a summary, an answer in prose
-    document: str | None = None  # what notes are to be made into, in its own lines
+    input: str | None = None  # what the model reads: a note, a report, a context
+    target: str | None = None  # what the model writes: a summary, an answer in prose
+    document: str | None = None  # a structured document written from notes; keeps its lines
     decision: str | None = None  # yes, no or maybe
     keywords: str | None = None
 
 
-# Names by role, the surest first: a later line counts only where none before it is found. An mrn or
-# a subject_id names a patient and not a record, and ids stand in the clear in what is prepared, so
-# they are ids only when told.
+# Names by role, the surest first: a later line counts only if no earlier one matches. An mrn or a
+# subject_id names a patient and not a record, and prepared folders contain ids in clear text, so
+# such columns are ids only if the user says so.
 NAMES = {
     "id": (
         "id",
@@ -68,7 +68,7 @@ REPLIES = (
 )
 TARGETS = {"answer": REPLIES, "explain": REPLIES}
 
-# What a task needs, and what it takes where it is there; in the order in which columns are taken.
+# The roles that a task needs, and those that it uses if present, in the order of assignment.
 NEEDED: dict[str, tuple[str, ...]] = {
     "answer": ("question", "decision"),
     "explain": ("question", "target"),
@@ -81,9 +81,9 @@ WELCOME: dict[str, tuple[str, ...]] = {
     "explain": ("input",),
     "text": ("question", "target", "input"),
 }
-PROSE_WORDS = 8  # in half of a column's cells, for it to be taken as a note whatever its name
+PROSE_WORDS = 8  # a column with as many in half of its cells may be a note, whatever its name
 MOST_LISTED = 20  # columns that a message names
-FLAG = {"decision": "--target", "document": "--target"}  # of a role that has none of its own
+FLAG = {"decision": "--target", "document": "--target"}  # for roles without a separate flag
 
 
 # Guessing
@@ -92,46 +92,48 @@ FLAG = {"decision": "--target", "document": "--target"}  # of a role that has no
 def guess_columns(
     names: Sequence[str], rows: Sequence[Row], task: str, given: Columns | None = None
 ) -> Columns:
-    """The columns that a task needs, those `given` as they are; ConfigError where it stays open."""
+    """Choose a task's columns, keeping those `given`; ConfigError if the choice is ambiguous."""
     chosen = _given(given or Columns(), names, rows, task)
     roles = (*NEEDED[task], *WELCOME.get(task, ()), "id", "keywords")
     for role in (role for role in roles if chosen[role] is None):
         free = [name for name in names if name not in chosen.values()]
         found = _candidates(role, task, free, rows)
         if len(found) > 1 and (role in NEEDED[task] or task == "text" and role != "id"):
-            raise _open_question(f"{_listed(found)} could each be it", role, task, names)
+            raise _open_question(f"{_listed(found)} all fit", role, task, names)
         chosen[role] = found[0] if len(found) == 1 or (found and role == "id") else None
     for role in NEEDED[task]:
         if chosen[role] is None:
-            raise _open_question("none is known by its name", role, task, names)
+            raise _open_question("no column has a known name", role, task, names)
     if not any(chosen[role] for role in ("question", "input", "target")):
-        raise _open_question("none is known by its name", "input", task, names)
+        raise _open_question("no column has a known name", "input", task, names)
     return Columns(**chosen)
 
 
 def _given(
     given: Columns, names: Sequence[str], rows: Sequence[Row], task: str
 ) -> dict[str, str | None]:
-    """What the user named, by role; the target may be an answer's decision, or a document."""
+    """Map roles to the user's columns; --target may name a decision or a document."""
     chosen: dict[str, str | None] = dataclasses.asdict(given)
     roles: dict[str, str] = {}
     for role, name in chosen.items():
         if name is None:
             continue
         if name not in names:
-            raise ConfigError(f"there is no column {name!r}{_nearest(name, names)}")
+            raise ConfigError(f"no column {name!r}{_nearest(name, names)}")
         if name in roles:
             raise ConfigError(f"--{roles[name]} and --{role} both name the column {name!r}")
         roles[name] = role
-    told = given.target
-    is_decision = task == "answer" and not given.decision and told and _decides(_values(told, rows))
-    if told and (is_decision or task == "document"):
-        chosen |= {"decision" if is_decision else "document": told, "target": None}
+    target = given.target
+    is_decision = (
+        task == "answer" and not given.decision and target and _decides(_values(target, rows))
+    )
+    if target and (is_decision or task == "document"):
+        chosen |= {"decision" if is_decision else "document": target, "target": None}
     return chosen
 
 
 def _candidates(role: str, task: str, names: Iterable[str], rows: Sequence[Row]) -> list[str]:
-    """The columns of the surest kind that could have a role."""
+    """List the columns that could have a role, by the surest names that match."""
     cells = {name: _values(name, rows) for name in names}
     fit = [name for name in cells if _may_be(role, cells[name])]
     for known in TARGETS.get(task, NAMES["target"]) if role == "target" else NAMES[role]:
@@ -139,7 +141,9 @@ def _candidates(role: str, task: str, names: Iterable[str], rows: Sequence[Row])
         if found := [name for name in fit if _plain(name) in plain]:
             if role == "id":
                 found.sort(key=lambda name: plain.index(_plain(name)))
-            return [name for name in found if cells[name]] or found  # an empty one gives way
+            return [
+                name for name in found if cells[name]
+            ] or found  # prefer columns that are not empty
     if role == "decision":
         return [name for name in fit if cells[name]]
     if role == "input" and task not in ("answer", "explain"):
@@ -148,12 +152,12 @@ def _candidates(role: str, task: str, names: Iterable[str], rows: Sequence[Row])
 
 
 def _values(name: str, rows: Iterable[Row]) -> list[object]:
-    """The cells of a column that hold anything."""
+    """List the cells of a column that are not empty."""
     return [value for row in rows if (value := row.get(name)) is not None and value != ""]
 
 
 def _may_be(role: str, values: Sequence[object]) -> bool:
-    """Whether values do not speak against a role; no values say nothing."""
+    """Return whether a column's values are compatible with a role; no values always are."""
     if not values or role == "keywords":
         return True
     if role == "id":
@@ -174,7 +178,7 @@ def _is_prose(values: Sequence[object]) -> bool:
 
 
 def _plain(name: str) -> str:
-    """A name without case, blanks and signs: "Note Text", "noteText" and "note_text" are one."""
+    """Normalise a name: "Note Text", "noteText" and "note_text" are the same."""
     return re.sub(r"[\W_]+", "", name.lower())
 
 
@@ -182,7 +186,7 @@ def _open_question(why: str, role: str, task: str, names: Sequence[str]) -> Conf
     flag = FLAG.get(role, f"--{role}")
     what = "yes/no/maybe" if role == "decision" else role
     return ConfigError(
-        f"which column is the {what} of the task {task}? {why}; name it by {flag}=… (there are "
+        f"which column is the {what} of the task {task}? {why}; name it with {flag}=… (there are "
         f"--input --target --question --id); the columns are {_listed(names)}"
     )
 
@@ -200,7 +204,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def guess_table(names: Sequence[str], rows: Sequence[Row], columns: Columns) -> str:
-    """Each column, its role and two of its cells, masked: enough to see what kind of text it is."""
+    """Show each column, its role and two cells, masked but enough to recognise the kind of text."""
     roles = {name: role for role, name in dataclasses.asdict(columns).items()}
     body = []
     for name in names:
@@ -210,7 +214,7 @@ def guess_table(names: Sequence[str], rows: Sequence[Row], columns: Columns) -> 
 
 
 def _masked(value: object) -> str:
-    """The first letters of a few words, # for figures; yes, no and maybe as they are."""
+    """Keep the first letters of a few words, # for numbers; yes, no and maybe stay unmasked."""
     if not isinstance(value, str):
         return f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
     words = clean(value[:10_000]).split()
@@ -224,10 +228,10 @@ def _masked(value: object) -> str:
 
 
 def record_of(row: Row, columns: Columns, place: str) -> Record:
-    """A row as a Record; without an id of its own it goes by file and line.
+    """Turn a row into a Record; if it has no id, its file and line become the id.
 
-    A cell that is absent, null or blank is not there. Numbers are ids, never texts: a number where
-    a text should be is refused. Keywords in one text stand between ; | or commas.
+    A blank cell counts as missing. Only ids may be numbers: a number in place of a text is an
+    error. Keywords in one text are separated by semicolons, bars or commas.
     """
 
     def text(name: str | None) -> str | None:
@@ -236,15 +240,15 @@ def record_of(row: Row, columns: Columns, place: str) -> Record:
             return None
         if not isinstance(value, str):
             kind = type(value).__name__
-            raise DataError(f"the column {name!r} holds no text here but {kind}; correct it")
+            raise DataError(f"column {name!r} must be text, not {kind}")
         is_blank = not clean(value[:64]) and not clean(value)
         return None if is_blank else value
 
-    told = text(columns.input)
+    note = text(columns.input)
     return make_record(
         record_id=_record_id(row, columns, place),
         question=text(columns.question) or "",
-        sections=[] if told is None else [("TEXT", told)],
+        sections=[] if note is None else [("TEXT", note)],
         long_answer=text(columns.target),
         decision=text(columns.decision),
         document=text(columns.document),
@@ -255,7 +259,7 @@ def record_of(row: Row, columns: Columns, place: str) -> Record:
 def _record_id(row: Row, columns: Columns, place: str) -> object:
     value = None if columns.id is None else row.get(columns.id)
     if isinstance(value, float) and value.is_integer():
-        return int(value)  # what pandas makes of whole numbers in a column with gaps
+        return int(value)  # pandas turns whole numbers into floats in a column with gaps
     missing = value is None or (isinstance(value, str) and not clean(value))
     return Path(place).name if missing else value
 
@@ -267,6 +271,4 @@ def _keywords(row: Row, columns: Columns) -> Sequence[object]:
     if value is None or isinstance(value, list):
         return value or ()
     kind = type(value).__name__
-    raise DataError(
-        f"the column {columns.keywords!r} holds no keywords here but {kind}; correct it"
-    )
+    raise DataError(f"column {columns.keywords!r} must be keywords, not {kind}")

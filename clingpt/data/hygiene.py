@@ -1,12 +1,12 @@
-"""The hygiene receipt: what a data set holds of people, and what it says twice, before training.
+"""Writing the hygiene receipt: which identifiers and duplicates a data set contains.
 
     receipt = Receipt(done="none")
     for each record, in order:   receipt.see(split, source, record.id, inspect(record))
     receipt.to_json()            receipt.json, which travels with the data and with its checkpoints
 
-`inspect` does all that takes time and can run in other processes. A receipt holds no text of any
-record but identifiers masked beyond reading, and the ids it is given: pass those of the redacted
-records where records are redacted.
+`inspect` does the slow part and can run in other processes. A receipt contains no text of a record,
+only a few identifiers that are masked beyond recognition, and the ids that it is given: if records
+are redacted, pass the ids of the redacted ones. clingpt/data/receipt.py reads receipts.
 """
 
 from collections import Counter
@@ -20,21 +20,21 @@ from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, 
 from clingpt.privacy.redaction import joined_text, may_identify
 from clingpt.text.records import Record
 
-N_EXAMPLES = 3  # masked identifiers of a kind, and groups of duplicates
+N_EXAMPLES = 3  # masked identifiers shown of each kind
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one record holds: how many identifiers of each kind, some of them masked."""
+    """What was found in one record."""
 
-    counts: dict[str, int]
+    counts: dict[str, int]  # kind of identifier -> how many
     examples: tuple[tuple[str, str], ...]  # (kind, masked)
     id_may_identify: bool
     fingerprint: Fingerprint
 
 
 def inspect(record: Record) -> Inspection:
-    """Look at one record; the same result in any process."""
+    """Search one record for identifiers and compute its fingerprint; the same in any process."""
     text = joined_text(record)
     found = find_identifiers(text)
     examples: list[tuple[str, str]] = []
@@ -52,7 +52,7 @@ def inspect(record: Record) -> Inspection:
 
 
 class Receipt:
-    """Counts over the records of a data set, the same for the same records in the same order."""
+    """Counts over the records of a data set; they depend only on the records and their order."""
 
     def __init__(self, done: Done) -> None:
         self.done = done
@@ -74,9 +74,9 @@ class Receipt:
         *,
         replaced: Mapping[str, int] | None = None,
     ) -> None:
-        """Count one record; records come in the order of the source, whoever inspected them.
+        """Count one record. Records must come in the order of their source.
 
-        `replaced`: how many identifiers of each kind it had before redaction.
+        `replaced`: how many identifiers of each kind redaction replaced in it.
         """
         self._replaced.update(replaced or {})
         self.records[split] += 1
@@ -94,7 +94,7 @@ class Receipt:
         )
 
     def refusable(self, sources: Collection[str]) -> int:
-        """Identifiers found in sources, in any split, of kinds that are a reason to refuse them."""
+        """Count the identifiers in some sources, in any split, that are a reason to refuse them."""
         return sum(
             n
             for (kind, _, source), n in self._identifiers.items()
@@ -102,11 +102,11 @@ class Receipt:
         )
 
     def copies(self, held_out: str) -> list[str]:
-        """Ids of training records that say nearly what one of a split held out says."""
+        """Return the ids of training records that are near-duplicates of a held-out split's."""
         return self._duplicates.like(held_out, "train")
 
     def to_json(self) -> dict[str, Any]:
-        """The receipt as one JSON object (docs/formats.md)."""
+        """Return the content of receipt.json (docs/formats.md)."""
         return {
             "format": FORMAT,
             "done": self.done,

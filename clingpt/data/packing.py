@@ -1,7 +1,24 @@
-"""From a prepared split to the rows of a training step: packing, order and assembly, in numpy.
+"""From examples of different lengths to the rows of a training step, in numpy.
 
-Every row is block_size tokens. Which rows make step s is a pure function of (seed, step), the same
-for any number of processes, so that resuming is setting the step.
+A GPU works on rows of equal length. Padding every example to `block_size` would waste most of that
+work, so several examples share a row:
+
+    row 0   [ example 7 ············ ][ example 2 ······ ][ example 9 ][pad]
+    row 1   [ example 4 ··································· ][ example 1 ]
+
+Each example still trains exactly as if it were alone: its positions start at 0, attention never
+crosses its borders, and only its target tokens have a loss. `--pack=False` puts one example in each
+row and must give the same losses and gradients.
+
+    build_rows      once     decides which examples share a row
+    rows_of_step    a step   picks the rows of an optimizer step: a function of seed and step alone
+    Rows.assemble   a step   lays their tokens out as the arrays that the model reads
+
+Which rows make a step depends on nothing but (seed, step), so that a run resumes by setting the
+step, and any number of processes split the same step between them.
+
+Shape suffixes, as in model.py: B rows of a batch, T tokens of a row (block_size), K chunks of M
+targets.
 """
 
 import math
@@ -16,24 +33,105 @@ from clingpt.base.types import Ints
 from clingpt.data.prepared import Split
 from clingpt.text.tokenizer import EOT
 
-IGNORE = -100  # target of a padded position, as model.IGNORE
-TARGETS_AT_ONCE = 4096  # of one chunk of logits: 0.8 GB of them in fp32
-ALIGNED_TARGETS = 16  # a chunk is a multiple of these, as 16-bit matrix units like it
+IGNORE = -100  # the target of padding: the loss skips it; equals model.IGNORE
+# The loss computes logits of one chunk of targets at a time: 4096 × 50,257 fp32 logits are 0.8 GB.
+TARGETS_AT_ONCE = 4096
+ALIGNED_TARGETS = 16  # chunks are multiples of this, which 16-bit matrix units need for full speed
+
+
+# Once per run: which examples share a row
+
+
+def build_rows(split: Split, block_size: int, *, pack: bool, seed: int) -> "Rows":
+    """Distribute the examples of a split over rows; without `pack`, one example per row."""
+    lengths = split.lengths
+    if not len(lengths):
+        raise DataError(f"{split.name} has no examples; prepare more records or other --tasks")
+    if lengths.max() > block_size:
+        raise DataError(
+            f"{split.name} has examples of up to {lengths.max()} tokens, but block_size is "
+            f"{block_size}; run prepare.py --block_size={block_size}"
+        )
+    if pack:
+        order, starts = pack_best_fit(lengths, block_size, seed=seed)
+    else:
+        order, starts = np.arange(len(lengths)), np.arange(len(lengths) + 1)
+    # Padding at the end of a row is one more document: no loss, and no example attends to it.
+    max_documents = int(np.diff(starts).max()) + 1
+    return Rows(split, block_size, order, starts, max_documents)
+
+
+def pack_best_fit(lengths: Ints, capacity: int, *, seed: int) -> tuple[Ints, Ints]:
+    """Pack by best-fit decreasing (Johnson 1974): longest first, each into the fullest row it fits.
+
+    Returns the examples in the order of rows, and where each row starts in that order. `seed`
+    shuffles examples of equal length, so that a row does not collect neighbours of the source file.
+    Takes O(n) steps of Python after one sort.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(lengths))
+    decreasing = shuffled[np.argsort(-lengths[shuffled], kind="stable")]
+    rows: list[list[int]] = []
+    rows_with_room: list[list[int]] = [[] for _ in range(capacity + 1)]  # by tokens left
+    # One integer as a set of ints: bit r is set if some row has room for exactly r more tokens. The
+    # fullest row that fits `length` tokens is then the lowest set bit from bit `length` upwards.
+    rooms = 0
+    for example in decreasing.tolist():
+        length = int(lengths[example])
+        fitting = rooms >> length << length
+        if fitting:
+            room = (fitting & -fitting).bit_length() - 1  # x & -x isolates the lowest set bit
+            row = rows_with_room[room].pop()
+            if not rows_with_room[room]:
+                rooms ^= 1 << room
+        else:
+            room, row = capacity, len(rows)
+            rows.append([])
+        rows[row].append(example)
+        rows_with_room[room - length].append(row)
+        rooms |= 1 << room - length
+    starts = np.cumsum([0, *map(len, rows)])
+    return np.array([example for row in rows for example in row], dtype=np.int64), starts
+
+
+# Every step: which rows
+
+
+def rows_of_step(step: int, *, batch_size: int, n_rows: int, seed: int) -> Ints:
+    """Pick the rows of an optimizer step.
+
+    Epochs are permutations of all rows, laid end to end; step s takes entries
+    [s * batch_size, (s + 1) * batch_size). A step may thus reach from one epoch into the next, and
+    no row is skipped at the end of an epoch.
+    """
+    epoch, offset = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_rows)
+    picked = [_permutation(seed, e, n_rows)[offset[epoch == e]] for e in np.unique(epoch).tolist()]
+    return np.concatenate(picked)
+
+
+@lru_cache(maxsize=2)  # a step reads from one epoch, or from two at their edge
+def _permutation(seed: int, epoch: int, n_rows: int) -> Ints:
+    return np.random.default_rng([seed, epoch]).permutation(n_rows)
+
+
+# Every step: their tokens, positions, borders and targets
 
 
 class Arrays(NamedTuple):
-    """Rows as model.Batch wants them: same fields, same order, still on the host."""
+    """A batch for model.Batch: the same fields in the same order, still numpy arrays.
+
+    Places count through the flattened rows: token t of row b is at b * T + t.
+    """
 
     ids_BT: Ints
-    positions_BT: Ints
-    borders: Ints
-    target_index_KM: Ints
-    targets_KM: Ints
+    positions_BT: Ints  # restart at 0 with each example
+    borders: Ints  # place where each document starts, then B * T; spare entries are B * T
+    target_index_KM: Ints  # place whose next token is predicted
+    targets_KM: Ints  # that token, or IGNORE
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a split: the examples of row r are order[starts[r] : starts[r + 1]]."""
+    """The rows of a split: row r has the examples order[starts[r] : starts[r + 1]]."""
 
     split: Split
     block_size: int
@@ -45,145 +143,100 @@ class Rows:
         return len(self.starts) - 1
 
     def examples(self, row: int) -> Ints:
-        """The numbers of the examples in a row."""
+        """Return the numbers of the examples in a row."""
         return self.order[self.starts[row] : self.starts[row + 1]]
 
     def records(self, rows: Ints) -> Ints:
-        """The numbers of the records behind these rows' examples, in their order."""
+        """Return the numbers of the records that the examples of some rows belong to, in order."""
         return self._index(rows)[:, 4]
 
     def _index(self, rows: Ints) -> Ints:
+        """Return the split's index of all examples in some rows: start, first target, end, …"""
         parts = [self.examples(row) for row in rows]
         index: Ints = self.split.index[np.concatenate([np.empty(0, dtype=np.int64), *parts])]
         return index
 
-    @cached_property
-    def row_targets(self) -> Ints:
-        """How many tokens of each row are trained on."""
-        n_targets = (self.split.index[:, 2] - self.split.index[:, 1])[self.order]
-        return np.asarray(np.add.reduceat(n_targets, self.starts[:-1]))
-
-    @cached_property
-    def _most_targets(self) -> Ints:
-        """The most tokens to train on in any 1, 2, … rows."""
-        return np.cumsum(np.sort(self.row_targets)[::-1])
-
-    def n_targets(self, rows: Ints) -> int:
-        """How many tokens of these rows are trained on."""
-        return int(self.row_targets[rows].sum())
-
-    def n_chunks(self, n_rows: int) -> int:
-        """Chunks of targets that any n_rows of these rows fit in: one number for the whole run."""
-        return math.ceil(int(self._most_targets[:n_rows][-1]) / TARGETS_AT_ONCE)
-
     def assemble(self, rows: Ints, *, n_rows: int | None = None, tight: bool = False) -> Arrays:
-        """The tokens, positions, document borders and targets of some rows.
+        """Lay out the tokens, positions, document borders and targets of some rows.
 
-        Up to `n_rows` with rows of padding alone, so that a ragged batch has a full one's shape.
-        `tight` leaves all padding out and lays the examples end to end in one row: less work,
-        another shape each time.
+        A ragged last batch is filled up to `n_rows` with rows of padding, so that all batches of a
+        run have one shape and compiled code is never compiled again. `tight` leaves out all padding
+        and lays the examples end to end in a single row: less work where shapes may vary.
         """
         n_rows = len(rows) if n_rows is None else n_rows
         tight = tight and len(rows) > 0
         index = self._index(rows)
-        start, first_target, end = index[:, 0], index[:, 1], index[:, 2]
+        start, first_target, end = index[:, 0], index[:, 1], index[:, 2]  # in the split's tokens
         length, n_targets = end - start, end - first_target
+
+        # Where each example goes in the flattened rows. End to end first ...
         place = np.cumsum(length) - length
-        if not tight:
+        if not tight:  # ... then shifted so that the first example of each row starts the row
             row_of = np.repeat(np.arange(len(rows)), np.diff(self.starts)[rows])
             first = np.searchsorted(row_of, row_of)  # the first example of each example's row
             place += row_of * self.block_size - place[first]
 
+        # Padding is EOT at position 0; examples are copied over it, token by token, without a loop.
         shape = (1, int(length.sum())) if tight else (n_rows, self.block_size)
         ids, positions = np.full(shape, EOT, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-        within = _ramps(length)
-        target = np.repeat(place, length) + within
-        ids.reshape(-1)[target] = self.split.tokens[np.repeat(start, length) + within]
-        positions.reshape(-1)[target] = within
-        before = np.repeat(place + first_target - start - 1, n_targets) + _ramps(n_targets)
+        within = _ramps(length)  # the position of each token in its example
+        token_place = np.repeat(place, length) + within
+        ids.reshape(-1)[token_place] = self.split.tokens[np.repeat(start, length) + within]
+        positions.reshape(-1)[token_place] = within
+
+        # A token is predicted at the place before it, so targets start one place early: the last
+        # prompt token predicts the first target. Prompt tokens themselves are never predicted.
+        predicted_at = np.repeat(place + first_target - start - 1, n_targets) + _ramps(n_targets)
+        targets = ids.reshape(-1)[predicted_at + 1]
         return Arrays(
             ids,
             positions,
             self._borders(place, length, *shape),
-            *_in_chunks(before, ids.reshape(-1)[before + 1], self.n_chunks(n_rows)),
+            *_in_chunks(predicted_at, targets, self.n_chunks(n_rows)),
         )
 
     def _borders(self, place: Ints, length: Ints, n_rows: int, row_length: int) -> Ints:
-        """Where documents start, paddings included; as many entries for any rows of this split."""
+        """Return where documents start, padding included; (n_rows * max_documents + 1,) or longer.
+
+        The spare entries at the end make the shape the same for any rows of this split.
+        """
         size = n_rows * row_length
         rows = np.arange(0, size + 1, row_length)
         edges = np.unique(np.concatenate([place, place + length, rows]))
         spare = max(0, n_rows * self.max_documents + 1 - len(edges))
         return np.concatenate([edges, np.full(spare, size)])
 
+    # Targets per row: the loss is normalised by them, and they decide the number of chunks.
+
+    @cached_property
+    def row_targets(self) -> Ints:
+        """Count the target tokens of each row."""
+        n_targets = (self.split.index[:, 2] - self.split.index[:, 1])[self.order]
+        return np.asarray(np.add.reduceat(n_targets, self.starts[:-1]))
+
+    @cached_property
+    def _most_targets(self) -> Ints:
+        """Bound the target tokens of any 1, 2, … rows: the sums of the fullest ones."""
+        return np.cumsum(np.sort(self.row_targets)[::-1])
+
+    def n_targets(self, rows: Ints) -> int:
+        """Count the target tokens of some rows."""
+        return int(self.row_targets[rows].sum())
+
+    def n_chunks(self, n_rows: int) -> int:
+        """Return how many chunks of targets any `n_rows` rows need: one number for a whole run."""
+        return math.ceil(int(self._most_targets[:n_rows][-1]) / TARGETS_AT_ONCE)
+
 
 def _ramps(lengths: Ints) -> Ints:
-    """0, 1, …, n - 1 for each n, laid end to end."""
+    """Concatenate 0, 1, …, n - 1 for each n: [2, 3] → [0, 1, 0, 1, 2]."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
 
 
 def _in_chunks(index: Ints, targets: Ints, n_chunks: int) -> tuple[Ints, Ints]:
-    """Both as (K, M), the last chunk filled up with targets that are ignored."""
+    """Reshape both to (K, M); the spare places at the end have the target IGNORE."""
     width = max(1, math.ceil(len(index) / n_chunks / ALIGNED_TARGETS)) * ALIGNED_TARGETS
     spare = n_chunks * width - len(index)
     padded = np.pad(index, (0, spare)), np.pad(targets, (0, spare), constant_values=IGNORE)
     return padded[0].reshape(n_chunks, width), padded[1].reshape(n_chunks, width)
-
-
-def build_rows(split: Split, block_size: int, *, pack: bool, seed: int) -> Rows:
-    """Pack the examples into rows, or (`pack` off) pad each to a row of its own."""
-    lengths = split.lengths
-    if not len(lengths):
-        raise DataError(f"{split.name} holds no example; prepare more records or other --tasks")
-    if lengths.max() > block_size:
-        raise DataError(
-            f"{split.name} holds examples of up to {lengths.max()} tokens, block_size is "
-            f"{block_size}; run prepare.py --block_size={block_size}"
-        )
-    if pack:
-        order, starts = pack_best_fit(lengths, block_size, seed=seed)
-    else:
-        order, starts = np.arange(len(lengths)), np.arange(len(lengths) + 1)
-    max_documents = int(np.diff(starts).max()) + 1
-    return Rows(split, block_size, order, starts, max_documents)
-
-
-def pack_best_fit(lengths: Ints, capacity: int, *, seed: int) -> tuple[Ints, Ints]:
-    """Best-fit decreasing (Johnson 1974): longest first, each into the fullest row with room.
-
-    Gives the examples row by row and where each row starts. Equal lengths are ordered by `seed`.
-    """
-    shuffled = np.random.default_rng(seed).permutation(len(lengths))
-    decreasing = shuffled[np.argsort(-lengths[shuffled], kind="stable")]
-    rows: list[list[int]] = []
-    by_room: list[list[int]] = [[] for _ in range(capacity + 1)]
-    rooms = 0  # bit r is set where some row has room for exactly r more tokens
-    for example in decreasing.tolist():
-        length = int(lengths[example])
-        fitting = rooms >> length << length
-        if fitting:
-            room = (fitting & -fitting).bit_length() - 1
-            row = by_room[room].pop()
-            if not by_room[room]:
-                rooms ^= 1 << room
-        else:
-            room, row = capacity, len(rows)
-            rows.append([])
-        rows[row].append(example)
-        by_room[room - length].append(row)
-        rooms |= 1 << room - length
-    starts = np.cumsum([0, *map(len, rows)])
-    return np.array([example for row in rows for example in row], dtype=np.int64), starts
-
-
-@lru_cache(maxsize=2)  # a step reads from one epoch, or from two at an edge
-def _permutation(seed: int, epoch: int, n_rows: int) -> Ints:
-    return np.random.default_rng([seed, epoch]).permutation(n_rows)
-
-
-def rows_of_step(step: int, *, batch_size: int, n_rows: int, seed: int) -> Ints:
-    """Rows [step * batch_size, (step + 1) * batch_size) of the epochs' permutations end to end."""
-    epoch, offset = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_rows)
-    picked = [_permutation(seed, e, n_rows)[offset[epoch == e]] for e in np.unique(epoch).tolist()]
-    return np.concatenate(picked)

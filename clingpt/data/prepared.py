@@ -1,8 +1,8 @@
 """The prepared folder on disk: token files, their index, ids, held-out records and the manifest.
 
-docs/formats.md describes every file. Written beside its final place and renamed whole; read only
-after every byte has been checked against the manifest. What becomes of the tokens while training is
-clingpt/data/packing.py's concern.
+docs/formats.md describes every file. A folder is written beside its final place and renamed as a
+whole, so that a crash leaves the old folder or the new one. It is read only after every byte has
+been checked against the manifest.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,23 +31,25 @@ from clingpt.text.tokenizer import Tokenizer
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-HELD_OUT = ("val", "test")  # their records are kept whole, for eval.py
+HELD_OUT = ("val", "test")  # splits whose records are kept as JSON too, for eval.py
 FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
 FILES |= {f"{split}.jsonl" for split in HELD_OUT}
-BESIDE = (receipt.FILE, canaries.FILE)  # what is said about the data, where it is
+BESIDE = (receipt.FILE, canaries.FILE)  # optional files about the data, not part of it
 VIEWS = ("results", "question")  # of a training record, beside the one that section dropout makes
 VIEW_SUFFIXES = ("#results", "#question", "#dropout")  # after the record's id, in train.ids
 INDEX_COLUMNS = ("start", "first_target", "end", "task", "record")
 
 
 class Piece:
-    """Records and examples of one split as its files hold them, counted from 0: to be sent whole
-    from one process to another, and written behind others."""
+    """Records and examples of one split in the form of its files, with offsets from 0.
+
+    Worker processes build pieces; FolderWriter.append shifts the offsets and writes them in order.
+    """
 
     def __init__(self, split: str) -> None:
         self.split = split
         self.ids: list[str] = []
-        self.lines: list[str] = []  # of a .jsonl
+        self.lines: list[str] = []  # of val.jsonl or test.jsonl
         self.tokens: list[bytes] = []
         self.rows: list[tuple[int, ...]] = []  # INDEX_COLUMNS
         self.n_tokens = 0
@@ -68,7 +70,10 @@ class Piece:
 
 
 class FolderWriter:
-    """Writes a prepared folder piece by piece; a context that ends whole or leaves nothing."""
+    """Write a prepared folder piece by piece.
+
+    A context manager: unless `finish` succeeds, it leaves no new folder and keeps the old one.
+    """
 
     def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
         _check_replaceable(folder)
@@ -78,14 +83,14 @@ class FolderWriter:
         self.n_tokens, self.n_records = Counter[str](), Counter[str]()
         self.n_examples: Counter[tuple[str, str]] = Counter()
         self.files: dict[str, IO[Any]] = {}
-        self.beside = set[str]()  # names of BESIDE
+        self.beside = set[str]()  # files of BESIDE that were written
         self.scratches = set[Path]()
         self.finished = False
 
     def __enter__(self) -> "FolderWriter":
         self.partial.mkdir(parents=True, exist_ok=True)
-        # The manifest is written last and locked from the start: the system unlocks what a killed
-        # process left behind, so that only a living writer keeps others out.
+        # The manifest is locked from the start and written last. The kernel drops the lock of a
+        # killed process, so only a living writer keeps others out.
         lock = (self.partial / MANIFEST).open("a", encoding="utf-8")
         if not try_lock(lock):
             lock.close()
@@ -100,7 +105,9 @@ class FolderWriter:
         return self
 
     def _open_files(self) -> None:
-        if self.old.exists() and not self.folder.exists():  # killed between the two renames
+        if (
+            self.old.exists() and not self.folder.exists()
+        ):  # a process was killed between the two renames
             self.old.rename(self.folder)
         self._remove_files()
         for name in sorted(FILES):
@@ -108,14 +115,8 @@ class FolderWriter:
             encoding = None if mode == "wb" else "utf-8"
             self.files[name] = (self.partial / name).open(mode, encoding=encoding)
 
-    def add(self, split: str, record: Record, examples: list[tuple[str, Example]]) -> None:
-        """Append a record and its (task, example) pairs to a split."""
-        piece = Piece(split)
-        piece.add(record, examples)
-        self.append(piece)
-
     def append(self, piece: Piece) -> None:
-        """Append records and examples to a split."""
+        """Append the records and examples of a piece to its split."""
         split, start = piece.split, self.n_tokens[piece.split]
         rows = np.array(piece.rows, dtype=np.int64).reshape(-1, len(INDEX_COLUMNS))
         rows += [start, start, start, 0, self.n_records[split]]
@@ -130,12 +131,12 @@ class FolderWriter:
             self.n_examples[split, task] += int(n)
 
     def scratch(self, name: str) -> Path:
-        """A file for as long as the folder is being written."""
+        """Return the path of a temporary file, removed when the folder is finished."""
         self.scratches.add(self.partial / name)
         return self.partial / name
 
     def add_json(self, name: str, content: object) -> None:
-        """Put a file beside the tokens that says something about them; not part of the data."""
+        """Write a file about the data, one of BESIDE; it does not change the fingerprint."""
         with (self.partial / name).open("w", encoding="utf-8") as file:
             file.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
         self.beside.add(name)
@@ -172,7 +173,7 @@ class FolderWriter:
         self._swap()
 
     def _swap(self) -> None:
-        """Move the old folder aside and the new one into its place; the old one back on failure."""
+        """Move the old folder aside and the new one into place; undo that on failure."""
         shutil.rmtree(self.old, ignore_errors=True)
         try:
             if self.folder.exists():
@@ -196,10 +197,10 @@ class FolderWriter:
         self._leave()
 
     def _leave(self) -> None:
-        """Close the files and remove what was not finished; the lock on it goes last."""
+        """Close the files, remove an unfinished folder, and release the lock last."""
         lock = self.files.pop(MANIFEST)
         for file in self.files.values():
-            with contextlib.suppress(OSError):  # what a full disk did not take: it goes anyway
+            with contextlib.suppress(OSError):  # a full disk: the file is removed anyway
                 file.close()
         if not self.finished:
             with contextlib.suppress(OSError):
@@ -209,14 +210,14 @@ class FolderWriter:
             lock.close()
 
     def _remove_files(self) -> None:
-        """All but the lock, so that nobody moves in before the last of them is gone."""
+        """Remove all files but the locked manifest, which keeps other writers out until the end."""
         for path in self.partial.iterdir():
             if path.name != MANIFEST:
                 path.unlink()
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Refuse to write over anything that a FolderWriter did not write."""
+    """Raise DataError if the folder has anything that a FolderWriter did not write."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -228,7 +229,7 @@ def _check_replaceable(folder: Path) -> None:
         reason = "exists and is not prepared data; remove it or choose another --out"
         raise DataError(f"{folder} {reason}") from None
     if strange := found - known:
-        reason = f"holds {min(strange)}, which prepare.py did not write; choose another --out"
+        reason = f"contains {min(strange)}, which prepare.py did not write; choose another --out"
         raise DataError(f"{folder} {reason}")
 
 
@@ -239,13 +240,17 @@ def origin(record_id: str) -> str:
 
 
 def file_entry(path: Path) -> dict[str, Any]:
-    """A file's size and sha256, as manifests keep them."""
+    """Return a file's size and sha256 as an entry of the manifest."""
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split's tokens, memory-mapped, and an index of one row an example (INDEX_COLUMNS)."""
+    """One split: memory-mapped tokens, and an index with one row per example.
+
+    `index` is (N, 5) with INDEX_COLUMNS: an example's prompt is tokens[start:first_target], its
+    target tokens[first_target:end].
+    """
 
     name: str
     tokens: NDArray[np.uint16]
@@ -253,7 +258,7 @@ class Split:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each example, prompt and target."""
+        """Return the length of each example in tokens, prompt and target together."""
         return self.index[:, 2] - self.index[:, 0]
 
     def rows_of(self, task: str) -> NDArray[np.int64]:
@@ -273,34 +278,34 @@ class Split:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared folder whose every file matches its manifest."""
+    """A prepared folder whose files all match its manifest."""
 
     folder: Path
     manifest: dict[str, Any]
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the manifest's hashes: equal for equal data, whatever folder holds it."""
+        """Hash the manifest's file hashes: equal for equal data, wherever the folder is."""
         files = {name: each for name, each in self.manifest["files"].items() if name not in BESIDE}
         text = json.dumps(files, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def tasks(self) -> list[str]:
-        """What the folder was prepared for."""
+        """List the tasks that the folder was prepared for."""
         settings: dict[str, Any] = self.manifest["settings"]
         return [task for task in TASKS if task in settings["tasks"]]
 
     @cached_property
     def receipt(self) -> dict[str, Any] | None:
-        """What the hygiene receipt says; None where there is none, as in older folders."""
+        """Return the content of receipt.json, or None in older folders without one."""
         if receipt.FILE not in self.manifest["files"]:
             return None
         found: dict[str, Any] = json.loads((self.folder / receipt.FILE).read_text("utf-8"))
         return found
 
     def split(self, name: str) -> Split:
-        """Open one of train, val and test."""
+        """Open train, val or test."""
         path = self.folder / f"{name}.bin"
         empty = np.empty(0, dtype=np.uint16)  # an empty file cannot be mapped
         tokens = np.memmap(path, dtype=np.uint16, mode="r") if path.stat().st_size else empty
@@ -308,7 +313,7 @@ class Prepared:
         return Split(name, tokens, index.reshape(-1, len(INDEX_COLUMNS)))
 
     def record_ids(self, split: str) -> list[str]:
-        """The ids of a split's records, in the order of the index's record numbers."""
+        """List the ids of a split's records, in the order of the index's record numbers."""
         return (self.folder / f"{split}.ids").read_text("utf-8").split("\n")[:-1]
 
     def records(self, split: str) -> Iterator[Record]:
@@ -319,7 +324,7 @@ class Prepared:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a prepared folder says of itself; of what it holds only the outline is checked."""
+    """Read a folder's manifest; only its outline is checked, not the files that it lists."""
     path = folder / MANIFEST
     if not path.exists():
         raise DataError(f"{folder} is not prepared data (it has no {MANIFEST}); run prepare.py")
@@ -332,23 +337,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
-        raise DataError(f"{path} is not a manifest; remove {folder} and run prepare.py again")
+        raise DataError(f"{path} is not a valid manifest; remove {folder} and run prepare.py again")
     return manifest
 
 
 def open_prepared(folder: Path, tokenizer: Tokenizer) -> Prepared:
-    """Check a folder against its manifest and tokenizer; DataError names the first difference."""
+    """Open a folder after checking every file; DataError names the first that differs."""
     again = "run prepare.py again"
     manifest = read_manifest(folder)
     version, fingerprint, files = (manifest[key] for key in ("format", "tokenizer", "files"))
     if version != FORMAT:
-        seen = f"{folder / MANIFEST} has format {version}, this version reads {FORMAT}"
+        seen = f"{folder / MANIFEST} has format {version}, but this version reads {FORMAT}"
         raise DataError(f"{seen}; {again}")
     if missing := FILES - files.keys():
-        raise DataError(f"{folder / MANIFEST} does not name {min(missing)}; {again}")
+        raise DataError(f"{folder / MANIFEST} does not list {min(missing)}; {again}")
     if fingerprint != tokenizer.fingerprint:
         raise DataError(
-            f"{folder} was tokenised by another tokenizer ({fingerprint[:12]}, this one is "
+            f"{folder} was tokenised with another tokenizer ({fingerprint[:12]} instead of "
             f"{tokenizer.fingerprint[:12]}); {again}"
         )
     for name, wanted in files.items():
@@ -356,8 +361,18 @@ def open_prepared(folder: Path, tokenizer: Tokenizer) -> Prepared:
             raise DataError(f"{folder / name} is missing; {again}")
         found = file_entry(folder / name)
         if found["bytes"] != wanted["bytes"]:
-            sizes = f"{found['bytes']} bytes, its manifest says {wanted['bytes']}"
+            sizes = f"{found['bytes']} bytes instead of {wanted['bytes']}"
             raise DataError(f"{folder / name} has {sizes}: truncated or changed; {again}")
         if found != wanted:
-            raise DataError(f"{folder / name} is not the file its manifest names; {again}")
+            raise DataError(f"{folder / name} differs from its manifest; {again}")
     return Prepared(folder, manifest)
+
+
+def carried(card: Mapping[str, Any], new: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """List the receipts of all data that went into a model, oldest first, each once.
+
+    `card` is the card of the checkpoint that training starts from; `new` is the receipt of the data
+    that it is trained on now.
+    """
+    known = list(card.get("receipts", []))
+    return known if new is None or new in known else [*known, new]

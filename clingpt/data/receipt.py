@@ -43,16 +43,6 @@ def identifiers_found(receipt: Mapping[str, Any]) -> int:
     return sum(row["by_split"].get("train", 0) for kind, row in kinds if kind not in HARMLESS)
 
 
-def carried(card: Mapping[str, Any], receipt: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """List the receipts of all data that went into a model, oldest first, each once.
-
-    `card` is the card of the checkpoint that training starts from; `receipt` belongs to the data
-    that it is trained on now.
-    """
-    known = list(card.get("receipts", []))
-    return known if receipt is None or receipt in known else [*known, receipt]
-
-
 def warning(card: Mapping[str, Any]) -> str | None:
     """Return a warning if a model's training data contained identifiers, else None."""
     if not (found := sum(map(identifiers_found, card.get("receipts", [])))):

@@ -28,6 +28,7 @@ from clingpt.text.tasks import NotApplicable, make_example, text_windows
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
 from tests.helpers.commands import exit_status, train_here
+from tests.helpers.folders import add_record
 
 GPT2 = Tokenizer.load()
 PLANTED = 6
@@ -54,7 +55,7 @@ def write_folder(folder: Path, *tasks: str, planted: int, empty: str = "") -> Pa
         for split in SPLITS:
             kept = [] if split == empty else explained_records(split)
             for record in kept + [*planted_records(made)] * (split == "train"):
-                writer.add(split, record, [*examples(record, tasks)])
+                add_record(writer, split, record, [*examples(record, tasks)])
         writer.finish({"tasks": list(tasks), "block_size": 256})
     if made:
         (folder / canaries.FILE).write_text(json.dumps(to_json(made)))

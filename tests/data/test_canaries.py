@@ -80,7 +80,7 @@ def test_other_secrets_are_other_ones() -> None:
     assert others[7] not in again and len(set(again)) == 300
 
 
-def test_they_are_read_as_they_were_written() -> None:
+def test_canaries_survive_a_json_round_trip() -> None:
     made = make_canaries(3, seed=2)
     assert from_json(json.loads(json.dumps(to_json(made)))) == made
 
@@ -91,23 +91,27 @@ def test_they_are_read_as_they_were_written() -> None:
         [],
         7,
         {},
-        {"canaries": [{"number": 1}]},
-        {"canaries": [{"number": 0, "name": "x", "secret": "12", "copies": 1}]},
-        {"canaries": [{"number": 0, "name": "x", "secret": None, "copies": 1}]},
-        {"canaries": [{"number": 0, "name": "x", "secret": "1234 5678", "copies": -1}]},
+        {"format": 1, "canaries": [{"number": 1}]},
+        {"format": 2, "canaries": []},
+        {"format": 1, "canaries": [{"number": 0, "name": "x", "secret": "12", "copies": 1}]},
+        {"format": 1, "canaries": [{"number": 0, "name": "x", "secret": None, "copies": 1}]},
+        {
+            "format": 1,
+            "canaries": [{"number": 0, "name": "x", "secret": "1234 5678", "copies": -1}],
+        },
     ],
 )
-def test_another_file_is_refused(content: object) -> None:
-    with pytest.raises(DataError, match=r"canaries\.json is not as prepare\.py writes it"):
+def test_malformed_files_are_rejected(content: object) -> None:
+    with pytest.raises(DataError, match="; prepare the data again$"):
         from_json(content)
 
 
 @pytest.mark.parametrize("n", [0, MOST + 1])
-def test_too_few_or_too_many_are_refused(n: int) -> None:
-    with pytest.raises(ConfigError, match=f"{n} canaries cannot be made; ask for 1 to {MOST}"):
+def test_too_few_or_too_many_canaries_are_rejected(n: int) -> None:
+    with pytest.raises(ConfigError, match=f"cannot make {n} canaries; ask for 1 to {MOST}"):
         make_canaries(n, seed=0)
 
 
-def test_a_record_is_as_a_source_would_give_it() -> None:
+def test_a_canary_record_is_already_clean() -> None:
     record = make_canaries(1, seed=0)[0].record(3)
     assert isinstance(record, Record) and record.id == "canary-00-copy-03"

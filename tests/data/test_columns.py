@@ -137,7 +137,7 @@ OPEN: list[tuple[str, Columns, str, str]] = [
         "summarize",
         Columns(),
         "note prose, report prose, summary short",
-        "which column is the input of the task summarize? note, report could each be it; name it "
+        "which column is the input of the task summarize? note, report all fit; name it "
         "by --input=… (there are --input --target --question --id); the columns are note, report, "
         "summary",
     ),
@@ -145,7 +145,7 @@ OPEN: list[tuple[str, Columns, str, str]] = [
         "summarize",
         Columns(),
         "note prose, brief short",
-        "which column is the target of the task summarize? none is known by its name; name",
+        "which column is the target of the task summarize? no column has a known name; name",
     ),
     (
         "summarize",
@@ -153,43 +153,44 @@ OPEN: list[tuple[str, Columns, str, str]] = [
         "a prose, b prose, summary short",
         "input of the task summar",
     ),
-    ("explain", Columns(), "q prose, query prose, answer prose", "q, query could each be it"),
+    ("explain", Columns(), "q prose, query prose, answer prose", "q, query all fit"),
     ("explain", Columns(), "question prose, answer yes", "the target of the task explain"),
     (
         "answer",
         Columns(),
         "question prose, answer prose",
-        "which column is the yes/no/maybe of the task answer? none is known by its name; name "
+        "which column is the yes/no/maybe of the task answer? no column has a known name; name "
         "it by --target=…",
     ),
-    ("answer", Columns(), "question prose, a yes, b yes", "a, b could each be it"),
+    ("answer", Columns(), "question prose, a yes, b yes", "a, b all fit"),
     ("answer", Columns(), "label yes, text prose", "the question of the task answer"),
     (
         "document",
         Columns(),
         "note prose, b prose",
-        "which column is the document of the task document? none is known by its name; name it by "
+        "which column is the document of the task document? no column has a known name; name it "
+        "with "
         "--target=…",
     ),
     ("text", Columns(), "id int, ward short", "the input of the task text? none is known"),
-    ("text", Columns(), "note prose, report prose", "note, report could each be it"),
+    ("text", Columns(), "note prose, report prose", "note, report all fit"),
     (
         "summarize",
         Columns(target="Sumary"),
         "note prose, summary short",
-        "there is no column 'Sumary'; did you mean 'summary'? the columns are note, summary",
+        "no column 'Sumary'; did you mean 'summary'? the columns are note, summary",
     ),
     (
         "summarize",
         Columns(input="NOTE"),
         "Note prose, summary short",
-        "there is no column 'NOTE'; did you mean 'Note'?",
+        "no column 'NOTE'; did you mean 'Note'?",
     ),
     (
         "summarize",
         Columns(input="xyz"),
         "note prose, summary short",
-        "there is no column 'xyz'; the columns are note, summary",
+        "no column 'xyz'; the columns are note, summary",
     ),
     (
         "summarize",
@@ -281,13 +282,13 @@ def test_ids_may_be_numbers(value: object, name: str) -> None:
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ({"t": 5}, "the column 't' holds no text here but int; correct it"),
-        ({"q": 1.5}, "the column 'q' holds no text here but float"),
-        ({"a": True}, "the column 'a' holds no text here but bool"),
-        ({"d": True}, "the column 'd' holds no text here but bool"),
-        ({"a": ["x"]}, "the column 'a' holds no text here but list"),
-        ({"t": {"x": 1}}, "the column 't' holds no text here but dict"),
-        ({"k": 5}, "the column 'k' holds no keywords here but int"),
+        ({"t": 5}, "column 't' must be text, not int"),
+        ({"q": 1.5}, "column 'q' must be text, not float"),
+        ({"a": True}, "column 'a' must be text, not bool"),
+        ({"d": True}, "column 'd' must be text, not bool"),
+        ({"a": ["x"]}, "column 'a' must be text, not list"),
+        ({"t": {"x": 1}}, "column 't' must be text, not dict"),
+        ({"k": 5}, "column 'k' must be keywords, not int"),
         ({"k": [5]}, "record 1: a keyword must be a string, not int"),
         ({"d": "perhaps"}, "record 1: the decision is 'perhaps', not one of"),
         ({"i": 1.5}, "a record's id must be a string or an integer, not float"),

@@ -251,10 +251,10 @@ def test_packing_and_micro_batches_change_no_gradient(
 @pytest.mark.parametrize(
     ("documents", "phrase"),
     [
-        ([], "train holds no example; prepare more records or other --tasks"),
+        ([], "train has no examples; prepare more records or other --tasks"),
         (
             [([1] * 17, 2), ([1] * 9, 2)],
-            "train holds examples of up to 17 tokens, block_size is 16; "
+            "train has examples of up to 17 tokens, but block_size is 16; "
             "run prepare.py --block_size=16",
         ),
     ],

@@ -29,6 +29,7 @@ from clingpt.data.prepared import (
 from clingpt.text.records import Record, make_record
 from clingpt.text.tasks import TASKS, Example, make_example, target_text, text_windows
 from clingpt.text.tokenizer import EOT_TEXT, Tokenizer
+from tests.helpers.folders import add_record
 
 ROOT = Path(__file__).parents[2]
 GPT2 = Tokenizer.load()
@@ -54,7 +55,7 @@ def write(folder: Path, numbers: range = range(9), *, finish: bool = True) -> Pa
     """Two records of three to train on, the third to test; none to validate."""
     with FolderWriter(folder, GPT2) as writer:
         for n in numbers:
-            writer.add("test" if n % 3 == 2 else "train", record(n), examples(record(n)))
+            add_record(writer, "test" if n % 3 == 2 else "train", record(n), examples(record(n)))
         if finish:
             writer.finish(SETTINGS)
     return folder
@@ -118,7 +119,7 @@ def test_nanogpt_reads_the_tokens(tmp_path: Path) -> None:
 def test_a_token_that_does_not_fit_is_not_wrapped(tmp_path: Path) -> None:
     with pytest.raises(OverflowError), FolderWriter(tmp_path / "data", GPT2) as writer:
         example = Example(prompt_ids=[1], target_ids=[1 << 16], trimmed_tokens=0)
-        writer.add("train", record(1), [("text", example)])
+        add_record(writer, "train", record(1), [("text", example)])
     assert names(tmp_path) == []
 
 
@@ -166,7 +167,7 @@ FAILURES = [KeyboardInterrupt(), DataError("a bad record"), OSError(errno.ENOSPC
 def test_a_failure_midway_leaves_the_old_folder(old: Path, failure: BaseException) -> None:
     before = contents(old)
     with pytest.raises(type(failure)), FolderWriter(old, GPT2) as writer:
-        writer.add("train", record(1), examples(record(1)))
+        add_record(writer, "train", record(1), examples(record(1)))
         assert len(names(old.parent)) == 2
         raise failure
     assert contents(old) == before
@@ -252,7 +253,7 @@ def test_a_full_disk_leaves_the_old_folder(old: Path) -> None:
 KILLED_WHILE_WRITING = (
     "with FolderWriter(Path(OLD), GPT2) as writer:\n"
     "    for n in range(3000):\n"
-    "        writer.add('train', record(n), [('text', examples(record(1))[-1][1])])\n"
+    "        add_record(writer, 'train', record(n), [('text', examples(record(1))[-1][1])])\n"
     "    os.kill(os.getpid(), signal.SIGKILL)\n"
 )
 KILLED_BETWEEN_RENAMES = (
@@ -284,14 +285,14 @@ def test_a_killed_writer_loses_nothing(old: Path, code: str) -> None:
 def test_two_writers_are_kept_apart(old: Path) -> None:
     with FolderWriter(old, GPT2) as writer:
         for n in range(6):
-            writer.add("train", record(n), examples(record(n)))
+            add_record(writer, "train", record(n), examples(record(n)))
             with pytest.raises(DataError, match="data is being written by another prepare.py"):
                 write(old)
         writer.finish(SETTINGS)
         assert len(open_prepared(old, GPT2).record_ids("train")) == 6
         second = FolderWriter(old, GPT2).__enter__()  # while the first one has not left yet
     for n in range(2):
-        second.add("train", record(n), examples(record(n)))
+        add_record(second, "train", record(n), examples(record(n)))
     second.finish(SETTINGS)
     second.__exit__(None, None, None)
     assert len(open_prepared(old, GPT2).record_ids("train")) == 2
@@ -361,7 +362,10 @@ def strange(folder: Path, kind: str, small: Path) -> Path:
         ("a file", "is not a folder; choose another --out"),
         ("a folder of mine", "exists and is not prepared data; remove it or choose another --out"),
         ("another's manifest", "exists and is not prepared data; remove it or choose another"),
-        ("a file beside ours", "holds notes.txt, which prepare.py did not write; choose another"),
+        (
+            "a file beside ours",
+            "contains notes.txt, which prepare.py did not write; choose another",
+        ),
     ],
 )
 def test_what_prepare_did_not_write_is_not_replaced(
@@ -401,34 +405,34 @@ def flip_byte(folder: Path) -> None:
     (folder / "train.bin").write_bytes(content)
 
 
-NOT_A_MANIFEST = "manifest.json is not a manifest; remove {folder} and run prepare.py again"
+NOT_A_MANIFEST = "manifest.json is not a valid manifest; remove {folder} and run prepare.py again"
 DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
     ("gone", shutil.rmtree, "{folder} is not prepared data (it has no manifest.json)"),
     ("no manifest", lambda f: (f / MANIFEST).unlink(), "it has no manifest.json); run prepare.py"),
     (
         "truncated",
         lambda f: os.truncate(f / "train.bin", 100),
-        "{folder}/train.bin has 100 bytes, its manifest says ",
+        "{folder}/train.bin has 100 bytes instead of ",
     ),
     ("emptied", lambda f: os.truncate(f / "test.idx", 0), "/test.idx has 0 bytes, its manifest"),
-    ("changed", flip_byte, "{folder}/train.bin is not the file its manifest names; run prepare"),
+    ("changed", flip_byte, "{folder}/train.bin differs from its manifest; run prepare"),
     ("missing", lambda f: (f / "val.ids").unlink(), "{folder}/val.ids is missing; run prepare.py"),
     ("no merges", lambda f: (f / "merges.txt").unlink(), "{folder}/merges.txt is missing; run"),
     (
         "another tokenizer",
         set_key("tokenizer", "0123456789abcdef"),
-        "{folder} was tokenised by another tokenizer (0123456789ab, this one is "
+        "{folder} was tokenised with another tokenizer (0123456789ab instead of "
         f"{GPT2.fingerprint[:12]}); run prepare.py again",
     ),
     (
         "another format",
         set_key("format", FORMAT + 1),
-        f"has format {FORMAT + 1}, this version reads {FORMAT}; run prepare.py again",
+        f"has format {FORMAT + 1}, but this version reads {FORMAT}; run prepare.py again",
     ),
     (
         "no files",
         set_key("files", {}),
-        "{folder}/manifest.json does not name test.bin; run prepare.py again",
+        "{folder}/manifest.json does not list test.bin; run prepare.py again",
     ),
     *(
         (f"garbage {text[:20]!r}", put(text), NOT_A_MANIFEST)
@@ -461,7 +465,7 @@ def test_any_changed_byte_is_noticed(old: Path) -> None:
             changed = bytearray(content)
             changed[place] ^= 1 << rng.randrange(8)
             (old / name).write_bytes(changed)
-            with pytest.raises(DataError, match=f"{name} is not the file its manifest names"):
+            with pytest.raises(DataError, match=f"{name} differs from its manifest"):
                 open_prepared(old, GPT2)
         (old / name).write_bytes(content)
     assert open_prepared(old, GPT2).folder == old

@@ -347,7 +347,7 @@ BAD_ROWS: list[tuple[str, bytes, list[str], list[str]]] = [  # ids of records, w
         b'{"id": 1, "note": 5, "x": 1}\n{"id": 2, "note": "b"}\n{"id": true, "note": "c"}',
         ["2"],
         [
-            "number.jsonl:1: the column 'note' holds no text here but int",
+            "number.jsonl:1: column 'note' must be text, not int",
             "number.jsonl:3: a record's id must be a string or an integer, not bool",
         ],
     ),

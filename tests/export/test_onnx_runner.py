@@ -49,6 +49,7 @@ from tests.helpers.exports import (
     make_cases,
     make_checkpoint,
 )
+from tests.helpers.folders import add_record
 from tests.helpers.models import make_tiny_model
 from tests.helpers.shared import PUBMEDQA_FIXTURE, read_records
 
@@ -84,7 +85,7 @@ def data(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Pat
             examples = [(task, make_example(task, record, tokenizer, budget=CONTEXT))]
             if number == 3:
                 record, examples = replace(record, question=""), [*examples, ("text", long)]
-            writer.add("val", record, examples)
+            add_record(writer, "val", record, examples)
         writer.finish({"tasks": ["answer", "summarize", "text"]})
     return out
 

@@ -138,8 +138,8 @@ OPEN: list[tuple[str, Columns, str, str]] = [
         Columns(),
         "note prose, report prose, summary short",
         "which column is the input of the task summarize? note, report all fit; name it "
-        "by --input=… (there are --input --target --question --id); the columns are note, report, "
-        "summary",
+        "with --input=… (there are --input --target --question --id); the columns are note, "
+        "report, summary",
     ),
     (
         "summarize",
@@ -160,7 +160,7 @@ OPEN: list[tuple[str, Columns, str, str]] = [
         Columns(),
         "question prose, answer prose",
         "which column is the yes/no/maybe of the task answer? no column has a known name; name "
-        "it by --target=…",
+        "it with --target=…",
     ),
     ("answer", Columns(), "question prose, a yes, b yes", "a, b all fit"),
     ("answer", Columns(), "label yes, text prose", "the question of the task answer"),
@@ -172,7 +172,12 @@ OPEN: list[tuple[str, Columns, str, str]] = [
         "with "
         "--target=…",
     ),
-    ("text", Columns(), "id int, ward short", "the input of the task text? none is known"),
+    (
+        "text",
+        Columns(),
+        "id int, ward short",
+        "the input of the task text? no column has a known name",
+    ),
     ("text", Columns(), "note prose, report prose", "note, report all fit"),
     (
         "summarize",

@@ -32,8 +32,8 @@ FLAGS = {
 def hashes_of(name: str, folder: Path) -> dict[str, str]:
     """Prepare fixed input in this process and return the sha256 of each file.
 
-    Runs in the folder of fixtures, since receipts and manifests record the source's path. The
-    manifest is hashed without `out`, which is a path of this machine.
+    Runs in the folder of fixtures, since receipts record the source's path. The manifest is hashed
+    without its settings, which name a path of this machine and grow with prepare.py's flags.
     """
     import prepare
     from tests.helpers.commands import here
@@ -43,7 +43,7 @@ def hashes_of(name: str, folder: Path) -> dict[str, str]:
     assert done.returncode == 0, done.stderr
     hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    del manifest["settings"]["out"]
+    del manifest["settings"]
     hashes["manifest.json"] = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
     return hashes
 

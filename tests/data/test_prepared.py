@@ -414,7 +414,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
         lambda f: os.truncate(f / "train.bin", 100),
         "{folder}/train.bin has 100 bytes instead of ",
     ),
-    ("emptied", lambda f: os.truncate(f / "test.idx", 0), "/test.idx has 0 bytes, its manifest"),
+    ("emptied", lambda f: os.truncate(f / "test.idx", 0), "/test.idx has 0 bytes instead of "),
     ("changed", flip_byte, "{folder}/train.bin differs from its manifest; run prepare"),
     ("missing", lambda f: (f / "val.ids").unlink(), "{folder}/val.ids is missing; run prepare.py"),
     ("no merges", lambda f: (f / "merges.txt").unlink(), "{folder}/merges.txt is missing; run"),

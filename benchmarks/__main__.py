@@ -127,13 +127,11 @@ from benchmarks.training import (
     Job,
     Placed,
     Step,
-    device_name,
-    examples_of,
     length_of,
     random_example,
-    rt_bytes,
 )
-from clingpt.nn.runtime import choose_dtype, start
+from clingpt.data.prepared import open_prepared
+from clingpt.nn.runtime import start
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import EOT, Tokenizer
 from clingpt.training.summary import peak_flops, training_flops
@@ -175,12 +173,20 @@ def chosen(cfg: BenchConfig, known: Mapping[str, T], *default: str) -> dict[str,
 def choose_examples(cfg: BenchConfig) -> list[Example]:
     """Return examples of a prepared folder, or random ones; by default enough for one forward."""
     rng = np.random.default_rng(cfg.seed)
-    room = cfg.rows * cfg.block_size
     if cfg.data is None:
         n = cfg.examples or max(1, cfg.rows * (cfg.block_size // cfg.document_tokens))
         lengths = np.rint(cfg.document_tokens * rng.uniform(0.9, 1.0, n)).astype(int)
         return [random_example(rng, length, cfg.target_share) for length in lengths.tolist()]
-    return examples_of(cfg.data, cfg.examples, rng, room=room, longest=cfg.block_size)
+    split = open_prepared(cfg.data, Tokenizer.load()).split("train")
+    index = split.index[rng.permutation(len(split.index))]
+    index = index[index[:, 2] - index[:, 0] <= cfg.block_size]
+    n_tokens = np.cumsum(index[:, 2] - index[:, 0])
+    n = cfg.examples or max(1, int((n_tokens <= cfg.rows * cfg.block_size).sum()))
+    if len(index) < n:
+        raise ConfigError(
+            f"{cfg.data} has {len(index)} examples that fit, fewer than the {n} requested"
+        )
+    return [split.example(row) for row in index[:n]]
 
 
 def bench_train(cfg: BenchConfig) -> None:
@@ -192,9 +198,10 @@ def bench_train(cfg: BenchConfig) -> None:
     peak = product_flops(job) / timings.pop(title).median_s
     describe(cfg, job, others)
     lengths = [length_of(example) for example in job.examples]
-    targets = sum(len(example.target_ids) for example in job.examples)
     pairs = sum(length * (length + 1) for length in lengths) / 2
-    flops = training_flops(job.shape, tokens=sum(lengths), targets=targets, attended_pairs=pairs)
+    flops = training_flops(
+        job.shape, tokens=sum(lengths), targets=job.n_targets, attended_pairs=pairs
+    )
     first = next(iter(timings.values()))
     rows: list[list[console.Cell]] = []
     for name, timing in timings.items():
@@ -208,7 +215,8 @@ def bench_train(cfg: BenchConfig) -> None:
     columns = ["contender", "s per step", "tokens/s", "examples/s", f"times {next(iter(timings))}"]
     columns += ["of matrix peak", "peak memory", "first step, s"]
     console.say(console.table("", columns, rows))
-    known = peak_flops(device_name(job), choose_dtype(job.dtype, torch.device(job.device)))
+    rt = job.runtime()
+    known = peak_flops(rt.name(), rt.dtype)
     mfu = f", {flops / first.median_s / known:.1%} of the data sheet's" if known else ""
     console.say(
         f"\nMatrix peak, measured in the same run: {rate(peak, 'FLOP/s')}{mfu}. Counted work: "
@@ -255,7 +263,10 @@ def bench_decode(cfg: BenchConfig) -> None:
         del model
         if any(name.startswith("onnx") for name in builders):
             prepare_onnx(Path(folder))
-        job = DecodeJob(Path(folder), [], cfg.new_tokens, str(rt.device), cfg.dtype, cfg.nanogpt)
+        job = DecodeJob(
+            weights=Path(folder), prompts=[], new_tokens=cfg.new_tokens,
+            device=str(rt.device), dtype=cfg.dtype, nanogpt=cfg.nanogpt,
+        )  # fmt: skip
         for batch in cfg.batches:
             prompts = rng.integers(0, EOT, (batch, cfg.prompt_tokens)).tolist()
             bench_replies(cfg, replace(job, prompts=prompts), builders, weights)
@@ -284,33 +295,22 @@ def bench_replies(
     }
     yardstick = "hf" if "hf" in builders else next(iter(builders))
     rows: list[list[console.Cell]] = []
-    for name in builders:
+    for name, whole in wholes.items():
+        first, step_s = firsts[name], statistics.median(decode_s[name])
         slower = [a / b for a, b in zip(decode_s[yardstick], decode_s[name], strict=True)]
-        n_bytes = weights * BYTES_PER_WEIGHT.get(name, rt_bytes(job))
+        n_bytes = weights * BYTES_PER_WEIGHT.get(name, job.runtime().dtype.itemsize)
         rows.append([
-            name,
-            spread(firsts[yardstick].times_as_long(firsts[name])),
-            f"{firsts[name].median_s:.3f}",
-            spread(slower),
-            spread([s * 1e3 for s in decode_s[name]]),
-            f"{len(job.prompts) / statistics.median(decode_s[name]):,.0f}",
-            f"{n_bytes / bandwidth / statistics.median(decode_s[name]):.0%}",
-            spread(wholes[yardstick].times_as_long(wholes[name])),
-            console.size(wholes[name].peak_bytes),
-            f"{wholes[name].load_s:.1f}",
-            "yes" if wholes[name].loss == wholes[yardstick].loss else "no",
+            name, spread(firsts[yardstick].times_as_long(first)), f"{first.median_s:.3f}",
+            spread(slower), spread([s * 1e3 for s in decode_s[name]]),
+            f"{len(job.prompts) / step_s:,.0f}", f"{n_bytes / bandwidth / step_s:.0%}",
+            spread(wholes[yardstick].times_as_long(whole)), console.size(whole.peak_bytes),
+            f"{whole.load_s:.1f}", "yes" if whole.loss == wholes[yardstick].loss else "no",
         ])  # fmt: skip
-    announce(cfg, job, others, f"{len(job.prompts)} prompts of {cfg.prompt_tokens} tokens, "
-             f"{n_steps} steps after the first token")  # fmt: skip
+    what = f"{len(job.prompts)} prompts of {cfg.prompt_tokens} tokens, {n_steps} steps after the"
+    announce(cfg, job, others, f"{what} first token")
     columns = ["contender", f"prefill: {yardstick} / it", "s", f"step: {yardstick} / it", "ms"]
-    columns += [
-        "tokens/s",
-        "of bandwidth",
-        f"whole: {yardstick} / it",
-        "peak memory",
-        "load, s",
-        "same text",
-    ]
+    columns += ["tokens/s", "of bandwidth", f"whole: {yardstick} / it", "peak memory", "load, s"]
+    columns += ["same text"]
     console.say(console.table("", columns, rows))
     console.say(f"\nMemory bandwidth, measured in the same run: {rate(bandwidth, 'B/s')}.\n")
 
@@ -361,7 +361,7 @@ def bench_serve(cfg: BenchConfig) -> None:
 def describe(cfg: BenchConfig, job: Job, others: float) -> None:
     """Print the examples of a training benchmark and its conditions."""
     lengths = [length_of(example) for example in job.examples]
-    targets = sum(len(example.target_ids) for example in job.examples) / sum(lengths)
+    targets = job.n_targets / sum(lengths)
     what = (
         f"{len(lengths)} examples of {statistics.mean(lengths):.0f} tokens, {targets:.0%} of them "
         f"targets, {cfg.rows} rows of {cfg.block_size} per forward"
@@ -371,9 +371,9 @@ def describe(cfg: BenchConfig, job: Job, others: float) -> None:
 
 def announce(cfg: BenchConfig, job: Placed, others: float, what: str) -> None:
     """Print what was measured, where, and how busy the machine was."""
+    rt = job.runtime()
     console.say(
-        f"GPT-2 {cfg.size}, {what}; "
-        f"{device_name(job)}, {str(choose_dtype(job.dtype, torch.device(job.device)))[6:]}, "
+        f"GPT-2 {cfg.size}, {what}; {rt.name()}, {str(rt.dtype).removeprefix('torch.')}, "
         f"torch {torch.__version__}; medians (and range) of {cfg.repeats} turns; other processes "
         f"used {others:.0%} of the CPU at most.\n"
     )

@@ -5,7 +5,6 @@ import `transformers` or a checkout of nanoGPT. A step returns the sum of the ch
 of the log-probabilities, which shows whether contenders did the same work.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.training import Step, nanogpt_module, usual_runtime
+from benchmarks.training import Placed, Step, nanogpt_model
 from clingpt.base.files import written_whole
 from clingpt.decoding.decoders import Quantize, make_decoder
 from clingpt.decoding.engine import Decoder, Engine, answer_all, label_log_probs
@@ -30,20 +29,17 @@ from model import GPT
 ONNX_FOLDER = "onnx"  # inside the folder of the weights
 
 
-@dataclass(frozen=True)
-class DecodeJob:
+@dataclass(frozen=True, kw_only=True)
+class DecodeJob(Placed):
     """The prompts and settings that all contenders share."""
 
     weights: Path  # a Hugging Face folder
     prompts: Sequence[Sequence[int]]
     new_tokens: int  # of each reply; its last token takes no further step
-    device: str
-    dtype: str
-    nanogpt: Path | None  # a checkout of nanoGPT
 
 
 def our_decoder(job: DecodeJob, *, quantize: Quantize = "none") -> tuple[Runtime, Decoder]:
-    """The decoder that sample.py uses."""
+    """Return the decoder that sample.py uses."""
     rt = start(device=job.device, dtype=job.dtype)
     model = GPT.from_pretrained(job.weights).to(rt.device).eval()
     return rt, make_decoder(model, rt, quantize=quantize)
@@ -56,10 +52,9 @@ def ours(job: DecodeJob, *, new: int | None, quantize: Quantize = "none") -> Ste
     context = len(job.prompts[0]) + job.new_tokens
     engine = Engine(decoder, Tokenizer.load(), rows=len(job.prompts), context=context)
 
-    def step() -> Tensor:
+    def step() -> float:
         with rt.autocast():
-            found = answer_all(engine, job.prompts, sampling)
-        return torch.tensor(float(sum(sum(reply.ids) for reply in found)))
+            return sum(sum(reply.ids) for reply in answer_all(engine, job.prompts, sampling))
 
     return step
 
@@ -70,7 +65,7 @@ def transformers_model(job: DecodeJob) -> Any:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    rt = usual_runtime(job)
+    rt = job.runtime()
     model: Any = AutoModelForCausalLM.from_pretrained(job.weights, dtype=rt.dtype)
     model.generation_config.eos_token_id = None  # all replies have the same length
     return model.to(rt.device).eval()
@@ -82,31 +77,21 @@ def transformers_generate(job: DecodeJob, *, new: int | None) -> Step:
     ids_BT = torch.tensor(job.prompts, device=job.device)
 
     @torch.no_grad()
-    def step() -> Tensor:
+    def step() -> float:
         found_BT = model.generate(
-            ids_BT,
-            attention_mask=torch.ones_like(ids_BT),
-            max_new_tokens=new or job.new_tokens,
-            do_sample=False,
-            pad_token_id=EOT,
-        )
-        total: Tensor = found_BT[:, ids_BT.shape[1] :].sum().float()
-        return total
+            ids_BT, attention_mask=torch.ones_like(ids_BT),
+            max_new_tokens=new or job.new_tokens, do_sample=False, pad_token_id=EOT,
+        )  # fmt: skip
+        return float(found_BT[:, ids_BT.shape[1] :].sum())
 
     return step
 
 
 def nanogpt_generate(job: DecodeJob, *, new: int | None) -> Step:
     """Decode with nanoGPT's generate: no cache; top_k=1 makes it greedy."""
-    module, rt = nanogpt_module(job.nanogpt), usual_runtime(job)
-    source = GPT.from_pretrained(job.weights)
+    rt, source = job.runtime(), GPT.from_pretrained(job.weights)
     shape = source.config
-    config = module.GPTConfig(
-        block_size=shape.block_size, vocab_size=shape.vocab_size, n_layer=shape.n_layer,
-        n_head=shape.n_head, n_embd=shape.n_embd, dropout=0.0,
-    )  # fmt: skip
-    with contextlib.redirect_stdout(None):  # it prints its size
-        model = module.GPT(config)
+    model = nanogpt_model(job.nanogpt, shape, shape.vocab_size)
     weights = {f"transformer.{name}": tensor for name, tensor in source.state_dict().items()}
     weights["transformer.wte.weight"] = weights["transformer.wte.weight"][: shape.vocab_size]
     weights["lm_head.weight"] = weights["transformer.wte.weight"]
@@ -114,11 +99,10 @@ def nanogpt_generate(job: DecodeJob, *, new: int | None) -> Step:
     model = model.to(rt.device).eval()
     ids_BT = torch.tensor(job.prompts, device=job.device)
 
-    def step() -> Tensor:
+    def step() -> float:
         with rt.autocast():
             found_BT = model.generate(ids_BT, new or job.new_tokens, top_k=1)
-        total: Tensor = found_BT[:, ids_BT.shape[1] :].sum().float()
-        return total
+        return float(found_BT[:, ids_BT.shape[1] :].sum())
 
     return step
 
@@ -137,9 +121,9 @@ def onnx_generate(job: DecodeJob, *, new: int | None, int8: bool = False) -> Ste
     """Decode all prompts at once with the ONNX runner."""
     runner = Runner(job.weights / ONNX_FOLDER, int8=int8)
 
-    def step() -> Tensor:
+    def step() -> float:
         found = runner.generate(job.prompts, max_new_tokens=new or job.new_tokens)
-        return torch.tensor(float(sum(sum(reply.ids) for reply in found)))
+        return sum(sum(reply.ids) for reply in found)
 
     return step
 

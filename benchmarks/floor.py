@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training import CLIP, RATE, Job, Placed, Step, usual_runtime
+from benchmarks.training import CLIP, RATE, Job, Placed, Step
 from clingpt.data.packing import IGNORE
 from clingpt.nn.kernels import summed_loss
 from clingpt.nn.runtime import start
@@ -54,7 +54,7 @@ def read(job: Placed) -> Step:
 
 def loss(job: Job, *, everywhere: bool) -> Step:
     """Compute head, cross-entropy and gradients: by our kernel at targets, or everywhere."""
-    rt, rows = usual_runtime(job), job.packed()
+    rt, rows = job.runtime(), job.packed()
     arrays = rows.assemble(np.arange(min(job.rows, len(rows))))
     index_KM, targets_KM = map(rt.put, (arrays.target_index_KM, arrays.targets_KM))
     C, V, P = job.shape.n_embd, job.shape.padded_vocab_size, arrays.ids_BT.size

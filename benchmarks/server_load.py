@@ -15,7 +15,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -56,14 +56,6 @@ CONTENDERS = {
     "ours-int8-one": Contender(("--rows=1", "--quantize=int8")),
     "hf": Contender(("--device", "cpu", "--dtype", "float32"), is_ours=False),
 }
-
-
-@dataclass
-class Trace:
-    """Times of a request: its start, and the arrival of each piece of text."""
-
-    started_at: float
-    pieces: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -165,21 +157,21 @@ async def drive(
     port: int, weights: Path, prompts: Sequence[str], clients: int, new_tokens: int
 ) -> Figures:
     """Send all prompts, `clients` at a time, and ask /health meanwhile."""
-    waiting, traces, beats = list(prompts)[::-1], list[Trace](), list[float]()
+    waiting, arrivals, beats = list(prompts)[::-1], list[list[float]](), list[float]()
 
     async def client() -> None:
         while waiting:
-            traces.append(await complete(port, weights, waiting.pop(), new_tokens))
+            arrivals.append(await complete(port, weights, waiting.pop(), new_tokens))
 
     started_at = time.monotonic()
     pulse = asyncio.ensure_future(keep_asking(port, beats))
     await asyncio.gather(*(client() for _ in range(clients)))
     seconds = time.monotonic() - started_at
     pulse.cancel()
-    gaps = [b - a for trace in traces for a, b in itertools.pairwise(trace.pieces)]
+    gaps = [b - a for _, *pieces in arrivals for a, b in itertools.pairwise(pieces)]
     return Figures(
         tokens_per_s=len(prompts) * new_tokens / seconds,
-        first_token=percentiles([trace.pieces[0] - trace.started_at for trace in traces]),
+        first_token=percentiles([first - start for start, first, *_ in arrivals]),
         between=percentiles(gaps),
         health_p99=percentiles(beats)[1],
     )
@@ -193,22 +185,25 @@ def percentiles(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-async def complete(port: int, weights: Path, prompt: str, new_tokens: int) -> Trace:
-    """Request one streamed, greedy completion; BenchError if it ends early."""
-    request = {"model": str(weights), "prompt": prompt, "max_tokens": new_tokens}
-    fields = request | {"stream": True, "temperature": 0.0}
-    trace, ending = Trace(time.monotonic()), None
+async def complete(port: int, weights: Path, prompt: str, new_tokens: int) -> list[float]:
+    """Request one streamed, greedy completion; BenchError if it ends early.
+
+    Returns the times of its start and of the arrival of each piece of text.
+    """
+    fields = {"model": str(weights), "prompt": prompt, "max_tokens": new_tokens}
+    fields |= {"stream": True, "temperature": 0.0}
+    times, ending = [time.monotonic()], None
     async for line in lines_of(port, "/v1/completions", fields):
         if not line.startswith(b"data: {"):
             continue
         chunk = json.loads(line[6:])
         choice = (chunk.get("choices") or [{}])[0]
         if choice.get("text"):
-            trace.pieces.append(time.monotonic())
+            times.append(time.monotonic())
         ending = choice.get("finish_reason") or ending
     if ending != "length":
         raise BenchError(f"a reply ended early ({ending}); choose another --seed")
-    return trace
+    return times
 
 
 async def keep_asking(port: int, beats: list[float]) -> None:

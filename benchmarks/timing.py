@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from benchmarks.training import Placed, Step
 from clingpt.base.console import progress_bar
@@ -52,26 +53,24 @@ def race(
     context = multiprocessing.get_context("spawn")
     processes: list[Any] = []
     lanes: dict[str, Connection] = {}
+    timings: dict[str, Timing] = {}
+    n_turns = len(builders) * (repeats + 1)
     try:
-        with progress_bar(
-            label="racing", total=len(builders) * (repeats + 1), unit=" turns"
-        ) as bar:
-            timings: dict[str, Timing] = {}
+        with progress_bar(label="racing", total=n_turns, unit=" turns") as bar:
             for name, build in builders.items():
                 lanes[name], theirs = context.Pipe()
                 process = context.Process(target=_run, args=(build, job, theirs), daemon=True)
                 process.start()
                 processes.append(process)
                 theirs.close()
-                timings[name] = Timing(**_ask(name, lanes[name], "first step"))
+                timings[name] = _ask(name, lanes[name])
                 bar.update(1)
             others = OtherLoad([process.pid for process in processes])
             for name in list(builders) * repeats:
-                timings[name].steps_s.append(_ask(name, lanes[name], steps) / steps)
+                elapsed_s, timings[name].peak_bytes = _ask(name, lanes[name], steps)
+                timings[name].steps_s.append(elapsed_s / steps)
                 bar.update(1)
             share = others.share()
-        for name, connection in lanes.items():
-            timings[name].peak_bytes = _ask(name, connection, "peak")
     finally:
         for connection in lanes.values():
             connection.close()  # a contender that waits for a request exits
@@ -81,59 +80,51 @@ def race(
     return timings, share
 
 
-def _ask(name: str, connection: Connection, what: str | int) -> Any:
-    """Send a request to a contender and return its answer; BenchError if it failed or died."""
+def _ask(name: str, connection: Connection, steps: int | None = None) -> Any:
+    """Have a contender take steps, and return its answer; BenchError if it failed or died."""
     try:
-        connection.send(what)
-        kind, answer = connection.recv()
+        if steps is not None:
+            connection.send(steps)
+        answer = connection.recv()
     except (EOFError, ConnectionError):
         raise BenchError(f"{name} died, perhaps out of memory; lower --rows or --size") from None
-    if kind == "mistake":
+    if isinstance(answer, str):
         raise BenchError(f"{name}: {answer}")
     return answer
 
 
 def _run(build: Callable[[J], Step], job: J, connection: Connection) -> None:
-    """Answer requests in a contender's process."""
-    lane = None
-    while True:
-        try:
-            what = connection.recv()
-        except EOFError:
-            return
-        try:
-            lane = lane or Lane(build, job)
-            connection.send(("answer", lane.answer(what)))
-        except (ClingptError, RuntimeError) as error:  # a user's mistake, or out of memory
-            connection.send(("mistake", " ".join(str(error).split())[:300]))
-            return
+    """Take steps in a contender's process.
 
+    Sends a Timing after the first step. Then each number of steps that it receives is answered by
+    their time in seconds and the peak memory in bytes, and any failure by its message.
+    """
+    is_cuda = job.device.startswith("cuda")
 
-class Lane:
-    """Worker-process side of one contender."""
-
-    def __init__(self, build: Callable[[J], Step], job: J) -> None:
-        torch.manual_seed(0)
-        self._cuda = job.device.startswith("cuda")
+    def take(n: int) -> tuple[float, Tensor | float]:
         started_at = time.perf_counter()
-        self._step = build(job)
-        self._load_s = time.perf_counter() - started_at
-        self._built_bytes = torch.cuda.memory_allocated() if self._cuda else resident_memory()
-
-    def answer(self, what: str | int) -> Any:
-        """Take the "first step", take a number of steps (seconds), or return the "peak" (bytes)."""
-        if what == "peak":
-            return torch.cuda.max_memory_allocated() if self._cuda else peak_memory()
-        started_at = time.perf_counter()
-        for _ in range(1 if what == "first step" else int(what)):
-            loss = self._step()
-        if self._cuda:
+        for _ in range(n):
+            loss = step()
+        if is_cuda:
             torch.cuda.synchronize()
-        elapsed_s = time.perf_counter() - started_at
-        if what != "first step":
-            return elapsed_s
-        facts = {"load_s": self._load_s, "first_step_s": elapsed_s, "loss": float(loss)}
-        return facts | {"built_bytes": self._built_bytes}
+        return time.perf_counter() - started_at, loss
+
+    try:
+        torch.manual_seed(0)
+        started_at = time.perf_counter()
+        step = build(job)
+        load_s = time.perf_counter() - started_at
+        built_bytes = torch.cuda.memory_allocated() if is_cuda else resident_memory()
+        first_step_s, loss = take(1)
+        connection.send(Timing(load_s, first_step_s, float(loss), built_bytes))
+        while True:
+            elapsed_s, _ = take(connection.recv())
+            peak_bytes = torch.cuda.max_memory_allocated() if is_cuda else peak_memory()
+            connection.send((elapsed_s, peak_bytes))
+    except EOFError:  # the race is over
+        return
+    except (ClingptError, RuntimeError) as error:  # a user's mistake, or out of memory
+        connection.send(" ".join(str(error).split())[:300])
 
 
 def peak_memory() -> int:

@@ -6,13 +6,12 @@ AdamW. Only the contenders that need them import `transformers` or a checkout of
 
 import contextlib
 import importlib.util
-import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +20,12 @@ from torch import Tensor, nn
 from clingpt.base.errors import ConfigError
 from clingpt.base.types import Ints
 from clingpt.data.packing import IGNORE, Rows, build_rows
-from clingpt.data.prepared import open_prepared
 from clingpt.evaluation.scorer import split_of_examples
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.lora import Lora, adapt
 from clingpt.nn.runtime import Runtime, choose_dtype, compile_in_place, start
 from clingpt.text.tasks import Example
-from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import EOT
 from clingpt.training.batches import Feed
 from clingpt.training.step import Schedule, Updater, accumulate_gradients, build_optimizer
 from model import GPT, GPTConfig
@@ -43,37 +41,38 @@ SIZES = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where and how a contender runs."""
+
+    device: str
+    dtype: str
+    nanogpt: Path | None  # a checkout of nanoGPT
+
+    def runtime(self) -> Runtime:
+        """Return a runtime with only device and precision, without our process-wide settings."""
+        device = torch.device(self.device)
+        return Runtime(device, choose_dtype(self.dtype, device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Placed):
     """The examples and settings that all contenders share."""
 
     shape: GPTConfig
     examples: Sequence[Example]
     rows: int  # of block_size tokens in one forward pass
-    device: str
-    dtype: str
-    nanogpt: Path | None  # a checkout of nanoGPT
+
+    @property
+    def n_targets(self) -> int:
+        """Target tokens of all examples."""
+        return sum(len(example.target_ids) for example in self.examples)
 
     def packed(self) -> Rows:
         """Pack the examples into rows, as train.py does."""
         return build_rows(
             split_of_examples(self.examples), self.shape.block_size, pack=True, seed=0
         )
-
-
-def examples_of(
-    folder: Path, n: int | None, rng: np.random.Generator, *, room: int, longest: int
-) -> list[Example]:
-    """Draw n training examples of a prepared folder, or as many as fit into `room` tokens."""
-    split = open_prepared(folder, Tokenizer.load()).split("train")
-    index = split.index[rng.permutation(len(split.index))]
-    index = index[index[:, 2] - index[:, 0] <= longest]
-    n = n or max(1, int((np.cumsum(index[:, 2] - index[:, 0]) <= room).sum()))
-    if len(index) < n:
-        raise ConfigError(
-            f"{folder} has {len(index)} examples that fit, fewer than the {n} requested"
-        )
-    return [split.example(row) for row in index[:n]]
 
 
 def random_example(rng: np.random.Generator, length: int, target_share: float) -> Example:
@@ -83,7 +82,9 @@ def random_example(rng: np.random.Generator, length: int, target_share: float) -
     return Example(prompt_ids=ids[:n_prompt], target_ids=ids[n_prompt:], trimmed_tokens=0)
 
 
-Step = Callable[[], Tensor]  # takes one optimizer step on all examples; returns the loss
+Batch = tuple[Tensor, ...]
+LossOf = Callable[..., Tensor]  # of a batch's tensors
+Step = Callable[[], Tensor | float]  # takes one step on all examples; returns the loss
 
 
 def ours(job: Job, *, compiled: bool, recompute: bool = False, lora: Lora | None = None) -> Step:
@@ -110,13 +111,17 @@ def ours(job: Job, *, compiled: bool, recompute: bool = False, lora: Lora | None
     return step
 
 
-def usual_step(model: nn.Module, rt: Runtime, losses: Callable[[], Iterator[Tensor]]) -> Step:
-    """Return an ordinary training step: backward through each loss, clipping, AdamW."""
+def usual_step(
+    model: nn.Module, rt: Runtime, batches: Callable[[], Iterator[Batch]], loss_of: LossOf
+) -> Step:
+    """Return an ordinary training step: backward through each batch's loss, clipping, AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
 
     def step() -> Tensor:
         total = torch.zeros((), device=rt.device)
-        for loss in losses():
+        for batch in batches():
+            with rt.autocast():
+                loss = loss_of(*batch)
             loss.backward()  # type: ignore[no-untyped-call]
             total = total + loss.detach()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -125,32 +130,6 @@ def usual_step(model: nn.Module, rt: Runtime, losses: Callable[[], Iterator[Tens
         return total
 
     return step
-
-
-class Placed(Protocol):
-    """A job with a device and a precision."""
-
-    @property
-    def device(self) -> str: ...
-
-    @property
-    def dtype(self) -> str: ...
-
-
-def device_name(job: Placed) -> str:
-    """Return the name of the job's device."""
-    return start(device=job.device, dtype=job.dtype).name()
-
-
-def rt_bytes(job: Placed) -> int:
-    """Return the size of a weight in the job's precision, in bytes."""
-    return choose_dtype(job.dtype, torch.device(job.device)).itemsize
-
-
-def usual_runtime(job: Placed) -> Runtime:
-    """Return a runtime with only device and precision, without our process-wide settings."""
-    device = torch.device(job.device)
-    return Runtime(device, choose_dtype(job.dtype, device))
 
 
 def transformers_gpt2(job: Job, rt: Runtime) -> nn.Module:
@@ -174,26 +153,21 @@ def transformers_padded(job: Job, *, to_longest: bool) -> Step:
     longest of each forward, and a forward has about as many tokens as one of ours. Otherwise every
     row has block_size tokens.
     """
-    rt = usual_runtime(job)
+    rt, n_targets = job.runtime(), job.n_targets
     model = transformers_gpt2(job, rt)
     full, longest_first = job.shape.block_size, sorted(job.examples, key=lambda x: -length_of(x))
     mean = float(np.mean([length_of(example) for example in job.examples]))
     at_once = max(1, round(job.rows * full / mean)) if to_longest else job.rows
-    n_targets = sum(len(example.target_ids) for example in job.examples)
 
-    def losses() -> Iterator[Tensor]:
+    def batches() -> Iterator[Batch]:
         for first in range(0, len(longest_first), at_once):
             part = longest_first[first : first + at_once]
-            ids, mask, labels = padded(part, length_of(part[0]) if to_longest else full)
-            with rt.autocast():
-                yield model(
-                    input_ids=rt.put(ids),
-                    attention_mask=rt.put(mask),
-                    labels=rt.put(labels),
-                    num_items_in_batch=n_targets,
-                ).loss
+            yield tuple(map(rt.put, padded(part, length_of(part[0]) if to_longest else full)))
 
-    return usual_step(model, rt, losses)
+    def loss_of(ids: Tensor, mask: Tensor, labels: Tensor) -> Any:
+        return model(ids, attention_mask=mask, labels=labels, num_items_in_batch=n_targets).loss
+
+    return usual_step(model, rt, batches, loss_of)
 
 
 def length_of(example: Example) -> int:
@@ -212,44 +186,29 @@ def padded(examples: Sequence[Example], length: int) -> tuple[Ints, Ints, Ints]:
     return ids, mask, labels
 
 
-def packed_rows(
-    job: Job, rt: Runtime, *, ignore: int
-) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
-    """Return batches of ids and next tokens (B, T) for models that attend across documents."""
-    rows = job.packed()
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for first in range(0, len(rows), job.rows):
-            numbers = np.arange(first, min(first + job.rows, len(rows)))
-            arrays = rows.assemble(numbers)
-            targets = np.full(arrays.ids_BT.size, ignore)
-            real = arrays.targets_KM != IGNORE
-            targets[arrays.target_index_KM[real]] = arrays.targets_KM[real]
-            yield rt.put(arrays.ids_BT), rt.put(targets.reshape(arrays.ids_BT.shape))
-
-    return batches
+def packed_batches(job: Job, rows: Rows, rt: Runtime, *, ignore: int) -> Iterator[Batch]:
+    """Yield ids and next tokens (B, T) for models that attend across documents."""
+    for first in range(0, len(rows), job.rows):
+        arrays = rows.assemble(np.arange(first, min(first + job.rows, len(rows))))
+        targets = np.full(arrays.ids_BT.size, ignore)
+        real = arrays.targets_KM != IGNORE
+        targets[arrays.target_index_KM[real]] = arrays.targets_KM[real]
+        yield rt.put(arrays.ids_BT), rt.put(targets.reshape(arrays.ids_BT.shape))
 
 
 def transformers_packed(job: Job) -> Step:
     """Train transformers' model on our packed rows, with full logits."""
-    rt = usual_runtime(job)
-    model, batches = transformers_gpt2(job, rt), packed_rows(job, rt, ignore=IGNORE)
-    n_targets = sum(len(example.target_ids) for example in job.examples)
+    rt, rows, n = job.runtime(), job.packed(), job.n_targets
+    model = transformers_gpt2(job, rt)
 
-    def losses() -> Iterator[Tensor]:
-        for ids_BT, targets_BT in batches():
-            with rt.autocast():
-                output = model(
-                    input_ids=ids_BT, shift_labels=targets_BT, labels=targets_BT,
-                    num_items_in_batch=n_targets,
-                )  # fmt: skip
-            yield output.loss
+    def loss_of(ids: Tensor, targets: Tensor) -> Any:
+        return model(ids, shift_labels=targets, labels=targets, num_items_in_batch=n).loss
 
-    return usual_step(model, rt, losses)
+    return usual_step(model, rt, lambda: packed_batches(job, rows, rt, ignore=IGNORE), loss_of)
 
 
-def nanogpt_module(checkout: Path | None) -> Any:
-    """Import model.py of a nanoGPT checkout."""
+def nanogpt_model(checkout: Path | None, shape: GPTConfig, vocab_size: int) -> Any:
+    """Build the model of a nanoGPT checkout, with random weights."""
     if checkout is None:
         raise ConfigError("set --nanogpt=FOLDER to a checkout of github.com/karpathy/nanoGPT")
     spec = importlib.util.spec_from_file_location("nanogpt_model", checkout / "model.py")
@@ -258,28 +217,24 @@ def nanogpt_module(checkout: Path | None) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules["nanogpt_model"] = module
     spec.loader.exec_module(module)
-    return module
+    config = module.GPTConfig(
+        block_size=shape.block_size, vocab_size=vocab_size, n_layer=shape.n_layer,
+        n_head=shape.n_head, n_embd=shape.n_embd, dropout=0.0,
+    )  # fmt: skip
+    with contextlib.redirect_stdout(None):  # it prints its size
+        return module.GPT(config)
 
 
 def nanogpt(job: Job, *, compiled: bool) -> Step:
     """Train nanoGPT's model on our packed rows; prompts get the target that it ignores."""
-    module, rt, shape = nanogpt_module(job.nanogpt), usual_runtime(job), job.shape
-    config = module.GPTConfig(
-        block_size=shape.block_size, vocab_size=shape.padded_vocab_size, n_layer=shape.n_layer,
-        n_head=shape.n_head, n_embd=shape.n_embd, dropout=0.0,
-    )  # fmt: skip
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its size
-        model = module.GPT(config).to(rt.device)
+    rt, rows = job.runtime(), job.packed()
+    model = nanogpt_model(job.nanogpt, job.shape, job.shape.padded_vocab_size).to(rt.device)
     called = torch.compile(model) if compiled else model
-    batches = packed_rows(job, rt, ignore=NANOGPT_IGNORE)
 
-    def losses() -> Iterator[Tensor]:
-        for ids_BT, targets_BT in batches():
-            with rt.autocast():
-                _, loss = called(ids_BT, targets_BT)
-            yield loss
+    def batches() -> Iterator[Batch]:
+        return packed_batches(job, rows, rt, ignore=NANOGPT_IGNORE)
 
-    return usual_step(model, rt, losses)
+    return usual_step(model, rt, batches, lambda ids, targets: called(ids, targets)[1])
 
 
 CONTENDERS: dict[str, Callable[[Job], Step]] = {

@@ -17,7 +17,7 @@ from benchmarks import server_load
 from benchmarks.decoding import LABELS, REPLIES, DecodeJob
 from benchmarks.floor import PARTS
 from benchmarks.timing import OtherLoad, Timing, peak_memory, race, resident_memory
-from benchmarks.training import CONTENDERS, Job, packed_rows, padded, random_example, usual_runtime
+from benchmarks.training import CONTENDERS, Job, packed_batches, padded, random_example
 from clingpt.base import console
 from clingpt.base.errors import BenchError, ConfigError
 from clingpt.data.packing import IGNORE
@@ -72,7 +72,7 @@ def test_padded_rows_label_only_targets() -> None:
 
 def test_peers_receive_our_packed_rows_and_every_target() -> None:
     this = job()
-    batches = list(packed_rows(this, usual_runtime(this), ignore=-1)())
+    batches = list(packed_batches(this, this.packed(), this.runtime(), ignore=-1))
     targets = sorted(t for _, y in batches for t in y.flatten().tolist() if t != -1)
     assert targets == sorted(t for example in this.examples for t in example.target_ids)
     for ids_BT, targets_BT in batches:
@@ -189,7 +189,9 @@ def decode_job(tmp_path_factory: pytest.TempPathFactory) -> DecodeJob:
     folder = tmp_path_factory.mktemp("weights")
     GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=32)).save_pretrained(folder)
     prompts = torch.randint(50257, (3, 9), generator=torch.Generator().manual_seed(1)).tolist()
-    return DecodeJob(folder, prompts, 6, "cpu", "float32", None)
+    return DecodeJob(
+        weights=folder, prompts=prompts, new_tokens=6, device="cpu", dtype="float32", nanogpt=None
+    )
 
 
 def test_contenders_decode_the_same_text_and_score_the_same_labels(decode_job: DecodeJob) -> None:

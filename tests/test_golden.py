@@ -37,7 +37,7 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     return losses_of_tiny(tmp_path_factory.mktemp("golden"))
 
 
-def test_losses_equal_the_golden_ones(losses: list[float]) -> None:
+def test_losses_equal_the_golden_losses(losses: list[float]) -> None:
     """Within 1e-3: machines sum in different orders."""
     golden = json.loads(GOLDEN.read_text())
     assert losses == pytest.approx(golden["losses"], rel=1e-3)

@@ -137,7 +137,7 @@ def test_our_weights_give_the_same_logits_loss_and_gradients_in_transformers(
 
 
 @pytest.mark.parametrize("broken", ["h.0.attn.c_proj", "h.1.attn.c_proj"])
-def test_parity_notices_a_transposed_square_weight(broken: str) -> None:
+def test_parity_check_detects_a_transposed_square_weight(broken: str) -> None:
     # [in, out] and [out, in] have one shape here: no loader can notice, only arithmetic can.
     theirs = build_theirs(vocab_size=64, n_positions=16, n_layer=2, n_head=2, n_embd=16)
     ours = GPT(GPTConfig(vocab_size=64, block_size=16, n_layer=2, n_head=2, n_embd=16))
@@ -194,7 +194,7 @@ def test_ignored_targets_have_no_loss_and_no_gradient(
     assert float((gradient - gradient_of_fewer).norm() / gradient.norm()) <= 1e-12
 
 
-def test_a_batch_of_ignored_targets_gives_zeros(
+def test_a_batch_of_ignored_targets_has_zero_loss_and_gradients(
     tiny_model: Build, documents: list[Document], slow_batch: SlowBatch
 ) -> None:
     batch = slow_batch([documents[1:4]], 24)
@@ -320,7 +320,7 @@ def test_rows_may_come_in_any_order_and_logits_be_restricted(tiny_model: Build) 
     torch.testing.assert_close(swapped_RV, ordered_RV.flip(0)[:, [4, 90, 4]])
 
 
-def test_a_cleared_row_leaves_nothing_in_memory(tiny_model: Build) -> None:
+def test_clearing_a_row_zeroes_its_cache(tiny_model: Build) -> None:
     model = tiny_model().eval()
     cache, fresh = (model.new_cache(rows=2, capacity=9) for _ in range(2))
     model.step({0: [1, 2, 3], 1: [4, 5, 6, 7, 8, 9]}, cache)
@@ -524,7 +524,7 @@ def test_a_folder_without_weights_is_refused(hub_gpt2: Path) -> None:
         GPT.from_pretrained(hub_gpt2)
 
 
-def test_a_cropped_context_gives_the_first_positions_logits(hub_gpt2: Path) -> None:
+def test_a_cropped_context_gives_the_logits_of_the_first_positions(hub_gpt2: Path) -> None:
     whole, cropped = (GPT.from_pretrained(hub_gpt2, block_size=n) for n in (None, 8))
     assert (whole.config.block_size, cropped.config.block_size) == (24, 8)
     ids_BT = torch.arange(16).view(2, 8)

@@ -25,7 +25,7 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-def test_every_module_lies_in_a_package() -> None:
+def test_every_module_is_in_a_package() -> None:
     """At most twelve, each of which says what it holds and what it may import."""
     loose = {path.name for path in (ROOT / "clingpt").glob("*.py")}
     assert loose == {"__init__.py"}
@@ -36,7 +36,7 @@ def test_every_module_lies_in_a_package() -> None:
         assert holds and "May import: " in holds, package.name
 
 
-def test_model_imports_torch_alone() -> None:
+def test_model_imports_only_torch() -> None:
     tree = ast.parse((ROOT / "model.py").read_text("utf-8"))
     tops = {
         alias.name.split(".")[0]
@@ -48,7 +48,7 @@ def test_model_imports_torch_alone() -> None:
     assert tops - set(sys.stdlib_module_names) == {"torch"}
 
 
-def test_data_work_needs_no_torch() -> None:
+def test_preparing_data_needs_no_torch() -> None:
     packages = ("base", "text", "privacy", "data")
     parts = [path for name in packages for path in (ROOT / "clingpt" / name).glob("*.py")]
     names = sorted({"prepare", *(module_name(path) for path in parts)})
@@ -68,7 +68,7 @@ def test_only_the_runtime_knows_about_ranks(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_importing_does_nothing(path: Path) -> None:
+def test_importing_a_module_has_no_side_effects(path: Path) -> None:
     tree = ast.parse(path.read_text("utf-8"))
     assert ast.get_docstring(tree), "a module says what it is for"
     loose = (ast.For, ast.While, ast.With, ast.Try, ast.Delete)
@@ -80,7 +80,7 @@ def test_importing_does_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_end_in_a_guard_of_one_call(name: str) -> None:
+def test_commands_end_with_a_main_guard_of_one_call(name: str) -> None:
     assert (
         (ROOT / f"{name}.py")
         .read_text()
@@ -98,7 +98,7 @@ def test_presets_load_and_say_what_to_expect(path: Path) -> None:
         assert word in head, f"{path.name} does not say {word}"
 
 
-def test_architecture_shows_the_layers_that_are_enforced() -> None:
+def test_architecture_page_shows_the_enforced_layers() -> None:
     """The Mermaid picture of docs/architecture.md against import-linter's contract."""
     layers = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
         "contracts"
@@ -120,7 +120,7 @@ def test_architecture_shows_the_layers_that_are_enforced() -> None:
     assert {name for layer in enforced for name in layer} == named | {"benchmarks"}
 
 
-def test_architecture_names_files_that_exist() -> None:
+def test_architecture_page_names_existing_files() -> None:
     text = (ROOT / "docs/architecture.md").read_text("utf-8")
     for name in re.findall(r"`((?:\w+/)*\w+\.(?:py|md|toml))`|`((?:\w+/)+)`", text):
         path = name[0] or name[1]

@@ -37,7 +37,7 @@ def test_a_lock_is_held_until_its_file_is_closed(tmp_path: Path) -> None:
         assert files.try_lock(other)
 
 
-def test_a_file_system_without_locks_locks_nobody_out(
+def test_a_file_system_without_locks_lets_every_writer_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(*_: object) -> None:

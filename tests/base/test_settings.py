@@ -128,7 +128,7 @@ def preset(tmp_path: Path) -> Callable[[str], str]:
         (["--out=exported/"], {"out": Path("exported")}),
     ],
 )
-def test_flags(argv: list[str], changes: dict[str, Any]) -> None:
+def test_flags_are_parsed_by_type(argv: list[str], changes: dict[str, Any]) -> None:
     assert parse(*argv) == replace(DEFAULT, **changes)
 
 
@@ -150,7 +150,7 @@ def test_flags(argv: list[str], changes: dict[str, Any]) -> None:
         ("warmup_steps = 200", ["--steps=300"], {"warmup_steps": 200, "steps": 300}),
     ],
 )
-def test_presets(
+def test_presets_are_applied_before_flags(
     preset: Callable[[str], str], text: str, argv: list[str], changes: dict[str, Any]
 ) -> None:
     path = preset(text)
@@ -162,7 +162,7 @@ def test_a_whole_number_becomes_a_float_for_a_float_setting(preset: Callable[[st
     assert type(parse("--learning_rate=1").learning_rate) is float
 
 
-def test_a_flag_gives_a_required_setting() -> None:
+def test_a_required_setting_can_be_given_by_flag() -> None:
     argv = ["--checkpoint=out/best"]
     parsed = config.parse(Needy, argv, prog="serve.py", description="Serve.")
     assert parsed == Needy(checkpoint=Path("out/best"))
@@ -208,7 +208,7 @@ def test_a_flag_gives_a_required_setting() -> None:
         (["--warmup_steps=100"], "warmup_steps must be below steps (100), got 100"),
     ],
 )
-def test_refused_flags(argv: list[str], message: str) -> None:
+def test_invalid_flags_are_refused(argv: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match="^" + re.escape(message)) as caught:
         parse(*argv)
     assert "\n" not in str(caught.value)
@@ -245,7 +245,7 @@ def test_refused_flags(argv: list[str], message: str) -> None:
         ("raise ValueError('two\\nlines')", ":1: ValueError: two lines"),
     ],
 )
-def test_refused_presets(preset: Callable[[str], str], text: str, message: str) -> None:
+def test_invalid_presets_are_refused(preset: Callable[[str], str], text: str, message: str) -> None:
     path = preset(text)
     with pytest.raises(ConfigError, match="^" + re.escape(path + message)) as caught:
         parse(path)
@@ -289,7 +289,7 @@ def test_a_missing_preset_suggests_the_nearest(preset: Callable[[str], str]) -> 
         ),
     ],
 )
-def test_refused_without_presets(argv: list[str], message: str) -> None:
+def test_a_command_without_presets_refuses_one(argv: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match="^" + re.escape(message)):
         config.parse(Needy, argv, prog="serve.py", description="Serve.")
 
@@ -325,7 +325,7 @@ def test_settings_survive_a_round_trip_through_json() -> None:
         ({"checkpoint": "x", "port": 0}, "port must be at least 1 and at most 65535, got 0"),
     ],
 )
-def test_refused_saved_settings(values: dict[str, Any], message: str) -> None:
+def test_invalid_saved_settings_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match="^" + re.escape(message)):
         config.from_dict(Needy, values, source="run.json")
 
@@ -361,7 +361,7 @@ def read_result(path: Path) -> Result:
     return config.read_json(Result, path, version=2, error=DataError, advice="remove it")
 
 
-def test_stored_json_is_read_back_nested_as_it_was(tmp_path: Path) -> None:
+def test_nested_dataclasses_survive_a_round_trip_through_json(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(json.dumps(STORED))
     assert read_result(path) == RESULT

@@ -71,7 +71,7 @@ def test_a_mistyped_flag_is_refused_without_loading_a_slow_module(command: str) 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_python_without_our_packages_is_told_in_one_line(command: str) -> None:
+def test_a_missing_package_is_reported_in_one_line(command: str) -> None:
     flags = ["train"] if command.startswith("benchmarks") else []
     code = (
         f"import sys, runpy; sys.argv = [{command + '.py'!r}, *{flags}, '--help']\n"

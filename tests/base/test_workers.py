@@ -64,7 +64,7 @@ def test_a_small_input_starts_no_process() -> None:
     assert list(map_chunks(Doubling(), [], workers=2)) == []
 
 
-def test_only_a_window_of_the_source_is_in_memory() -> None:
+def test_only_a_bounded_part_of_the_source_is_in_memory() -> None:
     taken = 0
 
     def source() -> Iterator[list[int]]:
@@ -176,6 +176,6 @@ def test_only_the_parent_handles_an_interrupt(moment: str, tmp_path: Path) -> No
     raise AssertionError("a process outlives its parent")
 
 
-def test_count_workers() -> None:
+def test_count_workers_keeps_a_given_number_and_bounds_the_default() -> None:
     assert [count_workers(asked) for asked in (0, 1, 7)] == [0, 1, 7]
     assert 1 <= count_workers(None) <= min(pool.MOST_WORKERS, os.cpu_count() or 1)

@@ -246,7 +246,7 @@ def test_prompts_have_the_requested_lengths_and_depend_only_on_the_seed() -> Non
     )
 
 
-def test_percentiles() -> None:
+def test_percentiles_are_the_median_and_the_99th() -> None:
     assert server_load.percentiles([]) == (0, 0) and server_load.percentiles([2.0]) == (2, 2)
     assert server_load.percentiles([float(n) for n in range(101)]) == (50, 99)
 

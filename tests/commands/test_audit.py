@@ -383,7 +383,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, fresh: Path) -> dict[str, P
 
 
 @pytest.mark.parametrize(("flags", "status", "phrase"), MISTAKES)
-def test_user_mistake_gets_a_one_line_error(
+def test_a_users_mistake_prints_one_line(
     flags: list[str],
     status: int,
     phrase: str,

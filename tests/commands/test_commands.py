@@ -42,7 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return out
 
 
-def test_a_run_leaves_what_the_formats_say(trained: Path) -> None:
+def test_a_run_writes_the_files_that_formats_md_describes(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     assert names >= {"step_000002", "step_000004", "best", "last", "metrics.jsonl", "curves.png"}
     rows = jsonl.read(trained / "metrics.jsonl")
@@ -52,7 +52,7 @@ def test_a_run_leaves_what_the_formats_say(trained: Path) -> None:
     assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_transformers_opens_a_checkpoint_as_it_is(trained: Path) -> None:
+def test_transformers_opens_a_checkpoint_without_conversion(trained: Path) -> None:
     """Done-when 5: no missing or unexpected keys, equal logits, the same greedy text."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -116,7 +116,9 @@ def test_eval_writes_a_report_and_the_official_predictions(trained: Path, data: 
     assert reply["abstained"] == (max(reply["probabilities"].values()) < fitted["threshold"])
 
 
-def test_questions_and_documents_of_a_file_reach_a_report(trained: Path, tmp_path: Path) -> None:
+def test_questions_and_documents_from_a_file_are_trained_on_and_scored(
+    trained: Path, tmp_path: Path
+) -> None:
     """The file has no labels, and its documents have other headings than abstracts."""
     source, folder, out = tmp_path / "own.jsonl", tmp_path / "own", tmp_path / "eval"
     lines = []
@@ -218,7 +220,7 @@ def test_a_long_prompt_loses_its_context_not_its_question(trained: Path, tmp_pat
     assert re.search(r"\d+ tokens of the context did not fit", result.stderr)
 
 
-def test_the_same_command_resumes_and_then_has_nothing_to_do(
+def test_repeating_a_command_resumes_the_run_and_then_ends_at_once(
     trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "copy"
@@ -237,7 +239,7 @@ def test_the_same_command_resumes_and_then_has_nothing_to_do(
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(
+def test_a_signal_saves_a_checkpoint_and_prints_how_to_resume(
     data: Path, tmp_path: Path, number: int, status: int
 ) -> None:
     out = tmp_path / "run"
@@ -258,7 +260,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
 
 
 @pytest.mark.slow
-def test_eight_examples_are_learned_by_heart(tmp_path: Path) -> None:
+def test_eight_examples_are_memorised(tmp_path: Path) -> None:
     """Done-when 6: near-zero loss, and the targets come back word for word."""
     records = list(synthetic.iter_records("val", count=8, seed=5))
     source = tmp_path / "eight.jsonl"
@@ -282,7 +284,7 @@ def test_eight_examples_are_learned_by_heart(tmp_path: Path) -> None:
     assert printed == "".join(expected)
 
 
-def test_pubmedqa_preset_takes_another_tools_weights(hub_gpt2: Path, tmp_path: Path) -> None:
+def test_pubmedqa_preset_trains_weights_from_another_tool(hub_gpt2: Path, tmp_path: Path) -> None:
     """Done-when 4, small: a GPT-2 written by transformers, through config/pubmedqa.py."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -401,7 +403,7 @@ def places(
 
 
 @pytest.mark.parametrize(("command", "flags", "status", "phrase"), MISTAKES)
-def test_a_mistake_gets_one_line_that_says_what_to_do(
+def test_a_users_mistake_prints_one_line_that_says_what_to_do(
     command: str,
     flags: list[str],
     status: int,

@@ -42,14 +42,14 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return first / "best", second / "best"
 
 
-def test_a_receipt_goes_from_phase_to_phase(chain: tuple[Path, Path]) -> None:
+def test_a_receipt_is_carried_from_phase_to_phase(chain: tuple[Path, Path]) -> None:
     counts = [[identifiers_found(r) for r in read_card(at)["receipts"]] for at in chain]
     assert counts[1] == [*counts[0], 0]
     n_train = read_card(chain[0])["receipts"][0]["records"]["train"]
     assert counts[0] == [2 * n_train] and n_train > 5
 
 
-def test_going_on_with_a_run_keeps_its_receipts_once(chain: tuple[Path, Path]) -> None:
+def test_resuming_a_run_does_not_duplicate_its_receipts(chain: tuple[Path, Path]) -> None:
     settings = read_card(chain[1])["settings"]
     flags = [f"--{name}={settings[name]}" for name in ("data", "out", "init_from")]
     assert train_here(*STEPS, *flags, "--steps=2") == 0
@@ -58,7 +58,7 @@ def test_going_on_with_a_run_keeps_its_receipts_once(chain: tuple[Path, Path]) -
     assert read_card(run_folder / "last")["receipts"] == read_card(chain[1])["receipts"]
 
 
-def test_whoever_uses_it_is_told(
+def test_using_a_model_trained_on_identifiers_prints_a_warning(
     chain: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load_to_use(chain[1])
@@ -69,7 +69,7 @@ def test_whoever_uses_it_is_told(
     assert read_card(tmp_path / "hf")["receipts"] == read_card(chain[1])["receipts"]
 
 
-def test_nothing_is_said_where_nothing_was_found(
+def test_no_warning_is_printed_if_no_identifiers_were_found(
     thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train_here(*STEPS, f"--data={thirteen}", f"--out={tmp_path / 'run'}") == 0
@@ -88,7 +88,7 @@ def test_a_changed_receipt_is_refused(chain: tuple[Path, Path], tmp_path: Path) 
         load_model(copy)
 
 
-def test_receipts_are_kept_in_order_and_once() -> None:
+def test_receipts_are_kept_in_order_without_duplicates() -> None:
     first, second = {"format": 1, "n": 1}, {"format": 1, "n": 2}
     assert carried({}, None) == []
     assert carried({"receipts": [first]}, None) == [first]

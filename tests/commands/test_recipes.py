@@ -46,7 +46,7 @@ def commands_in(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.py")), ids=lambda path: path.stem)
-def test_a_presets_head_names_commands_that_can_be_used(
+def test_commands_in_preset_docstrings_are_valid(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -57,7 +57,7 @@ def test_a_presets_head_names_commands_that_can_be_used(
         parse(line)
 
 
-def test_the_recipes_name_commands_that_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_in_the_recipes_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     text = (ROOT / "docs/recipes.md").read_text("utf-8")
     found = commands_in("\n".join(re.findall(r"```\n(.*?)```", text, re.DOTALL)))
@@ -121,7 +121,7 @@ def make(workshop: Path, *arguments: str, status: int = 0) -> list[str]:
 
 
 @pytest.mark.parametrize("arguments", [[], ["DOMAIN=notes.jsonl"]])
-def test_the_phases_run_in_order_and_each_from_the_one_before(
+def test_each_phase_starts_from_the_result_of_the_previous_one(
     workshop: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = make(workshop, *arguments)
@@ -150,7 +150,7 @@ def test_the_phases_run_in_order_and_each_from_the_one_before(
     assert names == {bool(arguments)}  # other weights, other runs
 
 
-def test_a_second_make_only_asks_the_runs_to_go_on(workshop: Path) -> None:
+def test_a_second_make_only_resumes_the_training_runs(workshop: Path) -> None:
     assert len(make(workshop)) == 5
     assert [line.split()[1] for line in make(workshop)] == ["train.py", "train.py"]
     time.sleep(0.01)
@@ -159,7 +159,7 @@ def test_a_second_make_only_asks_the_runs_to_go_on(workshop: Path) -> None:
 
 
 @pytest.mark.parametrize(("broken", "n_started"), [("prepare.py", 1), ("train.py", 3)])
-def test_a_phase_that_fails_ends_the_make_and_is_begun_again(
+def test_a_failed_phase_ends_make_and_is_repeated_by_the_next_one(
     workshop: Path, broken: str, n_started: int
 ) -> None:
     (workshop / "fails").write_text(broken)
@@ -168,7 +168,7 @@ def test_a_phase_that_fails_ends_the_make_and_is_begun_again(
     assert [line.split()[1] for line in make(workshop)][-1] == "eval.py"
 
 
-def test_without_a_network_make_pubmedqa_ends_in_prepares_own_line(workshop: Path) -> None:
+def test_make_pubmedqa_without_a_network_ends_with_prepares_error(workshop: Path) -> None:
     (workshop / "bin/python").write_text(
         f'#!/bin/sh\necho "python $*" >> commands.txt\ncommand=$1\nshift\n'
         f'exec "{sys.executable}" "{ROOT}/$command" "$@"\n'
@@ -197,7 +197,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_two_phases_killed_again_and_again_end_as_if_they_had_not_been(
+def test_two_phases_killed_repeatedly_match_an_uninterrupted_run(
     notes: Path, thirteen: Path, tmp_path: Path
 ) -> None:
     flags = ["--n_layer=1", "--n_embd=16", "--micro_batch_size=1", "--dropout=0.1", "--steps=16"]

@@ -87,7 +87,7 @@ def write(folder: Path, *lines: object) -> Path:
     return folder / "in.jsonl"
 
 
-def test_json_has_the_plain_reply_and_its_seed(run: Sample) -> None:
+def test_json_contains_the_plain_reply_and_its_seed(run: Sample) -> None:
     flags = ["--prompt=The trial", "--temperature=2", "--samples=2"]
     _, plain, _ = run(*flags)
     status, out, _ = run(*flags, "--json=True")
@@ -105,7 +105,7 @@ def scorer() -> Scorer:
     return Scorer(model, model, Tokenizer.load(), runtime.start(device="cpu"), batch_size=2)
 
 
-def test_a_reply_must_leave_room_for_a_prompt(scorer: Scorer) -> None:
+def test_max_new_tokens_must_leave_room_for_a_prompt(scorer: Scorer) -> None:
     assert sample.prompt_budget(scorer, Sampling(max_new_tokens=63)) == 1
     with pytest.raises(ConfigError, match=r"max_new_tokens 64 .* context of 64; lower it"):
         sample.prompt_budget(scorer, Sampling(max_new_tokens=64))
@@ -120,7 +120,7 @@ def test_a_reply_is_streamed_as_it_grows(scorer: Scorer) -> None:
     assert completion == sample.answer(scorer, question, sampling)
 
 
-def test_json_holds_the_label_and_the_log_probabilities_of_tokens(scorer: Scorer) -> None:
+def test_json_contains_the_label_and_token_log_probabilities(scorer: Scorer) -> None:
     yes, a = scorer.tokenizer.encode(" yes a")
     question = Question("r9", Prompt(ids=[1, 2, 3], trimmed_tokens=4), "answer")
     log_probs = [TokenLogProb(yes, -0.123456, ((yes, -0.123456), (a, -2.0)))]
@@ -203,7 +203,7 @@ def test_int8_weights_change_log_probabilities_little(run: Sample) -> None:
         (["--input={tmp}/in.jsonl", "--limit=2"], ["word " * 9, "word "]),
     ],
 )
-def test_each_way_to_give_a_prompt(
+def test_a_prompt_may_be_a_flag_a_file_or_standard_input(
     flags: list[str], asked: list[str], run: Sample, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     write(tmp_path, *PROMPTS)
@@ -323,7 +323,7 @@ def test_a_usage_error_prints_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interactive_session_on_a_terminal(checkpoint: Path) -> None:
+def test_a_terminal_starts_an_interactive_session(checkpoint: Path) -> None:
     here, there = pty.openpty()
     termios.tcsetwinsize(there, (24, 80))
     command = [sys.executable, "sample.py", f"--checkpoint={checkpoint}", "--device=cpu"]

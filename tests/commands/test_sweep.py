@@ -252,7 +252,7 @@ def test_no_best_point_is_named_if_all_fail(
         ({}, ["--trials=0"], 2, "trials must be at least 1", 0),
     ],
 )  # fmt: skip
-def test_mistakes_get_a_one_line_error(
+def test_a_users_mistake_prints_one_line(
     files: dict[str, str],
     flags: list[str],
     status: int,
@@ -277,7 +277,7 @@ def test_mistakes_get_a_one_line_error(
         (["config/tiny.py", "--learning_rate=0"], "learning_rate must be above 0"),
     ],
 )
-def test_mistakes_without_a_grid_get_a_one_line_error(
+def test_a_users_mistake_without_a_grid_prints_one_line(
     argv: list[str], phrase: str, bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_status(sweep.main, *argv, f"--out={bench.out}") == 2
@@ -438,7 +438,7 @@ def test_hopeless_point_is_pruned_and_cannot_win(
     assert len(trained) == 5 * 3 + 1
 
 
-def test_point_of_a_dead_process_is_taken_again(tmp_path: Path) -> None:
+def test_point_of_a_dead_process_is_run_again(tmp_path: Path) -> None:
     space = [Setting(name="x", values=(1.0, 2.0))]
     first, second = (Study(tmp_path, space, folds=[0]) for _ in range(2))
     first.queue()
@@ -460,7 +460,7 @@ def test_point_of_a_dead_process_is_taken_again(tmp_path: Path) -> None:
         assert take(first) == points[1]  # it was released without having finished
 
 
-def test_processes_that_share_a_sweep_run_every_point_once(bench: Bench) -> None:
+def test_processes_sharing_a_sweep_run_every_point_once(bench: Bench) -> None:
     """Three at once, two of them killed at random moments: no run is lost or doubled."""
     rates = " ".join(f"{i}e-4" for i in range(1, 13))
     flags = ["config/tiny.py", "--learning_rate", *rates.split(), "--folds", "0"]

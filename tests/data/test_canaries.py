@@ -33,7 +33,7 @@ def test_half_are_planted_1_4_and_16_times_and_half_are_held_back() -> None:
     assert {one.secret for one in made}.isdisjoint(one.secret for one in make_canaries(7, seed=4))
 
 
-def test_planted_records_have_ids_of_their_own_and_no_held_back_secret() -> None:
+def test_planted_records_have_unique_ids_and_no_held_back_secret() -> None:
     made = make_canaries(3, seed=3)
     records = list(planted_records(made))
     assert len(records) == len({record.id for record in records}) == sum(COPIES)
@@ -70,7 +70,7 @@ def test_secrets_are_drawn_from_the_whole_space() -> None:
     assert counts.min() > 0.8 * len(digits) / 10
 
 
-def test_other_secrets_are_other_ones() -> None:
+def test_other_secrets_never_include_the_canarys_own() -> None:
     one, two = make_canaries(1, seed=5)
     others = other_secrets(one, 300, seed=5)
     assert len(set(others)) == 300 and others == other_secrets(one, 300, seed=5)

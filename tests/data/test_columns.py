@@ -107,17 +107,17 @@ GUESSES: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("task", "columns", "wanted"), GUESSES, ids=str)
-def test_guesses(task: str, columns: str, wanted: str) -> None:
+def test_columns_are_guessed_by_name_and_values(task: str, columns: str, wanted: str) -> None:
     assert guess(task, columns) == set(wanted.split(", "))
 
 
-def test_what_is_given_stands_and_the_rest_is_guessed() -> None:
+def test_given_columns_are_kept_and_the_others_are_guessed() -> None:
     columns = "mrn int, note prose, report prose, summary short"
     given = Columns(input="report", id="mrn")
     assert guess("summarize", columns, given) == {"id=mrn", "input=report", "target=summary"}
 
 
-def test_a_target_of_yes_no_and_maybe_is_the_decision() -> None:
+def test_a_target_column_of_yes_no_and_maybe_is_the_decision() -> None:
     told = Columns(target="urteil")
     wanted = {"question=question", "decision=urteil"}
     assert guess("answer", "question prose, urteil yes, label yes", told) == wanted
@@ -125,7 +125,7 @@ def test_a_target_of_yes_no_and_maybe_is_the_decision() -> None:
     assert guess("answer", "question prose, urteil prose, label yes", told) == wanted
 
 
-def test_a_target_of_the_task_document_is_the_document() -> None:
+def test_the_target_column_of_the_task_document_is_the_document() -> None:
     wanted = {"input=note", "document=letter"}
     assert guess("document", "note prose, letter prose, b prose") == wanted
     wanted = {"input=note", "document=b"}
@@ -213,20 +213,22 @@ OPEN: list[tuple[str, Columns, str, str]] = [
 
 
 @pytest.mark.parametrize(("task", "given", "columns", "message"), OPEN, ids=str)
-def test_what_stays_open_is_asked(task: str, given: Columns, columns: str, message: str) -> None:
+def test_ambiguous_columns_are_left_to_the_user(
+    task: str, given: Columns, columns: str, message: str
+) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as refused:
         guess(task, columns, given)
     assert "\n" not in str(refused.value)
 
 
-def test_names_from_data_cannot_drive_the_terminal() -> None:
+def test_column_names_are_escaped_and_shortened_in_messages() -> None:
     with pytest.raises(ConfigError) as refused:
         guess("summarize", f"a\x1b[2J prose, {'x' * 99} prose")
     assert "a\\x1b[2J, " + "x" * 40 in str(refused.value)
     assert "x" * 41 not in str(refused.value)
 
 
-def test_the_table_shows_roles_and_masks_what_stands_in_the_cells() -> None:
+def test_the_table_shows_roles_and_masked_cells() -> None:
     names = ["note_id", "text", "label", "tags", "empty"]
     rows = [
         {"note_id": 7, "text": "John Smith, born 12.3.1950, has a cough", "label": "yes"},
@@ -251,7 +253,7 @@ def test_the_table_shows_roles_and_masks_what_stands_in_the_cells() -> None:
 ALL = Columns(id="i", question="q", input="t", target="a", document="w", decision="d", keywords="k")
 
 
-def test_a_full_row() -> None:
+def test_a_row_with_every_column_becomes_a_record() -> None:
     row = {"i": 7, "q": " Why? ", "t": "A\n note", "a": "So.", "w": "PLAN:  rest\n\nDr X"}
     row |= {"d": "YES", "k": "x; y,|z ", "z": 1}
     wanted = Record(
@@ -268,7 +270,7 @@ def test_a_full_row() -> None:
 
 
 @pytest.mark.parametrize("blank", [None, "", " \u2003\n", "\0", "\0" * 99])
-def test_what_is_blank_or_absent_is_not_there(blank: str | None) -> None:
+def test_blank_and_missing_cells_become_none(blank: str | None) -> None:
     full: dict[str, object] = dict.fromkeys("iqawdk", blank)
     for row in (full | {"t": "x"}, {"t": "x"}):
         record = record_of(row, ALL, "dir/notes.csv:3")
@@ -302,6 +304,6 @@ def test_ids_may_be_numbers(value: object, name: str) -> None:
         ({"i": ["1"]}, "a record's id must be a string or an integer, not list"),
     ],
 )
-def test_cells_that_are_refused(cells: dict[str, object], message: str) -> None:
+def test_cells_of_the_wrong_type_are_refused(cells: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
         record_of({"i": "1", "t": "x"} | cells, ALL, "a:1")

@@ -41,7 +41,7 @@ def make_receipt(done: Done = "allowed", records: list[Record] = RECORDS) -> dic
     return receipt_json
 
 
-def test_counts_are_those_of_the_records() -> None:
+def test_a_receipt_counts_the_identifiers_in_the_records() -> None:
     receipt = make_receipt()
     for kind, row in receipt["identifiers"].items():
         by_split = dict.fromkeys(("train", "val", "test"), 0)
@@ -63,7 +63,7 @@ def test_counts_are_those_of_the_records() -> None:
     assert receipt["duplicates"]["same_answer"]["records"] == len(RECORDS)
 
 
-def test_no_identifier_can_be_read_in_it() -> None:
+def test_a_receipt_contains_no_readable_identifier() -> None:
     text = json.dumps(make_receipt(), ensure_ascii=False)
     for note in NOTES:
         for one in find_identifiers(note.text):
@@ -76,7 +76,7 @@ def test_no_identifier_can_be_read_in_it() -> None:
     assert "dyspnea" not in text
 
 
-def test_what_training_text_still_holds() -> None:
+def test_identifiers_found_counts_only_training_text() -> None:
     receipt = make_receipt()
     train = [r for n, r in enumerate(RECORDS) if SPLITS[n % 5] == "train"]
     found = [one for r in train for one in find_identifiers(r.sections[0][1])]
@@ -90,7 +90,7 @@ def test_what_training_text_still_holds() -> None:
     assert identifiers_found(make_receipt("none", redacted)) == 0
 
 
-def test_months_are_reported_and_no_reason_to_refuse() -> None:
+def test_months_are_reported_but_not_refused() -> None:
     receipt = Receipt("none")
     record = Record(id="1", question="", sections=(("A", "From January 2005 to May 2006."),))
     receipt.see("train", "a", "1", inspect(record))
@@ -104,7 +104,7 @@ def test_months_are_reported_and_no_reason_to_refuse() -> None:
     assert identifiers_found(receipt.to_json()) == 0
 
 
-def test_names_are_found_across_a_records_fields() -> None:
+def test_a_name_is_found_in_all_fields_of_its_record() -> None:
     record = Record(
         id="1",
         question="Ask Dr. Okonkwo?",
@@ -114,21 +114,21 @@ def test_names_are_found_across_a_records_fields() -> None:
     assert inspect(record).counts == {"name": 3}
 
 
-def test_ids_that_may_identify_are_counted() -> None:
+def test_identifying_ids_are_counted() -> None:
     receipt = Receipt("none")
     for name in ("00412345", "row-1"):
         receipt.see("train", "a", name, inspect(Record(id=name, question="Why?", sections=())))
     assert receipt.to_json()["ids_that_may_identify"] == 1
 
 
-def test_other_processes_see_the_same() -> None:
+def test_another_process_finds_the_same() -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         [there] = pool.map(inspect, RECORDS[:1])
     here = inspect(RECORDS[0])
     assert pickle.dumps(there) == pickle.dumps(here)
 
 
-def test_tables_show_the_whole_receipt() -> None:
+def test_the_tables_show_every_count_of_a_receipt() -> None:
     found, by_source, duplicates = receipt_tables(make_receipt())
     assert found.startswith("Identifiers found (identifiers were allowed to stay)\n")
     assert by_source.startswith("Identifiers by source\n")
@@ -141,6 +141,6 @@ def test_tables_show_the_whole_receipt() -> None:
 
 
 @pytest.mark.parametrize("receipt", [{}, {"format": 2, "done": "none"}, {"format": 1, "done": "x"}])
-def test_another_format_is_refused(receipt: dict[str, Any]) -> None:
+def test_a_receipt_of_another_format_is_refused(receipt: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"receipt.json is not a receipt of format 1; prepare"):
         identifiers_found(receipt)

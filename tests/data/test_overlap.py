@@ -72,7 +72,7 @@ def test_shared_runs_need_the_same_words_in_order(text: str) -> None:
     assert not shares(text, RUN)
 
 
-def test_an_empty_index_shares_nothing(tmp_path: Path) -> None:
+def test_an_empty_index_matches_no_text(tmp_path: Path) -> None:
     for index in (NgramIndex([]), NgramIndex([ngram_hashes("too short")])):
         assert not index.shares(ngram_hashes(RUN))
         index.save(tmp_path / "grams")

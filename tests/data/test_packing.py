@@ -110,7 +110,7 @@ def test_the_seed_orders_equal_lengths() -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 70), st.integers(0, 2**40))
-def test_steps_walk_through_permutations(n_rows: int, batch_size: int, seed: int) -> None:
+def test_each_epoch_is_a_permutation_of_all_rows(n_rows: int, batch_size: int, seed: int) -> None:
     n_steps = 3 * n_rows // batch_size + 1
     steps = [
         rows_of_step(step, batch_size=batch_size, n_rows=n_rows, seed=seed)
@@ -129,7 +129,7 @@ def test_steps_walk_through_permutations(n_rows: int, batch_size: int, seed: int
         assert np.array_equal(again, walk[step * batch_size : (step + 1) * batch_size])
 
 
-def test_epochs_and_seeds_differ() -> None:
+def test_each_epoch_and_each_seed_has_its_own_order() -> None:
     orders = {
         tuple(rows_of_step(epoch, batch_size=50, n_rows=50, seed=seed).tolist())
         for seed in range(3)
@@ -138,7 +138,7 @@ def test_epochs_and_seeds_differ() -> None:
     assert len(orders) == 9
 
 
-def test_a_later_step_does_not_depend_on_a_restart() -> None:
+def test_a_step_does_not_depend_on_earlier_ones() -> None:
     before = rows_of_step(1000, batch_size=8, n_rows=37, seed=1)
     packing._permutation.cache_clear()
     assert np.array_equal(before, rows_of_step(1000, batch_size=8, n_rows=37, seed=1))
@@ -193,7 +193,7 @@ document = st.integers(2, 16).flatmap(
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), examples=st.lists(document, min_size=1, max_size=12))
 @pytest.mark.parametrize("pack", [True, False])
-def test_assembly_equals_plain_python(
+def test_assembled_arrays_equal_a_plain_python_reference(
     pack: bool, data: st.DataObject, examples: list[Document], slow_batch: SlowBatch
 ) -> None:
     gap = data.draw(st.integers(0, 2))
@@ -259,7 +259,7 @@ def test_packing_and_micro_batches_change_no_gradient(
         ),
     ],
 )
-def test_what_makes_no_rows_is_refused(documents: list[Document], phrase: str) -> None:
+def test_splits_that_cannot_fill_rows_are_refused(documents: list[Document], phrase: str) -> None:
     for pack in (True, False):
         with pytest.raises(DataError, match=phrase):
             build_rows(as_split(documents), 16, pack=pack, seed=0)
@@ -274,7 +274,7 @@ def test_an_example_may_fill_a_row(slow_batch: SlowBatch) -> None:
 
 
 @pytest.mark.parametrize("pack", [True, False])
-def test_a_ragged_batch_takes_a_full_ones_shape(
+def test_a_ragged_batch_is_padded_to_the_shape_of_a_full_one(
     pack: bool, documents: list[Document], tiny_model: Callable[..., GPT]
 ) -> None:
     """Rows of padding alone: the same shapes as any full batch, the same loss, each row apart."""
@@ -294,7 +294,7 @@ def test_a_ragged_batch_takes_a_full_ones_shape(
 
 
 @pytest.mark.parametrize("pack", [True, False])
-def test_without_padding_losses_and_gradients_are_the_same(
+def test_tight_batches_have_the_same_losses_and_gradients(
     pack: bool, documents: list[Document], tiny_model: Callable[..., GPT]
 ) -> None:
     rows = build_rows(as_split(documents), 24, pack=pack, seed=1)
@@ -311,7 +311,7 @@ def test_without_padding_losses_and_gradients_are_the_same(
     assert nothing.ids_BT.shape == (2, 24)  # a forward needs some tokens
 
 
-def test_many_targets_come_in_chunks(
+def test_many_targets_are_split_into_chunks(
     documents: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packing, "TARGETS_AT_ONCE", 32)
@@ -323,5 +323,5 @@ def test_many_targets_come_in_chunks(
     assert (chunks != IGNORE).sum() == whole
 
 
-def test_ignored_targets_are_the_models() -> None:
+def test_ignore_is_the_same_in_packing_and_model() -> None:
     assert IGNORE == MODEL_IGNORE

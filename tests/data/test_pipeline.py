@@ -53,7 +53,7 @@ def test_invalid_weights_are_rejected(text: str) -> None:
     assert repr(text) in str(error.value)
 
 
-def test_a_mix_names_each_source_once_and_never_synthetic() -> None:
+def test_a_mix_with_a_repeated_or_synthetic_source_is_rejected() -> None:
     with pytest.raises(ConfigError, match=r"mix names a\.csv twice; keep one"):
         parse_mix(["a.csv", "a.csv=2"])
     with pytest.raises(ConfigError, match="synthetic cannot be mixed"):

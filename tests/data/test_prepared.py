@@ -76,7 +76,7 @@ def names(folder: Path) -> list[str]:
 # What is written is read
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_a_folder_survives_a_round_trip_to_disk(tmp_path: Path) -> None:
     data = open_prepared(write(tmp_path / "data"), GPT2)
     for name, numbers in (("train", [0, 1, 3, 4, 6, 7]), ("val", []), ("test", [2, 5, 8])):
         split = data.split(name)
@@ -116,14 +116,14 @@ def test_nanogpt_reads_the_tokens(tmp_path: Path) -> None:
     assert text.startswith("Context:\nAIM: We asked 0 adults.\nRESULTS: 0 µg helped (β > 0).\n")
 
 
-def test_a_token_that_does_not_fit_is_not_wrapped(tmp_path: Path) -> None:
+def test_a_token_beyond_uint16_raises_instead_of_wrapping(tmp_path: Path) -> None:
     with pytest.raises(OverflowError), FolderWriter(tmp_path / "data", GPT2) as writer:
         example = Example(prompt_ids=[1], target_ids=[1 << 16], trimmed_tokens=0)
         add_record(writer, "train", record(1), [("text", example)])
     assert names(tmp_path) == []
 
 
-def test_the_fingerprint_is_of_the_data_alone(tmp_path: Path, small: Path) -> None:
+def test_the_fingerprint_depends_only_on_the_data(tmp_path: Path, small: Path) -> None:
     one = open_prepared(small, GPT2)
     two = open_prepared(write(tmp_path / "deep" / "two", range(3)), GPT2)
     other = open_prepared(write(tmp_path / "other", range(1, 4)), GPT2)
@@ -155,7 +155,7 @@ def test_a_new_folder_replaces_the_old_one(old: Path) -> None:
     assert len(open_prepared(old, GPT2).record_ids("train")) == 6
 
 
-def test_a_folder_that_is_not_finished_is_no_folder(tmp_path: Path) -> None:
+def test_an_unfinished_folder_is_removed(tmp_path: Path) -> None:
     write(tmp_path / "data", finish=False)
     assert names(tmp_path) == []
 
@@ -202,9 +202,7 @@ def test_a_failure_at_the_end_leaves_the_old_folder(
     assert names(old.parent) == ["data"]
 
 
-def test_a_folder_that_cannot_be_moved_away_stays(
-    old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_moved_is_kept(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where --out is a mount point, or the new folder cannot be moved into place."""
     before = contents(old)
     rename = Path.rename
@@ -282,7 +280,7 @@ def test_a_killed_writer_loses_nothing(old: Path, code: str) -> None:
     assert len(open_prepared(old, GPT2).record_ids("train")) == 6
 
 
-def test_two_writers_are_kept_apart(old: Path) -> None:
+def test_a_second_writer_is_refused(old: Path) -> None:
     with FolderWriter(old, GPT2) as writer:
         for n in range(6):
             add_record(writer, "train", record(n), examples(record(n)))
@@ -299,7 +297,7 @@ def test_two_writers_are_kept_apart(old: Path) -> None:
     assert names(old.parent) == ["data"]
 
 
-def test_many_writers_leave_one_whole_folder(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_complete_folder(tmp_path: Path) -> None:
     code = f"for _ in range(5):\n  try: write(Path({str(tmp_path / 'data')!r}))\n"
     code += "  except (DataError, FileNotFoundError): print('refused')\n"
     children = [in_subprocess(code) for _ in range(3)]
@@ -310,7 +308,7 @@ def test_many_writers_leave_one_whole_folder(tmp_path: Path) -> None:
     assert len(open_prepared(tmp_path / "data", GPT2).record_ids("train")) == 6
 
 
-def test_without_locks_a_folder_is_written_all_the_same(
+def test_a_folder_is_written_even_without_file_locks(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(*_: object) -> None:
@@ -324,7 +322,7 @@ def test_without_locks_a_folder_is_written_all_the_same(
 # Where to
 
 
-def test_parents_are_made_and_links_followed(
+def test_parent_folders_are_created_and_links_are_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "a" / "b" / "data")
@@ -368,7 +366,7 @@ def strange(folder: Path, kind: str, small: Path) -> Path:
         ),
     ],
 )
-def test_what_prepare_did_not_write_is_not_replaced(
+def test_a_folder_that_prepare_did_not_write_is_not_replaced(
     tmp_path: Path, kind: str, message: str, small: Path
 ) -> None:
     folder = strange(tmp_path / "data", kind, small)
@@ -379,7 +377,7 @@ def test_what_prepare_did_not_write_is_not_replaced(
     assert names(tmp_path) == ["data"]
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     assert open_prepared(write(tmp_path / "data"), GPT2).record_ids("val") == []
 
@@ -450,14 +448,16 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "message"), [d[1:] for d in DAMAGE], ids=[d[0] for d in DAMAGE])
-def test_damage_is_named(old: Path, damage: Callable[[Path], object], message: str) -> None:
+def test_a_damaged_file_is_reported_by_name(
+    old: Path, damage: Callable[[Path], object], message: str
+) -> None:
     damage(old)
     with pytest.raises(DataError, match=re.escape(message.format(folder=old))) as refused:
         open_prepared(old, GPT2)
     assert "\n" not in str(refused.value)
 
 
-def test_any_changed_byte_is_noticed(old: Path) -> None:
+def test_a_change_in_any_byte_is_detected(old: Path) -> None:
     rng = random.Random(7)
     for name in sorted(FILES):
         content = (old / name).read_bytes()

@@ -13,7 +13,7 @@ LOADED = "import sys, {}; print(*[name for name in sys.modules if name.startswit
 
 
 @pytest.mark.parametrize("command", ["train", "sample", "eval", "serve", "export"])
-def test_reading_receipts_loads_no_detector_of_identifiers(command: str) -> None:
+def test_reading_receipts_does_not_load_the_identifier_detectors(command: str) -> None:
     code = LOADED.format(command, "clingpt.privacy")
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

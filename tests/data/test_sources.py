@@ -143,7 +143,7 @@ READ_HUB = (
 )
 
 
-def test_without_a_network_the_hub_is_given_up_soon_and_in_one_line(tmp_path: Path) -> None:
+def test_without_a_network_the_hub_fails_quickly_in_one_line(tmp_path: Path) -> None:
     silent = socket.create_server(("127.0.0.1", 0))  # takes calls and never answers
     port = silent.getsockname()[1]
     cases = [
@@ -189,12 +189,12 @@ ROW = hub_row("100", ITEMS["100"])
         ({"long_answer": ""}, "record 100: the long answer is empty"),
     ],
 )
-def test_hub_rows_that_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_malformed_hub_rows_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
         from_hub_row(ROW | changes)
 
 
-def test_hub_rows_with_less() -> None:
+def test_hub_rows_may_lack_optional_fields() -> None:
     assert from_hub_row(ROW | {"final_decision": ["m", "a", "y", "b", "e"]}).decision == "maybe"
     assert from_hub_row(ROW | {"final_decision": None}).decision is None
     bare = from_hub_row(ROW | {"context": {"contexts": ["a", "b"], "labels": None, "meshes": None}})
@@ -215,7 +215,7 @@ def test_hub_rows_with_less() -> None:
         ),
     ],
 )
-def test_official_items_that_are_refused(item: object, message: str) -> None:
+def test_malformed_official_items_are_refused(item: object, message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
         from_official_item(("5", item))
 
@@ -255,7 +255,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         read_records(path)
 
 
-def test_missing_files_are_the_systems_to_name(tmp_path: Path) -> None:
+def test_missing_files_raise_file_not_found_error(tmp_path: Path) -> None:
     for name in ("none.json", "none.jsonl.gz", "none.csv", "none.parquet"):
         with pytest.raises(FileNotFoundError):
             read_records(tmp_path / name)
@@ -309,7 +309,7 @@ def records_of(
     return records, [str(error) for error in bad]
 
 
-def test_a_table_becomes_records_whatever_its_format(tmp_path: Path) -> None:
+def test_a_table_in_any_format_becomes_the_same_records(tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 
     rows = [{"note": f"Note {n}.", "impression": f"Brief {n}."} for n in range(3)]
@@ -355,7 +355,7 @@ BAD_ROWS: list[tuple[str, bytes, list[str], list[str]]] = [  # ids of records, w
 
 
 @pytest.mark.parametrize(("name", "raw", "ids", "said"), BAD_ROWS, ids=lambda v: str(v)[:12])
-def test_rows_that_make_no_record_are_named(
+def test_rows_that_cannot_become_a_record_are_reported(
     tmp_path: Path, name: str, raw: bytes, ids: list[str], said: list[str]
 ) -> None:
     (tmp_path / name).write_bytes(raw)
@@ -365,7 +365,7 @@ def test_rows_that_make_no_record_are_named(
         assert error.startswith(f"{tmp_path}/{start}")
 
 
-def test_a_row_without_a_target_is_a_record_without_one(tmp_path: Path) -> None:
+def test_a_row_without_a_target_becomes_a_record_without_a_target(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("note,summary\na note,\n\nb note,brief\nc note,  \n")
     records, bad = records_of(tmp_path / "a.csv", "summarize")
     assert [record.long_answer for record in records] == [None, "brief", None]
@@ -373,7 +373,7 @@ def test_a_row_without_a_target_is_a_record_without_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "json", "parquet"])
-def test_records_of_our_own_need_no_columns(tmp_path: Path, ending: str) -> None:
+def test_records_in_our_json_form_need_no_columns(tmp_path: Path, ending: str) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 
     (tmp_path / "official.json").write_text(json.dumps(ITEMS))
@@ -409,7 +409,7 @@ def test_known_layouts_need_no_columns(tmp_path: Path) -> None:
             choose_columns(source, "answer", given=Columns(input="text"))
 
 
-def test_told_columns_overrule_the_known_form(tmp_path: Path) -> None:
+def test_given_columns_override_a_known_layout(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": 1, "question": "Why?", "text": "Because of this."}')
     [record], bad = records_of(path, "explain", Columns(target="text"))
@@ -421,7 +421,7 @@ def test_told_columns_overrule_the_known_form(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_sample_cannot_tell(tmp_path: Path) -> None:
+def test_columns_cannot_be_chosen_from_a_malformed_sample(tmp_path: Path) -> None:
     for name, raw, message in [
         ("header.csv", "note,summary\n", "contains no record; is it the right file?"),
         ("cells.csv", "note,summary\na\n", "cells.csv:2: 1 cells under a header of 2"),
@@ -433,7 +433,7 @@ def test_what_a_sample_cannot_tell(tmp_path: Path) -> None:
             choose_columns(str(tmp_path / name), "summarize")
 
 
-def test_medquad_is_read_by_guess_alone() -> None:
+def test_medquad_is_read_with_guessed_columns() -> None:
     path = shared_file(MEDQUAD)
     chosen = choose_columns(str(path), "explain")
     assert chosen is not None

@@ -96,7 +96,7 @@ def test_the_official_lists_split_the_fixture() -> None:
     assert counts == {"test": 6, "val": 4, "train": 10}
 
 
-def test_the_official_lists_apply_by_id_alone() -> None:
+def test_the_official_lists_depend_only_on_the_ids() -> None:
     test_id = min(official_test_ids())
     assert {split(with_id(test_id), val=val, test=0) for val in (0, 0.5)} == {"test"}
     assert split(with_id(test_id.zfill(12)), test=0, val=0) == "train"
@@ -112,7 +112,7 @@ def synthetic(n: int) -> list[Record]:
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.05, 0.05), (0.3, 0.1), (0.5, 0.5), (0, 0.2), (0, 0)])
-def test_shares_are_met_within_sampling_error(val: float, test: float) -> None:
+def test_split_sizes_match_the_requested_shares(val: float, test: float) -> None:
     n = 4000
     counts = Counter(split(record, val=val, test=test) for record in synthetic(n))
     for name, share in (("train", 1 - val - test), ("val", val), ("test", test)):
@@ -133,7 +133,7 @@ def test_only_the_text_decides_the_split() -> None:
         assert {split(record, fold=fold, val=0.3, test=0.3) for fold in range(10)} == {wanted}
 
 
-def test_a_larger_test_share_moves_no_record_out_of_test() -> None:
+def test_a_larger_test_share_keeps_all_test_records_in_test() -> None:
     records = synthetic(1000)
     before = {record.id for record in records if split(record, test=0.05) == "test"}
     after = {record.id for record in records if split(record, test=0.1) == "test"}

@@ -59,7 +59,7 @@ def digest(seed: int) -> str:
     return hashlib.sha256(repr(records).encode()).hexdigest()
 
 
-def test_same_seed_same_records_in_any_process() -> None:
+def test_equal_seeds_yield_equal_records_in_any_process() -> None:
     code = (
         "import hashlib; from clingpt.data.synthetic import iter_records; "
         "from clingpt.text.records import SPLITS; "
@@ -73,17 +73,17 @@ def test_same_seed_same_records_in_any_process() -> None:
         assert done.stdout.decode().strip() == digest(3), done.stderr.decode()
 
 
-def test_seeds_and_splits_give_other_records() -> None:
+def test_different_seeds_and_splits_share_no_record() -> None:
     texts = [{whole(record) for record in records} for records in ALL.values()]
     assert all(len(group) == COUNT for group in texts)
     assert not any(a & b for a, b in itertools.combinations(texts, 2))
 
 
-def test_a_longer_run_begins_like_a_shorter_one() -> None:
+def test_a_smaller_count_yields_a_prefix_of_a_larger_one() -> None:
     assert list(iter_records("val", count=20, seed=0)) == ALL["val", 0][:20]
 
 
-def test_records_come_one_at_a_time() -> None:
+def test_records_are_generated_one_at_a_time() -> None:
     assert next(iter_records("train", count=10**12, seed=0)) == ALL["train", 0][0]
 
 
@@ -99,13 +99,13 @@ def test_ids_are_unique() -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_label_shares(split: str) -> None:
+def test_labels_have_the_documented_shares(split: str) -> None:
     counts = Counter(record.decision for seed in SEEDS for record in ALL[split, seed])
     shares = {label: counts[label] / (COUNT * len(SEEDS)) for label in LABELS}
     assert shares == pytest.approx({"yes": 0.42, "no": 0.36, "maybe": 0.22}, abs=0.02)
 
 
-def test_brief_reports_are_for_training_alone_and_hold_only_results() -> None:
+def test_brief_reports_are_only_in_training_and_contain_only_results() -> None:
     brief = [record for record in TRAIN if record.long_answer is None]
     assert len(brief) / len(TRAIN) == pytest.approx(synthetic.BRIEF["train"], abs=0.02)
     assert all([label for label, _ in record.sections] == ["RESULTS"] for record in brief)
@@ -116,7 +116,7 @@ def test_brief_reports_are_for_training_alone_and_hold_only_results() -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["intervention", "outcome", "population"])
-def test_names_of_test_are_new(which: int) -> None:
+def test_names_in_test_are_not_in_train_or_val(which: int) -> None:
     test = {record.keywords[which] for record in TEST}
     assert len(test) > 10
     assert not test & {record.keywords[which] for record in TRAIN + VAL}
@@ -136,7 +136,7 @@ def other_outcomes(records: list[Record]) -> set[str]:
     return {name for r in records for name in OTHER_OUTCOMES.findall(results(r).lower())}
 
 
-def test_other_outcomes_of_test_are_new() -> None:
+def test_second_outcomes_in_test_are_not_in_train_or_val() -> None:
     assert other_outcomes(TEST)
     assert not other_outcomes(TEST) & other_outcomes(TRAIN + VAL)
 
@@ -146,7 +146,7 @@ def measured(records: list[Record]) -> set[str]:
     return {n for text in texts for n in re.findall(r"\d[\d,]*\.?\d*", re.sub(P_VALUE, "", text))}
 
 
-def test_measured_numbers_of_test_are_new() -> None:
+def test_measured_numbers_in_test_are_not_in_train_or_val() -> None:
     assert len(measured(TEST)) > 300
     assert not measured(TEST) & measured(TRAIN + VAL)
 
@@ -172,7 +172,7 @@ def bare(text: str, record: Record) -> str:
     return DETAILS.sub("_", OTHER_OUTCOMES.sub("O", text))
 
 
-def test_combinations_of_test_are_new() -> None:
+def test_template_combinations_in_test_are_not_in_train_or_val() -> None:
     train, val, test = ({skeleton(r) for r in group} for group in (WHOLE_TRAIN, VAL, TEST))
     parts = len(synthetic.QUESTIONS) * sum(len(kind.findings) for kind in synthetic.KINDS)
     assert len(train | val | test) > 5 * parts  # a skeleton still tells combinations apart
@@ -182,7 +182,7 @@ def test_combinations_of_test_are_new() -> None:
     assert not val & full
 
 
-def test_every_word_of_test_is_in_train() -> None:
+def test_every_word_in_test_is_also_in_train() -> None:
     """Words as GPT-2's tokenizer cuts them, with their blank, so that no token is new either."""
     word = re.compile(r" ?[A-Za-z]+| ?\d+| ?[^\sA-Za-z\d]+|\s")
     known = {w for record in ALL["train", 0] for w in word.findall(whole(record))}
@@ -221,7 +221,7 @@ def test_numbers_agree_with_the_label() -> None:
         assert verdicts(sentence) in (mixed if record.decision == "maybe" else plain), sentence
 
 
-def test_arms_differ_in_the_direction_told() -> None:
+def test_arms_differ_in_the_reported_direction() -> None:
     for record in TRAIN + TEST:
         rises = bool(re.search(r"\bincrease\b|\bhigher\b", record.question))
         sentence = asked_sentence(record)
@@ -230,7 +230,7 @@ def test_arms_differ_in_the_direction_told() -> None:
             assert not first or (float(first) > float(second)) == wanted, sentence
 
 
-def test_p_fits_percentages_and_sample_size() -> None:
+def test_p_values_follow_from_percentages_and_sample_size() -> None:
     for record in TEST:
         (size,) = re.findall(r"\d,\d{3}", dict([record.sections[1]]).popitem()[1])
         arm = int(size.replace(",", "")) / 2
@@ -240,7 +240,7 @@ def test_p_fits_percentages_and_sample_size() -> None:
             assert (z > 1.96) == (float(p) < 0.05)
 
 
-def test_the_other_outcome_mostly_has_another_verdict() -> None:
+def test_the_second_outcome_usually_has_a_different_verdict() -> None:
     differ = with_other = 0
     for record in TEST:
         asked = asked_sentence(record)
@@ -263,7 +263,7 @@ def test_long_answer_agrees_with_the_label() -> None:
 
 
 @pytest.mark.parametrize("part", ["question", "all but RESULTS", "RESULTS"])
-def test_a_bag_of_words_does_not_tell_the_label(part: str) -> None:
+def test_a_bag_of_words_cannot_predict_the_label(part: str) -> None:
     def text(record: Record) -> str:
         others = [text for label, text in record.sections if label != "RESULTS"]
         return {

@@ -85,7 +85,7 @@ def write_parquet(path: Path, columns: dict[str, Any]) -> None:
         ("utf-16-be", "utf-16-be"),
     ],
 )
-def test_every_format_and_encoding_gives_the_same_row(
+def test_every_format_and_encoding_yields_the_same_row(
     tmp_path: Path, name: str, text: str, encoding: str, told: str, zipped: bool
 ) -> None:
     raw = text.encode(encoding)
@@ -95,7 +95,7 @@ def test_every_format_and_encoding_gives_the_same_row(
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_parquet_gives_the_same_row(tmp_path: Path, zipped: bool) -> None:
+def test_parquet_yields_the_same_row(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "a.parquet"
     write_parquet(path, {name: [value] for name, value in ROW.items()})
     if zipped:
@@ -104,7 +104,7 @@ def test_parquet_gives_the_same_row(tmp_path: Path, zipped: bool) -> None:
     assert read(path) == ([ROW], [])
 
 
-def test_parquet_gives_times_and_decimals_as_text_and_all_else_as_it_is(tmp_path: Path) -> None:
+def test_parquet_times_and_decimals_become_text_and_other_values_stay(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
 
     columns = {
@@ -121,7 +121,7 @@ def test_parquet_gives_times_and_decimals_as_text_and_all_else_as_it_is(tmp_path
     assert row == {"took": 1, "dose": "1.50", "tags": ["a", None], "count": 3, "gap": None}
 
 
-def test_a_folder_of_texts(tmp_path: Path) -> None:
+def test_a_folder_of_texts_yields_one_row_per_file(tmp_path: Path) -> None:
     texts = {"b.txt": "second", "a.TXT": "first\r\nline", "ward 1/b.txt": "third", "e.txt": ""}
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -140,7 +140,7 @@ def test_a_folder_of_texts(tmp_path: Path) -> None:
     assert re.search(r"old\.txt:1: not UTF-8 text; --encoding=cp1252 ", bad[0])
 
 
-def test_formats_are_known_by_their_endings(tmp_path: Path) -> None:
+def test_formats_are_recognised_by_file_name(tmp_path: Path) -> None:
     names = {"a.csv": "csv", "A.CSV.GZ": "csv", "b.tsv.gz": "tsv", "c.jsonl": "jsonl"}
     names |= {"d.json.gz": "json", "e.parquet": "parquet"}
     assert {name: format_of(Path(name)) for name in names} == names
@@ -198,7 +198,7 @@ DROPPED: list[tuple[str, bytes, Rows, list[str]]] = [
 
 
 @pytest.mark.parametrize(("name", "raw", "rows", "said"), DROPPED, ids=lambda v: str(v)[:12])
-def test_bad_rows_are_named_and_the_others_read(
+def test_malformed_rows_are_reported_and_the_others_are_read(
     tmp_path: Path, name: str, raw: bytes, rows: Rows, said: list[str]
 ) -> None:
     (tmp_path / name).write_bytes(raw)
@@ -250,7 +250,7 @@ REFUSED: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("name", "raw", "start"), REFUSED, ids=lambda v: str(v)[:12])
-def test_files_that_cannot_be_read_on_are_refused_by_line(
+def test_an_unreadable_file_is_refused_with_its_line(
     tmp_path: Path, name: str, raw: bytes, start: str
 ) -> None:
     (tmp_path / name).write_bytes(raw)
@@ -271,7 +271,7 @@ def test_damaged_parquet_is_refused(tmp_path: Path, damage: str) -> None:
     assert refusal(path).startswith("a.parquet: damaged or not Parquet (after row ")
 
 
-def test_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+def test_parquet_with_a_duplicate_column_is_refused(tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 
     table = pa.Table.from_arrays([["a"], ["b"]], names=["note", "note"])
@@ -279,7 +279,7 @@ def test_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:
     assert "a.parquet: duplicate column 'note'" in refusal(tmp_path / "a.parquet")
 
 
-def test_a_quote_is_given_up_before_the_file_is_in_memory(
+def test_an_unclosed_quote_is_refused_before_the_file_fills_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tabular, "LONGEST_CELL_CHARS", 1 << 20)
@@ -293,7 +293,7 @@ def test_a_quote_is_given_up_before_the_file_is_in_memory(
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.jsonl.gz"])
-def test_memory_does_not_grow_with_the_rows(tmp_path: Path, name: str) -> None:
+def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path, name: str) -> None:
     text = json_text([ROW]) if "jsonl" in name else table_text([ROW]).split("\r\n")[1] + "\n"
     raw = (H[:-1] + b",summary\n") * name.endswith("csv") + text.encode() * 100_000
     (tmp_path / name).write_bytes(gzip.compress(raw, 1) if name.endswith("gz") else raw)
@@ -307,7 +307,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["long.csv", "long.jsonl", "long.json", "long.parquet", "long"])
-def test_a_field_of_ten_megabytes(tmp_path: Path, name: str) -> None:
+def test_a_field_of_ten_megabytes_is_read(tmp_path: Path, name: str) -> None:
     text = "A long note, with “quotes”\n" * 400_000
     path = tmp_path / name
     if name == "long":
@@ -322,7 +322,7 @@ def test_a_field_of_ten_megabytes(tmp_path: Path, name: str) -> None:
     assert read(path) == ([{"id": "1", "text": text}], [])
 
 
-def test_lines_and_texts_without_end_are_given_up(
+def test_endless_lines_and_texts_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clingpt.data.tabular.LONGEST_LINE_CHARS", 100)
@@ -341,7 +341,7 @@ def test_lines_and_texts_without_end_are_given_up(
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
-def test_a_wrong_encoding_is_noticed(tmp_path: Path, name: str) -> None:
+def test_a_wrong_encoding_is_reported(tmp_path: Path, name: str) -> None:
     rows: Rows = [{"id": "1", "note": "plain"}, {"id": "2", "note": "Größe 5 µg, É…"}]
     text = {"a.csv": table_text(rows), "a.jsonl": json_text(rows)}.get(name) or json.dumps(
         rows, ensure_ascii=False
@@ -356,7 +356,7 @@ def test_a_wrong_encoding_is_noticed(tmp_path: Path, name: str) -> None:
     assert len(read(path, "cp1252")[0]) == 2  # ASCII is both
 
 
-def test_a_line_that_happens_to_be_utf8_is_no_alarm(tmp_path: Path) -> None:
+def test_a_line_that_happens_to_be_utf8_raises_no_alarm(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes("note\nCAFÉ…\nGröße\n".encode("cp1252"))  # É… is Ʌ in UTF-8
     assert read(path, "cp1252") == ([{"note": "CAFÉ…"}, {"note": "Größe"}], [])
@@ -384,7 +384,7 @@ CELLS = ANY_TEXT | HOSTILE_TEXT
     end=st.sampled_from(["\r\n", "\n"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
 )
-def test_what_csv_writes_comes_back(
+def test_rows_survive_a_round_trip_through_csv(
     tmp_path_factory: pytest.TempPathFactory,
     cells: list[tuple[str, str]],
     delimiter: str,
@@ -438,7 +438,7 @@ JSON_VALUES = st.recursive(
     around=st.sampled_from(["", " ", "\n\t", " " * 9]),
     chunk_chars=st.sampled_from([1, 2, 3, 7, 64, 1 << 20]),
 )
-def test_items_are_those_of_json_loads(
+def test_json_items_equal_those_of_json_loads(
     wanted: dict[str, Any],
     as_list: bool,
     indent: int | None,
@@ -468,7 +468,7 @@ def test_items_are_those_of_json_loads(
         ),
     ],
 )
-def test_items_and_their_lines(
+def test_json_items_are_numbered_by_line(
     text: str, items: list[tuple[int, str | None, Any]], chunk_chars: int
 ) -> None:
     assert items_of(text, chunk_chars=chunk_chars) == items
@@ -515,7 +515,7 @@ TOO_DEEP = '{"a":\n' + "[" * 100_000 + "}"
 
 @pytest.mark.parametrize("chunk_chars", [1, 3, 1 << 20])
 @pytest.mark.parametrize(("text", "line"), MALFORMED, ids=lambda value: ascii(value)[:20])
-def test_malformed_json_is_refused_by_line(text: str, line: int, chunk_chars: int) -> None:
+def test_malformed_json_is_refused_with_its_line(text: str, line: int, chunk_chars: int) -> None:
     with pytest.raises(DataError) as refused:
         pairs_of(text, chunk_chars=chunk_chars)
     assert str(refused.value) == f"some.json:{line}: not valid JSON near here"
@@ -528,7 +528,7 @@ def test_objects_nested_too_deep_are_refused() -> None:
 
 @pytest.mark.parametrize("chunk_chars", [1, 3, 1 << 20])
 @pytest.mark.parametrize("rest", ["}", '{"b":2}', "\n\n,", "x", "\0"])
-def test_what_follows_the_object_is_not_ignored(rest: str, chunk_chars: int) -> None:
+def test_text_after_the_json_value_is_refused(rest: str, chunk_chars: int) -> None:
     for text in ('{"a":1,\n"b":2}\n', "[1,\n2]\n"):
         with pytest.raises(DataError, match="some.json:2: text after the end of the JSON value"):
             pairs_of(text + rest, chunk_chars=chunk_chars)
@@ -563,7 +563,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def test_memory_does_not_grow_with_the_file() -> None:
+def test_memory_does_not_grow_with_the_size_of_a_json_file() -> None:
     def count(n: int) -> None:
         items = iter_json_items(text_file(Endless(n, "x" * 99_000)))
         assert sum(1 for _ in items) == n
@@ -571,7 +571,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
     assert peak_bytes(lambda: count(300)) < 8 << 20  # of 30 MB
 
 
-def test_a_file_that_never_becomes_json_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_json_record_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tabular, "LONGEST_RECORD_CHARS", 3 << 20)
     endless = Endless(10**9, "x" * 99_000)
     next(endless.parts)  # what follows begins with a comma

@@ -47,7 +47,7 @@ def test_each_kind_of_view_keeps_its_sections() -> None:
         ({"sections": ()}, ["17"]),  # already a bare question
     ],
 )
-def test_views_that_would_repeat_another_or_have_no_answer_are_not_made(
+def test_duplicate_views_and_views_without_an_answer_are_omitted(
     changes: dict[str, object], ids: list[str]
 ) -> None:
     record = replace(RECORD, **changes)  # type: ignore[arg-type]
@@ -92,7 +92,7 @@ def test_views_depend_only_on_the_key_and_the_id() -> None:
     assert drawn == [(SECTIONS[1], SECTIONS[3]), (SECTIONS[1],)]
 
 
-def test_a_view_id_leads_to_its_record_and_is_in_no_official_list() -> None:
+def test_a_view_id_maps_to_its_record_and_is_not_an_official_id() -> None:
     pmid = min(official_test_ids())
     record = replace(RECORD, id=pmid)
     found = views(record, VIEWS, dropout=0.9, key="k")

@@ -117,7 +117,7 @@ class Reciting:
         (3, ("never",), " It helped.", "length", None),
     ],
 )
-def test_stop_strings_limits_and_ends(
+def test_generation_ends_at_stop_strings_limits_and_end_of_text(
     limit: int, stop: tuple[str, ...], text: str, reason: str, by: str | None
 ) -> None:
     ids = [*TOKENIZER.encode(" It helped.\nDid it? ± 2"), EOT]
@@ -169,7 +169,7 @@ def test_a_free_row_is_reused_in_the_next_step() -> None:
     assert len(fake.steps) == 7  # the third joins in the third step, and ends alone
 
 
-def test_long_prompts_are_fed_in_pieces_beside_generating_rows() -> None:
+def test_long_prompts_are_prefilled_in_pieces_while_other_rows_generate() -> None:
     fake = Counting()
     engine = Engine(fake, TOKENIZER, rows=3, context=1000, prefill_tokens=2 * PIECE + 5)
     first = engine.submit([7], Sampling(max_new_tokens=9))
@@ -395,7 +395,7 @@ def test_label_log_probs_equal_those_of_plain_forwards(
     assert label_log_probs(decoder, [], labels) == []
 
 
-def test_longest_first() -> None:
+def test_prompts_are_sorted_longest_first() -> None:
     assert longest_first([[1], [1, 2, 3], [2], [1, 2]]) == [1, 3, 0, 2]
 
 

@@ -16,7 +16,7 @@ TOKENIZER = Tokenizer.load()
 
 
 @pytest.mark.parametrize(("n_words", "left_out"), [(39, 0), (40, 0), (41, 1), (100, 60)])
-def test_the_end_of_a_long_text_is_kept(n_words: int, left_out: int) -> None:
+def test_a_long_text_is_cut_at_its_start(n_words: int, left_out: int) -> None:
     text = " ".join(["old", *["word"] * (n_words - 2), "new"])
     question = ask_to_continue(text, TOKENIZER, budget=40, name="7")
     kept = TOKENIZER.encode(text)[left_out:]
@@ -44,7 +44,7 @@ def test_a_long_record_loses_context_and_keeps_its_question() -> None:
         ("answer", "Is it so? " * 30, "It was.", "prompt too long"),
     ],
 )
-def test_an_error_names_the_record_and_what_it_lacks(
+def test_an_error_names_the_record_and_the_missing_field(
     task: str, asked: str, text: str, reason: str
 ) -> None:
     record = Record(id="r9", question=asked, sections=(("TEXT", text),) if text else ())

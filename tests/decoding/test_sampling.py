@@ -144,7 +144,7 @@ def test_sampling_depends_only_on_the_seed_of_the_reply() -> None:
     assert drawn(1) == drawn(1) != drawn(2)
 
 
-def test_impossible_tokens_are_never_drawn() -> None:
+def test_tokens_with_a_logit_of_minus_infinity_are_never_drawn() -> None:
     logits_V = torch.tensor([-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf])
     chooser = Chooser(Sampling(temperature=1), [0])
     assert {chooser.choose(logits_V) for _ in range(200)} == {1, 3}

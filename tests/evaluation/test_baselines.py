@@ -69,12 +69,12 @@ def test_majority_label_breaks_ties_by_label_order(labels: list[str], expected: 
     assert majority_label(labels) == expected
 
 
-def test_majority_label_refuses_no_labels() -> None:
+def test_majority_label_refuses_an_empty_list() -> None:
     with pytest.raises(DataError, match="the training records have no labels"):
         majority_label([])
 
 
-def test_summaries_copied_from_a_record() -> None:
+def test_baseline_summaries_are_copied_from_the_record() -> None:
     assert lead(RECORD) == "Knees hurt. We asked why Rest did help 9 of 10."
     assert lead(RECORD, sentences=1) == "Knees hurt."
     assert question_plus_last_sentence(RECORD) == "Does rest help a sore knee? None."
@@ -84,7 +84,7 @@ def test_summaries_copied_from_a_record() -> None:
     )
 
 
-def test_summaries_of_a_record_without_context() -> None:
+def test_a_record_without_context_has_no_baseline_summaries() -> None:
     assert {name: copy(BARE) for name, copy in SUMMARIES.items()} == {
         "lead-1": "",
         "lead-3": "",
@@ -229,7 +229,9 @@ def pubmedqa_record(name: str, item: dict[str, list[str] | str]) -> Record:
         ("question + last sentence", 31.5, 11.3, 21.5),
     ],
 )
-def test_rouge_of_copied_summaries(name: str, r1: float, r2: float, rl: float) -> None:
+def test_copied_summaries_have_the_expected_rouge(
+    name: str, r1: float, r2: float, rl: float
+) -> None:
     test, _ = pubmedqa()
     copies = [SUMMARIES[name](record) for record in test]
     scores = rouge(copies, [record.long_answer or "" for record in test])
@@ -240,7 +242,7 @@ def test_rouge_of_copied_summaries(name: str, r1: float, r2: float, rl: float) -
     ("only_question", "balanced", "accuracy", "macro_f1"),
     [(True, False, 54.6, 32.2), (False, True, 58.3, 42.6)],
 )
-def test_bag_of_words_on_pubmedqa(
+def test_bag_of_words_scores_as_expected_on_pubmedqa(
     only_question: bool, balanced: bool, accuracy: float, macro_f1: float
 ) -> None:
     test, rest = pubmedqa()
@@ -261,7 +263,7 @@ def test_bag_of_words_on_pubmedqa(
     ("only_question", "balanced", "accuracy", "macro_f1"),
     [(True, False, 54.6, 32.1), (False, True, 58.3, 42.8)],
 )
-def test_bag_of_words_over_the_ten_official_folds(
+def test_bag_of_words_scores_as_expected_over_the_ten_official_folds(
     only_question: bool, balanced: bool, accuracy: float, macro_f1: float
 ) -> None:
     """The means of docs/results.md, to the digit."""
@@ -286,7 +288,7 @@ def test_bag_of_words_over_the_ten_official_folds(
 @pytest.mark.parametrize(
     ("only_question", "balanced", "accuracy"), [(True, False, 40.0), (False, True, 88.7)]
 )
-def test_bag_of_words_on_the_quickstart(
+def test_bag_of_words_scores_as_expected_on_the_quickstart(
     only_question: bool, balanced: bool, accuracy: float
 ) -> None:
     """The figures of docs/results.md, to the digit."""
@@ -303,7 +305,7 @@ def test_bag_of_words_on_the_quickstart(
     assert round(100 * scores.accuracy, 1) == accuracy
 
 
-def test_majority_label_on_pubmedqa() -> None:
+def test_majority_label_scores_as_expected_on_pubmedqa() -> None:
     test, rest = pubmedqa()
     label = majority_label([record.decision or "" for record in rest])
     scores = classification([record.decision or "" for record in test], [label] * len(test))

@@ -139,7 +139,7 @@ def test_ratio_with_denominators_of_1_is_the_mean() -> None:
     assert bootstrap_ratio(values, np.ones(50)) == bootstrap_mean(values)
 
 
-def test_interval_of_a_figure_of_several_sums() -> None:
+def test_intervals_work_for_a_figure_of_several_sums() -> None:
     # Standard deviations need squares as well: as any figure of sums does, row by row.
     values = np.random.default_rng(8).gamma(2.0, 1.0, 250)
     ours = bootstrap_sums(
@@ -168,7 +168,7 @@ def test_memory_does_not_grow_with_the_number_of_resamples() -> None:
     assert peak < 40e6  # all at once would take 192 MB
 
 
-def test_paired_difference_worked_by_hand() -> None:
+def test_paired_difference_matches_values_worked_by_hand() -> None:
     gold = ["yes", "yes", "no", "maybe", "no"]
     first = ["yes", "no", "no", "", "yes"]
     second = ["yes", "yes", "yes", "maybe", "no"]
@@ -224,7 +224,7 @@ def test_mcnemar_equals_the_exact_binomial(wins: int, losses: int) -> None:
         (502_000, 498_000, math.erfc(3.999 / math.sqrt(2))),
     ],
 )
-def test_mcnemar_of_a_million(wins: int, losses: int, p: float) -> None:
+def test_mcnemar_handles_a_million_records(wins: int, losses: int, p: float) -> None:
     assert mcnemar_p(wins=wins, losses=losses) == pytest.approx(p, rel=1e-4)
 
 
@@ -265,7 +265,7 @@ def test_intervals_depend_only_on_the_seed(measure: Callable[[int], Interval]) -
     assert measure(1) != measure(2)
 
 
-def test_spread_worked_by_hand() -> None:
+def test_spread_matches_values_worked_by_hand() -> None:
     ours = spread([0.6, 0.5, 0.7])
     assert (ours.mean, ours.sd) == pytest.approx((0.6, 0.1))
     assert (ours.low, ours.high, ours.n) == (0.5, 0.7, 3)

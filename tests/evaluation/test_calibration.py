@@ -76,7 +76,7 @@ def test_temperature_is_1_for_calibrated_and_2_for_doubled_scores() -> None:
 
 
 @pytest.mark.parametrize(("right", "score"), [(90, 1.0), (60, 0.2), (35, 0.5), (99, 20.0)])
-def test_temperature_in_closed_form(right: int, score: float) -> None:
+def test_temperature_matches_its_closed_form(right: int, score: float) -> None:
     # One row for all: softmax gives yes its share where exp(score / T) = 2 · share / (1 - share).
     gold = ["yes"] * right + ["no"] * (100 - right)
     best = score / math.log(2 * right / (100 - right))
@@ -106,7 +106,7 @@ def test_fitted_temperature_has_the_lowest_loss(seed: int, n: int, scale: float)
         ([-1.1, -1.1, -1.1], 1.0),  # nothing to learn from
     ],
 )
-def test_temperature_of_records_that_do_not_determine_it(
+def test_temperature_is_1_if_the_records_do_not_determine_it(
     row: list[float], temperature: float
 ) -> None:
     assert fit_temperature([row], ["yes"]) == temperature
@@ -138,7 +138,7 @@ def test_temperature_does_not_change_the_label(seed: int, temperature: float) ->
     assert calibrated(log_probs, 1.0) == pytest.approx(np.exp(log_probs))
 
 
-def test_calibration_error_worked_by_hand() -> None:
+def test_calibration_error_matches_values_worked_by_hand() -> None:
     perfect = ["yes", "yes", "yes", "no", "yes", "maybe", "no", "yes"]
     assert expected_calibration_error(sure(*[0.75] * 4, *[0.5] * 4), perfect) == 0
     # (0.5, 0.6]: 2 records, right 1/2, confidence 0.58; (0.9, 1]: 3, right 2/3, confidence 0.98.
@@ -195,7 +195,7 @@ def test_risk_coverage_points_match_their_thresholds(records: list[tuple[int, st
 @pytest.mark.parametrize(
     ("gold", "area"), [("yyyy", 0), ("nnnn", 1), ("yyyn", 1 / 16), ("nyyy", 25 / 48)]
 )
-def test_area_under_risk_coverage(gold: str, area: float) -> None:
+def test_area_under_risk_coverage_matches_values_worked_by_hand(gold: str, area: float) -> None:
     # Risks of the surest record, of the surest two …: of the last, (1 + 1/2 + 1/3 + 1/4) / 4.
     labels = [{"y": "yes", "n": "no"}[letter] for letter in gold]
     curve = risk_coverage(sure(0.9, 0.8, 0.7, 0.6), labels)
@@ -204,7 +204,9 @@ def test_area_under_risk_coverage(gold: str, area: float) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(34, 100), min_size=1, max_size=60), st.floats(1e-6, 0.999))
-def test_threshold_keeps_the_coverage_and_no_more(percents: list[int], coverage: float) -> None:
+def test_threshold_answers_no_more_records_than_the_coverage_needs(
+    percents: list[int], coverage: float
+) -> None:
     rows = sure(*[percent / 100 for percent in percents])
     threshold = abstention_threshold(rows, coverage=coverage)
     confidence = rows.max(axis=1)
@@ -212,7 +214,7 @@ def test_threshold_keeps_the_coverage_and_no_more(percents: list[int], coverage:
     assert (confidence > threshold).mean() < coverage  # less would do but for ties
 
 
-def test_thresholds_at_extreme_coverages() -> None:
+def test_thresholds_are_defined_at_extreme_coverages() -> None:
     rows = sure(*np.linspace(0.5, 0.995, 100))
     assert (rows.max(axis=1) >= abstention_threshold(rows, coverage=0.07)).sum() == 7
     assert abstention_threshold(rows, coverage=1e-12) == 0.995

@@ -274,7 +274,7 @@ def test_malformed_last_line_is_ignored_and_measured_again(
     assert [item["n"] for item in again.items("text a.b.txt")] == [0, 1, 2]
 
 
-def test_processes_share_what_is_left(tmp_path: Path, rt: Runtime) -> None:
+def test_processes_share_the_remaining_records(tmp_path: Path, rt: Runtime) -> None:
     """A later run with another number of processes reads the files of all."""
     ResultStore(tmp_path / "parts", SETTINGS, rt).add("labels", [(1, {})])
     ranks = [ResultStore(tmp_path / "parts", SETTINGS, replace(rt, rank=n)) for n in (0, 1)]

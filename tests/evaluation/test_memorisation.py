@@ -163,7 +163,7 @@ def test_reply_that_ends_early_is_not_an_extraction() -> None:
     assert found["hits"] == 0 and found["longest_run"] == pytest.approx(2 / 3)
 
 
-def test_extraction_without_windows_has_no_share() -> None:
+def test_extraction_share_is_none_without_windows() -> None:
     found = extraction(scripted({}), [], "test")
     assert (found["n"], found["share"], found["interval"]) == (0, None, None)
 

@@ -109,7 +109,7 @@ def test_rouge_refuses_unpaired_and_empty_lists() -> None:
         rouge([], [])
 
 
-def test_bleu_of_copies_and_of_empty_texts() -> None:
+def test_bleu_is_100_for_copies_and_0_for_empty_texts() -> None:
     same = corpus_bleu([CAT, DOG], [CAT, DOG])
     assert same.score == pytest.approx(100)
     assert same.nltk_score == pytest.approx(100)
@@ -164,7 +164,7 @@ def test_one_sentence_a_line_keeps_line_breaks() -> None:
     assert one_sentence_a_line("One. Two\nthree. Four.") == "One.\nTwo\nthree.\nFour."
 
 
-def test_perplexity_of_a_uniform_guess() -> None:
+def test_perplexity_of_a_uniform_guess_is_the_vocabulary_size() -> None:
     scores = perplexity(nats=10 * math.log(50257), tokens=10, words=5, utf8_bytes=40)
     assert scores.token_perplexity == pytest.approx(50257)
     assert scores.nats_per_token == pytest.approx(math.log(50257))
@@ -232,7 +232,7 @@ def test_copied_documents_have_a_perfect_structure() -> None:
         ("", 0, 0, 0, 0),
     ],
 )
-def test_structure_shares_worked_by_hand(
+def test_structure_shares_match_values_worked_by_hand(
     output: str, present: float, spurious: float, in_order: float, complete: float
 ) -> None:
     score = structure([output], ["METHODS: a\nRESULTS: b\nCONCLUSION: c"])
@@ -254,7 +254,7 @@ def test_document_without_headings_is_never_complete() -> None:
     assert score.section_rougeL == {}
 
 
-def test_section_rouge_worked_by_hand() -> None:
+def test_section_rouge_matches_values_worked_by_hand() -> None:
     # treat a patient / the patient were treat: 1 of 3 and of 4 words in order.
     references = ["METHODS: The patients were treated.\nRESULTS: Pain fell.", "RESULTS: Pain fell."]
     outputs = ["RESULTS: Nausea.\nMETHODS: treating a patient", "CONCLUSION: Pain fell."]

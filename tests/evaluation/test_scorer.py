@@ -143,7 +143,7 @@ def test_the_explanation_is_the_text_after_its_cue() -> None:
     assert explained("yes") == ""
 
 
-def test_a_reply_of_the_task_explain_is_scored_whole(scorer: Scorer) -> None:
+def test_a_reply_of_the_task_explain_is_scored_in_full(scorer: Scorer) -> None:
     """Only in a reply of the task answer does the cue separate the label from the explanation."""
     said, record = "no\nExplanation: why not.", replace(RECORDS[0], long_answer="no Explanation: x")
     output = Output("1", "explain", said, "no Explanation: x", "stop", 0)

@@ -463,7 +463,7 @@ def test_labels_match_the_evaluation(runner: Runner, scorer: Scorer, records: li
         assert found["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
 
 
-def test_nothing_is_withheld_without_a_calibration(
+def test_no_label_is_withheld_without_a_calibration(
     folder: Path, tmp_path: Path, scorer: Scorer, records: list[Record]
 ) -> None:
     shutil.copytree(folder, tmp_path / "plain")
@@ -494,7 +494,7 @@ def notes(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.mark.parametrize("task", ["answer", "summarize", "document", "explain"])
-def test_runner_matches_sample(
+def test_runner_output_matches_sample_py(
     task: str, folder: Path, checkpoint: Path, notes: Path, capsys: Capture
 ) -> None:
     flags = [f"--task={task}", f"--input={notes}", "--max_new_tokens=20"]
@@ -577,7 +577,7 @@ def test_int8_model_answers(folder: Path, runner: Runner, notes: Path, capsys: C
     assert [one["probabilities"] for one in found] != exact, "these are the fp32 weights' replies"
 
 
-def test_only_line_feeds_separate_lines(tmp_path: Path) -> None:
+def test_only_line_feeds_separate_prompts(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes('\ufeff{"text": "one\u2028two\u0085three"}\r\n\n{"text": "b"}'.encode())
     found = list(iter_records(path))

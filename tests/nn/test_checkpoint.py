@@ -112,7 +112,7 @@ def test_leftovers_of_a_crash_are_not_listed_as_checkpoints(tmp_path: Path, mode
     assert run.newest() == folder
 
 
-def test_best_is_the_lowest_validation_loss_and_survives_pruning(
+def test_best_has_the_lowest_validation_loss_and_survives_pruning(
     tmp_path: Path, model: GPT
 ) -> None:
     run = RunFolder(tmp_path)
@@ -232,7 +232,7 @@ def test_a_model_is_named_by_its_run_without_the_path(source: str, name: str) ->
     assert run_name(source) == name
 
 
-def test_a_folder_is_named_by_its_place_if_the_path_is_only_a_link_name(
+def test_a_relative_path_is_named_after_its_run_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine/best").mkdir(parents=True)

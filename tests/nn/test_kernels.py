@@ -53,7 +53,7 @@ def far(a: Tensor, b: Tensor) -> float:
 # Packed rows
 
 
-def test_packed_rows_equal_their_documents(
+def test_packed_rows_give_the_results_of_separate_documents(
     build: Build, documents: list[Document], slow_batch: SlowBatch
 ) -> None:
     model = build().double()
@@ -104,7 +104,7 @@ def test_a_document_is_independent_of_its_neighbours(
     assert not torch.isclose(losses_M[~own_M], changed_M[~own_M]).any()
 
 
-def test_a_token_is_independent_of_later_ones(build: Build, slow_batch: SlowBatch) -> None:
+def test_a_token_does_not_attend_to_later_ones(build: Build, slow_batch: SlowBatch) -> None:
     model = build()
     batch = slow_batch([[(list(range(10)), 1)], [(list(range(10, 20)), 1)]], 10)
     losses_M, _ = losses_and_gradient(model, batch)
@@ -241,7 +241,7 @@ def ragged(n_batches: int) -> tuple[packing.Rows, list[np.ndarray[tuple[int], np
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by Dynamo
 @pytest.mark.parametrize(("dropout", "recompute"), [(0.0, False), (0.1, True)])
-def test_200_ragged_batches_are_one_graph_without_a_break(
+def test_200_ragged_batches_compile_to_one_graph_without_a_break(
     dropout: float, recompute: bool, tiny_model: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no graph break or recompilation; losses and gradients match eager mode."""

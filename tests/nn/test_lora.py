@@ -410,7 +410,7 @@ def test_impossible_settings_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_a_run_reports_how_many_parameters_it_trains(
+def test_a_run_reports_its_number_of_trained_parameters(
     base: Path, thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [f"--init_from={base}", f"--data={thirteen}", f"--out={tmp_path / 'run'}"]
@@ -485,7 +485,7 @@ def test_an_exported_adapter_can_be_exported_again(alone: Path, tmp_path: Path) 
     torch.testing.assert_close(logits_of(tmp_path / "hf"), logits_of(alone), rtol=0, atol=1e-6)
 
 
-def test_exporting_an_adapter_fails_if_there_is_none(
+def test_exporting_an_adapter_fails_for_a_checkpoint_without_lora(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [f"--checkpoint={base}", "--format=adapter", f"--out={tmp_path / 'out'}"]
@@ -654,7 +654,7 @@ def ranks(
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "ddp resumed", "fsdp resumed"])
-def test_two_ranks_train_to_the_losses_of_one_process(
+def test_two_ranks_reach_the_losses_of_one_process(
     name: str, ranks: tuple[Path, dict[str, list[int]]]
 ) -> None:
     folder, status = ranks

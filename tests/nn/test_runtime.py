@@ -140,7 +140,7 @@ def no_compiler_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     ("device", "wanted", "compiled"),
     [("cpu", None, False), ("cpu", True, True), ("cuda", None, True), ("cuda", False, False)],
 )
-def test_a_gpu_compiles_unless_told_otherwise(
+def test_compiling_is_the_default_only_on_a_gpu(
     device: str,
     wanted: bool | None,
     compiled: bool,

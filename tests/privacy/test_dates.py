@@ -79,7 +79,7 @@ def test_a_date_without_year_needs_a_keyword_or_a_range() -> None:
     assert ("date", "3/4") in found("3/4-3/8/2019")
 
 
-def test_one_day_first_date_makes_all_dates_day_first() -> None:
+def test_one_unambiguous_day_first_date_makes_all_dates_day_first() -> None:
     assert is_day_first(["3/4/2019", "31/4/2019"])
     assert not is_day_first(["3/4/2019", "4/31/2019", "May 31"])
     assert shifted("03/04/2019", 1) == "03/05/2019"

@@ -38,7 +38,7 @@ def test_missing_lists_are_refused_with_advice(monkeypatch: pytest.MonkeyPatch) 
         names.census.__wrapped__("all.last")
 
 
-def test_unlisted_words_are_told_from_words_and_names() -> None:
+def test_unlisted_words_are_distinguished_from_words_and_names() -> None:
     assert names.standing("smith") is names.Standing.CLEAR
     assert names.standing("brown") is names.Standing.WORD
     assert names.standing("okonkwo") is names.Standing.UNLISTED

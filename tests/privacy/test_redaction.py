@@ -27,7 +27,7 @@ RECORD = Record(
 )
 
 
-def test_tags_leave_nothing_to_find() -> None:
+def test_tags_leave_no_detectable_identifier() -> None:
     redactor = Redactor("tags")
     for note in NOTES:
         text = redactor.text(note.text)
@@ -171,7 +171,7 @@ def test_all_texts_of_a_record_are_redacted_as_one() -> None:
     assert new.keywords[0] in new.question and new.keywords[0] in (new.long_answer or "")
 
 
-def test_missing_and_empty_parts_of_a_record_stay_so() -> None:
+def test_missing_and_empty_parts_of_a_record_are_unchanged() -> None:
     bare = Record(id="a", question="", sections=(), long_answer=None)
     for how in ("tags", "surrogates"):
         assert Redactor(how).record(bare) == bare

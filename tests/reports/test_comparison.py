@@ -41,7 +41,7 @@ def test_three_checkpoints_are_not_paired() -> None:
     assert three.paired is None and three.spread["macro_f1"].sd == 0
 
 
-def test_the_report_of_a_comparison_holds_no_other_figures() -> None:
+def test_a_comparison_report_contains_only_the_comparison() -> None:
     one, two = reported(FIRST), reported(FIRST)
     two = replace(two[0], data=replace(two[0].data, fingerprint="another")), two[1]
     report = comparison_report({"one": one, "two": two})

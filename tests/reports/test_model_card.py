@@ -65,7 +65,7 @@ def test_the_hub_library_reads_every_figure() -> None:
     assert one.dataset_args == {"fingerprint": FINGERPRINT, "setting": "reasoning-required"}
 
 
-def test_a_card_holds_only_what_was_measured() -> None:
+def test_a_card_contains_only_measured_figures() -> None:
     bare = model_card(typed(bare_report()), base=None, tasks=["text"])
     assert [r.metric_type for r in results(bare)] == [
         "perplexity",
@@ -96,7 +96,7 @@ def test_a_card_holds_only_what_was_measured() -> None:
         (None, None, "from random weights."),
     ],
 )
-def test_a_card_names_what_training_started_from(
+def test_a_card_names_the_checkpoint_that_training_started_from(
     base: str | None, on_the_hub: str | None, said: str
 ) -> None:
     card = model_card(typed(full_report()), base=base, tasks=["answer"])

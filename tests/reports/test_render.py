@@ -62,7 +62,7 @@ def test_no_string_of_a_report_becomes_markup() -> None:
     page(typed(hostile(full_report()))).encode()  # lone surrogates could not be written
 
 
-def test_what_was_not_measured_has_no_section() -> None:
+def test_measures_without_results_have_no_section() -> None:
     bare = page(typed(bare_report()))
     assert re.findall("<h2>(.*?)</h2>", bare) == ["At a glance", "Tables"]
     assert "Evaluations on the test split" not in bare

@@ -34,7 +34,7 @@ from tests.helpers.shared import PUBMEDQA, official_items, shared_file
 
 
 @pytest.mark.parametrize("content", [full_report(), bare_report()])
-def test_a_report_is_the_same_after_it_was_written_and_read(content: dict[str, Any]) -> None:
+def test_a_report_survives_a_round_trip_to_disk(content: dict[str, Any]) -> None:
     report = typed(content)
     assert report.to_json() == content
     assert Report.from_json(json.loads(json.dumps(report.to_json())), source="x") == report
@@ -43,7 +43,7 @@ def test_a_report_is_the_same_after_it_was_written_and_read(content: dict[str, A
 @pytest.mark.parametrize(
     "content", [[], {}, {"format": 1}, bare_report() | {"new": 1}, bare_report() | {"data": {}}]
 )
-def test_another_file_is_refused_as_a_report(content: Any) -> None:
+def test_a_file_that_is_not_a_report_is_refused(content: Any) -> None:
     with pytest.raises(DataError, match="old.json is not a report of this version; run eval.py"):
         Report.from_json(content, source="old.json")
 
@@ -220,7 +220,7 @@ def official() -> dict[str, Any]:
     ("key", "accuracy", "macro_f1"),
     [("reasoning_required_pred", 78.0, 72.19), ("reasoning_free_pred", 90.4, 84.18)],
 )
-def test_human_annotators_score_as_published(
+def test_human_annotators_get_their_published_scores(
     key: str, accuracy: float, macro_f1: float, official: dict[str, Any]
 ) -> None:
     """The figures also agree with scikit-learn, which the official script uses."""
@@ -235,7 +235,7 @@ def test_human_annotators_score_as_published(
     assert figures.macro_f1 == pytest.approx(f1_score(gold, said, average="macro"))
 
 
-def test_baselines_score_as_known(official: dict[str, Any]) -> None:
+def test_baselines_get_their_known_scores(official: dict[str, Any]) -> None:
     """Majority 55.2 / 23.7; bags of words averaged over the ten official folds."""
     records = [from_official_item(pair) for pair in official.items()]
     folds = official_folds(record.id for record in records)

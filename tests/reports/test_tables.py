@@ -58,7 +58,7 @@ def test_figures_are_in_the_columns_that_name_them() -> None:
     assert found(report, "Difference").texts()[0][1:] == ["2.4", "-1.2 to +6.0", "3.1", "0.4–5.8"]
 
 
-def test_what_was_not_measured_has_no_table() -> None:
+def test_measures_without_results_have_no_table() -> None:
     assert [table.title for table in tables(typed(bare_report()))] == ["Corpus perplexity"]
     assert tables(typed(bare_report() | {"perplexity": {}})) == []
 
@@ -71,7 +71,7 @@ def test_numbers_are_aligned_right_and_words_left() -> None:
     assert Table("t", ["a", "b"], []).numeric() == [False, False]
 
 
-def test_calibration_of_a_model_that_answers_nothing() -> None:
+def test_calibration_table_of_a_model_that_always_abstains() -> None:
     report = full_report()
     report["calibration"] |= {"abstained": 1.0, "accuracy_kept": None}
     assert (

@@ -74,9 +74,9 @@ GUARANTEES = {
     "30 long texts": ["safety::test_oversized_text_is_refused_before_tokenising"],
     "31 batch invariance": ["operations::test_replies_do_not_depend_on_concurrent_requests"],
     "32 concurrency": [
-        "operations::test_more_rows_are_faster_and_a_short_reply_overtakes_a_long_one",
+        "operations::test_more_rows_are_faster_and_short_replies_overtake_long_ones",
     ],
-    "33 row isolation": ["operations::test_a_reused_row_holds_nothing_of_its_previous_prompt"],
+    "33 row isolation": ["operations::test_a_reused_row_contains_nothing_of_its_previous_prompt"],
     "34 headers and pings": [
         "openai::test_stream_uses_server_sent_events",
         "operations::test_silent_stream_is_kept_open_by_pings",
@@ -90,11 +90,11 @@ GUARANTEES = {
     "37 endurance": ["operations::test_memory_and_latency_stay_stable_under_load"],
     "38 failure to start": ["operations::test_unservable_checkpoint_is_refused_in_one_line"],
     "63 data is never executed": ["safety::test_code_never_executes_data"],
-    "64 pickles": ["model::test_a_pickle_is_not_executed"],
+    "64 pickles": ["model::test_loading_a_pickle_executes_nothing"],
     "65, 67, 68 weights": [
         "operations::test_unservable_checkpoint_is_refused_in_one_line",
         "model::test_bad_weights_are_refused_by_name",
-        "checkpoint::test_damage_is_named",
+        "checkpoint::test_a_damaged_file_is_named",
     ],
     "66 an old torch": ["safety::test_old_torch_is_refused_and_not_pinned"],
     "69 names in texts": [

@@ -342,7 +342,7 @@ def test_request_for_more_replies_than_slots_is_refused(narrow: Keyed) -> None:
     assert "4" in error["message"] and "3" in error["message"]
 
 
-def test_more_rows_are_faster_and_a_short_reply_overtakes_a_long_one(
+def test_more_rows_are_faster_and_short_replies_overtake_long_ones(
     wide: Server, narrow: Keyed
 ) -> None:
     def seconds(server: Server, n_clients: int) -> float:
@@ -381,7 +381,7 @@ def test_replies_do_not_depend_on_concurrent_requests(
     assert together[::-1] == alone and len({str(choices) for choices in alone}) > 25
 
 
-def test_a_reused_row_holds_nothing_of_its_previous_prompt(wide: Server, narrow: Keyed) -> None:
+def test_a_reused_row_contains_nothing_of_its_previous_prompt(wide: Server, narrow: Keyed) -> None:
     def replies(server: Server, n: int) -> list[Any]:
         fields = {"max_tokens": 2, "temperature": 0, "logprobs": 5}
         return [

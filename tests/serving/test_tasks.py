@@ -173,7 +173,7 @@ def test_label_matches_the_evaluation(
     assert scripted.server.ask("/v1/models").json["data"][0]["threshold"] == calibration.threshold
 
 
-def test_nothing_is_withheld_without_a_calibration(
+def test_no_label_is_withheld_without_a_calibration(
     plain: Server, scores: list[LabelScores]
 ) -> None:
     for record, score in zip(RECORDS, scores, strict=True):

@@ -31,7 +31,7 @@ def test_documents_are_parsed_by_their_headings(text: str, sections: list[tuple[
     assert parse_document(text) == sections
 
 
-def test_parse_document_reads_targets_of_the_task() -> None:
+def test_parse_document_reads_targets_of_the_task_document() -> None:
     sections = (("AIM", "To heal."), ("PATIENTS", "Ten."), ("FINDINGS", "Nine: healed."))
     record = Record(
         id="1",

@@ -21,7 +21,7 @@ HOSTILE_TEXT = st.text(st.sampled_from("a.Z/ \t\n\x00\x1f\x85\u2009\u2029\u200b\
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=ascii)
-def test_every_unicode_blank_becomes_one_blank(blank: str) -> None:
+def test_runs_of_unicode_white_space_become_one_space(blank: str) -> None:
     assert clean(f"{blank}P{blank}<{blank} {blank}0.05{blank}") == "P < 0.05"
 
 
@@ -79,7 +79,7 @@ def test_label_debris_is_cut_only_from_the_end_of_sections(body: str, kept: str)
     assert record.keywords == (clean(body),)
 
 
-def test_label_debris_of_the_official_file() -> None:
+def test_label_debris_is_cut_from_the_official_file() -> None:
     items = official_items(shared_file(PUBMEDQA))
     cut = 0
     for pmid, item in items.items():
@@ -246,7 +246,7 @@ TEXT = ANY_TEXT.filter(lambda text: bool(clean(text)))
     keywords=st.lists(ANY_TEXT, max_size=2),
     document=st.none() | TEXT,
 )
-def test_json_round_trip(**fields: Any) -> None:
+def test_records_survive_a_round_trip_through_json(**fields: Any) -> None:
     record = make_record(**fields)
     line = json.dumps(to_json(record), ensure_ascii=False)
     assert from_json(json.loads(line)) == record == from_json(to_json(record))

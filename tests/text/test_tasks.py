@@ -227,18 +227,18 @@ def check_joint(task: str, record: Record) -> bool:
     return True
 
 
-def test_tokens_add_up_on_the_official_file(official: list[Record]) -> None:
+def test_token_counts_add_up_on_the_official_file(official: list[Record]) -> None:
     applied = Counter(task for task in PROMPTED for record in official if check_joint(task, record))
     assert applied == {"answer": 1000, "summarize": 1000, "document": 990, "explain": 1000}
 
 
-def test_tokens_add_up_on_the_fixture() -> None:
+def test_token_counts_add_up_on_the_fixture() -> None:
     records = read_records(PUBMEDQA_FIXTURE)
     applied = Counter(task for task in PROMPTED for record in records if check_joint(task, record))
     assert applied == dict.fromkeys(PROMPTED, 20)
 
 
-def test_tokens_add_up_on_questions_without_context() -> None:
+def test_token_counts_add_up_on_questions_without_context() -> None:
     with gzip.open(shared_file(MEDQUAD), "rt", encoding="utf-8") as file:
         items = [json.loads(line) for line in itertools.islice(file, 0, None, 41)]
     for item in items:
@@ -266,7 +266,7 @@ WORDS = st.text(st.characters(exclude_categories=[])).filter(lambda text: bool(c
     document=st.none() | WORDS,
     decision=st.sampled_from(LABELS),
 )
-def test_tokens_add_up_on_any_text(**fields: Any) -> None:
+def test_token_counts_add_up_on_any_text(**fields: Any) -> None:
     record = make_record(record_id="1", **fields)
     assert check_joint("answer", record)
     assert check_joint("explain", record)
@@ -465,11 +465,11 @@ def test_windows_score_each_token_once(budget: int) -> None:
         ("", None),
     ],
 )
-def test_heading_of_a_label(label: str, name: str | None) -> None:
+def test_labels_map_to_their_headings(label: str, name: str | None) -> None:
     assert heading(label) == name
 
 
-def test_headings_of_the_official_file() -> None:
+def test_official_labels_map_to_the_expected_headings() -> None:
     items = official_items(shared_file(PUBMEDQA)).values()
     labels = Counter(label for item in items for label in item["LABELS"])
     assert (len(labels), labels.total()) == (140, 3358)

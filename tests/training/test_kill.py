@@ -8,7 +8,7 @@ from tests.helpers.commands import fingerprint, train_killed, train_losses
 
 
 @pytest.mark.slow
-def test_a_run_killed_thirty_times_ends_like_an_undisturbed_one(
+def test_a_run_killed_thirty_times_matches_an_uninterrupted_one(
     thirteen: Path, tmp_path: Path
 ) -> None:
     flags = [

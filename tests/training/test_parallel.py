@@ -116,7 +116,7 @@ def test_a_run_resumed_after_step_13_is_bit_identical_to_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])
-def test_two_ranks_train_to_the_losses_of_one_process(
+def test_two_ranks_reach_the_losses_of_one_process(
     name: str, ranks: dict[str, list[Any]], folder: Path
 ) -> None:
     assert ranks[name] == [0, 0]
@@ -186,7 +186,7 @@ def test_a_signal_to_one_rank_stops_all_ranks_at_the_same_step(
     assert max(train_losses(folder / "signal")) == 7
 
 
-def test_eval_on_two_ranks_reports_what_one_process_does(data: Path, tmp_path: Path) -> None:
+def test_eval_on_two_ranks_writes_the_report_of_one_process(data: Path, tmp_path: Path) -> None:
     run("train.py", *TINY_RUN, "--steps=1", f"--data={data}", f"--out={tmp_path / 'run'}")
     flags = [f"--checkpoint={tmp_path / 'run/last'}", "--max_new_tokens=6", "--split=val"]
     process = torchrun("eval.py", *flags, f"--out={tmp_path / 'two'}")
@@ -241,7 +241,9 @@ def test_a_restarted_job_resumes_from_the_last_checkpoint(
 
 
 @pytest.mark.slow
-def test_a_job_that_cannot_be_restarted_is_warned(thirteen: Path, tmp_path: Path) -> None:
+def test_a_warning_says_that_torchrun_cannot_restart_the_job(
+    thirteen: Path, tmp_path: Path
+) -> None:
     flags = run_flags(*STEPS, "--steps=1", f"--data={thirteen}", f"--out={tmp_path / 'run'}")
     process = torchrun("--max_restarts=1", "train.py", *flags)
     stderr = stderr_of(process, within_s=120)

@@ -112,7 +112,7 @@ def spoil_a_gradient(model: GPT, value: float) -> None:
 
 @pytest.mark.parametrize("spoilt", ["loss", "gradient"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_no_step_is_taken_after_a_non_finite_one(
+def test_weights_stay_unchanged_from_a_non_finite_step_on(
     tiny_model: Callable[..., GPT], rows: Rows, spoilt: str, value: float
 ) -> None:
     model, work = tiny_model(vocab_size=50257), Feed(rows, RT, 2).work(np.arange(4))
@@ -186,7 +186,7 @@ def test_mean_loss_draws_no_random_numbers_and_restores_training_mode(
     assert all(abs(other - first) < 1e-6 * first for other in others)
 
 
-def test_mean_loss_can_be_stopped(tiny_model: Callable[..., GPT], rows: Rows) -> None:
+def test_mean_loss_stops_when_asked(tiny_model: Callable[..., GPT], rows: Rows) -> None:
     model = tiny_model(vocab_size=50257)
     assert mean_loss(model, Feed(rows, RT, 1), stop=lambda: True) is None
 

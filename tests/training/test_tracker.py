@@ -73,7 +73,7 @@ def test_a_run_logs_its_figures_offline(board: str, thirteen: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("board", BOARDS)
-def test_a_resumed_run_keeps_its_id_and_logs_no_step_twice(board: str, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_id_and_logs_each_step_once(board: str, tmp_path: Path) -> None:
     for first, last in ((0, 6), (3, 5), (3, 9)):  # resumed twice from step 3
         tracker = Tracker(tmp_path, board=board, step=first, active=True, settings={"seed": 1})
         for step in range(first + 1, last + 1):

@@ -31,7 +31,7 @@ def test_scores_are_higher_for_better_checkpoints() -> None:
         ([3.0, math.nan, 4.0], 2, False),  # NaN does not count as a validation
     ],
 )
-def test_patience_counts_validations_since_the_best_one(
+def test_patience_counts_the_validations_since_the_best_one(
     losses: list[float], patience: int | None, settled: bool
 ) -> None:
     rows = [{"step": 1, "train_loss": 0.1}, *({"val_loss": loss} for loss in losses)]

@@ -48,7 +48,7 @@ def test_a_record_reaches_its_loss_through_at_most_38_files(tmp_path: Path) -> N
     assert {"clingpt/text/tasks.py", "clingpt/privacy/identifiers.py"} <= prepared
     assert {"model.py", "clingpt/data/packing.py", "clingpt/training/step.py"} <= trained
     assert not [name for name in trained if name.startswith("clingpt/privacy")]
-    assert len(prepared | trained) <= 38, sorted(prepared | trained)
+    assert len(prepared | trained) <= 38, "\n".join(sorted(prepared | trained))
 
 
 def test_a_checkpoint_becomes_a_report_through_at_most_30_files(tmp_path: Path, data: Path) -> None:
@@ -58,4 +58,4 @@ def test_a_checkpoint_becomes_a_report_through_at_most_30_files(tmp_path: Path, 
     measured = files_of("eval.py", *flags, "--device=cpu")
     assert (out / "eval_test" / "report.html").exists()
     assert {"clingpt/decoding/engine.py", "clingpt/evaluation/metrics.py"} <= measured
-    assert len(measured) <= 30, sorted(measured)
+    assert len(measured) <= 30, "\n".join(sorted(measured))

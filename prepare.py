@@ -150,7 +150,7 @@ if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
     console.run(parse_flags)
 
-from clingpt.data import canaries, prepare_report, receipt
+from clingpt.data import canaries, prepare_report
 from clingpt.data.columns import Columns
 from clingpt.data.pipeline import (
     Findings,
@@ -165,7 +165,7 @@ from clingpt.data.pipeline import (
     share_of_yes_to_keep,
     write_examples,
 )
-from clingpt.data.prepared import FolderWriter, Prepared, open_prepared
+from clingpt.data.prepared import RECEIPT, FolderWriter, Prepared, open_prepared
 from clingpt.data.sources import Source, check_source, choose_columns, is_published, parse_mix
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.tokenizer import Tokenizer
@@ -223,7 +223,7 @@ def main() -> None:
                 f"{names_of(sources)} yields no training example ({reasons}); choose other --tasks "
                 "or records"
             )
-        writer.add_json(receipt.FILE, findings.receipt)
+        writer.add_json(RECEIPT, findings.receipt)
         writer.finish(settings_to_keep(cfg))
 
     prepared = open_prepared(cfg.folder, tokenizer)  # read back and verified

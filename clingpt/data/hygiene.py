@@ -6,7 +6,7 @@
 
 `inspect` does the slow part and can run in other processes. A receipt contains no text of a record,
 only a few identifiers that are masked beyond recognition, and the ids that it is given: if records
-are redacted, pass the ids of the redacted ones. clingpt/data/receipt.py reads receipts.
+are redacted, pass the ids of the redacted ones. clingpt/data/prepared.py reads receipts.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clingpt.data.overlap import Duplicates, Fingerprint, fingerprint
-from clingpt.data.receipt import FORMAT, Done
+from clingpt.data.prepared import RECEIPT_FORMAT, Done
 from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 from clingpt.privacy.redaction import joined_text, may_identify
 from clingpt.text.records import Record
@@ -108,7 +108,7 @@ class Receipt:
     def to_json(self) -> dict[str, Any]:
         """Return the content of receipt.json (docs/formats.md)."""
         return {
-            "format": FORMAT,
+            "format": RECEIPT_FORMAT,
             "done": self.done,
             "records": dict(sorted(self.records.items())),
             "records_with_identifiers": dict(sorted(self._with_any.items())),

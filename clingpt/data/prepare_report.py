@@ -11,8 +11,7 @@ import numpy as np
 
 from clingpt.base import console
 from clingpt.data.pipeline import Findings, Survey, Tally
-from clingpt.data.prepared import HELD_OUT, Piece, Prepared
-from clingpt.data.receipt import DONE
+from clingpt.data.prepared import DONE, HELD_OUT, Piece, Prepared
 from clingpt.data.sources import Source
 from clingpt.text.records import LABELS, SPLITS
 from clingpt.text.tasks import TASKS

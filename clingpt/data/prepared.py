@@ -17,27 +17,42 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clingpt.base.errors import DataError
 from clingpt.base.files import sha256, sync, try_lock
-from clingpt.data import canaries, receipt
+from clingpt.data import canaries
 from clingpt.text.records import SPLITS, Record, from_json, to_json
 from clingpt.text.tasks import TASKS, Example
 from clingpt.text.tokenizer import Tokenizer
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+RECEIPT = "receipt.json"
+RECEIPT_FORMAT = 1
 HELD_OUT = ("val", "test")  # splits whose records are kept as JSON too, for eval.py
 FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
 FILES |= {f"{split}.jsonl" for split in HELD_OUT}
-BESIDE = (receipt.FILE, canaries.FILE)  # optional files about the data, not part of it
+BESIDE = (RECEIPT, canaries.FILE)  # optional files about the data, not part of it
 VIEWS = ("results", "question")  # of a training record, beside the one that section dropout makes
 VIEW_SUFFIXES = ("#results", "#question", "#dropout")  # after the record's id, in train.ids
 INDEX_COLUMNS = ("start", "first_target", "end", "task", "record")
+
+# What was done about the identifiers that were found.
+Done = Literal["none", "published", "allowed", "tags", "surrogates"]
+DONE = {
+    "none": "no identifiers were allowed",
+    "published": "the texts are published and were left unchanged",
+    "allowed": "identifiers were allowed to stay",
+    "tags": "identifiers were replaced by tags",
+    "surrogates": "identifiers were replaced by surrogates",
+}
+# Kinds that a receipt counts but that identify nobody: privacy.identifiers.REPORTED_ONLY, repeated
+# here because the receipt's format must be readable without the rules.
+HARMLESS = frozenset({"month_year"})
 
 
 class Piece:
@@ -299,9 +314,9 @@ class Prepared:
     @cached_property
     def receipt(self) -> dict[str, Any] | None:
         """Return the content of receipt.json, or None in older folders without one."""
-        if receipt.FILE not in self.manifest["files"]:
+        if RECEIPT not in self.manifest["files"]:
             return None
-        found: dict[str, Any] = json.loads((self.folder / receipt.FILE).read_text("utf-8"))
+        found: dict[str, Any] = json.loads((self.folder / RECEIPT).read_text("utf-8"))
         return found
 
     def split(self, name: str) -> Split:
@@ -376,3 +391,31 @@ def carried(card: Mapping[str, Any], new: Mapping[str, Any] | None) -> list[Mapp
     """
     known = list(card.get("receipts", []))
     return known if new is None or new in known else [*known, new]
+
+
+def identifiers_found(receipt: Mapping[str, Any]) -> int:
+    """Count the identifiers that the training split still contains, according to its receipt.
+
+    Returns 0 if they were replaced or if all texts are published, since most names in published
+    abstracts are not patients'. Raises DataError if the receipt has another format.
+    """
+    if receipt.get("format") != RECEIPT_FORMAT or receipt.get("done") not in DONE:
+        raise DataError(
+            f"{RECEIPT} is not a receipt of format {RECEIPT_FORMAT}; "
+            "prepare the data again with this version"
+        )
+    if receipt["done"] in ("published", "tags", "surrogates"):
+        return 0
+    kinds = receipt["identifiers"].items()
+    return sum(row["by_split"].get("train", 0) for kind, row in kinds if kind not in HARMLESS)
+
+
+def warning(card: Mapping[str, Any]) -> str | None:
+    """Return a warning if a model's training data contained identifiers, else None."""
+    if not (found := sum(map(identifiers_found, card.get("receipts", [])))):
+        return None
+    return (
+        f"the training data contained {found:,} likely identifiers (names, dates, numbers; "
+        "prepared with --allow_phi). The model may reproduce them: keep it wherever that data "
+        "must be kept"
+    )

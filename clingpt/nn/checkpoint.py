@@ -23,7 +23,7 @@ from torch import Tensor
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.base.files import SUMS, sha256, verify_sums, write_whole, written_whole
-from clingpt.data.receipt import warning
+from clingpt.data.prepared import warning
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.lora import (
     ADAPTER,

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from clingpt.base import console
 from clingpt.base.files import write_json, write_whole
-from clingpt.data.receipt import DONE, identifiers_found
+from clingpt.data.prepared import DONE, identifiers_found
 from clingpt.nn.checkpoint import HUB_ID, run_name
 from clingpt.reports import DISCLAIMER, audit, plots
 from clingpt.reports.report import N_EXAMPLES, Report, ShownExample, TextSection

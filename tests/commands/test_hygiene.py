@@ -9,8 +9,7 @@ import pytest
 
 import export
 from clingpt.base.errors import CheckpointError
-from clingpt.data.prepared import carried
-from clingpt.data.receipt import identifiers_found, warning
+from clingpt.data.prepared import carried, identifiers_found, warning
 from clingpt.nn.checkpoint import CARD, load_model, load_to_use, read_card
 from tests.helpers.commands import exit_status, run, train_here
 

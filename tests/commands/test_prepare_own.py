@@ -17,8 +17,7 @@ import pytest
 
 from clingpt.base import workers as pool
 from clingpt.data import canaries
-from clingpt.data.prepared import Prepared, open_prepared
-from clingpt.data.receipt import identifiers_found
+from clingpt.data.prepared import Prepared, identifiers_found, open_prepared
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.records import Record
 from clingpt.text.tasks import TASKS

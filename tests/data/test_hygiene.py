@@ -11,7 +11,7 @@ import pytest
 from clingpt.base.errors import DataError
 from clingpt.data.hygiene import Receipt, inspect
 from clingpt.data.prepare_report import receipt_tables
-from clingpt.data.receipt import Done, identifiers_found
+from clingpt.data.prepared import Done, identifiers_found
 from clingpt.privacy.identifiers import find_identifiers
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.records import Record

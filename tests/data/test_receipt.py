@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from clingpt.data.receipt import HARMLESS
+from clingpt.data.prepared import HARMLESS
 from clingpt.privacy.identifiers import REPORTED_ONLY
 from tests.helpers.commands import ROOT
 

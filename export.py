@@ -74,15 +74,7 @@ from clingpt.evaluation.measure import open_data
 from clingpt.export import formats
 from clingpt.export.onnx_cost import onnx_section
 from clingpt.export.verify import Difference, check, compare
-from clingpt.nn.checkpoint import (
-    CARD,
-    FORMAT,
-    HUB_ID,
-    Loaded,
-    identity,
-    load_to_use,
-    newest_best,
-)
+from clingpt.nn.checkpoint import CARD, FORMAT, HUB_ID, Loaded, identity, load_to_use, newest_best
 from clingpt.nn.lora import ADAPTER_WEIGHTS
 from clingpt.reports.report import Int8Section, from_json
 from clingpt.reports.tables import as_text, int8_table
@@ -138,19 +130,19 @@ def write(
     """Write the weights; returns the differences of each file from the model."""
     model = loaded.model
     if cfg.format == "hf":
-        return {
-            "model.safetensors": check(formats.write_hf(model, folder, precision=cfg.dtype), model)
-        }
-    if cfg.format == "adapter":
-        return {ADAPTER_WEIGHTS: check(formats.write_adapter(loaded.folder, folder), model)}
-    if cfg.format == "torchscript":
+        name, step = "model.safetensors", formats.write_hf(model, folder, precision=cfg.dtype)
+    elif cfg.format == "adapter":
+        name, step = ADAPTER_WEIGHTS, formats.write_adapter(loaded.folder, folder)
+    elif cfg.format == "torchscript":
         console.note("TorchScript is deprecated; torch_export and onnx replace it")
-        return {formats.TORCHSCRIPT: check(formats.write_torchscript(model, folder), model)}
-    if cfg.format == "torch_export":
-        return {formats.TORCH_EXPORT: check(formats.write_torch_export(model, folder), model)}
-    step = formats.write_onnx(model, folder, facts=origin(loaded, source))
-    found = {formats.ONNX: check(step, model)}
-    if cfg.int8:  # rounded on purpose, so the differences are shown but not checked
+        name, step = formats.TORCHSCRIPT, formats.write_torchscript(model, folder)
+    elif cfg.format == "torch_export":
+        name, step = formats.TORCH_EXPORT, formats.write_torch_export(model, folder)
+    else:
+        name = formats.ONNX
+        step = formats.write_onnx(model, folder, facts=origin(loaded, source))
+    found = {name: check(step, model)}
+    if cfg.format == "onnx" and cfg.int8:  # rounded on purpose: shown but not checked
         found[formats.ONNX_INT8] = list(compare(formats.write_onnx_int8(folder), model))
     return found
 
@@ -163,9 +155,8 @@ def origin(loaded: Loaded, source: str) -> dict[str, str]:
     if HUB_ID.fullmatch(name) and not Path(began).exists():  # a local path means nothing elsewhere
         facts["base_model"] = name
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    with contextlib.suppress(
-        OSError, subprocess.CalledProcessError
-    ):  # git is missing, or this is not a checkout
+    # Without git, or outside a checkout, there is no commit.
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
         found = subprocess.run(git, capture_output=True, text=True, check=True)
         facts["clingpt.commit"] = found.stdout.strip()
     return facts
@@ -173,14 +164,11 @@ def origin(loaded: Loaded, source: str) -> dict[str, str]:
 
 def summarize(cfg: ExportConfig, out: Path, found: dict[str, list[Difference]]) -> None:
     """Print the files, their sizes, and the differences from the model."""
-    columns = [
-        "rows, past, new tokens",
-        *(f"{name}, relative to the largest logit" for name in found),
-    ]
-    shapes = [one.shape for one in next(iter(found.values()))]
+    columns = ["rows, past, new tokens"]
+    columns += [f"{name}, relative to the largest logit" for name in found]
     rows = [
-        [shape, *(f"{differences[n].relative:.1e}" for differences in found.values())]
-        for n, shape in enumerate(shapes)
+        [each[0].shape, *(f"{one.relative:.1e}" for one in each)]
+        for each in zip(*found.values(), strict=True)
     ]
     console.say(console.table("Largest difference from the model", columns, rows))
     sizes = [(path.name, console.size(path.stat().st_size)) for path in sorted(out.iterdir())]

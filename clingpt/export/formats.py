@@ -19,7 +19,7 @@ import torch
 from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.export.onnx_int8 import round_graph
 from clingpt.export.onnx_runner import open_session
-from clingpt.export.stateless import Inputs, Stateless, input_names, make_inputs, output_names
+from clingpt.export.stateless import Inputs, Stateless, make_inputs
 from clingpt.export.verify import Step
 from clingpt.nn.checkpoint import is_adapter, load_model
 from clingpt.nn.lora import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -48,10 +48,9 @@ def write_hf(model: GPT, folder: Path, *, precision: Precision) -> Step:
     model.to(getattr(torch, precision)).save_pretrained(folder)
     model.float()
     try:
-        module = Stateless(GPT.from_pretrained(folder).eval())
+        return Stateless(GPT.from_pretrained(folder).eval())
     except ValueError as error:  # a weight beyond the range of float16 became infinite
         raise CheckpointError(f"{error} in {precision}; choose another --dtype") from None
-    return lambda inputs: module(*inputs)
 
 
 def write_adapter(source: Path, folder: Path) -> Step:
@@ -64,8 +63,7 @@ def write_adapter(source: Path, folder: Path) -> Step:
         )
     for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
         shutil.copyfile(adapter / name, folder / name)
-    module = Stateless(load_model(folder).model.eval())
-    return lambda inputs: module(*inputs)
+    return Stateless(load_model(folder).model.eval())
 
 
 def write_torchscript(model: GPT, folder: Path) -> Step:
@@ -76,8 +74,8 @@ def write_torchscript(model: GPT, folder: Path) -> Step:
         )
         torch.jit.save(traced, folder / TORCHSCRIPT)
         _remove_debug_tables(folder / TORCHSCRIPT)
-        found = torch.jit.load(folder / TORCHSCRIPT)  # type: ignore[no-untyped-call]
-    return lambda inputs: found(*inputs)
+        found: Step = torch.jit.load(folder / TORCHSCRIPT)  # type: ignore[no-untyped-call]
+    return found
 
 
 def write_torch_export(model: GPT, folder: Path) -> Step:
@@ -98,22 +96,30 @@ def write_torch_export(model: GPT, folder: Path) -> Step:
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # contains paths of this machine
         torch.export.save(program, folder / TORCH_EXPORT)
-        found = torch.export.load(folder / TORCH_EXPORT).module()
-    return lambda inputs: found(*inputs)
+        return torch.export.load(folder / TORCH_EXPORT).module()
 
 
 def write_onnx(model: GPT, folder: Path, *, facts: Mapping[str, str]) -> Step:
     """Write an ONNX graph with its weights in a second file, and `facts` in its metadata."""
     onnx = import_onnx()
+    # The names of tensors, and of the dimensions that vary from call to call, are optimum's.
+    layers = [f"{n}.{kind}" for n in range(model.config.n_layer) for kind in ("key", "value")]
+    new = {0: "batch_size", 1: "sequence_length"}
+    past = {0: "batch_size", 2: "past_sequence_length"}
+    axes: dict[str, Any] = {
+        "input_ids": new,
+        "attention_mask": {0: "batch_size", 1: "total_sequence_length"},
+        "position_ids": new,
+    }
     with _quiet():
         program = torch.onnx.export(
             Stateless(model),
             example_inputs(model),
             dynamo=True,
-            dynamic_shapes=_axes(model),
+            dynamic_shapes=axes | {"past": (past,) * len(layers)},
             verbose=False,
-            input_names=input_names(model.config),
-            output_names=output_names(model.config),
+            input_names=[*axes, *(f"past_key_values.{layer}" for layer in layers)],
+            output_names=["logits", *(f"present.{layer}" for layer in layers)],
         )
     assert program is not None, "dynamo=True returns a program"
     program.save(str(folder / ONNX), external_data=True)
@@ -142,11 +148,9 @@ def onnx_step(path: Path) -> Step:
     session = open_session(path)
     names = [each.name for each in session.get_inputs()]
 
-    def step(inputs: Inputs) -> list[torch.Tensor]:
-        arrays = (tensor.numpy() for tensor in inputs)
-        return [
-            torch.from_numpy(x) for x in session.run(None, dict(zip(names, arrays, strict=True)))
-        ]
+    def step(*inputs: torch.Tensor) -> list[torch.Tensor]:
+        feeds = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(array) for array in session.run(None, feeds)]
 
     return step
 
@@ -165,18 +169,6 @@ def import_onnx() -> Any:
     return onnx
 
 
-def _axes(model: GPT) -> dict[str, Any]:
-    """Return optimum's names for the dimensions that vary from call to call."""
-    new = {0: "batch_size", 1: "sequence_length"}
-    layer = {0: "batch_size", 2: "past_sequence_length"}
-    return {
-        "input_ids": new,
-        "attention_mask": {0: "batch_size", 1: "total_sequence_length"},
-        "position_ids": new,
-        "past": tuple(layer for _ in range(2 * model.config.n_layer)),
-    }
-
-
 def _remove_debug_tables(path: Path) -> None:
     """Rewrite a TorchScript archive without the tables that contain paths of this machine.
 
@@ -193,15 +185,14 @@ def _remove_debug_tables(path: Path) -> None:
 
 def _remove_paths(graph: Any) -> None:
     """Remove stack traces with paths of this machine, so that exports are reproducible."""
-    parts = [graph.graph, *graph.functions]
+    main = graph.graph
+    parts = [*main.input, *main.output, *main.initializer]
+    for scope in (main, *graph.functions):
+        del scope.metadata_props[:]
+        parts += (*scope.node, *scope.value_info)
     for part in parts:
         del part.metadata_props[:]
-        for each in (*part.node, *part.value_info):
-            del each.metadata_props[:]
-            each.doc_string = ""
-    for each in (*graph.graph.input, *graph.graph.output, *graph.graph.initializer):
-        del each.metadata_props[:]
-        each.doc_string = ""
+        part.doc_string = ""
     graph.doc_string = ""
 
 

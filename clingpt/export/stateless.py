@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from model import GPT, GPTConfig
 
-KINDS = ("key", "value")
 Inputs = tuple[Tensor, ...]
 
 
@@ -56,17 +55,6 @@ def additive_mask(attention_mask_BS: Tensor, n_new: int) -> Tensor:
     causal_TS = all_S <= new_T[:, None]
     seen_B1TS = causal_TS & attention_mask_BS.bool()[:, None, None, :]
     return torch.where(seen_B1TS, 0.0, torch.finfo(torch.float32).min)
-
-
-def input_names(config: GPTConfig) -> list[str]:
-    """Return the input names in ONNX order."""
-    kinds = [f"past_key_values.{n}.{kind}" for n in range(config.n_layer) for kind in KINDS]
-    return ["input_ids", "attention_mask", "position_ids", *kinds]
-
-
-def output_names(config: GPTConfig) -> list[str]:
-    """Return the output names in ONNX order."""
-    return ["logits", *(f"present.{n}.{kind}" for n in range(config.n_layer) for kind in KINDS)]
 
 
 def make_inputs(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clingpt.base.errors import CheckpointError
-from clingpt.export.stateless import Inputs, make_inputs
+from clingpt.export.stateless import make_inputs
 from model import GPT
 
 # Rows, past tokens, new tokens; a past of -1 fills the context except for the new tokens.
@@ -19,7 +19,7 @@ SHAPES = ((1, 0, 1), (1, 0, 2), (1, 1, 1), (2, 0, 7), (3, 6, 1), (2, 6, 4), (1, 
 PADDED = (9, 4, 1, 7)  # lengths of rows, padded on the left to the longest
 TOLERANCE = 1e-5  # relative to the largest |logit|
 
-Step = Callable[[Inputs], Sequence[Tensor]]  # returns the outputs of `Stateless`
+Step = Callable[..., Sequence[Tensor]]  # has the inputs and outputs of `Stateless`
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ def compare(step: Step, model: GPT) -> Iterator[Difference]:
     for B, P, T in SHAPES:
         P, T = config.block_size - T if P < 0 else P, min(T, config.block_size)
         row_BS = ids(B, P + T)
-        past = tuple(step(make_inputs(row_BS[:, :P], config))[1:]) if P else ()
-        logits = step(make_inputs(row_BS[:, P:], config, past))[0]
+        past = tuple(step(*make_inputs(row_BS[:, :P], config))[1:]) if P else ()
+        logits = step(*make_inputs(row_BS[:, P:], config, past))[0]
         yield difference(f"({B}, {P}, {T})", logits, model(row_BS)[:, P:])
     rows, longest = [ids(1, n) for n in PADDED], max(PADDED)
     padding = [longest - n for n in PADDED]
     ids_BT = torch.cat([torch.nn.functional.pad(row, (longest - row.shape[1], 0)) for row in rows])
-    logits = step(make_inputs(ids_BT, config, padding=padding))[0]
+    logits = step(*make_inputs(ids_BT, config, padding=padding))[0]
     for row, n, logits_TV in zip(rows, padding, logits, strict=True):
         yield difference(f"row padded by {n}", logits_TV[None, n:], model(row))
 

@@ -43,7 +43,6 @@ from tests.helpers.exports import (
     LENGTHS,
     SHAPES,
     Case,
-    Inputs,
     assert_same,
     export,
     make_cases,
@@ -421,7 +420,7 @@ def test_every_format_is_verified(
     form: str, factor: float, checkpoint: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     def write(model: GPT, *_: object, **__: object) -> Step:
-        return lambda inputs: [factor * x for x in Stateless(model)(*inputs)]
+        return lambda *inputs: [factor * x for x in Stateless(model)(*inputs)]
 
     monkeypatch.setattr(formats, f"write_{form}", write)
     flags = [f"--format={form}", f"--out={tmp_path / 'out'}"]
@@ -440,7 +439,7 @@ def test_one_wrong_logit_at_any_shape_is_detected(
     wanted = tuple(127 if n < 0 else n for n in shape)
     name = f"row padded by {place}" if isinstance(place, int) else str(wanted)
 
-    def wrong(inputs: Inputs) -> Sequence[Tensor]:
+    def wrong(*inputs: Tensor) -> Sequence[Tensor]:
         logits_BTV, *present = step(*inputs)
         if (*inputs[0].shape, inputs[3].shape[2]) == (wanted[0], wanted[2], wanted[1]):
             row = LENGTHS.index(max(LENGTHS) - place) if isinstance(place, int) else -1

@@ -27,6 +27,7 @@ FIELDS = [("answer", "question"), ("explain", "question"), *((task, "text") for 
 EXECUTED = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(")
 STORED = ("localStorage", "sessionStorage", "indexedDB", "cookie", "location", "history")
 WAIT_MS = 60_000 * PATIENCE
+DONE = re.compile("Done")
 HOSTILE = "<img src=x onerror=alert(1)></p><script>alert(2)</script>"
 
 
@@ -44,14 +45,8 @@ def test_page_has_one_script_one_style_and_no_external_resources() -> None:
     parsed = Parsed(SOURCE)
     assert parsed.named("script") == parsed.named("style") == [{}]
     assert parsed.named("link") == [{"rel": "icon", "href": "data:,"}]
-    assert not {tag for tag, _ in parsed.tags} & {
-        "img",
-        "iframe",
-        "object",
-        "embed",
-        "base",
-        "form",
-    }
+    unwanted = {"img", "iframe", "object", "embed", "base", "form"}
+    assert not {tag for tag, _ in parsed.tags} & unwanted
     assert not re.search(r"\w+://|url\(|@import|@font-face|//\w+\.\w", SOURCE)
     for _, attrs in parsed.tags:  # the server's Content-Security-Policy would block both
         assert not any(name == "style" or name.startswith("on") for name in attrs)
@@ -157,9 +152,18 @@ class Watched:
     def choose(self, name: str) -> None:
         self.page.get_by_role("tab", name=name).click()
 
-    def run_example(self) -> None:
+    def run(self) -> None:
+        """Run the task and wait until it is done."""
+        self.press("Run")
+        self.says(DONE)
+
+    def start_example(self) -> None:
         self.press("Load an example")
         self.press("Run")
+
+    def run_example(self) -> None:
+        self.start_example()
+        self.says(DONE)
 
     def says(self, text: str | re.Pattern[str]) -> None:
         """Wait until the status line shows this text."""
@@ -171,8 +175,20 @@ class Watched:
         """Set the maximum length of replies."""
         self.page.evaluate("n => document.getElementById('max_new_tokens').value = n", tokens)
 
-    def result(self) -> Any:
-        return self.panel().locator(".result")
+    def result(self, inside: str = "") -> Any:
+        """Return the region that shows the result, or the elements inside it that match."""
+        return self.panel().locator(f".result {inside}")
+
+    def shown(self) -> str:
+        """Return the text of the result."""
+        return str(self.result().inner_text())
+
+    def copied(self) -> str:
+        """Press Copy and return the clipboard's text."""
+        self.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        self.press("Copy")
+        self.says("Copied.")
+        return str(self.page.evaluate("() => navigator.clipboard.readText()"))
 
     def replies(self, body: str, *, status: int = 200, **headers: str) -> None:
         """Answer every request with this body, without asking the server."""
@@ -288,15 +304,14 @@ def test_text_appears_while_it_is_streamed(watched: Watched) -> None:
 def test_answer_shows_all_probabilities(watched: Watched) -> None:
     watched.at_most(7)
     watched.run_example()
-    watched.says(re.compile("Done"))
-    assert watched.result().locator(".verdict").text_content() in LABELS
-    shares = watched.result().locator(".share").all_inner_texts()
+    assert watched.result(".verdict").text_content() in LABELS
+    shares = watched.result(".share").all_inner_texts()
     assert sum(round(10 * float(share.removesuffix(" %"))) for share in shares) == 1000
-    widths = [bar.bounding_box()["width"] for bar in watched.result().locator("i").all()]
-    whole = watched.result().locator(".track").first.bounding_box()["width"]
+    widths = [bar.bounding_box()["width"] for bar in watched.result("i").all()]
+    whole = watched.result(".track").first.bounding_box()["width"]
     for share, width in zip(shares, widths, strict=True):
         assert width == pytest.approx(whole * float(share.removesuffix(" %")) / 100, abs=1)
-    assert "Model nonsense: " in watched.result().inner_text()
+    assert "Model nonsense: " in watched.shown()
 
 
 def test_replies_never_become_markup(watched: Watched) -> None:
@@ -305,9 +320,8 @@ def test_replies_never_become_markup(watched: Watched) -> None:
     shown_label = {"label": HOSTILE, "probabilities": {HOSTILE: 0.6, "no": 0.4}, "model": HOSTILE}
     watched.replies(answered(hostile, warnings=found, **shown_label))
     watched.run_example()
-    watched.says(re.compile("Done"))
-    assert watched.result().inner_text().count(HOSTILE) >= 6
-    assert "and" in watched.result().inner_text() and "\\u202e" in watched.result().inner_text()
+    assert watched.shown().count(HOSTILE) >= 6
+    assert "and" in watched.shown() and "\\u202e" in watched.shown()
     assert watched.page.locator("img, script").count() == 1  # the page's own script
     watched.page.unroute_all()
     watched.replies(json.dumps({"error": {"message": HOSTILE}}), status=400)
@@ -326,8 +340,7 @@ def test_warnings_are_marked_at_the_servers_offsets(watched: Watched) -> None:
     ]
     watched.replies(answered(text, warnings=found))
     watched.run_example()
-    watched.says(re.compile("Done"))
-    marks = watched.result().locator("mark")
+    marks = watched.result("mark")
     own = marks.evaluate_all("all => all.map((mark) => mark.firstChild.data)")
     assert own == ["48", " mg", "not", "7 %."]
     assert marks.nth(0).get_attribute("title") == (
@@ -335,9 +348,9 @@ def test_warnings_are_marked_at_the_servers_offsets(watched: Watched) -> None:
     )
     assert marks.nth(1).locator("sup").inner_text() == "2"
     assert marks.nth(2).locator(".unseen").text_content() == " (check 3: negation) "
-    listed = watched.result().locator(".flags li").all_inner_texts()
+    listed = watched.result(".flags li").all_inner_texts()
     assert listed[2] == "negation “not”: not is not in the report"
-    assert "To check against the report: 4 places" in watched.result().inner_text()
+    assert "To check against the report: 4 places" in watched.shown()
 
 
 def test_document_is_shown_under_its_headings(watched: Watched) -> None:
@@ -351,18 +364,16 @@ def test_document_is_shown_under_its_headings(watched: Watched) -> None:
     watched.replies(frames(result(document=text, warnings=found, **more)))
     watched.choose("Document")
     watched.run_example()
-    watched.says(re.compile("Done"))
-    assert watched.result().locator("h4").all_inner_texts() == ["RESULTS", "CONCLUSION"]
-    bodies = watched.result().locator(".reply").all_inner_texts()
+    assert watched.result("h4").all_inner_texts() == ["RESULTS", "CONCLUSION"]
+    bodies = watched.result(".reply").all_inner_texts()
     assert bodies[:2] == ["The RESULTS: none.", "5 mg."] and bodies[2].startswith("Good, 9 of")
-    shown = watched.result().inner_text()
     for phrase in (
         "1,118 tokens of the report did not fit and were left out",
         "Written from 3 parts of the report",
         "Stopped at the maximum length",
         "Model m: 10 tokens read, 5 written",
     ):
-        assert phrase in shown
+        assert phrase in watched.shown()
 
 
 def test_explanation_without_a_report_is_marked_as_unchecked(watched: Watched) -> None:
@@ -372,17 +383,12 @@ def test_explanation_without_a_report_is_marked_as_unchecked(watched: Watched) -
     watched.says("Enter a question first.")
     assert focused(watched, "id") == "explain-question"
     watched.page.keyboard.type("What is asthma?")
-    watched.press("Run")
-    watched.says(re.compile("Done"))
+    watched.run()
     sent = watched.posted[-1]
     assert sent.url.endswith("/v1/explain") and sent.post_data_json["text"] == ""
-    assert "No report to compare this with" in watched.result().inner_text()
-    assert "was flagged" not in watched.result().inner_text()
-    watched.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    watched.press("Copy")
-    watched.says("Copied.")
-    copied = watched.page.evaluate("() => navigator.clipboard.readText()")
-    assert "No report to compare this with" in copied
+    assert "No report to compare this with" in watched.shown()
+    assert "was flagged" not in watched.shown()
+    assert "No report to compare this with" in watched.copied()
 
 
 def test_explanation_from_a_report_is_checked_against_it(watched: Watched) -> None:
@@ -393,10 +399,9 @@ def test_explanation_from_a_report_is_checked_against_it(watched: Watched) -> No
     )
     watched.choose("Explain")
     watched.run_example()
-    watched.says(re.compile("Done"))
     assert "72-year-old" in watched.posted[-1].post_data_json["text"]
-    assert watched.result().locator("mark").count() == 1
-    assert "No report" not in watched.result().inner_text()
+    assert watched.result("mark").count() == 1
+    assert "No report" not in watched.shown()
     watched.press("Clear")
     for name in ("question", "text"):
         assert watched.page.locator(f"#explain-{name}").input_value() == ""
@@ -405,18 +410,13 @@ def test_explanation_from_a_report_is_checked_against_it(watched: Watched) -> No
 def test_withheld_label_is_not_shown_as_an_answer(watched: Watched) -> None:
     watched.replies(answered("The drug may help.", abstained=True, threshold=0.548))
     watched.run_example()
-    watched.says(re.compile("Done"))
-    verdict = watched.result().locator(".verdict").inner_text()
+    verdict = watched.result(".verdict").inner_text()
     assert "Not sure enough to answer: below 54.8 %" in verdict and "yes" not in verdict.lower()
-    assert watched.result().locator(".chosen").count() == 0
-    assert "likeliest label, which is withheld" in watched.result().inner_text()
-    limits = (
-        watched.result()
-        .locator(".track")
-        .evaluate_all(
-            "all => all.map((one) => parseFloat(getComputedStyle(one, '::after').left) /"
-            " one.getBoundingClientRect().width)"
-        )
+    assert watched.result(".chosen").count() == 0
+    assert "likeliest label, which is withheld" in watched.shown()
+    limits = watched.result(".track").evaluate_all(
+        "all => all.map((one) => parseFloat(getComputedStyle(one, '::after').left) /"
+        " one.getBoundingClientRect().width)"
     )
     assert limits == pytest.approx([0.548] * 3, abs=0.01)
 
@@ -424,19 +424,17 @@ def test_withheld_label_is_not_shown_as_an_answer(watched: Watched) -> None:
 def test_label_above_the_threshold_is_shown_as_the_answer(watched: Watched) -> None:
     watched.replies(answered("It does."))
     watched.run_example()
-    watched.says(re.compile("Done"))
-    assert watched.result().locator(".verdict").inner_text() == "Yes"
-    assert watched.result().locator(".chosen").inner_text().split() == ["yes", "42.1", "%"]
-    assert "An answer needs at least 40 %." in watched.result().inner_text()
-    assert "This does not mean that the text is correct" in watched.result().inner_text()
+    assert watched.result(".verdict").inner_text() == "Yes"
+    assert watched.result(".chosen").inner_text().split() == ["yes", "42.1", "%"]
+    assert "An answer needs at least 40 %." in watched.shown()
+    assert "This does not mean that the text is correct" in watched.shown()
 
 
 def test_uncalibrated_label_has_no_threshold(watched: Watched) -> None:
     watched.replies(answered("It does.", abstained=None, threshold=None))
     watched.run_example()
-    watched.says(re.compile("Done"))
-    assert watched.result().locator(".limited").count() == 0
-    assert "Not calibrated" in watched.result().inner_text()
+    assert watched.result(".limited").count() == 0
+    assert "Not calibrated" in watched.shown()
 
 
 IN_PIECES = """(body) => { window.fetch = async () => {
@@ -453,8 +451,7 @@ def test_stream_may_be_split_at_any_byte(watched: Watched, line_end: str) -> Non
     body = answered(text).replace("\n", line_end)
     watched.page.evaluate(IN_PIECES, body)
     watched.run_example()
-    watched.says(re.compile("Done"))
-    assert watched.result().locator(".reply").all_inner_texts() == [text]
+    assert watched.result(".reply").all_inner_texts() == [text]
 
 
 def test_each_window_of_a_long_report_is_a_paragraph(watched: Watched) -> None:
@@ -463,10 +460,10 @@ def test_each_window_of_a_long_report_is_a_paragraph(watched: Watched) -> None:
     cut = frames(*events).replace("data: [DONE]\n\n", "")
     watched.replies(cut)
     watched.choose("Summarise")
-    watched.run_example()
+    watched.start_example()
     watched.says("The connection was lost before the end.")
-    assert watched.result().locator(".reply").all_inner_texts() == ["One two.", "Three."]
-    assert "not compared with the report" in watched.result().inner_text()
+    assert watched.result(".reply").all_inner_texts() == ["One two.", "Three."]
+    assert "not compared with the report" in watched.shown()
     assert watched.panel().locator(".copy").get_attribute("aria-disabled") == "true"
 
 
@@ -483,14 +480,13 @@ def test_stop_cancels_the_request_on_the_server(watched: Watched) -> None:
     )
     watched.press("Run")
     watched.says("Stopped.")
-    assert "not compared with the report" in watched.result().inner_text()
+    assert "not compared with the report" in watched.shown()
     cancelled = '\nclingpt_replies_total{finish_reason="cancelled"} 1.0\n'
     eventually(lambda: cancelled in watched.server.ask("/metrics").body.decode())
     eventually(lambda: watched.server.gauge("num_requests_running") == 0)
     watched.at_most(7)
-    watched.press("Run")  # and it can be asked again
-    watched.says(re.compile("Done"))
-    assert "Stopped at the maximum length." in watched.result().inner_text()
+    watched.run()  # and it can be asked again
+    assert "Stopped at the maximum length." in watched.shown()
 
 
 def test_escape_stops_and_clear_empties_everything(watched: Watched) -> None:
@@ -498,7 +494,7 @@ def test_escape_stops_and_clear_empties_everything(watched: Watched) -> None:
         """() => { window.fetch = (_, { signal }) => new Promise((_, reject) =>
           signal.addEventListener("abort", () => reject(signal.reason))); }"""
     )
-    watched.run_example()
+    watched.start_example()
     watched.says("Waiting in the queue…")
     watched.page.keyboard.press("Escape")
     watched.says("Stopped.")
@@ -508,7 +504,7 @@ def test_escape_stops_and_clear_empties_everything(watched: Watched) -> None:
     watched.says("")
     assert watched.page.locator("#answer-text").input_value() == ""
     assert watched.page.locator("#answer-question").input_value() == ""
-    assert "will appear here" in watched.result().inner_text()
+    assert "will appear here" in watched.shown()
 
 
 @pytest.mark.parametrize(
@@ -524,31 +520,30 @@ def test_refusal_is_shown(
 ) -> None:
     watched.refusals_expected = True
     watched.replies(json.dumps({"error": {"message": "quota used up"}}), status=status, **headers)
-    watched.run_example()
+    watched.start_example()
     watched.says(phrase)
-    assert "will appear here" in watched.result().inner_text()
+    assert "will appear here" in watched.shown()
 
 
 def test_error_in_a_stream_is_shown(watched: Watched) -> None:
     watched.replies(
         frames({"type": "label", "index": 0, **label()}, {"error": {"message": "out of memory"}})
     )
-    watched.run_example()
+    watched.start_example()
     watched.says("out of memory")
-    assert "not compared with the report" in watched.result().inner_text()
+    assert "not compared with the report" in watched.shown()
 
 
 def test_api_key_is_requested_sent_and_never_stored(watched: Watched) -> None:
     watched.refusals_expected = True
     watched.replies(json.dumps({"error": {"message": "no"}}), status=401)
-    watched.run_example()
+    watched.start_example()
     watched.says("This server requires an API key: see Settings below.")
     assert focused(watched, "id") == "key"
     watched.page.keyboard.type("secret-1")
     watched.page.unroute_all()
     watched.replies(answered("Yes."))
-    watched.press("Run")
-    watched.says(re.compile("Done"))
+    watched.run()
     assert "authorization" not in watched.posted[0].headers
     assert watched.posted[1].headers["authorization"] == "Bearer secret-1"
     kept = "() => [localStorage.length, sessionStorage.length, document.cookie, location.href]"
@@ -565,13 +560,11 @@ def test_settings_are_sent(watched: Watched) -> None:
     watched.page.get_by_label("Maximum reply length in tokens").fill("32")
     watched.page.get_by_label("Temperature").fill("0.7")
     watched.page.get_by_label("Seed").fill("3")
-    watched.press("Run")
-    watched.says(re.compile("Done"))
+    watched.run()
     sent = watched.posted[-1].post_data_json
     assert (sent["max_new_tokens"], sent["temperature"], sent["seed"]) == (32, 0.7, 3)
-    assert (
-        sent["stream"] is True and sent["question"].endswith("?") and "412 adults" in sent["text"]
-    )
+    assert sent["stream"] is True and sent["question"].endswith("?")
+    assert "412 adults" in sent["text"]
     watched.page.get_by_label("Maximum reply length in tokens").fill("0")
     watched.press("Run")
     assert len(watched.posted) == 1  # not sent, and the browser shows why
@@ -591,12 +584,8 @@ def test_missing_fields_are_requested(watched: Watched) -> None:
 def test_copied_text_includes_the_warnings(watched: Watched) -> None:
     text = "Fell by 48 mg."
     watched.replies(answered(text, warnings=[warning(text, "48")], abstained=True, threshold=0.55))
-    watched.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     watched.run_example()
-    watched.says(re.compile("Done"))
-    watched.press("Copy")
-    watched.says("Copied.")
-    assert watched.page.evaluate("() => navigator.clipboard.readText()").splitlines() == [
+    assert watched.copied().splitlines() == [
         "Not sure enough to answer: below 55 %",
         "yes 42.1 %, no 30.0 %, maybe 27.9 %",
         "",
@@ -620,7 +609,7 @@ def test_all_tabs_work_with_only_the_keyboard(watched: Watched) -> None:
             keyboard.press("Tab")
         keyboard.press("Enter")
         keyboard.press("Control+Enter")
-        watched.says(re.compile("Done"))
+        watched.says(DONE)
         while focused(watched, "role") != "tab":
             keyboard.press("Shift+Tab")
         keyboard.press("ArrowRight")
@@ -656,7 +645,6 @@ def test_page_fits_every_screen_width(watched: Watched, scheme: str, tmp_path: P
     watched.replies(answered(text, warnings=[warning(text, "x" * 300)]))
     watched.page.emulate_media(color_scheme=scheme)
     watched.run_example()
-    watched.says(re.compile("Done"))
     for width in (1280, 400, 360):
         watched.page.set_viewport_size({"width": width, "height": 740})
         assert watched.page.evaluate("() => document.documentElement.scrollWidth") == width
@@ -674,10 +662,10 @@ def test_page_fits_every_screen_width(watched: Watched, scheme: str, tmp_path: P
 def test_each_tab_keeps_its_own_text(watched: Watched) -> None:
     """Fields and results belong to one tab, and its request continues in the background."""
     watched.replies(answered("It does."))
-    watched.run_example()
+    watched.start_example()
     watched.choose("Summarise")
     assert watched.page.locator("#summarize-text").input_value() == ""
-    assert "will appear here" in watched.result().inner_text()
+    assert "will appear here" in watched.shown()
     watched.choose("Answer")
-    watched.says(re.compile("Done"))
-    assert "It does." in watched.result().inner_text()
+    watched.says(DONE)
+    assert "It does." in watched.shown()

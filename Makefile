@@ -51,7 +51,9 @@ FINAL := out/pubmedqa_two_phase$(AFTER)
 pubmedqa: data/pqa_artificial/manifest.json data/pubmedqa/manifest.json $(if $(DOMAIN),domain)
 	$(BIN)/python train.py config/pubmedqa_artificial.py --out=$(NOISY) $(if $(DOMAIN),--init_from=out/domain/best)
 	$(BIN)/python train.py config/pubmedqa.py --out=$(FINAL) --init_from=$(NOISY)/best
-	test $(FINAL)/eval_test/report.json -nt $(FINAL)/best/clingpt.json || \
+	@# Files written within one tick of the clock have equal times: such a report is current.
+	test -f $(FINAL)/eval_test/report.json && \
+		! test $(FINAL)/best/clingpt.json -nt $(FINAL)/eval_test/report.json || \
 		$(BIN)/python eval.py --checkpoint=$(FINAL)/best --split=test
 
 domain: data/domain/manifest.json

@@ -218,7 +218,7 @@ def needs_fit(cfg: EvalConfig, loaded: Loaded, data: Prepared) -> bool:
         return False
     fitted = Calibration.load(loaded.folder)
     wanted = (cfg.coverage, data.fingerprint)
-    return fitted is None or (fitted.coverage, fitted.fitted_on["fingerprint"]) != wanted
+    return fitted is None or (fitted.coverage, fitted.fitted_on.fingerprint) != wanted
 
 
 def measure(cfg: EvalConfig, evaluation: Evaluation, *, needs_fit: bool) -> None:

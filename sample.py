@@ -326,7 +326,7 @@ def introduce(
             console.note(
                 f"too unsure to answer: no label reaches {calibration.threshold:.1%}, the "
                 "threshold that eval.py chose on "
-                f"{calibration.fitted_on['records']} validation records"
+                f"{calibration.fitted_on.records} validation records"
             )
 
 

@@ -218,7 +218,8 @@ def _show_help(cls: type[T], values: Mapping[str, Any], prog: str, description: 
     import tyro  # not above: only --help needs it
 
     types, groups = get_type_hints(cls), dict[str, list[Any]]()
-    defaults = {field.name: field.default for field in dataclasses.fields(cls)} | values
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(cls)}
+    defaults.update(values)
     for name, (group, text) in _documentation(cls).items():
         default = tyro.MISSING if defaults[name] is dataclasses.MISSING else defaults[name]
         help_text = tyro.conf.arg(help=text, help_behavior_hint=_default_hint)

@@ -10,17 +10,17 @@ Free of torch, because the ONNX runner uses this module.
 
 import json
 import math
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clingpt.base.errors import CheckpointError, DataError
 from clingpt.base.files import write_whole
+from clingpt.base.settings import check_range, read_json
 from clingpt.base.types import Floats, Ints
 from clingpt.decoding.replies import Judgement
 from clingpt.text.records import LABELS
@@ -31,12 +31,16 @@ LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 ROUNDING = 1e-5  # tolerance for sums of float32 probabilities
 
 
-class FittedOn(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class FittedOn:
     """The records that a calibration was fitted on."""
 
     split: str
     records: int
     fingerprint: str  # of the prepared folder
+
+    def __post_init__(self) -> None:
+        check_range(self, "records", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,13 @@ class Calibration:
     nll_before: float
     nll_after: float
 
+    def __post_init__(self) -> None:
+        lowest, highest = LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE
+        check_range(self, "temperature", at_least=lowest, at_most=highest)
+        check_range(self, "threshold", "ece_before", "ece_after", at_least=0, at_most=1)
+        check_range(self, "coverage", above=0, at_most=1)
+        check_range(self, "nll_before", "nll_after", at_least=0)
+
     @classmethod
     def fit(
         cls,
@@ -92,10 +103,9 @@ class Calibration:
         are not one of LABELS per row, the coverage is outside (0, 1], or the number of records
         differs from `fitted_on`.
         """
-        if fitted_on["records"] != len(gold):
+        if fitted_on.records != len(gold):
             raise DataError(
-                f"fitted_on says {fitted_on['records']} records, but there are {len(gold)} "
-                "gold labels"
+                f"fitted_on says {fitted_on.records} records, but there are {len(gold)} gold labels"
             )
         temperature = fit_temperature(log_probs, gold)
         before, after = calibrated(log_probs, 1.0), calibrated(log_probs, temperature)
@@ -134,20 +144,8 @@ class Calibration:
         path = folder / FILE
         if not path.exists():
             return None
-        try:
-            content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise refusal(path, f"it cannot be read ({type(error).__name__})") from error
-        version = content.pop("format", None) if isinstance(content, dict) else None
-        if version is None:
-            raise refusal(path, "it has no format number")
-        if version != FORMAT:
-            raise refusal(path, f"its format is {version}, but this version reads {FORMAT}")
-        if content.keys() != {field.name for field in fields(cls)}:
-            raise refusal(path, "it has a missing or unknown field")
-        if wrong := first_out_of_range(content):
-            raise refusal(path, f"its {wrong} is {content[wrong]!r}")
-        return cls(**content)
+        advice = "fit it again by running eval.py, or remove it"
+        return read_json(cls, path, version=FORMAT, error=CheckpointError, advice=advice)
 
 
 @dataclass(frozen=True)
@@ -360,29 +358,3 @@ def label_numbers(gold: Sequence[str], *, n: int) -> Ints:
     if unknown := set(gold).difference(LABELS):
         raise DataError(f"gold label {min(unknown)!r} is not one of {', '.join(LABELS)}")
     return np.array([LABELS.index(label) for label in gold], dtype=np.int64)
-
-
-def first_out_of_range(content: dict[str, Any]) -> str | None:
-    """Return the name of the first field with an invalid value, if any."""
-    ranges = {
-        "temperature": (LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE),
-        "threshold": (0, 1),
-        "coverage": (sys.float_info.min, 1),
-        "ece_before": (0, 1),
-        "ece_after": (0, 1),
-        "nll_before": (0, sys.float_info.max),
-        "nll_after": (0, sys.float_info.max),
-    }
-    for name, (low, high) in ranges.items():
-        value = content[name]
-        if type(value) not in (int, float) or not low <= value <= high:
-            return name
-    source, wanted = content["fitted_on"], {"split": str, "records": int, "fingerprint": str}
-    kinds = {key: type(value) for key, value in source.items()} if type(source) is dict else {}
-    return None if kinds == wanted and source["records"] > 0 else "fitted_on"
-
-
-def refusal(path: Path, reason: str) -> CheckpointError:
-    """Make the error for an unusable calibration file."""
-    advice = "fit it again by running eval.py, or remove it"
-    return CheckpointError(f"{path} is not a valid calibration: {reason}; {advice}")

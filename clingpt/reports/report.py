@@ -387,7 +387,7 @@ def fit_calibration(
         [log_probs for log_probs, _ in labelled],
         [gold for _, gold in labelled],
         coverage=coverage,
-        fitted_on={"split": "val", "records": len(labelled), "fingerprint": data.fingerprint},
+        fitted_on=FittedOn(split="val", records=len(labelled), fingerprint=data.fingerprint),
     )
 
 

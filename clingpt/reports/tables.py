@@ -139,8 +139,8 @@ def calibration_table(found: CalibrationSection) -> Table:
     fit = found.fitted_on
     notes = [
         f"Temperature {found.temperature:.3f} and threshold {found.threshold:.3f}, chosen to "
-        f"answer {percent(found.coverage, 0)} % of {console.count(fit['records'])} records of the "
-        f"{fit['split']} split ({fit['fingerprint'][:12]}).",
+        f"answer {percent(found.coverage, 0)} % of {console.count(fit.records)} records of the "
+        f"{fit.split} split ({fit.fingerprint[:12]}).",
         f"Unanswered because below the threshold: {percent(found.abstained)} %. Accuracy of the "
         f"answered rest: {percent(found.accuracy_kept)} %. Area under the risk-coverage curve: "
         f"{found.aurc:.3f}.",

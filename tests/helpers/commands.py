@@ -19,7 +19,7 @@ import torch
 from clingpt.base import console, jsonl
 from clingpt.base.files import sha256
 from clingpt.data.prepared import open_prepared
-from clingpt.evaluation.calibration import Calibration
+from clingpt.evaluation.calibration import Calibration, FittedOn
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training.step import accumulate_gradients
@@ -113,7 +113,7 @@ def make_calibration(*, temperature: float = 2.5, threshold: float = 0.5) -> Cal
         temperature=temperature,
         threshold=threshold,
         coverage=0.8,
-        fitted_on={"split": "val", "records": 50, "fingerprint": "5eed"},
+        fitted_on=FittedOn(split="val", records=50, fingerprint="5eed"),
         ece_before=0.2,
         ece_after=0.1,
         nll_before=1.1,

@@ -254,7 +254,7 @@ def test_a_signal_saves_a_checkpoint_and_prints_how_to_resume(
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
-    assert "Saved. To go on:" in stdout
+    assert "Saved. To resume:" in stdout
     last = jsonl.read(out / "metrics.jsonl")[-1]["step"]
     assert (out / "last").resolve().name == f"step_{last:06d}"
 
@@ -343,7 +343,7 @@ def other_tokenizer(folder: Path, name: str) -> None:
 
 MISTAKES: list[tuple[str, list[str], int, str]] = [
     ("train", ["--learning_rte=1"], 2, "did you mean --learning_rate"),
-    ("train", ["--compile"], 2, "--compile"),
+    ("train", ["--compile=maybe"], 2, "compile"),
     ("train", ["--batch_size=0"], 2, "batch_size must be at least 1"),
     ("train", ["--dropout=1"], 2, "dropout must be at least 0 and below 1"),
     ("train", ["--learning_rate=nan"], 2, "learning_rate"),
@@ -362,7 +362,7 @@ MISTAKES: list[tuple[str, list[str], int, str]] = [
         "run prepare.py --block_size=64",
     ),
     ("prepare", ["--source={tmp}/none.json"], 1, "none.json"),
-    ("prepare", ["--source={tmp}/bad.json"], 1, "bad.json:2: it is not valid JSON near here"),
+    ("prepare", ["--source={tmp}/bad.json"], 1, "bad.json:2: not valid JSON near here"),
     ("prepare", ["--source={tmp}/bad.jsonl"], 1, "bad.jsonl:2"),
     ("prepare", ["--source=nothing"], 1, "unknown source 'nothing'"),
     ("prepare", ["--tasks", "answer", "sing"], 2, "unknown task 'sing'"),

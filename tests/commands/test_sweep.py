@@ -272,7 +272,7 @@ def test_a_users_mistake_prints_one_line(
     ("argv", "phrase"),
     [
         (["config/none.py"], "preset config/none.py does not exist"),
-        ([], "preset is missing"),
+        ([], "--preset is required"),
         (["config/tiny.py", "--folds", "0", "10"], "folds must be at least 0 and below 10"),
         (["config/tiny.py", "--learning_rate=0"], "learning_rate must be above 0"),
     ],

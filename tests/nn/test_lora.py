@@ -490,7 +490,7 @@ def test_exporting_an_adapter_fails_for_a_checkpoint_without_lora(
 ) -> None:
     flags = [f"--checkpoint={base}", "--format=adapter", f"--out={tmp_path / 'out'}"]
     assert exit_status(export.main, *flags) == 1
-    assert "has no adapter, its weights themselves were trained" in capsys.readouterr().err
+    assert "has no adapter, since all of its weights were trained" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

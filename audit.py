@@ -1,14 +1,13 @@
-"""Measure what a checkpoint memorised of its training text.
+"""Measure how much of its training text a checkpoint memorised.
 
     python audit.py --checkpoint=out/mine/best
     python audit.py --checkpoint=out/mine/best --base=gpt2 --shown_tokens=20
 
-Repeated text, canaries and identifiers are counted, each beside its control:
-test records, canaries that were made but never planted, and the model before
-training. No text and no secret is written anywhere, only counts. The output
-folder contains audit.json and audit.md, and the checkpoint's model card shows
-the same. Plant canaries with prepare.py --canaries=12, in a model that is
-trained to be audited and not to be used.
+Repeated text, canaries and identifiers are counted, each with a control: test records, canaries
+that were made but never planted, and the model before training. No text and no secret is written
+anywhere, only counts. The output folder contains audit.json and audit.md, and the checkpoint's
+model card shows the same figures. Plant canaries with prepare.py --canaries=12, but only in a model
+that will be audited and never used.
 """
 
 import json
@@ -34,10 +33,12 @@ class AuditConfig:
     # --- data ---
     # Prepared folder; None is the one that the checkpoint was trained on.
     data: Path | None = None
-    records: int = 500  # most records to examine of the training split, and of the test split
+    records: int = 500  # maximum number of records to examine per split (training and test)
 
     # --- probes ---
-    shown_tokens: int = 50  # fewest tokens of a record to show before the model continues it
+    shown_tokens: int = (
+        50  # minimum number of a record's tokens to show before the model continues it
+    )
     continued_tokens: int = 50  # tokens that the model must reproduce exactly
     secrets: int = 1000  # alternatives among which a canary's secret is ranked
     # Texts to generate without a prompt and search for identifiers; 0 generates none.
@@ -96,7 +97,7 @@ from clingpt.reports.report import versions
 from clingpt.text.tasks import TASKS, NotApplicable
 
 FORMAT = 1
-COPIED = "document"  # its target repeats its prompt, so that writing it shows no memory
+COPIED = "document"  # its target repeats its prompt, so writing it is not evidence of memorisation
 
 
 @dataclass(frozen=True)

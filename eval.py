@@ -1,4 +1,4 @@
-"""Measure checkpoints: labels, perplexity and generated text, beside baselines.
+"""Measure checkpoints on labels, perplexity and generated text, and compare baselines.
 
     python eval.py --checkpoint=out/pubmedqa/best --split=test
     python eval.py --checkpoint=gpt2 --data=data/pubmedqa --text=news.txt
@@ -61,7 +61,7 @@ class EvalConfig:
     quantize: Literal["none", "int8"] = "none"
 
     def __post_init__(self) -> None:
-        config.check(bool(self.checkpoint), "give --checkpoint, for example out/pubmedqa/best")
+        config.check(bool(self.checkpoint), "pass --checkpoint, for example out/pubmedqa/best")
         config.check_range(self, "texts", at_least=0)
         limits = ("max_new_tokens", "max_document_tokens", "max_prose_tokens")
         config.check_range(self, *limits, "batch_size", at_least=1)
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
-    """Evaluate one checkpoint and write its report; None on other processes than the main one."""
+    """Evaluate one checkpoint and write its report; return None except on the main process."""
     if rt.n_ranks > 1 and cfg.quantize != "none":
         raise ConfigError("--quantize=int8 runs in a single process; start it without torchrun")
 
@@ -136,7 +136,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
     folder = report_folder(cfg, loaded)
     parts = ResultStore(folder / "parts", measured_with(cfg, loaded, data), rt)
     if n_done := parts.n_done():
-        console.note(f"resuming: {folder} already holds {console.count(n_done)} results")
+        console.note(f"resuming: {folder} already contains {console.count(n_done)} results")
     look = None
     if cfg.split == "test":
         run = results_folder(loaded)
@@ -204,7 +204,7 @@ def measured_with(cfg: EvalConfig, loaded: Loaded, data: Prepared) -> dict[str, 
 def report_folder(cfg: EvalConfig, loaded: Loaded) -> Path:
     """Return the folder of a checkpoint's report.
 
-    Several checkpoints may belong to one run, so each then has a folder below the run's.
+    Several checkpoints may belong to one run, so each then gets a subfolder of the run folder.
     """
     name = f"eval_{cfg.split}" + ("_reasoning_free" if cfg.reasoning_free else "")
     if len(cfg.checkpoint) > 1:
@@ -222,7 +222,7 @@ def needs_fit(cfg: EvalConfig, loaded: Loaded, data: Prepared) -> bool:
 
 
 def measure(cfg: EvalConfig, evaluation: Evaluation, *, needs_fit: bool) -> None:
-    """Measure labels, perplexity and texts, as far as they are not stored already."""
+    """Measure labels, perplexity and texts, skipping what is already stored."""
     tasks, split = evaluation.data.tasks, cfg.split
     if "answer" in tasks:
         evaluation.labels("labels", split, reasoning_free=cfg.reasoning_free)

@@ -1,8 +1,8 @@
 """GPT-2: architecture, loss, KV cache, and its weights in Hugging Face's layout.
 
 Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3. The file
-imports only torch and the standard library (safetensors and huggingface_hub where weights are read
-or written), so it can be copied into another project as it is. Malformed weights raise ValueError,
+imports only torch and the standard library (and safetensors and huggingface_hub to read or write
+weights), so it can be copied into another project as it is. Malformed weights raise ValueError,
 missing ones FileNotFoundError.
 
 A suffix gives a tensor's shape: B rows, T tokens, C channels, N heads, H channels per head
@@ -65,14 +65,14 @@ Attend = Callable[[int, Tensor], Tensor]
 
 
 def _attend(qkv_BT3NH: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attend by a mask, or without one causally: to the same and all earlier positions of a row."""
+    """Attend with a mask or, without one, causally: to a row's same and earlier positions."""
     q, k, v = qkv_BT3NH.permute(2, 0, 3, 1, 4)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
     return y.transpose(1, 2)
 
 
 def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
-    """Attend causally within each document of packed rows, by a dense mask.
+    """Attend causally within each document of packed rows, with a dense mask.
 
     `borders` holds the first position (of P) of each document, as in Batch.
     """
@@ -106,7 +106,7 @@ class KVCache:
         self.lengths[row] = 0
 
     def append(self, ids: Mapping[int, Sequence[int]]) -> tuple[list[int], Attend]:
-        """Reserve room for each row's new tokens; return their positions end to end, and an Attend.
+        """Reserve room for each row's new tokens; return their joined positions and an Attend.
 
         Raises ValueError if they exceed the capacity or a row gets no token.
         """
@@ -115,7 +115,7 @@ class KVCache:
             raise ValueError(f"{used} tokens exceed the cache of {self.capacity}")
         if not all(spans.values()):
             raise ValueError("a row has no new token; leave it out")
-        # Runs of (rows, start, stop) that one kernel call can serve. Adjacent rows with equal spans
+        # Runs (rows, start, stop), each served by one kernel call. Adjacent rows with equal spans
         # share a run; a long prompt is cut into runs of at most ATTENDED tokens.
         runs: list[tuple[slice, int, int]] = []
         for row, span in spans.items():
@@ -229,7 +229,7 @@ class Batch(NamedTuple):
 
     ids_BT: Tensor
     positions_BT: Tensor  # restart at 0 with each document
-    borders: Tensor  # first position (of P) of each document, then P; filled up with P
+    borders: Tensor  # first position (of P) of each document, then P; padded with P
     target_index_KM: Tensor  # position (of P) whose next token is predicted
     targets_KM: Tensor  # that token, or IGNORE
 
@@ -243,7 +243,8 @@ class GPT(nn.Module):
         self.checkpoint_activations = False  # recompute blocks in the backward: less memory
         # The three most expensive operations are attributes, so that faster equivalents can replace
         # them without a change here. load_model puts fused attention and a chunked loss in place
-        # (nn/kernels.py, use_kernels); decoding may put a prepacked head (decoding/decoders.py).
+        # (nn/kernels.py, use_kernels); decoding may install a prepacked head
+        # (decoding/decoders.py).
         self.attend_within_documents = attend_within_documents
         self.summed_loss = summed_loss
         self.head: Callable[[Tensor, Tensor], Tensor] = F.linear
@@ -340,7 +341,7 @@ class GPT(nn.Module):
     ) -> Tensor:
         """Append tokens to rows of the cache; return logits (len(ids), V) after each row's last.
 
-        With `among`, logits of these tokens only. ValueError if the tokens exceed the cache.
+        With `among`, only the logits of these tokens. Raises ValueError if they exceed the cache.
         """
         positions, attend = cache.append(ids)
         flat = [token for tokens in ids.values() for token in tokens]
@@ -358,8 +359,9 @@ class GPT(nn.Module):
     ) -> "GPT":
         """Load `gpt2` … `gpt2-xl`, a Hub repository, or a folder in the Hub's layout.
 
-        `block_size` crops the context. Raises ValueError if it is not a GPT-2, or if a tensor is
-        unknown, missing, of another shape or not finite; FileNotFoundError if there are no weights.
+        `block_size` crops the context. Raises ValueError if the model is not a GPT-2, or if a
+        tensor is unknown, missing, of another shape or not finite; FileNotFoundError if there are
+        no weights.
         """
         folder = Path(source) if Path(source).is_dir() else hub_folder(str(source))
         model = cls(_read_config(folder, block_size, dropout))
@@ -367,11 +369,13 @@ class GPT(nn.Module):
         return model
 
     def load_hub_state(self, tensors: dict[str, Tensor]) -> None:
-        """Load tensors with the Hub's names and [in, out] layout; ValueError names a bad one."""
+        """Load tensors with the Hub's names and [in, out] layout; raise ValueError for bad ones."""
         state = _from_hub(tensors)
         for name, tensor in state.items():
             if not (tensor.is_floating_point() and tensor.isfinite().all()):
-                raise ValueError(f"{name} holds values that are not finite floating-point numbers")
+                raise ValueError(
+                    f"{name} contains values that are not finite floating-point numbers"
+                )
         if "wte.weight" in state and state["wte.weight"].dim() == 2:
             padding = self.config.padded_vocab_size - self.config.vocab_size
             state["wte.weight"] = F.pad(state["wte.weight"], (0, 0, 0, padding))
@@ -389,13 +393,14 @@ class GPT(nn.Module):
         return {f"transformer.{name}": t.contiguous().cpu() for name, t in state.items()}
 
     def save_pretrained(self, folder: Path, *, weights: bool = True) -> None:
-        """Write config.json, generation_config.json and, if wanted, model.safetensors."""
+        """Write config.json, generation_config.json and, optionally, model.safetensors."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         if weights:
             save_file(self.hub_state(), folder / "model.safetensors", metadata={"format": "pt"})
-            # safetensors creates the file with mode 0600, unreadable for a server's own user.
+            # safetensors creates the file with mode 0600, unreadable for a server running as
+            # another user.
             (folder / "model.safetensors").chmod(0o644)
         config = _hub_config(self.config, self.wte.weight.dtype)
         (folder / "config.json").write_text(json.dumps(config, indent=2))

@@ -101,8 +101,8 @@ class PrepareConfig:
         config.check_range(self, "canaries", at_least=0, at_most=MOST)
         default = type(self).tasks
         both = self.task is not None and self.tasks != default
-        config.check(not both, "give one of --task and --tasks")
-        config.check(bool(self.tasks), "tasks is empty; give some of " + ", ".join(TASKS))
+        config.check(not both, "pass one of --task and --tasks")
+        config.check(bool(self.tasks), "tasks is empty; choose from " + ", ".join(TASKS))
         for task in self.chosen_tasks:
             config.check(task in TASKS, f"unknown task {task!r}; there are {', '.join(TASKS)}")
             config.check(self.tasks.count(task) <= 1, f"tasks names {task} twice; keep one")
@@ -112,7 +112,7 @@ class PrepareConfig:
         reason = "views and section_dropout are of the task answer; add it or leave them out"
         config.check("answer" in self.chosen_tasks or not varied, reason)
         both = bool(self.mix) and self.source != type(self).source
-        config.check(not both, "give one of --source and --mix")
+        config.check(not both, "pass one of --source and --mix")
         columns = (self.input, self.target, self.question, self.id)
         named = self.source == "synthetic" and any(name is not None for name in columns)
         config.check(not named, "synthetic has no columns to choose from; leave the names out")

@@ -7,11 +7,10 @@
     python sample.py --task=summarize --input=notes.jsonl --output=replies.jsonl
     echo "Metformin is" | python sample.py --checkpoint=gpt2 --logprobs
 
-A record is a JSON object with "question" and "text", or instead of the text
-"sections": [["RESULTS", "…"], …]. A .jsonl file holds one record per line or,
-without --task, one {"prompt": "…"} per line. With --output, the lines of a file
-are answered in order, and the same command resumes after an interruption.
-Replies go to standard output, everything else to standard error.
+A record is a JSON object with "question" and "text"; "sections": [["RESULTS", "…"], …] can replace
+"text". A .jsonl file contains one record per line or, without --task, one {"prompt": "…"} per line.
+With --output, the lines of a file are answered in order, and the same command resumes after an
+interruption. Replies go to standard output, everything else to standard error.
 
 Not intended to inform diagnosis, treatment or patient management.
 """
@@ -76,7 +75,7 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         config.check_range(self, "limit", "samples", "batch_size", at_least=1)
-        config.check(len(self.given) < 2, f"give one of --{' and --'.join(self.given)}, not both")
+        config.check(len(self.given) < 2, f"pass one of --{' and --'.join(self.given)}, not both")
         is_file = self.input is not None and self.input.suffix == ".jsonl"
         config.check(
             self.task is not None or self.input is None or is_file,
@@ -84,16 +83,16 @@ class SampleConfig:
         )
         config.check(
             self.task is None or self.given in ([], ["input"]),
-            "--task takes a record: give --input=record.json instead of a prompt",
+            "--task takes a record: pass --input=record.json instead of a prompt",
         )
         config.check(
             self.output is None or (is_file and self.samples == 1),
-            "--output writes one reply per line of a .jsonl file: give --input=FILE.jsonl",
+            "--output writes one reply per line of a .jsonl file: pass --input=FILE.jsonl",
         )
 
     @property
     def given(self) -> list[str]:
-        """The flags that give a prompt or record; an empty --prompt= counts and starts a text."""
+        """The flags that set a prompt or record; an empty --prompt= counts and starts a text."""
         names = ("prompt", "prompt_file", "input")
         return [name for name in names if getattr(self, name) is not None]
 
@@ -201,7 +200,7 @@ def parse_line(line: bytes, place: str, cfg: SampleConfig) -> tuple[str, Asked]:
 
 
 # ------------------------------------------------------------------------------------------------
-# From what is asked to a reply
+# Generating a reply
 
 
 def ask(
@@ -215,7 +214,7 @@ def ask(
 
 
 def prompt_budget(scorer: Scorer, sampling: Sampling) -> int:
-    """How many tokens a prompt may have so that the longest reply still fits after it."""
+    """Return how many tokens a prompt may have so that the longest reply still fits after it."""
     budget = scorer.context - sampling.max_new_tokens
     if budget < 1:
         raise ConfigError(
@@ -258,7 +257,7 @@ def to_json(
     sampling: Sampling,
     scores: LabelScores | None,
 ) -> ReplyJson:
-    """A reply as one JSON object (docs/formats.md)."""
+    """Return a reply as one JSON object (docs/formats.md)."""
     fields = reply_json(
         question,
         text=completion.text,
@@ -365,7 +364,9 @@ def write_file(session: Session, checkpoint: Path) -> None:
     )
     console.say(f"Wrote {target}: {n_replies} replies, in the order of {source}.")
     if n_failed:
-        console.note(f"{n_failed} lines could not be answered: see their field `error`.")
+        console.note(
+            f"lines without an answer: {n_failed}; the `error` field of each reply says why."
+        )
 
 
 def answer_lines(session: Session, lines: Sequence[Line]) -> list[Mapping[str, Any]]:

@@ -68,7 +68,7 @@ class SweepConfig:
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epochs", "batch_size", "folds"):
             values = getattr(self, name)
-            config.check(bool(values), f"{name} is empty; give one value or several")
+            config.check(bool(values), f"{name} is empty; specify one or more values")
             config.check(len(set(values)) == len(values), f"{name} names a value twice; keep one")
         config.check(min(self.learning_rate) > 0, "learning_rate must be above 0")
         config.check(min(self.epochs) > 0, "epochs must be above 0")

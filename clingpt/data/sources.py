@@ -91,7 +91,7 @@ def check_source(name: str) -> None:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.is_file():  # OWNER/NAME on the Hub
         return
     raise DataError(
-        f"unknown source {name!r}; give pubmedqa, synthetic, a Hub data set or its local copy, a "
+        f"unknown source {name!r}; use pubmedqa, synthetic, a Hub data set or its local copy, a "
         ".csv, .tsv, .jsonl, .json or .parquet (also as .gz), or a folder of .txt; a spreadsheet "
         "can be saved as .csv"
     )

@@ -114,7 +114,7 @@ class TextFile:
         if self.encoding.startswith("utf-8"):
             problem = "not UTF-8 text; --encoding=cp1252 reads what Windows programs save"
         else:
-            problem = f"not {self.encoding} text; give another --encoding, or none for UTF-8"
+            problem = f"not {self.encoding} text; pass another --encoding, or omit it for UTF-8"
         return DataError(f"{self.path}:{line}: {problem}")
 
     def _read(self, call: Callable[[int], str], n_chars: int) -> str:
@@ -173,7 +173,7 @@ def check_encoding(name: str) -> None:
         "".encode("utf-8" if name == AUTO else name)
     except LookupError:
         raise ConfigError(
-            f"unknown encoding {name!r}; give auto (UTF-8, or what a byte-order mark says), "
+            f"unknown encoding {name!r}; use auto (UTF-8, or what a byte-order mark says), "
             "cp1252, latin-1, utf-16-le or another that Python knows"
         ) from None
 
@@ -293,7 +293,7 @@ def _find_delimiter(lines: list[str], delimiters: str) -> str:
 
 
 def _reader(lines: Iterable[str], delimiter: str, *, strict: bool = False) -> Iterator[list[str]]:
-    """Blanks around cells are removed anyway; skipping them lets a quote after one open a cell."""
+    """Spaces around cells are removed anyway; skipping them lets a quote after one open a cell."""
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=strict)
 
 

@@ -1,9 +1,9 @@
-"""Answer a file of questions into a file of replies: one line each, in order, and resumable.
+"""Answer a file of questions, one reply per line and in order, so that it can be resumed.
 
 Replies are appended in the order of the questions and fsynced batch by batch, so a killed run
 continues after the last whole line. The settings that the replies were generated with are kept in a
-file beside them, so that one file never mixes two models or settings. Memory does not grow with the
-files.
+file next to them, so that one file never mixes two models or settings. Memory does not grow with
+the files.
 """
 
 import json
@@ -31,7 +31,7 @@ def answer_file(
 ) -> tuple[int, int]:
     """Answer the lines of `source` that `target` does not answer yet, `at_once` at a time.
 
-    Returns the numbers of all replies and of those that are errors. Raises DataError if `target`
+    Returns the number of replies and how many of them are errors. Raises DataError if `target`
     was written with other settings, or by another program.
     """
     n_lines = sum(1 for _ in iter_lines(source, limit))
@@ -94,7 +94,7 @@ def open_target(target: Path, settings: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def read_object(content: bytes, place: object) -> dict[str, Any]:
-    """Parse a JSON object written by an earlier run; DataError names `place` if it is not one."""
+    """Parse a JSON object written by an earlier run, or raise a DataError that names `place`."""
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError):
@@ -107,7 +107,7 @@ def read_object(content: bytes, place: object) -> dict[str, Any]:
 
 
 def json_line(fields: Mapping[str, Any]) -> str:
-    r"""JSON on one line that is safe to print.
+    r"""Format a value as one line of JSON that is safe to print.
 
     Text stays readable (not ASCII-escaped), except for characters that control a terminal or that
     UTF-8 cannot encode, which become \uXXXX.

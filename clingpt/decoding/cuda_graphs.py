@@ -4,7 +4,7 @@ In GPT-2 a step's kernels finish faster than Python can launch them one by one, 
 captured once as a graph and replayed as a single launch. A graph has fixed shapes. It is captured
 for a number of rows and a number of attended positions, both rounded up so that few graphs are
 needed; rows without a token write to a spare position after the cache's last one, and their logits
-are ignored. S rows of a graph, T attended positions, V the vocabulary; N, H as in model.py.
+are ignored. Shapes: S rows of a graph, T attended positions, V vocabulary; N and H as in model.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ FixedStep = Callable[[Tensor, Tensor], Tensor]  # ids (S), positions (S) -> logi
 
 
 class GraphedDecoder:
-    """A decoder for the engine: prompts run as usual, single tokens are replayed from graphs.
+    """A decoder for the engine that runs prompts as usual and replays single tokens from graphs.
 
     On other devices the same fixed-shape steps run without a graph, which lets tests cover them.
     """
@@ -55,9 +55,10 @@ class GraphedDecoder:
         return logits_RV[[place[row] for row in ids]]
 
     def _replay(self, single: Mapping[int, int], cache: "GraphedCache") -> Tensor:
-        """Append one token to each of these rows; logits (len(single), V)."""
+        """Append one token to each of these rows; return logits (len(single), V)."""
         position = {row: cache.lengths[row] for row in single}
-        # A power of two of rows and a multiple of SPAN positions: at most a few dozen graphs.
+        # Round up to a power of two rows and a multiple of SPAN positions: a few dozen graphs at
+        # most.
         n_rows = min(len(cache.lengths), 1 << max(single).bit_length())
         span = min(cache.capacity, -(-(max(position.values()) + 1) // SPAN) * SPAN)
         if (n_rows, span) not in cache.graphs:
@@ -98,7 +99,7 @@ class GraphedCache(KVCache):
 
 
 def attend_in_place(cache: KVCache, positions_S: Tensor, span: int) -> Attend:
-    """Attention for one new token per row, with shapes that do not depend on the positions.
+    """Compute attention for one new token per row, with shapes that do not depend on the positions.
 
     Positions are a tensor, so a captured graph reads new ones at each replay. Keys after a row's
     position are masked, up to `span`.

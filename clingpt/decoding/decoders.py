@@ -1,11 +1,12 @@
-"""Make a model ready to decode: the fastest linear layers of its device, or 8-bit ones.
+"""Prepare a model for decoding: the fastest linear layers for its device, or 8-bit ones.
 
 On the CPU, small batches are limited by how fast weights are read, so weights are laid out for few
-rows (oneDNN) or stored in 8 bits. Either way a row's result is the same bits whatever the number of
-rows, which the engine relies on. On CUDA, steps are replayed from graphs (cuda_graphs.py).
+rows (oneDNN) or stored in 8 bits. Either way, a row's result has the same bits whatever the number
+of rows. The engine relies on this. On CUDA, steps are replayed from graphs (cuda_graphs.py).
 
 On the CPU the model is changed in place and its original weights are freed: it can decode and be
-measured, but not be trained or saved. R rows, C input channels, O output channels, V vocabulary.
+evaluated, but not be trained or saved. Shapes: R rows, C input channels, O output channels, V
+vocabulary.
 """
 
 import copy
@@ -38,7 +39,7 @@ def make_decoder(model: GPT, rt: Runtime, *, quantize: Quantize = "none") -> Dec
         if rt.device.type != "cpu" or rt.dtype != torch.float32:
             raise ConfigError(
                 f"--quantize=int8 is for the CPU in float32, not {rt.device.type} in "
-                f"{str(rt.dtype)[6:]}; drop it, or give --device=cpu --dtype=float32"
+                f"{str(rt.dtype)[6:]}; drop it, or pass --device=cpu --dtype=float32"
             )
         if not have_int8():
             console.note(
@@ -67,11 +68,11 @@ class WeightlessLinear(nn.Module):
 def replace_linear_layers(
     model: GPT, make: Callable[[Tensor, Tensor | None], LinearFunction]
 ) -> None:
-    """Replace every linear layer of the model, and its output head, by `make(weight, bias)`."""
+    """Replace every linear layer of the model, and its output head, with `make(weight, bias)`."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Dropout):
-                setattr(parent, name, nn.Identity())  # inactive, but a call costs time
+                setattr(parent, name, nn.Identity())  # inactive, but calling it takes time
             if isinstance(child, nn.Linear):
                 weight_OC, bias_O = child.weight.detach(), child.bias.detach()
                 if make is packed_linear and isinstance(parent, MLP) and name == "c_fc":
@@ -106,8 +107,8 @@ def packed_linear(
 ) -> LinearFunction:
     """A linear layer with its weights packed by oneDNN, followed by GELU (tanh) if requested.
 
-    1.5 to 2.6 times as fast as MKL at 1 to 8 rows of GPT-2 124M (docs/results.md), and unlike MKL's
-    its results do not depend on the number of rows.
+    It is 1.5 to 2.6 times as fast as MKL at 1 to 8 rows of GPT-2 124M (docs/results.md). Unlike
+    MKL's, its results do not depend on the number of rows.
     """
     weight = weight_OC.detach().contiguous()
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_ROWS)
@@ -118,7 +119,8 @@ def packed_linear(
         if x.numel() > x.shape[-1]:
             y: Tensor = multiply(x, packed, bias_O, *activation)
             return y
-        # With AVX-512, oneDNN sums a single row in another order than two or more: duplicate it.
+        # With AVX-512, oneDNN sums a single row in a different order than it sums several:
+        # duplicate it.
         pair = multiply(x.reshape(1, -1).expand(2, -1).contiguous(), packed, bias_O, *activation)
         return pair[:1].reshape(*x.shape[:-1], -1)  # type: ignore[no-any-return]
 

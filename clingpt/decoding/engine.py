@@ -7,8 +7,8 @@
     print(reply.completion().text)
 
 `sample.py`, `eval.py` and the server all generate through this file. Read `Engine.step` first: it
-admits waiting requests to free rows, feeds prompts to the cache in pieces (prefill) beside rows
-that already generate, runs the model once, chooses a token for each row and frees the rows of
+admits waiting requests to free rows, feeds prompts to the cache in pieces (prefill) alongside rows
+that are already generating, runs the model once, chooses a token for each row and frees the rows of
 replies that have ended. Requests join and leave at any step (continuous batching: Yu et al. 2022,
 "Orca", section 3.1), so a short reply never waits for a long one. `Engine.cancel` ends a reply
 early.
@@ -33,8 +33,8 @@ from clingpt.text.tokenizer import EOT, VOCAB_SIZE, TextStream, Tokenizer
 # queries that share one attention call, so that a prompt fed in pieces gets the same kernel calls,
 # and therefore the same bits, as one fed whole.
 PIECE = 128
-# Prompt tokens of all rows together in one step. It bounds the memory of a step and how long rows
-# that already generate must wait for their next token.
+# Prompt tokens in one step, all rows together. This bounds the memory of a step and how long rows
+# that are already generating wait for their next token.
 PREFILL_TOKENS = 2048
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
@@ -70,7 +70,7 @@ class Completion:
     ids: list[int]
     text: str
     finish_reason: FinishReason
-    stopped_by: str | None = None  # the stop string; None: the end of text, or not stopped
+    stopped_by: str | None = None  # None if no stop string ended it
     log_probs: list[TokenLogProb] = field(default_factory=list)  # one per token if requested
 
 
@@ -85,22 +85,22 @@ class Reply:
         first_among: tuple[int, ...] = (),
     ) -> None:
         self.prompt, self.sampling = list(prompt), sampling
-        self.first_among = first_among  # the first token is the likeliest of these; (): any token
+        self.first_among = first_among  # the first token must be one of these; (): any token
         self.first_log_probs: list[float] = []  # of `first_among`, normalised over them
         self.ids: list[int] = []
         self.log_probs: list[TokenLogProb] = []
         self.new_text = ""  # text that the latest step added
-        self.finish_reason: FinishReason | None = None  # None: not ended
+        self.finish_reason: FinishReason | None = None  # None until it ends
         self.error: ClingptError | None = None  # set together with the finish reason "error"
-        self.n_cached = 0  # prompt tokens that the cache holds
+        self.n_cached = 0  # prompt tokens already in the cache
         # Each reply has its own random numbers, so that a sampled reply does not depend on others.
         self._chooser = Chooser(sampling, prompt)
-        # Withholds half characters and what may turn out to be the start of a stop string.
+        # Holds back half characters and what may turn out to be the start of a stop string.
         self._stream = TextStream(tokenizer, sampling.stop)
 
     @property
     def n_to_prefill(self) -> int:
-        """Prompt tokens that the cache does not hold yet."""
+        """Number of prompt tokens that are not in the cache yet."""
         return len(self.prompt) - self.n_cached
 
     @property
@@ -112,8 +112,8 @@ class Reply:
     def take(self, logits_V: Tensor, highest: float, best: int) -> None:
         """Choose the next token from its logits, or end the reply.
 
-        `highest` is the largest of `logits_V` and `best` its index. Logits are those of the tokens
-        in `next_among` where that is not None. Raises CheckpointError if they are not finite.
+        `highest` is the largest of `logits_V` and `best` its index. The logits are those of the
+        tokens in `next_among` unless that is None. Raises CheckpointError if they are not finite.
         """
         sampling, among = self.sampling, self.next_among
         if among is not None:
@@ -137,7 +137,7 @@ class Reply:
             self.end("length")
 
     def end(self, reason: FinishReason) -> None:
-        """Accept no more tokens; text withheld in case of a stop string is released after all."""
+        """Accept no more tokens; release text held back as the possible start of a stop string."""
         self.new_text += self._stream.end()
         self.finish_reason = reason
 
@@ -179,18 +179,18 @@ class Engine:
 
     @property
     def n_waiting(self) -> int:
-        """Requests that have no row yet."""
+        """Number of requests waiting for a row."""
         return len(self._waiting)
 
     @property
     def n_at_work(self) -> int:
-        """Requests that have a row."""
+        """Number of requests that have a row."""
         return len(self._at_work)
 
     def submit(
         self, prompt: Sequence[int], sampling: Sampling, first_among: tuple[int, ...] = ()
     ) -> Reply:
-        """Queue a request; DataError if prompt and longest reply do not fit the context.
+        """Queue a request; raise DataError if prompt and longest reply do not fit the context.
 
         The engine never trims: what may be left out of a prompt is for its task to decide.
         """
@@ -202,8 +202,8 @@ class Engine:
     def cancel(self, reply: Reply) -> None:
         """End a reply early, for example because its client has disconnected.
 
-        It keeps the text it has, and its row is free for the next step. Cancelling a reply that has
-        ended does nothing.
+        The reply keeps its text so far, and its row is free for the next step. Cancelling a reply
+        that has ended does nothing.
         """
         if reply.finish_reason is not None:
             return
@@ -218,15 +218,17 @@ class Engine:
     def step(self) -> list[Reply]:
         """Run the model once for all rows; return the replies that got a token or ended.
 
-        If the model fails, every reply that has a row is cancelled, because a forward that broke
-        off leaves unknown keys and values in their rows. Waiting requests can still be answered.
+        If the model fails, every reply that has a row is cancelled, because an interrupted forward
+        leaves unknown keys and values in their rows. Waiting requests can still be answered.
         """
         # Admit: waiting requests take free rows, first come, first served.
         while self._free and self._waiting:
             self._at_work[self._free.pop()] = self._waiting.popleft()
         if not self._at_work:
             if self._waiting:  # an engine without rows: the caller's loop would never end
-                raise RuntimeError(f"{len(self._waiting)} requests wait for a row; there is none")
+                raise RuntimeError(
+                    f"{len(self._waiting)} requests wait for a row, but there are none"
+                )
             return []
         try:
             return self._run_model(self._next_tokens())
@@ -236,7 +238,7 @@ class Engine:
             raise
 
     def _next_tokens(self) -> dict[int, list[int]]:
-        """What to append to each row: its latest token, or the next piece of its prompt.
+        """Choose what to append to each row: its latest token, or the next piece of its prompt.
 
         Prompts share a budget of tokens, and those admitted first are served first. A row whose
         piece does not fit the budget sits this step out.
@@ -247,7 +249,7 @@ class Engine:
             if not n_left:
                 ids[row] = reply.ids[-1:]  # chosen by the step before, not in the cache yet
                 continue
-            # The last piece of a prompt has any length, all others are multiples of PIECE.
+            # The last piece of a prompt may have any length; all others are multiples of PIECE.
             n = n_left if n_left <= room else room // PIECE * PIECE
             if n:
                 ids[row] = reply.prompt[reply.n_cached : reply.n_cached + n]
@@ -270,7 +272,7 @@ class Engine:
             for row, *choice in zip(group, logits_RV, highest_R, best_R, strict=True):
                 reply = self._at_work[row]
                 if reply.n_to_prefill:
-                    continue  # logits in the middle of a prompt predict a token that is known
+                    continue  # logits inside a prompt predict a token that is already known
                 try:
                     reply.take(*choice)
                 except ClingptError as error:  # for example NaN logits, of this row only
@@ -282,7 +284,7 @@ class Engine:
         return moved
 
     def _release(self, row: int) -> None:
-        """Take the row's reply out of work and make the row free."""
+        """Detach the reply from its row and free the row."""
         del self._at_work[row]
         try:
             # Zeroed, not just marked as empty: clinical text must not outlive its request, not even
@@ -296,7 +298,7 @@ class Engine:
 def check_fits(prompt: Sequence[int], max_new_tokens: int, context: int) -> None:
     """Raise DataError if a prompt is empty, has ids outside the vocabulary, or is too long."""
     if not prompt:
-        raise DataError("a prompt is empty; give at least one token")
+        raise DataError("a prompt is empty; pass at least one token")
     if not (0 <= min(prompt) and max(prompt) < VOCAB_SIZE):
         raise DataError(f"a prompt has a token id outside GPT-2's vocabulary (0 to {EOT})")
     if len(prompt) + max_new_tokens > context:
@@ -323,7 +325,7 @@ def generate(
     seeds: Sequence[int] | None = None,
     on_reply: OnReply | None = None,
 ) -> list[Completion]:
-    """Complete every prompt, at most `rows` at once; DataError before the first step if one is bad.
+    """Complete every prompt, at most `rows` at once; raise DataError up front if one is invalid.
 
     Prompt number n samples with its own seed: `seeds[n]`, or `sampling.seed + n` by default.
     """
@@ -361,7 +363,7 @@ def answer_all(
 
 
 def longest_first(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The numbers of the prompts by descending length.
+    """Return the indices of the prompts in order of descending length.
 
     Memory then peaks in the first step instead of failing late, and short prompts fill the rows
     that become free at the end.
@@ -378,17 +380,18 @@ def label_log_probs(
     rows: int = 16,
     on_batch: Callable[[int], object] | None = None,
 ) -> list[list[float]]:
-    """Log-probabilities of a few tokens as the next one after each prompt; nothing is generated.
+    """Return the log-probability of each of a few tokens as the next token after each prompt.
 
-    They are normalised over `label_ids`. One prefill per prompt, many prompts in a forward, and
-    only the labels' rows of the output head are multiplied. `on_batch` gets the size of each batch.
+    They are normalised over `label_ids`, and nothing is generated. Each prompt is prefilled once,
+    many prompts share a forward, and only the labels' rows of the output head are multiplied.
+    `on_batch` gets the size of each batch.
     """
     found: dict[int, list[float]] = {}
     longest = max(map(len, prompts), default=0)
     cache = decoder.new_cache(rows=max(1, min(rows, len(prompts))), capacity=max(1, longest))
     queue = deque(longest_first(prompts))
     while queue:
-        # At least one prompt, then as many as there are rows and room in a step.
+        # At least one prompt, then as many as there are rows and room for in a step.
         batch = [queue.popleft()]
         n_tokens = len(prompts[batch[0]])
         while queue and len(batch) < rows and n_tokens + len(prompts[queue[0]]) <= PREFILL_TOKENS:

@@ -19,7 +19,7 @@ from clingpt.text.tasks import CUES
 
 BLOCK = '"""'  # a line that starts or ends a text of several lines
 HELP = f"""\
-Type a text, or {BLOCK} to start and end one of several lines.
+Type a text, or {BLOCK} to start and end a text of several lines.
 Ctrl-C stops a reply, Ctrl-D quits.
   /task NAME       set the task: continue, answer, summarize, document or explain
   /set NAME=VALUE  change one of the settings
@@ -56,13 +56,13 @@ class Repl:
             pass
 
     def _turn(self) -> bool:
-        """Handle one line; False at the end. A user's mistake costs only that line."""
+        """Handle one line; return False to quit. A user's mistake costs only that line."""
         try:
             line = read_line(f"{self.task or 'continue'}> ")
             if line is None or line.strip() == "/quit":
                 return False
             self._handle(line)
-        except BrokenPipeError:  # whoever read the replies has exited
+        except BrokenPipeError:  # the program reading the replies has exited
             raise
         except ClingptError as error:
             console.note(f"error: {error}")
@@ -114,7 +114,7 @@ class Repl:
         self._ask(from_json({"text": context, "question": text}))
 
     def _with_question(self, text: str) -> Asked:
-        """Complete a text to a record of the current task, reading a question if it needs one."""
+        """Make a record for the current task from a text, asking for a question if it needs one."""
         if self.task is None:
             return text
         question = (read_line("question> ") or "") if self.task in CUES else ""
@@ -128,7 +128,7 @@ class Repl:
         name, equals, text = assignment.partition("=")
         name = name.strip()
         if not equals or name not in SETTINGS:
-            raise ConfigError(f"give NAME=VALUE, where NAME is one of {', '.join(SETTINGS)}")
+            raise ConfigError(f"expected NAME=VALUE, where NAME is one of {', '.join(SETTINGS)}")
         values = settings.to_json(self.sampling) | {name: parse_value(name, text)}
         self.sampling = settings.from_dict(Sampling, values, source="/set")
 
@@ -163,14 +163,14 @@ def parse_value(name: str, text: str) -> object:
 
 
 def line_breaks(text: str) -> str:
-    r"""Replace \n, as typed on a command line, by a line break."""
+    r"""Replace \n, as typed on a command line, with a line break."""
     return text.replace("\\n", "\n")
 
 
 def read_line(prompt: str) -> str | None:
-    """Read a line from the user; None at the end of input."""
-    # input() writes its prompt to standard output, which a pipe or file expects to hold only
-    # replies.
+    """Read a line from the user; return None at the end of input."""
+    # input() writes its prompt to standard output, which must contain only replies if it is a pipe
+    # or a file.
     elsewhere = (
         contextlib.nullcontext() if sys.stdout.isatty() else contextlib.redirect_stdout(sys.stderr)
     )
@@ -193,7 +193,7 @@ def read_block() -> str:
 
 
 def parse_record(text: str, source: str) -> Record:
-    """Parse a record from JSON; DataError names `source` if it is not one."""
+    """Parse a record from JSON, or raise a DataError that names `source`."""
     try:
         return from_json(json.loads(text))
     except (ValueError, RecursionError) as error:

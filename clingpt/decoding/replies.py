@@ -1,6 +1,7 @@
-"""What a model is asked, trimmed to its context, and the JSON form of its reply.
+"""Prompts, trimmed to the model's context, and the JSON form of a reply.
 
-Needs no torch, because the ONNX runner writes the same format as `sample.py`.
+Does not import torch: the ONNX runner, which works without it, writes the same format as
+`sample.py`.
 """
 
 from dataclasses import dataclass
@@ -23,14 +24,15 @@ class Question:
 
 
 def ask_to_continue(text: str, tokenizer: Tokenizer, *, budget: int, name: str) -> Question:
-    """Continue a text; of one longer than `budget` tokens, only the end is kept."""
-    # GPT-2 was trained with an end of text between documents, so one starts a text from nothing.
+    """Make a prompt of a text to continue: its last `budget` tokens."""
+    # GPT-2 was trained with an end of text between documents, so an end of text makes it start a
+    # new text.
     ids = tokenizer.encode(text) or [EOT]
     return Question(name, Prompt(ids=ids[-budget:], trimmed_tokens=max(0, len(ids) - budget)))
 
 
 def ask_task(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Question:
-    """Apply a task to a record, trimmed by the task's rule; DataError if a field is missing."""
+    """Apply a task to a record, trimmed by its rule; raise DataError if a field is missing."""
     try:
         prompt = make_prompt(task, record, tokenizer, budget=budget)
     except NotApplicable as reason:
@@ -42,7 +44,7 @@ class Judgement(TypedDict):
     """A label and how sure the model is of it."""
 
     label: str  # yes, no or maybe
-    probabilities: dict[str, float]  # of each label; calibrated where the checkpoint has a fit
+    probabilities: dict[str, float]  # of each label; calibrated if the checkpoint has a fit
     abstained: bool | None  # too unsure to answer; None: the checkpoint is not calibrated
 
 

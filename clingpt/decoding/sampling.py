@@ -1,8 +1,8 @@
 """Sampling: the settings, and how each of them changes one row of logits.
 
-Each step follows its paper and equals the one in `transformers`, in the same order: repetition
-penalty, n-gram blocking, temperature, top-k, top-p, min-p. V is the vocabulary, K the tokens that
-are kept.
+Each step follows its paper and gives the result of the one in `transformers`, in the same order:
+repetition penalty, n-gram blocking, temperature, top-k, top-p, min-p. V is the vocabulary, K the
+tokens that are kept.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clingpt.base.errors import CheckpointError, ConfigError
 
-LOWEST_TEMPERATURE = 1e-5  # logits divided by less overflow; use 0 (greedy) instead
+LOWEST_TEMPERATURE = 1e-5  # dividing logits by less would overflow; use 0 (greedy) instead
 MAX_LOG_PROBS = 20
 MAX_STOP_STRINGS = 16
 
@@ -27,13 +27,13 @@ class Sampling:
     temperature: float = 0.0  # 0: greedy, always the most probable token
     top_k: int | None = None  # keep the k most probable tokens; None: all
     top_p: float = 1.0  # keep the fewest tokens whose probabilities add up to this; 1: all
-    min_p: float = 0.0  # keep tokens with this share of the highest probability; 0: all
+    min_p: float = 0.0  # keep tokens with at least this share of the highest probability; 0: all
     repetition_penalty: float = 1.0  # above 1 penalises tokens of the prompt and reply; 1: off
     no_repeat_ngram: int | None = None  # never repeat a run of this many tokens; None: off
-    seed: int = 0  # of this reply's random numbers
+    seed: int = 0  # seed of this reply's random numbers
     stop: tuple[str, ...] = ()  # end the text before the first of these strings
     ignore_end: bool = False  # continue after an end of text
-    log_probs: int | None = None  # report each log-probability and this many top tokens; None: off
+    log_probs: int | None = None  # report log-probabilities and this many top tokens; None: off
 
     def __post_init__(self) -> None:
         for name, holds in (
@@ -92,7 +92,7 @@ class TokenLogProb:
 
 
 class Chooser:
-    """Chooses the tokens of one reply; holds its random numbers and the tokens seen so far."""
+    """Chooses the tokens of one reply; keeps its random numbers and the tokens seen so far."""
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
         self.sampling = sampling
@@ -220,7 +220,7 @@ def draw(logits_V: Tensor, generator: torch.Generator) -> int:
 
 
 def log_prob_of(logits_V: Tensor, token: int, n_top: int) -> TokenLogProb:
-    """The log-probability of a token, and the `n_top` most probable tokens with theirs."""
+    """Return the log-probability of a token, and the `n_top` most probable tokens with theirs."""
     log_probs_V = logits_V.float().log_softmax(0)
     top = log_probs_V.topk(n_top)
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)

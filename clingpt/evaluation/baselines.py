@@ -1,8 +1,8 @@
 """Baselines that a model must beat: labels from word counts, answers copied from records.
 
 scikit-learn does the arithmetic. It is imported inside the functions that fit something, because
-importing it takes half a second that a command without baselines should not spend. This module
-must stay free of torch.
+importing it takes half a second that a command without baselines should not spend. This module must
+not import torch.
 """
 
 import re
@@ -59,7 +59,7 @@ def fit_tfidf(texts: Sequence[str]) -> tuple[Any, Any] | None:
 class BagOfWords:
     """Logistic regression on the TF-IDF of words and word pairs.
 
-    Where the texts have no term in common or only one label, there is nothing to learn, and the
+    If the texts have no term in common or only one label, there is nothing to learn, and the
     most frequent label is always predicted.
     """
 
@@ -101,9 +101,9 @@ class BagOfWords:
 class Nearest:
     """Answer a question with the reference answer of the most similar training question.
 
-    A strong baseline where questions repeat ("What are the symptoms of …?") and a weak one where
-    they do not. A model that has only memorised its training text does no better. After Cover and
-    Hart 1967, "Nearest neighbor pattern classification", with the cosine of TF-IDF as similarity.
+    A strong baseline if questions repeat ("What are the symptoms of …?") and a weak one if they do
+    not. A model that has only memorised its training text does no better. After Cover and Hart
+    1967, "Nearest neighbor pattern classification", with the cosine of TF-IDF as similarity.
     """
 
     def __init__(self, data: Prepared, tokenizer: "Tokenizer") -> None:

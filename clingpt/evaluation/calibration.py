@@ -5,7 +5,7 @@ the checkpoint. They must not be fitted on the records that a result is reported
 labels in the order of LABELS; shares, risks and errors range from 0 to 1, losses are in nats per
 record. The order of the records does not change any figure.
 
-Free of torch, because the ONNX runner uses this module.
+Does not import torch, because the ONNX runner uses this module.
 """
 
 import json
@@ -258,7 +258,7 @@ def reliability(probabilities: ArrayLike, gold: Sequence[str], bins: int = 10) -
     confidence, right = ranked(probabilities, gold)
     edges = np.arange(bins + 1) / bins
     starts = np.searchsorted(confidence, edges[:-1], side="right")
-    ends = [*starts[1:], len(confidence)]  # the last takes what rounding lifts above 1
+    ends = [*starts[1:], len(confidence)]  # the last bin takes what rounding lifts above 1
     return [
         Bin(
             low=float(edges[m]),
@@ -297,7 +297,7 @@ def area_under_risk_coverage(curve: Sequence[Point]) -> float:
     """Return the mean over records of the risk at their confidence, 0 to 1; lower is better.
 
     AURC of Geifman, Uziel and El-Yaniv 2019 (arXiv 1805.08206). Compare only models of similar
-    accuracy: even a perfect ranking of many wrong labels is above 0.
+    accuracy: even a perfect ranking scores above 0 if many labels are wrong.
     """
     before = [0.0, *(point.coverage for point in curve)]
     return math.fsum(

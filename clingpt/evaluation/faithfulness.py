@@ -1,9 +1,9 @@
 """Unsupported numbers, units, comparators and negations in a generated clinical text.
 
 Comparing strings finds four errors that can harm a patient: a number that is not in the source, a
-number with another unit or another comparator than there, and a sentence of the source with a "not"
-added or dropped. Text copied word for word is never flagged. A wrong drug, group or claim in other
-words goes unnoticed, so the absence of flags does not mean that a text is faithful.
+number with a different unit or comparator than in the source, and a sentence of the source with a
+"not" added or dropped. Text copied word for word is never flagged. A wrong drug, a wrong group or a
+rephrased claim goes unnoticed, so the absence of flags does not mean that a text is faithful.
 """
 
 import re
@@ -46,7 +46,7 @@ SPELLED = re.compile(rf"\b(?:{HUNDREDS}|{BELOW_100})", re.IGNORECASE)
 # Not "two groups" or "three methods": writers often count what the source only lists.
 COUNTED = re.compile(r"\s(?:(?:patient|subject|case|death|dose|tablet)s|men|women|people)\b")
 
-# Between bars: the name of a unit, then its other spellings; _ is an optional blank.
+# Between bars: the name of a unit, then its other spellings; _ is an optional space.
 UNITS = """
     % percent per_cent pct | pg | ng | µg μg ug mcg microg microgram micrograms
     | mg milligram milligrams | g gm gram grams | kg Kg kilogram kilograms | µl μl µL μL microl
@@ -84,7 +84,8 @@ COMPARATOR = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 POSTFIX = re.compile(rf"\s(?:or|and)\s(?:(?P<ge>{MORE}|over|above)|(?P<le>{LESS}|under|below))\b")
-# The comparators of the source that support one of the output. "Over 5 years" may be a duration.
+# For each comparator in the output, those in the source that support it. "Over 5 years" may be a
+# duration.
 BORNE_OUT = {"lt": {"lt"}, "le": {"le"}, "gt": {"gt", "over"}, "ge": {"ge"}}
 BORNE_OUT |= {"eq": {"eq", ""}, "over": {"over", "gt", ""}}
 
@@ -92,7 +93,7 @@ NEGATORS = "no not none never neither nor without cannot non absence unable".spl
 NEGATORS += "deny denies denied denying".split()
 NEGATING_PAIRS = {"lack": "of", "fail": "to", "fails": "to", "failed": "to", "negative": "for"}
 NON = re.compile(r"non(?!e)\w{4}|\w+n['’]t$")  # nonsignificant, didn't
-# A gap with more of these on one side is a clause more or less, not a sentence turned around.
+# A gap with more of these on one side is an added or dropped clause, not a negated sentence.
 CLAUSE_MARKS = ", ; : ( ) [ ] – — but and or although though while whereas".split()
 LABEL = re.compile(r"(?:[A-Z][A-Z &,/-]*|[A-Z][a-z]+):\s")
 OPEN = set("? whether if hypothesis hypothesized hypothesised aim objective unknown".split())
@@ -168,7 +169,7 @@ def read_source(text: str) -> Source:
 
 
 def join_tokens(text: str) -> str:
-    """Put single blanks around words and marks, so that a substring is a verbatim quotation."""
+    """Put single spaces around words and marks, so that a substring is a verbatim quotation."""
     return f" {' '.join(TOKEN.findall(text))} "
 
 
@@ -244,7 +245,7 @@ def find_uses(source: str) -> dict[str, set[Use]]:
 
 
 def check_numbers(sentence: str, uses: dict[str, set[Use]], *, opens: bool) -> Iterator[Place]:
-    """Yield numbers that are not in the source, or that have another unit or comparator there."""
+    """Yield numbers that are not in the source, or have a different unit or comparator there."""
     for number in find_numbers(sentence):
         known, (unit, comparator, _) = uses.get(number.value, set()), number.use
         if not known:
@@ -260,7 +261,7 @@ def check_numbers(sentence: str, uses: dict[str, set[Use]], *, opens: bool) -> I
 
 
 def check_negation(sentence: str, source: Source) -> Iterator[Place]:
-    """Yield places where a sentence adds or drops a negation of the sentence that it comes from."""
+    """Yield places where a sentence adds or drops a negation compared with its source sentence."""
     for n, piece in enumerate(split_pieces(sentence)):
         words = [token[0].lower() for token in piece]
         compared = [compare(known, words) for known in nearest_sentences(words, source)]
@@ -298,7 +299,7 @@ def compare(known: list[str], words: list[str]) -> tuple[float, int, list[tuple[
 
 
 def split_pieces(sentence: str) -> list[list[re.Match[str]]]:
-    """Return the tokens after a section's label; a long sentence gives overlapping pieces."""
+    """Return the tokens after a section's label; a long sentence becomes overlapping pieces."""
     label = LABEL.match(sentence)
     tokens = list(TOKEN.finditer(sentence, label.end() if label else 0))
     starts = range(0, max(1, len(tokens) - LONGEST_PIECE // 2), LONGEST_PIECE // 2)

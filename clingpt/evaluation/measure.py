@@ -1,9 +1,8 @@
 """Measuring a checkpoint on a split, record by record: labels, generated texts, losses of passages.
 
-Every result is stored at once under the number of its record, so that an evaluation that was
-stopped can continue and several processes can share one. No result depends on the other records,
-on their order or on how many are measured together. clingpt/reports/report.py turns the stored
-results into figures.
+Every result is stored at once under its record number, so that an interrupted evaluation can resume
+and several processes can share the work. No result depends on the other records, their order or the
+batch size. clingpt/reports/report.py turns the stored results into figures.
 """
 
 import json
@@ -59,7 +58,7 @@ def open_data(loaded: Loaded, source: str, folder: Path | None, *, split: str) -
         )
     data = open_prepared(Path(folder), loaded.tokenizer)
     if trained_on and trained_on["fingerprint"] != data.fingerprint:
-        console.note(f"{source} was trained on other data than {folder} now contains")
+        console.note(f"{source} was trained on different data than {folder} now contains")
     if not data.record_ids(split):
         raise DataError(
             f"{data.folder} has no {split} records; prepare it with more records or a larger "
@@ -255,7 +254,7 @@ class Evaluation:
     def _batches(
         self, name: str, split: str, label: str
     ) -> Iterator[tuple[list[Numbered], Callable[[int], Any]]]:
-        """Yield the records without a result in windows, with the progress bar's update."""
+        """Yield the records without a result in windows, with the progress bar's updater."""
         todo = self.store.todo(name, self._n_records(split, None))
         records = self._chosen(split, todo)
         with console.progress_bar(label=label, total=len(todo), unit=" records") as bar:
@@ -279,7 +278,11 @@ def answer_each(
     for window in windows:
         for n, asked in window:
             reply = engine.submit(asked[1].ids, sampling)
-            pending[id(reply)] = n, asked, reply  # holds the reply, so that its id stays unique
+            pending[id(reply)] = (
+                n,
+                asked,
+                reply,
+            )  # keeps the reply alive, so that its id stays unique
         while engine.n_waiting:
             yield from _finished(engine, pending)
     while engine.n_at_work:
@@ -312,7 +315,7 @@ def passages_of(tasks: Sequence[str]) -> Mapping[str, Callable[[Scorer, Record],
 
 
 def read_text(path: Path) -> str:
-    """Read a text file of the user's; raise DataError if it cannot be read or is empty."""
+    """Read a text file named by the user; raise DataError if it cannot be read or is empty."""
     try:
         text = files.read_text(path)
     except OSError as error:
@@ -323,15 +326,15 @@ def read_text(path: Path) -> str:
 
 
 def iter_pieces(text: str) -> Iterator[str]:
-    """Split a text into pieces of at most TEXT_PIECE characters, at line breaks or blanks.
+    """Split a text into pieces of at most TEXT_PIECE characters, at line breaks or spaces.
 
-    Together the pieces are the whole text, except for pieces of white space only.
+    The pieces add up to the whole text, except that pieces with only white space are skipped.
     """
     start = 0
     while start < len(text):
         end = min(len(text), start + TEXT_PIECE)
         if end < len(text):
-            cut = max(text.rfind(blank, start + 1, end) for blank in "\n ")
+            cut = max(text.rfind(space, start + 1, end) for space in "\n ")
             end = cut if cut > start else end
         if text[start:end].strip():
             yield text[start:end]

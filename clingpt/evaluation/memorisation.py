@@ -1,8 +1,8 @@
 """Memorisation: repeated training text, planted secrets, identifiers in samples, membership.
 
-A figure shows memorisation only beside its control: records that were not trained on, canaries that
-were held back, the model before training. Results contain counts and rates, never a text.
-clingpt/reports/audit.py puts them into words.
+A figure shows memorisation only in comparison with its control: records that were not trained on,
+canaries that were held back, or the model before training. Results contain counts and rates, never
+a text. clingpt/reports/audit.py puts them into words.
 """
 
 import math
@@ -54,7 +54,7 @@ class Window:
 def first_examples(split: Split, task: str, *, without: Set[int] = frozenset()) -> Ints:
     """Return the index row of each record's first example of a task.
 
-    Records whose numbers are in `without` are left out.
+    Records whose numbers are in `without` are skipped.
     """
     index = split.rows_of(task)
     index = index[~np.isin(index[:, 4], sorted(without))]
@@ -67,10 +67,10 @@ def first_examples(split: Split, task: str, *, without: Set[int] = frozenset()) 
 class Cut:
     """How windows are cut from examples, and how many are drawn."""
 
-    shown: int  # least number of tokens in the prompt
+    shown: int  # minimum number of tokens in the prompt
     wanted: int  # tokens to continue
     context: int  # tokens that prompt and continuation may take together
-    limit: int  # largest number of windows
+    limit: int  # maximum number of windows
     seed: int
 
 
@@ -175,9 +175,9 @@ def canary_prompt(canary: Canary, task: str, tokenizer: Tokenizer, budget: int) 
 def canary_exposure(scorer: Scorer, canary: Canary, prompt: list[int], others: list[str]) -> float:
     """Return the exposure of a canary's secret in bits (Carlini et al. 2019, section 4).
 
-    That is log2 |R| - log2 rank, where R are the secrets that it could have been and the rank is
-    that of the loss of the secret's own tokens. The rank is estimated among a sample of R, so that
-    the exposure cannot exceed `ceiling` of its size.
+    That is log2 |R| - log2 rank, where R is the set of possible secrets and the rank is that of the
+    loss of this secret's tokens. The rank is estimated from a sample of R, so the exposure cannot
+    exceed `ceiling` of the sample's size.
     """
     secrets = [scorer.tokenizer.encode(f" {secret}") for secret in (canary.secret, *others)]
     nats = reply_losses(scorer.model, prompt, secrets)
@@ -342,7 +342,7 @@ def auc_interval(auc: float, *, members: int, others: int) -> Interval:
 
     Like Wilson's for a proportion, it inverts the test: a bound is an area that lies exactly 1.96
     of its own standard errors from the one observed. The bound on the far side of 0 or 1 exists
-    even where the observed area is 0 or 1.
+    even if the observed area is 0 or 1.
     """
     from scipy.optimize import brentq
     from scipy.stats import norm
@@ -354,7 +354,7 @@ def auc_interval(auc: float, *, members: int, others: int) -> Interval:
         factor = 1 + n * ((1 - area) / (2 - area) + area / (1 + area))
         return (area - auc) ** 2 - z * z * area * (1 - area) * factor / (members * others)
 
-    # `excess` also vanishes at 0 and at 1 where the observed area is there: start beside it.
+    # `excess` also vanishes at 0 and at 1 if the observed area is there, so start next to it.
     step = 1e-12
     low = brentq(excess, 0, auc - step, xtol=1e-15) if auc > 0 else 0.0
     high = brentq(excess, auc + step, 1, xtol=1e-15) if auc < 1 else 1.0

@@ -59,7 +59,7 @@ class Classification:
 
 @dataclass(frozen=True, kw_only=True)
 class Bleu:
-    """Corpus BLEU by sacrebleu and by nltk; lengths are in sacrebleu's 13a tokens."""
+    """Corpus BLEU as computed by sacrebleu and by nltk; lengths are in sacrebleu's 13a tokens."""
 
     score: float
     signature: str
@@ -208,7 +208,7 @@ def _unsmoothed(correct: Sequence[int], total: Sequence[int], said: int, wanted:
 def rouge_scores(hypothesis: str, reference: str) -> list[float]:
     """Return F1 × 100 for each of ROUGE_TYPES."""
     # rougeLsum compares line by line: without a line per sentence it would equal rougeL. The other
-    # three treat a line break as a blank, so that one pass computes all four.
+    # three treat a line break as a space, so that one pass computes all four.
     scored = _rouge_scorer().score(one_sentence_a_line(reference), one_sentence_a_line(hypothesis))
     return [100 * scored[kind].fmeasure for kind in ROUGE_TYPES]
 
@@ -257,7 +257,7 @@ def perplexity(*, nats: float, tokens: int, words: int, utf8_bytes: int) -> Perp
 
 
 def exp(nats: float) -> float:
-    """Return e to the power of `nats`, or infinity where that would overflow."""
+    """Return e to the power of `nats`, or infinity if that would overflow."""
     return math.inf if nats > 700 else math.exp(nats)
 
 
@@ -281,9 +281,9 @@ class Structure:
     """Agreement of generated documents with the headings and sections of their references.
 
     Covers documents whose reference has at least one of HEADINGS; the others are only counted, as
-    `unheaded`. Shares are 0 to 1, and 0 where there is nothing to divide by. A heading counts once
-    per document in `present` and `spurious`. An output without headings is neither in order nor
-    complete.
+    `unheaded`. Shares are from 0 to 1, and 0 if there is nothing to divide by. A heading counts
+    once per document in `present` and `spurious`. An output without headings is neither in order
+    nor complete.
     """
 
     documents: int

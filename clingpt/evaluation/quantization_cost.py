@@ -1,4 +1,4 @@
-"""The cost of 8-bit weights: perplexity, greedy decisions and labels beside those of fp32.
+"""The cost of 8-bit weights: perplexity, greedy decisions and labels compared with fp32.
 
 Both models see the same tokens, and each token is predicted from the true ones before it, so that
 a difference at one token does not carry over to the next.

@@ -1,7 +1,8 @@
 """Score a model on records: label probabilities, generated texts and losses of passages.
 
-Only measures: baselines are in clingpt/evaluation/baselines.py, the report in clingpt/reports.
-Prompts are trimmed by the rule of their task, and the number of trimmed tokens is counted.
+This module only measures: baselines are in clingpt/evaluation/baselines.py, the report in
+clingpt/reports. Prompts are trimmed by the rule of their task, and the number of trimmed tokens is
+counted.
 """
 
 import contextlib
@@ -80,7 +81,7 @@ def score_labels(
 
 
 def label_prompt(scorer: Scorer, record: Record) -> Prompt:
-    """The prompt of a label: as long as the context allows, with one token left for the label."""
+    """Return the prompt for a label, as long as the context allows with one token for the label."""
     return make_prompt("answer", record, scorer.tokenizer, budget=scorer.context - 1)
 
 
@@ -103,7 +104,7 @@ class Output:
 
 
 def ask(scorer: Scorer, task: str, record: Record, sampling: Sampling) -> tuple[Prompt, str]:
-    """Return the prompt of a task and its reference; NotApplicable if the record has none."""
+    """Return the prompt of a task and its reference; raise NotApplicable if the record has none."""
     reference = target_text(task, record).strip()
     budget = scorer.context - sampling.max_new_tokens
     return make_prompt(task, record, scorer.tokenizer, budget=budget), reference
@@ -141,7 +142,7 @@ def write_outputs(
 def output_of(
     record_id: str, task: str, prompt: Prompt, reference: str, reply: Completion
 ) -> Output:
-    """Combine a reply with its reference, as metrics take them."""
+    """Combine a reply with its reference in the form that the metrics expect."""
     text, trimmed = reply.text.strip(), prompt.trimmed_tokens
     return Output(record_id, task, text, reference, reply.finish_reason, trimmed)
 
@@ -155,7 +156,7 @@ class Passage:
 
 
 def context_passage(scorer: Scorer, text: str) -> Passage:
-    """Score every token of a text on its own; a long text is cut into windows.
+    """Score every token of a text without a prompt; a long text is cut into windows.
 
     The first token is predicted from an end of text, the first of a later window from the single
     token before it: windows do not overlap, so each token is scored once.
@@ -213,10 +214,10 @@ def iter_batches(scorer: Scorer, examples: Sequence[Example]) -> Iterator[tuple[
 
 @torch.no_grad()
 def passage_losses(scorer: Scorer, passages: Sequence[Passage]) -> NDArray[np.float64]:
-    """Sum the losses of each passage; an array (n passages, 4).
+    """Sum the losses of each passage; return an array (n passages, 4).
 
-    Columns: nats and tokens of the text, nats and number of ends of text. Losses are fp32, summed
-    in double precision. Examples packed into one row do not see each other.
+    The columns are the nats and number of tokens of the text, then those of its ends of text.
+    Losses are fp32, summed in double precision. Examples packed into one row do not see each other.
     """
     examples = [example for passage in passages for example in passage.examples]
     passage_of = np.repeat(np.arange(len(passages)), [len(p.examples) for p in passages])

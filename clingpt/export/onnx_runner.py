@@ -81,7 +81,7 @@ class Runner:
     def check_room(self, prompt: Sequence[int], max_new_tokens: int) -> None:
         """Raise DataError if a prompt is empty or leaves its reply too little of the context."""
         if not prompt:
-            raise DataError("a prompt is empty; give at least one token")
+            raise DataError("a prompt is empty; pass at least one token")
         if len(prompt) + max_new_tokens > self.context:
             raise DataError(
                 f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the "

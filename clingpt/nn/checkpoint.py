@@ -155,7 +155,7 @@ def locate(source: str) -> Path:
         source.startswith((".", "/", "~", "out/")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", source)
     )
     if looks_local:
-        raise CheckpointError(f"{source} is not a folder; give a checkpoint, gpt2 or a Hub id")
+        raise CheckpointError(f"{source} is not a folder; specify a checkpoint, gpt2 or a Hub id")
     try:
         return hub_folder(source)
     except (OSError, ValueError, RuntimeError) as error:  # no network, no such name, a full disk
@@ -164,7 +164,7 @@ def locate(source: str) -> Path:
         raise CheckpointError(
             f"the weights of {source} are not in the cache and cannot be downloaded ({reason}); on "
             f"a machine with network access, run: hf download {name} --local-dir={source}  and "
-            f"copy the folder {source} here, or give another one as --init_from or --checkpoint"
+            f"copy the folder {source} here, or pass another one as --init_from or --checkpoint"
         ) from error
 
 
@@ -385,7 +385,7 @@ def newest_best(runs: Path) -> str:
     found = [path for path in runs.glob("*/best") if (path / "config.json").exists()]
     if not found:
         raise CheckpointError(
-            f"no trained run in {runs}/; train one (make quickstart), or give --checkpoint=gpt2"
+            f"no trained run in {runs}/; train one (make quickstart), or pass --checkpoint=gpt2"
         )
     newest = max(found, key=lambda path: (RunFolder(path.parent).newest() or path).stat().st_mtime)
     return str(newest)

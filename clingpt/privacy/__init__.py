@@ -1,4 +1,4 @@
-"""Identifiers of people (PHI): find them in text by rules, and replace them.
+"""Personal identifiers (PHI): finding them in text with rules, and replacing them.
 
 May import: base, text.
 """

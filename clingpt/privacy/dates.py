@@ -1,8 +1,8 @@
-"""Find dates as people write them, and shift them by some days without changing their spelling.
+"""Find dates in the spellings that people use, and shift them by days in the same spelling.
 
-With a day, it is a `date` ("3/4/1931", "05-MAY-19", "May 3", "3rd of May 2019", "2019-05-03
-14:30"); a month with its year is a `month_year`. A year alone is neither, as HIPAA's Safe Harbor
-(45 CFR 164.514(b)(2)(i)(C)) permits years. Months alone ("in May") are not searched for.
+A date with a day is a `date` ("3/4/1931", "05-MAY-19", "May 3", "3rd of May 2019", "2019-05-03
+14:30"). A month with its year is a `month_year`. A year alone is neither, because HIPAA's Safe
+Harbor (45 CFR 164.514(b)(2)(i)(C)) permits years. Months alone ("in May") are not searched for.
 """
 
 import calendar
@@ -33,7 +33,7 @@ _END = r"(?![\d/%]|[.,-]\d)"
 _NO_UNIT = r"(?!\s?(?:%|(?:[mkµμ]?g|m[lgm]|cm|units?|times|days?|weeks?|months?|years?)\b))"
 
 
-# A digit comes first and what must not precede it second, so that the search can skip to digits.
+# The digit comes before its lookbehind, so that the search can skip ahead to digits.
 _NUMBERS = re.compile(  # 5/3/2019, 03.05.2019, 5-3-19
     r"(?P<one>\d(?<![\w./-].)\d?)(?P<mark>[-/.])(?P<two>\d\d?)(?P=mark)(?P<year>\d{4}|\d\d)"
     rf"(?!\w){_TIME}{_END}",
@@ -106,7 +106,7 @@ def is_day_first(dates: Iterable[str]) -> bool:
 
 
 def shifted(written: str, days: int, *, day_first: bool = False) -> str | None:
-    """Return the date that many days later in the same spelling; None if it is not one date.
+    """Return the date that many days later, in the same spelling; None if the text is not one date.
 
     A month without a day counts as its fifteenth. Two entangled dates ("May 3/4/2019") are not
     one date.
@@ -201,7 +201,7 @@ def _respelled(match: re.Match[str], date: datetime.date, *, day_first: bool) ->
         parts[name] = str(date.year)[-len(named.get(name, "")) :]
     if month and not month.isdigit():
         parts["month"] = _month_like(month, date.month)
-    if "other" in named:  # "3-5 May": two days apart, also where a month ends between them
+    if "other" in named:  # "3-5 May": two days apart, even if a month ends between them
         other = date + datetime.timedelta(int(named["other"]) - int(named["day"]))
         parts["other"] = str(other.day)
         if other.month != date.month:
@@ -226,14 +226,14 @@ def _replaced(match: re.Match[str], parts: dict[str, str]) -> str:
 
 
 def _month_like(old: str, month: int) -> str:
-    """Return a month's name, abbreviated and capitalised like another."""
+    """Return the name of a month, abbreviated and capitalised in the same way as a given one."""
     is_short = len(old) == 3 or old.lower() == "sept"
     new = MONTHS[month - 1][: 3 if is_short else None]
     return new.upper() if old.isupper() else new.lower() if old.islower() else new
 
 
 def _ordinal_like(old: str, day: int) -> str:
-    """Return the ordinal ending of another day, capitalised like the old one."""
+    """Return the ordinal ending of a new day, capitalised in the same way as the old ending."""
     endings = {1: "st", 2: "nd", 3: "rd"}
     new = "th" if 10 < day < 14 else endings.get(day % 10, "th")
     return old[:-2] + (new.upper() if old.isupper() else new)

@@ -1,4 +1,4 @@
-"""Find identifiers of people in text by rules: those of HIPAA's Safe Harbor that text can contain.
+"""Find personal identifiers in text with rules: those of HIPAA's Safe Harbor that text can contain.
 
     find_identifiers("Pt: DOE, JOHN seen 3/4/2019")  →  [Found("name", 4, 13), Found("date", …)]
 
@@ -10,7 +10,7 @@ introduces: a text without findings may still contain identifiers. tests/privacy
 measures recall and false alarms.
 
 Why rules: presidio, deidentify, scrubadub and philter find names with models or training data that
-no package index carries, so none of them works offline after `pip install`.
+are not on a package index, so none of them works offline after `pip install`.
 
 All patterns take time linear in the length of the text, even for hostile text: repetitions are
 bounded, and what must not precede a match is checked after its first character, so that the search
@@ -59,7 +59,7 @@ _AGE = re.compile(
     re.IGNORECASE,
 )
 _BEYOND = re.compile(r"(?:[≥>≤<=~]|\b(?:over|above|under|below|than|least|most|to|or|and))\s?\Z")
-# Numbers of charts, specimens and devices, recognised by their shape alone.
+# Numbers of charts, specimens and devices that can be recognised by shape alone.
 _SHAPES = [
     (kind, re.compile(pattern))
     for kind, pattern in (
@@ -110,7 +110,7 @@ class Found(NamedTuple):
 
 
 class Detector(Protocol):
-    """A function that finds identifiers in a text, as `find_identifiers` does by rules."""
+    """A function that finds identifiers in a text, as `find_identifiers` does with rules."""
 
     def __call__(self, text: str, /) -> list[Found]: ...
 

@@ -60,7 +60,7 @@ class _Rule:
     kind: str
     words: str  # the keywords, in lower case
     pattern: str
-    digits: int = 0  # the fewest digits in the value
+    digits: int = 0  # minimum number of digits in the value
     flags: re.RegexFlag = re.IGNORECASE
 
 

@@ -3,8 +3,8 @@
 Most surnames are also words, places or the names of diseases and tests (Brown, Young, Parkinson's
 disease, Cox regression), so a capital letter never suffices. A name needs a title ("Dr. Brown"), a
 label ("Pt: DOE, JOHN"), a relation ("her son Bob"), a degree ("Ann Lee, MD"), or a first name
-before a last name. A name found once is then found on its own in the same text. Other names are
-missed.
+before a last name. Once found, a name is also found elsewhere in the same text without such a cue.
+Other names are missed.
 
 A rule is called with the place of a cue word and returns the name it reveals, or None. The table
 of rules and their cues is `_rules` at the end.
@@ -44,7 +44,7 @@ _AFTER_RELATION = re.compile(r"\s|\s?[:,(]\s?")
 _AGED = re.compile(r",\s(?:\d{1,3}\s?(?:y|m\b|f\b|w|d)|ninety|twin|born)", re.IGNORECASE)
 _AGE = re.compile(r",?\s(?:is\san?\s)?\d{1,3}[\s-]?(?:y|m\b|f\b)", re.IGNORECASE)
 _AGE_GAP = re.compile(r"(?:,|\s?\()?\s\(?\d{1,3}[\s-]?")  # between a name and "years old"
-# A field of a form, or what a note says about a patient first.
+# A form field, or what a note mentions first about a patient.
 _FIELD = re.compile(
     r"(?:mrns?|dob|ssn|acct|accession|hicn|nhs|chi|b-?day|birthday|dea|npi)\b|d\.o\.b|ss#|mr\b\s?#?\d"
     r"|(?:id|b|born|number)\b\.?\s?[#:]?\s?\d|date\sof\sbirth"
@@ -53,8 +53,8 @@ _FIELD = re.compile(
     r"|(?:is|was)\s(?:an?\s)?(?:\d{1,3}[\s-]?(?:y|m\b|f\b)|ninety)",
     re.IGNORECASE,
 )
-# Numbers that follow a name without a label: a chart's number, a birthday in brackets. The digit
-# comes first and what must not precede it second, so that the search can skip to digits.
+# Numbers that follow a name without a label: a chart number, or a date of birth in brackets. The
+# digit comes before its lookbehind, so that the search can skip ahead to digits.
 _NUMBER = re.compile(
     r"\d(?<=[\s(].)(?:\d{5,8}(?![\w%.,-])|\d\d-\d\d-\d\d(?![\w-])"
     r"|\d{0,3}[./-]\d{1,2}[./-]\d{2,4}\)|\d,\s[a-z])"
@@ -252,7 +252,7 @@ def after_specialty(reader: Reader, place: int) -> Span | None:
 
 
 def after_preposition(reader: Reader, place: int) -> Span | None:
-    """Match "spoke with Oluwaseun Adeyemi today": inside a sentence, only names have capitals."""
+    """Match "spoke with Oluwaseun Adeyemi today": only names are capitalised mid-sentence."""
     span = reader.read(place + 1, gap=" ")
     if not span or span[1] - span[0] < 2 or not reader.word(place).islower():
         return None

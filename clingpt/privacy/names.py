@@ -3,7 +3,7 @@
 The names are the US Census lists of 1990 (88,799 last names, 5,163 first names; public domain),
 read from the data files of the package `names`, which is never imported. Whether a listed name is
 also an ordinary word is decided by GPT-2's vocabulary, whose ids are ordered by frequency:
-" brown" is a token of its own there, " smith" is not.
+" brown" is a single token there, " smith" is not.
 
 The words around a name that reveal it are in cue_words.txt; the rules that use them are in
 name_rules.py.
@@ -18,12 +18,12 @@ from pathlib import Path
 from clingpt.base.errors import ConfigError
 from clingpt.text.tokenizer import Tokenizer, packaged_file
 
-COMMONEST = 300  # first names of women and of men that any last name may follow
+COMMONEST = 300  # this many of the commonest first names may precede any last name
 EVERYDAY = 1000  # ids in GPT-2's vocabulary below this are words too common to be lower-case names
 # A listed name is also a word unless its lower-case form is this many times rarer than its
 # capitalised form.
 RARER = 3
-LONGEST = 5  # words in a name: "Maria de la Cruz Santos"
+LONGEST = 5  # most words in a name: "Maria de la Cruz Santos"
 MEDICAL_ENDINGS = (
     *("ology", "ologist", "itis", "osis", "ectomy", "otomy", "emia", "uria", "pathy", "algia"),
     *("plasty", "scopy", "graphy", "gram", "tion", "sion", "ment", "ness", "ical", "ular", "ious"),
@@ -57,7 +57,7 @@ def cues(*sections: str) -> frozenset[str]:
 
 @cache
 def census(kind: str) -> tuple[str, ...]:
-    """Return names in lower case, most common first; kind: female.first, male.first, all.last."""
+    """Return lower-cased names, commonest first; `kind` is female.first, male.first or all.last."""
     path = packaged_file("names", f"names/dist.{kind}")
     if path is None:
         raise ConfigError(
@@ -94,7 +94,7 @@ class Standing(enum.IntEnum):
 
 @lru_cache(maxsize=1 << 16)
 def standing(word: str) -> Standing:
-    """Rate a lower-cased word; a double name rates as high as the better of its parts."""
+    """Rate a lower-cased word; a double name is rated like the likelier of its parts."""
     bare = word.replace("'", "").replace("’", "")
     if "-" in bare:
         return max(standing(part) for part in bare.split("-"))
@@ -146,7 +146,7 @@ class Reader:
     """The words of one text, and methods that read names from them.
 
     A place is the index of a word. Places before the first and after the last word are allowed
-    where only the gap beside them is asked for.
+    where only the gap next to them is needed.
     """
 
     def __init__(self, text: str, words: Sequence[re.Match[str]]) -> None:
@@ -170,7 +170,7 @@ class Reader:
         return self.words[span[1] - 1].end()
 
     def follows(self, place: int, words: frozenset[str]) -> bool:
-        """Whether the word at a place is one of these, one blank after the word before it."""
+        """Whether the word at a place is one of these, one space after the word before it."""
         return self.gap(place) == " " and self.word(place).lower() in words
 
     def before(self, place: int) -> str:
@@ -178,7 +178,7 @@ class Reader:
         return self.word(place - 1).lower() if self.gap(place) in (" ", ". ") else ""
 
     def is_person(self, span: Span) -> bool:
-        """Whether the next word does not turn a name into a hospital, a disease or a test."""
+        """Whether the next word does not make the name that of a hospital, a disease or a test."""
         return not self.follows(span[1], cues("not_persons"))
 
     def read(
@@ -303,7 +303,7 @@ class Reader:
         return word[0].isupper() and (good or is_initial(word))
 
     def first_before(self, place: int) -> int:
-        """Return where the name that ends before a word starts; that word itself without one."""
+        """Return where the name that ends before a word starts, or else the word's own place."""
         first = place
         while first > 0 and self.is_capital_name(first - 1):
             if self.word(first - 1).lower() in cues("labels"):
@@ -314,7 +314,7 @@ class Reader:
         return first
 
     def name_before(self, place: int) -> Span:
-        """Return the name that ends before a word, also "Lee, Ann"; an empty span without one."""
+        """Return the name ("Lee, Ann" too) that ends before a word, or else an empty span."""
         first = self.first_before(place)
         if 0 < first < place and self.gap(first) == ", " and self.is_capital_name(first - 1):
             first -= 1

@@ -1,7 +1,7 @@
-"""Replace identifiers by tags ("[NAME]") or by surrogates that read like the original.
+"""Replace identifiers with tags ("[NAME]") or with surrogates that read like the original.
 
 Surrogates are derived from a key by HMAC, so that a name has the same surrogate throughout a data
-set but nobody without the key can compute it. The key is given or drawn at random, and never
+set but nobody without the key can compute it. The key is passed in or drawn at random, and is never
 written anywhere. The dates of one record all move by the same number of days, so that intervals
 survive. Identifiers that the rules miss are then hard to tell from the surrogates around them
 ("hiding in plain sight", Carrell et al. 2013, doi:10.1136/amiajnl-2012-001034); next to tags, they
@@ -30,7 +30,7 @@ How = Literal["tags", "surrogates"]
 
 KEY_BYTES = 32
 POOL = 1000  # the most common names of each census list, from which surrogates are chosen
-FARTHEST_DAYS = 365  # the most days by which dates move, back or forth
+FARTHEST_DAYS = 365  # dates move by at most this many days, back or forth
 BETWEEN_FIELDS = "\0"  # not in any cleaned text, and no identifier extends across it
 DIGITS_OF_A_CHART = 5  # a record's id with this many digits may be a chart number
 
@@ -77,7 +77,7 @@ class Redactor:
         return text
 
     def record(self, record: Record) -> Record:
-        """Redact a record's texts as one; replace an id that may identify by a keyed hash."""
+        """Redact a record's texts as one; replace an id that may identify with a keyed hash."""
         texts = self.text(joined_text(record), owner=record.id).split(BETWEEN_FIELDS)
         redacted = record.with_texts(texts)
         if not may_identify(record.id):
@@ -102,7 +102,7 @@ def _digest(key: bytes, message: str) -> bytes:
 
 @cache
 def _pools() -> dict[str, tuple[str, ...]]:
-    """List surrogate names: none that is a word, no last name that is also a first name."""
+    """List surrogate names, leaving out words and last names that are also first names."""
     clear = {
         kind: [name for name in census(kind)[:POOL] if standing(name) is Standing.CLEAR]
         for kind in ("female.first", "male.first", "all.last")
@@ -171,7 +171,7 @@ class _Surrogates:
     def _name(self, word: str) -> str:
         """Return the surrogate of one word of a name, in the same capitalisation.
 
-        The word alone and the key decide it, so that it is the same throughout a data set.
+        It depends only on the word and the key, so it is the same throughout a data set.
         """
         small = word.lower()
         if small in cues("particles"):
@@ -184,7 +184,7 @@ class _Surrogates:
         return self._like(word, self._pick("all.last" if last <= min(women, men) else kind, small))
 
     def _pick(self, kind: str, word: str) -> str:
-        """Choose a name from a list that contains none of this text's own names."""
+        """Choose from a list a name that does not contain any of the original names."""
         pool = _pools()[kind]
         start = int.from_bytes(_digest(self._key, f"{kind} {word}")[:8], "big")
         names = (pool[(start + step) % len(pool)] for step in range(len(pool)))
@@ -221,6 +221,6 @@ class _Surrogates:
         return new
 
     def _numbers(self, message: str) -> Iterator[int]:
-        """Yield endless bytes determined by the key and a message."""
+        """Yield an endless stream of bytes determined by the key and a message."""
         for block in itertools.count():
             yield from _digest(self._key, f"{block} {message}")

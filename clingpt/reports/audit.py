@@ -1,7 +1,7 @@
 """An audit as sentences and tables, for the terminal and the model card.
 
-The figures come from clingpt/evaluation/memorisation.py; audit.json holds them under the same keys.
-They contain no text of the training data, and neither does anything written here.
+The figures come from clingpt/evaluation/memorisation.py; audit.json stores them under the same
+keys. They contain no text of the training data, and neither does anything written here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from clingpt.reports.tables import Table, as_markdown, as_text, between, fixed, 
 Audit = Mapping[str, Any]  # the content of audit.json
 
 HEADING = "## What it memorised"
-SIGNIFICANT = 0.01  # a p-value below it counts as memorised
+SIGNIFICANT = 0.01  # a p-value below this counts as memorised
 PARTS = {
     "target": "replies that it was trained to write, given the text before them",
     "context": "texts that it was only shown, given their first {shown} tokens",
@@ -34,7 +34,7 @@ def in_markdown(audit: Audit) -> str:
 
 
 def sentences(audit: Audit) -> list[str]:
-    """Return the findings in plain words, each beside its control."""
+    """Return the findings in plain words, each with its control."""
     found = [*_extraction(audit), *_exposure(audit), *_identifiers(audit), *_membership(audit)]
     if audit["base"]["name"] is None:
         found.append(f"Not compared with the model before training: {audit['base']['why']}.")
@@ -78,8 +78,8 @@ def _extraction(audit: Audit) -> Iterator[str]:
         entries = {(e["of"], e["split"]): e for e in audit["extraction"] if e["part"] == part}
         if not entries:
             yield (
-                "The replies that it was trained to write repeat their prompts, so that writing "
-                "them shows no memorisation."
+                "The replies that it was trained to write repeat their prompts, so writing "
+                "them is not evidence of memorisation."
             )
             continue
         train, test = entries["model", "train"], entries["model", "test"]

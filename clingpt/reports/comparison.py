@@ -1,4 +1,4 @@
-"""Compare several checkpoints: folds pooled, seeds as mean and spread, two of them paired.
+"""Compare several checkpoints: pool folds, average seeds, and compare two on the same records.
 
 A validation fold of 50 records cannot rank models, and neither can a single run: PubMedQA's authors
 pool ten folds and average several runs (Jin et al. 2019, section 4).
@@ -14,7 +14,7 @@ Labels = Mapping[str, tuple[str, str]]  # record id -> gold label, predicted lab
 
 
 def comparison_report(found: Mapping[str, tuple[Report, Labels]]) -> Report:
-    """Return a report that holds only a comparison of these checkpoints."""
+    """Return a report that contains only a comparison of these checkpoints."""
     reports = [report for report, _ in found.values()]
     first = reports[0]
     same_data = len({report.data.fingerprint for report in reports}) == 1

@@ -1,8 +1,9 @@
 """The plots of a report as SVG inside report.html, and the training curve as a PNG file.
 
 Text in the SVG stays text and takes the page's colour, ids do not clash between plots, and the same
-figures give the same bytes. A plot whose figures were not measured is None. matplotlib is imported
-only when something is drawn: train.py imports this module and starts faster without it.
+figures give the same bytes. A plotting function returns None if its figures were not measured.
+matplotlib is imported only when something is drawn: train.py imports this module and starts faster
+without it.
 """
 
 import io
@@ -117,7 +118,7 @@ def confusion(report: "Report") -> str | None:
         axes = figure.subplots()
         for (row, column), share in np.ndenumerate(shares):
             corner = (column - 0.5, row - 0.5)
-            # A rectangle per cell and no imshow: an image would be a bitmap inside the SVG.
+            # A rectangle per cell instead of imshow, which would put a bitmap into the SVG.
             axes.add_patch(Rectangle(corner, 1, 1, facecolor=BLUE, alpha=0.75 * share))
             words = f"{counts[row, column]:,}\n{share:.0%}".replace("%", " %")
             axes.text(column, row, words, ha="center", va="center")
@@ -139,7 +140,7 @@ def curve(report: "Report") -> str | None:
 
 
 def save_training_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the training curve of the rows of metrics.jsonl as a PNG file, replacing it whole."""
+    """Write the training curve of the rows of metrics.jsonl to a PNG file, atomically."""
     scored = any(name in row for row in rows for name in ANSWER_SCORES)
     figure = _figure((7, 8 if scored else 4), lambda figure: draw_training(figure, rows))
     scratch = path.with_name(f".{path.name}")
@@ -177,7 +178,7 @@ def draw_training(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _points(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[Floats, Floats]:
-    """Steps at which a figure was measured, and its values there."""
+    """Return the steps at which a figure was measured, and its values there."""
     points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
     steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
     return steps, values
@@ -206,12 +207,12 @@ def search(
 
 
 def _figure(size: tuple[float, float], draw: Draw) -> Any:
-    """Draw on a new figure of `size` inches, in the one style of all plots."""
+    """Draw on a new figure of `size` inches, in the style shared by all plots."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        # A Figure of its own, without pyplot, needs no display and leaves no global state.
+        # A Figure made without pyplot needs no display and leaves no global state.
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
     return figure

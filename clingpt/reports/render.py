@@ -2,8 +2,9 @@
 
 Records and model outputs can contain anything, so no string reaches a file as markup: one
 environment escapes every value for HTML, the other for Markdown. report.html has no script and
-loads nothing, and its Content-Security-Policy says so to the browser. The metadata of the card
-follows modelcard.md of huggingface/hub-docs. Folders appear in the card by name, without a path.
+loads nothing, and its Content-Security-Policy makes the browser enforce this. The metadata of the
+card follows modelcard.md of huggingface/hub-docs. Folders appear in the card by name, without a
+path.
 """
 
 import json
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
 PLOTS = (
     (plots.reliability, "Accuracy of the labels by their calibrated probability."),
-    (plots.risk_coverage, "Errors among the most confident records; the rest is unanswered."),
+    (
+        plots.risk_coverage,
+        "Error rate among the most confident records, if the others are left unanswered.",
+    ),
     (plots.confusion, "Predictions for each gold label: records, and percent of the row."),
     (plots.curve, "Losses of the run up to this checkpoint; the training loss is smoothed."),
 )
@@ -46,7 +50,7 @@ SKILLS = {
     "explain": "answers a question in prose, with or without a text to answer from",
 }
 SECTIONS = ("labels", "calibration", "perplexity", "texts", "int8")
-AUDIT = "audit.md"  # beside the weights: the section of the card that audit.py writes
+AUDIT = "audit.md"  # next to the weights: the section of the card that audit.py writes
 AUDIT_SECTION = re.compile(
     rf"^{re.escape(audit.HEADING)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE
 )
@@ -62,7 +66,7 @@ def write_report(folder: Path, report: Report) -> None:
 
 @cache
 def _environment(*, html: bool) -> Environment:
-    """Templates in which every value is escaped; only what is already Markup goes in as it is."""
+    """Return templates in which every value is escaped, except values that are already Markup."""
     return Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=html,
@@ -179,7 +183,7 @@ def _example(example: ShownExample) -> dict[str, Any]:
 
 
 def _status(example: ShownExample) -> Iterator[str]:
-    """Yield the remarks on an example: its label, and how its text came to an end."""
+    """Yield the remarks on an example: its label, and how its text ended."""
     if example.label is not None:
         verdict = "correct" if example.label == example.gold else f"wrong, gold is {example.gold}"
         yield f"predicted {example.label}" + (f" ({verdict})" if example.gold is not None else "")
@@ -194,7 +198,7 @@ def _status(example: ShownExample) -> Iterator[str]:
 
 
 def marked_pieces(example: ShownExample) -> list[tuple[str, str]]:
-    """Cut an output at the borders of its flags: each piece with the kinds of flags that cover it.
+    """Cut an output at the borders of its flags; return each piece with the flags that cover it.
 
     Flags can overlap, so that a piece may carry several kinds; they are joined by commas.
     """
@@ -274,7 +278,7 @@ def model_card(
 
 
 def with_audit(card: str, folder: Path) -> str:
-    """Insert the audit section that audit.py left beside the weights, replacing an older one."""
+    """Insert the section that audit.py left next to the weights, replacing an older one."""
     if not (folder / AUDIT).exists():
         return card
     section = (folder / AUDIT).read_text("utf-8").strip()
@@ -283,7 +287,7 @@ def with_audit(card: str, folder: Path) -> str:
 
 
 def _results(report: Report) -> Iterator["EvalResult"]:
-    """Yield each finite figure as the Hub's metadata has it."""
+    """Yield each finite figure in the form of the Hub's metadata."""
     from huggingface_hub import EvalResult
 
     for kind, task, metric, value, name in _figures(report):
@@ -307,7 +311,7 @@ def _results(report: Report) -> Iterator["EvalResult"]:
 
 
 def _figures(report: Report) -> Iterator[tuple[str, str, str, float, str]]:
-    """Yield the Hub's name of a task, ours, the Hub's metric, its value, and our name of it."""
+    """Yield the Hub's task name and ours, the Hub's metric, its value, and our name for it."""
     if report.labels:
         kind, task, model = "question-answering", "yes / no / maybe", report.labels.model
         yield kind, task, "accuracy", model.accuracy, "accuracy, 0 to 1"
@@ -340,6 +344,5 @@ def _limits(report: Report) -> Iterator[str]:
         yield f"This run has been evaluated on the test split {report.look} times."
     yield "Other kinds of text, other languages and patient groups were not examined."
     yield (
-        "Its output can be wrong even where no rule flags it. Check every output against its "
-        "source."
+        "Its output can be wrong even if no rule flags it. Check every output against its source."
     )

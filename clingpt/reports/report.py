@@ -1,6 +1,6 @@
 """The results of evaluating one checkpoint on one split, as a typed `Report`.
 
-The first half of this module declares the report, which report.json holds field by field
+The first half of this module declares the report, which report.json stores field by field
 (docs/formats.md). The second half computes it from the stored results of clingpt/evaluation, one
 record at a time: each text is reduced to a row of numbers, so the texts of a split are never all in
 memory. tables.py, plots.py and render.py decide how the figures are shown.
@@ -64,10 +64,10 @@ from clingpt.text.tokenizer import Tokenizer
 FORMAT = 2
 N_EXAMPLES = 20
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words, and fitted within seconds
-MODEL, REFERENCE = "model", "reference"  # names among the systems of a section
+MODEL, REFERENCE = "model", "reference"  # names of systems in a section
 
-# What a field is in JSON while it is None: left out if None is its default, {} if it is marked so,
-# and null otherwise.
+# How a field that is None is written to JSON: left out if None is its default, {} if it is marked
+# so, and null otherwise.
 EMPTY: dict[str, Any] = {"when None": {}}
 
 
@@ -86,7 +86,7 @@ class LabelFigures:
     accuracy_interval: Interval | None = None
     macro_f1: float
     per_label: dict[str, LabelScore] | None = None
-    confusion: tuple[tuple[int, ...], ...] | None = None  # one row per gold label, as in LABELS
+    confusion: tuple[tuple[int, ...], ...] | None = None  # one row per gold label, in LABELS' order
     unparseable: int
     macro_f1_interval: Interval | None = None
 
@@ -181,7 +181,7 @@ class TextFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSection:
-    """The generated texts of one task, beside the references and the copying baselines."""
+    """The generated texts of one task, with the references and the copying baselines."""
 
     systems: dict[str, TextFigures]  # the reference first, the model last
     hit_the_limit: float
@@ -272,7 +272,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """The prepared folder that was evaluated, and what its records are."""
+    """The prepared folder that was evaluated, and a description of its records."""
 
     folder: str
     fingerprint: str
@@ -281,7 +281,7 @@ class DataSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that report.json holds."""
+    """The content of report.json."""
 
     format: int = FORMAT
     checkpoint: str
@@ -310,7 +310,7 @@ class Report:
 
     @staticmethod
     def from_json(content: Any, *, source: object) -> "Report":
-        """Read what `to_json` returned; DataError if `source` holds anything else."""
+        """Read what `to_json` returned; raise DataError if `source` contains anything else."""
         try:
             if content["format"] == FORMAT:
                 report: Report = from_json(Report, content)
@@ -337,7 +337,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: Any, value: Any) -> Any:
-    """Undo `to_json` by the declared type; TypeError if a field is missing or unknown.
+    """Undo `to_json` by the declared type; raise TypeError if a field is missing or unknown.
 
     base/settings.from_dict would refuse infinite numbers, but a perplexity can be infinite.
     """
@@ -375,7 +375,7 @@ def read_scores(parts: ResultStore, name: str = "labels") -> dict[str, LabelScor
 def fit_calibration(
     loaded: Loaded, data: Prepared, parts: ResultStore, split: str, *, coverage: float
 ) -> Calibration | None:
-    """Fit a calibration on the validation records, or load the one that is beside the weights.
+    """Fit a calibration on the validation records, or load the one that is next to the weights.
 
     Never fits on test records: a calibration chosen on them would flatter the test figures.
     """
@@ -486,7 +486,7 @@ def label_section(
 ) -> LabelSection | None:
     """Score the model's labels and the baselines on the records whose label is known.
 
-    None if no record has a known label, or if there is no training record to fit a baseline on.
+    Returns None if no record has a known label, or if no training record can fit a baseline.
     """
     records = [r for r in data.records(split) if r.id in scores and scores[r.id].gold]
     train = list(islice(training_answers(data, tokenizer), BASELINE_RECORDS))
@@ -551,7 +551,8 @@ def label_systems(
         for name, labels in predicted.items():
             found.setdefault(name, []).append(label_figures(gold, labels))
     systems = {
-        # All figures of a single fit, or of equal ones such as the majority's; else four means.
+        # All figures of a single fit, or of equal ones such as the majority's; otherwise four
+        # means.
         name: fits[0]
         if all(each == fits[0] for each in fits)
         else LabelFigures(
@@ -610,9 +611,9 @@ def calibration_section(fitted: Calibration, scores: Scores) -> CalibrationSecti
 
 
 def perplexity_section(items: Iterable[Mapping[str, Any]]) -> PerplexitySection | None:
-    """Sum stored losses to corpus perplexity; None if there is no token.
+    """Compute corpus perplexity from stored losses; return None if there are no tokens.
 
-    The end-of-text token is left out of `text`: predicting it is a habit of the format and says
+    The end-of-text token is left out of `text`: predicting it is a matter of format and says
     nothing about the words.
     """
     keys = ("nats", "tokens", "end_nats", "ends", "words", "bytes")
@@ -649,7 +650,9 @@ class TextScores:
     counts: dict[str, list[list[float]]] = field(default_factory=dict)  # COUNTED
     documents: list[tuple[str, str]] = field(default_factory=list)  # output, reference
     endings: list[tuple[bool, int]] = field(default_factory=list)  # at the limit, trimmed tokens
-    agreeing: list[bool] = field(default_factory=list)  # wrote the label it scored highest
+    agreeing: list[bool] = field(
+        default_factory=list
+    )  # whether the label in the text has the highest score
 
     def add(self, output: Output, record: Record, scored_label: str | None) -> None:
         """Score one output, and what each copying baseline returns for its record."""
@@ -662,7 +665,7 @@ class TextScores:
             if not reference:
                 return
         systems = {MODEL: text}
-        if self.task == "document":  # copying a document from its own sections is no baseline
+        if self.task == "document":  # copying a document from its own sections is not a baseline
             self.documents.append((output.text, output.reference))
         else:
             systems = {name: copy(record) for name, copy in self.copies.items()} | systems
@@ -709,7 +712,7 @@ class TextScores:
 
 
 def _bleu_scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Corpus BLEU of each row of summed counts."""
+    """Return the corpus BLEU of each row of summed counts."""
     return np.array([metrics.bleu_of(row).score for row in sums.astype(int).tolist()])
 
 

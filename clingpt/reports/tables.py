@@ -28,7 +28,7 @@ from clingpt.text.records import LABELS
 
 LABEL_COLUMNS = ("system", "accuracy", "95 % CI", "macro-F1", "95 % CI")
 
-# What ends in a character that Markdown, or GitHub's autolinks in it, would take for markup:
+# Patterns that end in a character that Markdown or GitHub's autolinks would take for markup:
 # anywhere, at the start of a line, in addresses.
 MARKUP = re.compile(
     r"[\\`*_\[\]<>|~$&]|^[#+=-](?=[#+=\s-]|$)|^\d+[.)](?=\s|$)|(?<=:)/(?=/)|(?<=www)\.",
@@ -52,7 +52,7 @@ class Table:
         return [[console.cell_text(cell) for cell in row] for row in self.rows]
 
     def numeric(self) -> list[bool]:
-        """Return which columns hold only numbers; they are aligned to the right."""
+        """Return which columns contain only numbers; they are aligned to the right."""
         columns = zip(*(self.texts() or [list(self.columns)]), strict=True)
         return [all(map(console.NUMERIC.fullmatch, column)) for column in columns]
 
@@ -80,7 +80,7 @@ def tables(report: Report) -> list[Table]:
 
 
 def fixed(value: float | None, digits: int = 1, scale: float = 1) -> str:
-    """Format a number times `scale` with a fixed number of decimals; None is a dash."""
+    """Format a number times `scale` with a fixed number of decimals; None becomes a dash."""
     return "–" if value is None else f"{scale * value:,.{digits}f}"
 
 
@@ -155,7 +155,7 @@ def text_table(task: str, section: TextSection, label_agreement: float | None) -
     notes = []
     if model.rouge and model.bleu:
         notes += [f"ROUGE: {model.rouge.signature}", f"BLEU: {model.bleu.signature}"]
-        notes.append(f"BLEU by NLTK: {fixed(model.bleu.nltk_score)} ({model.bleu.nltk_signature})")
+        notes.append(f"BLEU (NLTK): {fixed(model.bleu.nltk_score)} ({model.bleu.nltk_signature})")
     if section.trimmed_prompts or model.empty:
         notes.append(
             f"Trimmed prompts: {section.trimmed_prompts}, by "
@@ -210,7 +210,7 @@ def faithfulness_tables(texts: Mapping[str, TextSection]) -> Iterator[Table]:
                 rows.append([task, name, found.texts, *map(percent, shares), *rates])
     columns = ["task", "system", "texts", "flagged", *KINDS, "flags per text", "of all numbers"]
     title = "Faithfulness: texts with a statement that their source does not support, in percent"
-    note = "The row of the references shows what the rules flag in texts written by people."
+    note = "The references row shows what the rules flag in texts written by people."
     if rows:
         yield Table(title, columns, rows, [note])
 

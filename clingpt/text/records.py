@@ -1,4 +1,4 @@
-"""Record: one cleaned abstract, report or question with its annotations; and its JSON form.
+"""The Record, one cleaned abstract, report or question with its annotations, and its JSON form.
 
 Records are read from sources in clingpt/data/sources.py and turned into prompts in
 clingpt/text/tasks.py.
@@ -29,8 +29,8 @@ class Record:
 
     `sections` are (LABEL, text) pairs in reading order. `long_answer` is the conclusion in prose,
     `decision` one of LABELS; both may be unknown. `document` is a structured document that somebody
-    wrote from the sections, with its line breaks; without one, the task `document` derives it from
-    sections and conclusion.
+    wrote from the sections, line breaks included. Without one, the task `document` derives it from
+    the sections and the conclusion.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Record:
     document: str | None = None
 
     def context(self) -> str:
-        """Return the text of all sections, without their labels, joined by blanks."""
+        """Return the text of all sections, without their labels, joined with spaces."""
         return " ".join(text for _, text in self.sections)
 
     def full_text(self) -> str:
@@ -78,12 +78,12 @@ class Record:
 
 
 def clean(text: str) -> str:
-    """Collapse white space into single blanks; drop control characters and lone surrogates.
+    """Collapse white space into single spaces; drop control characters and lone surrogates.
 
     Symbols (± ≥ µ β) are kept: they carry meaning, and byte-level BPE can encode all of them.
     """
     text = " ".join(text.split())  # splits at all Unicode white space: thin, no-break and so on
-    # Dropping a control character can leave two blanks around it, so split once more.
+    # Dropping a control character can leave two spaces around it, so split once more.
     return text if text.isprintable() else " ".join(_DROPPED.sub("", text).split())
 
 
@@ -152,7 +152,8 @@ def _without_debris(text: str) -> str:
 def to_json(record: Record) -> dict[str, Any]:
     """Return a record as a JSON object, the form of a line in val.jsonl and test.jsonl.
 
-    `document` is omitted if the record has none, so that files from before it existed stay equal.
+    `document` is omitted if the record has none, so that files without documents keep the bytes
+    they had before the field was added.
     """
     fields = asdict(record)
     if record.document is None:
@@ -163,7 +164,7 @@ def to_json(record: Record) -> dict[str, Any]:
 def from_json(fields: object, *, default_id: str = "input") -> Record:
     """Read a record from a JSON object.
 
-    More lenient than `to_json` writes, so that a note can be typed by hand: only a question or some
+    Accepts more than `to_json` writes, so that a note can be typed by hand: only a question or some
     text is required, and the text may be one string, under `sections` or `text`.
     """
     if not isinstance(fields, Mapping):

@@ -1,6 +1,6 @@
-"""Split English text into sentences by a small fixed rule, so that results never change.
+"""Split English text into sentences with a small fixed rule, so that results never change.
 
-This is deliberately not a trained model: those need a download and change between versions. A
+This is deliberately not a trained model: models need a download and change between versions. A
 sentence ends at `.`, `?` or `!`, optionally followed by a closing quote or bracket, if white space
 and then a capital or a digit follow, optionally after an opening quote or bracket. A few
 abbreviations never end a sentence.
@@ -10,9 +10,9 @@ import re
 
 CLOSING = "\"'”’)]"
 OPENING = "\"'“‘(["
-LONGEST = 12  # characters to look at on either side of a blank; more than any abbreviation below
+LONGEST = 12  # characters to look at on either side of a space; more than any abbreviation below
 END = re.compile(rf"[.?!][{re.escape(CLOSING)}]*$")
-# Abbreviations, but no initials: in clinical text, "hepatitis C. Patients …" is more common than
+# Abbreviations, but not initials: in clinical text, "hepatitis C. Patients …" is more common than
 # "J. Smith".
 NEVER_LAST = re.compile(
     r"(?:^|[\s(\[\"'“‘])"
@@ -20,24 +20,24 @@ NEVER_LAST = re.compile(
 )
 NUMBER_SIGN = re.compile(r"(?:^|[\s(\[])[Nn]os?\.$")  # "no. 5", but "The answer is no."
 LIST_NUMBER = re.compile(r"^\d{1,2}\.$")  # "2. Rest."
-BLANKS = re.compile(r"\s+")
+WHITE_SPACE = re.compile(r"\s+")
 
 
 def split_sentences(text: str) -> list[str]:
     """Return the sentences of a text, in order and unaltered.
 
-    Only white space between sentences is lost: joining the sentences of a cleaned text by single
-    blanks restores it.
+    Only white space between sentences is lost: joining the sentences of a cleaned text with single
+    spaces restores it.
     """
     text = text.strip()
     sentences, start = [], 0
-    for blanks in BLANKS.finditer(text):
-        # Look at a few characters only: on a long text without sentence ends, passing everything
+    for gap in WHITE_SPACE.finditer(text):
+        # Look at only a few characters: on a long text without sentence ends, passing everything
         # since the last end would take quadratic time.
-        before = text[max(start, blanks.start() - LONGEST) : blanks.start()]
-        if ends_sentence(before, following=text[blanks.end() : blanks.end() + LONGEST]):
-            sentences.append(text[start : blanks.start()])
-            start = blanks.end()
+        before = text[max(start, gap.start() - LONGEST) : gap.start()]
+        if ends_sentence(before, following=text[gap.end() : gap.end() + LONGEST]):
+            sentences.append(text[start : gap.start()])
+            start = gap.end()
     return [*sentences, text[start:]] if text else []
 
 

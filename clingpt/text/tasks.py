@@ -17,10 +17,10 @@ whose prompt ends after "Answer:" and whose target is the rest:
     explain    context if any, question, "Explanation:"    the conclusion
     text       the end-of-text token                       the whole record, in windows
 
-A prompt never ends in a blank and a target always starts with one. GPT-2's tokenizer attaches a
-blank to the word after it (" yes" is one token), so the tokens of prompt and target, concatenated,
-are exactly the tokens of the whole text, and a model in use sees the same prompt tokens as in
-training.
+A prompt never ends in a space and a target always starts with one. GPT-2's tokenizer attaches a
+space to the word after it (" yes" is one token), so the tokens of prompt and target, concatenated,
+are exactly the tokens of the whole text, and at inference the model sees the same prompt tokens as
+in training.
 """
 
 import re
@@ -57,7 +57,7 @@ DOCUMENT_ORDER = ("BACKGROUND", "METHODS", "RESULTS", "DISCUSSION")
 
 
 class NotApplicable(Exception):
-    """A record lacks what a task needs, or does not fit; the message is the reason to count."""
+    """Raised if a record lacks what a task needs or does not fit; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """Prompt tokens, which carry no loss, and target tokens, which do and end in end of text."""
+    """Prompt tokens, which carry no loss, and target tokens, which do and end with end of text."""
 
     prompt_ids: list[int]
     target_ids: list[int]
@@ -81,7 +81,7 @@ class Example:
 
 
 def prompt_text(task: str, record: Record) -> str:
-    """Write the prompt of a task; NotApplicable says what the record lacks."""
+    """Write the prompt of a task; raise NotApplicable, naming what the record lacks."""
     lines = "".join(f"{label}: {text}\n" for label, text in record.sections)
     if task in CUES:
         if not record.question:
@@ -101,7 +101,7 @@ def prompt_text(task: str, record: Record) -> str:
 
 
 def target_text(task: str, record: Record) -> str:
-    """Write the target of a task, without end of text; NotApplicable says what is missing."""
+    """Write the target of a task, without end of text; raise NotApplicable if it is missing."""
     if task == "answer":
         if record.decision is None:
             raise NotApplicable("no yes/no/maybe")
@@ -118,7 +118,7 @@ def _notes(record: Record) -> list[str]:
     """List the texts that a document is written from.
 
     A derived document ends in the conclusion, so its notes must contain it: a model must not learn
-    to invent one. A record with a document of its own needs no such addition.
+    to invent one. A record that comes with a document needs no such addition.
     """
     texts = [text for _, text in record.sections]
     return [*texts, record.long_answer] if record.long_answer and not record.document else texts
@@ -162,12 +162,12 @@ def make_example(task: str, record: Record, tokenizer: Tokenizer, *, budget: int
 def make_prompt(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Prompt:
     """Encode a prompt in at most `budget` tokens, dropping whole sentences of the context.
 
-    The question and the cue are never cut; NotApplicable if they alone exceed the budget.
+    The question and the cue are never cut. Raises NotApplicable if they alone exceed the budget.
     """
     ids = tokenizer.encode(prompt_text(task, record))
     full = len(ids)
-    # Tokens saved are an estimate, because text is encoded differently next to other text: repeat
-    # until the prompt fits.
+    # The number of tokens saved is an estimate, because text is encoded differently next to other
+    # text: repeat until the prompt fits.
     while len(ids) > budget:
         record = _without_sentences(record, tokenizer, excess=len(ids) - budget)
         if not record.sections and task not in CUES:
@@ -221,7 +221,7 @@ def text_windows(record: Record, tokenizer: Tokenizer, *, budget: int) -> Iterat
         yield Example(prompt_ids=window[:1], target_ids=window[1:], trimmed_tokens=0)
 
 
-# Back from text
+# Parsing text
 
 
 def parse_answer(prompt: str, target: str) -> Record:
@@ -248,7 +248,7 @@ def explained(text: str) -> str:
 def source_text(record: Record, task: str) -> str | None:
     """Return everything that a reply may draw on: the whole prompt, before any trimming.
 
-    None for a question alone, because a reply from memory has no source to compare with.
+    Returns None for a question alone, because a reply from memory has no source to compare with.
     """
     if not record.sections:
         return None

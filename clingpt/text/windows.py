@@ -18,7 +18,7 @@ class Piece(NamedTuple):
     """A sentence, or part of one, waiting to be put into a window."""
 
     section: int
-    text: str  # starts with a blank, unless it continues a word that was split
+    text: str  # starts with a space, unless it continues a word that was split
     n_tokens: int
 
 
@@ -27,9 +27,9 @@ def split_windows(
 ) -> list[Prompt]:
     """Make prompts of at most `budget` tokens for consecutive parts of a record.
 
-    Stops after `most` + 1 prompts, which is enough for the caller to see that there are too many.
-    A sentence too long for one prompt is halved between words, and a single word in its middle.
-    NotApplicable if the record has no text or the budget leaves no room for any.
+    Stops after `most` + 1 prompts, which is enough for the caller to see that there are too many. A
+    sentence too long for one prompt is halved between words, and a single word in the middle.
+    Raises NotApplicable if the record has no text or the budget leaves no room for any.
     """
 
     def prompt(pieces: Sequence[Piece]) -> list[int]:
@@ -45,8 +45,9 @@ def split_windows(
     )
     prompts: list[Prompt] = []
     while rest and (most is None or len(prompts) <= most):
-        # Take as many pieces as could possibly fit by their own tokens, then find by bisection how
-        # many really do: labels and merges across pieces only show in the whole prompt.
+        # Take as many pieces as could possibly fit, judging by their separate token counts, then
+        # bisect for how many really do: labels and merges across pieces show up only in the whole
+        # prompt.
         taken, room = [rest.popleft()], budget
         while rest and (room := room - taken[-1].n_tokens) > 0:
             taken.append(rest.popleft())

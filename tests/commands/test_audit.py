@@ -303,7 +303,7 @@ def test_every_task_can_be_audited(task: str, fresh: Path, tmp_path: Path) -> No
     target, context = rows(report, "target"), rows(report, "context")
     if task == "document":  # its target repeats its prompt
         assert not target
-        assert "writing them shows no memorisation" in "\n".join(sentences(report))
+        assert "writing them is not evidence of memorisation" in "\n".join(sentences(report))
     else:
         assert target["model", "train"]["n"] > 0
     assert (context["model", "train"]["n"] > 0) == (task != "text")  # which has no prompt

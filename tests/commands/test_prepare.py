@@ -248,7 +248,7 @@ def test_the_default_folder_is_named_after_the_source(
     [
         (["--sorce=x"], "unknown flag --sorce; did you mean --source?"),
         (["--tasks=anwser"], "unknown task 'anwser'; there are answer, summarize, document, text"),
-        (["--tasks="], "tasks is empty; give some of answer, summarize, document, text"),
+        (["--tasks="], "tasks is empty; choose from answer, summarize, document, text"),
         (["--tasks", "text", "text"], "tasks names text twice; keep one"),
         (["--fold=10"], "fold must be at least 0 and below 10, got 10"),
         (["--block_size=1025"], "block_size must be at least 16 and at most 1024, got 1025"),
@@ -294,7 +294,7 @@ def test_unreadable_sources_are_named(tmp_path: Path) -> None:
         "bad.json": "bad.json:3: not valid JSON near here",
         "empty.json": "empty.json contains no record; is it the right file?",
         "notes.csv": "notes.csv contains no record; is it the right file?",
-        "notes.xlsx": "; give pubmedqa, synthetic, a Hub data set or its local copy, a .csv, .tsv",
+        "notes.xlsx": "; use pubmedqa, synthetic, a Hub data set or its local copy, a .csv, .tsv",
     }
     for name, message in cases.items():
         assert message in refused(f"--source={tmp_path / name}", f"--out={tmp_path / 'data'}")

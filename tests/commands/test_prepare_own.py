@@ -560,9 +560,9 @@ def test_a_folder_without_a_receipt_opens_with_the_same_fingerprint(tmp_path: Pa
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--task=text", "--tasks=answer"], "give one of --task and --tasks"),
+        (["--task=text", "--tasks=answer"], "pass one of --task and --tasks"),
         (["--task=sing"], "unknown task 'sing'; there are answer, summarize, document, text, expl"),
-        (["--source=a.csv", "--mix=b.csv"], "give one of --source and --mix"),
+        (["--source=a.csv", "--mix=b.csv"], "pass one of --source and --mix"),
         (["--mix=b.csv=many"], "mix wants sources with weights above 0 and at most 100"),
         (["--views=titles"], "unknown view 'titles'; there are results, question"),
         (["--views=results", "--task=text"], "views and section_dropout are of the task answer"),

@@ -257,7 +257,7 @@ def test_a_bad_line_fails_only_its_own_reply(
     path, target = write(tmp_path, first, b"", bad, *others), tmp_path / "out.jsonl"
     status, _, err = run(f"--input={path}", f"--output={target}", f"--task={task}")
     found = lines_of(target.read_text())
-    assert status == 0 and "1 lines could not be answered: see their field `error`" in err
+    assert status == 0 and "lines without an answer: 1; the `error` field" in err
     ids = [str(line["id"]) for line in (first, {"id": name}, *others)]
     assert [reply["id"] for reply in found] == ids
     assert ["error" in reply for reply in found] == [False, True, False, False]
@@ -299,11 +299,11 @@ def test_a_file_of_another_model_or_settings_is_rejected(
 @pytest.mark.parametrize(
     ("flags", "status", "phrase"),
     [
-        (["--prompt=a", "--input=b.jsonl"], 2, "give one of --prompt and --input, not both"),
-        (["--prompt=", "--prompt_file=b"], 2, "give one of --prompt and --prompt_file, not both"),
+        (["--prompt=a", "--input=b.jsonl"], 2, "pass one of --prompt and --input, not both"),
+        (["--prompt=", "--prompt_file=b"], 2, "pass one of --prompt and --prompt_file, not both"),
         (["--prompt=", "--task=answer"], 2, "--task takes a record"),
         (["--output=o.jsonl"], 2, "--output writes one reply per line"),
-        (["--output=o.jsonl", "--input=a.json", "--task=answer"], 2, "give --input=FILE.jsonl"),
+        (["--output=o.jsonl", "--input=a.json", "--task=answer"], 2, "pass --input=FILE.jsonl"),
         (["--output=o.jsonl", "--input=a.jsonl", "--samples=2"], 2, "writes one reply per line"),
         (["--prompt=a", "--limit=0"], 2, "limit must be at least 1"),
         (["--prompt=a", "--min_p=2"], 2, "min_p must be at least 0 and at most 1"),

@@ -226,7 +226,7 @@ def test_unknown_sources_are_rejected(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "data").mkdir()
     (tmp_path / "data/notes.xlsx").write_bytes(b"PK")
     for name in ("notes.doc", "a/b/c", "", "some where", "data/notes.xlsx"):
-        with pytest.raises(DataError, match=re.escape(f"unknown source {name!r}; give pubmedqa")):
+        with pytest.raises(DataError, match=re.escape(f"unknown source {name!r}; use pubmedqa")):
             check_source(name)
 
 

@@ -365,7 +365,7 @@ def test_a_line_that_happens_to_be_utf8_raises_no_alarm(tmp_path: Path) -> None:
 def test_unknown_encodings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(H)
     for name in ("cp12525", "rot13", "hex", ""):
-        with pytest.raises(ConfigError, match=re.escape(f"unknown encoding {name!r}; give auto")):
+        with pytest.raises(ConfigError, match=re.escape(f"unknown encoding {name!r}; use auto")):
             read(tmp_path / "a.csv", name)
 
 

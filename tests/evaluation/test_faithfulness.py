@@ -15,7 +15,7 @@ from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
 from tests.helpers.patience import PATIENCE
 
-# As in abstracts: odd blanks, codes, exponents, ranges, and several spellings of most things.
+# As in abstracts: odd spaces, codes, exponents, ranges, and several spellings of most things.
 TEXT = """Does bed rest not help patients with COVID-19 and IL-6 > 7 pg/ml?
 BACKGROUND: Whether H1N1 worsens CD4 counts is unknown. No trial has enrolled more than 50 women.
 PATIENTS AND METHODS: Sixty-three patients (aged 18-65 years, BMI 24.5 kg/m(2)

@@ -472,7 +472,7 @@ def test_weights_beyond_float16_are_refused(tmp_path: Path, capsys: Capture) -> 
     flags = ["--format=hf", "--dtype=float16", f"--out={tmp_path / 'out'}"]
     assert export(f"--checkpoint={tmp_path / 'large'}", *flags) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: h.0.mlp.c_fc.bias holds values") and "--dtype" in error
+    assert error.startswith("error: h.0.mlp.c_fc.bias contains values") and "--dtype" in error
     assert [path.name for path in tmp_path.iterdir()] == ["large"]
 
 

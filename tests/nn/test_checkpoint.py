@@ -152,7 +152,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, model: GPT, name: str, damage: 
     [
         ("out/nowhere/best", "out/nowhere/best is not a folder"),
         ("./x", "is not a folder"),
-        ("no-such-name", "no-such-name is not a folder; give a checkpoint, gpt2 or a Hub id"),
+        ("no-such-name", "no-such-name is not a folder; specify a checkpoint, gpt2 or a Hub id"),
     ],
 )
 def test_an_unknown_source_is_refused(source: str, message: str) -> None:

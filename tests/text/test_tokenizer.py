@@ -268,7 +268,7 @@ def test_another_tokenizer_is_refused_by_file_name(
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    message = f"^{tmp_path}/nope is not a folder; give a checkpoint or data folder$"
+    message = f"^{tmp_path}/nope is not a folder; specify a checkpoint or data folder$"
     with pytest.raises(CheckpointError, match=message):
         Tokenizer.load(tmp_path / "nope")
 

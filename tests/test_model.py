@@ -450,7 +450,7 @@ def put(name: str, *shape: int) -> Callable[[dict[str, Tensor]], object]:
         (put("h.0.mlp.c_fc.weight", 64, 16, 1), r"size mismatch for h\.0\.mlp\.c_fc\.weight"),
         (put("wte.weight", 96), r"size mismatch for wte\.weight"),
         (put("wpe.weight"), r"size mismatch for wpe\.weight"),
-        (lambda t: t.update({"ln_f.weight": t["ln_f.weight"].char()}), r"ln_f\.weight holds"),
+        (lambda t: t.update({"ln_f.weight": t["ln_f.weight"].char()}), r"ln_f\.weight contains"),
         (put("wte.weight", 95, 16), r"size mismatch for wte\.weight"),
         (put("wte.weight", 97, 16), r"size mismatch for wte\.weight"),
         (put("wpe.weight", 23, 16), r"size mismatch for wpe\.weight"),

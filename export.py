@@ -52,7 +52,7 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         settings.check(
-            self.dtype == "float32" or self.format == "hf", "--dtype is for --format=hf alone"
+            self.dtype == "float32" or self.format == "hf", "--dtype is only for --format=hf"
         )
         settings.check(
             self.data is None or (self.format == "onnx" and self.int8),
@@ -127,7 +127,7 @@ def write_companions(loaded: Loaded, folder: Path) -> None:
 def write(
     cfg: ExportConfig, loaded: Loaded, source: str, folder: Path
 ) -> dict[str, list[Difference]]:
-    """Write the weights; returns the differences of each file from the model."""
+    """Write the weights; return the differences of each file from the model."""
     model = loaded.model
     if cfg.format == "hf":
         name, step = "model.safetensors", formats.write_hf(model, folder, precision=cfg.dtype)
@@ -148,7 +148,7 @@ def write(
 
 
 def origin(loaded: Loaded, source: str) -> dict[str, str]:
-    """Return what is known of the weights' origin: checkpoint, model on the Hub, our commit."""
+    """Return what is known about the weights' origin: checkpoint, model on the Hub, our commit."""
     facts = {"clingpt.checkpoint": identity(loaded.folder)}
     began = loaded.card.get("settings", {}).get("init_from") or source
     name = f"openai-community/{began}" if began in SIZES else began

@@ -67,7 +67,7 @@ class PrepareConfig:
     test_share: float = 0.05  # share of records for the test split, outside the official splits
 
     # --- hygiene ---
-    redact: Literal["tags", "surrogates"] | None = None  # replace identifiers by [NAME] or fakes
+    redact: Literal["tags", "surrogates"] | None = None  # replace identifiers with [NAME] or fakes
     allow_phi: bool = False  # continue even if likely identifiers (PHI) are found
     drop_overlap: bool = False  # drop training records whose text occurs in validation or test
     allow_overlap: bool = False  # continue even if training text occurs in the test split
@@ -109,7 +109,7 @@ class PrepareConfig:
         for kind in self.views:
             config.check(kind in VIEWS, f"unknown view {kind!r}; there are {', '.join(VIEWS)}")
         varied = bool(self.views or self.section_dropout)
-        reason = "views and section_dropout are of the task answer; add it or leave them out"
+        reason = "views and section_dropout need the task answer; add it or leave them out"
         config.check("answer" in self.chosen_tasks or not varied, reason)
         both = bool(self.mix) and self.source != type(self).source
         config.check(not both, "pass one of --source and --mix")
@@ -125,7 +125,7 @@ class PrepareConfig:
 
     @property
     def columns(self) -> "Columns":
-        """Those that the user named."""
+        """The columns that the user named."""
         named = {"input": self.input, "target": self.target, "question": self.question}
         return Columns(id=self.id, **named)
 
@@ -170,7 +170,7 @@ from clingpt.data.sources import Source, check_source, choose_columns, is_publis
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.tokenizer import Tokenizer
 
-DRY_RUN_RECORDS = 20  # of which a dry run makes examples
+DRY_RUN_RECORDS = 20  # from which a dry run makes examples
 
 
 def main() -> None:
@@ -297,7 +297,7 @@ def check_overlap(tally: Tally, cfg: PrepareConfig) -> None:
 
 
 def allows_overlap(cfg: PrepareConfig) -> bool:
-    """Return whether shared text is no reason to stop.
+    """Return whether shared text is acceptable.
 
     Synthetic records share their templates by design. Their splits are kept apart by combinations,
     names and numbers that training never sees.

@@ -8,10 +8,10 @@ documents, and a web page.
         -d '{"question": "Does the drug relieve pain?",
              "text": "Pain fell by 31 % with it."}'
 
-/docs describes every route, /metrics is for Prometheus. Requests are neither
-stored nor logged. Anyone who can reach the address can use the model: before
-others can, set API keys (--api_key_file, or the variable CLINGPT_API_KEYS) and
-put TLS in front. Ctrl-C lets running requests finish; a second Ctrl-C does not.
+/docs describes every route, /metrics is for Prometheus. Requests are neither stored nor logged.
+Anyone who can reach the address can use the model: before you open it to others, set API keys
+(--api_key_file, or the variable CLINGPT_API_KEYS) and put TLS in front. Ctrl-C lets running
+requests finish; a second Ctrl-C does not.
 
 Not intended to inform diagnosis, treatment or patient management.
 """
@@ -48,7 +48,7 @@ class ServeConfig:
     log_requests: bool = True  # log method, route, status and time; never any text of a request
 
     # --- limits ---
-    rows: int = 8  # replies decoded at once; each holds one context of keys and values
+    rows: int = 8  # replies decoded at once; each takes one context of keys and values
     queue: int = 64  # replies that may wait; further requests get status 429
     # Prompt tokens processed per step; fewer make other replies wait less.
     prefill_tokens: int = 256
@@ -146,7 +146,7 @@ def check_safe(folder: Path) -> Path:
 
 
 def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
-    """Load the model, ready to decode."""
+    """Load the model and prepare it for decoding."""
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     loaded = load_to_use(folder)
     model = loaded.model.to(rt.device).eval()

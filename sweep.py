@@ -9,9 +9,8 @@
     python sweep.py config/pubmedqa_xl.py \\
         --launcher="torchrun --standalone --nproc_per_node=8"
 
-train.py trains every point on each fold, which prepare.py writes once. A point
-is judged by what train.py selects checkpoints by: the mean validation loss, or
-the labels of all folds together.
+train.py trains every point on each fold, which prepare.py writes once. A point is judged by
+train.py's criterion for checkpoints: the mean validation loss, or the labels of all folds together.
 
 Start the same command again, at the same time or after Ctrl-C: every process
 takes points from the same search (Optuna, kept in study.log), so two GPUs need
@@ -79,7 +78,7 @@ class SweepConfig:
         config.check_range(self, "seed", at_least=0)
 
     def space(self) -> "list[Setting]":
-        """The settings to search; ConfigError for a name or a range that cannot be searched."""
+        """The settings to search; raises ConfigError for one that cannot be searched."""
         from train import TrainConfig  # loads torch, which --help need not wait for
 
         types: dict[str, type] = {}
@@ -100,7 +99,7 @@ class SweepConfig:
         return list(space.values())
 
     def flags(self, point: "Point") -> list[str]:
-        """Flags of a point's train.py, except its data and its folder."""
+        """Return the train.py flags of a point, except its data and its folder."""
         more, values = shlex.split(self.train_flags), dict(point.values)
 
         def is_given(name: str) -> bool:
@@ -150,7 +149,7 @@ from clingpt.training.search import (
 
 
 class Failed(ClingptError):
-    """A command that failed; the message is the last thing it said."""
+    """A command that failed; the message is the last line it printed."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +162,9 @@ class Commands:
     def run(self, script: str, arguments: Sequence[str], log: Path, *, lock: int) -> None:
         """Run a command and append its output to a log.
 
-        The command inherits `lock`: a run that outlives this process still holds its folder.
-        Raises Failed with the command's last words, SystemExit if this process was told to stop,
-        and ConfigError if the command's flags are wrong, since then those of all runs are.
+        The command inherits `lock`: a run that outlives this process keeps its folder locked.
+        Raises Failed with the command's last words, SystemExit if this process received a signal,
+        and ConfigError if the command's flags are wrong, since then all runs would fail.
         """
         starter = shlex.split(self.launcher) if script == "train.py" else []
         path = str(Path(__file__).with_name(script))
@@ -208,7 +207,7 @@ class Commands:
 
 
 def last_words(output: str, status: int) -> str:
-    """The reason why a command failed, in one line: its error, or the last line it printed."""
+    """Return why a command failed, in one line: its error, or the last line it printed."""
     if status < 0:
         return f"killed by signal {-status}"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
@@ -267,7 +266,7 @@ def begin(cfg: SweepConfig) -> list[Setting]:
 
 
 def settings_before(path: Path) -> dict[str, Any] | None:
-    """The settings that the folder was started with; None for a new folder."""
+    """Return the settings that the folder was started with; None for a new folder."""
     if not path.exists():
         return None
     try:
@@ -295,7 +294,7 @@ def check_folds(data: Mapping[int, Path]) -> None:
     for fold, folder in data.items():
         ids = set((folder / "val.ids").read_text("utf-8").split("\n")[:-1])
         if not ids:
-            raise DataError(f"{data[fold]} holds no validation record; nothing can be compared")
+            raise DataError(f"{data[fold]} contains no validation record; nothing can be compared")
         if both := ids & seen.keys():
             raise DataError(
                 f"folds {seen[min(both)]} and {fold} both hold out record {min(both)}: only "
@@ -369,7 +368,7 @@ def report(cfg: SweepConfig, study: Study) -> None:
     outcomes, states = collect(cfg, study), study.points()
     found = [result for each in outcomes for result in each.results.values()]
     if not found:
-        raise Failed(f"none of {len(states)} points gave a result; see the logs in {cfg.out}")
+        raise Failed(f"none of {len(states)} points has a result; see the logs in {cfg.out}")
     select = found[0].select
     order = ranked(outcomes, select)
     console.say(table(order, select))
@@ -389,7 +388,7 @@ def report(cfg: SweepConfig, study: Study) -> None:
         command = shlex.join(["train.py", *flags, f"--out={cfg.out}_best"])
         console.say(
             f"\nWrote {cfg.out}: sweep.csv, sweep.svg. The figure of the best of {n} points is "
-            "optimistic, since it was chosen for it; score it once on records that chose nothing."
+            "optimistic, because it chose the point; score it once on records that did not."
             f"\nNext:  python {command}"
         )
     if failed := sum(len(each.failures) for each in order):

@@ -31,7 +31,7 @@ class TrainConfig:
     # --- data ---
     data: Path = Path("data/pubmedqa")  # prepared folder, written by prepare.py
     # Pack several examples into one row; attention never crosses from one to the next. False pads
-    # each example to a row of its own.
+    # each example to a separate row.
     pack: bool = True
 
     # --- model ---
@@ -95,7 +95,7 @@ class TrainConfig:
     # Recompute activations in the backward pass: less memory, about 24% more time.
     checkpoint_activations: bool = False
     # Shard the model, its gradients and the optimizer over all GPUs (FSDP2); without it, every GPU
-    # holds them all (DDP).
+    # keeps them all (DDP).
     shard: bool = False
     seed: int = 1337  # seed of initial weights, packing, data order and dropout
 
@@ -353,7 +353,7 @@ def train(run: Run) -> str:
             is_last = state.step == run.steps
 
             if state.step % cfg.log_every == 0 or is_last:
-                # float() waits for the device, which is why only logged steps call it.
+                # float() waits for the device, so only logged steps call it.
                 row: dict[str, Any] = {
                     "step": state.step,
                     "epoch": state.step * cfg.batch_size / len(rows),
@@ -413,7 +413,7 @@ def settled(run: Run, tracker: Tracker) -> bool:
 def save(run: Run, figures: Mapping[str, float] | None) -> None:
     """Write a checkpoint of this step, with a validation's figures if there was one.
 
-    All ranks take part: each has random numbers of its own and, under FSDP, a shard of the weights.
+    All ranks take part: each has its own random numbers and, under FSDP, a shard of the weights.
     The main rank writes, and the others wait until it has.
     """
     cfg, rt, state = run.cfg, run.rt, run.state

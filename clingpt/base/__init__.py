@@ -1,4 +1,4 @@
 """What every other package builds on: errors, settings, console, files, workers, signals.
 
-May import: nothing of ours.
+May import: no other package of clingpt.
 """

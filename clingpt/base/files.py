@@ -56,7 +56,7 @@ def try_lock(file: IO[Any]) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        pass  # some network file systems have no locks; work without one rather than not at all
+        pass  # some network file systems do not support locks; continue without one
     return True
 
 
@@ -68,7 +68,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Replace a file atomically by `content` as indented JSON."""
+    """Replace a file's content atomically with `content` as indented JSON."""
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -99,7 +99,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
 
 def verify_sums(folder: Path, *, required: Set[str], exempt: Set[str] = frozenset()) -> None:
-    """Compare a folder's files with its SHA256SUMS; CheckpointError names the first that differs.
+    """Compare a folder's files with its SHA256SUMS; raise CheckpointError if one differs.
 
     `required` files must be listed; `exempt` ones may be missing from the list.
     """

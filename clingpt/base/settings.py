@@ -89,7 +89,7 @@ def parse(
 
 
 def to_json(settings: "DataclassInstance") -> dict[str, Any]:
-    """Return settings, or any other dataclass, as JSON holds them: paths as strings, no tuples."""
+    """Return settings, or any other dataclass, in JSON's types: paths as strings, no tuples."""
     return {name: _plain(value) for name, value in dataclasses.asdict(settings).items()}
 
 
@@ -99,7 +99,7 @@ def from_dict(cls: type[T], values: object, *, source: str | Path) -> T:
     Fields may be int, float, bool, str, Path, None, Literal, Any, dataclasses, and tuples, lists
     and dicts of these. Unknown and missing names, wrong types and non-finite numbers raise
     ConfigError, which names the value at fault: "run.json: fitted_on.records must be a whole
-    number, got '12' (str)". Ranges are the dataclass's own business: `check_range` in its
+    number, got '12' (str)". Ranges are left to the dataclass, which can call `check_range` in its
     __post_init__.
     """
     if not isinstance(values, dict):
@@ -110,7 +110,7 @@ def from_dict(cls: type[T], values: object, *, source: str | Path) -> T:
 def read_json(
     cls: type[T], path: Path, *, version: int, error: type[ClingptError], advice: str
 ) -> T:
-    """Read a dataclass from a JSON file that holds `to_json` and its "format" version.
+    """Read a dataclass from a JSON file with the output of `to_json` and a "format" version.
 
     Anything wrong with the content raises `error`, with what is wrong and `advice`.
     """
@@ -249,7 +249,7 @@ def _default_hint(default: str) -> str:
 
 
 def _documentation(cls: type[T]) -> dict[str, tuple[str, str]]:
-    """Each field's group and help text, from the comments in the source of the dataclass."""
+    """Return each field's group and help text, from the comments in the source of the dataclass."""
     found: dict[str, tuple[str, str]] = {}
     group, above = "other", list[str]()
     names = {field.name for field in dataclasses.fields(cls)}
@@ -277,7 +277,7 @@ def _hint(wrong: str, names: Iterable[str], prefix: str = "") -> str:
 
 
 def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """An instance of `cls`; `where` comes before a name in messages."""
+    """Build an instance of `cls`; `where` comes before a name in messages."""
     checked = _check(cls, values, where)
     for field in dataclasses.fields(cls):
         if field.name not in checked and (
@@ -288,7 +288,7 @@ def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def _check(cls: type[T], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Values by name, converted to the types that `cls` declares."""
+    """Return values by name, converted to the types that `cls` declares."""
     types = get_type_hints(cls)
     for name in values:
         if name not in types:
@@ -297,7 +297,7 @@ def _check(cls: type[T], values: Mapping[str, Any], where: str) -> dict[str, Any
 
 
 def _convert(wanted: Any, value: Any, name: str) -> Any:
-    """Convert `value` where nothing is lost (int to float, str to Path, list to tuple)."""
+    """Convert `value` if nothing is lost (int to float, str to Path, list to tuple)."""
     for option in _options(wanted):
         kind, items = get_origin(option) or option, get_args(option)
         if kind is Any or (kind is Literal and (type(value), value) in map(_typed, items)):
@@ -323,7 +323,7 @@ def _typed(value: object) -> tuple[type, object]:
 
 
 def _scalar(kind: Any, value: Any) -> Any:
-    """Convert to `kind`; TypeError or OverflowError if that would lose something."""
+    """Convert to `kind`; raise TypeError or OverflowError if that would lose something."""
     # By exact type: to Python a bool is an int, but True is not a learning rate.
     if kind is float and type(value) in (int, float) and abs(value) < math.inf:
         return float(value)  # OverflowError for 10**400
@@ -343,12 +343,12 @@ def _plain(value: Any) -> Any:
 
 
 def _options(wanted: Any) -> tuple[Any, ...]:
-    """The types in a union: (int, NoneType) of `int | None`."""
+    """Return the types in a union: (int, NoneType) of `int | None`."""
     return get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
 
 
 def _describe(wanted: Any) -> str:
-    """A type in words: "a whole number or None"."""
+    """Describe a type in words: "a whole number or None"."""
     words: list[str] = []
     for option in _options(wanted):
         kind = get_origin(option) or option

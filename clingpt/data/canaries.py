@@ -2,7 +2,7 @@
 
 Carlini et al. 2019, "The Secret Sharer", section 4. prepare.py plants canaries 1, 4 and 16 times.
 As many more are made in the same way and held back as a control: whatever an audit finds of those
-is chance. clingpt/evaluation/exposure.py measures the losses of secrets.
+is chance. clingpt/evaluation/memorisation.py measures the losses of secrets.
 """
 
 import math
@@ -82,7 +82,7 @@ class _File:
 def make_canaries(n: int, seed: int) -> list[Canary]:
     """Make `n` canaries to plant, then as many to hold back; all secrets differ.
 
-    Raises ConfigError for fewer than 1, or more than there are names for.
+    Raises ConfigError if `n` is below 1 or exceeds the number of names.
     """
     if not 1 <= n <= MOST:
         raise ConfigError(f"cannot make {n} canaries; ask for 1 to {MOST}")
@@ -151,7 +151,7 @@ def to_json(canaries: Sequence[Canary]) -> dict[str, object]:
 
 
 def from_json(content: object) -> list[Canary]:
-    """Read the content of canaries.json; DataError if it is malformed."""
+    """Read the content of canaries.json; raise DataError if it is malformed."""
     try:
         if not isinstance(content, dict):
             raise ConfigError(f"{FILE} is not a JSON object")

@@ -92,7 +92,7 @@ FLAG = {"decision": "--target", "document": "--target"}  # for roles without a s
 def guess_columns(
     names: Sequence[str], rows: Sequence[Row], task: str, given: Columns | None = None
 ) -> Columns:
-    """Choose a task's columns, keeping those `given`; ConfigError if the choice is ambiguous."""
+    """Choose a task's columns, keeping those `given`; raise ConfigError if that is ambiguous."""
     chosen = _given(given or Columns(), names, rows, task)
     roles = (*NEEDED[task], *WELCOME.get(task, ()), "id", "keywords")
     for role in (role for role in roles if chosen[role] is None):
@@ -157,7 +157,7 @@ def _values(name: str, rows: Iterable[Row]) -> list[object]:
 
 
 def _may_be(role: str, values: Sequence[object]) -> bool:
-    """Return whether a column's values are compatible with a role; no values always are."""
+    """Return whether a column's values are compatible with a role; an empty list is."""
     if not values or role == "keywords":
         return True
     if role == "id":

@@ -36,7 +36,7 @@ NGRAM_WORDS = 13
 _NGRAM_WEIGHTS = np.random.default_rng(13).integers(1, 2**63, NGRAM_WORDS, dtype=np.uint64) * 2 + 1
 
 # MinHash.
-NEAR = 0.8  # similarity from which on two records are near-duplicates
+NEAR = 0.8  # minimum similarity of near-duplicates
 RUN_WORDS = 5
 N_HASHES, N_BANDS = 64, 16
 BAND_HASHES = N_HASHES // N_BANDS
@@ -240,13 +240,13 @@ class Duplicates:
 
 
 def _roots(hashes: "array[int]") -> Places:
-    """Number the distinct hashes; each text without words (hash 0) gets a number to itself."""
+    """Number the distinct hashes; each text without words (hash 0) gets its own number."""
     values, roots = np.unique(np.array(hashes, dtype=np.uint64), return_inverse=True)
     return np.where(np.array(hashes) == 0, len(values) + np.arange(len(hashes)), roots)
 
 
 def _agree(signed: NDArray[np.uint32], left: Places, right: Places) -> NDArray[np.bool_]:
-    """Return which pairs of signatures are near, comparing some thousand pairs at a time."""
+    """Return which pairs of signatures are near, comparing a few thousand pairs at a time."""
     near = [
         (signed[left[at : at + PAIRS_AT_ONCE]] == signed[right[at : at + PAIRS_AT_ONCE]]).mean(
             axis=1

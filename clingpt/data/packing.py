@@ -161,7 +161,7 @@ class Rows:
 
         A ragged last batch is filled up to `n_rows` with rows of padding, so that all batches of a
         run have one shape and compiled code is never compiled again. `tight` leaves out all padding
-        and lays the examples end to end in a single row: less work where shapes may vary.
+        and lays the examples end to end in a single row: less work if shapes may vary.
         """
         n_rows = len(rows) if n_rows is None else n_rows
         tight = tight and len(rows) > 0

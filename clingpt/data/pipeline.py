@@ -1,4 +1,4 @@
-"""prepare.py's three passes over its sources: count records, inspect them, make examples of them.
+"""prepare.py's three passes over its sources: count records, inspect them, make examples from them.
 
 Every pass reads the sources again from the start, so that memory does not grow with them:
 
@@ -66,9 +66,10 @@ class Item(NamedTuple):
 def read_sources(sources: Sequence[Source], on_bad: OnBad) -> Iterator[Item]:
     """Yield all records of all sources, each under a unique id; the same ones at every call.
 
-    Ids stay as they are, so that PubMedQA's official lists apply. If an id comes again with another
+    Ids stay as they are, so that PubMedQA's official lists apply. If an id recurs with a different
     text, the later record is renamed to `id#2` and follows the first one into its split: notes that
-    share a patient's number are never in training and test at once. Exact duplicates are bad.
+    share a patient's number are never split between training and test. Exact duplicates count as
+    bad records.
     """
     split_of_id: dict[str, str] = {}
     seen = set[int]()  # hashes of whole records, ids included: 8 bytes each, not their texts
@@ -418,7 +419,7 @@ def fitting_examples(
 def count_copies(record_id: str, weight: float) -> int:
     """Return how often to write a training record: weight 0.3 keeps 30 %, 2 writes all twice.
 
-    A hash of the id decides about the fraction, so a record is kept or left out in every run.
+    A hash of the id decides the fractional part, so every run keeps the same records.
     """
     whole = math.floor(weight)
     return whole + (unit_hash(f"weight {record_id}") < weight - whole)

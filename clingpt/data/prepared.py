@@ -1,7 +1,7 @@
 """The prepared folder on disk: token files, their index, ids, held-out records and the manifest.
 
-docs/formats.md describes every file. A folder is written beside its final place and renamed as a
-whole, so that a crash leaves the old folder or the new one. It is read only after every byte has
+docs/formats.md describes every file. A folder is written next to its final location and renamed as
+a whole, so that a crash leaves the old folder or the new one. It is read only after every byte has
 been checked against the manifest.
 """
 
@@ -37,7 +37,7 @@ HELD_OUT = ("val", "test")  # splits whose records are kept as JSON too, for eva
 FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
 FILES |= {f"{split}.jsonl" for split in HELD_OUT}
 BESIDE = (RECEIPT, canaries.FILE)  # optional files about the data, not part of it
-VIEWS = ("results", "question")  # of a training record, beside the one that section dropout makes
+VIEWS = ("results", "question")  # of a training record, besides section dropout's
 VIEW_SUFFIXES = ("#results", "#question", "#dropout")  # after the record's id, in train.ids
 INDEX_COLUMNS = ("start", "first_target", "end", "task", "record")
 
@@ -357,7 +357,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def open_prepared(folder: Path, tokenizer: Tokenizer) -> Prepared:
-    """Open a folder after checking every file; DataError names the first that differs."""
+    """Open a folder after checking every file; raise DataError if one differs."""
     again = "run prepare.py again"
     manifest = read_manifest(folder)
     version, fingerprint, files = (manifest[key] for key in ("format", "tokenizer", "files"))

@@ -39,7 +39,7 @@ class Source:
     encoding: str = AUTO  # of text files
     columns: Columns | None = None  # None: each row says what it contains, or there are no rows
     columns_table: str = ""  # the choice of columns, for the user to confirm
-    published: bool = False  # open to anyone: names in it are no reason to refuse it
+    published: bool = False  # open to anyone: names in it are not a reason to refuse it
     fold: int = 0  # of PubMedQA's ten official ones, to validate on
     val_share: float = 0.05  # of records outside the official lists
     test_share: float = 0.05
@@ -110,7 +110,7 @@ def parse_mix(texts: Sequence[str]) -> list[tuple[str, float]]:
             weight = math.nan
         if not name or not 0 < weight <= 100:
             raise ConfigError(
-                f"mix wants sources with weights above 0 and at most 100, as in a.csv=1 "
+                f"mix takes sources with weights above 0 and at most 100, as in a.csv=1 "
                 f"b.jsonl.gz=0.3, got {text!r}"
             )
         if name == "synthetic":
@@ -134,7 +134,7 @@ def choose_columns(
 ) -> tuple[Columns, str] | None:
     """Choose the columns of a table for a task; also returns the choice as a table to print.
 
-    Returns None if rows say themselves what they contain (the Hub, PubMedQA's official file, our
+    Returns None if rows describe their own content (the Hub, PubMedQA's official file, our
     own JSON form, texts in a folder), unless the user names columns.
     """
     path = Path(source)
@@ -176,7 +176,7 @@ def _sample(path: Path, encoding: str) -> list[Row]:
     return rows
 
 
-# Rows that say themselves what they contain
+# Rows that describe their own content
 
 
 def _is_official(row: Row) -> bool:
@@ -218,7 +218,7 @@ def from_official_item(pair: tuple[object, Any]) -> Record:
 def from_hub_row(row: Mapping[str, Any]) -> Record:
     """Read one row of the Hub's layout, whose context is one dict of parallel lists.
 
-    Its reasoning_*_pred fields are annotators' opinions, not labels, and are ignored. They hold
+    Its reasoning_*_pred fields are annotators' opinions, not labels, and are ignored. They contain
     lists of characters (["y", "e", "s"]); a decision that arrives in that form is joined.
     """
     context = row.get("context")
@@ -328,8 +328,9 @@ def official_folds(ids: Iterable[str]) -> list[int] | None:
 def split_of(record: Record, *, fold: int, val_share: float, test_share: float) -> str:
     """Return the official split of a PubMedQA-L record; for others a hash of the text decides.
 
-    The text and not the id, so that a copy under another id cannot cross into another split; and
-    never the order of records, so that a record added to a file moves no other.
+    It is a hash of the text, not the id, so that a copy under another id cannot cross into another
+    split. The order of records plays no part, so that a record added to a file does not move
+    others.
     """
     official = _official().get(record.id)
     if official is not None:

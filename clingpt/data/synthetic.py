@@ -1,18 +1,20 @@
-"""Generated, structured little abstracts for the offline quickstart and the tests: no real data.
+"""Short generated abstracts for the offline quickstart and the tests; none of it is real data.
 
-The label follows from the asked outcome's sentence in RESULTS and from nothing else: yes, it
-changed as asked; no, it did not differ or got worse; maybe, only in part, only for a while or just
-short of significance. A second sentence reports another outcome in the same words, mostly with
-another verdict. To let a small model learn that within minutes, asked outcomes are called a rate or
-a score, the others never are, some of train's records hold the asked outcome alone, and most are
-brief: RESULTS and a label. Pairs of words in RESULTS thus give the label; question and rest do not.
+The label depends only on the sentence in RESULTS about the outcome that the question asks about:
+yes if it changed as asked, no if it did not differ or got worse, maybe if it changed only in part,
+only for a while or just short of significance. A second sentence reports another outcome in the
+same words, mostly with a different verdict. To let a small model learn this within minutes,
+outcomes that are asked about are called a rate or a score and others never are, some training
+records contain only the outcome asked about, and most are brief: RESULTS and a label. So pairs of
+words in RESULTS predict the label; the question and the rest do not.
 
-What test holds is never seen in train or val: each space is divided by a sha256 before anything is
-drawn, so no seed can move an item. The spaces are full names (interventions, outcomes,
+The content of test never occurs in train or val: each space is divided by a sha256 before anything
+is drawn, so no seed can move an item. The spaces are full names (interventions, outcomes,
 populations), combinations of templates (question x finding x distractor x conclusion) and measured
-numbers (arm values, differences, interval bounds, sample sizes). Val shares names and numbers with
-train; the rest is its own. All are made of words and digit groups that train holds too. p-values
-come from one common list: "03" is one token for GPT-2, which kept for test would go untrained.
+numbers (arm values, differences, interval bounds, sample sizes). Val shares only names and numbers
+with train. All splits are made of words and digit groups that train contains too. p-values come
+from one list for all splits: "03" is a single GPT-2 token, which would never be trained if it were
+reserved for test.
 """
 
 import functools
@@ -133,7 +135,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way a result can turn out: how often, its label, its numbers, and how it is told."""
+    """One way a result can turn out: its frequency, its label, its numbers, and its wording."""
 
     weight: int
     label: str
@@ -191,18 +193,18 @@ def _names(split: str, firsts: Words, lasts: Words) -> Words:
 
 @functools.cache
 def _tenths(split: str) -> frozenset[int]:
-    """The one-decimal numbers of a split, as tenths: 473 stands for 47.3."""
+    """Return the one-decimal numbers of a split, as tenths: 473 stands for 47.3."""
     return frozenset(n for n in range(1, 1000) if _owns(split, "number", f"{n / 10:.1f}"))
 
 
 @functools.cache
 def _sizes(split: str) -> tuple[int, ...]:
-    """Sample sizes. All have a comma, so that a new one is made of digit groups already seen."""
+    """Return sample sizes. All have a comma, so that a new one is made of known digit groups."""
     return tuple(n for n in range(1050, 10000, 50) if _owns(split, "number", f"{n:,}"))
 
 
 def _pick(rng: random.Random, items: Sequence[T]) -> T:
-    # random() alone is promised to give the same stream in every Python version.
+    # Only random() is guaranteed to produce the same stream in every Python version.
     return items[int(rng.random() * len(items))]
 
 
@@ -220,7 +222,7 @@ def _pick_kind(rng: random.Random) -> Kind:
 def _pick_templates(
     rng: random.Random, split: str, asked: Kind, other: Kind
 ) -> tuple[str, str, str, str]:
-    """Question, finding, distractor and conclusion: one combination that the split owns."""
+    """Pick a question, finding, distractor and conclusion in a combination of this split."""
     while True:
         question, conclusion = _pick(rng, QUESTIONS), _pick(rng, asked.conclusions)
         finding, distractor = _pick(rng, asked.findings), _pick(rng, other.findings)
@@ -237,7 +239,7 @@ def _pick_outcome(rng: random.Random, split: str, asked: bool) -> Outcome:
 
 
 def _measure(rng: random.Random, split: str, outcome: Outcome, zone: Zone, arm: float) -> str:
-    """Numbers of one comparison, drawn again until all are the split's own and agree."""
+    """Draw the numbers of one comparison until all belong to the split and agree."""
     own = _tenths(split)
     interval = not outcome.percent and rng.random() < 0.5
     upward = zone[2] if outcome.rises else -zone[2]
@@ -262,7 +264,7 @@ def _measure(rng: random.Random, split: str, outcome: Outcome, zone: Zone, arm: 
 
 
 def _standard_error(tenths: float, arm: float) -> float:
-    """Of a difference between two percentages near `tenths`, in tenths too."""
+    """Return the standard error of a difference between percentages near `tenths`, in tenths."""
     rate = tenths / 1000
     return 1000 * math.sqrt(2 * rate * (1 - rate) / arm)
 
@@ -311,7 +313,7 @@ def _section(text: str) -> tuple[str, str]:
 
 
 def _describe_study(rng: random.Random, split: str) -> dict[str, str]:
-    """What the templates say of a study, whatever came of it."""
+    """Fill the templates' fields for a study, except its results."""
     family = _pick(rng, INTERVENTIONS)
     x = _pick(rng, _names(split, *family))
     return {
@@ -327,7 +329,7 @@ def _describe_study(rng: random.Random, split: str) -> dict[str, str]:
 
 
 def _words(outcome: Outcome) -> dict[str, str]:
-    """What the templates say of an outcome: its name, and its wanted direction in each form."""
+    """Fill the templates' fields for an outcome: its name, and its wanted direction."""
     up = {"verb": "increase", "past": "increased", "went": "rose", "shifted": "increased"}
     down = {"verb": "reduce", "past": "reduced", "went": "fell", "shifted": "decreased"}
     more = {"better": "higher", "worse": "lower"} | up
@@ -343,7 +345,7 @@ def _capital(text: str) -> str:
 def _tell(
     rng: random.Random, split: str, kind: Kind, text: str, outcome: Outcome, study: dict[str, str]
 ) -> str:
-    """One sentence of RESULTS: what became of an outcome, with its numbers."""
+    """Write one sentence of RESULTS: how an outcome turned out, with its numbers."""
     arm = int(study["n"].replace(",", "")) / 2
     numbers = [_measure(rng, split, outcome, zone, arm) for zone in kind.zones]
     return text.format(a=numbers[0], b=numbers[-1], **study | _words(outcome))

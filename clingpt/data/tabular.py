@@ -2,7 +2,7 @@
 
 A row maps names to values; clingpt/data/columns.py decides what the names mean. Memory does not
 grow with the file. An error in one row goes to `on_bad` with the file and the line where the row
-starts (in Parquet the row's number). An error that hides where the next row starts ends the
+starts (in Parquet the row's number). An error that hides where the next row starts stops the
 reading. An empty cell of a CSV becomes None, like a null.
 
 Text files may be compressed with gzip and come in any encoding, which is never guessed: a file is
@@ -29,16 +29,16 @@ OnBad = Callable[[DataError], None]  # raises, or counts and returns
 Row = Mapping[str, object]
 Placed = tuple[str, Row]  # file:line, row
 
-# Limits that end the reading of a file which is not what its name says.
+# Limits that stop the reading of a file that is not what its name says.
 LONGEST_CELL_CHARS = 16 << 20  # of a CSV; an unclosed quote is given up there
 LONGEST_LINE_CHARS = 64 << 20
 LONGEST_RECORD_CHARS = 64 << 20
 
 DELIMITERS = ",;\t"
 SNIFFED_LINES, SNIFFED_CHARS = 20, 1 << 20  # of a CSV, to find its delimiter
-PARQUET_ROWS = 64  # decoded at a time: a cell may hold 10 MB
+PARQUET_ROWS = 64  # decoded at a time: a cell may have 10 MB
 
-AUTO = "auto"  # the encoding of a file whose user gave none
+AUTO = "auto"  # the encoding if the user specified none
 UNDECODED = "\udfff"  # replaces undecodable bytes: half a surrogate pair, which no decoder returns
 HEAD_BYTES = 4096
 BYTE_ORDER_MARKS = (  # UTF-32 first, because its mark starts with UTF-16's
@@ -361,8 +361,8 @@ def iter_json_items(
 ) -> Iterator[tuple[int, str | None, Any]]:
     """Yield line, key (None in a list) and value of each item of one big JSON object or list.
 
-    Holds about one chunk of the file, or one item, at a time. The standard library decodes each
-    item; only the separators between items are handled here.
+    Keeps about one chunk of the file, or one item, in memory at a time. The standard library
+    decodes each item; only the separators between items are handled here.
     """
     buffer, start, line, closing, first = "", 0, 1, "", True
     while True:
@@ -454,7 +454,7 @@ def _iter_parquet(path: Path) -> Iterator[Placed]:
 
 
 def _plain(column: Any) -> Any:
-    """Convert times and decimals to text, as a CSV has them; Python has no nanoseconds."""
+    """Convert times and decimals to text as in a CSV; Python has no nanoseconds."""
     import pyarrow
 
     kinds = pyarrow.types

@@ -1,8 +1,8 @@
-"""Write a model in the formats of other engines, and read each back as its users would.
+"""Write a model in the formats of other engines, and load each as users of that engine would.
 
-Every function returns a step of what is now on disk, which clingpt/export/verify.py compares with
-the model. Of these formats only safetensors is safe to open from an untrusted source: TorchScript
-and torch.export archives contain programs, and ONNX graphs can refer to other files.
+Every function returns a step function of the written model, which clingpt/export/verify.py compares
+with the model. Of these formats only safetensors is safe to open from an untrusted source:
+TorchScript and torch.export archives contain programs, and ONNX graphs can refer to other files.
 """
 
 import logging
@@ -156,7 +156,7 @@ def onnx_step(path: Path) -> Step:
 
 
 def import_onnx() -> Any:
-    """Import onnx; ConfigError if it or a package that the exporter needs is missing."""
+    """Import onnx; raise ConfigError if it or a package that the exporter needs is missing."""
     try:
         import onnx
         import onnxruntime  # noqa: F401

@@ -1,4 +1,4 @@
-"""The cost of 8-bit weights in an exported ONNX model, beside its fp32 weights."""
+"""The cost of 8-bit weights in an exported ONNX model, compared with its fp32 weights."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice

@@ -21,7 +21,7 @@ DOMAIN = "com.microsoft"  # the domain of onnxruntime's own operators
 BLOCK, MIN_BLOCK = 128, 16  # channels per scale; MatMulNBits supports no fewer than 16
 LEVELS = 127  # on either side of zero, which is stored as 128
 ROUND_ACTIVATIONS = 4  # the accuracy_level; lower ones unpack the weights at each call
-WHOLE_ROWS = "whole_rows"  # name of the shape (O, C) that token look-up gives the embedding
+WHOLE_ROWS = "whole_rows"  # name of the embedding's shape (O, C) for token look-up
 
 Floats = NDArray[np.float32]
 Node = Any  # onnx.NodeProto
@@ -49,7 +49,7 @@ class Weight(NamedTuple):
 
 
 def round_graph(model: Any, folder: Path) -> None:
-    """Replace the weights of an onnx.ModelProto, stored in a file in `folder`, by 8-bit ones."""
+    """Replace the weights of an onnx.ModelProto, stored in a file in `folder`, with 8-bit ones."""
     from onnx import external_data_helper, helper, numpy_helper
 
     graph = model.graph

@@ -48,7 +48,7 @@ class Runner:
     """An exported model in onnxruntime, with its tokenizer and calibration."""
 
     def __init__(self, folder: Path, *, int8: bool = False, threads: int = 0) -> None:
-        """Open an export; CheckpointError if it is missing or damaged. 0 threads: all cores."""
+        """Open an export; raise CheckpointError if missing or damaged. 0 threads: all cores."""
         name = "model_int8.onnx" if int8 else "model.onnx"
         if not (folder / name).exists():
             raise CheckpointError(
@@ -63,7 +63,7 @@ class Runner:
         self._inputs = [each.name for each in self._session.get_inputs()]
 
     def step(self, *arrays: Any) -> tuple[Floats, list[Floats]]:
-        """Run the model; returns logits (B, T, V), and the keys and values of all tokens so far."""
+        """Run the model; return logits (B, T, V), and the keys and values of all tokens so far."""
         logits, *past = self._session.run(None, dict(zip(self._inputs, arrays, strict=True)))
         return logits, past
 
@@ -95,7 +95,7 @@ class Runner:
         max_new_tokens: int,
         on_text: OnText = lambda n, text: None,
     ) -> list[Text]:
-        """Decode a greedy reply to each prompt; DataError if one leaves no room for its reply."""
+        """Decode a greedy reply to each prompt; raise DataError if one leaves no room for it."""
         for prompt in prompts:
             self.check_room(prompt, max_new_tokens)
         logits_BTV, mask_BS, past = self.prefill(prompts)
@@ -132,7 +132,7 @@ class Runner:
         return (chosen - np.logaddexp.reduce(chosen)).tolist()  # type: ignore[no-any-return]
 
     def label_scores(self, record: Record) -> LabelScores:
-        """Score yes, no and maybe; the prompt may fill the context but for the label's token."""
+        """Score yes, no and maybe; the prompt may fill the context except for the label's token."""
         prompt = ask_task("answer", record, self.tokenizer, budget=self.context - 1).prompt
         log_probs = tuple(self.label_log_probs(prompt.ids))
         return LabelScores(record.id, record.decision, log_probs, prompt.trimmed_tokens)
@@ -145,7 +145,7 @@ class Runner:
         max_new_tokens: int | None = None,
         on_text: OnText = lambda n, text: None,
     ) -> list[ReplyJson]:
-        """Apply a task to several records at once; a reply each, with its warnings."""
+        """Apply a task to several records at once; return a reply to each, with its warnings."""
         longest = max_new_tokens or min(LONGEST_REPLY[task], self.context // 2)
         budget = self.context - longest
         questions = [ask_task(task, record, self.tokenizer, budget=budget) for record in records]
@@ -177,7 +177,7 @@ def warnings_of(text: str, source: str | None) -> list[dict[str, Any]] | None:
 
 
 def open_session(path: Path, threads: int = 0) -> Any:
-    """Open an onnxruntime session on the CPU; CheckpointError if the file is unreadable."""
+    """Open an onnxruntime session on the CPU; raise CheckpointError if the file is unreadable."""
     try:
         import onnxruntime
     except ModuleNotFoundError:
@@ -194,7 +194,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the flags; argparse, since tyro may not be installed."""
+    """Parse the flags with argparse, since tyro may not be installed."""
     parser = argparse.ArgumentParser(
         prog="python -m clingpt.export.onnx_runner",
         description=__doc__,
@@ -238,7 +238,7 @@ def main() -> None:
 
 
 def iter_records(path: Path) -> Iterator[Record]:
-    """Yield the records of a .json or .jsonl file; DataError names the line."""
+    """Yield the records of a .json or .jsonl file; raise DataError naming a malformed line."""
     is_many = path.suffix == ".jsonl"
     for number, line in iter_lines(path, None) if is_many else [(1, path.read_bytes())]:
         try:

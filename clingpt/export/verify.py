@@ -37,7 +37,7 @@ class Difference:
 
 
 def check(step: Step, model: GPT) -> list[Difference]:
-    """Return the difference at every shape; CheckpointError if one exceeds rounding."""
+    """Return the difference at every shape; raise CheckpointError if one exceeds rounding."""
     found = list(compare(step, model))
     for one in found:
         if not one.is_small:

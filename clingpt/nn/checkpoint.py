@@ -1,8 +1,8 @@
 """Checkpoints and run folders.
 
 A checkpoint is a Hugging Face GPT-2 folder with hashes, a card (clingpt.json) and the training
-state (trainer.pt). A run folder holds checkpoints named step_000500/, written atomically, and the
-relative links `best` and `last`. Weights are read from safetensors and training state with
+state (trainer.pt). A run folder contains checkpoints named step_000500/, written atomically, and
+the relative links `best` and `last`. Weights are read from safetensors and training state with
 weights_only=True, so that nothing from disk is executed.
 """
 
@@ -46,7 +46,7 @@ CALIBRATION = "calibration.json"  # written later by eval.py, so SHA256SUMS does
 TRAINER = "trainer.pt"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 HUB_ID = re.compile(r"(?!out/)\w[\w.-]*/\w[\w.-]*")
-NAMELESS = re.compile(r"best|last|step_\d+|adapter|/")  # folders that say nothing about their run
+NAMELESS = re.compile(r"best|last|step_\d+|adapter|/")  # says nothing about the run
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def load_model(
 
 
 def load_to_use(source: str | Path) -> Loaded:
-    """Load a model, and warn if its training data contained identifiers of people."""
+    """Load a model, and warn if its training data contained personal identifiers."""
     loaded = load_model(source)
     if said := warning(loaded.card):
         console.note(f"{source}: {said}")
@@ -94,7 +94,7 @@ def load_to_use(source: str | Path) -> Loaded:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Return whether a folder holds an adapter and no model."""
+    """Return whether a folder contains an adapter and no model."""
     names = (ADAPTER_WEIGHTS, ADAPTER_CONFIG)
     return any((folder / name).exists() for name in names) and not (folder / "config.json").exists()
 
@@ -199,7 +199,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
 
 
 def verify(folder: Path) -> None:
-    """Compare a checkpoint with SHA256SUMS; CheckpointError names the first file that differs."""
+    """Compare a checkpoint with SHA256SUMS; raise CheckpointError if a file differs."""
     whole = {ADAPTER_WEIGHTS, ADAPTER_CONFIG} if is_adapter(folder) else {"model.safetensors"}
     verify_sums(folder, required={CARD} | whole, exempt={CALIBRATION})
 
@@ -239,10 +239,12 @@ class RunFolder:
 
         Newer damaged ones are reported and moved aside, so that their steps can be repeated. If no
         checkpoint is intact, nothing is touched and CheckpointError is raised. With `wanted` False
-        (--resume=never) any checkpoint raises ConfigError, lest it be overwritten.
+        (--resume=never) any checkpoint raises ConfigError, so that none is overwritten.
         """
         if self.newest() is not None and not wanted:
-            raise ConfigError(f"{self.path} holds a run already; choose another --out or remove it")
+            raise ConfigError(
+                f"{self.path} already contains a run; choose another --out or remove it"
+            )
         damaged: dict[Path, str] = {}
         for folder in reversed(self.steps().values()):
             try:
@@ -365,7 +367,7 @@ def load_trainer(folder: Path) -> dict[str, Any]:
 def run_name(source: str) -> str:
     """Return the name of a model without any path, fit for a model card or a server.
 
-    A model of the Hub keeps its id. A folder is named by its run: the last part of its path that is
+    A Hub model keeps its id. A folder is named by its run: the last part of its path that is
     not just best, last or a step.
     """
     if source in SIZES or (HUB_ID.fullmatch(source) and not Path(source).is_dir()):

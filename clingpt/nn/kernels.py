@@ -1,11 +1,11 @@
 """Faster equivalents of model.py's attention within documents and of its loss.
 
-tests/nn/test_kernels.py compares their values and gradients. torch.compile sees them without a
-graph break, and neither another number of documents nor of targets recompiles the graph. Shapes
-are named as in model.py.
+tests/nn/test_kernels.py compares their values and gradients. torch.compile traces them without a
+graph break, and a different number of documents or targets does not recompile the graph. Shapes are
+named as in model.py.
 """
 
-# The project uses these private parts of PyTorch (2.13). At an upgrade, check each of them:
+# The project uses these private parts of PyTorch (2.13). When upgrading, check each of them:
 #
 #   aten._scaled_dot_product_flash_attention_for_cpu and its _backward (this file)
 #       attention in training on the CPU; if their signatures change, training on a CPU fails
@@ -19,7 +19,7 @@ are named as in model.py.
 #       prepacked matrices for decoding on the CPU; without them it is slower, and the bits of a
 #       reply depend on how many rows are decoded together
 #   ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32 (decoding/decoders.py)
-#       --int8; PyTorch has announced the removal of its quantized operators
+#       --quantize=int8; PyTorch has announced the removal of its quantized operators
 #   torch.fx.experimental._config.backed_size_oblivious (export/formats.py)
 #       torch.export with a dynamic batch size
 
@@ -36,7 +36,7 @@ from model import summed_loss as plain_summed_loss
 
 
 def use_kernels(model: GPT) -> GPT:
-    """Replace a model's attention and loss by this file's, in place; return the model."""
+    """Replace a model's attention and loss with this file's, in place; return the model."""
     model.attend_within_documents = attend_within_documents
     model.summed_loss = summed_loss
     return model
@@ -47,7 +47,7 @@ def use_kernels(model: GPT) -> GPT:
 
 
 def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
-    """Attend causally within each document, by the fastest kernel for the device and dtype.
+    """Attend causally within each document, with the fastest kernel for the device and dtype.
 
     That is document_attention on the CPU, FlashAttention-2 (Dao 2023) for bfloat16 on CUDA, and
     model.py's dense mask elsewhere. GPUs that compute in bfloat16 are recent enough for

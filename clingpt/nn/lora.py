@@ -134,8 +134,8 @@ def read_lora(card: Mapping[str, Any], folder: Path) -> Lora:
     """Read an adapter's settings from its card; CheckpointError if they are missing or damaged."""
     if "lora" not in card:
         raise CheckpointError(
-            f"{folder} has no card that names its base; merge an adapter of another tool there "
-            "(PEFT: merge_and_unload) and use the merged model here"
+            f"{folder} has no card that names its base; merge an adapter from another tool "
+            "in that tool (PEFT: merge_and_unload) and use the merged model here"
         )
     try:
         return config.from_dict(Lora, card["lora"], source=folder)
@@ -148,7 +148,7 @@ def check_base(model: GPT, lora: Lora, where: Path) -> None:
     found = weights_sha256(model)
     if found != lora.base_sha256:
         raise CheckpointError(
-            f"{where} was trained on other weights than {lora.base} has now (sha256 "
+            f"{where} was trained on different weights than {lora.base} has now (sha256 "
             f"{lora.base_sha256[:12]}, found {found[:12]}); restore the original ones"
         )
 
@@ -167,6 +167,6 @@ def load_adapter(model: GPT, folder: Path) -> None:
         if tensor.shape != wanted[name].shape or not tensor.isfinite().all():
             raise CheckpointError(
                 f"{path}: {name} must be {tuple(wanted[name].shape)} finite numbers, but its shape "
-                f"is {tuple(tensor.shape)} or it holds others"
+                f"is {tuple(tensor.shape)} or it contains NaN or infinity"
             )
         wanted[name].copy_(tensor)

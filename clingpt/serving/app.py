@@ -57,7 +57,7 @@ DOCS, STATIC = "/docs", "/docs-static"
 PUBLIC = ("/", "/health", "/ready", "/ping")
 DESCRIPTION = f"""A small clinical language model. **{DISCLAIMER}**
 
-Text that you send is held in memory while it is processed and stored nowhere else.
+Text that you send is kept in memory while it is processed, and is not stored anywhere.
 Replies may be wrong: check `warnings`, `abstained` and `trimmed_tokens`."""
 # FastAPI turns its telemetry on if the process has OpenTelemetry, and exports invalid requests
 # together with the text in them.

@@ -42,7 +42,7 @@ def check_supported(request: CompletionRequest) -> None:
 
 
 def encode_prompt(prompt: str | list[int], served: Served, max_tokens: int) -> list[int]:
-    """Return a prompt's token ids; ApiError if they are invalid or leave no room for the reply."""
+    """Return a prompt's token ids; raise ApiError if they are invalid or too many."""
     if isinstance(prompt, list):
         ids = prompt
         if not all(0 <= token < VOCAB_SIZE for token in ids):

@@ -1,6 +1,6 @@
 """ASGI middleware around the routes: request log, API keys, and limits on request bodies.
 
-None of it looks at what a body contains.
+None of it inspects the content of a body.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Admission control and request lifetimes: queue limits, deadlines, cancellation, and metrics.
 
-Knows nothing of HTTP except the status codes of errors.
+It knows nothing about HTTP except the status codes of errors.
 """
 
 import asyncio
@@ -103,7 +103,7 @@ class Service:
         return "loading" if self.worker.served is None else "ready"
 
     def served(self, name: str | None = None) -> Served:
-        """Return the model; ApiError 503 if it is unavailable, 404 if `name` is another model."""
+        """Return the model; raise ApiError 503 if unavailable, 404 if `name` is another model."""
         state = self.state
         unavailable = {
             "loading": ("the model is loading; try again in a few seconds", 5),
@@ -124,14 +124,15 @@ class Service:
     def admitted(self, n_replies: int) -> Iterator[None]:
         """Hold `n_replies` slots, or raise before any work is done on them.
 
-        ApiError 429 if too few slots are free, 400 if the server does not have that many at all.
+        Raises ApiError 429 if too few slots are free, 400 if the server does not have that many at
+        all.
         """
         slots = self.limits.rows + self.limits.queue
         if n_replies > slots:
             raise ApiError(
                 400,
-                f"the request asks for {n_replies} replies, and this server holds at most {slots} "
-                "at a time; split the request",
+                f"the request asks for {n_replies} replies, and this server accepts at most "
+                f"{slots} at a time; split the request",
             )
         if self._n_admitted + n_replies > slots:
             self.metrics.rejected.inc()
@@ -159,7 +160,7 @@ class Service:
     ) -> Finished:
         """Decode a reply; cancelling the caller also frees the reply's row in the engine.
 
-        ApiError if the prompt does not fit, the logits are not finite, or the worker died.
+        Raises ApiError if the prompt does not fit, the logits are not finite, or the worker died.
         """
         try:
             check_fits(prompt, sampling.max_new_tokens, self.served().context)

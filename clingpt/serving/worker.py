@@ -61,7 +61,7 @@ class Job:
 
     prompt: list[int]
     sampling: Sampling
-    first_among: tuple[int, ...] = ()  # the reply starts with the likeliest of these tokens
+    first_among: tuple[int, ...] = ()  # the reply starts with the most probable of these tokens
     pieces: "asyncio.Queue[Piece | None]" = field(
         default_factory=asyncio.Queue
     )  # None: the worker has ended

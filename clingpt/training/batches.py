@@ -37,11 +37,11 @@ class Feed:
     compiled: bool = False  # a compiled model needs batches of one shape, with padding
 
     def work(self, rows: Ints) -> Work:
-        """Divide a step's rows among ranks and micro-batches, equally many on every rank.
+        """Divide a step's rows among ranks and micro-batches, the same number on every rank.
 
         A rank or micro-batch that gets fewer rows is filled up with padding, which has no targets:
         all ranks must take part in every all-reduce, and a new shape would be compiled anew. An
-        uncompiled model on the CPU needs no fixed shape, so there all other padding is left out.
+        uncompiled model on the CPU needs no fixed shape, so all other padding is left out there.
         """
         most = self.rt.largest_share(len(rows))
         n_parts = math.ceil(most / self.micro_batch_size)
@@ -58,7 +58,7 @@ class Feed:
         return batch
 
     def works(self, rows: Iterable[Ints]) -> Iterator[Work]:
-        """Yield the work of one step after another; a thread assembles the next one meanwhile."""
+        """Yield the work of each step while a thread assembles the next one."""
         return prefetched(self.work, rows)
 
     def whole_split(self) -> Iterator[Work]:

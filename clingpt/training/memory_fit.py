@@ -48,7 +48,7 @@ def fit_micro_batch(
 def _rehearsal_fits(
     replica: nn.Module, feed: Feed, optimizer: torch.optim.Optimizer, batch_size: int
 ) -> bool:
-    """Return whether a forward and backward fit beside weights, gradients and moments.
+    """Return whether a forward and backward fit next to weights, gradients and moments.
 
     The rows with most target tokens are used, since logits are the largest tensors of a step.
     """
@@ -82,7 +82,7 @@ def _rehearsal_fits(
 
 
 def allocate_gradients_and_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Allocate what every later step holds, changing no weight: the rest is for activations."""
+    """Allocate what later steps keep, without changing a weight: activations get the rest."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)

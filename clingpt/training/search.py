@@ -1,4 +1,4 @@
-"""Search numeric settings of train.py: the space, the shared study, and what its runs gave.
+"""Search numeric settings of train.py: the space, the shared study, and the results of its runs.
 
 Every process that is started with the same command works on one Optuna study, which is kept in a
 journal file in the sweep's folder. sweep.py makes the runs. Test records play no part in a search.
@@ -60,7 +60,7 @@ class Setting:
 
     @property
     def grid(self) -> tuple[float, ...]:
-        """All values, for a grid; ConfigError for a range without a step."""
+        """All values, for a grid; raises ConfigError for a range without a step."""
         if self.values:
             return self.values
         if self.step is None:
@@ -73,7 +73,7 @@ class Setting:
         return tuple(self.low + i * self.step for i in range(n_steps + 1))
 
     def typed(self, value: float) -> float:
-        """The value as train.py is given it: with six digits, so that folder and flag agree."""
+        """Return the value as passed to train.py: six digits, so that folder and flag agree."""
         return int(value) if self.is_int else float(f"{value:.6g}")
 
     def suggest(self, trial: "optuna.Trial", *, queued: bool) -> float:
@@ -93,7 +93,7 @@ def parse_setting(text: str, types: Mapping[str, type]) -> Setting:
     """Read `learning_rate=1e-5,3e-5` (a list) or `learning_rate=1e-5..1e-3:log` (a range).
 
     `types` maps the names of numeric settings to int or float. A range may end in `:log` or in a
-    step (`dropout=0..0.3:0.1`). ConfigError says what is wrong.
+    step (`dropout=0..0.3:0.1`). Raises ConfigError if malformed.
     """
     name, _, rest = text.partition("=")
     if name not in types:
@@ -169,7 +169,7 @@ class Outcome:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every fold gave a result: only such points can be compared."""
+        """Whether every fold has a result: only such points can be compared."""
         return bool(self.results) and not self.failures and not self.pruned
 
     @property
@@ -181,16 +181,16 @@ class Outcome:
 
     @cached_property
     def spreads(self) -> dict[str, Spread]:
-        """Mean and standard deviation over the folds of each figure that all of them have."""
+        """Return mean and standard deviation over the folds of each figure that all folds have."""
         found = [result.figures for result in self.results.values()]
         names = [name for name in found[0] if all(name in each for each in found)] if found else []
         return {name: spread([each[name] for each in found]) for name in names}
 
     @cached_property
     def labels(self) -> LabelFigures | None:
-        """Scores of all folds' labels pooled; None without labels.
+        """Return the scores of all folds' labels, pooled; None without labels.
 
-        One fold's macro-F1 hangs on the few records labelled maybe, and a mean of ten such
+        One fold's macro-F1 depends on the few records labelled maybe, and a mean of ten such
         figures is not the macro-F1 of all records.
         """
         pairs = [
@@ -205,7 +205,7 @@ class Outcome:
         return label_figures([gold for gold, _ in pairs], [predicted for _, predicted in pairs])
 
     def pooled(self, select: str) -> tuple[float, Interval | None] | None:
-        """Accuracy or macro-F1 of the pooled labels with its 95 % interval, else None."""
+        """Return accuracy or macro-F1 of the pooled labels with its 95 % interval, else None."""
         if self.labels is None or select not in POOLED:
             return None
         if select == "accuracy":
@@ -213,14 +213,14 @@ class Outcome:
         return self.labels.macro_f1, self.labels.macro_f1_interval
 
     def value(self, select: str) -> float | None:
-        """The point's figure for a criterion, or None where that was not measured."""
+        """Return the point's figure for a criterion, or None if it was not measured."""
         if pooled := self.pooled(select):
             return pooled[0]
         found = self.spreads.get(key_of(select))
         return found.mean if found else None
 
     def interval(self, select: str) -> tuple[float, float]:
-        """Bounds round the value: 95 % for pooled labels, otherwise one deviation over folds."""
+        """Return bounds around the value: 95 % for pooled labels, else one deviation over folds."""
         if (pooled := self.pooled(select)) and pooled[1]:
             return pooled[1].low, pooled[1].high
         found = self.spreads[key_of(select)]
@@ -228,14 +228,14 @@ class Outcome:
         return found.mean - sd, found.mean + sd
 
     def score(self, select: str) -> float | None:
-        """The value on a scale where more is better."""
+        """Return the value on a scale where higher is better."""
         return score({key_of(select): self.value(select)}, select)
 
 
 def read_best(run: Path) -> Result:
     """Collect the figures of a finished run's best checkpoint, with eval.py's labels if present.
 
-    DataError where the criterion is missing or not finite.
+    Raises DataError if the criterion is missing or not finite.
     """
     card = read_card(run / "best")
     found = {name: value for name, value in card.items() if name.startswith("val_")}
@@ -259,7 +259,7 @@ def write_result(run: Path, result: Result) -> None:
 
 
 def read_result(run: Path) -> Result | None:
-    """Read a finished run's figures; None if it has not finished, DataError if malformed."""
+    """Read a finished run's figures, or None before that; raise DataError if malformed."""
     path = run / RESULT
     if not path.exists():
         return None
@@ -285,7 +285,7 @@ def drop_checkpoints(run: Path) -> None:
 
 
 class Trial:
-    """One point that this process holds; leaving the `with` block releases its folder."""
+    """A point reserved by this process; leaving the `with` block releases its folder."""
 
     def __init__(self, point: Point, trial: "optuna.Trial", lock: IO[str]) -> None:
         self.point = point
@@ -303,7 +303,7 @@ class Trial:
         self._lock.close()
 
     def is_hopeless(self, outcome: Outcome) -> bool:
-        """Report the folds measured so far; True where the pruner would stop here."""
+        """Report the folds measured so far; return whether the pruner would stop here."""
         select = next(iter(outcome.results.values())).select
         value = outcome.score(select)
         if value is None:
@@ -354,13 +354,13 @@ class Study:
         self.folder, self.space, self._folds = folder, list(space), sorted(folds)
         self._sampler, self._n_trials, self._seed = sampler, n_trials, seed
         path = str(folder / JOURNAL)
-        # O_EXCL locks the journal where there are neither symbolic links nor flock.
+        # O_EXCL locks the journal if there are neither symbolic links nor flock.
         backend = JournalFileBackend(path, lock_obj=JournalFileOpenLock(path))
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if prune:
             pruner = optuna.pruners.MedianPruner(n_startup_trials=N_BEFORE_PRUNING)
         # Figures over other folds are not comparable, so they get a separate study. Results of
-        # folds that were measured before are read from disk: adding a fold repeats no run.
+        # folds that were measured before are read from disk: adding a fold does not repeat any run.
         name = f"{sampler} on folds {' '.join(map(str, self._folds))}"
         if sampler == "tpe":  # whose past proposals say nothing about another space
             name += f" over {self.space}"
@@ -402,7 +402,7 @@ class Study:
             time.sleep(POLL_S)
 
     def points(self) -> dict[Point, set[str]]:
-        """Every point so far with the states of its trials, by Optuna's names ("COMPLETE")."""
+        """Return every point so far with its trials' states, by Optuna's names ("COMPLETE")."""
         states: dict[Point, set[str]] = {}
         for trial in self._study.get_trials(deepcopy=False):
             if (point := self._point_of(trial)) is not None:
@@ -410,7 +410,7 @@ class Study:
         return states
 
     def failures(self, point: Point) -> dict[int, str]:
-        """Why a point's runs failed the last time, by fold."""
+        """Return why a point's runs failed the last time, by fold."""
         for trial in reversed(self._study.get_trials(deepcopy=False)):
             if trial.state.name == "FAIL" and self._point_of(trial) == point:
                 failures = trial.user_attrs.get("failures", {})
@@ -418,10 +418,10 @@ class Study:
         return {}
 
     def importances(self) -> dict[str, float]:
-        """Each setting's share in how much the points differ; empty where that says nothing.
+        """Return each setting's share in how much the points differ; empty if it means nothing.
 
-        By PED-ANOVA (Watanabe et al. 2023), Optuna's default, over the points that were measured
-        on all folds.
+        Computed by PED-ANOVA (Watanabe et al. 2023), Optuna's default, over the points that were
+        measured on all folds.
         """
         import optuna
 
@@ -437,13 +437,13 @@ class Study:
         return {name: float(share) for name, share in found.items()}
 
     def _grid(self) -> list[Point]:
-        """Every combination of the settings' values, in order."""
+        """Return every combination of the settings' values, in order."""
         names = [setting.name for setting in self.space]
         values = [[*map(setting.typed, setting.grid)] for setting in self.space]
         return sorted(Point(tuple(zip(names, row, strict=True))) for row in product(*values))
 
     def _ask(self) -> "optuna.Trial | None":
-        """Start the oldest queued trial, or for TPE a new one while the budget lasts."""
+        """Start the oldest queued trial or, for TPE, a new one while the budget lasts."""
         from optuna.samplers import TPESampler
 
         states = [trial.state.name for trial in self._study.get_trials(deepcopy=False)]
@@ -457,8 +457,11 @@ class Study:
         return trial
 
     def _suggest(self, trial: "optuna.Trial") -> Point:
-        """The trial's point. A grid is only ever queued, so its lists may grow between commands,
-        which Optuna does not allow for a choice among categories."""
+        """Return the trial's point.
+
+        A grid is only ever queued, so its lists may grow between commands, which Optuna does not
+        allow for a choice among categories.
+        """
         queued = self._sampler == "grid"
         values = ((each, each.suggest(trial, queued=queued)) for each in self.space)
         return Point(tuple((each.name, each.typed(value)) for each, value in values))
@@ -482,7 +485,7 @@ class Study:
         self._study.tell(trial, state=TrialState.FAIL)
 
     def _point_of(self, trial: "optuna.trial.FrozenTrial") -> Point | None:
-        """The point of a stored trial; None if it died before it had one."""
+        """Return the point of a stored trial; None if it died before it had one."""
         values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         if any(setting.name not in values for setting in self.space):
             return None
@@ -509,7 +512,7 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 def ranked(outcomes: Iterable[Outcome], select: str) -> list[Outcome]:
-    """The best first, ties by lower loss; points without a fold or the criterion last."""
+    """Sort points, best first, ties by lower loss; those without a fold or criterion come last."""
 
     def rank(outcome: Outcome) -> tuple[bool, float, float]:
         found = outcome.score(select)
@@ -521,7 +524,7 @@ def ranked(outcomes: Iterable[Outcome], select: str) -> list[Outcome]:
 
 
 def table(outcomes: Sequence[Outcome], select: str) -> str:
-    """The points as a table for the terminal, in the order given."""
+    """Format the points as a table for the terminal, in the given order."""
     figures, labelled = measured(outcomes)
     incomplete = any(not each.is_whole for each in outcomes)
     columns = [name.replace("_", " ") for name, _ in outcomes[0].point.values]
@@ -544,7 +547,7 @@ def table(outcomes: Sequence[Outcome], select: str) -> str:
 
 
 def as_csv(outcomes: Sequence[Outcome]) -> str:
-    """The table with all digits; text that a spreadsheet would execute gets an apostrophe."""
+    """Write the table with all digits; text that a spreadsheet would execute gets an apostrophe."""
     figures, labelled = measured(outcomes)
     columns = [*(name for name, _ in outcomes[0].point.values), "folds"]
     columns += [column for name in figures for column in (name, f"{name}_sd")]
@@ -566,7 +569,7 @@ def as_csv(outcomes: Sequence[Outcome]) -> str:
 
 
 def measured(outcomes: Iterable[Outcome]) -> tuple[list[str], bool]:
-    """The figures to show, and whether pooled labels replace the folds' own label scores."""
+    """Return the figures to show, and whether pooled labels replace each fold's label scores."""
     outcomes = list(outcomes)
     labelled = any(each.labels for each in outcomes)
     names = dict.fromkeys(name for each in outcomes for name in each.spreads)
@@ -575,14 +578,14 @@ def measured(outcomes: Iterable[Outcome]) -> tuple[list[str], bool]:
 
 
 def harmless(text: str) -> str:
-    """The text in a form that no spreadsheet takes for a formula (OWASP, CSV injection)."""
+    """Return the text in a form that no spreadsheet takes for a formula (OWASP, CSV injection)."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def panels(
     outcomes: Iterable[Outcome], select: str
 ) -> dict[str, list[tuple[float, float, float, float]]]:
-    """For each setting that varies, its points as (setting's value, figure, low, high)."""
+    """Return, for each setting that varies, its points as (setting's value, figure, low, high)."""
     found: dict[str, list[tuple[float, float, float, float]]] = {}
     for each in outcomes:
         if each.is_whole and (value := each.value(select)) is not None:

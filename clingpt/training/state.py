@@ -32,7 +32,7 @@ IDENTITY += "lora_rank lora_alpha lora_targets".split()
 
 @dataclass
 class State:
-    """Everything that changes from step to step; random numbers are the process's own."""
+    """Everything that changes from step to step; each process has its own random numbers."""
 
     model: GPT
     optimizer: torch.optim.Optimizer
@@ -59,10 +59,10 @@ def capture(state: State, rt: Runtime) -> dict[str, Any]:
 
 
 def restore(state: State, saved: Mapping[str, Any], rt: Runtime, *, seed: int) -> None:
-    """Restore what `capture` returned; CheckpointError if a part is missing.
+    """Restore what `capture` returned; raise CheckpointError if a part is missing.
 
-    On another number of ranks the rows and their order stay the same, but dropout masks change:
-    there is no way to divide the random numbers of two ranks among three.
+    On a different number of ranks, the rows and their order stay the same, but dropout masks
+    change: there is no way to divide the random numbers of two ranks among three.
     """
     try:
         load_optimizer_state(state.model, state.optimizer, saved["optimizer"])
@@ -106,7 +106,7 @@ def optimizer_state(
 def load_optimizer_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, dict[str, Tensor]]
 ) -> None:
-    """Load moments from `optimizer_state`; KeyError if a parameter has none."""
+    """Load moments from `optimizer_state`; raise KeyError if a parameter has none."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     order = [p for group in optimizer.param_groups for p in group["params"]]
     groups = optimizer.state_dict()["param_groups"]

@@ -76,7 +76,7 @@ class Meter:
         self.restart()
 
     def count(self, rows: Ints) -> int:
-        """Add a step on these rows; return how many tokens they hold."""
+        """Add a step on these rows; return how many tokens they contain."""
         examples = np.concatenate([self._rows.examples(row) for row in rows])
         lengths = self._rows.split.lengths[examples]
         tokens = int(lengths.sum())

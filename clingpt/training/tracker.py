@@ -1,4 +1,4 @@
-"""Where a run's figures go: metrics.jsonl always, and by choice TensorBoard, W&B or MLflow.
+"""Where a run's figures go: always metrics.jsonl, optionally TensorBoard, W&B or MLflow.
 
 Nothing is sent anywhere by default: W&B runs offline and MLflow writes a local database, unless the
 environment says otherwise (WANDB_API_KEY or WANDB_MODE, MLFLOW_TRACKING_URI).
@@ -56,7 +56,7 @@ class Tracker:
             self._board.log(figures.pop("step"), figures)
 
     def draw(self) -> None:
-        """Draw curves.png beside metrics.jsonl, once there is something to draw."""
+        """Draw curves.png next to metrics.jsonl, once there is something to draw."""
         if self._active and self.path.stat().st_size:
             save_training_curve(self.read(), self.path.with_name("curves.png"))
 
@@ -71,7 +71,7 @@ class Tracker:
 
 
 def _open(name: str, run: Path, step: int, settings: Mapping[str, Any]) -> Board | None:
-    """Open a board; ConfigError names the package to install if it is missing."""
+    """Open a board; raise ConfigError, naming the package to install, if it is missing."""
     try:
         match name:
             case "tensorboard":
@@ -134,7 +134,7 @@ class Wandb:
     """A Weights & Biases run; offline files in wandb/ in the run folder, for `wandb sync`."""
 
     def __init__(self, run: Path, settings: Mapping[str, Any]) -> None:
-        # W&B reports its own crashes to its makers, even offline.
+        # W&B reports its crashes to its developers, even offline.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
@@ -150,8 +150,8 @@ class Wandb:
             dir=run,
             mode=None if online else "offline",
             config=dict(settings),
-            # Figures and settings only: the console shows held-out records, and code, host name
-            # and git remote are nobody's business.
+            # Figures and settings only: the console shows held-out records, and code, host name and
+            # git remote may be confidential.
             settings=wandb.Settings(
                 console="off",
                 silent=True,

@@ -80,7 +80,7 @@ class Validator:
         return figures
 
     def _score_answers(self, scorer: Scorer) -> dict[str, float]:
-        """Return val_accuracy and val_macro_f1 (0 to 1), val_rougeL (0 to 100), as tasks allow.
+        """Return val_accuracy and val_macro_f1 (0 to 1), val_rougeL (0 to 100), if the tasks allow.
 
         ROUGE-L covers the outputs of all tasks; of an answer only its explanation counts.
         """
@@ -101,7 +101,7 @@ class Validator:
         return figures
 
     def _show_sample(self, scorer: Scorer) -> None:
-        """Print the outputs for the first record, or a free text if the data has no other task."""
+        """Print the outputs for the first record, or free text if the data has no other task."""
         if list(self.tasks) == ["text"]:
             sampling = Sampling(max_new_tokens=min(self.max_new_tokens, scorer.context - 1))
             with self._stopping_together():
@@ -122,7 +122,7 @@ class Validator:
             console.note(f"  reference: {console.one_line(output.reference)}")
 
     def _write(self, scorer: Scorer, records: Sequence[Record]) -> list[Output]:
-        """Generate this rank's outputs, task by task; Stopped on all ranks if one got a signal."""
+        """Generate this rank's outputs by task; raise Stopped on all ranks if one got a signal."""
         sampling = Sampling(max_new_tokens=min(self.max_new_tokens, scorer.context // 2))
         tasks = [task for task in self.tasks if task != "text"]
         outputs: list[Output] = []

@@ -235,7 +235,7 @@ def test_repeating_a_command_resumes_the_run_and_then_ends_at_once(
     assert train_here(*flags) == 0
     assert "Trained at step 6 of 6" in capsys.readouterr().out
     assert train_here(*flags, "--resume=never") == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already contains a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -222,7 +222,7 @@ def test_no_best_point_is_named_if_all_fail(
     bench.say(broken="train", status="1")
     assert bench.run() == 1
     captured = capsys.readouterr()
-    assert captured.err.strip().splitlines()[-1].startswith("error: none of 2 points gave a result")
+    assert captured.err.strip().splitlines()[-1].startswith("error: none of 2 points has a result")
     assert "Next" not in captured.out
 
 
@@ -233,7 +233,7 @@ def test_no_best_point_is_named_if_all_fail(
         # Wrong flags are wrong for all points, so nothing else is started.
         ({"broken": "train", "status": "2"}, [], 2, "train.py: it is broken; fix it", 3),
         ({"one_fold": "yes"}, [], 1, "both hold out record record same", 2),
-        ({"nothing": "yes"}, [], 1, "holds no validation record", 2),
+        ({"nothing": "yes"}, [], 1, "contains no validation record", 2),
         ({}, ["--epochs", "0"], 2, "epochs must be above 0", 0),
         ({}, ["--epochs", "3", "3"], 2, "epochs names a value twice", 0),
         ({}, ["--batch_size="], 2, "batch_size is empty", 0),

@@ -48,7 +48,7 @@ def test_parse_mix_reads_names_and_weights() -> None:
     ["a.csv=", "a.csv=often", "a.csv=0", "a.csv=-1", "a.csv=nan", "a.csv=inf", "=1", "a=101"],
 )
 def test_invalid_weights_are_rejected(text: str) -> None:
-    with pytest.raises(ConfigError, match="mix wants sources with weights above 0") as error:
+    with pytest.raises(ConfigError, match="mix takes sources with weights above 0") as error:
         parse_mix([text])
     assert repr(text) in str(error.value)
 

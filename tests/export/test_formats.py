@@ -492,7 +492,7 @@ def test_existing_folder_is_not_overwritten(
 @pytest.mark.parametrize(
     ("flags", "status", "phrase"),
     [
-        (["--format=onnx", "--dtype=float16"], 2, "--dtype is for --format=hf alone"),
+        (["--format=onnx", "--dtype=float16"], 2, "--dtype is only for --format=hf"),
         (["--format=gguf"], 2, "gguf"),
         (["--format=hf", "--int8=perhaps"], 2, "int8"),
         (["--format=hf", "--data=data"], 2, "--data is for --format=onnx with --int8"),

@@ -335,9 +335,9 @@ def test_a_changed_base_is_refused_and_nothing_is_touched(
     capsys.readouterr()
     assert again(out, init_from=changed) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert f"was trained on other weights than {changed} has now" in line
+    assert f"was trained on different weights than {changed} has now" in line
     assert {path: path.lstat().st_mtime_ns for path in out.rglob("*")} == before
-    with pytest.raises(CheckpointError, match="was trained on other weights"):
+    with pytest.raises(CheckpointError, match="was trained on different weights"):
         load_model(out / "last" / "adapter")
     assert load_model(out / "last").card["step"] == 3  # the merged model needs no base
 

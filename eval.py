@@ -191,7 +191,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
 
 
 def measured_with(cfg: EvalConfig, loaded: Loaded, data: Prepared) -> dict[str, Any]:
-    """Return everything that a result depends on; results of other settings are discarded."""
+    """Return everything that a result depends on; results of different settings are discarded."""
     settings = config.to_json(cfg)
     free = ("checkpoint", "data", "out", "batch_size", "device", "coverage", "text")
     return {key: value for key, value in settings.items() if key not in free} | {

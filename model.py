@@ -65,7 +65,7 @@ Attend = Callable[[int, Tensor], Tensor]
 
 
 def _attend(qkv_BT3NH: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attend with a mask or, without one, causally: to a row's same and earlier positions."""
+    """Attend with a mask or, without one, causally: to the same and earlier positions."""
     q, k, v = qkv_BT3NH.permute(2, 0, 3, 1, 4)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
     return y.transpose(1, 2)
@@ -74,7 +74,7 @@ def _attend(qkv_BT3NH: Tensor, mask: Tensor | None = None) -> Tensor:
 def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
     """Attend causally within each document of packed rows, with a dense mask.
 
-    `borders` holds the first position (of P) of each document, as in Batch.
+    `borders` contains the first position (of P) of each document, as in Batch.
     """
     index_P = torch.arange(rows * length, device=borders.device)
     document_BT = torch.searchsorted(borders, index_P, right=True).view(rows, length)
@@ -360,8 +360,8 @@ class GPT(nn.Module):
         """Load `gpt2` … `gpt2-xl`, a Hub repository, or a folder in the Hub's layout.
 
         `block_size` crops the context. Raises ValueError if the model is not a GPT-2, or if a
-        tensor is unknown, missing, of another shape or not finite; FileNotFoundError if there are
-        no weights.
+        tensor is unknown, missing, of a different shape or not finite, and FileNotFoundError if there
+        are no weights.
         """
         folder = Path(source) if Path(source).is_dir() else hub_folder(str(source))
         model = cls(_read_config(folder, block_size, dropout))

@@ -57,7 +57,7 @@ class SampleConfig:
     repetition_penalty: float = 1.0  # values above 1 penalise tokens that already occurred
     no_repeat_ngram: int | None = None  # never repeat a run of this many tokens; None: off
     stop: tuple[str, ...] = ()  # strings that end a reply; \n stands for a line break
-    seed: int = 1337  # seed of sampling at a temperature above 0
+    seed: int = 1337  # seed for sampling at temperatures above 0
 
     # --- output ---
     output: Path | None = None  # .jsonl file to write, with one reply per line of --input

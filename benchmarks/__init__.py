@@ -1,4 +1,4 @@
-"""Speed and memory beside other programs.
+"""Speed and memory compared with other programs.
 
 May import: everything. Nothing imports it.
 """

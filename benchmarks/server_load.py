@@ -186,7 +186,7 @@ def percentiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 async def complete(port: int, weights: Path, prompt: str, new_tokens: int) -> list[float]:
-    """Request one streamed, greedy completion; BenchError if it ends early.
+    """Request one streamed, greedy completion; raise BenchError if it ends early.
 
     Returns the times of its start and of the arrival of each piece of text.
     """

@@ -7,6 +7,7 @@ process uses no CPU. Memory is the peak that the operating system or the GPU's a
 import multiprocessing
 import resource
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def race(
 
 
 def _ask(name: str, connection: Connection, steps: int | None = None) -> Any:
-    """Have a contender take steps, and return its answer; BenchError if it failed or died."""
+    """Have a contender take steps and return its answer; raise BenchError if it failed or died."""
     try:
         if steps is not None:
             connection.send(steps)
@@ -124,7 +125,7 @@ def _run(build: Callable[[J], Step], job: J, connection: Connection) -> None:
     except EOFError:  # the race is over
         return
     except (ClingptError, RuntimeError) as error:  # a user's mistake, or out of memory
-        connection.send(" ".join(str(error).split())[:300])
+        connection.send(textwrap.shorten(str(error), 300, placeholder=" …"))
 
 
 def peak_memory() -> int:

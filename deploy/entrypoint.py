@@ -51,7 +51,7 @@ def port(environment: Mapping[str, str], *, on_sagemaker: bool) -> str:
 
 
 def model_folder(named: str | None) -> Path:
-    """Return the first folder that contains a checkpoint or a run; ConfigError if none does."""
+    """Return the first folder with a checkpoint or a run; raise ConfigError if there is none."""
     folders = (Path(named),) if named else MODEL_FOLDERS
     for folder in folders:
         if (folder / "config.json").is_file() or (folder / "best").is_dir():

@@ -27,7 +27,7 @@ def sha256(path: Path) -> str:
 def read_text(path: Path | None) -> str:
     """Return the text of a UTF-8 file, or of standard input if `path` is None.
 
-    A byte order mark and trailing newlines are removed. Raises DataError for another encoding.
+    A byte order mark and trailing newlines are removed. Raises DataError for any other encoding.
     """
     try:
         text = path.read_text("utf-8") if path else sys.stdin.read()

@@ -48,7 +48,7 @@ class Canary:
         return f"canary-{self.number:02}-copy-{copy:02}"
 
     def record(self, copy: int) -> Record:
-        """Make one of its records: the same text under another id.
+        """Make one of its records: the same text under a different id.
 
         The secret is only in the long answer, which is part of every task's target. The record has
         a decision and two kinds of section, so that every task can use it, and the decision is no,

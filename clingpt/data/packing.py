@@ -8,7 +8,7 @@ work, so several examples share a row:
 
 Each example still trains exactly as if it were alone: its positions start at 0, attention never
 crosses its borders, and only its target tokens have a loss. `--pack=False` puts one example in each
-row and must give the same losses and gradients.
+row and must produce the same losses and gradients.
 
     build_rows      once     decides which examples share a row
     rows_of_step    a step   picks the rows of an optimizer step: a function of seed and step alone

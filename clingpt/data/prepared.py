@@ -368,7 +368,7 @@ def open_prepared(folder: Path, tokenizer: Tokenizer) -> Prepared:
         raise DataError(f"{folder / MANIFEST} does not list {min(missing)}; {again}")
     if fingerprint != tokenizer.fingerprint:
         raise DataError(
-            f"{folder} was tokenised with another tokenizer ({fingerprint[:12]} instead of "
+            f"{folder} was tokenised with a different tokenizer ({fingerprint[:12]} instead of "
             f"{tokenizer.fingerprint[:12]}); {again}"
         )
     for name, wanted in files.items():
@@ -397,7 +397,7 @@ def identifiers_found(receipt: Mapping[str, Any]) -> int:
     """Count the identifiers that the training split still contains, according to its receipt.
 
     Returns 0 if they were replaced or if all texts are published, since most names in published
-    abstracts are not patients'. Raises DataError if the receipt has another format.
+    abstracts are not patients'. Raises DataError if the receipt has a different format.
     """
     if receipt.get("format") != RECEIPT_FORMAT or receipt.get("done") not in DONE:
         raise DataError(

@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -268,7 +269,7 @@ def read_hub(name: str, subset: str, on_bad: OnBad = refuse) -> Iterator[Record]
     try:
         rows = datasets.load_dataset(name, subset, split="train")
     except Exception as error:  # no common base class: connection, parquet, config …
-        reason = " ".join(str(unreachable or error).split())[:200]
+        reason = textwrap.shorten(str(unreachable or error), 200, placeholder=" …")
         raise DataError(
             f"cannot load {name} ({subset}) from the Hub or its cache: {reason}; with no network, "
             "download ori_pqal.json on another machine and pass --source=ori_pqal.json"

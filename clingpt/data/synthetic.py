@@ -39,7 +39,7 @@ CONTRARY = {"train": 0.0, "val": 0.75, "test": 0.75}  # how often a second equal
 
 
 def iter_records(split: str, *, count: int, seed: int) -> Iterator[Record]:
-    """Yield `count` records of one split; the same arguments always give the same records."""
+    """Yield `count` records of one split; the same arguments always yield the same records."""
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     rng = random.Random(f"clingpt synthetic {split} {seed}")

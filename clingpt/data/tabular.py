@@ -15,6 +15,7 @@ import gzip
 import io
 import json
 import re
+import textwrap
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ class TextFile:
     def __init__(self, file: TextIO, path: Path, encoding: str) -> None:
         self.path, self.encoding, self.line = path, encoding, 1
         self._file = file
-        self._maybe_utf8 = not encoding.startswith("utf")  # only if the user gave another encoding
+        self._maybe_utf8 = not encoding.startswith("utf")  # only if the user gave a different one
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._all_ascii = True
 
@@ -131,7 +132,7 @@ class TextFile:
         return text
 
     def _look_for_utf8(self, text: str) -> None:
-        """Reject, at its end, a file that is valid UTF-8 throughout but was given another encoding.
+        """Reject, at its end, a file that is valid UTF-8 throughout but was given a different encoding.
 
         "Größe" would become "GrÃ¶ÃŸe". A whole file in another encoding is practically never valid
         UTF-8, although a single line may be ("É…" in Windows-1252).
@@ -446,7 +447,7 @@ def _iter_parquet(path: Path) -> Iterator[Placed]:
                     n_rows += 1
                     yield f"{path}:{n_rows}", dict(zip(names, cells, strict=True))
         except (OSError, EOFError, zlib.error, pyarrow.ArrowException, UnicodeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = textwrap.shorten(str(error), 200, placeholder=" …")
             raise DataError(
                 f"{path}: damaged or not Parquet (after row {n_rows}: {reason}); copy the file "
                 "again"

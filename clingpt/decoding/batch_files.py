@@ -78,7 +78,7 @@ def open_target(target: Path, settings: Mapping[str, Any]) -> tuple[int, int]:
     before = read_object(made_with.read_bytes(), made_with)
     if changed := [key for key, value in settings.items() if before.get(key) != value]:
         raise DataError(
-            f"{target} was started with other settings ({', '.join(changed)}); use those in "
+            f"{target} was started with different settings ({', '.join(changed)}); use those in "
             f"{made_with.name}, or choose another --output"
         )
     n_done = n_failed = 0

@@ -19,7 +19,7 @@ from clingpt.text.tasks import CUES
 
 BLOCK = '"""'  # a line that starts or ends a text of several lines
 HELP = f"""\
-Type a text, or {BLOCK} to start and end a text of several lines.
+Type some text, or {BLOCK} to start and end a text of several lines.
 Ctrl-C stops a reply, Ctrl-D quits.
   /task NAME       set the task: continue, answer, summarize, document or explain
   /set NAME=VALUE  change one of the settings
@@ -51,7 +51,7 @@ class Repl:
         """Read and answer lines until the end of input or /quit."""
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  (gives input() arrow keys)
-        console.note("Type a text, /help for commands, Ctrl-D to quit.")
+        console.note("Type some text, /help for commands, Ctrl-D to quit.")
         while self._turn():
             pass
 

@@ -1,6 +1,6 @@
 """Sampling: the settings, and how each of them changes one row of logits.
 
-Each step follows its paper and gives the result of the one in `transformers`, in the same order:
+Each step follows its paper and matches the one in `transformers`, in the same order:
 repetition penalty, n-gram blocking, temperature, top-k, top-p, min-p. V is the vocabulary, K the
 tokens that are kept.
 """
@@ -131,7 +131,7 @@ class Chooser:
 
 
 def require_finite(highest: float, token: int) -> int:
-    """Return the token with the highest logit; CheckpointError if that logit is not finite.
+    """Return the token with the highest logit; raise CheckpointError if that is not finite.
 
     One check covers the row, because torch.max ranks NaN above everything else.
     """

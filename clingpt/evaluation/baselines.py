@@ -73,7 +73,7 @@ class BagOfWords:
         """Fit on labelled texts; `balanced` gives every label the same total weight.
 
         `c` is the inverse regularisation strength. The solver (L-BFGS) uses no random numbers, so
-        that two fits give the same model.
+        that two fits produce the same model.
         """
         from sklearn.dummy import DummyClassifier
         from sklearn.linear_model import LogisticRegression

@@ -229,7 +229,7 @@ def resampled_sums(rows: Floats, *, seed: int, resamples: int) -> Floats:
     """Return sums (resamples, columns) of as many rows, drawn with replacement."""
     check_resamples(resamples)
     rng = np.random.default_rng(seed)
-    # Not scipy.stats.bootstrap: it draws in another order, which would change every published
+    # Not scipy.stats.bootstrap: it draws in a different order, which would change every published
     # interval, and it holds all resamples of all records in memory.
     # Rows are sorted so that the order of the records does not matter. Columns are summed one after
     # another: drawing whole rows and summing them takes seven times as long.

@@ -46,8 +46,8 @@ Asked = tuple[Record, Prompt, str]  # a record, its prompt and its reference
 def open_data(loaded: Loaded, source: str, folder: Path | None, *, split: str) -> Prepared:
     """Open a prepared folder, by default the one that the checkpoint was trained on.
 
-    Print a note if the data differ from the training data. Raise ConfigError if no folder is known,
-    DataError if the split is empty.
+    Prints a note if the data differ from the training data. Raises ConfigError if no folder is
+    known, and DataError if the split is empty.
     """
     trained_on = loaded.card.get("data", {})
     folder = folder or trained_on.get("folder")
@@ -87,11 +87,12 @@ class ResultStore:
 
     All results in a folder were measured with the same settings. Each process appends to its own
     files and reads those of all processes, so that nothing is measured twice, whatever the number
-    of processes before and after a stop. Memory holds the offset of each line, not the lines.
+    of processes before and after a stop. Only the offset of each line is kept in memory, not the
+    lines.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], rt: Runtime) -> None:
-        """Open a folder; results measured with other settings are deleted."""
+        """Open a folder; results measured with different settings are deleted."""
         self._folder, self._rt = folder, rt
         self.is_new = rt.on_main(lambda: self._begin(settings))
         self._offsets = self._scan()

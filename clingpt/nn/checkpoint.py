@@ -11,6 +11,7 @@ import math
 import os
 import re
 import shutil
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,7 +69,7 @@ def load_model(
 ) -> Loaded:
     """Load a checkpoint or run folder, `gpt2` … `gpt2-xl`, a Hub id or a Hugging Face GPT-2 folder.
 
-    A run folder stands for its best checkpoint. An adapter is merged into its base. Files are
+    A run folder means its best checkpoint. An adapter is merged into its base. Files are
     compared with SHA256SUMS if the folder has it, unless the caller has just `verified` them.
     """
     folder = locate(str(source))
@@ -159,7 +160,7 @@ def locate(source: str) -> Path:
     try:
         return hub_folder(source)
     except (OSError, ValueError, RuntimeError) as error:  # no network, no such name, a full disk
-        reason = " ".join(str(error).split())[:150]
+        reason = textwrap.shorten(str(error), 150, placeholder=" …")
         name = _name_elsewhere(source)
         raise CheckpointError(
             f"the weights of {source} are not in the cache and cannot be downloaded ({reason}); on "

@@ -131,7 +131,7 @@ def write_adapter(folder: Path, weights: Mapping[str, Tensor], lora: Lora, *, ba
 
 
 def read_lora(card: Mapping[str, Any], folder: Path) -> Lora:
-    """Read an adapter's settings from its card; CheckpointError if they are missing or damaged."""
+    """Read an adapter's settings from its card; raise CheckpointError if there are none."""
     if "lora" not in card:
         raise CheckpointError(
             f"{folder} has no card that names its base; merge an adapter from another tool "
@@ -154,7 +154,7 @@ def check_base(model: GPT, lora: Lora, where: Path) -> None:
 
 
 def load_adapter(model: GPT, folder: Path) -> None:
-    """Load an adapter's A and B into a model prepared by `adapt`; CheckpointError on a mismatch."""
+    """Load A and B into a model prepared by `adapt`; raise CheckpointError on a mismatch."""
     wanted, path = adapter_weights(model.state_dict()), folder / ADAPTER_WEIGHTS
     try:
         tensors = load_file(path)

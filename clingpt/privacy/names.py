@@ -51,7 +51,7 @@ def _cue_sections() -> dict[str, frozenset[str]]:
 
 @cache
 def cues(*sections: str) -> frozenset[str]:
-    """Return the words of one or several sections of cue_words.txt."""
+    """Return the words of one or more sections of cue_words.txt."""
     return frozenset[str]().union(*(_cue_sections()[name] for name in sections))
 
 

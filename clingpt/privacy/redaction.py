@@ -184,7 +184,7 @@ class _Surrogates:
         return self._like(word, self._pick("all.last" if last <= min(women, men) else kind, small))
 
     def _pick(self, kind: str, word: str) -> str:
-        """Choose from a list a name that does not contain any of the original names."""
+        """Choose a name that does not contain any of the original names."""
         pool = _pools()[kind]
         start = int.from_bytes(_digest(self._key, f"{kind} {word}")[:8], "big")
         names = (pool[(start + step) % len(pool)] for step in range(len(pool)))

@@ -240,7 +240,7 @@ def _membership_table(audit: Audit) -> Iterator[Table]:
         row = [fixed(found["auc"], 3), between(_interval(found), digits=3)]
         columns = ["AUC", "95 %", "training records", "test records"]
         note = (
-            "Score: loss of the reply in nats per token before training, minus that after. "
+            "Score: loss of the reply in nats per token before training minus the loss after. "
             "Interval: Newcombe."
         )
         title = "Membership inference by loss ratio (Mireshghallah et al. 2022, arXiv 2203.03929)"

@@ -1,7 +1,7 @@
 """The plots of a report as SVG inside report.html, and the training curve as a PNG file.
 
 Text in the SVG stays text and takes the page's colour, ids do not clash between plots, and the same
-figures give the same bytes. A plotting function returns None if its figures were not measured.
+figures produce the same bytes. A plotting function returns None if its figures were not measured.
 matplotlib is imported only when something is drawn: train.py imports this module and starts faster
 without it.
 """
@@ -226,7 +226,7 @@ def _svg(name: str, title: str, draw: Draw) -> str:
     for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
         patch.set_visible(False)
     target = io.StringIO()
-    # Without a fixed salt and with a date, the same figures would give different bytes.
+    # Without a fixed salt and with a date, the same figures would produce different bytes.
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         FigureCanvasSVG(figure).print_svg(target, metadata=nothing)

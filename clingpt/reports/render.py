@@ -91,7 +91,7 @@ class Tile(NamedTuple):
 
 
 def page(report: Report) -> str:
-    """Render report.html; the same report always gives the same bytes."""
+    """Render report.html; the same report always produces the same bytes."""
     drawn = [(draw(report), caption) for draw, caption in PLOTS]
     settings = [
         Table(title, ["name", "value"], [[key, _setting(one)] for key, one in values.items()])

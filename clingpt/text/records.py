@@ -1,4 +1,4 @@
-"""The Record, one cleaned abstract, report or question with its annotations, and its JSON form.
+"""The Record (a cleaned abstract, report or question with annotations) and its JSON form.
 
 Records are read from sources in clingpt/data/sources.py and turned into prompts in
 clingpt/text/tasks.py.

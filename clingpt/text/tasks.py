@@ -36,7 +36,7 @@ TASKS = ("answer", "summarize", "document", "text", "explain")
 CUES = {"answer": "Answer:", "explain": "Explanation:"}  # tasks that need a question but no text
 LABEL_IDS = (3763, 645, 3863)  # " yes", " no", " maybe": one GPT-2 token each, in LABELS' order
 NO_ROOM = "prompt too long without any context"
-# New tokens to generate unless the caller asks for another number.
+# New tokens to generate unless the caller asks for a different number.
 LONGEST_REPLY = {"answer": 160, "summarize": 160, "document": 448, "explain": 256}
 LONGEST_SENTENCE_WORDS = 64  # tables and lists without full stops are cut into pieces this long
 

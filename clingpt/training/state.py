@@ -25,7 +25,7 @@ from clingpt.nn.lora import (
 from clingpt.nn.runtime import Runtime, spread_like, whole
 from model import GPT
 
-# Settings that make a run what it is: resuming with another value needs --force_resume.
+# Settings that make a run what it is: resuming with a different value needs --force_resume.
 IDENTITY = "init_from n_layer n_head n_embd block_size pack batch_size seed".split()
 IDENTITY += "lora_rank lora_alpha lora_targets".split()
 
@@ -167,7 +167,7 @@ def begin_or_resume_lora(model: GPT, lora: Lora, newest: Path | None) -> Lora:
 def check_same_run(
     newest: Path, settings: Mapping[str, Any], data: Prepared, *, force: bool
 ) -> None:
-    """Refuse to resume with other data or another model unless forced; note all other changes."""
+    """Refuse to resume with different data or a different model unless forced; note all other changes."""
     card = read_card(newest)
     before = card.get("settings", {})
     changed = {

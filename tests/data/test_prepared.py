@@ -419,7 +419,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "another tokenizer",
         set_key("tokenizer", "0123456789abcdef"),
-        "{folder} was tokenised with another tokenizer (0123456789ab instead of "
+        "{folder} was tokenised with a different tokenizer (0123456789ab instead of "
         f"{GPT2.fingerprint[:12]}); run prepare.py again",
     ),
     (

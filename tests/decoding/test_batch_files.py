@@ -101,7 +101,7 @@ def test_a_file_started_with_other_settings_is_rejected(
     other: dict[str, Any], named: str, source: Path, target: Path
 ) -> None:
     run(source, target, limit=2)
-    with pytest.raises(DataError, match=rf"out.jsonl was started with other settings {named}"):
+    with pytest.raises(DataError, match=rf"out.jsonl was started with different settings {named}"):
         run(source, target, settings=SETTINGS | other)
     assert target.read_bytes() == BEGUN
 

@@ -360,8 +360,8 @@ class GPT(nn.Module):
         """Load `gpt2` … `gpt2-xl`, a Hub repository, or a folder in the Hub's layout.
 
         `block_size` crops the context. Raises ValueError if the model is not a GPT-2, or if a
-        tensor is unknown, missing, of a different shape or not finite, and FileNotFoundError if there
-        are no weights.
+        tensor is unknown, missing, misshapen or not finite, and FileNotFoundError if there are no
+        weights.
         """
         folder = Path(source) if Path(source).is_dir() else hub_folder(str(source))
         model = cls(_read_config(folder, block_size, dropout))

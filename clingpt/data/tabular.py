@@ -132,7 +132,7 @@ class TextFile:
         return text
 
     def _look_for_utf8(self, text: str) -> None:
-        """Reject, at its end, a file that is valid UTF-8 throughout but was given a different encoding.
+        """Reject, at its end, a file that is valid UTF-8 throughout although --encoding differs.
 
         "Größe" would become "GrÃ¶ÃŸe". A whole file in another encoding is practically never valid
         UTF-8, although a single line may be ("É…" in Windows-1252).

@@ -32,7 +32,7 @@ def answer_file(
     """Answer the lines of `source` that `target` does not answer yet, `at_once` at a time.
 
     Returns the number of replies and how many of them are errors. Raises DataError if `target`
-    was written with other settings, or by another program.
+    was written with different settings or by another program.
     """
     n_lines = sum(1 for _ in iter_lines(source, limit))
     n_done, n_failed = open_target(target, settings)

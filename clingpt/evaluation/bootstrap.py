@@ -226,7 +226,7 @@ def macro_f1s(tables: Ints) -> Floats:
 
 
 def resampled_sums(rows: Floats, *, seed: int, resamples: int) -> Floats:
-    """Return sums (resamples, columns) of as many rows, drawn with replacement."""
+    """Return the sums (resamples, columns) of as many rows as given, drawn with replacement."""
     check_resamples(resamples)
     rng = np.random.default_rng(seed)
     # Not scipy.stats.bootstrap: it draws in a different order, which would change every published

@@ -167,7 +167,7 @@ def begin_or_resume_lora(model: GPT, lora: Lora, newest: Path | None) -> Lora:
 def check_same_run(
     newest: Path, settings: Mapping[str, Any], data: Prepared, *, force: bool
 ) -> None:
-    """Refuse to resume with different data or a different model unless forced; note all other changes."""
+    """Refuse to resume with different data or another model unless forced; note other changes."""
     card = read_card(newest)
     before = card.get("settings", {})
     changed = {

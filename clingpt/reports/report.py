@@ -649,7 +649,7 @@ class TextScores:
     scores: dict[str, list[list[float]]] = field(default_factory=dict)  # ROUGE, BLEU's counts
     counts: dict[str, list[list[float]]] = field(default_factory=dict)  # COUNTED
     documents: list[tuple[str, str]] = field(default_factory=list)  # output, reference
-    endings: list[tuple[bool, int]] = field(default_factory=list)  # is cut off, trimmed tokens
+    endings: list[tuple[bool, int]] = field(default_factory=list)  # cut off, trimmed tokens
     agreeing: list[bool] = field(default_factory=list)  # label in the text scores highest
 
     def add(self, output: Output, record: Record, scored_label: str | None) -> None:

@@ -26,7 +26,7 @@ def module_name(path: Path) -> str:
 
 
 def test_every_module_is_in_a_package() -> None:
-    """At most twelve, each of which says what it holds and what it may import."""
+    """There are at most twelve, and each says what it contains and what it may import."""
     loose = {path.name for path in (ROOT / "clingpt").glob("*.py")}
     assert loose == {"__init__.py"}
     packages = sorted(path.parent for path in (ROOT / "clingpt").glob("*/__init__.py"))

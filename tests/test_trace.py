@@ -11,7 +11,7 @@ from tests.helpers.commands import ROOT, TINY_RUN, run
 
 
 def files_of(*command: object) -> set[str]:
-    """The files of ours whose functions run in a command, by tests/helpers/trace.py."""
+    """Return our files whose functions run in a command, found by tests/helpers/trace.py."""
     done = subprocess.run(
         [sys.executable, "tests/helpers/trace.py", *map(str, command)],
         cwd=ROOT,

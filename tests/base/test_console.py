@@ -1,4 +1,4 @@
-"""What people see: endings of commands, safe text, tables, and figures with units."""
+"""What users see: how commands end, safe text, tables, and figures with units."""
 
 import errno
 import io

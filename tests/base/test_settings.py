@@ -62,7 +62,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Needy:
-    """Settings with a required one."""
+    """Settings of which one is required."""
 
     checkpoint: Path  # run to load
     port: int = 8000  # TCP port
@@ -80,7 +80,7 @@ def parse(*argv: str) -> Settings:
 
 @pytest.fixture
 def preset(tmp_path: Path) -> Callable[[str], str]:
-    """Write a preset; its path."""
+    """Write a preset and return its path."""
 
     def write(text: str) -> str:
         path = tmp_path / "pubmedqa.py"

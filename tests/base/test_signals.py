@@ -1,4 +1,4 @@
-"""The first signal is a wish where there is something to save, else an order; as is the second."""
+"""The first signal ends a run after its step, or at once during setup; a second one always does."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from clingpt.base.signals import StopSignals
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Python's own handler of SIGINT, which a shell takes from what it runs in the background."""
+    """Restore Python's handler of SIGINT, which a shell disables in background processes."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -24,7 +24,7 @@ SLOW = {"torch", "numpy", "scipy", "sklearn", "pandas", "pyarrow", "datasets", "
 
 
 def start(command: str, *flags: str) -> tuple[int, str, set[str]]:
-    """Run a command; its exit status, output, and the top-level modules that it imported."""
+    """Run a command; return its exit status, its output, and the top-level modules it imported."""
     code = (
         f"import sys, runpy, atexit; sys.argv = [{command + '.py'!r}, *{list(flags)}]\n"
         "atexit.register(lambda: print('LOADED', *sys.modules))\n"

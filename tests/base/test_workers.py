@@ -30,7 +30,7 @@ MANY = [[n, n + 1] for n in range(0, 200, 2)]  # chunks
 
 @dataclass(frozen=True)
 class Doubling:
-    """Doubles numbers and says which process did; one number can be deadly, one a mistake."""
+    """Doubles numbers and reports its process; chosen numbers kill it or raise an error."""
 
     deadly: int = -1
     wrong: int = -1
@@ -130,7 +130,7 @@ def lives(process: int) -> bool:
 
 
 def endless(tmp_path: Path) -> "subprocess.Popen[str]":
-    """Work that never ends, in a group of processes of its own, as a terminal has."""
+    """Work that never ends, in a separate process group, as in a terminal."""
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS.format(root=str(ROOT)))
     return subprocess.Popen(
@@ -158,7 +158,7 @@ def test_workers_exit_when_their_parent_is_killed(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux alone lists children")
 @pytest.mark.parametrize("moment", ["starting", "working"])
 def test_only_the_parent_handles_an_interrupt(moment: str, tmp_path: Path) -> None:
-    """Processes that are starting hold no Python that could ignore it, and would print traces."""
+    """Processes that are starting cannot ignore the signal yet, and would print tracebacks."""
     parent = endless(tmp_path)
     assert parent.stdout
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")

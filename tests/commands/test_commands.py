@@ -1,4 +1,4 @@
-"""The commands as people type them: a small run from records to a reply, and every mistake."""
+"""The commands as users type them: a small run from records to a reply, and every mistake."""
 
 import importlib
 import json
@@ -53,7 +53,7 @@ def test_a_run_writes_the_files_that_formats_md_describes(trained: Path) -> None
 
 
 def test_transformers_opens_a_checkpoint_without_conversion(trained: Path) -> None:
-    """Done-when 5: no missing or unexpected keys, equal logits, the same greedy text."""
+    """There are no missing or unexpected keys, and logits and greedy text are the same."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from clingpt.decoding.engine import generate
@@ -261,7 +261,7 @@ def test_a_signal_saves_a_checkpoint_and_prints_how_to_resume(
 
 @pytest.mark.slow
 def test_eight_examples_are_memorised(tmp_path: Path) -> None:
-    """Done-when 6: near-zero loss, and the targets come back word for word."""
+    """The loss is near zero, and the targets are reproduced word for word."""
     records = list(synthetic.iter_records("val", count=8, seed=5))
     source = tmp_path / "eight.jsonl"
     source.write_text("".join(json.dumps(to_json(record)) + "\n" for record in records))
@@ -285,7 +285,7 @@ def test_eight_examples_are_memorised(tmp_path: Path) -> None:
 
 
 def test_pubmedqa_preset_trains_weights_from_another_tool(hub_gpt2: Path, tmp_path: Path) -> None:
-    """Done-when 4, small: a GPT-2 written by transformers, through config/pubmedqa.py."""
+    """A small GPT-2 written by transformers is trained with config/pubmedqa.py."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     theirs = tmp_path / "theirs"
@@ -308,7 +308,7 @@ def test_pubmedqa_preset_trains_weights_from_another_tool(hub_gpt2: Path, tmp_pa
 
 @pytest.mark.slow
 def test_real_pubmedqa_trains_a_small_model_and_scores_it(tmp_path: Path) -> None:
-    """Done-when 3: the loss falls, the baselines stand beside the model, all 500 are predicted."""
+    """The loss falls, the report includes the baselines, and all 500 records are predicted."""
     source, truth_file = shared_file(PUBMEDQA), shared_file(PUBMEDQA_TRUTH)
     folder, out = tmp_path / "data", tmp_path / "run"
     run("prepare.py", f"--source={source}", f"--out={folder}", "--tasks=answer")
@@ -413,7 +413,6 @@ def test_a_users_mistake_prints_one_line_that_says_what_to_do(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    """Done-when 7."""
     flags = [places(flag) for flag in flags]
     if command in ("train", "prepare") and not any(flag.startswith("--out") for flag in flags):
         flags.append(f"--out={tmp_path / 'out'}")
@@ -427,7 +426,7 @@ def test_a_users_mistake_prints_one_line_that_says_what_to_do(
 
 
 def test_pubmedqa_without_network_or_cache_stops_at_once(tmp_path: Path) -> None:
-    """Done-when 4: a line that says what is missing and how to get it."""
+    """One line says what is missing and how to get it."""
     env: dict[str, Any] = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     result = subprocess.run(
         [sys.executable, "train.py", "config/pubmedqa.py", f"--out={tmp_path / 'out'}"],

@@ -1,5 +1,4 @@
-"""What prepare.py found of people goes with the weights: from phase to phase, into exports, and is
-said to whoever uses them."""
+"""Identifiers found by prepare.py are recorded with the weights and reported to their users."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The recipes: phases that chain, a Makefile that goes on, and commands that exist as written."""
+"""The recipes: phases that chain, a Makefile that resumes, and commands that work as written."""
 
 import importlib
 import os
@@ -23,7 +23,7 @@ HEADER_LINE = re.compile(r"^#\s+\w[\w ]*:\s+(?=python )|^#\s+")
 
 
 def parse(line: str) -> Any:
-    """A command line's settings, as its command has them; ConfigError where it has none."""
+    """Parse a command line into its command's settings; ConfigError if it is wrong."""
     found = COMMAND.search(line)
     assert found, f"{line} is no command that is known here"
     name, rest = found.groups()
@@ -36,7 +36,7 @@ def parse(line: str) -> Any:
 
 
 def commands_in(text: str) -> list[str]:
-    """Lines that call one of the commands, continued lines joined."""
+    """Return the lines that call one of the commands, with continued lines joined."""
     return [line for line in re.sub(r"\\\n\s*", " ", text).splitlines() if COMMAND.search(line)]
 
 
@@ -67,10 +67,10 @@ def test_commands_in_the_recipes_are_valid(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Path:
-    """A folder with the Makefile, and a python that writes down what it is given.
+    """A folder with the Makefile, and a `python` that records its arguments.
 
-    It prepares and trains by leaving the files that the Makefile looks for; it fails at what the
-    file `fails` names.
+    It "prepares" and "trains" by creating the files that the Makefile looks for, and fails at what
+    the file `fails` names.
     """
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     (tmp_path / "requirements.txt").touch()
@@ -107,7 +107,7 @@ file=${file:-manifest.json}
 
 
 def make(workshop: Path, *arguments: str, status: int = 0) -> list[str]:
-    """The commands that a make starts."""
+    """Return the commands that a make starts."""
     result = subprocess.run(
         ["make", "pubmedqa", "BIN=bin", *arguments],
         cwd=workshop, capture_output=True, text=True, check=False,
@@ -205,7 +205,7 @@ def test_two_phases_killed_repeatedly_match_an_uninterrupted_run(
     flags += ["--warmup_steps=0"]
 
     def both_phases(folder: Path, kills: int) -> int:
-        """Train on text, then from its best on answers; how many kills hit a run."""
+        """Train on text, then on answers; return how many kills hit a run."""
         first = [f"--data={notes}", f"--out={folder / 'domain'}"]
         second = [f"--data={thirteen}", f"--out={folder / 'answers'}"]
         second += [f"--init_from={folder / 'domain/best'}"]

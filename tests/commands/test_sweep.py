@@ -563,7 +563,7 @@ def test_ranges_are_read() -> None:
 
 
 def test_labels_of_all_folds_are_scored_together() -> None:
-    """A mean over folds would differ: a fold without maybe has no F1 for it."""
+    """A mean over folds would differ, because a fold without maybe has no F1 for it."""
     first, second = [[3, 1, 0], [2, 4, 0], [0, 0, 0]], [[1, 0, 1], [0, 1, 0], [1, 0, 2]]
     pooled = outcome(results={0: result(first, val_macro_f1=0.1), 1: result(second)})
     gold, said = [], []
@@ -656,7 +656,7 @@ def in_this_process(commands: sweep.Commands, command: list[str], output: TextIO
 
 @pytest.fixture
 def blind_to_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The splits that are opened; opening the test split is an AssertionError."""
+    """The splits that are opened; opening the test split raises AssertionError."""
     opened: list[str] = []
     for name in ("split", "records", "record_ids"):
         plain = getattr(Prepared, name)

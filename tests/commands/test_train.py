@@ -84,7 +84,7 @@ def test_a_run_resumed_after_step_13_is_bit_identical_to_an_uninterrupted_one(
 def test_a_run_resumed_without_part_of_its_state_differs(
     part: str, straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
-    """The test above can fail: it notices other random numbers and other moments."""
+    """The test above can fail: it notices different random numbers and different moments."""
     resumed = cut_back(straight(*AMID), tmp_path / "resumed")
     checkpoint = resumed / "step_000013"
     if part == "rng":
@@ -416,7 +416,7 @@ def test_a_non_finite_loss_ends_the_run_and_names_the_records(
 def test_best_follows_the_selected_criterion(
     select: str, thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The records are really answered."""
+    """The records are answered, not just scored."""
     out = tmp_path / "run"
     flags = [*STEPS, *AMID, "--eval_every=6", "--eval_records=4", "--max_new_tokens=6", "--keep=9"]
     flags += [f"--select={select}", "--sample=True", f"--data={thirteen}", f"--out={out}"]

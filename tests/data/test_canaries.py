@@ -1,4 +1,4 @@
-"""Canaries: made by the seed, alike whether planted or held back, and in every task's target."""
+"""Canaries depend only on the seed, do not show if they are planted, and are in every target."""
 
 import json
 

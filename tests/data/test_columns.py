@@ -1,4 +1,4 @@
-"""Columns: what is guessed from names and cells, what is asked back, and rows as records."""
+"""Columns: guesses from names and cells, ambiguous cases, and rows as records."""
 
 import re
 from typing import Any
@@ -17,14 +17,14 @@ CELLS |= {"true": [True, False, True], "list": [["a"], [], ["b"]], "float": [1.0
 
 
 def table(columns: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Names and rows, of "name kind, name kind"."""
+    """Return names and rows from "name kind, name kind"."""
     kinds = dict(each.rsplit(" ", 1) for each in columns.split(", "))
     rows = [{name: CELLS[kind][n] for name, kind in kinds.items()} for n in range(3)]
     return list(kinds), rows
 
 
 def guess(task: str, columns: str, given: Columns | None = None) -> set[str]:
-    """What is guessed, as role=name."""
+    """Return the guess as role=name."""
     found = vars(guess_columns(*table(columns), task, given))
     return {f"{role}={name}" for role, name in found.items() if name is not None}
 

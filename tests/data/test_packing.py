@@ -29,7 +29,7 @@ from tests.helpers.models import Document, SlowBatch, losses_and_gradient
 
 
 def as_split(documents: list[Document], *, gap: int = 0) -> Split:
-    """The documents as prepare.py stores them; `gap` foreign tokens before each."""
+    """Store the documents as prepare.py does, with `gap` foreign tokens before each."""
     tokens, index = [], []
     for record, (ids, n_prompt) in enumerate(documents):
         tokens += [9] * gap
@@ -46,7 +46,7 @@ def as_split(documents: list[Document], *, gap: int = 0) -> Split:
 
 
 def check_packing(lengths: Ints, capacity: int, seed: int) -> Ints:
-    """Every example once, no row over capacity or empty; gives the tokens of each row."""
+    """Check that each example occurs once and no row is too long or empty; return row lengths."""
     order, starts = pack_best_fit(lengths, capacity, seed=seed)
     assert sorted(order.tolist()) == list(range(len(lengths)))
     assert starts[0] == 0
@@ -149,7 +149,7 @@ def test_a_step_does_not_depend_on_earlier_ones() -> None:
 
 
 def trimmed(arrays: Arrays) -> list[list[int]]:
-    """The five arrays flat, without spare borders and targets."""
+    """Flatten the five arrays, without spare borders and targets."""
     size = arrays.ids_BT.size
     kept = arrays.targets_KM != IGNORE
     n_borders = int(np.argmax(arrays.borders == size)) + 1
@@ -213,7 +213,7 @@ def test_without_packing_each_example_has_a_row(
 def loss_and_gradient(
     model: GPT, rows: Rows, parts: Iterator[Ints]
 ) -> tuple[float, torch.Tensor, int]:
-    """Summed over micro-batches, as train.py accumulates them; and how many targets there were."""
+    """Sum over micro-batches, as train.py does; also return the number of targets."""
     model.zero_grad()
     total, n_targets = 0.0, 0
     for numbers in parts:
@@ -277,7 +277,7 @@ def test_an_example_may_fill_a_row(slow_batch: SlowBatch) -> None:
 def test_a_ragged_batch_is_padded_to_the_shape_of_a_full_one(
     pack: bool, documents: list[Document], tiny_model: Callable[..., GPT]
 ) -> None:
-    """Rows of padding alone: the same shapes as any full batch, the same loss, each row apart."""
+    """Rows of only padding have the shapes of any full batch and do not change the loss."""
     rows = build_rows(as_split(documents), 24, pack=pack, seed=1)
     model = tiny_model(vocab_size=EOT + 1)
     full = rows.assemble(np.arange(4), n_rows=4)

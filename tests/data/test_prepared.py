@@ -1,4 +1,4 @@
-"""The prepared folder: written whole or not at all, read back as it was, every change noticed."""
+"""The prepared folder is written completely or not at all, and any change to it is noticed."""
 
 import errno
 import hashlib
@@ -52,7 +52,7 @@ def examples(each: Record) -> list[tuple[str, Example]]:
 
 
 def write(folder: Path, numbers: range = range(9), *, finish: bool = True) -> Path:
-    """Two records of three to train on, the third to test; none to validate."""
+    """Split three records: two for training, the third for test, none for validation."""
     with FolderWriter(folder, GPT2) as writer:
         for n in numbers:
             add_record(writer, "test" if n % 3 == 2 else "train", record(n), examples(record(n)))
@@ -62,7 +62,7 @@ def write(folder: Path, numbers: range = range(9), *, finish: bool = True) -> Pa
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """The names in a folder and the hashes of what they hold."""
+    """Return the names in a folder and the hashes of their contents."""
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.iterdir())
@@ -143,7 +143,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def old(tmp_path: Path, small: Path) -> Path:
-    """A folder that stands already; nothing may be lost of it."""
+    """A folder that exists already and must not lose anything."""
     return shutil.copytree(small, tmp_path / "data")
 
 
@@ -203,7 +203,7 @@ def test_a_failure_at_the_end_leaves_the_old_folder(
 
 
 def test_a_folder_that_cannot_be_moved_is_kept(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where --out is a mount point, or the new folder cannot be moved into place."""
+    """As if --out is a mount point, or the new folder cannot be moved into place."""
     before = contents(old)
     rename = Path.rename
     for stuck in (old, old.with_name(".data.partial")):

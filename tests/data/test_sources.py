@@ -1,4 +1,4 @@
-"""Readers: the same records by every road, malformed input by file and place, memory kept flat."""
+"""Readers: equal records from every format, malformed input reported by line, constant memory."""
 
 import gzip
 import json
@@ -54,7 +54,7 @@ ITEMS: dict[str, dict[str, Any]] = {
 
 
 def hub_row(pubid: str, item: dict[str, Any]) -> dict[str, Any]:
-    """An item as the Hub has it: a struct of lists, opinions as lists of characters."""
+    """Return an item in the Hub's layout: a struct of lists, opinions as lists of characters."""
     return {
         "pubid": int(pubid),
         "question": item["QUESTION"],
@@ -71,7 +71,7 @@ def hub_row(pubid: str, item: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_hub_copy(folder: Path, items: dict[str, dict[str, Any]]) -> Path:
-    """A local copy of the Hub's data set: its card and a parquet file a subset."""
+    """Write a local copy of the Hub's data set: its card and one parquet file per subset."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = [hub_row(pubid, item) for pubid, item in items.items()]
     unlabeled = [{k: v for k, v in row.items() if k != "final_decision"} for row in rows]
@@ -97,7 +97,7 @@ def write_hub_copy(folder: Path, items: dict[str, dict[str, Any]]) -> Path:
 
 
 def in_subprocess(code: str, folder: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
-    """Run code with a cache of its own, for `datasets` reads where its cache is when imported."""
+    """Run code with a separate cache, because `datasets` reads its location when imported."""
     quiet = {"HF_HOME": str(folder / "hf"), "NO_PROXY": "*", "PYTHONWARNINGS": "error::UserWarning"}
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -299,7 +299,7 @@ def test_jsonl_errors_name_file_and_line(tmp_path: Path) -> None:
 def records_of(
     path: Path, task: str, given: Columns | None = None, encoding: str = "auto"
 ) -> tuple[list[Record], list[str]]:
-    """Records and complaints, by columns that are chosen as prepare.py does."""
+    """Return records and errors, with columns chosen as in prepare.py."""
     chosen = choose_columns(str(path), task, given=given, encoding=encoding)
     columns = chosen[0] if chosen else None
     source = Source(name=str(path), columns=columns, encoding=encoding)

@@ -1,4 +1,4 @@
-"""Synthetic records: labels follow from RESULTS alone, and what test holds is new to train."""
+"""Synthetic records: labels depend only on RESULTS, and the content of test is new to train."""
 
 import hashlib
 import itertools
@@ -155,7 +155,7 @@ DETAILS = re.compile("|".join((*synthetic.TIMES, *sorted(synthetic.SUBGROUPS, re
 
 
 def skeleton(record: Record) -> tuple[str, ...]:
-    """Which templates a record was made of: its sentences without names, numbers and directions."""
+    """Return a record's templates: its sentences without names, numbers and directions."""
     kept = [s for s in sentences(record) if COMPARISON.search(s)]
     asked = asked_sentence(record)
     others = [s for s in kept if s != asked]
@@ -183,7 +183,7 @@ def test_template_combinations_in_test_are_not_in_train_or_val() -> None:
 
 
 def test_every_word_in_test_is_also_in_train() -> None:
-    """Words as GPT-2's tokenizer cuts them, with their blank, so that no token is new either."""
+    """Cut words as GPT-2's tokenizer does, with leading spaces, so that no token is new either."""
     word = re.compile(r" ?[A-Za-z]+| ?\d+| ?[^\sA-Za-z\d]+|\s")
     known = {w for record in ALL["train", 0] for w in word.findall(whole(record))}
     assert {w for record in TEST + VAL for w in word.findall(whole(record))} <= known
@@ -193,7 +193,7 @@ def test_every_word_in_test_is_also_in_train() -> None:
 
 
 def verdicts(sentence: str) -> list[bool | None]:
-    """Of every comparison in a sentence: whether it is significant; None for almost."""
+    """Return, for every comparison in a sentence, whether it is significant; None for almost."""
     found = []
     for first, second, gap, low, high, sign, p in COMPARISON.findall(sentence):
         shown = [float(p) < 0.05 or sign == "<"] if p else []

@@ -1,4 +1,4 @@
-"""Rows: what every kind of file gives, and what each thing that can be wrong with one ends in."""
+"""Rows from every kind of file, and the error for everything that can be wrong with one."""
 
 import csv
 import gzip
@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 
 
 def read(path: Path, encoding: str = "auto") -> tuple[Rows, list[str]]:
-    """Rows and complaints, without the folder."""
+    """Return rows and errors, without the folder's path."""
     bad: list[DataError] = []
     rows = [dict(row) for _, row in iter_rows(path, bad.append, encoding=encoding)]
     return rows, [str(error).replace(f"{path.parent}/", "") for error in bad]
@@ -38,7 +38,7 @@ def refusal(path: Path, encoding: str = "auto") -> str:
 
 
 def table_text(rows: Rows, delimiter: str = ",", end: str = "\r\n") -> str:
-    """As csv.writer writes it."""
+    """Format rows as csv.writer does."""
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, lineterminator=end)
     writer.writeheader()
@@ -535,7 +535,7 @@ def test_text_after_the_json_value_is_refused(rest: str, chunk_chars: int) -> No
 
 
 class Endless(io.TextIOBase):
-    """A JSON object of n items, made while it is read."""
+    """A JSON object of n items, generated while it is read."""
 
     def __init__(self, n: int, value: str) -> None:
         self.parts = self.make(n, value)

@@ -279,7 +279,7 @@ def files(folder: Path) -> dict[Path, int]:
 def test_image_serves_from_its_own_files_and_writes_none(
     image: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    """Runs everywhere, also where the tests below are skipped."""
+    """This runs everywhere, even if the tests below are skipped."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     settings = {name: value.replace("/tmp", str(scratch)) for name, value in environment().items()}

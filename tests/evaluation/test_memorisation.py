@@ -339,7 +339,7 @@ def test_exposure_follows_from_the_rank_of_the_secret(better: int, bits: float) 
     assert found == pytest.approx(bits)
 
 
-def test_equal_losses_give_chance_exposure_not_the_maximum() -> None:
+def test_equal_losses_mean_chance_exposure_not_the_maximum() -> None:
     others = other_secrets(CANARY, 255, seed=1)
     with losing(dict.fromkeys([CANARY.secret, *others], 1.0)):
         found = canary_exposure(random_scorer(), CANARY, [1, 2], others)

@@ -1,4 +1,4 @@
-"""Two reports as report.json holds them: one with every section, one with almost nothing measured.
+"""Two reports in the form of report.json: one with every section, one with almost nothing measured.
 
 The figures are invented, but plausible for a GPT-2 fine-tuned on PubMedQA.
 """

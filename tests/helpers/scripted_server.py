@@ -22,7 +22,7 @@ from clingpt.text.tokenizer import EOT
 
 
 class ScriptedReply(engine.Reply):
-    """A reply in which each scripted token is by far the likeliest; the model chooses labels."""
+    """A reply whose scripted tokens are by far the most probable; the model chooses labels."""
 
     def __init__(self, prompt: Any, sampling: Any, tokenizer: Any, first_among: Any = ()) -> None:
         super().__init__(prompt, sampling, tokenizer, first_among)

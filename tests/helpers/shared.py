@@ -1,6 +1,6 @@
 """Test data: small committed fixtures, and full data sets outside the repository.
 
-Full data sets are looked for in the folder that CLINGPT_SHARED names, by default ../shared beside
+Full data sets are looked for in the folder that CLINGPT_SHARED names, by default ../shared next to
 the checkout. Tests that need one skip without it; `pytest -rs` says which file is missing.
 """
 
@@ -42,5 +42,5 @@ def official_items(path: Path = PUBMEDQA_FIXTURE) -> dict[str, dict[str, Any]]:
 
 
 def read_records(path: Path, on_bad: Callable[[DataError], None] = refuse) -> list[Record]:
-    """Read a file whose rows say themselves what they contain, as prepare.py reads it."""
+    """Read a file whose rows describe their own content, as prepare.py does."""
     return [record for _, record in Source(name=str(path)).read(on_bad)]

@@ -1,4 +1,4 @@
-"""Start a script on two ranks by torchrun, and wait for what it says."""
+"""Start a script on two ranks with torchrun, and wait for its output."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Count the files of ours that a command passes through.
+"""Count our files that a command runs through.
 
     python tests/helpers/trace.py prepare.py --source=notes.csv ...   # any command
 

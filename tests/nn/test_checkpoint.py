@@ -59,7 +59,7 @@ def test_a_run_folder_can_be_moved(tmp_path: Path, model: GPT) -> None:
     assert load_model(tmp_path / "b" / "best").card["val_loss"] == 2.0
 
 
-def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_save_leaves_no_files(tmp_path: Path) -> None:
     with (
         pytest.raises(OSError, match="No space"),
         written_whole(tmp_path / "step_000001") as folder,

@@ -102,13 +102,13 @@ GUARANTEES = {
         "safety::test_witness_records_opened_files",
     ],
     "72 nothing is stored": [
-        "safety::test_secrets_are_left_nowhere",
+        "safety::test_no_secret_is_left_behind",
         "safety::test_refusals_and_a_crash_reveal_nothing",
         "safety::test_telemetry_receives_nothing",
         "tasks::test_log_contains_nothing_that_was_sent",
     ],
     "73 errors quote nothing": [
-        "safety::test_secrets_are_left_nowhere",
+        "safety::test_no_secret_is_left_behind",
         "tasks::test_internal_error_does_not_quote_the_text",
     ],
     "74 only POST, no caching": ["safety::test_texts_are_accepted_only_by_post_and_never_cached"],

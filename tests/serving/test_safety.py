@@ -301,7 +301,7 @@ def written_since(started_at: float, folder: Path) -> dict[Path, str]:
     return found
 
 
-def test_secrets_are_left_nowhere(server: Server, folder: Path) -> None:
+def test_no_secret_is_left_behind(server: Server, folder: Path) -> None:
     started_at, statuses, secrets = time.time(), Counter[int](), []
     for n, send in zip(range(208), itertools.cycle(planted(server)), strict=False):
         secrets.append(f"Qx{n}z{uuid.uuid4().hex}")

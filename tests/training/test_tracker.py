@@ -1,4 +1,4 @@
-"""Trackers beside metrics.jsonl: offline by default, one run across resumes, each step once."""
+"""Trackers: offline by default, one run across resumes, each step once."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wandb_points(run: Path) -> Points:
-    """Return what all offline files of a run hold; they must share one run id."""
+    """Return the content of all offline files of a run; they must share one run id."""
     files = sorted((run / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len({path.name for path in files}) == 1
     points: Points = {}

@@ -1,4 +1,4 @@
-"""The first signal ends a run after its step, or at once during setup; a second one always does."""
+"""The first signal lets the current step finish, or ends setup at once; a second is immediate."""
 
 import os
 import signal

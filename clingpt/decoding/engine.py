@@ -227,7 +227,7 @@ class Engine:
         if not self._at_work:
             if self._waiting:  # an engine without rows: the caller's loop would never end
                 raise RuntimeError(
-                    f"{len(self._waiting)} requests wait for a row, but there are none"
+                    f"{len(self._waiting)} requests wait for a row, but the engine has none"
                 )
             return []
         try:

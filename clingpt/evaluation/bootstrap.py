@@ -1,4 +1,4 @@
-"""Uncertainty of scores: how far they could move with other records or another seed.
+"""Uncertainty of scores: how far they could move with different records or a different seed.
 
 Intervals are 95 % percentile intervals of the bootstrap over records (Efron 1979; Efron and
 Tibshirani 1993, chapter 13). They depend on the seed, but not on the order of the records: labels

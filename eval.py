@@ -98,7 +98,7 @@ from clingpt.reports.report import (
     stored_outputs,
 )
 from clingpt.reports.tables import as_text, tables
-from clingpt.text.tasks import TASKS
+from clingpt.text.tasks import TASK_TABLE, TASKS
 
 
 @dataclass(frozen=True)
@@ -234,12 +234,11 @@ def measure(cfg: EvalConfig, evaluation: Evaluation, *, needs_fit: bool) -> None
         evaluation.losses(name, split, passage_of)
     for path in cfg.text:
         evaluation.text_losses(f"text {path.name}", path)
-    limits = {"document": cfg.max_document_tokens, "explain": cfg.max_prose_tokens}
     for task in tasks:
         if task == "text" or cfg.texts == 0:
             continue
         # A short context keeps at least half of its tokens for the prompt.
-        longest = min(limits.get(task, cfg.max_new_tokens), evaluation.scorer.context // 2)
+        longest = min(getattr(cfg, TASK_TABLE[task].limit_flag), evaluation.scorer.context // 2)
         evaluation.texts(task, split, Sampling(max_new_tokens=longest), cfg.texts)
 
 

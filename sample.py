@@ -38,8 +38,8 @@ class SampleConfig:
     # --- input ---
     prompt: str | None = None  # text to continue
     prompt_file: Path | None = None  # file with the text to continue
-    # What to do with the record in --input; None continues a prompt.
-    task: Literal["answer", "summarize", "document", "explain"] | None = None
+    # What to do with the record in --input, such as answer or summarize; None continues a prompt.
+    task: str | None = None
     # With --task, a record (.json) or several (.jsonl); without, a .jsonl file of prompts.
     input: Path | None = None
     # Lines of a .jsonl file to read, from its start; None is one, or all with --output.
@@ -74,12 +74,20 @@ class SampleConfig:
     quantize: Literal["none", "int8"] = "none"
 
     def __post_init__(self) -> None:
+        # Imported here because these checks run before the imports below the class.
+        from clingpt.text.tasks import PROMPTED
+
         config.check_range(self, "limit", "samples", "batch_size", at_least=1)
+        names = ", ".join(PROMPTED)
+        config.check(
+            self.task is None or self.task in PROMPTED,
+            f"unknown task {self.task!r}; choose from {names}",
+        )
         config.check(len(self.given) < 2, f"pass one of --{' and --'.join(self.given)}, not both")
         is_file = self.input is not None and self.input.suffix == ".jsonl"
         config.check(
             self.task is not None or self.input is None or is_file,
-            "--input is a record and needs --task=answer, summarize, document or explain",
+            f"--input is a record and needs --task, one of {names}",
         )
         config.check(
             self.task is None or self.given in ([], ["input"]),
@@ -131,6 +139,7 @@ from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import load_to_use, newest_best
 from clingpt.text.records import LABELS, Record, from_json
+from clingpt.text.tasks import TASK_TABLE
 
 LINES_AT_ONCE = 4  # lines per row of a batch, so that short replies make room for others
 NOT_A_SETTING = ("output", "limit", "batch_size", "device")  # do not change replies
@@ -301,8 +310,9 @@ def reply_to(session: Session, task: str | None, asked: Asked, sampling: Samplin
         console.say("")
         if completion.finish_reason == "length":
             console.note(f"(stopped after {chosen.max_new_tokens} tokens: max_new_tokens)")
-    if question.record and question.record.long_answer and task != "document":
-        record = question.record
+    # The conclusion is the reference of the tasks that write it.
+    record = question.record
+    if record and record.long_answer and question.task and TASK_TABLE[question.task].concludes:
         label = f"{record.decision}: " if record.decision and task == "answer" else ""
         console.note(f"(reference: {label}{record.long_answer})")
 

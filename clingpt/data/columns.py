@@ -14,6 +14,7 @@ from pathlib import Path
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.text.records import LABELS, Record, clean, make_record
+from clingpt.text.tasks import TASK_TABLE
 
 Row = Mapping[str, object]
 
@@ -61,26 +62,12 @@ NAMES = {
     ),
     "keywords": ("keywords keyword meshes mesh mesh_terms tags",),
 }
+# Names of the target of a task that asks a question: a column `answer` may hold prose.
 REPLIES = (
     "target output",
     "long_answer answer answer_text response completion explanation",
     "summary conclusion conclusions description",
 )
-TARGETS = {"answer": REPLIES, "explain": REPLIES}
-
-# The roles that a task needs, and those that it uses if present, in the order of assignment.
-NEEDED: dict[str, tuple[str, ...]] = {
-    "answer": ("question", "decision"),
-    "explain": ("question", "target"),
-    "summarize": ("target", "input"),
-    "document": ("document", "input"),
-    "text": (),
-}
-WELCOME: dict[str, tuple[str, ...]] = {
-    "answer": ("target", "input"),
-    "explain": ("input",),
-    "text": ("question", "target", "input"),
-}
 PROSE_WORDS = 8  # a column with as many in half of its cells may be a note, whatever its name
 MOST_LISTED = 20  # columns that a message names
 FLAG = {"decision": "--target", "document": "--target"}  # for roles without a separate flag
@@ -94,14 +81,15 @@ def guess_columns(
 ) -> Columns:
     """Choose a task's columns, keeping those `given`; raise ConfigError if that is ambiguous."""
     chosen = _given(given or Columns(), names, rows, task)
-    roles = (*NEEDED[task], *WELCOME.get(task, ()), "id", "keywords")
+    needed = TASK_TABLE[task].needed
+    roles = (*needed, *TASK_TABLE[task].welcome, "id", "keywords")
     for role in (role for role in roles if chosen[role] is None):
         free = [name for name in names if name not in chosen.values()]
         found = _candidates(role, task, free, rows)
-        if len(found) > 1 and (role in NEEDED[task] or task == "text" and role != "id"):
+        if len(found) > 1 and (role in needed or task == "text" and role != "id"):
             raise _open_question(f"{_listed(found)} all fit", role, task, names)
         chosen[role] = found[0] if len(found) == 1 or (found and role == "id") else None
-    for role in NEEDED[task]:
+    for role in needed:
         if chosen[role] is None:
             raise _open_question("no column has a known name", role, task, names)
     if not any(chosen[role] for role in ("question", "input", "target")):
@@ -123,11 +111,11 @@ def _given(
         if name in roles:
             raise ConfigError(f"--{roles[name]} and --{role} both name the column {name!r}")
         roles[name] = role
-    target = given.target
+    target, needed = given.target, TASK_TABLE[task].needed
     is_decision = (
-        task == "answer" and not given.decision and target and _decides(_values(target, rows))
+        "decision" in needed and not given.decision and target and _decides(_values(target, rows))
     )
-    if target and (is_decision or task == "document"):
+    if target and (is_decision or "document" in needed):
         chosen |= {"decision" if is_decision else "document": target, "target": None}
     return chosen
 
@@ -136,7 +124,8 @@ def _candidates(role: str, task: str, names: Iterable[str], rows: Sequence[Row])
     """List the columns that could have a role, by the surest names that match."""
     cells = {name: _values(name, rows) for name in names}
     fit = [name for name in cells if _may_be(role, cells[name])]
-    for known in TARGETS.get(task, NAMES["target"]) if role == "target" else NAMES[role]:
+    asks = TASK_TABLE[task].asks
+    for known in REPLIES if role == "target" and asks else NAMES[role]:
         plain = [_plain(each) for each in known.split()]
         if found := [name for name in fit if _plain(name) in plain]:
             if role == "id":
@@ -146,7 +135,7 @@ def _candidates(role: str, task: str, names: Iterable[str], rows: Sequence[Row])
             ] or found  # prefer columns that are not empty
     if role == "decision":
         return [name for name in fit if cells[name]]
-    if role == "input" and task not in ("answer", "explain"):
+    if role == "input" and not asks:
         return [name for name in fit if _is_prose(cells[name])]
     return []
 

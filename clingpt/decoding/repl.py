@@ -15,13 +15,13 @@ from clingpt.base.errors import ClingptError, ConfigError, DataError
 from clingpt.base.files import read_text
 from clingpt.decoding.sampling import Sampling
 from clingpt.text.records import Record, from_json
-from clingpt.text.tasks import CUES
+from clingpt.text.tasks import PROMPTED, TASK_TABLE
 
 BLOCK = '"""'  # a line that starts or ends a text of several lines
 HELP = f"""\
 Type some text, or {BLOCK} to start and end a text of several lines.
 Ctrl-C stops a reply, Ctrl-D quits.
-  /task NAME       set the task: continue, answer, summarize, document or explain
+  /task NAME       set the task: continue, {", ".join(PROMPTED)}
   /set NAME=VALUE  change one of the settings
   /settings        show the settings that decide how a reply is sampled and when it ends
   /file PATH       use the text of a file, or a .json record, as the prompt
@@ -29,7 +29,6 @@ Ctrl-C stops a reply, Ctrl-D quits.
   /again [N]       repeat the last prompt, or number N of the history
   /help            show this help
   /quit            quit"""
-TASKS = ("continue", "answer", "summarize", "document", "explain")
 SETTINGS = (
     "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
     "no_repeat_ngram", "seed", "stop",
@@ -96,8 +95,9 @@ class Repl:
             self._ask_typed(read_block() if line.strip() == BLOCK else line)
 
     def _set_task(self, name: str) -> None:
-        if name not in TASKS:
-            raise ConfigError(f"unknown task {name!r}; choose from {', '.join(TASKS)}")
+        names = ("continue", *PROMPTED)
+        if name not in names:
+            raise ConfigError(f"unknown task {name!r}; choose from {', '.join(names)}")
         self.task = None if name == "continue" else name
 
     def _show_settings(self) -> None:
@@ -105,10 +105,10 @@ class Repl:
         console.note(console.key_values("", pairs))
 
     def _ask_typed(self, text: str) -> None:
-        if self.task != "explain":
+        if self.task is None or TASK_TABLE[self.task].context != "optional":
             self._ask(self._with_question(text))
             return
-        # Here the question is typed first, because a context is optional.
+        # Without a need for context, the question is what the user types first.
         context = read_line("context, or nothing> ") or ""
         context = read_block() if context.strip() == BLOCK else context
         self._ask(from_json({"text": context, "question": text}))
@@ -117,7 +117,7 @@ class Repl:
         """Make a record for the current task from a text, asking for a question if it needs one."""
         if self.task is None:
             return text
-        question = (read_line("question> ") or "") if self.task in CUES else ""
+        question = (read_line("question> ") or "") if TASK_TABLE[self.task].asks else ""
         return from_json({"text": text, "question": question})
 
     def _ask(self, asked: Asked) -> None:

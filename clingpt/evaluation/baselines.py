@@ -15,7 +15,7 @@ from clingpt.base.errors import DataError
 from clingpt.data.prepared import Prepared
 from clingpt.text.records import LABELS, Record
 from clingpt.text.sentences import split_sentences
-from clingpt.text.tasks import CUES
+from clingpt.text.tasks import TASK_TABLE
 
 if TYPE_CHECKING:
     from clingpt.text.tokenizer import Tokenizer
@@ -131,7 +131,7 @@ class Nearest:
 
 def question_in(prompt: str) -> str:
     """Return the question of an `explain` prompt: the inverse of `prompt_text`."""
-    return prompt.removesuffix(f"\n{CUES['explain']}").rpartition("Question: ")[2]
+    return prompt.removesuffix(f"\n{TASK_TABLE['explain'].cue}").rpartition("Question: ")[2]
 
 
 def question_and_results(record: Record) -> str:

@@ -28,7 +28,7 @@ from clingpt.decoding.replies import ReplyJson, ask_task, reply_json
 from clingpt.evaluation.calibration import Calibration, LabelScores
 from clingpt.evaluation.faithfulness import find_flags
 from clingpt.text.records import Record, from_json
-from clingpt.text.tasks import LABEL_IDS, LONGEST_REPLY, source_text
+from clingpt.text.tasks import LABEL_IDS, PROMPTED, TASK_TABLE, source_text
 from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
 
 Ints = NDArray[np.int64]
@@ -146,7 +146,7 @@ class Runner:
         on_text: OnText = lambda n, text: None,
     ) -> list[ReplyJson]:
         """Apply a task to several records at once; return a reply to each, with its warnings."""
-        longest = max_new_tokens or min(LONGEST_REPLY[task], self.context // 2)
+        longest = max_new_tokens or min(TASK_TABLE[task].longest_reply, self.context // 2)
         budget = self.context - longest
         questions = [ask_task(task, record, self.tokenizer, budget=budget) for record in records]
         judgements = [
@@ -201,7 +201,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", type=Path, required=True, help="folder written by export.py")
-    parser.add_argument("--task", choices=sorted(LONGEST_REPLY), help="task to run on each record")
+    parser.add_argument("--task", choices=sorted(PROMPTED), help="task to run on each record")
     parser.add_argument("--input", type=Path, help="file with a record (.json) or records (.jsonl)")
     parser.add_argument("--prompt", help="text to continue")
     parser.add_argument(

@@ -27,7 +27,7 @@ from clingpt.reports import DISCLAIMER, audit, plots
 from clingpt.reports.report import N_EXAMPLES, Report, ShownExample, TextSection
 from clingpt.reports.tables import Table, as_markdown, between, fixed, percent, plain, tables
 from clingpt.text.records import Record
-from clingpt.text.tasks import prompt_text
+from clingpt.text.tasks import TASK_TABLE, prompt_text
 from model import SIZES
 
 if TYPE_CHECKING:
@@ -42,13 +42,6 @@ PLOTS = (
     (plots.confusion, "Predictions for each gold label: records, and percent of the row."),
     (plots.curve, "Losses of the run up to this checkpoint; the training loss is smoothed."),
 )
-SKILLS = {
-    "answer": "answers a question about an abstract with yes, no or maybe and an explanation",
-    "summarize": "summarises a report",
-    "document": "drafts a structured document from notes",
-    "text": "continues text",
-    "explain": "answers a question in prose, with or without a text to answer from",
-}
 SECTIONS = ("labels", "calibration", "perplexity", "texts", "int8")
 AUDIT = "audit.md"  # next to the weights: the section of the card that audit.py writes
 AUDIT_SECTION = re.compile(
@@ -260,7 +253,7 @@ def model_card(
             name=name,
             parameters=console.count(report.parameters),
             start=start,
-            skills="; it ".join(SKILLS[one] for one in tasks),
+            skills="; it ".join(TASK_TABLE[one].skill for one in tasks),
             disclaimer=DISCLAIMER,
             report=report,
             folder=Path(report.data.folder).name,

@@ -58,7 +58,14 @@ from clingpt.evaluation.metrics import (
 from clingpt.evaluation.scorer import Output
 from clingpt.nn.checkpoint import Loaded
 from clingpt.text.records import Record
-from clingpt.text.tasks import TASKS, explained, parse_answer, prompt_text, source_text
+from clingpt.text.tasks import (
+    TASK_TABLE,
+    TASKS,
+    explained,
+    parse_answer,
+    prompt_text,
+    source_text,
+)
 from clingpt.text.tokenizer import Tokenizer
 
 FORMAT = 2
@@ -662,11 +669,9 @@ class TextScores:
             text, reference = explained(text), explained(reference)
             if not reference:
                 return
-        systems = {MODEL: text}
-        if self.task == "document":  # copying a document from its own sections is not a baseline
+        if self.task == "document":
             self.documents.append((output.text, output.reference))
-        else:
-            systems = {name: copy(record) for name, copy in self.copies.items()} | systems
+        systems = {name: copy(record) for name, copy in self.copies.items()} | {MODEL: text}
         source = source_text(record, self.task)
         for name, hypothesis in {REFERENCE: reference, **systems}.items():
             self.counts.setdefault(name, []).append(source_counts(hypothesis, source))
@@ -717,11 +722,12 @@ def _bleu_scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 def copying_baselines(
     task: str, data: Prepared, tokenizer: Tokenizer
 ) -> Mapping[str, Callable[[Record], str]]:
-    """Return the baselines that copy: from the record, and for explain from the training set."""
-    if task != "explain":
-        return SUMMARIES
-    nearest = Nearest(data, tokenizer)
-    return SUMMARIES | ({NEAREST: nearest.answer} if len(nearest) else {})
+    """Return the task's baselines, which copy from the record or from the training set."""
+    names = TASK_TABLE[task].baselines
+    found = {name: copy for name, copy in SUMMARIES.items() if name in names}
+    if NEAREST in names and len(nearest := Nearest(data, tokenizer)):
+        found[NEAREST] = nearest.answer
+    return found
 
 
 def source_counts(text: str, source: str | None) -> list[float]:

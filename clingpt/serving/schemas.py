@@ -6,13 +6,13 @@ Requests are strict: no unknown fields, no strings for numbers, no NaN. What a t
 
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Generic, Literal, TypeVar, get_args
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Len
 from pydantic import BaseModel, ConfigDict, Field
 
 from clingpt.decoding.sampling import Sampling
-from clingpt.text.tasks import LONGEST_REPLY
+from clingpt.text.tasks import TASK_TABLE
 
 MAX_PROMPTS, MAX_CHOICES = 16, 8
 MAX_STOPS, MAX_STOP_LENGTH = 4, 64
@@ -181,8 +181,6 @@ class ErrorBody(BaseModel):
     error: Error
 
 
-Task = Literal["answer", "summarize", "document", "explain"]
-TASKS: tuple[Task, ...] = get_args(Task)
 Section = Annotated[list[str], Len(2, 2)]
 
 
@@ -200,7 +198,7 @@ class RecordIn(Strict):
 class TaskRequest(RecordIn):
     """One record or a list of `records`, and the sampling settings."""
 
-    task: ClassVar[Task]
+    task: ClassVar[str]
     model: str | None = None
     records: Annotated[list[RecordIn], Len(1, MAX_PROMPTS)] | None = Field(
         None, description="A batch, instead of a single record."
@@ -231,7 +229,8 @@ class TaskRequest(RecordIn):
         In a small context it is at most half of it, so that the report has the other half.
         """
         return Sampling(
-            max_new_tokens=self.max_new_tokens or min(LONGEST_REPLY[self.task], context // 2),
+            max_new_tokens=self.max_new_tokens
+            or min(TASK_TABLE[self.task].longest_reply, context // 2),
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,

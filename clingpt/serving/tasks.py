@@ -23,8 +23,8 @@ from clingpt.serving.worker import Piece
 from clingpt.text.documents import join_documents, parse_document
 from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import (
-    CUES,
     LABEL_IDS,
+    TASK_TABLE,
     NotApplicable,
     Prompt,
     explained,
@@ -204,7 +204,7 @@ class Tasks:
             message = f"record {item.index} cannot be used for {task}: {reason}"
             # Prompts with a question drop as much of the report as necessary, so what does not
             # fit there is the question.
-            param = "question" if task in CUES else "text"
+            param = "question" if TASK_TABLE[task].asks else "text"
             raise ApiError(400, message, param=param) from None
 
     async def _reply(self, item: Item, emit: Emit, prompt: Prompt, *, window: int = 0) -> Finished:

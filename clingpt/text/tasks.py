@@ -17,27 +17,28 @@ whose prompt ends after "Answer:" and whose target is the rest:
     explain    context if any, question, "Explanation:"    the conclusion
     text       the end-of-text token                       the whole record, in windows
 
-A prompt never ends in a space and a target always starts with one. GPT-2's tokenizer attaches a
+A prompt never ends with a space and a target always starts with one. GPT-2's tokenizer attaches a
 space to the word after it (" yes" is one token), so the tokens of prompt and target, concatenated,
 are exactly the tokens of the whole text, and at inference the model sees the same prompt tokens as
 in training.
+
+To add a task, append it to TASK_TABLE. Preparing, training, sampling and evaluation read everything
+they need to know about it from there.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
 from clingpt.text.tokenizer import EOT, Tokenizer
 
-# A prepared folder stores a task as its position in this tuple: append, never reorder.
-TASKS = ("answer", "summarize", "document", "text", "explain")
-CUES = {"answer": "Answer:", "explain": "Explanation:"}  # tasks that need a question but no text
 LABEL_IDS = (3763, 645, 3863)  # " yes", " no", " maybe": one GPT-2 token each, in LABELS' order
 NO_ROOM = "prompt too long without any context"
-# New tokens to generate unless the caller asks for a different number.
-LONGEST_REPLY = {"answer": 160, "summarize": 160, "document": 448, "explain": 256}
+# Baselines of clingpt/evaluation/baselines.py that copy a sentence or two from the record.
+COPIES = ("lead-1", "lead-3", "question", "question + last sentence", "closest sentence")
 LONGEST_SENTENCE_WORDS = 64  # tables and lists without full stops are cut into pieces this long
 
 # Headings of a structured document, and the section labels that each stands for. Labels of real
@@ -61,6 +62,44 @@ class NotApplicable(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Task:
+    """Everything that the rest of the project needs to know about a task.
+
+    A prompt consists of `opening`, the context, the question if `asks`, and `cue`. The task `text`
+    alone has no cue, and therefore no prompt, target or reply.
+    """
+
+    # What the model reads.
+    opening: str = ""  # line above the context
+    # A record without text is not applicable (required), has an opening with nothing below it
+    # (expected), or has no opening (optional).
+    context: Literal["required", "expected", "optional"] = "required"
+    asks: bool = False  # the prompt contains the record's question, which it cannot do without
+    cue: str = ""  # last line, after which the reply begins
+
+    # What the model writes.
+    target: Callable[[Record], str] | None = None  # text of the target; raises NotApplicable
+    # The target restates the whole context: the prompt shows it as prose without labels, and is
+    # never trimmed in training.
+    restates: bool = False
+    writes_question: bool = False  # the target is the question, so it is not a source of the reply
+    longest_reply: int = 160  # new tokens to generate unless the caller asks for a different number
+    limit_flag: str = "max_new_tokens"  # the flag of eval.py that limits its replies
+    skill: str  # what the model does, for its card: "summarises a report"
+    # Baselines to compare replies with; a baseline that copies from the target must be left out.
+    baselines: tuple[str, ...] = COPIES
+
+    # Roles of a table's columns (clingpt/data/columns.py), in the order of assignment.
+    needed: tuple[str, ...] = ()  # prepare.py stops if one of these is not found
+    welcome: tuple[str, ...] = ()  # used if present
+
+    @property
+    def concludes(self) -> bool:
+        """Whether the target contains the record's conclusion, which tables call the target."""
+        return "target" in (*self.needed, *self.welcome)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prompt:
     """The tokens a model is given, and how many tokens of context were cut to fit the budget."""
 
@@ -80,52 +119,30 @@ class Example:
 # From a record to text
 
 
-def prompt_text(task: str, record: Record) -> str:
-    """Write the prompt of a task; raise NotApplicable, naming what the record lacks."""
-    lines = "".join(f"{label}: {text}\n" for label, text in record.sections)
-    if task in CUES:
-        if not record.question:
-            raise NotApplicable("no question")
-        # `answer` always shows the word Context, so that a prompt whose context was trimmed away
-        # still looks like the others. `explain` may be a question alone.
-        context = f"Context:\n{lines}" if lines or task == "answer" else ""
-        return f"{context}Question: {record.question}\n{CUES[task]}"
-    if not record.sections:
-        raise NotApplicable("no text")
-    if task == "summarize":
-        return f"Report:\n{lines}Summary:"
-    if task == "document":
-        # Plain prose, without labels: finding the headings is the task.
-        return f"Notes:\n{' '.join(_notes(record))}\nDocument:"
-    raise ValueError(f"the task {task} has no prompt")
+def answer_target(record: Record) -> str:
+    """Write the label, and the conclusion if there is one."""
+    if record.decision is None:
+        raise NotApplicable("no yes/no/maybe")
+    explanation = f"\nExplanation: {record.long_answer}" if record.long_answer else ""
+    return f" {record.decision}{explanation}"
 
 
-def target_text(task: str, record: Record) -> str:
-    """Write the target of a task, without end of text; raise NotApplicable if it is missing."""
-    if task == "answer":
-        if record.decision is None:
-            raise NotApplicable("no yes/no/maybe")
-        explanation = f"\nExplanation: {record.long_answer}" if record.long_answer else ""
-        return f" {record.decision}{explanation}"
-    if task == "document" and record.document is not None:
-        return f" {record.document}"
+def conclusion(record: Record) -> str:
+    """Write the conclusion."""
     if record.long_answer is None:
         raise NotApplicable("no conclusion")
-    return _derived_document(record) if task == "document" else f" {record.long_answer}"
+    return f" {record.long_answer}"
 
 
-def _notes(record: Record) -> list[str]:
-    """List the texts that a document is written from.
+def document_target(record: Record) -> str:
+    """Write the record's document, or derive one from a structured abstract.
 
-    A derived document ends in the conclusion, so its notes must contain it: a model must not learn
-    to invent one. A record that comes with a document needs no such addition.
+    A derived document arranges the sections under the headings of DOCUMENT_ORDER and ends with the
+    conclusion.
     """
-    texts = [text for _, text in record.sections]
-    return [*texts, record.long_answer] if record.long_answer and not record.document else texts
-
-
-def _derived_document(record: Record) -> str:
-    """Arrange the sections of a structured abstract under the headings of a document."""
+    if record.document is not None:
+        return f" {record.document}"
+    end = f"CONCLUSION:{conclusion(record)}"
     texts: dict[str, list[str]] = {}
     for label, text in record.sections:
         if (name := heading(label)) is None:
@@ -134,12 +151,97 @@ def _derived_document(record: Record) -> str:
     if len(texts) < 2:
         raise NotApplicable("fewer than two kinds of section")
     lines = [f"{name}: {' '.join(texts[name])}" for name in DOCUMENT_ORDER if name in texts]
-    return " " + "\n".join([*lines, f"CONCLUSION: {record.long_answer}"])
+    return " " + "\n".join([*lines, end])
 
 
 def heading(label: str) -> str | None:
     """Return the document heading that a section label stands for."""
     return next((name for name, labels in LABEL_PATTERNS if re.search(labels, label.upper())), None)
+
+
+# A prepared folder stores a task as its position in this table: append, never reorder.
+TASK_TABLE = {
+    "answer": Task(
+        opening="Context:",
+        context="expected",  # so that a prompt whose context was trimmed away looks like the others
+        asks=True,
+        cue="Answer:",
+        target=answer_target,
+        skill="answers a question about an abstract with yes, no or maybe and an explanation",
+        needed=("question", "decision"),
+        welcome=("target", "input"),
+    ),
+    "summarize": Task(
+        opening="Report:",
+        cue="Summary:",
+        target=conclusion,
+        skill="summarises a report",
+        needed=("target", "input"),
+    ),
+    "document": Task(
+        opening="Notes:",
+        cue="Document:",
+        target=document_target,
+        restates=True,  # finding the headings is the task
+        longest_reply=448,
+        limit_flag="max_document_tokens",
+        skill="drafts a structured document from notes",
+        baselines=(),  # copying a document from its own sections would be the task itself
+        needed=("document", "input"),
+    ),
+    "text": Task(skill="continues text", welcome=("question", "target", "input")),
+    "explain": Task(
+        opening="Context:",
+        context="optional",
+        asks=True,
+        cue="Explanation:",
+        target=conclusion,
+        longest_reply=256,
+        limit_flag="max_prose_tokens",
+        skill="answers a question in prose, with or without a text to answer from",
+        baselines=(*COPIES, "nearest training question"),
+        needed=("question", "target"),
+        welcome=("input",),
+    ),
+}
+TASKS = tuple(TASK_TABLE)
+PROMPTED = tuple(name for name, task in TASK_TABLE.items() if task.cue)  # all except `text`
+
+
+def prompt_text(task: str, record: Record) -> str:
+    """Write the prompt of a task; raise NotApplicable, naming what the record lacks."""
+    facts = TASK_TABLE[task]
+    if not facts.cue:
+        raise ValueError(f"the task {task} has no prompt")
+    if facts.asks and not record.question:
+        raise NotApplicable("no question")
+    if facts.context == "required" and not record.sections:
+        raise NotApplicable("no text")
+    if facts.restates:
+        lines = " ".join(_notes(record)) + "\n"
+    else:
+        lines = "".join(f"{label}: {text}\n" for label, text in record.sections)
+    opening = f"{facts.opening}\n" if lines or facts.context != "optional" else ""
+    question = f"Question: {record.question}\n" if facts.asks else ""
+    return f"{opening}{lines}{question}{facts.cue}"
+
+
+def target_text(task: str, record: Record) -> str:
+    """Write the target of a task, without end of text; raise NotApplicable if it is missing."""
+    target = TASK_TABLE[task].target
+    if target is None:
+        raise ValueError(f"the task {task} has no target")
+    return target(record)
+
+
+def _notes(record: Record) -> list[str]:
+    """List the texts that a document is written from.
+
+    A derived document ends with the conclusion, so its notes must contain it: a model must not
+    learn to invent one. A record that comes with a document needs no such addition.
+    """
+    texts = [text for _, text in record.sections]
+    return [*texts, record.long_answer] if record.long_answer and not record.document else texts
 
 
 # From text to tokens within a budget
@@ -151,8 +253,9 @@ def make_example(task: str, record: Record, tokenizer: Tokenizer, *, budget: int
     if len(target_ids) >= budget:
         raise NotApplicable("target too long")
     prompt = make_prompt(task, record, tokenizer, budget=budget - len(target_ids))
-    if task == "document" and prompt.trimmed_tokens:
-        # With trimmed notes but the full document, the model would learn to invent the difference.
+    if TASK_TABLE[task].restates and prompt.trimmed_tokens:
+        # From trimmed notes and the full document, the model would learn to invent the difference.
+        # It is the target that left too little room for the notes, hence the same reason.
         raise NotApplicable("target too long")
     return Example(
         prompt_ids=prompt.ids, target_ids=target_ids, trimmed_tokens=prompt.trimmed_tokens
@@ -170,7 +273,7 @@ def make_prompt(task: str, record: Record, tokenizer: Tokenizer, *, budget: int)
     # text: repeat until the prompt fits.
     while len(ids) > budget:
         record = _without_sentences(record, tokenizer, excess=len(ids) - budget)
-        if not record.sections and task not in CUES:
+        if not record.sections and TASK_TABLE[task].context == "required":
             raise NotApplicable(NO_ROOM)
         ids = tokenizer.encode(prompt_text(task, record))
     return Prompt(ids=ids, trimmed_tokens=full - len(ids))
@@ -252,5 +355,7 @@ def source_text(record: Record, task: str) -> str | None:
     """
     if not record.sections:
         return None
-    texts = _notes(record) if task == "document" else [record.context()]
-    return " ".join(part for part in (record.question, *texts) if part)
+    facts = TASK_TABLE[task]
+    texts = _notes(record) if facts.restates else [record.context()]
+    question = "" if facts.writes_question else record.question
+    return " ".join(part for part in (question, *texts) if part)

@@ -29,6 +29,7 @@ from clingpt.reports.report import (
 )
 from clingpt.reports.tables import as_text, tables
 from clingpt.text.records import Record
+from clingpt.text.tasks import TASK_TABLE
 from tests.helpers.reports import bare_report, corpus_bleu, full_report, typed
 from tests.helpers.shared import PUBMEDQA, official_items, shared_file
 
@@ -102,7 +103,8 @@ def test_an_answer_is_scored_without_its_label() -> None:
 
 
 def test_structure_of_documents_is_scored() -> None:
-    found = TextScores("document")
+    copies = {name: SUMMARIES[name] for name in TASK_TABLE["document"].baselines}
+    found = TextScores("document", copies)
     text = "BACKGROUND: It is.\nRESULTS: Pain fell.\nCONCLUSION: So."
     found.add(Output("1", "document", text, text, "stop", 0), RECORD, None)
     section = section_of(found)

@@ -16,9 +16,10 @@ from clingpt.text.records import LABELS, Record, clean, make_record
 from clingpt.text.sentences import split_sentences
 from clingpt.text.tasks import (
     LABEL_IDS,
-    LONGEST_REPLY,
     LONGEST_SENTENCE_WORDS,
     NO_ROOM,
+    PROMPTED,
+    TASK_TABLE,
     TASKS,
     NotApplicable,
     heading,
@@ -40,7 +41,6 @@ from tests.helpers.shared import (
 )
 
 GPT2 = Tokenizer.load()
-PROMPTED = ("answer", "summarize", "document", "explain")
 
 RECORD = Record(
     id="1",
@@ -119,7 +119,12 @@ def test_templates_omit_missing_parts() -> None:
 def test_task_numbers_never_change() -> None:
     """The index of every prepared folder stores them."""
     assert TASKS == ("answer", "summarize", "document", "text", "explain")
-    assert LONGEST_REPLY.keys() == {*TASKS} - {"text"}
+
+
+def test_every_task_except_text_has_a_prompt_and_a_target() -> None:
+    assert {*PROMPTED} == {*TASKS} - {"text"}
+    for name, task in TASK_TABLE.items():
+        assert (task.target is not None) == (name in PROMPTED)
 
 
 def test_a_given_document_is_the_unchanged_target() -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clingpt.base import console
-from clingpt.base import settings as config
+from clingpt.base.settings import check, check_range, parse, to_json
 from clingpt.base.signals import StopSignals
 
 
@@ -101,21 +101,21 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         positive = "n_layer n_head n_embd batch_size micro_batch_size steps eval_every log_every"
-        config.check_range(self, *positive.split(), "max_new_tokens", "patience", at_least=1)
-        config.check_range(self, "block_size", at_least=16)
-        config.check_range(self, "keep", at_least=2)
-        config.check_range(self, "epochs", "learning_rate", "lora_alpha", above=0)
-        config.check_range(self, "min_lr", "warmup_steps", "weight_decay", at_least=0)
-        config.check_range(self, "grad_clip", "seed", "eval_records", "lora_rank", at_least=0)
-        config.check_range(self, "dropout", "lora_dropout", "beta1", "beta2", at_least=0, below=1)
-        config.check(self.min_lr <= self.learning_rate, "min_lr must not exceed learning_rate")
-        config.check(self.n_embd % self.n_head == 0, "n_embd must be a multiple of n_head")
-        config.check(
+        check_range(self, *positive.split(), "max_new_tokens", "patience", at_least=1)
+        check_range(self, "block_size", at_least=16)
+        check_range(self, "keep", at_least=2)
+        check_range(self, "epochs", "learning_rate", "lora_alpha", above=0)
+        check_range(self, "min_lr", "warmup_steps", "weight_decay", at_least=0)
+        check_range(self, "grad_clip", "seed", "eval_records", "lora_rank", at_least=0)
+        check_range(self, "dropout", "lora_dropout", "beta1", "beta2", at_least=0, below=1)
+        check(self.min_lr <= self.learning_rate, "min_lr must not exceed learning_rate")
+        check(self.n_embd % self.n_head == 0, "n_embd must be a multiple of n_head")
+        check(
             self.select == "loss" or self.eval_records > 0,
             f"select={self.select} needs answers to measure; set --eval_records, for example to 50",
         )
         adapts = "lora_rank adapts a trained model, not random weights; use --init_from=gpt2"
-        config.check(self.lora_rank == 0 or self.init_from != "scratch", adapts)
+        check(self.lora_rank == 0 or self.init_from != "scratch", adapts)
 
     @property
     def shape(self) -> "GPTConfig":
@@ -132,9 +132,7 @@ class TrainConfig:
 
 
 def parse_flags() -> TrainConfig:
-    return config.parse(
-        TrainConfig, sys.argv[1:], prog="train.py", description=__doc__ or "", preset=True
-    )
+    return parse(TrainConfig, sys.argv[1:], prog="train.py", description=__doc__ or "", preset=True)
 
 
 if __name__ == "__main__":
@@ -171,7 +169,7 @@ from clingpt.training.step import (
 )
 from clingpt.training.summary import Meter, peak_flops
 from clingpt.training.tracker import Tracker
-from clingpt.training.validation import Validator, check_measurable, is_settled
+from clingpt.training.validation import Validator, check_measurable, lacks_improvement
 from model import GPTConfig
 
 
@@ -212,9 +210,9 @@ def main() -> None:
 def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
     """Load data, model and optimizer, from the run's newest intact checkpoint if it has one."""
     # --- Weights: random, pretrained, or those of this run's newest checkpoint.
-    folder, settings = RunFolder(cfg.out), config.to_json(cfg)
+    folder, settings = RunFolder(cfg.out), to_json(cfg)
     lora = cfg.lora  # raises ConfigError for unknown targets, before anything is loaded
-    newest = rt.on_main(lambda: folder.newest_whole(wanted=cfg.resume == "auto"))
+    newest = rt.on_main(lambda: folder.newest_whole(may_exist=cfg.resume == "auto"))
     if newest is None or lora:  # a LoRA run loads its base again, and A and B below
         loaded = load_or_new(cfg.init_from, cfg.shape)
     else:
@@ -275,18 +273,20 @@ def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
 def train(run: Run) -> str:
     """Train until the last step, until patience runs out, or until a signal; save in each case.
 
-    Returns "finished", "settled" or "stopped".
+    Returns "finished", "out of patience" or "stopped".
     """
     cfg, rt, state, rows, replica = run.cfg, run.rt, run.state, run.rows, run.replica
-    console.say(summary.beginning(state.model, rows, rt, run.steps, config.to_json(cfg)))
+    console.say(summary.beginning(state.model, rows, rt, run.steps, to_json(cfg)))
     tracker = Tracker(
         cfg.out,
         board=cfg.tracker,
         step=state.step,
         active=rt.is_main,
-        settings=config.to_json(cfg),
+        settings=to_json(cfg),
     )
-    done = settled(run, tracker) or state.step >= run.steps  # a finished command, given again
+    done = (
+        is_out_of_patience(run, tracker) or state.step >= run.steps
+    )  # a finished command, given again
 
     # --- Compile, and find the micro-batch size that fits into memory.
     feed = Feed(rows, rt, cfg.micro_batch_size)
@@ -330,12 +330,13 @@ def train(run: Run) -> str:
 
     # --- The training loop.
     run.stop.wait_for_steps()  # from here on, a signal lets the current step finish and be saved
-    started_at = time.perf_counter()
+    started_at, was_interrupted = time.perf_counter(), False
     with console.progress_bar(
         label="training", total=run.steps, unit="step", initial=state.step
     ) as bar:
         for work in feed.works(rows_ahead):  # a thread assembles the next step's batches meanwhile
             if run.asked_to_stop():
+                was_interrupted = True
                 break
 
             # Forward and backward, micro-batch by micro-batch. Every loss is divided by the target
@@ -370,11 +371,12 @@ def train(run: Run) -> str:
             if state.step % cfg.eval_every == 0 or is_last:
                 watch.check()  # this step too: weights after a broken step are never saved
                 figures = validator.measure(state.model, replica)
-                if figures is not None:  # None if a signal arrived meanwhile
+                was_interrupted = figures is None  # a signal arrived meanwhile
+                if figures is not None:
                     tracker.write({"step": state.step, **figures})
                     save(run, figures)
                     tracker.draw()
-                if settled(run, tracker):
+                if is_out_of_patience(run, tracker):
                     break
                 meter.restart()  # validation time is not training time
 
@@ -384,8 +386,9 @@ def train(run: Run) -> str:
         save(run, None)
     tracker.draw()
     tracker.close()
-    ending = "finished" if state.step >= run.steps else "settled"
-    if run.asked_to_stop():
+    # A signal that arrived later than the last validation has interrupted nothing.
+    ending = "finished" if state.step >= run.steps else "out of patience"
+    if was_interrupted:
         ending = "stopped"
     elapsed_s = time.perf_counter() - started_at
     rt.on_main(
@@ -404,10 +407,10 @@ def train(run: Run) -> str:
     return ending
 
 
-def settled(run: Run, tracker: Tracker) -> bool:
+def is_out_of_patience(run: Run, tracker: Tracker) -> bool:
     """Whether `patience` validations in a row brought no improvement; the main rank decides."""
     select, patience = run.cfg.select, run.cfg.patience
-    return run.rt.on_main(lambda: is_settled(tracker.read(), select, patience))
+    return run.rt.on_main(lambda: lacks_improvement(tracker.read(), select, patience))
 
 
 def save(run: Run, figures: Mapping[str, float] | None) -> None:
@@ -425,7 +428,7 @@ def save(run: Run, figures: Mapping[str, float] | None) -> None:
     card = {
         **(figures or {}),
         "data": {"folder": str(cfg.data), "fingerprint": run.data.fingerprint},
-        "settings": config.to_json(cfg),
+        "settings": to_json(cfg),
         "receipts": run.receipts,
         "tokenizer": run.tokenizer.fingerprint,
     }

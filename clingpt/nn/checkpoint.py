@@ -235,14 +235,14 @@ class RunFolder:
         """Return the newest checkpoint, intact or not, or None."""
         return next(reversed(self.steps().values()), None)
 
-    def newest_whole(self, *, wanted: bool) -> Path | None:
+    def newest_whole(self, *, may_exist: bool = True) -> Path | None:
         """Return the newest intact checkpoint, or None in a run without checkpoints.
 
         Newer damaged ones are reported and moved aside, so that their steps can be repeated. If no
-        checkpoint is intact, nothing is touched and CheckpointError is raised. With `wanted` False
-        (--resume=never) any checkpoint raises ConfigError, so that none is overwritten.
+        checkpoint is intact, nothing is touched and CheckpointError is raised. Unless one
+        `may_exist` (--resume=never), any checkpoint raises ConfigError, so that none is overwritten.
         """
-        if self.newest() is not None and not wanted:
+        if self.newest() is not None and not may_exist:
             raise ConfigError(
                 f"{self.path} already contains a run; choose another --out or remove it"
             )

@@ -52,6 +52,7 @@ def _rehearsal_fits(
 
     The rows with most target tokens are used, since logits are the largest tensors of a step.
     """
+    had_state = set(optimizer.state)  # moments of a resumed run
     fullest_first = np.argsort(-feed.data.row_targets, kind="stable")
     rows = fullest_first[: min(batch_size, feed.micro_batch_size * feed.rt.n_ranks)]
     try:
@@ -75,6 +76,10 @@ def _rehearsal_fits(
         return False
     finally:
         optimizer.zero_grad(set_to_none=True)
+        # What a skipped step leaves in new moments depends on the optimizer (a fused SGD does not
+        # initialise its momentum), so the first real step allocates them again.
+        for parameter in set(optimizer.state) - had_state:
+            del optimizer.state[parameter]
         gc.collect()  # reference cycles may keep activations alive
         if feed.rt.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -82,7 +87,10 @@ def _rehearsal_fits(
 
 
 def allocate_gradients_and_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Allocate what later steps keep, without changing a weight: activations get the rest."""
+    """Allocate what later steps keep, without changing a weight: activations get the rest.
+
+    An optimizer without a fused kernel allocates no moments here, because its step is not run.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)

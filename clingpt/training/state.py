@@ -106,7 +106,12 @@ def optimizer_state(
 def load_optimizer_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, dict[str, Tensor]]
 ) -> None:
-    """Load moments from `optimizer_state`; raise KeyError if a parameter has none."""
+    """Load moments from `optimizer_state`; raise KeyError if only some parameters have any.
+
+    No parameter has any if the optimizer keeps none, such as SGD without momentum.
+    """
+    if not moments:
+        return
     names = {parameter: name for name, parameter in model.named_parameters()}
     order = [p for group in optimizer.param_groups for p in group["params"]]
     groups = optimizer.state_dict()["param_groups"]

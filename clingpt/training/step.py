@@ -38,7 +38,7 @@ def accumulate_gradients(
     losses = []
     for number, batch in enumerate(work.batches, start=1):
         # The last micro-batch syncs gradients; the others skip the all-reduce.
-        with rt.gradients_averaged(replica, now=number == len(work.batches)):
+        with rt.gradients_averaged(replica, now=(number == len(work.batches))):
             with rt.autocast():
                 loss = replica(batch)  # summed over this micro-batch's target tokens
             # DDP and FSDP average over the ranks, but we need the sum: the factor n_ranks cancels
@@ -59,6 +59,10 @@ def build_optimizer(
 
     Matrices and embeddings decay. Biases and LayerNorm weights, which are all one-dimensional, do
     not. Frozen parameters are left out, so they cost no moments.
+
+    To offer another optimizer, build it here, add a flag to train.py, and name the flag in IDENTITY
+    (training/state.py), since a run cannot be resumed with moments of another kind. One without a
+    fused kernel works, but the host then waits for the device at every step (`step_unless`).
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -105,7 +109,9 @@ class Updater:
     """Clips gradients and steps the optimizer until a loss or a gradient is not finite.
 
     From then on weights and moments stay those of the last good step. The device decides this by
-    itself; the host reads the flag later (see Watch), so that it never waits between steps.
+    itself; the host reads the flag later (see Watch), so that it never waits between steps. With
+    loss scaling (fp16) only the broken step itself is skipped: one more may follow before the host
+    reads the flag and ends the run, but nothing is saved after a broken step.
     """
 
     def __init__(
@@ -133,8 +139,10 @@ class Updater:
         loss = self._rt.total(losses.sum()) / n_targets
         scaler.unscale_(optimizer)  # clipping needs the true norm
         grad_norm = self._rt.clip_gradients(self._parameters, self._max_norm)
-        # With loss scaling (fp16) gradients overflow now and then. The scaler skips such a step and
-        # lowers the scale, so only a non-finite loss counts as broken.
+        # With loss scaling (fp16) scaled gradients overflow now and then. The scaler skips such a
+        # step and lowers the scale, so only a non-finite loss, which is not scaled, counts as
+        # broken. The scaler skips that step too, because the gradients of such a loss are not
+        # finite either.
         watched = loss if scaler.is_enabled() else loss + grad_norm
         self._broken = torch.maximum(self._broken, 1 - watched.isfinite().float())
         if scaler.is_enabled():
@@ -152,7 +160,7 @@ def step_unless(broken: Tensor, optimizer: torch.optim.Optimizer) -> None:
     The fused kernels read `found_inf` on the device, as they do for a GradScaler, so that the host
     does not wait. The attribute is private to PyTorch (see nn/kernels.py for the whole list).
     """
-    if optimizer.defaults["fused"]:
+    if optimizer.defaults.get("fused"):
         optimizer.found_inf = broken  # type: ignore[attr-defined]
         optimizer.step()
         del optimizer.found_inf  # type: ignore[attr-defined]
@@ -227,9 +235,9 @@ def mean_loss(
         for work in feed.whole_split():
             if stop():
                 break
-            losses.append(replica(work.batches[0]))
+            losses.append(replica(work.batches[0]))  # validation never splits into micro-batches
     replica.train(was_training)
-    feed.rt.reshard(replica)
+    feed.rt.reshard(replica)  # FSDP gathers weights in a forward pass and frees them in a backward
     if stop():
         return None
     # In float64: fp32 would lose digits over the many thousand tokens of a split.

@@ -17,7 +17,7 @@ from clingpt.nn.runtime import Runtime
 from clingpt.training.state import State
 from model import GPT, GPTConfig
 
-ENDINGS = {"finished": "Trained", "settled": "Stopped improving", "stopped": "Stopped"}
+ENDINGS = {"finished": "Trained", "out of patience": "Stopped improving", "stopped": "Stopped"}
 
 # Dense peak FLOP/s of 16-bit matrix products with fp32 accumulation, by a part of the device's
 # name; the first match counts. Vendors' figures without sparsity.

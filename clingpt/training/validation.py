@@ -183,8 +183,8 @@ def check_measurable(select: str, *, tasks: Sequence[str], held_out: bool) -> No
         raise ConfigError(f"select={select} cannot be measured: {reason}; use --select=loss")
 
 
-def is_settled(rows: Iterable[Mapping[str, Any]], select: str, patience: int | None) -> bool:
-    """Return whether the last `patience` validations brought no improvement; None never settles.
+def lacks_improvement(rows: Iterable[Mapping[str, Any]], select: str, patience: int | None) -> bool:
+    """Return whether the last `patience` validations brought no improvement; never for None.
 
     An equal score is not an improvement.
     """

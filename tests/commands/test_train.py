@@ -255,7 +255,7 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
     out = tmp_path / "damaged"
     shutil.copytree(straight(*AMID), out, symlinks=True)
     damage(out / "step_000024" / name)
-    assert RunFolder(out).newest_whole(wanted=True) == out / "step_000013"
+    assert RunFolder(out).newest_whole() == out / "step_000013"
     said = capsys.readouterr().err
     assert (
         str(out / "step_000024") in said
@@ -313,7 +313,7 @@ def test_a_full_disk_ends_the_run_without_losing_checkpoints(
     assert "step_000024 could not be written" in last and "earlier checkpoints are intact" in last
     assert "Traceback" not in result.stderr
     assert not list(out.glob(".step*"))
-    assert RunFolder(out).newest_whole(wanted=True) == out / "step_000013"
+    assert RunFolder(out).newest_whole() == out / "step_000013"
     assert fingerprint(out / "last") == before
 
 
@@ -381,6 +381,44 @@ def test_a_signal_at_any_moment_saves_the_last_step(
     assert train_here(*often) == 0
     assert fingerprint(out / "step_000024") == fingerprint(straight(*AMID) / "step_000024")
     assert train_losses(out) == train_losses(straight(*AMID))
+
+
+def test_a_signal_while_the_last_checkpoint_is_saved_does_not_fail_a_finished_run(
+    thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, out = RunFolder.save, tmp_path / "run"
+
+    def struck(*args: Any, **kwargs: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return plain(*args, **kwargs)
+
+    flags = [*STEPS, *AMID, f"--data={thirteen}", f"--out={out}", "--steps=3"]
+    with mock.patch.object(RunFolder, "save", struck):
+        assert train_here(*flags) == 0
+    assert "Trained at step 3 of 3" in capsys.readouterr().out
+    assert (out / "last").resolve().name == "step_000003"
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_another_optimizer_trains_and_resumes(
+    momentum: float, thirteen: Path, tmp_path: Path
+) -> None:
+    """Fused SGD has no state without momentum, and with it a skipped step leaves it undefined."""
+
+    def sgd(model: torch.nn.Module, **_: object) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.01, momentum=momentum, fused=True)
+
+    flags = [*STEPS, *AMID, f"--data={thirteen}"]
+    unrehearsed, whole = tmp_path / "unrehearsed", tmp_path / "whole"
+    with mock.patch.object(train, "build_optimizer", sgd):
+        assert train_here(*flags, f"--out={whole}") == 0
+        resumed = cut_back(whole, tmp_path / "resumed")
+        assert train_here(*flags, f"--out={resumed}") == 0
+        with mock.patch.object(train, "fit_micro_batch", lambda _replica, feed, *_, **__: feed):
+            assert train_here(*flags, f"--out={unrehearsed}") == 0
+    expected = fingerprint(whole / "step_000024")
+    assert fingerprint(resumed / "step_000024") == expected
+    assert fingerprint(unrehearsed / "step_000024") == expected
 
 
 # ------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from clingpt.base.errors import ConfigError
 from clingpt.nn.checkpoint import score
-from clingpt.training.validation import check_measurable, is_settled
+from clingpt.training.validation import check_measurable, lacks_improvement
 
 
 def test_scores_are_higher_for_better_checkpoints() -> None:
@@ -19,7 +19,7 @@ def test_scores_are_higher_for_better_checkpoints() -> None:
 
 
 @pytest.mark.parametrize(
-    ("losses", "patience", "settled"),
+    ("losses", "patience", "expected"),
     [
         ([], 1, False),
         ([3.0], 1, False),
@@ -32,10 +32,10 @@ def test_scores_are_higher_for_better_checkpoints() -> None:
     ],
 )
 def test_patience_counts_the_validations_since_the_best_one(
-    losses: list[float], patience: int | None, settled: bool
+    losses: list[float], patience: int | None, expected: bool
 ) -> None:
     rows = [{"step": 1, "train_loss": 0.1}, *({"val_loss": loss} for loss in losses)]
-    assert is_settled(rows, "loss", patience) == settled
+    assert lacks_improvement(rows, "loss", patience) == expected
 
 
 @pytest.mark.parametrize(

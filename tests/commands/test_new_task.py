@@ -65,4 +65,4 @@ def test_no_other_module_has_a_table_of_tasks(path: Path) -> None:
         elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):  # Literal
             keys = [*node.slice.elts]
         found = {each.value for each in keys if isinstance(each, ast.Constant)} & {*TASKS}
-        assert len(found) < 2, f"{name}:{node.lineno} lists {found}"
+        assert len(found) < 2, f"{name} lists {found}: {ast.unparse(node)}"

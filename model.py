@@ -7,7 +7,8 @@ missing ones FileNotFoundError.
 
 A suffix gives a tensor's shape: B rows, T tokens, C channels, N heads, H channels per head
 (C = N * H), V vocabulary, K chunks of M target tokens, R rows of a KV cache, P positions laid end
-to end (B * T in a batch). A 3 stands for query, key and value, a 2 for key and value.
+to end (B * T in a batch), S positions selected from those. A 3 stands for query, key and
+value, a 2 for key and value.
 """
 
 import json
@@ -64,7 +65,7 @@ class GPTConfig:
 Attend = Callable[[int, Tensor], Tensor]
 
 
-def _attend(qkv_BT3NH: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend_rows(qkv_BT3NH: Tensor, mask: Tensor | None = None) -> Tensor:
     """Attend with a mask or, without one, causally: to the same and earlier positions."""
     q, k, v = qkv_BT3NH.permute(2, 0, 3, 1, 4)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
@@ -80,7 +81,7 @@ def attend_within_documents(borders: Tensor, rows: int, length: int) -> Attend:
     document_BT = torch.searchsorted(borders, index_P, right=True).view(rows, length)
     same = document_BT[:, None, :, None] == document_BT[:, None, None, :]
     mask_B1TT = same & same.new_ones(length, length).tril()
-    return lambda _layer, qkv_BT3NH: _attend(qkv_BT3NH, mask_B1TT)
+    return lambda _layer, qkv_BT3NH: attend_rows(qkv_BT3NH, mask_B1TT)
 
 
 class KVCache:
@@ -106,7 +107,9 @@ class KVCache:
         self.lengths[row] = 0
 
     def append(self, ids: Mapping[int, Sequence[int]]) -> tuple[list[int], Attend]:
-        """Reserve room for each row's new tokens; return their joined positions and an Attend.
+        """Reserve room for each row's new tokens.
+
+        Returns their positions, row after row, and the Attend that writes and reads them.
 
         Raises ValueError if they exceed the capacity or a row gets no token.
         """
@@ -126,9 +129,11 @@ class KVCache:
             for start, stop in pairwise([*range(span.start, span.stop, ATTENDED), span.stop]):
                 runs.append((slice(row, row + 1), start, stop))
         positions = [position for span in spans.values() for position in span]
-        return positions, lambda layer, qkv_1P3NH: self._attend(runs, layer, qkv_1P3NH)
+        return positions, lambda layer, qkv_1P3NH: self._attend_runs(runs, layer, qkv_1P3NH)
 
-    def _attend(self, runs: list[tuple[slice, int, int]], layer: int, qkv_1P3NH: Tensor) -> Tensor:
+    def _attend_runs(
+        self, runs: list[tuple[slice, int, int]], layer: int, qkv_1P3NH: Tensor
+    ) -> Tensor:
         """Write new keys and values to the cache, and attend to it run by run.
 
         A prompt that arrives in pieces of ATTENDED tokens is cut into the same runs as a whole one,
@@ -169,9 +174,9 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTC: Tensor, attend: Attend, kept_M: Tensor | None) -> Tensor:
+    def forward(self, x_BTC: Tensor, attend: Attend, selected_S: Tensor | None) -> Tensor:
         qkv_BT3NH = self.c_attn(x_BTC).unflatten(-1, (3, self.n_head, -1))
-        y = _kept(attend(self.layer, qkv_BT3NH).flatten(-2), kept_M)
+        y = _select(attend(self.layer, qkv_BT3NH).flatten(-2), selected_S)
         return self.dropout(self.c_proj(y))  # type: ignore[no-any-return]
 
 
@@ -192,8 +197,8 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention, then MLP, each after a LayerNorm and with a residual connection.
 
-    (B, T, C) -> (B, T, C). With `kept_M` the output is computed only at these positions (of P), as
-    (M, C): the last block needs no others, since only target positions have a loss.
+    (B, T, C) -> (B, T, C). With `selected_S` the output is computed only at these positions, as
+    (S, C): the last block needs no others, since only target positions have a loss.
     """
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
@@ -203,13 +208,13 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x_BTC: Tensor, attend: Attend, kept_M: Tensor | None = None) -> Tensor:
-        x = _kept(x_BTC, kept_M) + self.attn(self.ln_1(x_BTC), attend, kept_M)
+    def forward(self, x_BTC: Tensor, attend: Attend, selected_S: Tensor | None = None) -> Tensor:
+        x = _select(x_BTC, selected_S) + self.attn(self.ln_1(x_BTC), attend, selected_S)
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
 
-def _kept(x_BTC: Tensor, kept_M: Tensor | None) -> Tensor:
-    return x_BTC if kept_M is None else x_BTC.flatten(0, 1).index_select(0, kept_M)
+def _select(x_BTC: Tensor, selected_S: Tensor | None) -> Tensor:
+    return x_BTC if selected_S is None else x_BTC.flatten(0, 1).index_select(0, selected_S)
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
@@ -254,6 +259,7 @@ class GPT(nn.Module):
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.apply(self._initialise)
+        # Rows of the padding: no token uses them, and _pad_bias keeps their gradient at zero.
         self.wte.weight.data[config.vocab_size :] = 0
 
     def _initialise(self, module: nn.Module) -> None:
@@ -266,9 +272,9 @@ class GPT(nn.Module):
             nn.init.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.config.n_layer))
 
     def hidden(
-        self, ids_BT: Tensor, positions_BT: Tensor, attend: Attend, kept_M: Tensor | None = None
+        self, ids_BT: Tensor, positions_BT: Tensor, attend: Attend, selected_S: Tensor | None = None
     ) -> Tensor:
-        """Return activations before the final norm: (B, T, C), or (M, C) at positions `kept_M`."""
+        """Return activations before the final norm: (B, T, C), or (S, C) at `selected_S`."""
         x = self.dropout(self.wte(ids_BT) + self.wpe(positions_BT))
         *blocks, last = self.h
         for block in blocks:
@@ -277,12 +283,13 @@ class GPT(nn.Module):
             else:
                 x = block(x, attend)
         # The backward pass starts with the last block: recomputing it would save no memory.
-        return last(x, attend, kept_M)  # type: ignore[no-any-return]
+        return last(x, attend, selected_S)  # type: ignore[no-any-return]
 
     def _pad_bias(self) -> Tensor:
         """Return a bias (V,) of minus infinity at the vocabulary's padding, 0 elsewhere.
 
         The softmax then gives padding no probability, so that its embeddings get no gradient.
+        Cutting the padding off instead would give up the aligned matrix product.
         """
         weight_VC = self.wte.weight
         token_V = torch.arange(len(weight_VC), device=weight_VC.device)
@@ -291,6 +298,7 @@ class GPT(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Map activations before the final norm (..., C) to logits (..., V), without padding."""
+        # The padding is cut off here, since no caller may choose an id that has no text.
         return self.head(self.ln_f(x), self.wte.weight)[..., : self.config.vocab_size]
 
     def forward(self, inputs: Tensor | Batch) -> Tensor:
@@ -307,7 +315,7 @@ class GPT(nn.Module):
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens exceed the context of {self.config.block_size}")
         positions_BT = torch.arange(T, device=inputs.device).expand(B, T)
-        x_BTC = self.hidden(inputs, positions_BT, lambda _, qkv: _attend(qkv))
+        x_BTC = self.hidden(inputs, positions_BT, lambda _layer, qkv: attend_rows(qkv))
         return self.logits(x_BTC)
 
     def hidden_at_targets(self, batch: Batch) -> Tensor:
@@ -317,13 +325,16 @@ class GPT(nn.Module):
         """
         # The dense mask above, or the fused kernels of nn/kernels.py after use_kernels.
         attend = self.attend_within_documents(batch.borders, *batch.ids_BT.shape)
-        kept_M = batch.target_index_KM.flatten()
-        x_MC = self.hidden(batch.ids_BT, batch.positions_BT, attend, kept_M)
-        return x_MC.view(*batch.target_index_KM.shape, -1)
+        selected_S = batch.target_index_KM.flatten()
+        x_SC = self.hidden(batch.ids_BT, batch.positions_BT, attend, selected_S)
+        return x_SC.view(*batch.target_index_KM.shape, -1)
 
     @torch.no_grad()
     def token_losses(self, batch: Batch) -> Tensor:
-        """Return each target's loss (K, M) in nats and fp32, 0 where ignored; for evaluation."""
+        """Return each target's loss (K, M) in nats and fp32, 0 where ignored; for evaluation.
+
+        `forward` returns only their sum, but confidence intervals need the losses of each record.
+        """
         losses = []
         # One chunk's logits at a time: all of them would not fit into memory.
         for x_MC, y_M in zip(self.hidden_at_targets(batch), batch.targets_KM, strict=True):
@@ -351,6 +362,7 @@ class GPT(nn.Module):
         x_RC = self.hidden(ids_1P, position_1P, attend, last_R)
         if among is None:
             return self.logits(x_RC)
+        # Not a matrix product, whose rounding may depend on the number of rows.
         return torch.sum(self.ln_f(x_RC)[:, None] * self.wte.weight[list(among)], dim=-1)
 
     @classmethod

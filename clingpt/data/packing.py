@@ -30,10 +30,14 @@ import numpy as np
 
 from clingpt.base.errors import DataError
 from clingpt.base.types import Ints
-from clingpt.data.prepared import Split
+from clingpt.data.prepared import INDEX_COLUMNS, Split
 from clingpt.text.tokenizer import EOT
 
-IGNORE = -100  # the target of padding: the loss skips it; equals model.IGNORE
+# The target of padding, which the loss skips. Equals model.IGNORE, and is repeated because data
+# never imports torch.
+IGNORE = -100
+# Columns of a split's index.
+START, FIRST_TARGET, END, _, RECORD = range(len(INDEX_COLUMNS))
 # The loss computes logits of one chunk of targets at a time: 4096 × 50,257 fp32 logits are 0.8 GB.
 TARGETS_AT_ONCE = 4096
 ALIGNED_TARGETS = 16  # chunks are multiples of this, which 16-bit matrix units need for full speed
@@ -148,10 +152,10 @@ class Rows:
 
     def records(self, rows: Ints) -> Ints:
         """Return the numbers of the records that the examples of some rows belong to, in order."""
-        return self._index(rows)[:, 4]
+        return self._index(rows)[:, RECORD]
 
     def _index(self, rows: Ints) -> Ints:
-        """Return the split's index of all examples in some rows: start, first target, end, …"""
+        """Return the split's index, with INDEX_COLUMNS, of all examples in some rows."""
         parts = [self.examples(row) for row in rows]
         index: Ints = self.split.index[np.concatenate([np.empty(0, dtype=np.int64), *parts])]
         return index
@@ -166,7 +170,7 @@ class Rows:
         n_rows = len(rows) if n_rows is None else n_rows
         tight = tight and len(rows) > 0
         index = self._index(rows)
-        start, first_target, end = index[:, 0], index[:, 1], index[:, 2]  # in the split's tokens
+        start, first_target, end = (index[:, column] for column in (START, FIRST_TARGET, END))
         length, n_targets = end - start, end - first_target
 
         # Where each example goes in the flattened rows. End to end first ...
@@ -211,7 +215,7 @@ class Rows:
     @cached_property
     def row_targets(self) -> Ints:
         """Count the target tokens of each row."""
-        n_targets = (self.split.index[:, 2] - self.split.index[:, 1])[self.order]
+        n_targets = (self.split.index[:, END] - self.split.index[:, FIRST_TARGET])[self.order]
         return np.asarray(np.add.reduceat(n_targets, self.starts[:-1]))
 
     @cached_property
@@ -224,7 +228,11 @@ class Rows:
         return int(self.row_targets[rows].sum())
 
     def n_chunks(self, n_rows: int) -> int:
-        """Return how many chunks of targets any `n_rows` rows need: one number for a whole run."""
+        """Return how many chunks of targets any `n_rows` rows need: one number for a whole run.
+
+        The compiled loss unrolls its loop over the chunks, so another number would be compiled
+        again. The size M of a chunk may differ from batch to batch.
+        """
         return math.ceil(int(self._most_targets[:n_rows][-1]) / TARGETS_AT_ONCE)
 
 

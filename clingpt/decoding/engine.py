@@ -1,9 +1,9 @@
-"""The decoding engine: many requests at once, each in a slot of one static KV cache.
+"""The decoding engine: many requests at once, each in a row of one static KV cache.
 
     engine = Engine(model, tokenizer, rows=8, context=1024)
     reply = engine.submit(tokenizer.encode("Metformin is"), Sampling(max_new_tokens=40))
     while reply.finish_reason is None:
-        engine.step()                   # one forward for all requests, up to one new token each
+        engine.step()                # one forward pass for all requests, at most one new token each
     print(reply.completion().text)
 
 `sample.py`, `eval.py` and the server all generate through this file. Read `Engine.step` first: it
@@ -132,7 +132,7 @@ class Reply:
             self.log_probs.append(log_prob_of(logits_V, token, sampling.log_probs))
         self.new_text = self._stream.push(token)
         if self._stream.stopped_by is not None:
-            self.finish_reason = "stop"
+            self.finish_reason = "stop"  # not `end`, which would release the withheld stop string
         elif len(self.ids) == sampling.max_new_tokens:
             self.end("length")
 
@@ -219,7 +219,8 @@ class Engine:
         """Run the model once for all rows; return the replies that got a token or ended.
 
         If the model fails, every reply that has a row is cancelled, because an interrupted forward
-        leaves unknown keys and values in their rows. Waiting requests can still be answered.
+        pass leaves unknown keys and values in their rows. "cancelled" and not "error", because the
+        exception itself tells the caller why. Waiting requests can still be answered.
         """
         # Admit: waiting requests take free rows, first come, first served.
         while self._free and self._waiting:
@@ -232,7 +233,7 @@ class Engine:
             return []
         try:
             return self._run_model(self._next_tokens())
-        except BaseException:  # KeyboardInterrupt too: it can arrive in the middle of a forward
+        except BaseException:  # KeyboardInterrupt too, which may arrive during a forward pass
             for reply in list(self._at_work.values()):
                 self.cancel(reply)
             raise
@@ -260,7 +261,7 @@ class Engine:
     def _run_model(self, ids: Mapping[int, Sequence[int]]) -> list[Reply]:
         """Append tokens to rows, then choose the next token of each row with a complete prompt."""
         # A reply that must begin with one of a few tokens (a label) needs only their logits, so it
-        # goes through a separate forward. Usually all rows are in one group.
+        # goes through a separate forward pass. Usually all rows are in one group.
         groups: dict[tuple[int, ...] | None, dict[int, Sequence[int]]] = {}
         for row, tokens in ids.items():
             groups.setdefault(self._at_work[row].next_among, {})[row] = tokens
@@ -383,7 +384,7 @@ def label_log_probs(
     """Return the log-probability of each of a few tokens as the next token after each prompt.
 
     They are normalised over `label_ids`, and nothing is generated. Each prompt is prefilled once,
-    many prompts share a forward, and only the labels' rows of the output head are multiplied.
+    many prompts share a forward pass, and only the labels' rows of the output head are multiplied.
     `on_batch` gets the size of each batch.
     """
     found: dict[int, list[float]] = {}

@@ -239,8 +239,8 @@ class RunFolder:
         """Return the newest intact checkpoint, or None in a run without checkpoints.
 
         Newer damaged ones are reported and moved aside, so that their steps can be repeated. If no
-        checkpoint is intact, nothing is touched and CheckpointError is raised. Unless a
-        checkpoint `may_exist`, as with --resume=never, any raises ConfigError: it is not overwritten.
+        checkpoint is intact, nothing is touched and CheckpointError is raised. Unless one
+        `may_exist` (--resume=never), any checkpoint raises ConfigError, so it is never overwritten.
         """
         if self.newest() is not None and not may_exist:
             raise ConfigError(

@@ -310,6 +310,8 @@ def text_pieces(text: str) -> list[str]:
 def text_windows(record: Record, tokenizer: Tokenizer, *, budget: int) -> Iterator[Example]:
     """Yield the examples of the task `text`: the whole record in windows of `budget` tokens.
 
+    Not to be confused with clingpt/text/windows.py, which splits a prompt for the server.
+
     Every token is a target exactly once. A window's prompt is the single token before it (end of
     text for the first window), because a model needs one token of input to predict the next.
     """

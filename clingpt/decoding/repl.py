@@ -108,7 +108,7 @@ class Repl:
         if self.task is None or TASK_TABLE[self.task].context != "optional":
             self._ask(self._with_question(text))
             return
-        # Without a need for context, the question is what the user types first.
+        # The context is optional, so the question is typed first.
         context = read_line("context, or nothing> ") or ""
         context = read_block() if context.strip() == BLOCK else context
         self._ask(from_json({"text": context, "question": text}))

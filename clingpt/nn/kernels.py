@@ -5,24 +5,6 @@ graph break, and a different number of documents or targets does not recompile t
 named as in model.py.
 """
 
-# The project uses these private parts of PyTorch (2.13). When upgrading, check each of them:
-#
-#   aten._scaled_dot_product_flash_attention_for_cpu and its _backward (this file)
-#       attention in training on the CPU; if their signatures change, training on a CPU fails
-#   torch._dynamo.maybe_mark_dynamic (this file)
-#       without it, every new number of targets recompiles the model
-#   torch._functorch.config.autograd_cache_allow_custom_autograd_functions (nn/runtime.py)
-#       without it, every start compiles again
-#   optimizer.found_inf (training/step.py)
-#       without it, a non-finite gradient would reach the weights
-#   mkldnn._linear_pointwise, _reorder_linear_weight (decoding/decoders.py)
-#       prepacked matrices for decoding on the CPU; without them it is slower, and the bits of a
-#       reply depend on how many rows are decoded together
-#   ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32 (decoding/decoders.py)
-#       --quantize=int8; PyTorch has announced the removal of its quantized operators
-#   torch.fx.experimental._config.backed_size_oblivious (export/formats.py)
-#       torch.export with a dynamic batch size
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

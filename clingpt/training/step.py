@@ -158,7 +158,7 @@ def step_unless(broken: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """Step the optimizer, but leave weights and moments unchanged if `broken` is 1.
 
     The fused kernels read `found_inf` on the device, as they do for a GradScaler, so that the host
-    does not wait. The attribute is private to PyTorch (see nn/kernels.py for the whole list).
+    does not wait. The attribute is private to PyTorch (docs/architecture.md lists all of these).
     """
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = broken  # type: ignore[attr-defined]

@@ -71,8 +71,8 @@ class Task:
 
     # What the model reads.
     opening: str = ""  # line above the context
-    # A record without text is not applicable (required), has an opening with nothing below it
-    # (expected), or has no opening (optional).
+    # If a record has no text, a required context makes it not applicable, an expected one leaves
+    # only the opening, and an optional one leaves out the opening too.
     context: Literal["required", "expected", "optional"] = "required"
     asks: bool = False  # the prompt contains the record's question, which it cannot do without
     cue: str = ""  # last line, after which the reply begins
@@ -86,7 +86,7 @@ class Task:
     longest_reply: int = 160  # new tokens to generate unless the caller asks for a different number
     limit_flag: str = "max_new_tokens"  # the flag of eval.py that limits its replies
     skill: str  # what the model does, for its card: "summarises a report"
-    # Baselines to compare replies with; a baseline that copies from the target must be left out.
+    # Baselines to compare replies with. Leave out those that copy what the target is made of.
     baselines: tuple[str, ...] = COPIES
 
     # Roles of a table's columns (clingpt/data/columns.py), in the order of assignment.

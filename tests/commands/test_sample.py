@@ -293,7 +293,7 @@ def test_a_file_of_another_model_or_settings_is_rejected(
     best.unlink()
     best.symlink_to("step_2")
     status, _, err = run(*flags, "--dtype=bfloat16", "--seed=4")
-    assert status == 1 and "started with other settings (checkpoint, seed, dtype)" in err
+    assert status == 1 and "started with different settings (checkpoint, seed, dtype)" in err
 
 
 @pytest.mark.parametrize(

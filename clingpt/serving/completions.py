@@ -101,22 +101,24 @@ class Completions:
         prompts = await run_together(
             [asyncio.to_thread(encode_prompt, p, served, max_tokens) for p in request.prompts]
         )
+        tokenizer = served.scorer.tokenizer
         choices = [
-            Choice(self._head, n, prompts[n // request.n_choices], settings[n], request, served)
+            Choice(n, prompts[n // request.n_choices], settings[n], tokenizer)
             for n in range(self.n_replies)
         ]
         bodies = await run_together([self._decode(choice, emit) for choice in choices])
         n_written = sum(len(choice.finished.ids) for choice in choices)
-        body = {
-            **self._head,
-            "choices": bodies,
-            "usage": usage(sum(map(len, prompts)), n_written),
-        }
-        if request.stream_options is not None and request.stream_options.include_usage:
-            emit({**body, "choices": []})
-        return body
+        counts = usage(sum(map(len, prompts)), n_written)
+        if request.include_usage:
+            emit({**self._head, "choices": [], "usage": counts})
+        return {**self._head, "choices": bodies, "usage": counts}
 
     async def _decode(self, choice: "Choice", emit: Emit) -> dict[str, Any]:
+        counts = {"usage": None} if self._request.include_usage else {}
+
+        def emit_chunk(new: dict[str, Any]) -> None:
+            emit({**self._head, "choices": [new], **counts})
+
         if self._request.echo:
             log_probs: list[TokenLogProb | None] = []
             if (n_top := self._request.logprobs) is not None:
@@ -124,59 +126,49 @@ class Completions:
                     lambda served: prompt_log_probs(served, choice.prompt, n_top)
                 )
                 log_probs = [None, *found]
-            emit(choice.echo(log_probs))
-        await self._service.reply(
-            choice.prompt, choice.sampling, on_piece=lambda piece: choice.add(piece, emit)
-        )
+            emit_chunk(choice.echo(log_probs))
+
+        def on_piece(piece: Piece) -> None:
+            if new := choice.add(piece):
+                emit_chunk(new)
+
+        await self._service.reply(choice.prompt, choice.sampling, on_piece=on_piece)
         return choice.body()
 
 
 class Choice:
-    """One reply of a completion, as streamed chunks and as a whole."""
+    """One reply of a completion: the parts that are streamed, and the whole."""
 
     def __init__(
-        self,
-        head: dict[str, Any],
-        index: int,
-        prompt: list[int],
-        sampling: Sampling,
-        request: CompletionRequest,
-        served: Served,
+        self, index: int, prompt: list[int], sampling: Sampling, tokenizer: Tokenizer
     ) -> None:
-        self._head, self._index = head, index
-        self.prompt, self.sampling = prompt, sampling
-        self._tokenizer = served.scorer.tokenizer
-        with_usage = request.stream_options is not None and request.stream_options.include_usage
-        self._usage = {"usage": None} if with_usage else {}
-        self._log_probs = LogProbs(self._tokenizer)
+        self._index, self.prompt, self.sampling = index, prompt, sampling
+        self._tokenizer, self._log_probs = tokenizer, LogProbs(tokenizer)
         self._text = ""
         self.finished = Finished()
 
     def echo(self, log_probs: Sequence[TokenLogProb | None]) -> dict[str, Any]:
-        """Add the prompt to the reply's text and return the chunk with it."""
+        """Add the prompt to the reply's text and return it as a part."""
         self._text = self._tokenizer.decode(self.prompt)
         new = self._log_probs.add(self.prompt, log_probs) if log_probs else None
-        return self._chunk(self._text, new, None)
+        return self._part(self._text, new, None)
 
-    def add(self, piece: Piece, emit: Emit) -> None:
-        """Add what one step of the engine produced, and emit a chunk if it contains anything."""
+    def add(self, piece: Piece) -> dict[str, Any] | None:
+        """Add what one step of the engine produced, and return it unless it is empty."""
         self.finished.add(piece)
         self._text += piece.text
         has_log_probs = self.sampling.log_probs is not None and piece.ids
         new = self._log_probs.add(piece.ids, piece.log_probs) if has_log_probs else None
-        if piece.text or new or piece.finish_reason:
-            emit(self._chunk(piece.text, new, piece.finish_reason))
+        if not (piece.text or new or piece.finish_reason):
+            return None
+        return self._part(piece.text, new, piece.finish_reason)
 
     def body(self) -> dict[str, Any]:
         """Return the complete choice."""
         log_probs = self._log_probs.lists if self.sampling.log_probs is not None else None
-        return self._fields(self._text, log_probs, self.finished.finish_reason)
+        return self._part(self._text, log_probs, self.finished.finish_reason)
 
-    def _chunk(self, text: str, log_probs: Any, finish_reason: str | None) -> dict[str, Any]:
-        choice = self._fields(text, log_probs, finish_reason)
-        return {**self._head, "choices": [choice], **self._usage}
-
-    def _fields(self, text: str, log_probs: Any, finish_reason: str | None) -> dict[str, Any]:
+    def _part(self, text: str, log_probs: Any, finish_reason: str | None) -> dict[str, Any]:
         fields = {"text": text, "index": self._index, "logprobs": log_probs}
         return {**fields, "finish_reason": finish_reason}
 

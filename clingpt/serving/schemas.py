@@ -67,6 +67,11 @@ class CompletionRequest(Strict):
     logit_bias: dict[str, float] | None = Field(None, description="Not supported unless empty.")
 
     @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
     def n_choices(self) -> int:
         """Number of replies to each prompt."""
         return self.n or 1

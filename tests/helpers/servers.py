@@ -3,8 +3,10 @@
 Most servers are forked from one process that has already imported torch, which saves seconds each.
 """
 
+import asyncio
 import contextlib
 import importlib
+import itertools
 import json
 import multiprocessing
 import multiprocessing.process
@@ -24,6 +26,9 @@ from pathlib import Path
 from typing import Any, Protocol
 from unittest import mock
 
+import openai
+from starlette.types import ASGIApp, Message, Receive
+
 from clingpt.serving.service import Limits, Service
 from clingpt.serving.worker import Served
 from tests.helpers.commands import ROOT
@@ -33,6 +38,7 @@ START_S = 180 * PATIENCE
 RAW_REQUEST_S = 30 * PATIENCE
 FAULTY, SCRIPTED = "tests.helpers.faulty_server", "tests.helpers.scripted_server"
 PRELOADED = ["serve", "clingpt.serving.server", FAULTY, SCRIPTED]
+NUMBERS = itertools.count()
 CANARY = "xyzzy plugh"  # is sent in requests, and must not appear in any error
 
 
@@ -190,7 +196,7 @@ def eventually(holds: Callable[[], object], *, within_s: float = 60 * PATIENCE) 
 def serving(
     checkpoint: Path,
     *flags: str,
-    log: Path,
+    log: Path | None = None,
     program: str = "serve",
     command: Sequence[str] = (),
     wait: bool = True,
@@ -198,8 +204,10 @@ def serving(
 ) -> Iterator[Server]:
     """Run a server on a free port, wait until it is ready, and kill it in the end.
 
-    It is forked and runs a module's `main`; or, with `command`, a new interpreter runs that.
+    It is forked and runs a module's `main`; or, with `command`, a new interpreter runs that. By
+    default it logs to a new file beside the checkpoint.
     """
+    log = log or checkpoint.parent / f"server_{next(NUMBERS)}.log"
     arguments = [f"--checkpoint={checkpoint}", "--device=cpu", *flags]
     if not any(flag.startswith("--port") for flag in flags):
         arguments.append("--port=0")
@@ -264,8 +272,37 @@ def error_of(answer: Answer, status: int) -> Any:
 
 
 def frames(answer: Answer) -> list[Any]:
-    """Return the events of a stream, checked for their format and without the final [DONE]."""
-    *parts, end, nothing = answer.body.decode().split("\n\n")
-    assert (end, nothing) == ("data: [DONE]", "") and answer.status == 200
+    """Return the events of a streamed response."""
+    assert answer.status == 200
+    return events(answer.body)
+
+
+def events(stream: bytes) -> list[Any]:
+    """Return a stream's events, checked for their format and without the final [DONE]."""
+    *parts, end, nothing = stream.decode().split("\n\n")
+    assert (end, nothing) == ("data: [DONE]", "")
     assert all(part.startswith("data: ") for part in parts)
     return [json.loads(part.removeprefix("data: ")) for part in parts]
+
+
+def official_client(server: Server, key: str = "none") -> openai.OpenAI:
+    """Return OpenAI's client for a server; it does not retry."""
+    url = f"{server.url}/v1"
+    return openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60 * PATIENCE)
+
+
+def call(app: ASGIApp, path: str, receive: Receive, **headers: str) -> list[Message]:
+    """Send a POST to an application in this process and return its messages."""
+    sent = list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    pairs = [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": pairs}
+
+    async def run() -> None:
+        await app(scope | {"query_string": b"", "root_path": ""}, receive, send)
+
+    asyncio.run(run())
+    return sent

@@ -21,7 +21,6 @@ from clingpt.decoding.engine import generate
 from clingpt.decoding.sampling import Sampling
 from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 from model import GPT
-from tests.helpers.patience import PATIENCE
 from tests.helpers.servers import (
     CANARY,
     SCRIPTED,
@@ -30,6 +29,7 @@ from tests.helpers.servers import (
     complete,
     error_of,
     frames,
+    official_client,
     serving,
 )
 from tests.serving.conftest import CONTEXT
@@ -46,15 +46,13 @@ def model(checkpoint: Path) -> GPT:
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Path) -> Iterator[Server]:
-    flags = ("--rows=3", "--max_body_kb=64")
-    with serving(checkpoint, *flags, log=checkpoint.parent / "log") as started:
+    with serving(checkpoint, "--rows=3", "--max_body_kb=64") as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[openai.OpenAI]:
-    url = f"{server.url}/v1"
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60 * PATIENCE) as made:
+    with official_client(server) as made:
         yield made
 
 
@@ -66,8 +64,7 @@ def scripted(checkpoint: Path) -> Iterator[tuple[Server, Say]]:
     def say(reply: object) -> None:
         (folder / "script.json").write_text(json.dumps([["Say it", reply]]))
 
-    log = folder / "scripted.log"
-    with serving(checkpoint, program=SCRIPTED, log=log, SCRIPTED=str(folder)) as started:
+    with serving(checkpoint, program=SCRIPTED, SCRIPTED=str(folder)) as started:
         yield started, say
 
 
@@ -198,9 +195,7 @@ def test_stream_uses_server_sent_events(server: Server) -> None:
     assert not any("usage" in frame for frame in frames(answer))
 
 
-def test_stream_ends_with_usage_on_request(
-    client: openai.OpenAI,
-) -> None:
+def test_stream_ends_with_usage_on_request(client: openai.OpenAI) -> None:
     *chunks, last = client.completions.create(
         model="tiny",
         prompt=["Pain", "Pain fell"],

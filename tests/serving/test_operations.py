@@ -43,8 +43,11 @@ from tests.helpers.servers import (
     Server,
     complete,
     error_of,
+    events,
     eventually,
     fork,
+    frames,
+    official_client,
     serving,
     unloaded_service,
 )
@@ -69,8 +72,7 @@ class Keyed(Server):
 @pytest.fixture(scope="module")
 def wide(checkpoint: Path) -> Iterator[Server]:
     """Eight rows, no keys."""
-    log = checkpoint.parent / "wide.log"
-    with serving(checkpoint, "--rows=8", program=FAULTY, log=log) as started:
+    with serving(checkpoint, "--rows=8", program=FAULTY) as started:
         yield started
 
 
@@ -89,7 +91,6 @@ def narrow(checkpoint: Path) -> Iterator[Keyed]:
         *flags,
         *site,
         command=("-m", FAULTY),
-        log=folder / "narrow.log",
         FAULTY_SETTINGS=json.dumps({"ping_s": 0.3, "sending_s": 1}),
         CLINGPT_API_KEYS=KEYS[2],
     ) as started:
@@ -99,10 +100,9 @@ def narrow(checkpoint: Path) -> Iterator[Keyed]:
 @pytest.fixture(scope="module")
 def late(checkpoint: Path) -> Iterator[Server]:
     """Four rows; loading takes three more seconds, and the fixture does not wait for it."""
-    flags, log = ("--rows=4", "--shutdown_timeout=20"), checkpoint.parent / "late.log"
-    settings = json.dumps({"load_s": 3})
+    flags, settings = ("--rows=4", "--shutdown_timeout=20"), json.dumps({"load_s": 3})
     with serving(
-        checkpoint, *flags, program=FAULTY, log=log, wait=False, FAULTY_SETTINGS=settings
+        checkpoint, *flags, program=FAULTY, wait=False, FAULTY_SETTINGS=settings
     ) as started:
         yield started
 
@@ -175,12 +175,8 @@ def test_loading_server_is_alive_but_not_ready(late: Server) -> None:
 # Keys, other sites, the page
 
 
-PUBLIC = {
-    "/",
-    "/health",
-    "/ready",
-    "/ping",
-}  # written out, so that no route becomes public by accident
+# Written out, so that no route becomes public by accident.
+PUBLIC = {"/", "/health", "/ready", "/ping"}
 
 
 def all_routes() -> dict[str, set[str] | None]:
@@ -271,9 +267,8 @@ def test_metrics_are_exact(wide: Server) -> None:
     n_prompt = len(TOKENIZER.encode("Pain fell by 31 %"))
     before = metrics(wide)
     for _ in range(10):
-        assert (
-            complete(wide, prompt="Pain fell by 31 %", max_tokens=10, temperature=0).status == 200
-        )
+        answer = complete(wide, prompt="Pain fell by 31 %", max_tokens=10, temperature=0)
+        assert answer.status == 200
     expected = {
         "prompt_tokens_total": 10 * n_prompt,
         "generation_tokens_total": 100,
@@ -433,13 +428,10 @@ def test_request_times_out(narrow: Keyed) -> None:
     with closing(request_to(narrow, prompt="@sleep100 a", max_tokens=200, stream=True)) as shown:
         response = shown.getresponse()
         assert next_frame(response).startswith(b"data: {")
-        error = error_of(
-            complete(narrow, prompt="@sleep100 a", max_tokens=200), 504
-        )  # in the queue
+        queued = complete(narrow, prompt="@sleep100 a", max_tokens=200)
+        error = error_of(queued, 504)
         assert error["code"] == "timeout" and error["type"] == "server_error"
-        *_, last, end, nothing = response.read().decode().split("\n\n")
-    assert (end, nothing) == ("data: [DONE]", "")
-    assert json.loads(last.removeprefix("data: "))["error"] == error
+        assert events(response.read().replace(b": ping\n\n", b""))[-1]["error"] == error
     eventually(lambda: is_idle(narrow))
     assert complete(narrow, prompt="Pain", max_tokens=1).status == 200
 
@@ -454,9 +446,8 @@ def test_client_that_stops_reading_frees_its_slots(narrow: Keyed) -> None:
         stalled.sendall((head + body).encode())
         eventually(lambda: not is_idle(narrow))
         eventually(lambda: is_idle(narrow))
-        assert complete(narrow, prompt="Pain", max_tokens=1).status == 429, (
-            "the client did not block the server"
-        )
+        refused = complete(narrow, prompt="Pain", max_tokens=1)
+        assert refused.status == 429, "the client did not block the server"
         eventually(lambda: complete(narrow, prompt="Pain", max_tokens=1).status == 200)
 
 
@@ -465,18 +456,12 @@ def test_silent_stream_is_kept_open_by_pings(narrow: Keyed) -> None:
         response = asked.getresponse()
         assert response.headers["x-accel-buffering"] == "no"
         assert "no-cache" in response.headers["cache-control"]
-        frames = response.read().split(b"\n\n")
-    kinds = ["ping" if frame == b": ping" else frame[:5].decode() for frame in frames]
+        parts = response.read().split(b"\n\n")
+    kinds = ["ping" if part == b": ping" else part[:5].decode() for part in parts]
     assert kinds[0] == "ping" and kinds.count("ping") >= 4 and kinds.count("data:") == 3
-    client = openai.OpenAI(
-        base_url=f"{narrow.url}/v1", api_key=KEYS[0], max_retries=0, timeout=60 * PATIENCE
-    )
-    with (
-        client,
-        client.completions.create(
-            model="tiny", prompt="@sleep700 a", max_tokens=1, stream=True
-        ) as stream,
-    ):
+    with official_client(narrow, KEYS[0]) as client:
+        prompt = "@sleep700 a"
+        stream = client.completions.create(model="tiny", prompt=prompt, max_tokens=1, stream=True)
         assert [chunk.choices[0].finish_reason for chunk in stream] == ["length"]
 
 
@@ -521,27 +506,16 @@ def test_oversized_body_is_discarded_and_answered(chunked: bool, wide: Server) -
 def test_non_finite_logits_fail_only_their_own_reply(wide: Server) -> None:
     whole = complete(wide, prompt="@nan0 a")
     assert error_of(whole, 500)["type"] == "server_error"
-    *frames, error, end, nothing = (
-        complete(wide, prompt="@nan3 a", stream=True, logprobs=0).body.decode().split("\n\n")
-    )
-    assert len(frames) == 3 and (end, nothing) == ("data: [DONE]", "")
-    assert json.loads(error.removeprefix("data: ")) == whole.json
-    client = openai.OpenAI(
-        base_url=f"{wide.url}/v1", api_key="none", max_retries=0, timeout=60 * PATIENCE
-    )
-    with client, pytest.raises(openai.APIError, match="not finite"):
+    *parts, error = frames(complete(wide, prompt="@nan3 a", stream=True, logprobs=0))
+    assert len(parts) == 3 and error == whole.json
+    with official_client(wide) as client, pytest.raises(openai.APIError, match="not finite"):
         list(client.completions.create(model="tiny", prompt="@nan3 a", stream=True))
     assert complete(wide, prompt="a").status == 200
 
 
-def test_engine_crash_fails_every_request_and_ends_the_process(
-    checkpoint: Path,
-) -> None:
-    log = checkpoint.parent / "crash.log"
-    with serving(checkpoint, "--rows=3", program=FAULTY, log=log) as server:
-        client = openai.OpenAI(
-            base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60 * PATIENCE
-        )
+def test_engine_crash_fails_every_request_and_ends_the_process(checkpoint: Path) -> None:
+    with serving(checkpoint, "--rows=3", program=FAULTY) as server:
+        client = official_client(server)
 
         def official() -> float:
             with client, pytest.raises(openai.APIError, match="the model crashed"):
@@ -556,15 +530,13 @@ def test_engine_crash_fails_every_request_and_ends_the_process(
             response = struck.getresponse()
             assert next_frame(response).startswith(b"data: {")
             last, *others = all_at_once([official, *[bare] * 4])  # two are decoded, three wait
-            *frames, error, end, nothing = response.read().decode().split("\n\n")
+            *parts, last_error = events(response.read())
         assert server.process.wait(60 * PATIENCE) not in (None, 0)
-    assert len(frames) == 8 and (end, nothing) == ("data: [DONE]", "")
-    last_error = json.loads(error.removeprefix("data: "))
-    assert last_error["error"]["code"] == "engine_failed"
+    assert len(parts) == 8 and last_error["error"]["code"] == "engine_failed"
     assert all(answer.status == 500 and answer.json == last_error for answer, _ in others)
     moments = [last, *(moment for _, moment in others)]
     assert max(moments) - min(moments) < 2 * PATIENCE
-    logged = log.read_text()
+    logged = server.log.read_text()
     assert "error: the model crashed: RuntimeError at" in logged
     assert SECRET not in logged and "Traceback" not in logged
 
@@ -607,9 +579,8 @@ def test_first_signal_lets_running_requests_finish(late: Server) -> None:
 
 
 def test_shutdown_timeout_sends_errors_and_exits(checkpoint: Path) -> None:
-    log = checkpoint.parent / "hurry.log"
     flags = ("--rows=1", "--shutdown_timeout=0")
-    with serving(checkpoint, *flags, program=FAULTY, log=log) as server:
+    with serving(checkpoint, *flags, program=FAULTY) as server:
         shown = request_to(server, prompt="@sleep200 a", max_tokens=200, stream=True)
         response = shown.getresponse()
         assert next_frame(response).startswith(b"data: {")
@@ -618,16 +589,13 @@ def test_shutdown_timeout_sends_errors_and_exits(checkpoint: Path) -> None:
             eventually(lambda: server.gauge("num_requests_waiting") == 1)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(30 * PATIENCE) in ENDED  # the reply would take forty
-            *_, error, end, nothing = response.read().decode().split("\n\n")
-            assert (end, nothing) == ("data: [DONE]", "")
-            assert "shutting down" in json.loads(error.removeprefix("data: "))["error"]["message"]
+            assert "shutting down" in events(response.read())[-1]["error"]["message"]
             assert waiting.getresponse().status == 503
-    assert "Traceback" not in log.read_text()
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_second_signal_exits_at_once(checkpoint: Path) -> None:
-    log = checkpoint.parent / "twice.log"
-    with serving(checkpoint, "--shutdown_timeout=60", program=FAULTY, log=log) as server:
+    with serving(checkpoint, "--shutdown_timeout=60", program=FAULTY) as server:
         with closing(request_to(server, prompt="@sleep200 a", max_tokens=200)):
             eventually(lambda: server.gauge("num_requests_running") == 1)
             server.process.send_signal(signal.SIGINT)
@@ -636,7 +604,7 @@ def test_second_signal_exits_at_once(checkpoint: Path) -> None:
             server.process.send_signal(signal.SIGINT)
             # From uvicorn, or from asyncio.
             assert server.process.wait(30 * PATIENCE) in (0, 130, -signal.SIGINT)
-    assert "Traceback" not in log.read_text()
+    assert "Traceback" not in server.log.read_text()
 
 
 # ------------------------------------------------------------------------------------------------
@@ -738,9 +706,8 @@ def test_memory_and_latency_stay_stable_under_load(
 ) -> None:
     seconds = float(os.environ.get("CLINGPT_SOAK_S", "8"))
     is_long = seconds >= 60
-    log = checkpoint.parent / "soak.log"
     # oneDNN caches code for 1,024 shapes, about 40 MB. A small cache lets other growth be seen.
-    with serving(checkpoint, "--rows=4", log=log, ONEDNN_PRIMITIVE_CACHE_CAPACITY="16") as server:
+    with serving(checkpoint, "--rows=4", ONEDNN_PRIMITIVE_CACHE_CAPACITY="16") as server:
         eventually(lambda: is_idle(server))
         n_files = descriptors(server)
         soak(server, seconds if is_long else seconds / 2)  # warm up the allocator

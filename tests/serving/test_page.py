@@ -225,7 +225,7 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     torch.manual_seed(0)
     model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=1024))
     model.save_pretrained(folder / "nonsense")
-    with serving(folder / "nonsense", log=folder / "log") as running:
+    with serving(folder / "nonsense") as running:
         yield running
 
 

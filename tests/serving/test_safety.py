@@ -22,7 +22,7 @@ from unittest import mock
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 import serve
 from clingpt.base.errors import ConfigError
@@ -32,7 +32,7 @@ from clingpt.serving.middleware import BodyLimit, RequestLog
 from clingpt.serving.service import Metrics
 from tests.helpers.commands import ROOT
 from tests.helpers.patience import PATIENCE
-from tests.helpers.servers import FAULTY, Answer, Server, error_of, serving, unloaded_service
+from tests.helpers.servers import FAULTY, Answer, Server, call, error_of, serving, unloaded_service
 
 COMPLETIONS = "/v1/completions"
 QUESTIONS = ("/v1/answer", "/v1/explain")
@@ -266,14 +266,10 @@ def planted(server: Server) -> list[Callable[[str], Answer | None]]:
         lambda s: post(COMPLETIONS, {"prompt": [{s: s}]}),
         lambda s: post(COMPLETIONS, {"prompt": s, "max_tokens": 9999}),
         lambda s: post(COMPLETIONS, f'{{"prompt": "{s}", {s}'.encode()),
-        lambda s: post(
-            COMPLETIONS, json.dumps({"prompt": s}).encode(), headers={"content-type": s}
-        ),
+        lambda s: post(COMPLETIONS, {"prompt": s}, headers={"content-type": s}),
         lambda s: post(COMPLETIONS, {"prompt": s + " " * 2**20}),
         lambda s: post(f"/{s}/{s}?{s}={s}", {"prompt": s}),
-        lambda s: post(
-            f"{COMPLETIONS}?{s}", method="GET", headers={"x-request-id": s, "cookie": s}
-        ),
+        lambda s: post(f"{COMPLETIONS}?{s}", headers={"x-request-id": s, "cookie": s}),
         lambda s: post(f"/v1/models/{s}"),
         lambda s: post("/v1/answer", {"question": s, "text": s, "id": s, "max_new_tokens": 2}),
         lambda s: post("/v1/answer", {"records": [{"text": s}], "explain": False}),
@@ -321,9 +317,8 @@ def test_no_secret_is_left_behind(server: Server, folder: Path) -> None:
 
 def test_refusals_and_a_crash_reveal_nothing(checkpoint: Path) -> None:
     """Provoke 401, 429, 504 and a crash, with a secret in every request."""
-    log = checkpoint.parent / "keyed.log"
     flags = ("--rows=1", "--queue=0", "--request_timeout=1")
-    with serving(checkpoint, *flags, program=FAULTY, log=log, CLINGPT_API_KEYS=KEY) as server:
+    with serving(checkpoint, *flags, program=FAULTY, CLINGPT_API_KEYS=KEY) as server:
 
         def post(text: str, key: str = KEY) -> Answer:
             headers = {"authorization": f"Bearer {key}"}
@@ -337,7 +332,7 @@ def test_refusals_and_a_crash_reveal_nothing(checkpoint: Path) -> None:
         answers += [post("@crash3 Zebulon")]
         assert [answer.status for answer in answers[-2:]] == [401, 500]
         assert server.process.wait(60 * PATIENCE) == 1
-    left = "".join([figures, log.read_text(), *(answer.body.decode() for answer in answers)])
+    left = "".join([figures, server.log.read_text(), *(answer.body.decode() for answer in answers)])
     assert "Zebulon" not in left and KEY not in left and "RuntimeError at" in left
 
 
@@ -436,42 +431,30 @@ async def _nothing_more() -> Message:
 
 def test_errors_are_logged_even_without_a_request_log() -> None:
     """--log_requests=False silences only request lines; an exception's message is never logged."""
-    noted, sent = list[str](), list[Message]()
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
+    noted = list[str]()
     app = RequestLog(_fails, metrics=Metrics(), log=lambda _: None, note=noted.append)
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    asyncio.run(app(scope, _nothing_more, send))
-    assert sent[0]["status"] == 500
+    assert call(app, "/", _nothing_more)[0]["status"] == 500
     [line] = noted
     assert "ValueError at" in line and "_fails" in line and "Zebulon" not in line
 
 
-async def call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    await app({**scope, "query_string": b"", "root_path": ""}, receive, send)
-
-
-@pytest.mark.parametrize("announced", [b"2000", None])
-def test_oversized_body_is_refused_only_after_it_was_read(announced: bytes | None) -> None:
+@pytest.mark.parametrize("announced", ["2000", None])
+def test_oversized_body_is_refused_only_after_it_was_read(announced: str | None) -> None:
     """Many clients send their whole body before they read a response."""
     parts = [b"x" * 100] * 20
 
     async def receive() -> Message:
         return {"type": "http.request", "body": parts.pop(), "more_body": bool(parts)}
 
-    sent = list[Message]()
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_late(message: Message) -> None:
+            assert not parts, "it answered before it had read the body"
+            await send(message)
 
-    async def send(message: Message) -> None:
-        assert not parts, "it answered before it had read the body"
-        sent.append(message)
+        await make_app(unloaded_service(max_body_bytes=1000), Site())(scope, receive, send_late)
 
-    app = make_app(unloaded_service(max_body_bytes=1000), Site())
-    headers = [(b"content-type", b"application/json")]
-    headers += [(b"content-length", announced)] if announced else []
-    scope = {"type": "http", "method": "POST", "path": COMPLETIONS, "headers": headers}
-    asyncio.run(call(app, scope, receive, send))
+    length = {"content_length": announced} if announced else {}
+    sent = call(app, COMPLETIONS, receive, content_type="application/json", **length)
     assert sent[0]["status"] == 413
     assert json.loads(sent[1]["body"])["error"]["code"] == "body_too_large"
     assert len(sent) == 2
@@ -479,18 +462,13 @@ def test_oversized_body_is_refused_only_after_it_was_read(announced: bytes | Non
 
 def test_slow_body_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BodyLimit.__init__, "__kwdefaults__", {"timeout_s": 0.05})
-    sent = list[Message]()
 
     async def receive() -> Message:
         return await asyncio.Future()  # never arrives
 
-    async def send(message: Message) -> None:
-        sent.append(message)
-
     app = make_app(unloaded_service(), Site())
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"99")]
-    scope = {"type": "http", "method": "POST", "path": COMPLETIONS, "headers": headers}
-    asyncio.run(call(app, scope, receive, send))
+    headers = {"content_type": "application/json", "content_length": "99"}
+    sent = call(app, COMPLETIONS, receive, **headers)
     assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"]
     error = json.loads(sent[1]["body"])["error"]
     assert error["type"] == "invalid_request_error" and "did not arrive within" in error["message"]

@@ -119,7 +119,6 @@ def scripted_server(checkpoint: Path, calibration: Calibration) -> Iterator[Scri
         folder / "tiny",
         "--port=None",
         program=SCRIPTED,
-        log=folder / "log",
         SCRIPTED=str(folder),
         AIP_HTTP_PORT=str(port),
         AIP_HEALTH_ROUTE="/isalive",
@@ -139,8 +138,7 @@ def scripted(scripted_server: Scripted) -> Scripted:
 @pytest.fixture(scope="module")
 def plain(checkpoint: Path) -> Iterator[Server]:
     """The real serve.py, not forked, with a checkpoint that was never calibrated."""
-    command, log = ("serve.py",), checkpoint.parent / "plain.log"
-    with serving(checkpoint, "--max_windows=4", command=command, log=log) as started:
+    with serving(checkpoint, "--max_windows=4", command=("serve.py",)) as started:
         yield started
 
 
@@ -384,9 +382,8 @@ def test_explanation_matches_the_model(plain: Server, scorer: Scorer) -> None:
         assert result["explanation"] == expected.text.strip() != ""
         assert result["finish_reason"] == "length" and "label" not in result
         assert result["usage"]["prompt_tokens"] == len(ids) and result["trimmed_tokens"] == 0
-    usual = plain.ask(
-        "/v1/explain", {"question": "Why?"}
-    ).json  # the usual length is 256, the limit half of the context
+    # The usual length is 256, the limit half of the context.
+    usual = plain.ask("/v1/explain", {"question": "Why?"}).json
     assert usual["usage"]["completion_tokens"] <= CONTEXT // 2
 
 

@@ -56,7 +56,7 @@ class ExportConfig:
         )
         settings.check(
             self.data is None or (self.format == "onnx" and self.int8),
-            "--data is for --format=onnx with --int8",
+            "--data applies only to --format=onnx with --int8",
         )
         settings.check_range(self, "records", at_least=1)
 

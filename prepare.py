@@ -104,10 +104,10 @@ class PrepareConfig:
         config.check(not both, "pass one of --task and --tasks")
         config.check(bool(self.tasks), "tasks is empty; choose from " + ", ".join(TASKS))
         for task in self.chosen_tasks:
-            config.check(task in TASKS, f"unknown task {task!r}; there are {', '.join(TASKS)}")
+            config.check(task in TASKS, f"unknown task {task!r}; choose from {', '.join(TASKS)}")
             config.check(self.tasks.count(task) <= 1, f"tasks names {task} twice; keep one")
         for kind in self.views:
-            config.check(kind in VIEWS, f"unknown view {kind!r}; there are {', '.join(VIEWS)}")
+            config.check(kind in VIEWS, f"unknown view {kind!r}; choose from {', '.join(VIEWS)}")
         varied = bool(self.views or self.section_dropout)
         reason = "views and section_dropout need the task answer; add it or leave them out"
         config.check("answer" in self.chosen_tasks or not varied, reason)
@@ -115,7 +115,7 @@ class PrepareConfig:
         config.check(not both, "pass one of --source and --mix")
         columns = (self.input, self.target, self.question, self.id)
         named = self.source == "synthetic" and any(name is not None for name in columns)
-        config.check(not named, "synthetic has no columns to choose from; leave the names out")
+        config.check(not named, "synthetic has no columns to choose from; name none")
         parse_mix(self.mix)
         check_encoding(self.encoding)
 

@@ -11,7 +11,7 @@ documents, and a web page.
 /docs describes every route, /metrics is for Prometheus. Requests are neither stored nor logged.
 Anyone who can reach the address can use the model: before you open it to others, set API keys
 (--api_key_file, or the variable CLINGPT_API_KEYS) and put TLS in front. Ctrl-C lets running
-requests finish; a second Ctrl-C does not.
+requests finish; a second Ctrl-C stops at once.
 
 Not intended to inform diagnosis, treatment or patient management.
 """

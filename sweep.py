@@ -15,8 +15,8 @@ train.py's criterion for checkpoints: the mean validation loss, or the labels of
 Start the same command again, at the same time or after Ctrl-C: every process
 takes points from the same search (Optuna, kept in study.log), so two GPUs need
 two commands. Points that failed are tried again, and more points may be added.
-The folder gets sweep.csv, sweep.svg, a log for each run, and result.json and
-curves in each run's folder.
+The folder contains sweep.csv, sweep.svg and a log of each run; each run's
+folder contains result.json and the curves.
 """
 
 import hashlib
@@ -154,7 +154,7 @@ class Failed(ClingptError):
 
 @dataclass(frozen=True)
 class Commands:
-    """Starts prepare.py, train.py and eval.py, one at a time, and stops with them."""
+    """Runs prepare.py, train.py and eval.py, one at a time, and forwards stop signals to them."""
 
     launcher: str
     stop: StopSignals
@@ -183,7 +183,7 @@ class Commands:
                 raise kind(f"{script}: {words} (its output: {log})")
 
     def _wait_for(self, command: Sequence[str], output: TextIO, lock: int) -> int:
-        """Wait for a command; pass the first signal on to it, so that it saves and then ends."""
+        """Wait for a command; forward the first signal to it, so that it saves and exits."""
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -243,9 +243,9 @@ def main() -> None:
 
 
 def begin(cfg: SweepConfig) -> list[Setting]:
-    """Refuse a folder whose runs had other settings, and remember these; return the space."""
+    """Refuse a folder of runs with other settings, store these, and return the search space."""
     if not cfg.preset.is_file():
-        raise ConfigError(f"preset {cfg.preset} does not exist; name one of config/")
+        raise ConfigError(f"preset {cfg.preset} does not exist; choose one in config/")
     space = cfg.space()
     path = cfg.out / "sweep.json"
     settings = {
@@ -279,7 +279,7 @@ def settings_before(path: Path) -> dict[str, Any] | None:
 
 
 def prepared_fold(cfg: SweepConfig, fold: int, commands: Commands, lock: int) -> Path:
-    """Prepare a fold's data unless it is there."""
+    """Prepare a fold's data, unless an earlier command did."""
     folder = cfg.out / "data" / f"fold{fold}"
     if not (folder / MANIFEST).exists():
         console.note(f"preparing fold {fold}")
@@ -289,7 +289,7 @@ def prepared_fold(cfg: SweepConfig, fold: int, commands: Commands, lock: int) ->
 
 
 def check_folds(data: Mapping[int, Path]) -> None:
-    """Refuse folds that hold out no record, or the same records."""
+    """Refuse folds without validation records, or with records in common."""
     seen = dict[str, int]()
     for fold, folder in data.items():
         ids = set((folder / "val.ids").read_text("utf-8").split("\n")[:-1])
@@ -374,13 +374,15 @@ def report(cfg: SweepConfig, study: Study) -> None:
     console.say(table(order, select))
     if shares := study.importances():
         rows = [[name.replace("_", " "), f"{share:.0%}"] for name, share in shares.items()]
-        title = "Share of each setting in the differences between points (PED-ANOVA)"
+        title = "Importance of each setting: its share of the variation between points (PED-ANOVA)"
         console.say("\n" + console.table(title, ["setting", "share"], rows))
     write_whole(cfg.out / "sweep.csv", as_csv(order))
     if plot := plots.search(panels(order, select), select):
         write_whole(cfg.out / "sweep.svg", plot)
     if n_open := sum(bool(names & {"RUNNING", "WAITING"}) for names in states.values()):
-        console.say(f"\nOther processes are running {n_open} more points; the last reports all.")
+        console.say(
+            f"\nOther processes are running {n_open} more points; the last one reports all."
+        )
     best = order[0]
     if best.is_whole:
         n = sum(each.is_whole for each in order)

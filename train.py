@@ -175,7 +175,7 @@ from model import GPTConfig
 
 @dataclass(kw_only=True)
 class Run:
-    """What a training run consists of once it is loaded."""
+    """The loaded parts of a training run."""
 
     cfg: TrainConfig
     rt: Runtime
@@ -192,7 +192,7 @@ class Run:
     replica: nn.Module  # the model as it is called: itself, or wrapped in DDP or FSDP
 
     def asked_to_stop(self) -> bool:
-        """Whether any process received a signal; all must call this, and get the same answer."""
+        """Return whether any process received a signal; all ranks must call this together."""
         return self.rt.agreed(self.stop())
 
 
@@ -286,7 +286,7 @@ def train(run: Run) -> str:
     )
     done = (
         is_out_of_patience(run, tracker) or state.step >= run.steps
-    )  # a finished command, given again
+    )  # the run had finished before
 
     # --- Compile, and find the micro-batch size that fits into memory.
     feed = Feed(rows, rt, cfg.micro_batch_size)
@@ -380,7 +380,7 @@ def train(run: Run) -> str:
                     break
                 meter.restart()  # validation time is not training time
 
-    # --- Save the last step, unless the last validation has.
+    # --- Save the last step, unless the last validation already did.
     watch.check()
     if rt.on_main(lambda: state.step > 0 and state.step not in run.folder.steps()):
         save(run, None)
@@ -408,7 +408,7 @@ def train(run: Run) -> str:
 
 
 def is_out_of_patience(run: Run, tracker: Tracker) -> bool:
-    """Whether `patience` validations in a row brought no improvement; the main rank decides."""
+    """Return whether `patience` validations in a row brought no improvement, on the main rank."""
     select, patience = run.cfg.select, run.cfg.patience
     return run.rt.on_main(lambda: lacks_improvement(tracker.read(), select, patience))
 

@@ -1,5 +1,5 @@
-# Phase 0: continue to train GPT-2 124M as a language model on text of the field, such as notes,
-# reports, abstracts or leaflets. No labels are needed. docs/recipes.md shows whether that helps.
+# Phase 0: continue training GPT-2 124M as a language model on text from the domain, such as notes,
+# reports, abstracts or leaflets. It needs no labels. docs/recipes.md shows whether that helps.
 #   prepare:  python prepare.py --source=notes.jsonl --tasks=text --out=data/domain --test_share=0
 #   run:      python train.py config/domain.py
 #   then:     python train.py config/pubmedqa.py --init_from=out/domain/best --out=out/after_domain

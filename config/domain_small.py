@@ -1,4 +1,4 @@
-# Phase 0 on a CPU: train a GPT-2 of 7 million parameters from scratch on text of the field. With
+# Phase 0 on a CPU: train a GPT-2 of 7 million parameters from scratch on domain text. With
 # config/pubmedqa_small.py it measures whether such a phase helps (docs/recipes.md).
 #   prepare:  python prepare.py --source=medquad.jsonl.gz --tasks=text --out=data/medquad \
 #                 --val_share=0.005 --test_share=0 --allow_phi

@@ -2,7 +2,8 @@
 #   run:       python prepare.py config/quickstart_data.py
 # Hardware:  any CPU.
 # Time:      seconds.
-# Expected:  a table of counts; train and test share no names, numbers or clause combinations.
+# Expected:  a table of counts. Train and test have no names, numbers or clause combinations in
+#            common.
 
 source = "synthetic"
 out = "data/quickstart"

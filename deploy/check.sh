@@ -3,9 +3,9 @@
 # a new environment, then run tests/deploy/test_deploy.py with it, which copies and starts what the
 # Dockerfile says.
 #
-#   sh deploy/check.sh [FOLDER]       use FOLDER, or a folder under /tmp that is removed in the end
+#   sh deploy/check.sh [FOLDER]       use FOLDER, or a folder under /tmp that is removed at the end
 #   TORCH_INDEX=… sh deploy/check.sh  install torch from another index
-#   PYTHON=… sh deploy/check.sh       make the environment with this interpreter
+#   PYTHON=… sh deploy/check.sh       create the environment with this interpreter
 #   TESTER=… sh deploy/check.sh       run the tests with this one, which needs requirements-dev.txt
 set -eu
 cd "$(dirname "$0")/.."

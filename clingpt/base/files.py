@@ -38,7 +38,7 @@ def read_text(path: Path | None) -> str:
 
 
 def sync(path: Path) -> None:
-    """fsync a file, or a directory so that the names in it survive a power failure."""
+    """fsync a file, or a directory, so that its names survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

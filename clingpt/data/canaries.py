@@ -1,8 +1,8 @@
 """Canaries: invented records with a random secret in their target, which audit.py looks for later.
 
 Carlini et al. 2019, "The Secret Sharer", section 4. prepare.py plants canaries 1, 4 and 16 times.
-As many more are made in the same way and held back as a control: whatever an audit finds of those
-is chance. clingpt/evaluation/memorisation.py measures the losses of secrets.
+The same number is made in the same way and held back as a control: whatever an audit finds of those
+is due to chance. clingpt/evaluation/memorisation.py measures the losses of secrets.
 """
 
 import math
@@ -44,7 +44,7 @@ class Canary:
     copies: int
 
     def id_of(self, copy: int) -> str:
-        """Return the id of one of its records."""
+        """Return the id of the n-th record with this canary."""
         return f"canary-{self.number:02}-copy-{copy:02}"
 
     def record(self, copy: int) -> Record:
@@ -52,7 +52,7 @@ class Canary:
 
         The secret is only in the long answer, which is part of every task's target. The record has
         a decision and two kinds of section, so that every task can use it, and the decision is no,
-        because balancing drops surplus yes.
+        because balancing drops surplus yes answers.
         """
         thing = f"the {self.name} cabinet"
         return make_record(
@@ -103,7 +103,7 @@ def planted_records(canaries: Sequence[Canary]) -> Iterator[Record]:
 
 
 def other_secrets(canary: Canary, count: int, seed: int) -> list[str]:
-    """Draw other secrets that the canary could have had, from the same distribution."""
+    """Draw secrets that the canary could have had instead, from the same distribution."""
     rng = np.random.default_rng([seed, 1 + canary.number])
     drawn = map(_spelled, rng.choice(10**DIGITS, size=count + 1, replace=False).tolist())
     return [secret for secret in drawn if secret != canary.secret][:count]

@@ -1,7 +1,8 @@
-"""Which column of a table is what, named by the user or guessed, and turning a row into a Record.
+"""Assign the columns of a table to the parts of a record, and turn rows into records.
 
-Guesses rely on the names that columns have in common exports. Values only rule out candidates and
-distinguish yes/no/maybe from prose. If two columns fit equally well, the user must choose.
+Users can name columns. The others are guessed from the names that common exports use. Values
+only rule out candidates and distinguish yes/no/maybe from prose. If two columns fit equally well,
+the user must choose.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ class Columns:
     keywords: str | None = None
 
 
-# Names by role, the surest first: a later line counts only if no earlier one matches. An mrn or a
+# Names by role, the most reliable first: a line counts only if no earlier one matches. An mrn or a
 # subject_id names a patient and not a record, and prepared folders contain ids in clear text, so
 # such columns are ids only if the user says so.
 NAMES = {
@@ -68,7 +69,7 @@ REPLIES = (
     "long_answer answer answer_text response completion explanation",
     "summary conclusion conclusions description",
 )
-PROSE_WORDS = 8  # a column with as many in half of its cells may be a note, whatever its name
+PROSE_WORDS = 8  # a column may be a note, whatever its name, if half of its cells are this long
 MOST_LISTED = 20  # columns that a message names
 FLAG = {"decision": "--target", "document": "--target"}  # for roles without a separate flag
 
@@ -121,7 +122,7 @@ def _given(
 
 
 def _candidates(role: str, task: str, names: Iterable[str], rows: Sequence[Row]) -> list[str]:
-    """List the columns that could have a role, by the surest names that match."""
+    """List the columns that could have a role, using the most reliable names that match."""
     cells = {name: _values(name, rows) for name in names}
     fit = [name for name in cells if _may_be(role, cells[name])]
     asks = TASK_TABLE[task].asks
@@ -175,7 +176,7 @@ def _open_question(why: str, role: str, task: str, names: Sequence[str]) -> Conf
     flag = FLAG.get(role, f"--{role}")
     what = "yes/no/maybe" if role == "decision" else role
     return ConfigError(
-        f"which column is the {what} of the task {task}? {why}; name it with {flag}=… (there are "
+        f"which column is the {what} of the task {task}? {why}; name it with {flag}=… (flags: "
         f"--input --target --question --id); the columns are {_listed(names)}"
     )
 
@@ -193,7 +194,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def guess_table(names: Sequence[str], rows: Sequence[Row], columns: Columns) -> str:
-    """Show each column, its role and two cells, masked but enough to recognise the kind of text."""
+    """Format a table of columns: each one's role and two cells, masked to the kind of text."""
     roles = {name: role for role, name in dataclasses.asdict(columns).items()}
     body = []
     for name in names:

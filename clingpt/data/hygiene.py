@@ -1,4 +1,4 @@
-"""Writing the hygiene receipt: which identifiers and duplicates a data set contains.
+"""Write the hygiene receipt: which identifiers and duplicates a data set contains.
 
     receipt = Receipt(done="none")
     for each record, in order:   receipt.see(split, source, record.id, inspect(record))
@@ -76,7 +76,7 @@ class Receipt:
     ) -> None:
         """Count one record. Records must come in the order of their source.
 
-        `replaced`: how many identifiers of each kind redaction replaced in it.
+        `replaced` counts, by kind, the identifiers that redaction replaced in it.
         """
         self._replaced.update(replaced or {})
         self.records[split] += 1
@@ -94,7 +94,7 @@ class Receipt:
         )
 
     def refusable(self, sources: Collection[str]) -> int:
-        """Count the identifiers in some sources, in any split, that are a reason to refuse them."""
+        """Count the identifiers, in all splits, because of which these sources are refused."""
         return sum(
             n
             for (kind, _, source), n in self._identifiers.items()
@@ -102,7 +102,7 @@ class Receipt:
         )
 
     def copies(self, held_out: str) -> list[str]:
-        """Return the ids of training records that are near-duplicates of a held-out split's."""
+        """Return the ids of training records that nearly equal a record of a held-out split."""
         return self._duplicates.like(held_out, "train")
 
     def to_json(self) -> dict[str, Any]:

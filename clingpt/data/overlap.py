@@ -2,14 +2,14 @@
 
 Two questions, two tools. `NgramIndex` tells whether a training record repeats part of a held-out
 one: the usual contamination test, 13-grams of lower-cased words without punctuation (Brown et al.
-2020, GPT-3, appendix C). `Duplicates` groups whole records that say the same, or nearly: models
+2020, GPT-3, appendix C). `Duplicates` groups whole records that are equal or nearly so: models
 memorise such texts, and test sets leak through them (Lee et al. 2022, "Deduplicating training data
 makes language models better", arXiv 2107.06499).
 
 Near means a Jaccard similarity of at least 0.8 between the sets of five-word runs, estimated by
 MinHash (Broder 1997, "On the resemblance and containment of documents"). Candidate pairs share one
-of 16 bands of four hashes: at a similarity of 0.8 a pair does with a probability of 0.9998, at 0.5
-with 0.64. A record takes 272 bytes, three references and its id.
+of 16 bands of four hashes: a pair does so with a probability of 0.9998 at a similarity of 0.8, and
+of 0.64 at a similarity of 0.5. A record takes 272 bytes, three references and its id.
 """
 
 import hashlib
@@ -128,7 +128,7 @@ class NgramIndex:
         return index
 
     def shares(self, hashes: Hashes) -> bool:
-        """Return whether a text with these `ngram_hashes` has a 13-gram of the indexed texts."""
+        """Return whether any of a text's `ngram_hashes` is in the index."""
         if not len(hashes) or not len(self._sorted):
             return False
         places = np.searchsorted(self._sorted, hashes).clip(max=len(self._sorted) - 1)
@@ -139,7 +139,7 @@ class NgramIndex:
 
 
 class Fingerprint(NamedTuple):
-    """What records are compared by: hashes of the whole text and of the answer, and a signature."""
+    """Values that records are compared by: hashes of text and answer, and a MinHash signature."""
 
     text: int
     answer: int  # 0 if the record has none
@@ -151,7 +151,7 @@ def fingerprint(text: str, answer: str | None) -> Fingerprint:
 
 
 class Duplicates:
-    """The fingerprints of all records, in order of arrival, and the groups of those that agree.
+    """The fingerprints of all records, in order of arrival, and the groups of equal ones.
 
     A group is a list of places: 0 is the first record that was added.
     """
@@ -173,11 +173,11 @@ class Duplicates:
         self._signatures += record.signature.tobytes()
 
     def same_text(self) -> list[list[int]]:
-        """Group records of the same words, ignoring case and punctuation."""
+        """Group records with the same words, ignoring case and punctuation."""
         return _groups(_roots(self._texts))
 
     def same_answer(self) -> list[list[int]]:
-        """Group records of the same answer, whatever the question."""
+        """Group records with the same answer, whatever the question."""
         return _groups(_roots(self._answers))
 
     def near_text(self) -> list[list[int]]:

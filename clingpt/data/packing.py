@@ -1,4 +1,4 @@
-"""From examples of different lengths to the rows of a training step, in numpy.
+"""Pack examples of different lengths into the rows of a training step, in numpy.
 
 A GPU works on rows of equal length. Padding every example to `block_size` would waste most of that
 work, so several examples share a row:
@@ -14,8 +14,8 @@ row and must produce the same losses and gradients.
     rows_of_step    a step   picks the rows of an optimizer step: a function of seed and step alone
     Rows.assemble   a step   lays their tokens out as the arrays that the model reads
 
-Which rows make a step depends on nothing but (seed, step), so that a run resumes by setting the
-step, and any number of processes split the same step between them.
+The rows of a step depend only on (seed, step), so that a run resumes by setting the step, and any
+number of processes can divide the same step among themselves.
 
 Shape suffixes, as in model.py: B rows of a batch, T tokens of a row (block_size), K chunks of M
 targets.

@@ -64,7 +64,7 @@ class Item(NamedTuple):
 
 
 def read_sources(sources: Sequence[Source], on_bad: OnBad) -> Iterator[Item]:
-    """Yield all records of all sources, each under a unique id; the same ones at every call.
+    """Yield all records of all sources, each under a unique id; every call yields the same.
 
     Ids stay as they are, so that PubMedQA's official lists apply. If an id recurs with a different
     text, the later record is renamed to `id#2` and follows the first one into its split: notes that
@@ -154,7 +154,7 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
 def share_of_yes_to_keep(
     survey: Survey, sources: Sequence[Source], yes_share: float | None
 ) -> float:
-    """Return the share of training records labelled yes to keep so that `yes_share` of all are."""
+    """Return the share of yes records to keep for a share of `yes_share` among all answers."""
     yes, others = 0.0, 0.0
     for number, source in enumerate(sources):
         for label in LABELS:
@@ -182,7 +182,7 @@ class Findings:
 
 
 class Seen(NamedTuple):
-    """What inspecting one record, as it will be written, found."""
+    """What was found in one record, in the form in which it will be written."""
 
     record_id: str
     inspection: Inspection
@@ -211,7 +211,7 @@ def inspect_records(
     others: Iterable[Prepared],
     workers: int,
 ) -> Findings:
-    """Inspect every record as it will be written.
+    """Inspect every record in the form in which it will be written.
 
     The held-out records of `others`, folders prepared earlier, count as held out here too when
     training records are searched for shared runs of 13 words.
@@ -255,7 +255,7 @@ def inspect_records(
 
 @dataclass
 class Tally:
-    """What became of the records of the third pass."""
+    """Counts of what the third pass wrote and dropped."""
 
     lengths: dict[str, Counter[int]] = field(default_factory=dict)  # task -> tokens -> examples
     trimmed: Counter[str] = field(default_factory=Counter)  # task -> examples
@@ -278,7 +278,7 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How records become examples."""
+    """Settings that determine how records become examples."""
 
     tasks: tuple[str, ...]
     budget: int  # tokens of an example
@@ -378,7 +378,7 @@ def add_examples(
     tokenizer: Tokenizer,
     tally: Tally,
 ) -> None:
-    """Append a record and, `copies` times, its examples of each task that it has the fields for."""
+    """Append a record and, `copies` times, its examples for each task that its fields allow."""
     made: list[tuple[str, Example]] = []
     for task in tasks:
         try:

@@ -126,7 +126,7 @@ def receipt_tables(receipt: Mapping[str, Any]) -> list[str]:
         + [row["shared_by_splits"].get(pair, 0) for pair in pairs]
         for name, row in receipt["duplicates"].items()
     ]
-    columns = ["records with", "groups", "records", "surplus in a split", *pairs]
+    columns = ["records with", "groups", "records", "repeats in a split", *pairs]
     return [*tables, console.table("Duplicates", columns, rows)]
 
 
@@ -134,7 +134,7 @@ def overlap_table(tally: Tally, findings: Findings, *, templated: bool) -> str:
     """Count the training records that repeat a held-out record or share a run of words with one."""
     title = "Overlap, in training records"
     if templated:
-        title += " (templates repeat by nature; test combinations, names and numbers do not)"
+        title += " (templates repeat by design; test combinations, names and numbers do not)"
     rows: Rows = [
         [f"train and {split}", len(findings.copies[split]), tally.sharing[split]]
         for split in HELD_OUT
@@ -143,7 +143,7 @@ def overlap_table(tally: Tally, findings: Findings, *, templated: bool) -> str:
 
 
 def next_line(folder: Path, source: str, tasks: Sequence[str]) -> str:
-    """Name the folder and the command that trains on it; a subset of the Hub counts as a source."""
+    """Return the line that names the folder and the command that trains on it."""
     if source == "pqa_artificial":
         preset, usual = "pubmedqa_artificial", "pqa_artificial"
     elif source == "synthetic":
@@ -155,7 +155,7 @@ def next_line(folder: Path, source: str, tasks: Sequence[str]) -> str:
 
 
 def written_examples(prepared: Prepared, n: int) -> list[Shown]:
-    """Read the first training example of each task from the files."""
+    """Read the first training example of each task from the prepared folder."""
     train = prepared.split("train")
     _, first = np.unique(train.index[:, 3], return_index=True)
     examples = [(int(row[3]), train.example(row)) for row in train.index[first][:n]]

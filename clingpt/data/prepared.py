@@ -232,7 +232,7 @@ class FolderWriter:
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Raise DataError if the folder has anything that a FolderWriter did not write."""
+    """Raise DataError if the folder contains anything that a FolderWriter did not write."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -249,7 +249,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def origin(record_id: str) -> str:
-    """Return the id of the record that a view was made of; any other id as it is."""
+    """Return the id of the record that a view was made from, or any other id unchanged."""
     suffix = next((each for each in VIEW_SUFFIXES if record_id.endswith(each)), "")
     return record_id.removesuffix(suffix)
 

@@ -1,4 +1,4 @@
-"""Sources of records: PubMedQA from the Hub or as its official JSON, your tables and texts.
+"""Sources of records: PubMedQA from the Hub or its official JSON file, tables, and texts.
 
 `Source.read` yields cleaned records one by one, each with its split, and starts again at every
 call, so that memory does not grow with a source. Malformed input raises a DataError that names the
@@ -38,7 +38,7 @@ class Source:
     weight: float = 1.0  # how often each training record is written, on average
     subset: str = "pqa_labeled"  # of a data set on the Hub
     encoding: str = AUTO  # of text files
-    columns: Columns | None = None  # None: each row says what it contains, or there are no rows
+    columns: Columns | None = None  # None: a known layout, or no rows at all
     columns_table: str = ""  # the choice of columns, for the user to confirm
     published: bool = False  # open to anyone: names in it are not a reason to refuse it
     fold: int = 0  # of PubMedQA's ten official ones, to validate on
@@ -123,7 +123,7 @@ def parse_mix(texts: Sequence[str]) -> list[tuple[str, float]]:
 
 
 def refuse(error: DataError) -> None:
-    """Stop at the first unusable record: an `on_bad` for callers that cannot skip any."""
+    """Raise the first error: an `on_bad` for callers that cannot skip unusable records."""
     raise error
 
 
@@ -143,7 +143,7 @@ def choose_columns(
     kind = format_of(path) if source else None
     if kind in (None, "txt"):
         if wanted != Columns():
-            raise ConfigError(f"{source} has no columns to choose from; leave the names out")
+            raise ConfigError(f"{source} has no columns to choose from; name none")
         return None
     rows = _sample(path, encoding)
     first = rows[0]
@@ -286,7 +286,7 @@ def read_hub(name: str, subset: str, on_bad: OnBad = refuse) -> Iterator[Record]
 def _ask_hub(name: str) -> Exception | None:
     """Return why the Hub cannot serve a data set, or None; then `datasets` uses only its cache.
 
-    Left to itself, it would retry for half a minute and warn each time.
+    Otherwise `datasets` would retry for half a minute and warn each time.
     """
     import datasets
     from huggingface_hub import HfApi, constants

@@ -1,4 +1,4 @@
-"""Rows of a file, one by one: CSV, TSV, JSON lines, JSON, Parquet, or a folder of texts.
+"""Read the rows of a file one by one: CSV, TSV, JSON lines, JSON, Parquet, or a folder of texts.
 
 A row maps names to values; clingpt/data/columns.py decides what the names mean. Memory does not
 grow with the file. An error in one row goes to `on_bad` with the file and the line where the row
@@ -6,7 +6,7 @@ starts (in Parquet the row's number). An error that hides where the next row sta
 reading. An empty cell of a CSV becomes None, like a null.
 
 Text files may be compressed with gzip and come in any encoding, which is never guessed: a file is
-UTF-8, or what its byte-order mark says, or what the user says.
+read as UTF-8 unless its byte-order mark or the user says otherwise.
 """
 
 import codecs
@@ -31,7 +31,7 @@ Row = Mapping[str, object]
 Placed = tuple[str, Row]  # file:line, row
 
 # Limits that stop the reading of a file that is not what its name says.
-LONGEST_CELL_CHARS = 16 << 20  # of a CSV; an unclosed quote is given up there
+LONGEST_CELL_CHARS = 16 << 20  # of a CSV; reading ends there if a quote is never closed
 LONGEST_LINE_CHARS = 64 << 20
 LONGEST_RECORD_CHARS = 64 << 20
 
@@ -83,7 +83,7 @@ def iter_rows(path: Path, on_bad: OnBad, *, encoding: str = AUTO) -> Iterator[Pl
 
 
 class TextFile:
-    """A text to be read once from its start, line ends as \\n; `line` is the next line to read."""
+    """A text that is read once, with line ends as \\n; `line` is the number of the next line."""
 
     def __init__(self, file: TextIO, path: Path, encoding: str) -> None:
         self.path, self.encoding, self.line = path, encoding, 1
@@ -332,7 +332,7 @@ def _iter_json_lines(file: TextFile, on_bad: OnBad) -> Iterator[Placed]:
             on_bad(file.undecoded(line))
             continue
         try:
-            row = json.loads(text.lstrip("\ufeff"))  # a mark inside: files were concatenated
+            row = json.loads(text.lstrip("\ufeff"))  # a mark inside a file: files were concatenated
         except json.JSONDecodeError as error:
             on_bad(DataError(f"{place}: not valid JSON ({error.msg} at column {error.colno})"))
         except (ValueError, RecursionError) as error:  # a number too long, or nested too deep
@@ -395,14 +395,14 @@ def iter_json_items(
 
 
 def _opening(buffer: str) -> str:
-    """Return the character that closes the whole: } of an object, ] of a list."""
+    """Read the opening bracket and return the closing one: } for an object, ] for a list."""
     return "}" if _match("{[", buffer, 0)[1] == "{" else "]"
 
 
 def _next_item(
     buffer: str, start: int, closing: str, *, first: bool
 ) -> tuple[int | None, str | None, Any, int]:
-    """Return the next item's begin, key, value and end; begin is None at the closing bracket."""
+    """Return the next item's start, key, value and end; start is None at the closing bracket."""
     separator = _match("{[" if first else f",{closing}", buffer, start)
     at = separator.end()
     if separator[1] == closing:
@@ -470,12 +470,12 @@ def _plain(column: Any) -> Any:
 
 
 def _is_text_folder(path: Path) -> bool:
-    """Return whether a folder has texts and no Parquet, which a copy of a Hub data set has."""
+    """Return whether a folder contains texts but no Parquet, as a copy of a Hub data set does."""
     return any(_texts_in(path)) and not any(path.rglob("*.parquet"))
 
 
 def _texts_in(folder: Path) -> Iterator[Path]:
-    """Yield .txt and .txt.gz files, but no hidden ones (._note.txt, .ipynb_checkpoints/a.txt)."""
+    """Yield .txt and .txt.gz files except hidden ones (._note.txt, .ipynb_checkpoints/a.txt)."""
     for path in folder.rglob("*"):
         is_text = path.name.lower().removesuffix(".gz").endswith(".txt") and path.is_file()
         if is_text and not any(part.startswith(".") for part in path.relative_to(folder).parts):

@@ -1,4 +1,4 @@
-"""What surrounds model.py: devices and processes, kernels, LoRA, checkpoints and run folders.
+"""Everything around model.py: devices and processes, kernels, LoRA, checkpoints and run folders.
 
 May import: base, text, data.
 """

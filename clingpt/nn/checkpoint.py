@@ -118,7 +118,7 @@ def _load_on_base(folder: Path, *, block_size: int | None, dropout: float) -> Lo
             raise CheckpointError(f"{base_folder} has no safetensors; save it in that format")
         if base_folder.resolve() == folder.resolve():
             raise CheckpointError(
-                "that is the adapter's own folder; move it and put its base there"
+                "that is the adapter's own folder; move the adapter, and put its base there"
             )
         base = load_model(base_folder, block_size=block_size or lora.block_size, dropout=dropout)
     except CheckpointError as error:
@@ -147,7 +147,7 @@ def load_or_new(source: str, shape: GPTConfig) -> Loaded:
 
 
 def locate(source: str) -> Path:
-    """Return the folder that a checkpoint's name stands for; a Hub repository is downloaded."""
+    """Return the folder that a checkpoint's name refers to, downloading a Hub repository."""
     if (Path(source) / "best").is_dir() and not (Path(source) / SUMS).exists():
         return Path(source) / "best"
     if Path(source).is_dir():
@@ -211,7 +211,7 @@ def key_of(select: str) -> str:
 
 
 def score(figures: Mapping[str, Any], select: str) -> float | None:
-    """Return how good a validation was (higher is better), or None if it was not measured."""
+    """Return a validation's score (higher is better), or None if it was not measured."""
     value = figures.get(key_of(select))
     if value is None or math.isnan(value):
         return None

@@ -138,9 +138,9 @@ def summed_loss(x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Te
 
 
 class _SummedLoss(torch.autograd.Function):
-    """The sum over all chunks.
+    """Autograd function that sums the loss over all chunks.
 
-    Since it is a sum, backward only has to scale the gradients that forward computed.
+    Because it is a sum, backward only has to scale the gradients that forward computed.
     """
 
     @staticmethod

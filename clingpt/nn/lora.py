@@ -31,7 +31,7 @@ PARTS = (".lora_A", ".lora_B")
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """What is trained, and on which base model; checkpoints keep it in their card."""
+    """LoRA settings and the base model that they apply to, as stored in a checkpoint's card."""
 
     rank: int
     alpha: float  # the update is scaled by alpha / rank

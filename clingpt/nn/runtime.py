@@ -1,4 +1,4 @@
-"""Where a run computes: device, precision, ranks, compilation.
+"""Device, precision, ranks and compilation of a run.
 
 Only this module uses torch.distributed. Callers are written for many ranks; in a single process
 each collective operation is the identity. Tensors on a GPU are reduced by NCCL, tensors on the CPU
@@ -89,7 +89,7 @@ class Runtime:
             torch.mps.synchronize()
 
     def launcher(self) -> str:
-        """Return how a command is started on as many processes."""
+        """Return the command prefix that starts as many processes as this run has."""
         return "python" if self.n_ranks == 1 else f"torchrun --nproc_per_node={self.n_ranks}"
 
     def name(self) -> str:
@@ -133,7 +133,8 @@ class Runtime:
         """Return a module to call in place of the model, which averages gradients over the ranks.
 
         DistributedDataParallel, or with `shard` FSDP2 (`fully_shard`), which changes the model in
-        place. Each block is a unit of sharding; the rest, with the tied embedding, is the root's.
+        place. Each block is a unit of sharding; the rest, such as the tied embedding, belongs to
+        the root.
         """
         if self.n_ranks == 1:
             return model
@@ -178,14 +179,14 @@ class Runtime:
         return whole(nn.utils.clip_grad_norm_(parameters, limit))
 
     def total(self, tensor: Tensor) -> Tensor:
-        """Return the sum over the ranks, on each of them."""
+        """Return the sum over all ranks, on every rank."""
         if self.n_ranks > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
 
     def gathered(self, value: T) -> list[T]:
-        """Return all ranks' values, on each of them."""
+        """Return the values of all ranks, on every rank."""
         values: list[Any] = [value] * self.n_ranks
         if self.n_ranks > 1:
             dist.all_gather_object(values, value)
@@ -269,7 +270,7 @@ def joined(*, device: str, dtype: str = "auto", seed: int = 0) -> Iterator[Runti
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise TrainingError(
-            f"process {rank} lost contact with another one, whose own message says why; run the "
+            f"process {rank} lost contact with another one, which reported the reason; run the "
             f"same command again to resume from the last checkpoint ({str(error).splitlines()[0]})"
         ) from error
     dist.destroy_process_group()

@@ -283,7 +283,7 @@ class Warning(BaseModel):  # noqa: A001 -- its name in the API
 
 
 class Result(BaseModel):
-    """Fields that the results of all tasks have."""
+    """Fields common to the results of all tasks."""
 
     id: str | None
     model: str

@@ -217,8 +217,8 @@ class Service:
 class Metrics:
     """Everything that /metrics shows. Contains no text and no user's name.
 
-    Base units, `_total` for counters, labels from fixed sets: prometheus.io/docs/practices/naming.
-    Names are vLLM's where it has the same metric.
+    The names follow prometheus.io/docs/practices/naming (base units, `_total` for counters), and
+    equal vLLM's for the metrics that it has too. Label values come from fixed sets.
     """
 
     def __init__(self) -> None:

@@ -192,7 +192,7 @@ class Tasks:
 
     @property
     def _budget(self) -> int:
-        """Tokens that a prompt may have, so that the context has room for the reply."""
+        """Return how many tokens a prompt may have, so that the reply still fits the context."""
         return self._served.context - self._sampling.max_new_tokens
 
     async def _prepare(self, item: Item, make: Callable[[], T]) -> T:

@@ -35,7 +35,7 @@ class Served:
 
     @property
     def context(self) -> int:
-        """Most tokens that a prompt and its reply may have together."""
+        """Maximum length of a prompt and its reply together, in tokens."""
         return self.scorer.context
 
 
@@ -112,7 +112,7 @@ class Worker:
         self._thread.start()
 
     def stop(self, patience_s: float) -> None:
-        """End after the current step and wait up to `patience_s`; open jobs get no more pieces."""
+        """Stop after the current step, waiting up to `patience_s`; open jobs get no more pieces."""
         self._inbox.put(self._stop)
         self._thread.join(patience_s)
 
@@ -152,7 +152,7 @@ class Worker:
 
     @property
     def cache_use(self) -> float:
-        """The share of the KV cache that holds tokens, 0 to 1."""
+        """The share of the KV cache that is in use, 0 to 1."""
         if self.served is None:
             return 0.0
         # A copy, since the thread may change the dict meanwhile.

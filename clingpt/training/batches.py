@@ -40,8 +40,9 @@ class Feed:
         """Divide a step's rows among ranks and micro-batches, the same number on every rank.
 
         A rank or micro-batch that gets fewer rows is filled up with padding, which has no targets:
-        all ranks must take part in every all-reduce, and a new shape would be compiled anew. An
-        uncompiled model on the CPU needs no fixed shape, so all other padding is left out there.
+        all ranks must take part in every all-reduce, and a new shape would trigger another
+        compilation. An uncompiled model on the CPU needs no fixed shape, so all other padding is
+        left out there.
         """
         most = self.rt.largest_share(len(rows))
         n_parts = math.ceil(most / self.micro_batch_size)

@@ -23,7 +23,7 @@ def fit_micro_batch(
 ) -> Feed:
     """Return the feed with its micro-batch size halved until a step fits into memory.
 
-    The rows of a step stay the same; it takes more forwards. The largest step is rehearsed before
+    A step keeps its rows, and takes more forward passes. The largest step is rehearsed before
     the first real one, without side effects, because a rank that ran out of memory later would
     leave the others waiting for its gradients. Raises ConfigError if nothing fits, and under FSDP
     at the first failure: its ranks wait for each other in every block and cannot agree to retry.

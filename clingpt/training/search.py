@@ -1,7 +1,7 @@
 """Search numeric settings of train.py: the space, the shared study, and the results of its runs.
 
 Every process that is started with the same command works on one Optuna study, which is kept in a
-journal file in the sweep's folder. sweep.py makes the runs. Test records play no part in a search.
+journal file in the sweep's folder. sweep.py starts the runs. A search never uses test records.
 """
 
 import csv
@@ -160,7 +160,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A point after its runs: results by fold, and why other folds have none."""
+    """The results of a point by fold, and why any fold has no result."""
 
     point: Point
     results: Mapping[int, Result]
@@ -242,7 +242,7 @@ def read_best(run: Path) -> Result:
     figures = {name: value for name, value in found.items() if math.isfinite(value)}
     select = card["settings"]["select"]
     if key_of(select) not in figures:
-        raise DataError(f"{run} has no finite {key_of(select)}; look at its metrics.jsonl")
+        raise DataError(f"{run} has no finite {key_of(select)}; see its metrics.jsonl")
     confusion: list[list[int]] = []
     path = run / "eval_val" / "report.json"
     if path.exists():
@@ -330,8 +330,8 @@ class Trial:
 class Study:
     """The points of a sweep, shared by every process that works in its folder.
 
-    A point is taken, and its own folder locked, while the sweep's folder is locked: no two
-    processes run the same point. The kernel drops the locks of a process that dies. The next
+    A point is taken, and its own folder locked, while the sweep's folder is locked, so no
+    two processes run the same point. The kernel drops the locks of a process that dies. The next
     process that takes a point then finds one that is running but not locked, and queues it again.
     """
 
@@ -386,7 +386,7 @@ class Study:
                 self._enqueue(point)
 
     def take(self) -> Trial | None:
-        """Reserve the next point for this process; None when no point is left to start."""
+        """Reserve the next point for this process; return None if no point is left."""
         while True:
             with locked(self.folder):
                 self._requeue_abandoned()
@@ -470,7 +470,7 @@ class Study:
         self._study.enqueue_trial(dict(point.values))
 
     def _requeue_abandoned(self) -> None:
-        """Queue the points of dead processes: marked as running, but nobody holds their lock."""
+        """Queue the points of dead processes: those marked as running whose lock is free."""
         for trial in self._study.get_trials(deepcopy=False):
             if trial.state.name != "RUNNING" or (point := self._point_of(trial)) is None:
                 continue

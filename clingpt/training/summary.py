@@ -1,4 +1,4 @@
-"""What a training run reports: a summary before the first step, throughput, and a summary after."""
+"""What a training run reports: a description at the start, throughput, and results at the end."""
 
 import shlex
 import sys

@@ -22,7 +22,7 @@ PROJECT = "clingpt"  # the project at W&B, the experiment at MLflow
 
 
 class Board(Protocol):
-    """An outside tool that shows figures over steps."""
+    """An external tracker that shows figures over steps."""
 
     def log(self, step: int, figures: Mapping[str, float]) -> None: ...
 
@@ -65,7 +65,7 @@ class Tracker:
         return jsonl.read(self.path)
 
     def close(self) -> None:
-        """Flush and close the board."""
+        """Flush and close the external tracker, if there is one."""
         if self._board is not None:
             self._board.close()
 
@@ -107,7 +107,7 @@ class TensorBoard:
 
 
 class Ledger:
-    """The id of a run at an outside tool, and the last step of each figure logged there.
+    """The id of a run at an external tracker, and the last step of each figure logged there.
 
     Neither W&B nor MLflow can take back a step. A resumed run repeats the steps after its
     checkpoint bit for bit, so it suffices to skip what has been logged already. Kept in the run

@@ -1,4 +1,4 @@
-"""Work in other processes: the same results in order, bounded, and no process left behind."""
+"""Work in other processes: ordered results, bounded memory, and no process left running."""
 
 import multiprocessing
 import os

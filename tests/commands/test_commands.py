@@ -32,7 +32,7 @@ evaluate = importlib.import_module("eval").main  # a builtin's name
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """Four steps on them."""
+    """Train for four steps on the prepared data."""
     out = tmp_path_factory.mktemp("run") / "tiny"
     flags = ["--steps=4", "--eval_every=2", "--log_every=1", "--warmup_steps=0"]
     flags += ["--learning_rate=3e-3"]

@@ -247,7 +247,10 @@ def test_the_default_folder_is_named_after_the_source(
     ("flags", "message"),
     [
         (["--sorce=x"], "unknown flag --sorce; did you mean --source?"),
-        (["--tasks=anwser"], "unknown task 'anwser'; there are answer, summarize, document, text"),
+        (
+            ["--tasks=anwser"],
+            "unknown task 'anwser'; choose from answer, summarize, document, text",
+        ),
         (["--tasks="], "tasks is empty; choose from answer, summarize, document, text"),
         (["--tasks", "text", "text"], "tasks names text twice; keep one"),
         (["--fold=10"], "fold must be at least 0 and below 10, got 10"),

@@ -561,10 +561,13 @@ def test_a_folder_without_a_receipt_opens_with_the_same_fingerprint(tmp_path: Pa
     ("flags", "message"),
     [
         (["--task=text", "--tasks=answer"], "pass one of --task and --tasks"),
-        (["--task=sing"], "unknown task 'sing'; there are answer, summarize, document, text, expl"),
+        (
+            ["--task=sing"],
+            "unknown task 'sing'; choose from answer, summarize, document, text, expl",
+        ),
         (["--source=a.csv", "--mix=b.csv"], "pass one of --source and --mix"),
         (["--mix=b.csv=many"], "mix takes sources with weights above 0 and at most 100"),
-        (["--views=titles"], "unknown view 'titles'; there are results, question"),
+        (["--views=titles"], "unknown view 'titles'; choose from results, question"),
         (["--views=results", "--task=text"], "views and section_dropout need the task answer"),
         (["--section_dropout=1"], "section_dropout must be at least 0 and below 1, got 1.0"),
         (["--canaries=-1"], "canaries must be at least 0 and at most"),

@@ -41,7 +41,7 @@ def commands_in(text: str) -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------------
-# Commands as they stand in presets, docs and the Makefile
+# Commands as written in presets, docs and the Makefile
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.py")), ids=lambda path: path.stem)

@@ -461,7 +461,7 @@ def test_point_of_a_dead_process_is_run_again(tmp_path: Path) -> None:
 
 
 def test_processes_sharing_a_sweep_run_every_point_once(bench: Bench) -> None:
-    """Three at once, two of them killed at random moments: no run is lost or doubled."""
+    """Start three processes and kill two at random moments: no run is lost or repeated."""
     rates = " ".join(f"{i}e-4" for i in range(1, 13))
     flags = ["config/tiny.py", "--learning_rate", *rates.split(), "--folds", "0"]
     code = f"""

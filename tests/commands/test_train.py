@@ -299,7 +299,7 @@ def test_nothing_is_touched_if_every_checkpoint_is_damaged(
 def test_a_full_disk_ends_the_run_without_losing_checkpoints(
     straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
-    """A limit of 2 MB per file stands for the full disk: the weights alone are larger."""
+    """A limit of 2 MB per file simulates a full disk: the weights alone are larger."""
     out = cut_back(straight(*AMID), tmp_path / "full")
     before = fingerprint(out / "last")
     flags = run_flags(*STEPS, *AMID, f"--data={thirteen}", f"--out={out}")

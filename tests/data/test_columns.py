@@ -138,7 +138,7 @@ OPEN: list[tuple[str, Columns, str, str]] = [
         Columns(),
         "note prose, report prose, summary short",
         "which column is the input of the task summarize? note, report all fit; name it "
-        "with --input=… (there are --input --target --question --id); the columns are note, "
+        "with --input=… (flags: --input --target --question --id); the columns are note, "
         "report, summary",
     ),
     (

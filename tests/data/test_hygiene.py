@@ -1,4 +1,4 @@
-"""The receipt: counts that are right, the same in any process, and no identifier readable."""
+"""The receipt: correct counts, equal in any process, and without readable identifiers."""
 
 import json
 import multiprocessing

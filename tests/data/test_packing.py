@@ -60,7 +60,7 @@ def check_packing(lengths: Ints, capacity: int, seed: int) -> Ints:
     return tokens
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=60),
     st.integers(40, 70),

@@ -73,7 +73,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-# What is written is read
+# Round trip
 
 
 def test_a_folder_survives_a_round_trip_to_disk(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_fingerprint_depends_only_on_the_data(tmp_path: Path, small: Path) -
     assert contents(one.folder) == contents(two.folder)
 
 
-# Whole or not at all
+# Atomicity
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def in_subprocess(code: str) -> "subprocess.Popen[str]":
 
 
 def test_a_full_disk_leaves_the_old_folder(old: Path) -> None:
-    """RLIMIT_FSIZE fails a write as a full disk does: also the flush when the files are closed."""
+    """With RLIMIT_FSIZE, writes and the flush at close fail as they do on a full disk."""
     before = contents(old)
     for limit, n in ((0, 20_000), (4096, 20_000), (300_000, 9)):  # … then the tokenizer's files
         child = in_subprocess(
@@ -319,7 +319,7 @@ def test_a_folder_is_written_even_without_file_locks(
     assert len(open_prepared(old, GPT2).record_ids("train")) == 6
 
 
-# Where to
+# The place of the folder
 
 
 def test_parent_folders_are_created_and_links_are_followed(
@@ -382,7 +382,7 @@ def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
     assert open_prepared(write(tmp_path / "data"), GPT2).record_ids("val") == []
 
 
-# Every change is noticed
+# Damage
 
 
 def set_key(key: str, value: object) -> Callable[[Path], object]:

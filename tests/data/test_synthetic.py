@@ -112,7 +112,7 @@ def test_brief_reports_are_only_in_training_and_contain_only_results() -> None:
     assert all(len(record.sections) == 3 and record.long_answer for record in VAL + TEST)
 
 
-# What test holds
+# What is new in the test split
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["intervention", "outcome", "population"])
@@ -189,7 +189,7 @@ def test_every_word_in_test_is_also_in_train() -> None:
     assert {w for record in TEST + VAL for w in word.findall(whole(record))} <= known
 
 
-# What the label follows from
+# How the label follows from the text
 
 
 def verdicts(sentence: str) -> list[bool | None]:

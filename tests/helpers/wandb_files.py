@@ -26,7 +26,7 @@ def history(path: Path) -> list[dict[str, Any]]:
 
 
 def _records(content: bytes) -> Iterator[bytes]:
-    at, record = 7, b""  # behind the file's own header
+    at, record = 7, b""  # after the file's header
     while at + 7 <= len(content):
         if BLOCK - at % BLOCK < 7:
             at += BLOCK - at % BLOCK

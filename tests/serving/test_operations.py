@@ -136,7 +136,7 @@ def next_frame(response: http.client.HTTPResponse) -> bytes:
 
 
 def metrics(server: Server) -> dict[Sample, float]:
-    """Return all of /metrics except durations and the count of its own requests."""
+    """Return all of /metrics except durations and the count of requests to /metrics."""
     families = text_string_to_metric_families(server.ask("/metrics").body.decode())
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value

@@ -19,12 +19,12 @@ import contextlib
 import dataclasses
 import difflib
 import inspect
+import io
 import json
 import math
 import re
 import runpy
 import traceback
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -33,7 +33,6 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    NoReturn,
     TypeVar,
     Union,
     get_args,
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-BOOLS = {"true": True, "1": True, "false": False, "0": False, "none": None}
+BOOLS = {"true": "True", "1": "True", "false": "False", "0": "False", "none": "None"}
 NAMES_OF_TYPES = {
     int: "a whole number",
     float: "a finite number",
@@ -77,14 +76,17 @@ def parse(
             description += (
                 "\nconfig/NAME.py is a preset: lines `name = value`, run before the flags."
             )
-        _show_help(cls, _read_preset(cls, path), prog, description)
-    flags, positional = _read_flags(get_type_hints(cls), argv)
-    for argument in positional[preset:]:
+        _run_tyro(cls, _read_preset(cls, path), ["--help"], prog, description)
+    flags, rest = _split(cls, argv)
+    for argument in rest[preset:]:
         raise ConfigError(f"unexpected argument {argument!r}; see {prog} --help")
-    values = _read_preset(cls, positional[0] if positional else None) | flags
-    for field in dataclasses.fields(cls):
-        if field.default is dataclasses.MISSING and field.name not in values:
-            raise ConfigError(f"--{field.name} is required")
+    values = _read_preset(cls, rest[0] if rest else None)
+    args = [text for name, texts in flags.items() for text in _tyro_args(name, texts)]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            values |= _run_tyro(cls, values, args, prog)
+    except SystemExit:
+        raise ConfigError(_explain(cls, flags, said.getvalue())) from None
     return _build(cls, values, "--")
 
 
@@ -93,7 +95,7 @@ def to_json(settings: "DataclassInstance") -> dict[str, Any]:
     return {name: _plain(value) for name, value in dataclasses.asdict(settings).items()}
 
 
-def from_dict(cls: type[T], values: object, *, source: str | Path) -> T:
+def from_dict(cls: type[T], values: Mapping[str, Any], *, source: str | Path) -> T:
     """Build a dataclass from parsed JSON, the inverse of `to_json`.
 
     Fields may be int, float, bool, str, Path, None, Literal, Any, dataclasses, and tuples, lists
@@ -102,8 +104,6 @@ def from_dict(cls: type[T], values: object, *, source: str | Path) -> T:
     number, got '12' (str)". Ranges are left to the dataclass, which can call `check_range` in its
     __post_init__.
     """
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source} is not a JSON object, got {type(values).__name__}")
     return _build(cls, values, f"{source}: ")
 
 
@@ -155,93 +155,88 @@ def check_range(
 # Command line
 
 
-def _read_flags(types: Mapping[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Read a command line as values by name, and its positional arguments.
+def _split(cls: type[T], argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Sort a command line into flags (name → texts) and positional arguments.
 
-    This is not left to tyro, which takes the last of two equal flags, wants a value after every
-    boolean flag, refuses "--prompt '-x'" and answers a typo with a box of several lines.
+    tyro would accept a flag twice, and would answer a typo with a box of several lines.
     """
-    values: dict[str, Any] = {}
-    positional: list[str] = []
-    tokens = deque(argv)
+    types = get_type_hints(cls)
+    flags: dict[str, list[str]] = {}
+    rest: list[str] = []
+    tokens = list(reversed(argv))
     while tokens:
-        token = tokens.popleft()
-        flag, equals, text = token.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
+        token = tokens.pop()
+        typed, equals, text = token.partition("=")
+        name = typed.removeprefix("--").replace("-", "_")
         if not token.startswith("-"):
-            if equals and name in types:
+            if equals and typed in types:
                 raise ConfigError(f"unexpected argument {token!r}; did you mean --{token}?")
-            positional.append(token)
+            rest.append(token)
             continue
-        if not flag.startswith("--") or name not in types:
-            raise ConfigError(f"unknown flag {flag}{_hint(name.strip('_'), types, '--')}")
-        if name in values:
+        if not typed.startswith("--") or name not in types:
+            raise ConfigError(f"unknown flag {typed}{_hint(name.strip('_'), types, '--')}")
+        if name in flags:
             raise ConfigError(f"--{name} is given twice; keep one")
-        options, is_tuple = _options(types[name]), get_origin(types[name]) is tuple
+        is_bool, is_tuple = bool in _options(types[name]), get_origin(types[name]) is tuple
         texts = [text] if equals else []
-        if bool in options and not equals:
-            texts = [tokens.popleft() if tokens and tokens[0].lower() in BOOLS else "True"]
+        if is_bool and not equals:
+            texts = [tokens.pop() if tokens and tokens[-1].lower() in BOOLS else "True"]
         # A single value may start with a dash; in a list, "-x" would be ambiguous.
-        stop = re.compile(r"--|-[a-zA-Z]" if is_tuple else r"--")
-        while not equals and tokens and not stop.match(tokens[0]) and (is_tuple or not texts):
-            texts.append(tokens.popleft())
+        flag = re.compile(r"--|-[a-zA-Z]" if is_tuple else r"--")
+        while not equals and tokens and not flag.match(tokens[-1]) and (is_tuple or not texts):
+            texts.append(tokens.pop())
         # Path("") is the current folder, but an empty text is an unset shell variable.
-        if not texts or (texts == [""] and Path in options):
+        if not texts or (texts == [""] and Path in _options(types[name])):
             raise ConfigError(f"--{name} needs a value: --{name}=VALUE")
-        if is_tuple:
-            item = get_args(types[name])[0]
-            values[name] = [_from_text(item, text, name) for text in texts if text]
-        else:
-            values[name] = _from_text(types[name], texts[0], name)
-    return values, positional
+        if is_bool:
+            texts = [BOOLS.get(text.lower(), text) for text in texts]
+        flags[name] = [text for text in texts if text] if is_tuple else texts
+    return flags, rest
 
 
-def _from_text(wanted: Any, text: str, name: str) -> Any:
-    """Convert the text of a flag."""
-    options = _options(wanted)
-    # "none" in lower case is a string where strings are allowed.
-    if NoneType in options and "None" == (text if str in options else text.capitalize()):
-        return None
-    for option in options:
-        if option is bool and text.lower() in ("true", "1", "false", "0"):
-            return BOOLS[text.lower()]
-        if option in (int, float):
-            with contextlib.suppress(ValueError):
-                return option(text)
-        if option in (str, Path) or text in get_args(option):  # the choices of a Literal
-            return text
-    raise ConfigError(f"--{name} must be {_describe(wanted)}, got {text!r}")
+def _tyro_args(name: str, texts: list[str]) -> list[str]:
+    # The form with "=" lets a value start with a dash.
+    return [f"--{name}={texts[0]}"] if len(texts) == 1 else [f"--{name}", *texts]
 
 
-def _show_help(cls: type[T], values: Mapping[str, Any], prog: str, description: str) -> NoReturn:
-    """Print all flags and exit; tyro shows each nested dataclass as one group."""
-    import tyro  # not above: only --help needs it
+def _run_tyro(
+    cls: type[T], values: dict[str, Any], args: list[str], prog: str, description: str = ""
+) -> dict[str, Any]:
+    """Parse flags by tyro, with one nested dataclass for each group, which --help shows as such.
+
+    `cls` itself is not built here: a preset alone need not pass its checks, only the sum of preset
+    and flags.
+    """
+    import tyro  # not above: reading stored settings needs no tyro
 
     types, groups = get_type_hints(cls), dict[str, list[Any]]()
     defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(cls)}
     defaults.update(values)
     for name, (group, text) in _documentation(cls).items():
-        default = tyro.MISSING if defaults[name] is dataclasses.MISSING else defaults[name]
         help_text = tyro.conf.arg(help=text, help_behavior_hint=_default_hint)
-        entry = (name, Annotated[types[name], help_text], dataclasses.field(default=default))
+        entry = (name, Annotated[types[name], help_text], dataclasses.field())
+        if defaults[name] is not dataclasses.MISSING:
+            entry = (*entry[:2], dataclasses.field(default=defaults[name]))
         groups.setdefault(group, []).append(entry)
     nested = [
-        (
-            f"group_{i}",
-            Annotated[dataclasses.make_dataclass("Group", entries), tyro.conf.arg(name=group)],
-        )
+        (f"group_{i}", Annotated[_dataclass(group, entries), tyro.conf.arg(name=group)])
         for i, (group, entries) in enumerate(groups.items())
     ]
-    console.say(inspect.cleandoc(description) + "\n")  # tyro would join its lines
-    tyro.cli(
-        dataclasses.make_dataclass(cls.__name__, nested),
-        args=["--help"],
+    if description:
+        console.say(inspect.cleandoc(description) + "\n")  # tyro would join its lines
+    parsed = tyro.cli(
+        _dataclass(cls.__name__, nested),
+        args=args,
         prog=prog,
         description="",
         use_underscores=True,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
     )
-    raise SystemExit(0)
+    return {name: value for group in vars(parsed).values() for name, value in vars(group).items()}
+
+
+def _dataclass(name: str, fields: list[Any]) -> Any:
+    return dataclasses.make_dataclass(name.title().replace(" ", ""), fields, kw_only=True)
 
 
 def _default_hint(default: str) -> str:
@@ -266,6 +261,16 @@ def _documentation(cls: type[T]) -> dict[str, tuple[str, str]]:
         else:
             above = []
     return found
+
+
+def _explain(cls: type[T], flags: Mapping[str, list[str]], said: str) -> str:
+    """Turn tyro's box into one line: which flag, what it must be, and what was given."""
+    types = get_type_hints(cls)
+    for name, texts in flags.items():
+        if re.search(rf"--{name}\b", said):
+            return f"--{name} must be {_describe(types[name])}, got {' '.join(texts)!r}"
+    missing = [name for name in types if re.search(rf"--{name}\b", said)]
+    return f"--{missing[0]} is required" if missing else " ".join(re.findall(r"[^\s│╭╮╰╯─]+", said))
 
 
 def _hint(wrong: str, names: Iterable[str], prefix: str = "") -> str:

@@ -36,9 +36,8 @@ class AuditConfig:
     records: int = 500  # maximum number of records to examine per split (training and test)
 
     # --- probes ---
-    shown_tokens: int = (
-        50  # minimum number of a record's tokens to show before the model continues it
-    )
+    # Minimum number of a record's tokens to show before the model continues it.
+    shown_tokens: int = 50
     continued_tokens: int = 50  # tokens that the model must reproduce exactly
     secrets: int = 1000  # alternatives among which a canary's secret is ranked
     # Texts to generate without a prompt and search for identifiers; 0 generates none.

@@ -24,6 +24,7 @@ import json
 import math
 import re
 import runpy
+import textwrap
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -95,7 +96,7 @@ def to_json(settings: "DataclassInstance") -> dict[str, Any]:
     return {name: _plain(value) for name, value in dataclasses.asdict(settings).items()}
 
 
-def from_dict(cls: type[T], values: Mapping[str, Any], *, source: str | Path) -> T:
+def from_dict(cls: type[T], values: object, *, source: str | Path) -> T:
     """Build a dataclass from parsed JSON, the inverse of `to_json`.
 
     Fields may be int, float, bool, str, Path, None, Literal, Any, dataclasses, and tuples, lists
@@ -104,6 +105,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, source: str | Path) ->
     number, got '12' (str)". Ranges are left to the dataclass, which can call `check_range` in its
     __post_init__.
     """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} is not a JSON object, got {type(values).__name__}")
     return _build(cls, values, f"{source}: ")
 
 
@@ -223,7 +226,7 @@ def _run_tyro(
         for i, (group, entries) in enumerate(groups.items())
     ]
     if description:
-        console.say(inspect.cleandoc(description) + "\n")  # tyro would join its lines
+        console.say(_wrapped(description) + "\n")  # tyro would join the lines of commands
     parsed = tyro.cli(
         _dataclass(cls.__name__, nested),
         args=args,
@@ -233,6 +236,15 @@ def _run_tyro(
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
     )
     return {name: value for group in vars(parsed).values() for name, value in vars(group).items()}
+
+
+def _wrapped(text: str) -> str:
+    """The text with its paragraphs wrapped at 80 columns; indented lines are commands to paste."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(
+        each if each.startswith(" ") else textwrap.fill(each, 80, break_on_hyphens=False)
+        for each in paragraphs
+    )
 
 
 def _dataclass(name: str, fields: list[Any]) -> Any:

@@ -13,6 +13,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from clingpt.base.errors import ClingptError
@@ -65,6 +66,8 @@ ADVICE = {
 def run(main: Callable[[], object]) -> None:
     """Run a command: report a user's mistake in one line and exit; let bugs raise a traceback."""
     _show_what_cannot_be_encoded()
+    # A hook, because commands import most packages after run(parse_flags) and outside of any run.
+    sys.excepthook = _report_uncaught
     try:
         main()
         sys.stdout.flush()  # so that a full disk or a closed pipe is reported here, not at shutdown
@@ -74,18 +77,24 @@ def run(main: Callable[[], object]) -> None:
         _end("interrupted", status=SHELL_INTERRUPTED)
     except BrokenPipeError:
         _end(None, status=SHELL_BROKEN_PIPE)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] in OURS:
-            raise
-        _end(
-            f"error: the package {error.name} is missing from {sys.executable}; use "
-            ".venv/bin/python, or: pip install -r requirements.txt",
-            status=1,
-        )
     except OSError as error:
         if error.errno not in ADVICE:
             raise
         _end(f"error: {describe_os_error(error)}; {ADVICE[error.errno]}", status=1)
+
+
+def _report_uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Name a package that is not installed in one line; print the traceback of any other error."""
+    if not isinstance(error, ModuleNotFoundError) or (error.name or OURS[0]).split(".")[0] in OURS:
+        sys.__excepthook__(kind, error, traceback)
+        return
+    mute(unless=True)
+    note(
+        f"error: the package {error.name} is missing from {sys.executable}; use .venv/bin/python, "
+        "or: pip install -r requirements.txt"
+    )
 
 
 def describe_os_error(error: OSError) -> str:

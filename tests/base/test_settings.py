@@ -330,6 +330,13 @@ def test_invalid_saved_settings_are_refused(values: dict[str, Any], message: str
         config.from_dict(Needy, values, source="run.json")
 
 
+@pytest.mark.parametrize("values", [None, [], "x", 3])
+def test_saved_settings_that_are_not_an_object_are_refused(values: object) -> None:
+    kind = type(values).__name__
+    with pytest.raises(ConfigError, match=f"^run.json is not a JSON object, got {kind}$"):
+        config.from_dict(Needy, values, source="run.json")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """What a stored result was measured on."""

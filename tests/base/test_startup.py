@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.exports import make_checkpoint
+from tests.helpers.models import make_tiny_model
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "prepare",
@@ -85,6 +88,31 @@ def test_a_missing_package_is_reported_in_one_line(command: str) -> None:
     assert ".venv/bin/python, or: pip install -r requirements.txt" in done.stderr
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_package_missing_after_parsing_flags_is_reported_in_one_line(
+    command: str, tmp_path: Path
+) -> None:
+    # Preparing synthetic data needs no torch.
+    missing = "numpy" if command == "prepare" else "torch"
+    flags = {
+        "benchmarks/__main__": ["train"],
+        "eval": [f"--checkpoint={tmp_path}"],
+        "prepare": ["--source=synthetic", f"--out={tmp_path / 'data'}"],
+        "sweep": ["--preset=config/tiny.py"],
+    }
+    code = (
+        f"import sys, runpy; sys.argv = [{command + '.py'!r}, *{flags.get(command, [])}]\n"
+        f"sys.modules[{missing!r}] = None\n"
+        f"runpy.run_path({command + '.py'!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith(f"error: the package {missing} is missing from ")
+    assert ".venv/bin/python, or: pip install -r requirements.txt" in done.stderr
+
+
 def modules_after(statement: str) -> set[str]:
     code = f"{statement}; import sys; print(*sys.modules)"
     done = subprocess.run(
@@ -93,12 +121,29 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_sample_loads_little_more_than_torch() -> None:
-    added = modules_after("import sample") - modules_after("import torch")
+def test_sample_loads_little_more_than_torch_on_the_way_to_its_prompt(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(
+        tmp_path / "checkpoint", make_tiny_model(vocab_size=50257, block_size=512)
+    )
+    code = (
+        f"import atexit, runpy, sys; sys.argv = ['sample.py', '--checkpoint={checkpoint}']\n"
+        "sys.stdin.isatty = lambda: True  # so that it prompts, and meets the end of input\n"
+        "atexit.register(lambda: print('LOADED', *sys.modules))\n"
+        "runpy.run_path('sample.py', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = done.stdout.partition("LOADED")[2]
+    assert "continue> " in done.stderr
+    added = set(loaded.split()) - modules_after("import torch")
     packages = {name.split(".")[0] for name in added}
-    assert not packages & (SLOW | {"sympy", "transformers", "sacrebleu", "rouge_score"}) - {
-        "numpy",
-        "torch",
-    }
-    assert not {name for name in added if name.startswith(("torch._dynamo", "torch._inductor"))}
-    assert not {name for name in added if name.startswith("torch.distributed.tensor")}
+    forbidden = SLOW | {"sympy", "transformers", "sacrebleu", "rouge_score", "tyro", "optuna"}
+    assert not packages & (forbidden - {"numpy", "torch"})
+    for package in ("torch._dynamo", "torch._inductor", "torch.distributed.tensor"):
+        assert not {name for name in added if name.startswith(package)}

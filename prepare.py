@@ -115,7 +115,7 @@ class PrepareConfig:
         config.check(not both, "pass one of --source and --mix")
         columns = (self.input, self.target, self.question, self.id)
         named = self.source == "synthetic" and any(name is not None for name in columns)
-        config.check(not named, "synthetic has no columns to choose from; name none")
+        config.check(not named, "synthetic has no columns to choose from; do not name any")
         parse_mix(self.mix)
         check_encoding(self.encoding)
 

@@ -53,7 +53,7 @@ def read(job: Placed) -> Step:
 
 
 def loss(job: Job, *, everywhere: bool) -> Step:
-    """Compute head, cross-entropy and gradients: by our kernel at targets, or everywhere."""
+    """Compute head, loss and gradients, with our kernel at target positions or at all of them."""
     rt, rows = job.runtime(), job.packed()
     arrays = rows.assemble(np.arange(min(job.rows, len(rows))))
     index_KM, targets_KM = map(rt.put, (arrays.target_index_KM, arrays.targets_KM))

@@ -143,7 +143,7 @@ def choose_columns(
     kind = format_of(path) if source else None
     if kind in (None, "txt"):
         if wanted != Columns():
-            raise ConfigError(f"{source} has no columns to choose from; name none")
+            raise ConfigError(f"{source} has no columns to choose from; do not name any")
         return None
     rows = _sample(path, encoding)
     first = rows[0]
@@ -166,7 +166,7 @@ def is_published(source: str, encoding: str = AUTO) -> bool:
 
 
 def _sample(path: Path, encoding: str) -> list[Row]:
-    """Read the first rows, long texts cut. Bad rows are left to the pass that reads them all."""
+    """Read the first rows, with long texts cut. Bad rows are reported later, by count_records."""
     bad: list[DataError] = []
     rows: list[Row] = []
     for _, row in itertools.islice(iter_rows(path, bad.append, encoding=encoding), SAMPLED_ROWS):

@@ -126,7 +126,7 @@ NEUTRAL = _lines("""
 
 @dataclass(frozen=True)
 class Outcome:
-    """Something measured. `rises` says that more is better; `percent` that it is a percentage."""
+    """A measured outcome. `rises`: higher values are better; `percent`: it is a percentage."""
 
     name: str
     rises: bool

@@ -258,7 +258,9 @@ def respond(service: Service, job: Completions | Tasks) -> Response:
 def documented(body: Any) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's `responses` for a route whose response may be streamed."""
     streamed: dict[str, Any] = {"text/event-stream": {}}  # OpenAPI 3.1 cannot describe events
-    return {200: {"model": body, "content": streamed, "description": "Complete, or streamed."}}
+    return {
+        200: {"model": body, "content": streamed, "description": "JSON, or events if streamed."}
+    }
 
 
 def without_422(description: dict[str, Any]) -> dict[str, Any]:

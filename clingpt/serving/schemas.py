@@ -1,7 +1,7 @@
 """Requests and responses of all routes as pydantic models, from which FastAPI derives OpenAPI.
 
-Requests are strict: no unknown fields, no strings for numbers, no NaN. What a type cannot express
-(too long for the context, not supported) is checked where the field is used.
+Requests are strict: unknown fields, strings for numbers and NaN are refused. Limits that a type
+cannot express, such as the length of the context, are checked by the code that uses the field.
 """
 
 import secrets
@@ -206,7 +206,7 @@ class TaskRequest(RecordIn):
     task: ClassVar[str]
     model: str | None = None
     records: Annotated[list[RecordIn], Len(1, MAX_PROMPTS)] | None = Field(
-        None, description="A batch, instead of a single record."
+        None, description="A batch of records, instead of a single one."
     )
     max_new_tokens: Annotated[int, Ge(1)] | None = Field(
         None, description="Maximum length of the reply, in tokens."

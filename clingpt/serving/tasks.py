@@ -52,7 +52,7 @@ class Item:
 
 
 class Tasks:
-    """One request: its records, and the events or the body made from them."""
+    """A request: its records, and the events or the body of its response."""
 
     def __init__(self, service: Service, request: TaskRequest) -> None:
         self._service, self._request = service, request

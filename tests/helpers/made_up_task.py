@@ -43,6 +43,8 @@ def register() -> None:
 
 def main() -> None:
     register()
+    # Without a terminal, sample.py would take its input for one prompt instead of a session.
+    sys.stdin.isatty = lambda: True  # type: ignore[method-assign]
     for argv in json.loads(Path(sys.argv[1]).read_text("utf-8")):
         sys.argv = argv
         try:

@@ -1,6 +1,6 @@
 """Text that several records share: runs of 13 words, equal texts and near-duplicates.
 
-Two questions, two tools. `NgramIndex` tells whether a training record repeats part of a held-out
+`NgramIndex` tells whether a training record repeats part of a held-out
 one: the usual contamination test, 13-grams of lower-cased words without punctuation (Brown et al.
 2020, GPT-3, appendix C). `Duplicates` groups whole records that are equal or nearly so: models
 memorise such texts, and test sets leak through them (Lee et al. 2022, "Deduplicating training data

@@ -294,7 +294,7 @@ def _find_delimiter(lines: list[str], delimiters: str) -> str:
 
 
 def _reader(lines: Iterable[str], delimiter: str, *, strict: bool = False) -> Iterator[list[str]]:
-    """Spaces around cells are removed anyway; skipping them lets a quote after one open a cell."""
+    """Create a csv.reader that skips spaces before a cell, so that a quote after one opens it."""
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=strict)
 
 

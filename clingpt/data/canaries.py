@@ -153,8 +153,6 @@ def to_json(canaries: Sequence[Canary]) -> dict[str, object]:
 def from_json(content: object) -> list[Canary]:
     """Read the content of canaries.json; raise DataError if it is malformed."""
     try:
-        if not isinstance(content, dict):
-            raise ConfigError(f"{FILE} is not a JSON object")
         return settings.from_dict(_File, content, source=FILE).canaries
     except ConfigError as error:
         raise DataError(f"{error}; prepare the data again") from None

@@ -143,7 +143,7 @@ def test_sample_loads_little_more_than_torch_on_the_way_to_its_prompt(tmp_path: 
     assert "continue> " in done.stderr
     added = set(loaded.split()) - modules_after("import torch")
     packages = {name.split(".")[0] for name in added}
-    forbidden = SLOW | {"sympy", "transformers", "sacrebleu", "rouge_score", "tyro", "optuna"}
+    forbidden = SLOW | {"sympy", "transformers", "sacrebleu", "rouge_score", "optuna"}
     assert not packages & (forbidden - {"numpy", "torch"})
     for package in ("torch._dynamo", "torch._inductor", "torch.distributed.tensor"):
         assert not {name for name in added if name.startswith(package)}

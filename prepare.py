@@ -87,8 +87,9 @@ class PrepareConfig:
         # Imported here because these checks run before the imports below the class.
         from clingpt.data.canaries import MOST
         from clingpt.data.prepared import VIEWS
-        from clingpt.data.sources import N_FOLDS, parse_mix
+        from clingpt.data.sources import parse_mix
         from clingpt.data.tabular import check_encoding
+        from clingpt.text.records import N_FOLDS
         from clingpt.text.tasks import TASKS
 
         config.check_range(self, "block_size", at_least=16, at_most=1024)

@@ -36,7 +36,7 @@ from clingpt.base import settings as config
 from clingpt.base.errors import ClingptError, ConfigError, DataError
 from clingpt.base.files import write_whole
 from clingpt.base.signals import StopSignals
-from clingpt.data.sources import N_FOLDS
+from clingpt.text.records import N_FOLDS
 
 
 @dataclass(frozen=True, kw_only=True)

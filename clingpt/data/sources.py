@@ -27,7 +27,6 @@ HUB_NAME = "qiaojin/PubMedQA"
 HUB_TIMEOUT_S = 5.0
 SAMPLED_ROWS = 200
 SAMPLED_CHARS = 10_000  # of a cell
-N_FOLDS = 10
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from clingpt.base import console, jsonl
 from clingpt.base.errors import DataError
 from clingpt.data.prepared import Prepared, origin
-from clingpt.data.sources import N_FOLDS, official_folds, official_test_ids
+from clingpt.data.sources import official_folds, official_test_ids
 from clingpt.evaluation import calibration as probabilities
 from clingpt.evaluation import metrics
 from clingpt.evaluation.baselines import (
@@ -57,7 +57,7 @@ from clingpt.evaluation.metrics import (
 )
 from clingpt.evaluation.scorer import Output
 from clingpt.nn.checkpoint import Loaded
-from clingpt.text.records import Record
+from clingpt.text.records import N_FOLDS, Record
 from clingpt.text.tasks import (
     TASK_TABLE,
     TASKS,

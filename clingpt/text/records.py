@@ -13,6 +13,7 @@ from clingpt.base.errors import DataError
 
 LABELS = ("yes", "no", "maybe")
 SPLITS = ("train", "val", "test")
+N_FOLDS = 10  # of PubMedQA's labelled records (Jin et al. 2019, section 3.4)
 # Keys that a record's JSON object may have.
 FIELDS = frozenset("id question sections text long_answer decision keywords document".split())
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from clingpt.data.sources import N_FOLDS, official_test_ids, split_of
-from clingpt.text.records import Record
+from clingpt.data.sources import official_test_ids, split_of
+from clingpt.text.records import N_FOLDS, Record
 from tests.helpers.shared import (
     PUBMEDQA,
     PUBMEDQA_FIXTURE,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import prepare
 from clingpt.base.errors import DataError
 from clingpt.data.prepared import Prepared, open_prepared
-from clingpt.data.sources import N_FOLDS, official_folds
+from clingpt.data.sources import official_folds
 from clingpt.data.synthetic import iter_records
 from clingpt.evaluation.baselines import (
     NEAREST,
@@ -36,7 +36,7 @@ from clingpt.evaluation.baselines import (
 from clingpt.evaluation.metrics import classification, rouge
 from clingpt.evaluation.scorer import Output
 from clingpt.reports.report import TextScores
-from clingpt.text.records import Record
+from clingpt.text.records import N_FOLDS, Record
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
 from tests.helpers.commands import exit_status

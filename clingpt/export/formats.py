@@ -25,7 +25,6 @@ from clingpt.nn.checkpoint import is_adapter, load_model
 from clingpt.nn.lora import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model import GPT
 
-Format = Literal["hf", "onnx", "torchscript", "torch_export", "adapter"]
 Precision = Literal["float32", "float16", "bfloat16"]
 ONNX, ONNX_WEIGHTS, ONNX_INT8 = "model.onnx", "model.onnx.data", "model_int8.onnx"
 TORCHSCRIPT, TORCH_EXPORT = "model.ts", "model.pt2"

@@ -1,4 +1,4 @@
-"""Measuring a model: metrics, baselines, intervals, calibration, faithfulness, memorisation.
+"""Measuring a model: metrics, baselines, intervals, calibration, unsupported claims, memorisation.
 
 May import: base, text, data, nn, decoding.
 """

@@ -300,7 +300,7 @@ def structure(outputs: Sequence[str], references: Sequence[str]) -> Structure:
     """Compare each document with its reference; raise DataError if the lists do not pair up.
 
     This scores the form of a document; whether its statements are supported is the subject of
-    faithfulness.py.
+    unsupported.py.
     """
     check_pairs(references, outputs, of="outputs")
     parsed = [

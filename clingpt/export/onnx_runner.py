@@ -26,7 +26,7 @@ from clingpt.base.files import verify_sums
 from clingpt.decoding.batch_files import iter_lines
 from clingpt.decoding.replies import ReplyJson, ask_task, reply_json
 from clingpt.evaluation.calibration import Calibration, LabelScores
-from clingpt.evaluation.faithfulness import find_flags
+from clingpt.evaluation.unsupported import find_flags
 from clingpt.text.records import Record, from_json
 from clingpt.text.tasks import LABEL_IDS, PROMPTED, TASK_TABLE, source_text
 from clingpt.text.tokenizer import EOT, TextStream, Tokenizer

@@ -42,7 +42,6 @@ from clingpt.evaluation.bootstrap import (
     bootstrap_sums,
 )
 from clingpt.evaluation.calibration import Bin, Calibration, FittedOn, LabelScores
-from clingpt.evaluation.faithfulness import KINDS, Flag, find_flags, find_numbers
 from clingpt.evaluation.measure import ResultStore, passages_of
 from clingpt.evaluation.metrics import (
     ROUGE_TYPES,
@@ -56,6 +55,7 @@ from clingpt.evaluation.metrics import (
     structure,
 )
 from clingpt.evaluation.scorer import Output
+from clingpt.evaluation.unsupported import KINDS, Flag, find_flags, find_numbers
 from clingpt.nn.checkpoint import Loaded
 from clingpt.text.records import N_FOLDS, Record
 from clingpt.text.tasks import (

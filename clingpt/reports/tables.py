@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from clingpt.base import console
 from clingpt.evaluation.bootstrap import PairedDifference
-from clingpt.evaluation.faithfulness import KINDS
 from clingpt.evaluation.metrics import Interval
+from clingpt.evaluation.unsupported import KINDS
 from clingpt.reports.report import (
     CalibrationSection,
     Comparison,

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import LabelScores
-from clingpt.evaluation.faithfulness import FlagKind, find_flags
 from clingpt.evaluation.scorer import label_prompt
+from clingpt.evaluation.unsupported import FlagKind, find_flags
 from clingpt.reports import DISCLAIMER
 from clingpt.serving.errors import ApiError, invalid_setting
 from clingpt.serving.responses import Emit, run_together

@@ -28,7 +28,7 @@ import serve
 from clingpt.base import console
 from clingpt.decoding.engine import Engine, Reply
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.faithfulness import Flag, find_flags
+from clingpt.evaluation.unsupported import Flag, find_flags
 from clingpt.serving import responses, tasks
 from clingpt.serving.service import Finished, Service
 from clingpt.serving.worker import Served

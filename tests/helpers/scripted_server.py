@@ -16,7 +16,7 @@ import torch
 
 import serve
 from clingpt.decoding import engine
-from clingpt.evaluation import faithfulness
+from clingpt.evaluation import unsupported
 from clingpt.serving import tasks
 from clingpt.text.tokenizer import EOT
 
@@ -42,10 +42,10 @@ class ScriptedReply(engine.Reply):
         super().take(logits_V, highest, best)
 
 
-def find_flags(output: str, source: str) -> list[faithfulness.Flag]:
+def find_flags(output: str, source: str) -> list[unsupported.Flag]:
     if "Fault:" in output:
         raise RuntimeError(f"bad text: {output}")
-    return faithfulness.find_flags(output, source)
+    return unsupported.find_flags(output, source)
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import generate
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration, LabelScores
-from clingpt.evaluation.faithfulness import find_flags
 from clingpt.evaluation.scorer import Scorer, score_labels
+from clingpt.evaluation.unsupported import find_flags
 from clingpt.nn import runtime
 from clingpt.reports import DISCLAIMER
 from clingpt.text.records import LABELS, Record, from_json

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt.data.synthetic import iter_records
-from clingpt.evaluation.faithfulness import find_flags
+from clingpt.evaluation.unsupported import find_flags
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
 from tests.helpers.patience import PATIENCE

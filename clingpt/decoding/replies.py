@@ -66,7 +66,7 @@ class ReplyJson(Judgement, total=False):
     trimmed_tokens: int  # of the context, left out because they did not fit
     new_tokens: int
     log_probs: list[dict[str, Any]]  # one entry per new token (sample.py --logprobs)
-    warnings: list[dict[str, Any]] | None  # unsupported claims; None: no source (ONNX runner)
+    warnings: list[dict[str, Any]] | None  # unsupported numbers etc.; None: no source (ONNX)
 
 
 def reply_json(

@@ -3,7 +3,7 @@
 Comparing strings finds four errors that can harm a patient: a number that is not in the source, a
 number with a different unit or comparator than in the source, and a sentence of the source with a
 "not" added or dropped. Text copied word for word is never flagged. A wrong drug, a wrong group or a
-rephrased claim goes unnoticed, so the absence of flags does not mean that a text is faithful.
+rephrased claim goes unnoticed, so a text without flags can still be wrong.
 """
 
 import re

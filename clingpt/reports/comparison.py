@@ -10,6 +10,7 @@ from dataclasses import replace
 from clingpt.evaluation.bootstrap import paired_difference, spread
 from clingpt.reports.report import Comparison, NamedDifference, Report, label_figures
 
+UNSUPPORTED = "unsupported numbers etc."  # share of texts with one
 Labels = Mapping[str, tuple[str, str]]  # record id -> gold label, predicted label
 
 
@@ -73,8 +74,8 @@ def figures(report: Report) -> Iterator[tuple[str, float]]:
         if model.rouge and model.bleu:
             yield f"{task} rougeL", model.rouge.rougeL
             yield f"{task} BLEU", model.bleu.score
-        if model.faithfulness:
-            yield f"{task} flagged", model.faithfulness.flagged
+        if model.unsupported:
+            yield f"{task} {UNSUPPORTED}", model.unsupported.flagged
 
 
 def _paired(names: Sequence[str], first: Labels, second: Labels) -> NamedDifference:

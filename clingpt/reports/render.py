@@ -156,10 +156,12 @@ def _text_tiles(task: str, section: TextSection) -> Iterator[Tile]:
         note = f"95 % CI {between(section.model.rougeL_interval)}"
         note += f"; best copying baseline {fixed(max(others))}" if others else ""
         yield Tile(f"{task}: ROUGE-L", fixed(own), note)
-    if model := section.model.faithfulness:
-        reference = next(iter(section.systems.values())).faithfulness
-        note = f"of the references {percent(reference.flagged if reference else None)} %"
-        yield Tile(f"{task}: flagged", f"{percent(model.flagged)} %", note)
+    if model := section.model.unsupported:
+        reference = next(iter(section.systems.values())).unsupported
+        note = f"of {console.count(model.texts)} texts; of the references "
+        note += f"{percent(reference.flagged if reference else None)} %"
+        name = f"{task}: unsupported numbers, units, comparators or negations"
+        yield Tile(name, f"{percent(model.flagged)} %", note)
 
 
 def _example(example: ShownExample) -> dict[str, Any]:
@@ -337,5 +339,6 @@ def _limits(report: Report) -> Iterator[str]:
         yield f"This run has been evaluated on the test split {report.look} times."
     yield "Other kinds of text, other languages and patient groups were not examined."
     yield (
-        "Its output can be wrong even if no rule flags it. Check every output against its source."
+        "Its output can name the wrong disease, drug or patient group even if no check flags it. "
+        "Check every output against its source."
     )

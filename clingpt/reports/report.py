@@ -68,7 +68,7 @@ from clingpt.text.tasks import (
 )
 from clingpt.text.tokenizer import Tokenizer
 
-FORMAT = 2
+FORMAT = 3
 N_EXAMPLES = 20
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words, and fitted within seconds
 MODEL, REFERENCE = "model", "reference"  # names of systems in a section
@@ -160,14 +160,17 @@ class PerplexitySection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Faithfulness:
-    """Statements that the source does not support, in the texts that have a source."""
+class Unsupported:
+    """Numbers, units, comparators and negations that the source does not support.
+
+    Counted in the texts that have a source; shares are from 0 to 1.
+    """
 
     texts: int
-    flagged: float
-    per_kind: dict[str, float]
+    flagged: float  # share of the texts with at least one
+    per_kind: dict[str, float]  # share of the texts with at least one of this kind
     flags_per_text: float
-    unsupported_numbers: float
+    unsupported_numbers: float  # share of all numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +181,7 @@ class TextFigures:
     mean_words: float
     empty: int
     novel_bigrams: float | None
-    faithfulness: Faithfulness | None
+    unsupported: Unsupported | None
     rouge: Rouge | None = None
     rougeL_interval: Interval | None = None
     bleu: Bleu | None = None
@@ -757,7 +760,7 @@ def text_figures(rows: NDArray[np.float64]) -> TextFigures:
         mean_words=total["words"] / len(rows),
         empty=int((rows[:, COUNTED.index("words")] == 0).sum()),
         novel_bigrams=total["novel"] / compared if compared else None,
-        faithfulness=Faithfulness(
+        unsupported=Unsupported(
             texts=compared,
             flagged=flagged / compared,
             per_kind={kind: total[kind] / compared for kind in KINDS},

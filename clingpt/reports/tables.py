@@ -12,6 +12,7 @@ from clingpt.base import console
 from clingpt.evaluation.bootstrap import PairedDifference
 from clingpt.evaluation.metrics import Interval
 from clingpt.evaluation.unsupported import KINDS
+from clingpt.reports.comparison import UNSUPPORTED
 from clingpt.reports.report import (
     CalibrationSection,
     Comparison,
@@ -33,6 +34,11 @@ LABEL_COLUMNS = ("system", "accuracy", "95 % CI", "macro-F1", "95 % CI")
 MARKUP = re.compile(
     r"[\\`*_\[\]<>|~$&]|^[#+=-](?=[#+=\s-]|$)|^\d+[.)](?=\s|$)|(?<=:)/(?=/)|(?<=www)\.",
     re.IGNORECASE,
+)
+
+BLIND_SPOTS = (
+    "This check cannot see a wrong disease, drug, outcome or patient group, a claim that is "
+    "reversed in other words, or an omission."
 )
 
 Row = list[console.Cell]
@@ -67,7 +73,7 @@ def tables(report: Report) -> list[Table]:
     for task, section in report.texts.items():
         agreement = report.label_agreement if task == "answer" else None
         found.append(text_table(task, section, agreement))
-    found += faithfulness_tables(report.texts)
+    found += unsupported_tables(report.texts)
     for task, section in report.texts.items():
         found += structure_tables(task, section)
     if report.perplexity:
@@ -167,11 +173,11 @@ def text_table(task: str, section: TextSection, label_agreement: float | None) -
             f"In {percent(label_agreement)} % of the answers, the label in the text is the one "
             "that is scored highest."
         )
-    compared = model.faithfulness.texts if model.faithfulness else 0
+    compared = model.unsupported.texts if model.unsupported else 0
     if alone := model.texts - compared:
         notes.append(
             f"Questions without a context: {console.count(alone)}. Their texts have no source to "
-            "be compared with, so new bigrams and flags leave them out."
+            "be compared with, so new bigrams and unsupported claims leave them out."
         )
     title = (
         f"{task}: {console.count(model.texts)} texts against one reference each, "
@@ -179,11 +185,11 @@ def text_table(task: str, section: TextSection, label_agreement: float | None) -
     )
     columns = ["system", "R1", "R2", "RL", "95 % CI", "RLsum", "BLEU", "BP", "words"]
     rows = [text_row(name, figures) for name, figures in section.systems.items()]
-    return Table(title, [*columns, "% new bigrams", "% flagged"], rows, notes)
+    return Table(title, [*columns, "% new bigrams"], rows, notes)
 
 
 def text_row(name: str, figures: TextFigures) -> Row:
-    rouge, bleu, faithful = figures.rouge, figures.bleu, figures.faithfulness
+    rouge, bleu = figures.rouge, figures.bleu
     return [
         name,
         fixed(rouge.rouge1 if rouge else None),
@@ -195,24 +201,27 @@ def text_row(name: str, figures: TextFigures) -> Row:
         fixed(bleu.brevity_penalty if bleu else None, 2),
         fixed(figures.mean_words, 0),
         percent(figures.novel_bigrams, 0),
-        percent(faithful.flagged if faithful else None),
     ]
 
 
-def faithfulness_tables(texts: Mapping[str, TextSection]) -> Iterator[Table]:
+def unsupported_tables(texts: Mapping[str, TextSection]) -> Iterator[Table]:
     """One table over all tasks; none if no text has a source."""
     rows: list[Row] = []
     for task, section in texts.items():
         for name, figures in section.systems.items():
-            if found := figures.faithfulness:
+            if found := figures.unsupported:
                 shares = [found.flagged, *(found.per_kind.get(kind) for kind in KINDS)]
                 rates = [fixed(found.flags_per_text, 2), percent(found.unsupported_numbers)]
                 rows.append([task, name, found.texts, *map(percent, shares), *rates])
-    columns = ["task", "system", "texts", "flagged", *KINDS, "flags per text", "of all numbers"]
-    title = "Faithfulness: texts with a statement that their source does not support, in percent"
-    note = "The references row shows what the rules flag in texts written by people."
+    columns = ["task", "system", "texts", "any", *KINDS, "flags per text", "of all numbers"]
+    title = "Texts with unsupported numbers, units, comparators or negations, in percent"
+    notes = [
+        "Unsupported: the text that the model was given does not have it. The rows named reference "
+        "show what the rules flag in texts written by people.",
+        BLIND_SPOTS,
+    ]
     if rows:
-        yield Table(title, columns, rows, [note])
+        yield Table(title, columns, rows, notes)
 
 
 def structure_tables(task: str, section: TextSection) -> Iterator[Table]:
@@ -282,7 +291,7 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
     if found.spread:
         rows: list[Row] = []
         for name, values in found.spread.items():
-            is_share = name in ("accuracy", "macro_f1") or name.endswith("flagged")
+            is_share = name in ("accuracy", "macro_f1") or name.endswith(UNSUPPORTED)
             scale, digits = (100, 1) if is_share else (1, 4 if name.endswith("byte") else 1)
             shown = (values.mean, values.sd, values.low, values.high)
             rows.append([name, *(fixed(value, digits, scale) for value in shown), values.n])

@@ -273,7 +273,10 @@ class ExplainRequest(TaskRequest):
 
 
 class Warning(BaseModel):  # noqa: A001 -- its name in the API
-    """A passage of the reply that the source does not support; offsets are in characters."""
+    """A number, unit, comparator or negation that the source does not support.
+
+    Offsets are in characters of the reply.
+    """
 
     kind: Literal["number", "unit", "comparator", "negation"]
     start: int
@@ -289,7 +292,9 @@ class Result(BaseModel):
     model: str
     finish_reason: Literal["stop", "length"] | None
     warnings: list[Warning] | None = Field(
-        description="null if only a question was sent: there is no source to compare with."
+        description="Unsupported numbers, units, comparators and negations of the reply. An empty "
+        "list does not mean that the reply is correct: a wrong disease, drug or patient group is "
+        "not seen. null if only a question was sent: there is no source to compare with."
     )
     trimmed_tokens: int = Field(
         description="Tokens of the report that were left out because they did not fit."

@@ -1,7 +1,8 @@
 """POST /v1/answer, /v1/summarize, /v1/document and /v1/explain: one record or a batch.
 
 Each result contains what a reader needs to judge it: the probability of the label, how much of the
-report did not fit or was split, and which claims the report does not support.
+report did not fit or was split, and which numbers, units, comparators and negations the report does
+not support.
 """
 
 import asyncio

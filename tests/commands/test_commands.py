@@ -139,7 +139,7 @@ def test_questions_and_documents_from_a_file_are_trained_on_and_scored(
     n_test = len((folder / "test.ids").read_text().splitlines())
     n_notes = sum("document" in line for line in (folder / "test.jsonl").read_text().splitlines())
     model = report["texts"]["explain"]["systems"]["model"]
-    assert model["texts"] == n_test > model["faithfulness"]["texts"] == n_notes > 0
+    assert model["texts"] == n_test > model["unsupported"]["texts"] == n_notes > 0
     structure = report["texts"]["document"]["structure"]
     assert (structure["documents"], structure["unheaded"]) == (0, n_notes)
     assert report["perplexity"].keys() == {"context", "prose"} and report["labels"] == {}

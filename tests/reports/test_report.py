@@ -16,10 +16,10 @@ from clingpt.evaluation.baselines import SUMMARIES
 from clingpt.evaluation.scorer import Output
 from clingpt.reports.comparison import figures
 from clingpt.reports.report import (
-    Faithfulness,
     Report,
     TextScores,
     TextSection,
+    Unsupported,
     chosen_ids,
     label_figures,
     label_systems,
@@ -42,7 +42,7 @@ def test_a_report_survives_a_round_trip_to_disk(content: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [[], {}, {"format": 1}, bare_report() | {"new": 1}, bare_report() | {"data": {}}]
+    "content", [[], {}, {"format": 2}, bare_report() | {"new": 1}, bare_report() | {"data": {}}]
 )
 def test_a_file_that_is_not_a_report_is_refused(content: Any) -> None:
     with pytest.raises(DataError, match="old.json is not a report of this version; run eval.py"):
@@ -83,8 +83,8 @@ def test_texts_are_scored_as_a_corpus_with_copying_baselines_and_references() ->
     assert set(SUMMARIES) < set(section.systems)
     assert section.hit_the_limit == pytest.approx(1 / 3) and section.trimmed_tokens == 27
     assert model.empty == 1
-    assert model.faithfulness and copied.faithfulness and copied.faithfulness.flagged == 0
-    assert model.faithfulness.per_kind["number"] == pytest.approx(1 / 3)
+    assert model.unsupported and copied.unsupported and copied.unsupported.flagged == 0
+    assert model.unsupported.per_kind["number"] == pytest.approx(1 / 3)
     assert model.rougeL_interval.low <= model.rouge.rougeL <= model.rougeL_interval.high
     assert section.structure is None
     assert TextScores("answer").section() is None
@@ -120,14 +120,14 @@ def test_documents_with_other_headings_have_no_structure_scores() -> None:
     assert section.structure
     assert (section.structure.documents, section.structure.unheaded) == (0, 1)
     assert section.model.rouge and 0 < section.model.rouge.rougeL < 100
-    assert section.model.faithfulness and section.model.faithfulness.flagged == 1
+    assert section.model.unsupported and section.model.unsupported.flagged == 1
     shown = as_text(tables(with_texts(document=section)))
     assert "Only references with one of the headings BACKGROUND, METHODS, RESULTS" in shown
     assert "are scored. Left out: 1." in shown
     assert re.search("\n *– +– +– +–\n", shown), "a share of no documents is shown as a dash"
 
 
-ALONE = "Questions without a context"
+ALONE, TITLE = "Questions without a context", "unsupported numbers, units, comparators"
 
 
 def explanations(*records: Record) -> TextSection:
@@ -145,24 +145,24 @@ def test_explanation_without_a_context_is_not_compared_with_a_source() -> None:
     # Without a context there is nothing for the other baselines to copy.
     assert list(section.systems) == ["reference", "question", "model"]
     for system in section.systems.values():
-        assert system.faithfulness is None and system.novel_bigrams is None
+        assert system.unsupported is None and system.novel_bigrams is None
     model = section.model
     assert (model.texts, model.mean_words, model.empty) == (2, 6, 0)  # no label line is cut off
     report = with_texts(explain=section)
     assert dict(figures(report)).keys() == {"explain rougeL", "explain BLEU"}
     shown = as_text(tables(report))
-    assert f"{ALONE}: 2." in shown and "Faithfulness" not in shown
+    assert f"{ALONE}: 2." in shown and TITLE not in shown
 
 
 def test_explanations_with_and_without_a_context_are_counted_separately() -> None:
     section = explanations(RECORD, replace(RECORD, sections=()), replace(RECORD, sections=()))
     assert set(SUMMARIES) < set(section.systems)
     model = section.model
-    assert model.faithfulness and (model.texts, model.faithfulness.texts) == (3, 1)
-    assert model.faithfulness.flagged == 1 and model.faithfulness.flags_per_text >= 1
+    assert model.unsupported and (model.texts, model.unsupported.texts) == (3, 1)
+    assert model.unsupported.flagged == 1 and model.unsupported.flags_per_text >= 1
     assert model.novel_bigrams == 1
     shown = as_text(tables(with_texts(explain=section)))
-    assert f"{ALONE}: 2." in shown and "Faithfulness" in shown
+    assert f"{ALONE}: 2." in shown and TITLE in shown
     assert ALONE not in as_text(tables(with_texts(explain=explanations(RECORD))))
 
 
@@ -175,14 +175,14 @@ def test_a_statement_without_support_in_the_source_is_counted_by_kind() -> None:
         "We gave it.",
     ]
     rows = np.array([source_counts(output, source) for output in outputs])
-    assert text_figures(rows).faithfulness == Faithfulness(
+    assert text_figures(rows).unsupported == Unsupported(
         texts=4,
         flagged=2 / 4,
         per_kind={"number": 1 / 4, "unit": 1 / 4, "comparator": 0, "negation": 1 / 4},
         flags_per_text=4 / 4,
         unsupported_numbers=2 / 6,
     )
-    unflagged = text_figures(rows[3:]).faithfulness
+    unflagged = text_figures(rows[3:]).unsupported
     assert unflagged and unflagged.unsupported_numbers == 0
 
 

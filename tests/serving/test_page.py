@@ -427,7 +427,7 @@ def test_label_above_the_threshold_is_shown_as_the_answer(watched: Watched) -> N
     assert watched.result(".verdict").inner_text() == "Yes"
     assert watched.result(".chosen").inner_text().split() == ["yes", "42.1", "%"]
     assert "An answer needs at least 40 %." in watched.shown()
-    assert "This does not mean that the text is correct" in watched.shown()
+    assert "A wrong disease, drug or patient group is not seen" in watched.shown()
 
 
 def test_uncalibrated_label_has_no_threshold(watched: Watched) -> None:

@@ -275,11 +275,13 @@ def finish(cfg: EvalConfig, done: Sequence[Evaluated]) -> None:
         each.parts.remove()
     first = done[0]
     if first.report.texts:
-        console.say(
-            f"Next:  python sample.py --checkpoint={first.source} "
-            f"--task={next(iter(first.report.texts))} "
-            f"--input={first.report.data.folder}/{cfg.split}.jsonl"
+        command = console.command(
+            "sample.py",
+            f"--checkpoint={first.source}",
+            f"--task={next(iter(first.report.texts))}",
+            f"--input={first.report.data.folder}/{cfg.split}.jsonl",
         )
+        console.say(f"Next:  {command}")
 
 
 if __name__ == "__main__":

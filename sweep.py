@@ -174,7 +174,7 @@ class Commands:
             start = file.seek(0, os.SEEK_END)
             status = self._wait_for(command, file, lock)
             if self.stop():
-                console.say(f"\nStopped. To continue:  python {shlex.join(sys.argv)}")
+                console.say(f"\nStopped. To continue:  {console.command(*sys.argv)}")
                 raise SystemExit(self.stop.exit_status)
             if status:
                 file.seek(start)
@@ -387,11 +387,11 @@ def report(cfg: SweepConfig, study: Study) -> None:
     if best.is_whole:
         n = sum(each.is_whole for each in order)
         flags = [*cfg.flags(best.point), f"--data={cfg.out}/data/fold{min(cfg.folds)}"]
-        command = shlex.join(["train.py", *flags, f"--out={cfg.out}_best"])
+        command = console.command("train.py", *flags, f"--out={cfg.out}_best")
         console.say(
             f"\nWrote {cfg.out}: sweep.csv, sweep.svg. The figure of the best of {n} points is "
             "optimistic, because it chose the point; score it once on records that did not."
-            f"\nNext:  python {command}"
+            f"\nNext:  {command}"
         )
     if failed := sum(len(each.failures) for each in order):
         total = len(order) * len(cfg.folds)

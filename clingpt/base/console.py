@@ -10,9 +10,12 @@ import io
 import math
 import os
 import re
+import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
@@ -198,6 +201,28 @@ def shade(text: str, *, log_prob: float, colour: bool) -> str:
     if probability >= NOT_SURE:
         return text
     return f"{RED if probability < UNSURE else YELLOW}{text}{PLAIN}"
+
+
+def command(*arguments: object) -> str:
+    """Format a command line to paste that runs `arguments` with the Python that is running now."""
+    return shlex.join([python(), *map(str, arguments)])
+
+
+def python() -> str:
+    """Return "python" if that starts this interpreter, else its path.
+
+    Without an activated environment "python" is another one, without our packages.
+    """
+    found = shutil.which("python")
+    if not sys.executable or (found and _location(found) == _location(sys.executable)):
+        return "python"
+    here = Path(sys.executable)
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
+
+
+def _location(executable: str) -> tuple[Path, Path]:
+    # With its folder, because the interpreters of all environments are links to the same file.
+    return Path(executable).parent.resolve(), Path(executable).resolve()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:

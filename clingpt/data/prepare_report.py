@@ -150,8 +150,9 @@ def next_line(folder: Path, source: str, tasks: Sequence[str]) -> str:
         preset = usual = "quickstart"
     else:
         preset = usual = "domain" if list(tasks) == ["text"] else "pubmedqa"
-    flag = "" if folder == Path("data") / usual else f" --data={folder}"
-    return f"\nWrote {folder}. Next:  python train.py config/{preset}.py{flag}"
+    flags = [] if folder == Path("data") / usual else [f"--data={folder}"]
+    command = console.command("train.py", f"config/{preset}.py", *flags)
+    return f"\nWrote {folder}. Next:  {command}"
 
 
 def written_examples(prepared: Prepared, n: int) -> list[Shown]:

@@ -7,6 +7,7 @@ by gloo, so that the processes can agree on something without waiting for their 
 
 import ctypes
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -90,7 +91,11 @@ class Runtime:
 
     def launcher(self) -> str:
         """Return the command prefix that starts as many processes as this run has."""
-        return "python" if self.n_ranks == 1 else f"torchrun --nproc_per_node={self.n_ranks}"
+        python = shlex.quote(console.python())
+        if self.n_ranks == 1:
+            return python
+        torchrun = "torchrun" if python == "python" else f"{python} -m torch.distributed.run"
+        return f"{torchrun} --nproc_per_node={self.n_ranks}"
 
     def name(self) -> str:
         """Return the device's name for display."""

@@ -171,6 +171,9 @@ def end(
         ],
     )
     if ending != "stopped":
-        return f"{found}\n\nNext:  python eval.py --checkpoint={out}/best --split=test"
+        # eval.py measures on the validation split by default. Repeated looks at the test split would
+        # make its figures optimistic.
+        script = "sample.py" if figure is None else "eval.py"
+        return f"{found}\n\nNext:  {console.command(script, f'--checkpoint={out}/best')}"
     saved = "Saved. To resume" if state.step else "Nothing to save yet. To start again"
     return f"{found}\n\n{saved}:  {launcher} {shlex.join(sys.argv)}"

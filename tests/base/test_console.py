@@ -183,6 +183,36 @@ def test_colours_need_a_capable_terminal(
     assert console.colour_enabled(stream) is enabled
 
 
+@pytest.mark.parametrize(
+    ("on_path", "running", "shown"),
+    [
+        ("env/bin/python", "env/bin/python3", "python"),
+        ("other/bin/python", "env/bin/python", "env/bin/python"),  # both link to one interpreter
+        (None, "env/bin/python", "env/bin/python"),
+        (None, "../my env/bin/python", "'{above}/my env/bin/python'"),
+    ],
+)
+def test_a_command_to_paste_starts_the_python_that_runs_now(
+    on_path: str | None,
+    running: str,
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = tmp_path / "here"
+    for name in {on_path, running, "env/bin/python"} - {None}:
+        path = Path(os.path.normpath(here / name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", os.path.normpath(here / running))
+    monkeypatch.setenv("PATH", str((here / on_path).parent) if on_path else "")
+    monkeypatch.chdir(here)
+    start = shown.format(above=tmp_path)
+    assert console.command("eval.py", "--checkpoint=my run/best") == (
+        f"{start} eval.py '--checkpoint=my run/best'"
+    )
+
+
 def test_table_aligns_columns() -> None:
     rows = [("lead-3", 500, 31.2), ("GPT-2\x1b", 12_345, None)]
     assert console.table("Summaries", ["system", "n", "ROUGE-1"], rows).split("\n") == [

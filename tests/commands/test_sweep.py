@@ -153,9 +153,9 @@ def test_grid_trains_every_point_on_every_fold_and_names_the_best(
     assert printed.index("0.0001") < printed.index("0.001 ")
     assert (bench.out / "sweep.svg").read_text().startswith("<svg")
     # The suggested command trains on data that exists, into a folder that does not.
-    command = shlex.split(printed.split("Next:  python ")[1])
-    assert command[0] == "train.py"
-    best = settings.parse(TrainConfig, command[1:], prog="", description="", preset=True)
+    command = shlex.split(printed.split("Next:  ")[1])
+    assert command[:2] == [console.python(), "train.py"]
+    best = settings.parse(TrainConfig, command[2:], prog="", description="", preset=True)
     assert (best.learning_rate, best.min_lr, best.steps) == (1e-4, 1e-5, None)
     assert (best.data / "manifest.json").exists() and not best.out.exists()
     assert (
@@ -194,7 +194,7 @@ def test_failed_run_is_reported_and_retried_by_the_next_command(
     captured = capsys.readouterr()
     assert "failed: train.py: =1+1 is no loss" in captured.err
     assert captured.err.strip().splitlines()[-1].startswith("error: 1 of 4 runs failed")
-    assert "Next:  python train.py config/tiny.py --learning_rate=0.001" in captured.out
+    assert " train.py config/tiny.py --learning_rate=0.001" in captured.out
     first, last = bench.rows()  # a mean over fewer folds cannot win
     assert (first["learning_rate"], first["failed_folds"]) == ("0.001", "0")
     assert (last["folds"], last["failed_folds"]) == ("1", "1")

@@ -171,8 +171,7 @@ def end(
         ],
     )
     if ending != "stopped":
-        # eval.py measures on the validation split by default. Repeated looks at the test split would
-        # make its figures optimistic.
+        # Without --split=test: repeated looks at the test split would make its figures optimistic.
         script = "sample.py" if figure is None else "eval.py"
         return f"{found}\n\nNext:  {console.command(script, f'--checkpoint={out}/best')}"
     saved = "Saved. To resume" if state.step else "Nothing to save yet. To start again"

@@ -200,7 +200,7 @@ def test_a_command_to_paste_starts_the_python_that_runs_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here = tmp_path / "here"
-    for name in {on_path, running, "env/bin/python"} - {None}:
+    for name in {on_path or running, running, "env/bin/python"}:
         path = Path(os.path.normpath(here / name))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(sys.executable)

@@ -340,7 +340,7 @@ def test_signal_reaches_the_run_once_and_the_same_command_resumes(
     threading.Thread(target=strike).start()
     assert bench.run() == 128 + signal.SIGTERM
     assert (bench.folder / "saved").read_text() == f"{signal.SIGTERM:d} "
-    assert "Stopped. To continue:  python " in capsys.readouterr().out
+    assert f"Stopped. To continue:  {console.python()} " in capsys.readouterr().out
     assert len(bench.starts()) == 3  # both folds' data and one run
     bench.say(waits="")
     assert bench.run() == 0

@@ -1,15 +1,21 @@
 """Throughput: peak FLOP/s by device name, FLOPs of a step, the meter."""
 
+import json
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from clingpt.base import console
 from clingpt.data.packing import build_rows
 from clingpt.evaluation.scorer import split_of_examples
+from clingpt.nn.checkpoint import FORMAT
 from clingpt.text.tasks import Example
-from clingpt.training.summary import PEAK_FLOPS, Meter, peak_flops, training_flops
+from clingpt.training.summary import PEAK_FLOPS, Meter, end, peak_flops, training_flops
 from model import GPTConfig
 
 
@@ -69,3 +75,20 @@ def test_the_meter_counts_tokens_without_padding() -> None:
     speeds = meter.read()
     assert speeds["tokens_per_s"] and speeds["mfu"] and 0 < speeds["mfu"] < 1
     assert meter.tokens == 0 and meter.flops == 0
+
+
+@pytest.mark.parametrize(
+    ("card", "script"), [({"val_loss": 1.5}, "eval.py"), ({}, "sample.py")], ids=["val", "no val"]
+)
+def test_the_next_command_is_quoted_and_never_names_the_test_split(
+    card: dict[str, float], script: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "my run (2)"
+    out.mkdir()
+    (out / "clingpt.json").write_text(json.dumps({"format": FORMAT, **card}))
+    folder: Any = SimpleNamespace(path=out, link_best=lambda select: out)
+    state: Any = SimpleNamespace(step=3, tokens=7)
+    shown = end(
+        folder, state, steps=3, ending="finished", select="loss", elapsed_s=1, launcher="python"
+    )
+    assert shown.splitlines()[-1] == f"Next:  {console.python()} {script} '--checkpoint={out}/best'"

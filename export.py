@@ -69,6 +69,7 @@ if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
     console.run(parse_flags)
 
+from clingpt.data.trained_tasks import trained_tasks
 from clingpt.evaluation import calibration
 from clingpt.evaluation.measure import open_data
 from clingpt.export import formats
@@ -105,7 +106,7 @@ def main() -> None:
     with written_whole(out) as scratch:
         if cfg.format != "adapter":  # an adapter has its base's configuration
             loaded.model.save_pretrained(scratch, weights=False)
-        write_companions(loaded, scratch)
+        write_companions(loaded, source, scratch)
         differences = write(cfg, loaded, source, scratch)
     summarize(cfg, out, differences)
     if data is not None:
@@ -114,14 +115,17 @@ def main() -> None:
     console.say(f"Next:  {NEXT[cfg.format].format(out=out)}")
 
 
-def write_companions(loaded: Loaded, folder: Path) -> None:
+def write_companions(loaded: Loaded, source: str, folder: Path) -> None:
     """Write the tokenizer, the card, the calibration and the README of a checkpoint."""
     loaded.tokenizer.save(folder)
     for name in COMPANIONS:
         if (loaded.folder / name).exists():
             shutil.copyfile(loaded.folder / name, folder / name)
     if not (folder / CARD).exists():  # its presence makes our commands check the hashes
-        (folder / CARD).write_text(json.dumps({"format": FORMAT}))
+        known = trained_tasks(loaded.card, source)
+        (folder / CARD).write_text(
+            json.dumps({"format": FORMAT, **(known.to_card() if known else {})})
+        )
 
 
 def write(

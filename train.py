@@ -143,6 +143,7 @@ from torch import nn
 
 from clingpt.data.packing import Rows, build_rows, rows_of_step
 from clingpt.data.prepared import Prepared, carried, open_prepared
+from clingpt.data.trained_tasks import TrainedTasks, after_training, trained_tasks
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
 from clingpt.nn.lora import Lora, adapter_weights
@@ -188,6 +189,7 @@ class Run:
     tokenizer: Tokenizer
     lora: Lora | None
     receipts: list[Mapping[str, Any]]  # hygiene receipts of all data that shaped these weights
+    tasks: TrainedTasks  # of this run and of those that its weights come from
     state: State  # model, optimizer, loss scale, counters
     replica: nn.Module  # the model as it is called: itself, or wrapped in DDP or FSDP
 
@@ -247,6 +249,11 @@ def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
         weight_decay=cfg.weight_decay,
     )
 
+    # --- What the card says about the weights: all data and tasks that shaped them.
+    before = read_card(newest) if newest else loaded.card
+    receipts = carried(before, data.receipt)
+    tasks = after_training(trained_tasks(before, cfg.init_from), data)
+
     # --- State: moments, loss scale, counters, random numbers.
     state = State(model, optimizer, rt.scaler())
     rt.seed_rank(cfg.seed)  # all ranks have initialised the same weights; their dropout must differ
@@ -264,7 +271,8 @@ def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
         steps=cfg.steps or math.ceil(cfg.epochs * len(rows) / cfg.batch_size),
         tokenizer=loaded.tokenizer,
         lora=lora,
-        receipts=carried(read_card(newest) if newest else loaded.card, data.receipt),
+        receipts=receipts,
+        tasks=tasks,
         state=state,
         replica=replica,
     )
@@ -428,6 +436,7 @@ def save(run: Run, figures: Mapping[str, float] | None) -> None:
     card = {
         **(figures or {}),
         "data": {"folder": str(cfg.data), "fingerprint": run.data.fingerprint},
+        **run.tasks.to_card(),
         "settings": to_json(cfg),
         "receipts": run.receipts,
         "tokenizer": run.tokenizer.fingerprint,

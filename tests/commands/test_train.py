@@ -157,6 +157,7 @@ def test_force_resume_continues_and_reports_the_change(
     was, now = (open_prepared(x, Tokenizer.load()).fingerprint[:12] for x in (thirteen, data))
     assert f"resuming with data {was} -> {now}" in printed
     assert list(train_losses(resumed)) == list(range(1, 25))
+    assert read_card(resumed / "last")["tasks"] == ["answer", "summarize"]
 
 
 def test_a_run_can_start_from_another_run_folder(
@@ -167,6 +168,8 @@ def test_a_run_can_start_from_another_run_folder(
     assert train_here(*flags, f"--init_from={first}", "--dropout=0") == 0
     losses = train_losses(tmp_path / "second")
     assert losses[1] < train_losses(first)[1] - 0.5
+    card = read_card(tmp_path / "second" / "best")
+    assert (card["tasks"], card["earlier_tasks"], card["generated_data"]) == (["answer"], [], True)
 
 
 def test_repeating_the_command_of_a_finished_run_ends_at_once(

@@ -134,7 +134,7 @@ from clingpt.decoding.engine import Completion, Reply, generate
 from clingpt.decoding.repl import Asked, Repl, line_breaks, parse_record
 from clingpt.decoding.replies import Question, ReplyJson, ask_task, ask_to_continue, reply_json
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.calibration import Calibration, LabelScores
+from clingpt.evaluation.calibration import Calibration, LabelScores, percent
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import load_to_use, newest_best
@@ -329,11 +329,14 @@ def introduce(
         console.note(f"{n_trimmed} tokens {what} did not fit and were left out")
     if scores is not None:
         judgement = scores.judge(calibration)
-        shares = ", ".join(f"{label} {judgement['probabilities'][label]:.1%}" for label in LABELS)
+        found = judgement["probabilities"]
+        shares = ", ".join(f"{label} {percent(found[label])}" for label in LABELS)
         console.note(f"probabilities: {shares}")
+        if judgement["calibration_note"]:
+            console.note(judgement["calibration_note"])
         if calibration is not None and judgement["abstained"]:
             console.note(
-                f"too unsure to answer: no label reaches {calibration.threshold:.1%}, the "
+                f"too unsure to answer: no label reaches {percent(calibration.threshold)}, the "
                 "threshold that eval.py chose on "
                 f"{calibration.fitted_on.records} validation records"
             )

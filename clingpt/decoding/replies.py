@@ -44,8 +44,9 @@ class Judgement(TypedDict):
     """A label and how sure the model is of it."""
 
     label: str  # yes, no or maybe
-    probabilities: dict[str, float]  # of each label; calibrated if the checkpoint has a fit
-    abstained: bool | None  # too unsure to answer; None: the checkpoint is not calibrated
+    probabilities: dict[str, float]  # of each label, after the temperature if one was fitted
+    calibration_note: str | None  # why they are not calibrated; None: they are
+    abstained: bool | None  # below the threshold; None: eval.py has not fitted one
 
 
 class ReplyJson(Judgement, total=False):

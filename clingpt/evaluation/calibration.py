@@ -18,16 +18,22 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clingpt.base import console
 from clingpt.base.errors import CheckpointError, DataError
 from clingpt.base.files import write_whole
-from clingpt.base.settings import check_range, read_json
+from clingpt.base.settings import check, check_range, read_json
 from clingpt.base.types import Floats, Ints
 from clingpt.decoding.replies import Judgement
 from clingpt.text.records import LABELS
 
-FORMAT = 1
+FORMAT = 2
 FILE = "calibration.json"
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
+# With fewer wrong labels than this, a temperature below 1 rests on next to nothing. With none at
+# all the loss falls for ever as T goes to 0, and every answer would get a probability of 1.
+MISTAKES_TO_SHARPEN = 10
+HIGHEST_THRESHOLD = 0.999  # the highest share that `percent` shows; no threshold is "100 %"
+NOT_FITTED = "not calibrated: eval.py has not fitted the probabilities"
 ROUNDING = 1e-5  # tolerance for sums of float32 probabilities
 
 
@@ -37,10 +43,12 @@ class FittedOn:
 
     split: str
     records: int
+    mistakes: int  # records whose most probable label is wrong
     fingerprint: str  # of the prepared folder
 
     def __post_init__(self) -> None:
         check_range(self, "records", at_least=1)
+        check_range(self, "mistakes", at_least=0, at_most=self.records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +75,15 @@ class Point:
 class Calibration:
     """A temperature for the probabilities, and the confidence below which a label is withheld.
 
-    `coverage` is the share of records to answer for which the threshold was chosen. Errors and
-    losses were measured on the fitting records themselves, so those after fitting are slightly
-    optimistic.
+    If the fitting records do not determine the temperature, `calibrated` is false and the
+    temperature is at least 1: too few mistakes may flatten the probabilities but never sharpen
+    them. The threshold is a multiple of 0.001, so that what is shown is what is compared.
+    `coverage` is the share of records to answer for which it was chosen. Errors and losses were
+    measured on the fitting records themselves, so those after fitting are slightly optimistic.
     """
 
     temperature: float
+    calibrated: bool
     threshold: float
     coverage: float
     fitted_on: FittedOn
@@ -84,7 +95,12 @@ class Calibration:
     def __post_init__(self) -> None:
         lowest, highest = LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE
         check_range(self, "temperature", at_least=lowest, at_most=highest)
-        check_range(self, "threshold", "ece_before", "ece_after", at_least=0, at_most=1)
+        check(
+            self.calibrated or self.temperature >= 1,
+            "temperature must be at least 1 where calibrated is false",
+        )
+        check_range(self, "threshold", at_least=0, at_most=HIGHEST_THRESHOLD)
+        check_range(self, "ece_before", "ece_after", at_least=0, at_most=1)
         check_range(self, "coverage", above=0, at_most=1)
         check_range(self, "nll_before", "nll_after", at_least=0)
 
@@ -95,30 +111,44 @@ class Calibration:
         gold: Sequence[str],
         *,
         coverage: float = 0.8,
-        fitted_on: FittedOn,
+        fingerprint: str,
     ) -> Self:
-        """Fit on validation records.
+        """Fit on the validation records of the prepared folder with this fingerprint.
 
         Raise DataError if there are no records, a row is not three finite numbers, the gold labels
-        are not one of LABELS per row, the coverage is outside (0, 1], or the number of records
-        differs from `fitted_on`.
+        are not one of LABELS per row, or the coverage is outside (0, 1].
         """
-        if fitted_on.records != len(gold):
-            raise DataError(
-                f"fitted_on says {fitted_on.records} records, but there are {len(gold)} gold labels"
-            )
-        temperature = fit_temperature(log_probs, gold)
-        before, after = calibrated(log_probs, 1.0), calibrated(log_probs, temperature)
+        best = fit_temperature(log_probs, gold)
+        before = calibrated(log_probs, 1.0)
+        mistakes = int((before.argmax(axis=1) != label_numbers(gold, n=len(before))).sum())
+        # At a bound the loss has no minimum, and at exactly 1 every row is uniform.
+        is_determined = best not in (LOWEST_TEMPERATURE, 1.0, HIGHEST_TEMPERATURE)
+        is_calibrated = is_determined and mistakes >= MISTAKES_TO_SHARPEN
+        temperature = best if is_calibrated else max(1.0, best)
+        after = calibrated(log_probs, temperature)
         return cls(
             temperature=temperature,
+            calibrated=is_calibrated,
             threshold=abstention_threshold(after, coverage=coverage),
             coverage=coverage,
-            fitted_on=fitted_on,
+            fitted_on=FittedOn(
+                split="val", records=len(gold), mistakes=mistakes, fingerprint=fingerprint
+            ),
             ece_before=expected_calibration_error(before, gold),
             ece_after=expected_calibration_error(after, gold),
             nll_before=negative_log_likelihood(log_probs, gold),
             nll_after=negative_log_likelihood(log_probs, gold, temperature=temperature),
         )
+
+    @property
+    def note(self) -> str | None:
+        """Why the probabilities count as not calibrated, or None if they are calibrated."""
+        if self.calibrated:
+            return None
+        found = self.fitted_on
+        mistakes = f"{found.mistakes} mistake{'s' * (found.mistakes != 1)}"
+        records = f"{found.records} validation record{'s' * (found.records != 1)}"
+        return f"not calibrated: {mistakes} in {records}"
 
     def apply(self, log_probs: ArrayLike) -> Floats:
         """Return calibrated probabilities; raise DataError for malformed rows."""
@@ -140,11 +170,19 @@ class Calibration:
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """Read what `save` wrote, or return None; raise CheckpointError for any other content."""
+        """Read what `save` wrote; return None, with a note, for a file of an older version.
+
+        An older fit is not used because it could be one on records without mistakes, which made
+        every answer certain. Returns None if there is no file either, and raises CheckpointError
+        for any other content.
+        """
         path = folder / FILE
         if not path.exists():
             return None
         advice = "fit it again by running eval.py, or remove it"
+        if is_older(path):
+            console.note(f"{path} is of an older version and is not used; {advice}")
+            return None
         return read_json(cls, path, version=FORMAT, error=CheckpointError, advice=advice)
 
 
@@ -173,7 +211,39 @@ class LabelScores:
         probabilities, abstained = self.probabilities, None
         if calibration is not None:
             probabilities, abstained = calibration.judge(self.log_probs)
-        return {"label": self.label, "probabilities": probabilities, "abstained": abstained}
+        return {
+            "label": self.label,
+            "probabilities": probabilities,
+            "calibration_note": calibration.note if calibration else NOT_FITTED,
+            "abstained": abstained,
+        }
+
+
+def is_older(path: Path) -> bool:
+    """Return whether a calibration file has a format number below FORMAT."""
+    try:
+        version = json.loads(path.read_bytes())["format"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return False
+    return type(version) is int and 0 < version < FORMAT
+
+
+def percent(share: float) -> str:
+    """Format a probability for people, such as 52.0 %, rounded down to a tenth of a percent.
+
+    Rounding down keeps labels and thresholds comparable: a label is shown below the threshold
+    exactly if it is below it. Near 0 and 1 it says <0.1 % and >99.9 %, because no estimate is
+    certain.
+    """
+    if share < 0.001:
+        return "<0.1 %"
+    return ">99.9 %" if share > HIGHEST_THRESHOLD else f"{100 * rounded_down(share):.1f} %"
+
+
+def rounded_down(share: float) -> float:
+    """Return the largest multiple of 0.001 that is not above `share`."""
+    nearest = round(share, 3)
+    return nearest if nearest <= share else round(nearest - 0.001, 3)
 
 
 def fit_temperature(log_probs: ArrayLike, gold: Sequence[str]) -> float:
@@ -308,15 +378,18 @@ def area_under_risk_coverage(curve: Sequence[Point]) -> float:
 def abstention_threshold(probabilities: ArrayLike, *, coverage: float) -> float:
     """Return the confidence that a share of at least `coverage` of the records reaches.
 
-    Ties can raise the share. The threshold is 0 for a coverage of 1, so that no label is ever
-    withheld.
+    It is rounded down to a multiple of 0.001 and at most HIGHEST_THRESHOLD, so it is never above
+    the highest confidence of the records. Rounding and ties can raise the share. The threshold is
+    0 for a coverage of 1, so that no label is ever withheld.
     """
     if not 0 < coverage <= 1:
         raise DataError(f"the coverage must be above 0 and at most 1, not {coverage:g}")
     confidence = np.sort(probability_rows(probabilities).max(axis=1))
     # 0.07 · 100 is a little above 7 in doubles, and would keep 8.
     kept = max(1, math.ceil(coverage * len(confidence) - 1e-9))
-    return 0.0 if coverage == 1 else float(confidence[-kept])
+    if coverage == 1:
+        return 0.0
+    return min(rounded_down(float(confidence[-kept])), HIGHEST_THRESHOLD)
 
 
 def ranked(probabilities: ArrayLike, gold: Sequence[str]) -> tuple[Floats, NDArray[np.bool_]]:

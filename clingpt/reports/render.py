@@ -22,6 +22,7 @@ from markupsafe import Markup
 from clingpt.base import console
 from clingpt.base.files import write_json, write_whole
 from clingpt.data.prepared import DONE, identifiers_found
+from clingpt.evaluation import calibration
 from clingpt.nn.checkpoint import HUB_ID, run_name
 from clingpt.reports import DISCLAIMER, audit, plots
 from clingpt.reports.report import N_EXAMPLES, Report, ShownExample, TextSection
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 PLOTS = (
-    (plots.reliability, "Accuracy of the labels by their calibrated probability."),
+    (plots.reliability, "Accuracy of the labels by their probability."),
     (
         plots.risk_coverage,
         "Error rate among the most confident records, if the others are left unanswered.",
@@ -103,7 +104,7 @@ def page(report: Report) -> str:
             tables=tables(report),
             examples=[_example(example) for example in report.examples[:N_EXAMPLES]],
             settings=settings,
-            percent=percent,
+            percent=calibration.percent,
         )
     )
 
@@ -138,7 +139,7 @@ def _tiles(report: Report) -> Iterator[Tile]:
             note = f"95 % CI {between(interval, 100)}; best baseline {best} %"
             yield Tile(name, f"{percent(figure)} %", note)
     if found := report.calibration:
-        before = f"before calibration {fixed(found.raw.ece, 3)}"
+        before = found.note or f"before calibration {fixed(found.raw.ece, 3)}"
         yield Tile("Calibration error (ECE)", fixed(found.calibrated.ece, 3), before)
         right = f"accuracy of these answers {percent(found.accuracy_kept)} %"
         yield Tile("Answered at the threshold", f"{percent(1 - found.abstained)} %", right)
@@ -312,7 +313,8 @@ def _figures(report: Report) -> Iterator[tuple[str, str, str, float, str]]:
         yield kind, task, "accuracy", model.accuracy, "accuracy, 0 to 1"
         yield kind, task, "f1", model.macro_f1, "macro-F1, 0 to 1"
         if found := report.calibration:
-            yield kind, task, "ece", found.calibrated.ece, "calibration error, 0 to 1"
+            of = " of uncalibrated probabilities" if found.note else ""
+            yield kind, task, "ece", found.calibrated.ece, f"calibration error{of}, 0 to 1"
     for task, section in report.texts.items():
         kind = "summarization" if task == "summarize" else "text-generation"
         if rouge := section.model.rouge:
@@ -333,6 +335,8 @@ def _limits(report: Report) -> Iterator[str]:
     """Yield what a reader of the figures should keep in mind."""
     if missing := [name for name in SECTIONS if not getattr(report, name)]:
         yield f"Not measured: {', '.join(missing)}."
+    if report.calibration and report.calibration.note:
+        yield f"Label probabilities are {report.calibration.note}."
     if report.split == "val":
         yield "Evaluated on validation records, which may have been used to choose this checkpoint."
     if (report.look or 0) > 1:

@@ -129,9 +129,14 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSection:
-    """Label probabilities before and after calibration, and the effect of withholding labels."""
+    """Label probabilities before and after calibration, and the effect of withholding labels.
+
+    `calibrated` are the errors at the fitted temperature, which is 1 or flattens the
+    probabilities if `note` says why they are not calibrated.
+    """
 
     temperature: float
+    note: str | None
     threshold: float
     coverage: float
     fitted_on: FittedOn
@@ -397,7 +402,7 @@ def fit_calibration(
         [log_probs for log_probs, _ in labelled],
         [gold for _, gold in labelled],
         coverage=coverage,
-        fitted_on=FittedOn(split="val", records=len(labelled), fingerprint=data.fingerprint),
+        fingerprint=data.fingerprint,
     )
 
 
@@ -604,6 +609,7 @@ def calibration_section(fitted: Calibration, scores: Scores) -> CalibrationSecti
     kept = [point for point in curve if point.threshold >= fitted.threshold]
     return CalibrationSection(
         temperature=fitted.temperature,
+        note=fitted.note,
         threshold=fitted.threshold,
         coverage=fitted.coverage,
         fitted_on=fitted.fitted_on,

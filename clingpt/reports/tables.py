@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from clingpt.base import console
+from clingpt.evaluation import calibration
 from clingpt.evaluation.bootstrap import PairedDifference
+from clingpt.evaluation.calibration import MISTAKES_TO_SHARPEN
 from clingpt.evaluation.metrics import Interval
 from clingpt.evaluation.unsupported import KINDS
 from clingpt.reports.comparison import UNSUPPORTED
@@ -138,21 +140,42 @@ def label_row(name: str, figures: LabelFigures | PairedDifference) -> Row:
 
 
 def calibration_table(found: CalibrationSection) -> Table:
+    systems = {"before": found.raw, "calibrated": found.calibrated}
+    if found.note:
+        systems = {"not calibrated": found.raw}
+        if found.temperature > 1:
+            systems["flattened"] = found.calibrated
     rows = [
         [name, *(fixed(error, 3) for error in (errors.ece, errors.nll, errors.brier))]
-        for name, errors in (("before", found.raw), ("calibrated", found.calibrated))
+        for name, errors in systems.items()
     ]
     fit = found.fitted_on
-    notes = [
-        f"Temperature {found.temperature:.3f} and threshold {found.threshold:.3f}, chosen to "
-        f"answer {percent(found.coverage, 0)} % of {console.count(fit.records)} records of the "
-        f"{fit.split} split ({fit.fingerprint[:12]}).",
+    notes = []
+    if found.note:
+        notes.append(
+            f"{sentence(found.note)}. A temperature below 1 needs at least {MISTAKES_TO_SHARPEN} "
+            "mistakes, because without mistakes every probability would become 1."
+        )
+    notes += [
+        f"Temperature {found.temperature:.3f} and threshold {shown_threshold(found.threshold)}, "
+        f"chosen to answer {percent(found.coverage, 0)} % of {console.count(fit.records)} records "
+        f"of the {fit.split} split ({fit.fingerprint[:12]}).",
         f"Unanswered because below the threshold: {percent(found.abstained)} %. Accuracy of the "
         f"answered rest: {percent(found.accuracy_kept)} %. Area under the risk-coverage curve: "
         f"{found.aurc:.3f}.",
     ]
     columns = ["probabilities", "ECE", "NLL (nats)", "Brier"]
     return Table("Calibration of the label probabilities", columns, rows, notes)
+
+
+def shown_threshold(threshold: float) -> str:
+    """Format a threshold as it is compared; at 0 no label is withheld."""
+    return calibration.percent(threshold) if threshold else "none"
+
+
+def sentence(note: str) -> str:
+    """Capitalise the first letter."""
+    return note[:1].upper() + note[1:]
 
 
 def text_table(task: str, section: TextSection, label_agreement: float | None) -> Table:

@@ -160,7 +160,7 @@ class Model(BaseModel):
     )
     precision: str
     threshold: float | None = Field(
-        description="Labels with a lower probability are withheld; null if not calibrated."
+        description="Labels with a lower probability are withheld; null if there is none."
     )
 
 
@@ -312,7 +312,10 @@ class Answer(Result):
 
     label: Literal["yes", "no", "maybe"]
     probabilities: dict[str, float]
-    abstained: bool | None = Field(description="null if this checkpoint is not calibrated.")
+    calibration_note: str | None = Field(
+        description="Why the probabilities are not calibrated; null if they are."
+    )
+    abstained: bool | None = Field(description="null if eval.py has not chosen a threshold.")
     threshold: float | None
     explanation: str | None
 

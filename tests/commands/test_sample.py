@@ -24,7 +24,7 @@ from clingpt.base.errors import ConfigError
 from clingpt.decoding.engine import Completion
 from clingpt.decoding.replies import Question, ask_to_continue
 from clingpt.decoding.sampling import Sampling, TokenLogProb
-from clingpt.evaluation.calibration import LabelScores
+from clingpt.evaluation.calibration import NOT_FITTED, Calibration, LabelScores
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.text.tasks import Prompt
@@ -132,8 +132,8 @@ def test_json_contains_the_label_and_token_log_probabilities(scorer: Scorer) -> 
     )
     assert fields.pop("probabilities") == pytest.approx({"yes": 0.5, "no": 0.25, "maybe": 0.25})
     assert fields == {
-        "id": "r9", "task": "answer", "label": "yes", "abstained": None, "text": " yes",
-        "finish_reason": "stop",
+        "id": "r9", "task": "answer", "label": "yes", "calibration_note": NOT_FITTED,
+        "abstained": None, "text": " yes", "finish_reason": "stop",
         "stopped_by": "\n", "seed": 4, "prompt_tokens": 3, "trimmed_tokens": 4, "new_tokens": 1,
     }  # fmt: skip
     wanted = Sampling(seed=4, log_probs=2)
@@ -171,8 +171,31 @@ def test_an_answer_shows_its_probabilities_and_its_reference(run: Sample) -> Non
     record = json.dumps(NOTES[0] | {"decision": "yes", "long_answer": "It does."}).encode()
     status, out, err = run("--task=answer", stdin=record)
     assert status == 0 and out.strip() and "yes" not in out
-    assert "a: Does it help?\nprobabilities: yes " in err
+    assert "a: Does it help?\nprobabilities: yes " in err and f"\n{NOT_FITTED}\n" in err
     assert err.endswith("(stopped after 6 tokens: max_new_tokens)\n(reference: yes: It does.)\n")
+
+
+def test_a_sure_label_is_not_shown_as_certain(
+    scorer: Scorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_probs = tuple(math.log(share) for share in (0.9985, 0.001499, 0.000001))
+    scores = LabelScores("r9", None, log_probs, 0)
+    question = Question("r9", Prompt(ids=[1], trimmed_tokens=0), "answer")
+    # Three hundred validation records without a mistake, and all of them surer than this one.
+    sure = [0.0, -9.0, -9.0]
+    fitted = Calibration.fit([sure] * 300, ["yes"] * 300, fingerprint="")
+    sample.introduce(question, scores, fitted)
+    assert capsys.readouterr().err == (
+        "probabilities: yes 99.8 %, no 0.1 %, maybe <0.1 %\n"
+        "not calibrated: 0 mistakes in 300 validation records\n"
+        "too unsure to answer: no label reaches 99.9 %, the threshold that eval.py chose on 300 "
+        "validation records\n"
+    )
+    session = sample.Session(sample.SampleConfig(prompt=""), scorer, fitted)
+    completion = Completion([1], " yes", "stop", None, [])
+    reply = sample.to_json(session, question, completion, Sampling(), scores)
+    assert reply["calibration_note"] == "not calibrated: 0 mistakes in 300 validation records"
+    assert reply["probabilities"] == pytest.approx(scores.probabilities) and reply["abstained"]
 
 
 def test_a_reply_ends_before_a_stop_string(run: Sample) -> None:

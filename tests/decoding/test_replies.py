@@ -64,13 +64,18 @@ def test_a_reply_is_written_in_the_documented_order_of_fields() -> None:
         text=" yes",
         finish_reason="stop",
         new_tokens=1,
-        judgement={"label": "yes", "probabilities": {"yes": 1.0}, "abstained": None},
+        judgement={
+            "label": "yes",
+            "probabilities": {"yes": 1.0},
+            "calibration_note": None,
+            "abstained": None,
+        },
         seed=4,
         stopped_by="\n",
     )
     assert list(judged) == [
-        "id", "task", "label", "probabilities", "abstained", "text", "finish_reason", "stopped_by",
-        "seed", "prompt_tokens", "trimmed_tokens", "new_tokens",
+        "id", "task", "label", "probabilities", "calibration_note", "abstained", "text",
+        "finish_reason", "stopped_by", "seed", "prompt_tokens", "trimmed_tokens", "new_tokens",
     ]  # fmt: skip
     assert (judged["seed"], judged["stopped_by"]) == (4, "\n")
 

@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
-from clingpt.base.errors import CheckpointError, DataError
+from clingpt.base.errors import CheckpointError, ConfigError, DataError
 from clingpt.base.types import Floats
 from clingpt.evaluation.calibration import (
     FILE,
     HIGHEST_TEMPERATURE,
+    HIGHEST_THRESHOLD,
     LOWEST_TEMPERATURE,
+    NOT_FITTED,
     Calibration,
     FittedOn,
     LabelScores,
@@ -34,8 +36,10 @@ from clingpt.evaluation.calibration import (
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
+    percent,
     reliability,
     risk_coverage,
+    rounded_down,
 )
 from clingpt.text.records import LABELS
 
@@ -52,13 +56,9 @@ def make_records(n: int, *, seed: int = 0) -> tuple[Floats, list[str]]:
     return log_probs, [LABELS[min(i, 2)] for i in drawn]
 
 
-def fitted_on(gold: list[str]) -> FittedOn:
-    return FittedOn(split="val", records=len(gold), fingerprint="5eed")
-
-
 def make_calibration() -> Calibration:
     log_probs, gold = make_records(300)
-    return Calibration.fit(3 * log_probs, gold, fitted_on=fitted_on(gold))
+    return Calibration.fit(3 * log_probs, gold, fingerprint="5eed")
 
 
 def sure(*confidences: float) -> Floats:
@@ -110,6 +110,98 @@ def test_temperature_is_1_if_the_records_do_not_determine_it(
     row: list[float], temperature: float
 ) -> None:
     assert fit_temperature([row], ["yes"]) == temperature
+
+
+def with_mistakes(n_wrong: int, n: int, *, margin: float) -> tuple[Floats, list[str]]:
+    """Make records that predict yes with this margin in nats; so many of them are wrong."""
+    log_probs = calibrated([[margin, 0.0, 0.0]] * n, 1.0)
+    return np.log(log_probs), ["no"] * n_wrong + ["yes"] * (n - n_wrong)
+
+
+@pytest.mark.parametrize(
+    ("n_wrong", "n", "margin", "temperature", "note"),
+    [
+        # The labels are better than their probabilities: sharper only with ten mistakes.
+        (0, 300, 2.0, 1.0, "not calibrated: 0 mistakes in 300 validation records"),
+        (1, 300, 2.0, 1.0, "not calibrated: 1 mistake in 300 validation records"),
+        (9, 300, 2.0, 1.0, "not calibrated: 9 mistakes in 300 validation records"),
+        (10, 300, 2.0, 2 / math.log(58), None),
+        # Surer than right: flatter, however few mistakes.
+        (9, 300, 9.0, 9 / math.log(2 * 291 / 9), "not calibrated: 9 mistakes in 300 validation"),
+        (10, 300, 9.0, 9 / math.log(58), None),
+        # All wrong, all right, a single record, and nothing to choose between labels.
+        (300, 300, 2.0, HIGHEST_TEMPERATURE, "not calibrated: 300 mistakes in 300 validation"),
+        (0, 1, 2.0, 1.0, "not calibrated: 0 mistakes in 1 validation record"),
+        (100, 300, 0.0, 1.0, "not calibrated: 100 mistakes in 300 validation records"),
+    ],
+)
+def test_few_mistakes_never_sharpen(
+    n_wrong: int, n: int, margin: float, temperature: float, note: str | None
+) -> None:
+    log_probs, gold = with_mistakes(n_wrong, n, margin=margin)
+    ours = Calibration.fit(log_probs, gold, fingerprint="5eed")
+    assert ours.temperature == pytest.approx(temperature, rel=1e-9)
+    assert (ours.note or "").startswith(note or "") and bool(ours.note) == bool(note)
+    assert ours.fitted_on.mistakes == n_wrong
+    judgement = LabelScores("r", None, tuple(log_probs[0]), 0).judge(ours)
+    assert judgement["calibration_note"] == ours.note
+
+
+def test_mistakes_too_narrow_to_count_do_not_sharpen() -> None:
+    # Ten mistakes by a hair among 3,000 sure records: the loss still falls at the lower bound.
+    log_probs = [[-1e-9, 0.0, -9.0]] * 10 + [[0.0, -1.0, -9.0]] * 3000
+    ours = Calibration.fit(log_probs, ["yes"] * 3010, fingerprint="5eed")
+    assert fit_temperature(log_probs, ["yes"] * 3010) == LOWEST_TEMPERATURE
+    assert (ours.temperature, ours.fitted_on.mistakes, ours.calibrated) == (1.0, 10, False)
+
+
+def test_tied_labels_count_as_the_label_that_is_shown() -> None:
+    tie = (-1.0, -1.0, -3.0)
+    assert LabelScores("r", None, tie, 0).label == "yes"
+    ours = Calibration.fit([tie] * 2, ["yes", "no"], fingerprint="5eed")
+    assert ours.fitted_on.mistakes == 1
+
+
+shares = st.floats(0, 1) | st.integers(0, 1000).map(lambda k: k / 1000)
+
+
+@given(shares, shares)
+def test_shown_percentages_compare_like_the_numbers_behind_them(share: float, other: float) -> None:
+    threshold = min(rounded_down(other), HIGHEST_THRESHOLD)
+    assert 0 <= other - rounded_down(other) < 0.001
+    if 0.001 <= threshold:
+        shown = percent(threshold)
+        assert shown == f"{100 * threshold:.1f} %"  # exact: the threshold is what is shown
+
+        def number(text: str) -> float:
+            return {"<0.1 %": 0.0, ">99.9 %": 100.0}.get(text) or float(text.strip("<> %"))
+
+        assert (number(percent(share)) >= number(shown)) == (share >= threshold)
+
+
+def test_nothing_is_shown_as_certain() -> None:
+    assert [percent(share) for share in (0.0, 2.4e-87, 0.000999)] == ["<0.1 %"] * 3
+    assert [percent(share) for share in (0.99901, math.nextafter(1, 0), 1.0)] == [">99.9 %"] * 3
+    assert [percent(share) for share in (0.001, 0.2899999, 0.29, 0.999)] == [
+        "0.1 %", "28.9 %", "29.0 %", "99.9 %",
+    ]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(1 / 3, 1), min_size=1, max_size=40),
+    st.floats(0.01, 1),
+    st.sampled_from([1.0, 40.0]),
+)
+def test_threshold_is_one_that_is_shown_and_some_record_reaches_it(
+    confidences: list[float], coverage: float, sharpness: float
+) -> None:
+    rows = calibrated(sharpness * np.log(np.maximum(sure(*confidences), 1e-12)), 1.0)
+    threshold = abstention_threshold(rows, coverage=coverage)
+    assert threshold == round(threshold, 3) <= HIGHEST_THRESHOLD
+    assert threshold <= rows.max()
+    assert (rows.max(axis=1) >= threshold).mean() >= coverage - 1e-9
+    assert (rows.max(axis=1) >= 0.999).all() <= (rows.max(axis=1) >= threshold).all()
 
 
 def test_likelihood_and_brier_score_equal_scikit_learn() -> None:
@@ -209,7 +301,7 @@ def test_threshold_answers_no_more_records_than_the_coverage_needs(
 ) -> None:
     rows = sure(*[percent / 100 for percent in percents])
     threshold = abstention_threshold(rows, coverage=coverage)
-    confidence = rows.max(axis=1)
+    confidence = np.minimum(rows.max(axis=1), HIGHEST_THRESHOLD)
     assert (confidence >= threshold).mean() >= coverage - 1e-9
     assert (confidence > threshold).mean() < coverage  # less would do but for ties
 
@@ -223,10 +315,10 @@ def test_thresholds_are_defined_at_extreme_coverages() -> None:
 
 def test_calibration_generalises_to_new_records() -> None:
     log_probs, gold = make_records(4000, seed=1)
-    ours = Calibration.fit(3 * log_probs, gold, coverage=0.6, fitted_on=fitted_on(gold))
+    ours = Calibration.fit(3 * log_probs, gold, coverage=0.6, fingerprint="5eed")
     assert ours.temperature == pytest.approx(3, abs=0.25)
     fitted = ours.apply(3 * log_probs)
-    assert sum(not ours.abstains(row) for row in fitted) / 4000 == 0.6
+    assert sum(not ours.abstains(row) for row in fitted) / 4000 == pytest.approx(0.6, abs=0.002)
     raw = calibrated(3 * log_probs, 1.0)
     eces, nlls = (ours.ece_before, ours.ece_after), (ours.nll_before, ours.nll_after)
     for rows, ece, nll in zip((raw, fitted), eces, nlls, strict=True):
@@ -254,11 +346,11 @@ def test_order_of_the_records_does_not_matter() -> None:
     log_probs, gold = make_records(1000)
     log_probs *= 3  # apart enough for sums to show their order
     log_probs[::50] = log_probs[0]  # ties
-    straight = Calibration.fit(log_probs, gold, fitted_on=fitted_on(gold))
+    straight = Calibration.fit(log_probs, gold, fingerprint="5eed")
     for seed in range(6):
         order = np.random.default_rng(seed).permutation(1000)
         mixed, mixed_gold = log_probs[order], [gold[i] for i in order]
-        assert Calibration.fit(mixed, mixed_gold, fitted_on=fitted_on(gold)) == straight
+        assert Calibration.fit(mixed, mixed_gold, fingerprint="5eed") == straight
         rows, mixed_rows = straight.apply(log_probs), straight.apply(mixed)
         for measure in (brier_score, reliability, risk_coverage):
             assert measure(mixed_rows, mixed_gold) == measure(rows, gold)
@@ -269,11 +361,34 @@ def test_calibration_survives_a_round_trip_to_disk(tmp_path: Path) -> None:
     ours = make_calibration()
     ours.save(tmp_path)
     assert Calibration.load(tmp_path) == ours
-    assert json.loads((tmp_path / FILE).read_text())["format"] == 1
-    certain = Calibration.fit([[0, -900, -900]], ["no"], coverage=1, fitted_on=fitted_on(["no"]))
+    assert json.loads((tmp_path / FILE).read_text())["format"] == 2
+    certain = Calibration.fit([[0, -900, -900]], ["no"], coverage=1, fingerprint="5eed")
     certain.save(tmp_path)
     assert Calibration.load(tmp_path) == certain
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+OLD_FIT = {
+    "format": 1, "temperature": 0.05, "threshold": 1.0, "coverage": 0.8,
+    "fitted_on": {"split": "val", "records": 300, "fingerprint": "5eed"},
+    "ece_before": 0.1, "ece_after": 0.0, "nll_before": 0.1, "nll_after": 0.0,
+}  # fmt: skip
+
+
+def test_calibration_of_an_older_version_is_left_out_with_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / FILE).write_text(json.dumps(OLD_FIT))
+    assert Calibration.load(tmp_path) is None
+    note = capsys.readouterr().err
+    assert note.count("\n") == 1 and "fit it again by running eval.py" in note
+    make_calibration().save(tmp_path)  # and eval.py can replace it
+    assert Calibration.load(tmp_path) == make_calibration()
+
+
+def test_unfitted_temperature_below_1_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 1 where calibrated is false"):
+        replace(make_calibration(), temperature=0.9, calibrated=False)
 
 
 def test_failed_save_keeps_the_old_calibration(tmp_path: Path) -> None:
@@ -287,7 +402,8 @@ def test_failed_save_keeps_the_old_calibration(tmp_path: Path) -> None:
 
 BAD_VALUES: dict[str, list[Any]] = {
     "temperature": [0.0, 21, "1", True],
-    "threshold": [1.5, math.nan],
+    "threshold": [1, 1.5, math.nan],
+    "calibrated": [0, None],
     "coverage": [0],
     "ece_before": [-0.1],
     "ece_after": [2],
@@ -317,11 +433,15 @@ def test_calibration_file_with_an_invalid_value_is_refused(
         ({"more": 1}, "unknown setting more"),
         ({"fitted_on": {}}, "fitted_on.split is missing"),
         (
-            {"fitted_on": {"split": "val", "records": 0, "fingerprint": ""}},
+            {"fitted_on": {"split": "val", "records": 0, "mistakes": 0, "fingerprint": ""}},
             "records must be at least 1, got 0",
         ),
         (
-            {"fitted_on": {"split": "val", "records": "9", "fingerprint": ""}},
+            {"fitted_on": {"split": "val", "records": 9, "mistakes": 10, "fingerprint": ""}},
+            "mistakes must be at least 0 and at most 9, got 10",
+        ),
+        (
+            {"fitted_on": {"split": "val", "records": "9", "mistakes": 0, "fingerprint": ""}},
             "fitted_on.records must be a whole number, got '9'",
         ),
     ],
@@ -343,9 +463,9 @@ def test_calibration_file_with_other_fields_is_refused(
         (b"\xff\xfe", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b"[1]", "has no format number"),
-        (b'{"format": null}', "has format None, this version reads 1"),
-        (b'{"format": 2}', "has format 2, this version reads 1"),
-        (b'{"format": 1}', "temperature is missing"),
+        (b'{"format": null}', "has format None, this version reads 2"),
+        (b'{"format": 3}', "has format 3, this version reads 2"),
+        (b'{"format": 2}', "temperature is missing"),
     ],
 )
 def test_malformed_calibration_file_is_refused(content: bytes, phrase: str, tmp_path: Path) -> None:
@@ -375,10 +495,7 @@ def test_malformed_calibration_file_is_refused(content: bytes, phrase: str, tmp_
             "the coverage must be above 0 and at most 1, not 0",
         ),
         (lambda: abstention_threshold(ROW, coverage=1.1), "at most 1, not 1.1"),
-        (
-            lambda: Calibration.fit(ROW, ["no"], fitted_on=fitted_on(["no", "no"])),
-            "says 2 records, but there are 1",
-        ),
+        (lambda: Calibration.fit(ROW, ["no"] * 2, fingerprint=""), "1 rows for 2 gold labels"),
     ],
 )
 def test_unusable_input_is_refused(measure: Callable[[], Any], phrase: str) -> None:
@@ -393,7 +510,8 @@ SCORES = LabelScores("r9", None, (math.log(0.5), math.log(0.25), math.log(0.25))
 
 def test_uncalibrated_scores_never_abstain() -> None:
     judgement = SCORES.judge(None)
-    assert list(judgement) == ["label", "probabilities", "abstained"]
+    assert list(judgement) == ["label", "probabilities", "calibration_note", "abstained"]
+    assert judgement["calibration_note"] == NOT_FITTED
     assert (judgement["label"], judgement["abstained"]) == ("yes", None)
     expected = {"yes": 0.5, "no": 0.25, "maybe": 0.25}
     assert judgement["probabilities"] == SCORES.probabilities == pytest.approx(expected)
@@ -404,8 +522,9 @@ def test_calibrated_label_is_withheld_below_the_threshold(
     threshold: float, abstained: bool
 ) -> None:
     fitted = Calibration(
-        temperature=2, threshold=threshold, coverage=0.8, ece_before=0, ece_after=0,
-        nll_before=1, nll_after=1, fitted_on=FittedOn(split="val", records=9, fingerprint="f"),
+        temperature=2, calibrated=True, threshold=threshold, coverage=0.8,
+        ece_before=0, ece_after=0, nll_before=1, nll_after=1,
+        fitted_on=FittedOn(split="val", records=90, mistakes=10, fingerprint="f"),
     )  # fmt: skip
     judgement = SCORES.judge(fitted)
     assert (judgement["label"], judgement["abstained"]) == ("yes", abstained)

@@ -111,9 +111,10 @@ def make_calibration(*, temperature: float = 2.5, threshold: float = 0.5) -> Cal
     """Build a calibration as eval.py writes it next to the weights."""
     return Calibration(
         temperature=temperature,
+        calibrated=True,
         threshold=threshold,
         coverage=0.8,
-        fitted_on=FittedOn(split="val", records=50, fingerprint="5eed"),
+        fitted_on=FittedOn(split="val", records=50, mistakes=20, fingerprint="5eed"),
         ece_before=0.2,
         ece_after=0.1,
         nll_before=1.1,

@@ -143,9 +143,10 @@ def calibration() -> dict[str, Any]:
     curve = [{"coverage": i / 40, "risk": 0.03 + 0.345 * (i / 40) ** 1.6} for i in range(1, 41)]
     return {
         "temperature": 1.4173,
-        "threshold": 0.5207,
+        "note": None,
+        "threshold": 0.521,
         "coverage": 0.8,
-        "fitted_on": {"split": "val", "records": 50, "fingerprint": FINGERPRINT},
+        "fitted_on": {"split": "val", "records": 50, "mistakes": 17, "fingerprint": FINGERPRINT},
         "raw": {"ece": 0.1174, "nll": 0.9312, "brier": 0.5128},
         "calibrated": {"ece": 0.0316, "nll": 0.8421, "brier": 0.4893},
         "reliability": bins,
@@ -153,6 +154,20 @@ def calibration() -> dict[str, Any]:
         "aurc": 0.1632,
         "abstained": 0.214,
         "accuracy_kept": 0.7328,
+    }
+
+
+def not_calibrated(*, temperature: float = 1.0) -> dict[str, Any]:
+    """Return a fit on records with too few mistakes; a temperature above 1 flattens."""
+    found = calibration()
+    same = found["raw"] if temperature == 1 else found["calibrated"]
+    fitted_on = found["fitted_on"] | {"records": 300, "mistakes": 0}
+    return found | {
+        "temperature": temperature,
+        "note": "not calibrated: 0 mistakes in 300 validation records",
+        "threshold": 0.999,
+        "fitted_on": fitted_on,
+        "calibrated": same,
     }
 
 

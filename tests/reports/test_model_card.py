@@ -19,7 +19,7 @@ from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT, GPTConfig
 from tests.helpers.html_page import Parsed
 from tests.helpers.markup import HOSTILE, SHOWN, hostile
-from tests.helpers.reports import FINGERPRINT, bare_report, full_report, typed
+from tests.helpers.reports import FINGERPRINT, bare_report, full_report, not_calibrated, typed
 
 
 def head(card: str) -> dict[str, Any]:
@@ -63,6 +63,17 @@ def test_the_hub_library_reads_every_figure() -> None:
     assert one.dataset_name == "PubMedQA, the official 500 test records"
     assert (one.dataset_type, one.dataset_split) == ("pubmedqa", "test")
     assert one.dataset_args == {"fingerprint": FINGERPRINT, "setting": "reasoning-required"}
+
+
+def test_a_card_says_where_the_probabilities_are_not_calibrated() -> None:
+    report = full_report()
+    says = "Label probabilities are not calibrated: 0 mistakes in 300 validation records."
+    assert says not in model_card(typed(report), base="gpt2", tasks=["answer"])
+    report["calibration"] = not_calibrated()
+    card = model_card(typed(report), base="gpt2", tasks=["answer"])
+    assert says in card
+    about = "calibration error of uncalibrated probabilities, 0 to 1"
+    assert [r.metric_value for r in results(card) if r.metric_name == about] == [0.1174]
 
 
 def test_a_card_contains_only_measured_figures() -> None:

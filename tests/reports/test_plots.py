@@ -30,7 +30,9 @@ def test_a_plot_is_text_without_a_style_sheet_or_a_date(
 
 def test_plots_contain_their_figures() -> None:
     report = full_report()
-    assert "threshold 0.52: 79 % answered, 27 % wrong" in (plots.risk_coverage(typed(report)) or "")
+    assert "threshold 52.1 %: 79 % answered, 27 % wrong" in (
+        plots.risk_coverage(typed(report)) or ""
+    )
     confusion = Parsed(plots.confusion(typed(report)) or "").text.split()
     assert [confusion.count(number) for number in ("218", "47", "100", "29")] == [1] * 4
     assert "validation, lowest 2.535" in (plots.curve(typed(report)) or "")

@@ -19,7 +19,7 @@ from clingpt.reports.report import N_EXAMPLES
 from tests.helpers.html_page import Parsed, contrast
 from tests.helpers.markup import SHOWN, STYLE, hostile
 from tests.helpers.patience import PATIENCE
-from tests.helpers.reports import bare_report, full_report, typed
+from tests.helpers.reports import bare_report, full_report, not_calibrated, typed
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -112,6 +112,17 @@ def test_an_example_shows_its_label_and_how_it_ended() -> None:
     assert "Flagged: negation “not”; number “48”" in text
     bars = Parsed(page(typed(full_report()))).named("i")
     assert [bar["style"] for bar in bars[3:]] == ["width:38.1%", "width:20.7%", "width:41.2%"]
+
+
+def test_probabilities_are_not_shown_as_certain_or_calibrated_if_they_are_not() -> None:
+    report = full_report()
+    report["calibration"] = not_calibrated()
+    report["examples"][0]["probabilities"] = {"yes": 1.0, "no": 2.4e-87, "maybe": 0.0}
+    text = Parsed(page(typed(report))).text
+    assert text.count("ot calibrated: 0 mistakes in 300 validation records") == 2  # tile, table
+    assert "before calibration" not in text
+    shown = text[text.index("Examples") :]
+    assert ">99.9 %" in shown and shown.count("<0.1 %") == 2 and "100.0 %" not in shown
 
 
 def test_at_most_twenty_examples_are_shown() -> None:

@@ -10,7 +10,7 @@ from clingpt.reports.render import page
 from clingpt.reports.tables import Table, as_markdown, as_text, plain, tables
 from tests.helpers.html_page import Parsed
 from tests.helpers.markup import hostile
-from tests.helpers.reports import bare_report, full_report, typed
+from tests.helpers.reports import bare_report, full_report, not_calibrated, typed
 
 
 def found(report: dict[str, Any], title: str) -> Table:
@@ -70,6 +70,28 @@ def test_calibration_table_of_a_model_that_always_abstains() -> None:
     )
     assert "100.0 %" not in (plots.risk_coverage(typed(report)) or "")
     assert "accuracy of these answers – %" in page(typed(report))
+
+
+def test_calibration_table_says_where_the_probabilities_are_not_calibrated() -> None:
+    report = full_report()
+    assert "Threshold" not in (note := found(report, "Calibration").notes[0])
+    assert "Temperature 1.417 and threshold 52.1 %, chosen to answer 80 % of 50" in note
+    report["calibration"] = not_calibrated()
+    table = found(report, "Calibration")
+    assert table.texts() == [["not calibrated", "0.117", "0.931", "0.513"]]
+    assert table.notes[0].startswith("Not calibrated: 0 mistakes in 300 validation records. ")
+    assert table.notes[1].startswith("Temperature 1.000 and threshold 99.9 %, ")
+    report["calibration"] = not_calibrated(temperature=1.5)
+    assert [row[0] for row in found(report, "Calibration").texts()] == [
+        "not calibrated",
+        "flattened",
+    ]
+
+
+def test_a_coverage_of_1_has_no_threshold() -> None:
+    report = full_report()
+    report["calibration"] |= {"threshold": 0.0, "coverage": 1.0}
+    assert "and threshold none, chosen to answer 100 %" in found(report, "Calibration").notes[0]
 
 
 def test_outputs_without_a_label_are_counted_in_a_note() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from clingpt.evaluation.calibration import percent
 from clingpt.reports import DISCLAIMER
 from clingpt.text.records import LABELS
 from model import GPT, GPTConfig
@@ -255,7 +256,8 @@ def frames(*events: dict[str, Any]) -> str:
 
 def label(**changes: Any) -> dict[str, Any]:
     shares = {"yes": 0.42105, "no": 0.30, "maybe": 0.27895}
-    return {"label": "yes", "probabilities": shares, "abstained": False, "threshold": 0.4} | changes
+    known = {"calibration_note": None, "abstained": False, "threshold": 0.4}
+    return {"label": "yes", "probabilities": shares, **known} | changes
 
 
 def result(**changes: Any) -> dict[str, Any]:
@@ -306,11 +308,12 @@ def test_answer_shows_all_probabilities(watched: Watched) -> None:
     watched.run_example()
     assert watched.result(".verdict").text_content() in LABELS
     shares = watched.result(".share").all_inner_texts()
-    assert sum(round(10 * float(share.removesuffix(" %"))) for share in shares) == 1000
+    tenths = sum(round(10 * float(share.removesuffix(" %"))) for share in shares)
+    assert 998 <= tenths <= 1000  # each is rounded down
     widths = [bar.bounding_box()["width"] for bar in watched.result("i").all()]
     whole = watched.result(".track").first.bounding_box()["width"]
     for share, width in zip(shares, widths, strict=True):
-        assert width == pytest.approx(whole * float(share.removesuffix(" %")) / 100, abs=1)
+        assert width == pytest.approx(whole * float(share.removesuffix(" %")) / 100, abs=2)
     assert "Model nonsense: " in watched.shown()
 
 
@@ -426,15 +429,36 @@ def test_label_above_the_threshold_is_shown_as_the_answer(watched: Watched) -> N
     watched.run_example()
     assert watched.result(".verdict").inner_text() == "Yes"
     assert watched.result(".chosen").inner_text().split() == ["yes", "42.1", "%"]
-    assert "An answer needs at least 40 %." in watched.shown()
+    assert "An answer needs at least 40.0 %." in watched.shown()
     assert "A wrong disease, drug or patient group is not seen" in watched.shown()
 
 
 def test_uncalibrated_label_has_no_threshold(watched: Watched) -> None:
-    watched.replies(answered("It does.", abstained=None, threshold=None))
+    said = "not calibrated: eval.py has not fitted the probabilities"
+    watched.replies(answered("It does.", abstained=None, threshold=None, calibration_note=said))
     watched.run_example()
     assert watched.result(".limited").count() == 0
-    assert "Not calibrated" in watched.shown()
+    assert f"Probabilities {said}." in watched.shown()
+
+
+def test_a_label_is_never_shown_as_certain(watched: Watched) -> None:
+    said = "not calibrated: 0 mistakes in 300 validation records"
+    shares = {"yes": 0.99987, "no": 0.00013, "maybe": 2.4e-87}
+    watched.replies(
+        answered("It does.", probabilities=shares, threshold=0.999, calibration_note=said)
+    )
+    watched.run_example()
+    assert watched.result(".share").all_inner_texts() == [">99.9 %", "<0.1 %", "<0.1 %"]
+    assert "An answer needs at least 99.9 %." in watched.shown()
+    assert f"Probabilities {said}." in watched.shown()
+    assert f"yes >99.9 %, no <0.1 %, maybe <0.1 %\nProbabilities {said}." in watched.copied()
+
+
+@pytest.mark.parametrize(
+    "share", [0.0, 0.0009999, 0.001, 0.29, 0.2899999, 0.5205, 0.57, 0.999, 0.9990001, 1.0]
+)
+def test_the_page_rounds_probabilities_as_the_terminal_does(share: float, watched: Watched) -> None:
+    assert watched.page.evaluate(f"percent({share!r})") == percent(share)
 
 
 IN_PIECES = """(body) => { window.fetch = async () => {
@@ -586,8 +610,8 @@ def test_copied_text_includes_the_warnings(watched: Watched) -> None:
     watched.replies(answered(text, warnings=[warning(text, "48")], abstained=True, threshold=0.55))
     watched.run_example()
     assert watched.copied().splitlines() == [
-        "Not sure enough to answer: below 55 %",
-        "yes 42.1 %, no 30.0 %, maybe 27.9 %",
+        "Not sure enough to answer: below 55.0 %",
+        "yes 42.1 %, no 30.0 %, maybe 27.8 %",
         "",
         "Explanation of the likeliest label, which is withheld:",
         text,

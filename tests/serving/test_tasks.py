@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import generate
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.calibration import Calibration, LabelScores
+from clingpt.evaluation.calibration import NOT_FITTED, Calibration, LabelScores
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.evaluation.unsupported import find_flags
 from clingpt.nn import runtime
@@ -165,6 +165,7 @@ def test_label_matches_the_evaluation(
         assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-6)
         assert result["probabilities"] == pytest.approx(probabilities, abs=1e-6)
         assert (result["abstained"], result["threshold"]) == (abstained, calibration.threshold)
+        assert result["calibration_note"] is None
         assert result["notice"] == DISCLAIMER and result["model"] == "tiny"
         withheld.append(abstained)
     assert withheld.count(True) == 2
@@ -178,6 +179,7 @@ def test_no_label_is_withheld_without_a_calibration(
         result = plain.ask("/v1/answer", {**record, "explain": False}).json
         assert result["probabilities"] == pytest.approx(score.probabilities, abs=1e-6)
         assert result["abstained"] is result["threshold"] is None
+        assert result["calibration_note"] == NOT_FITTED
 
 
 def test_label_without_explanation_takes_one_token(scripted: Scripted) -> None:
@@ -442,7 +444,7 @@ def test_stream_sends_label_text_and_result(task: str, scripted: Scripted) -> No
     if task == "answer":
         label = parts.pop(0)
         assert (label.pop("type"), label.pop("index")) == ("label", 0)
-        names = ("label", "probabilities", "abstained", "threshold")
+        names = ("label", "probabilities", "calibration_note", "abstained", "threshold")
         assert label == {name: whole[name] for name in names}
     assert len(parts) > 4, "the text is not streamed token by token"
     for part in parts:

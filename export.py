@@ -67,7 +67,7 @@ def parse_flags() -> ExportConfig:
 
 if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
-    console.run(parse_flags)
+    console.run(parse_flags, requirements="requirements-export.txt")
 
 from clingpt.data.trained_tasks import trained_tasks
 from clingpt.evaluation import calibration
@@ -184,4 +184,4 @@ def summarize(cfg: ExportConfig, out: Path, found: dict[str, list[Difference]]) 
 
 
 if __name__ == "__main__":
-    console.run(main)
+    console.run(main, requirements="requirements-export.txt")

@@ -78,7 +78,7 @@ def parse_flags() -> ServeConfig:
 
 if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
-    console.run(parse_flags)
+    console.run(parse_flags, requirements="requirements-serve.txt")
 
 import torch
 
@@ -87,6 +87,7 @@ from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import identity, load_to_use, locate, newest_best, run_name
+from clingpt.serving import server
 from clingpt.serving.worker import Served
 
 OLDEST_TORCH = (2, 10)  # earlier, weights_only could be circumvented (CVE-2026-24747)
@@ -94,12 +95,6 @@ OLDEST_TORCH = (2, 10)  # earlier, weights_only could be circumvented (CVE-2026-
 
 def main() -> None:
     cfg = parse_flags()
-    try:
-        from clingpt.serving import server
-    except ModuleNotFoundError as missing:
-        raise ConfigError(
-            f"serve.py needs the package {missing.name}; run: pip install -r requirements-serve.txt"
-        ) from None
     if (found := tuple(map(int, torch.__version__.split(".")[:2]))) < OLDEST_TORCH:
         raise ConfigError(f"torch {found} is too old to load weights safely; install 2.10 or later")
     source = cfg.checkpoint or newest_best(Path("out"))
@@ -216,4 +211,4 @@ def is_loopback(host: str) -> bool:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    console.run(main, requirements="requirements-serve.txt")

@@ -20,7 +20,6 @@ folder contains result.json and the curves.
 """
 
 import hashlib
-import importlib.util
 import json
 import os
 import shlex
@@ -122,7 +121,7 @@ def parse_flags() -> SweepConfig:
 
 if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
-    console.run(parse_flags)
+    console.run(parse_flags, requirements="requirements-search.txt")
 
 from clingpt.data.prepared import MANIFEST
 from clingpt.reports import plots
@@ -217,8 +216,8 @@ def last_words(output: str, status: int) -> str:
 
 def main() -> None:
     cfg = parse_flags()
-    if importlib.util.find_spec("optuna") is None:
-        raise ConfigError("sweep.py needs Optuna: pip install -r requirements-search.txt")
+    import optuna  # noqa: F401  # before any work, to report now if it is not installed
+
     with StopSignals() as stop:
         stop.wait_for_steps()
         commands = Commands(cfg.launcher, stop)
@@ -399,4 +398,4 @@ def report(cfg: SweepConfig, study: Study) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    console.run(main, requirements="requirements-search.txt")

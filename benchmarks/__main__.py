@@ -112,7 +112,7 @@ def parse_flags() -> tuple[str, BenchConfig]:
 
 if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
-    console.run(parse_flags)
+    console.run(parse_flags, requirements="requirements-dev.txt")
 
 import numpy as np
 import torch
@@ -380,4 +380,4 @@ def announce(cfg: BenchConfig, job: Placed, others: float, what: str) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    console.run(main, requirements="requirements-dev.txt")

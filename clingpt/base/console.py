@@ -43,7 +43,7 @@ BOLD_GREEN, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 RED, YELLOW = "\x1b[31m", "\x1b[33m"
 UNSURE, NOT_SURE = 0.5, 0.9  # words below these probabilities are marked red, or yellow
 
-OURS = ("clingpt", "benchmarks", "model")  # a missing module of these is a bug
+OURS = ("clingpt", "benchmarks", "model", "train")  # a missing module of these is a bug
 
 _muted = False  # set by mute()
 
@@ -66,16 +66,22 @@ ADVICE = {
 }
 
 
-def run(main: Callable[[], object]) -> None:
-    """Run a command: report a user's mistake in one line and exit; let bugs raise a traceback."""
+def run(main: Callable[[], object], *, requirements: str = "requirements.txt") -> None:
+    """Run a command: report a user's mistake in one line and exit; let bugs raise a traceback.
+
+    `requirements` names the file that lists the packages of this command.
+    """
     _show_what_cannot_be_encoded()
-    # A hook, because commands import most packages after run(parse_flags) and outside of any run.
-    sys.excepthook = _report_uncaught
+    explain_missing_packages(requirements)
     try:
         main()
         sys.stdout.flush()  # so that a full disk or a closed pipe is reported here, not at shutdown
     except ClingptError as error:
         _end(f"error: {error}", status=error.exit_status)
+    except ModuleNotFoundError as error:
+        if (line := missing_package(error, requirements)) is None:
+            raise
+        _end(f"error: {line}", status=1)
     except KeyboardInterrupt:
         _end("interrupted", status=SHELL_INTERRUPTED)
     except BrokenPipeError:
@@ -86,18 +92,45 @@ def run(main: Callable[[], object]) -> None:
         _end(f"error: {describe_os_error(error)}; {ADVICE[error.errno]}", status=1)
 
 
-def _report_uncaught(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    """Name a package that is not installed in one line; print the traceback of any other error."""
-    if not isinstance(error, ModuleNotFoundError) or (error.name or OURS[0]).split(".")[0] in OURS:
-        sys.__excepthook__(kind, error, traceback)
-        return
-    mute(unless=True)
-    note(
-        f"error: the package {error.name} is missing from {sys.executable}; use .venv/bin/python, "
-        "or: pip install -r requirements.txt"
-    )
+def explain_missing_packages(requirements: str = "requirements.txt") -> None:
+    """From now on, report a package that is not installed in one line instead of a traceback.
+
+    A hook, because commands import most packages outside of any run(). `requirements` names the
+    file that lists what the command needs.
+    """
+
+    def report(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        if line := missing_package(error, requirements):
+            mute(unless=True)
+            note(f"error: {line}")
+        else:
+            sys.__excepthook__(kind, error, traceback)
+
+    sys.excepthook = report
+
+
+def missing_package(error: BaseException, requirements: str) -> str | None:
+    """Say which package is not installed and what to do; None for any other error."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    name = (error.name or OURS[0]).split(".")[0]
+    if name in OURS:
+        return None
+    missing = f"the package {name} is not installed for {sys.executable}"
+    root = Path(__file__).parents[2]
+    environment = root / ".venv"
+    in_use = environment.resolve() == Path(sys.prefix).resolve()
+    if in_use or not (environment / "bin/python").exists():
+        pip = command("-m", "pip", "install", "-r", _from_here(root / requirements))
+        return f"{missing}; run: {pip}"
+    # Without the flags, which may contain a patient's text.
+    given = sys.orig_argv
+    script = given[given.index("-m") :][:2] if "-m" in given else sys.argv[:1]
+    start = shlex.join([_from_here(environment / "bin/python"), *script])
+    activate = shlex.join([".", _from_here(environment / "bin/activate")])
+    return f"{missing}; run: {start} …, or activate the environment first: {activate}"
 
 
 def describe_os_error(error: OSError) -> str:
@@ -216,8 +249,11 @@ def python() -> str:
     found = shutil.which("python")
     if not sys.executable or (found and _location(found) == _location(sys.executable)):
         return "python"
-    here = Path(sys.executable)
-    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
+    return _from_here(Path(sys.executable))
+
+
+def _from_here(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _location(executable: str) -> tuple[Path, Path]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from clingpt.base.errors import CheckpointError, ConfigError
+from clingpt.base.errors import CheckpointError
 from clingpt.export.onnx_int8 import round_graph
 from clingpt.export.onnx_runner import open_session
 from clingpt.export.stateless import Inputs, Stateless, make_inputs
@@ -155,16 +155,11 @@ def onnx_step(path: Path) -> Step:
 
 
 def import_onnx() -> Any:
-    """Import onnx; raise ConfigError if it or a package that the exporter needs is missing."""
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as missing:
-        raise ConfigError(
-            f"--format=onnx needs the package {missing.name}; run: pip install -r "
-            "requirements-export.txt"
-        ) from None
+    """Import onnx and the other packages that the exporter needs, before any work is done."""
+    import onnx
+    import onnxruntime  # noqa: F401
+    import onnxscript  # noqa: F401
+
     return onnx
 
 

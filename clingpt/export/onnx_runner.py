@@ -17,10 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clingpt.base import console
+
+if __name__ == "__main__":
+    console.explain_missing_packages()  # before the imports below, any of which may be missing
+
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt.base import console
 from clingpt.base.errors import CheckpointError, ConfigError, DataError
 from clingpt.base.files import verify_sums
 from clingpt.decoding.batch_files import iter_lines

@@ -213,6 +213,40 @@ def test_a_command_to_paste_starts_the_python_that_runs_now(
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "script"),
+    [
+        (["python3", "train.py", "--out=x"], "train.py"),
+        (["python3", "-m", "benchmarks", "train"], "-m benchmarks"),
+    ],
+)
+def test_a_missing_package_names_the_environment_that_is_not_in_use(
+    given: list[str], script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = ModuleNotFoundError("No module named 'torch'", name="torch.nn")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
+    (tmp_path / "clingpt/base").mkdir(parents=True)
+    monkeypatch.setattr(console, "__file__", str(tmp_path / "clingpt/base/console.py"))
+    monkeypatch.setattr(sys, "orig_argv", given)
+    monkeypatch.setattr(sys, "argv", given[1:])
+    monkeypatch.chdir(tmp_path)
+    missing = f"the package torch is not installed for {sys.executable}; run: "
+    assert console.missing_package(error, "requirements.txt") == (
+        f"{missing}.venv/bin/python {script} …, or activate the environment first: "
+        ". .venv/bin/activate"
+    )
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))  # it is in use
+    assert console.missing_package(error, "requirements-serve.txt") == (
+        f"{missing}{console.python()} -m pip install -r requirements-serve.txt"
+    )
+
+
+def test_a_missing_module_of_ours_is_a_bug() -> None:
+    error = ModuleNotFoundError("No module named 'clingpt.x'", name="clingpt.x")
+    assert console.missing_package(error, "requirements.txt") is None
+
+
 def test_table_aligns_columns() -> None:
     rows = [("lead-3", 500, 31.2), ("GPT-2\x1b", 12_345, None)]
     assert console.table("Summaries", ["system", "n", "ROUGE-1"], rows).split("\n") == [

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError, DataError
 from clingpt.base.files import write_json, write_whole
+from clingpt.base.ownership import one_writer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ from clingpt.nn.checkpoint import (
     Loaded,
     load_model,
     load_to_use,
+    locate,
     newest_best,
     results_folder,
     run_name,
@@ -115,8 +117,15 @@ class Audit:
 
 def main() -> None:
     cfg = parse_flags()
-    rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     source = cfg.checkpoint or newest_best(Path("out"))
+    folder = cfg.out or results_folder(locate(source)) / "audit"
+    with one_writer(folder, inside=True):
+        audit(cfg, source, folder)
+
+
+def audit(cfg: AuditConfig, source: str, folder: Path) -> None:
+    """Measure a checkpoint, and write the report to a folder."""
+    rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     loaded = load_to_use(source)
     data = open_data(loaded, source, cfg.data, split="test")
     base, why = open_base(cfg, loaded)
@@ -133,7 +142,7 @@ def main() -> None:
         "versions": versions(),
         **measure(Audit(cfg, data, scorers)),
     }
-    write(cfg.out or results_folder(loaded) / "audit", loaded, report)
+    write(folder, loaded, report)
 
 
 def open_base(cfg: AuditConfig, loaded: Loaded) -> tuple[Loaded | None, str | None]:

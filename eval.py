@@ -15,6 +15,7 @@ script), probabilities.json and outputs.jsonl.
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from clingpt.base import console, jsonl
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
 from clingpt.base.files import sha256, write_json, write_whole
+from clingpt.base.ownership import one_writer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ from clingpt.evaluation.measure import Evaluation, ResultStore, count_look, open
 from clingpt.evaluation.quantization_cost import quantization_section
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
-from clingpt.nn.checkpoint import Loaded, identity, load_to_use, results_folder
+from clingpt.nn.checkpoint import Loaded, identity, load_to_use, locate, results_folder
 from clingpt.nn.runtime import Runtime
 from clingpt.reports.comparison import comparison_report
 from clingpt.reports.render import model_card, with_audit, write_report
@@ -113,7 +115,10 @@ class Evaluated:
 
 def main() -> None:
     cfg = parse_flags()
-    with runtime.joined(device=cfg.device, dtype=cfg.dtype) as rt:
+    with runtime.joined(device=cfg.device, dtype=cfg.dtype) as rt, ExitStack() as owned:
+        # Before any checkpoint is measured: hours later, another process may write the last report.
+        for folder in dict.fromkeys(folders_to_write(cfg)):
+            owned.enter_context(rt.held_by_main(one_writer(folder, inside=True)))
         done = [evaluate(cfg, source, rt) for source in cfg.checkpoint]
         rt.on_main(lambda: finish(cfg, [each for each in done if each is not None]))
 
@@ -133,13 +138,13 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
 
     # Measure. Each result is stored at once, so an interrupted evaluation can continue, and several
     # processes share the records.
-    folder = report_folder(cfg, loaded)
+    folder = report_folder(cfg, loaded.folder)
     parts = ResultStore(folder / "parts", measured_with(cfg, loaded, data), rt)
     if n_done := parts.n_done():
         console.note(f"resuming: {folder} already contains {console.count(n_done)} results")
     look = None
     if cfg.split == "test":
-        run = results_folder(loaded)
+        run = results_folder(loaded.folder)
         look = rt.on_main(lambda: count_look(run, source, data.fingerprint, is_new=parts.is_new))
     measure(cfg, Evaluation(scorer, data, parts), needs_fit=needs_fit(cfg, loaded, data))
     parts.gather()
@@ -201,15 +206,25 @@ def measured_with(cfg: EvalConfig, loaded: Loaded, data: Prepared) -> dict[str, 
     }
 
 
-def report_folder(cfg: EvalConfig, loaded: Loaded) -> Path:
+def folders_to_write(cfg: EvalConfig) -> list[Path]:
+    """Return the folder of each checkpoint's report, and of their comparison."""
+    reports = [report_folder(cfg, locate(source)) for source in cfg.checkpoint]
+    return reports if len(reports) == 1 else [*reports, comparison_folder(cfg)]
+
+
+def comparison_folder(cfg: EvalConfig) -> Path:
+    return cfg.out or Path("out") / f"compare_{cfg.split}"
+
+
+def report_folder(cfg: EvalConfig, checkpoint: Path) -> Path:
     """Return the folder of a checkpoint's report.
 
     Several checkpoints may belong to one run, so each then gets a subfolder of the run folder.
     """
     name = f"eval_{cfg.split}" + ("_reasoning_free" if cfg.reasoning_free else "")
     if len(cfg.checkpoint) > 1:
-        return results_folder(loaded) / name / loaded.folder.resolve().name
-    return cfg.out or results_folder(loaded) / name
+        return results_folder(checkpoint) / name / checkpoint.resolve().name
+    return cfg.out or results_folder(checkpoint) / name
 
 
 def needs_fit(cfg: EvalConfig, loaded: Loaded, data: Prepared) -> bool:
@@ -266,7 +281,7 @@ def write_beside_weights(
 def finish(cfg: EvalConfig, done: Sequence[Evaluated]) -> None:
     """Compare several checkpoints, remove the stored results, and say what to do next."""
     if len(done) > 1:
-        folder = cfg.out or Path("out") / f"compare_{cfg.split}"
+        folder = comparison_folder(cfg)
         compared = comparison_report({each.source: (each.report, each.labels) for each in done})
         write_report(folder, compared)
         console.say(as_text(tables(compared)))

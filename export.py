@@ -28,6 +28,7 @@ from typing import Literal
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
+from clingpt.base.ownership import one_writer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,12 @@ COMPANIONS = ("README.md", CARD, calibration.FILE)  # copied if the checkpoint h
 def main() -> None:
     cfg = parse_flags()
     out = cfg.out or Path("exported") / cfg.format
+    with one_writer(out):
+        export(cfg, out)
+
+
+def export(cfg: ExportConfig, out: Path) -> None:
+    """Write a checkpoint to a new folder, which appears once it is complete and verified."""
     if out.exists():
         raise CheckpointError(f"{out} already exists; remove it or choose another --out")
     if cfg.format == "onnx":

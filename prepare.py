@@ -13,6 +13,7 @@ with their size. No GPU and no PyTorch are needed.
 """
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, Literal
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import DataError
+from clingpt.base.ownership import one_writer
 from clingpt.base.workers import count_workers
 
 
@@ -177,6 +179,12 @@ DRY_RUN_RECORDS = 20  # from which a dry run makes examples
 def main() -> None:
     cfg = parse_flags()
     cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
+    with nullcontext() if cfg.dry_run else one_writer(cfg.folder):
+        prepare(cfg)
+
+
+def prepare(cfg: PrepareConfig) -> None:
+    """Read the sources three times: to count the records, to inspect them, and to write them."""
     tokenizer, workers = Tokenizer.load(), count_workers(cfg.workers)
     redactor = Redactor(cfg.redact) if cfg.redact else None
     writer = FolderWriter(cfg.folder, tokenizer)  # refuses a folder that prepare.py did not write

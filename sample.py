@@ -18,6 +18,7 @@ Not intended to inform diagnosis, treatment or patient management.
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.files import read_text
+from clingpt.base.ownership import one_writer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +159,12 @@ class Session:
 def main() -> None:
     cfg = parse_flags()
     cfg.sampling()  # reject impossible settings before the model is loaded
+    with one_writer(cfg.output, flag="--output") if cfg.output else nullcontext():
+        reply(cfg)
+
+
+def reply(cfg: SampleConfig) -> None:
+    """Load the model, and reply to a file, to a user at the terminal, or to the given prompts."""
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     checkpoint = cfg.checkpoint or newest_best(Path("out"))
     loaded = load_to_use(checkpoint)

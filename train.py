@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clingpt.base import console
+from clingpt.base.ownership import one_writer
 from clingpt.base.settings import check, check_range, parse, to_json
 from clingpt.base.signals import StopSignals
 
@@ -203,6 +204,7 @@ def main() -> None:
     with (
         StopSignals() as stop,
         runtime.joined(device=cfg.device, dtype=cfg.dtype, seed=cfg.seed) as rt,
+        rt.held_by_main(one_writer(cfg.out, inside=True)),
     ):
         ending = train(start_or_resume(cfg, rt, stop))
     if ending == "stopped":

@@ -6,6 +6,7 @@
     ├── CheckpointError     weights, tokenizer files or training state (exit status 1)
     ├── TrainingError       a run that cannot continue (exit status 1)
     ├── ServingError        a server that cannot continue (exit status 1)
+    ├── BusyError           a folder or file that another process is writing (exit status 1)
     └── BenchError          a benchmark contender that failed (exit status 1)
 
 Any other exception that leaves a command is a bug and keeps its traceback.
@@ -42,3 +43,7 @@ class BenchError(ClingptError):
 
 class ServingError(ClingptError):
     """A server that cannot continue; every open request has received an error."""
+
+
+class BusyError(ClingptError):
+    """A folder or file that another process is writing; nothing in it was changed."""

@@ -8,9 +8,11 @@ import shutil
 import sys
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from clingpt.base import console
 from clingpt.base.errors import CheckpointError, DataError
 
 SUMS = "SHA256SUMS"
@@ -55,9 +57,18 @@ def try_lock(file: IO[Any]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:
-        pass  # some network file systems do not support locks; continue without one
+    except OSError:  # some network file systems do not support locks
+        _note_missing_locks()
     return True
+
+
+@cache
+def _note_missing_locks() -> None:
+    """Say once that nothing keeps two processes apart."""
+    console.note(
+        "this file system does not support locks, so make sure that no other process writes to the "
+        "same folder or file"
+    )
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clingpt.base.errors import DataError
-from clingpt.base.files import sha256, sync, try_lock
+from clingpt.base.files import sha256, sync
 from clingpt.data import canaries
 from clingpt.text.records import SPLITS, Record, from_json, to_json
 from clingpt.text.tasks import TASKS, Example
@@ -87,7 +87,8 @@ class Piece:
 class FolderWriter:
     """Write a prepared folder piece by piece.
 
-    A context manager: unless `finish` succeeds, it leaves no new folder and keeps the old one.
+    A context manager: unless `finish` succeeds, it leaves no new folder and keeps the old one. The
+    caller makes sure that no other process writes the same folder (base/ownership.py).
     """
 
     def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
@@ -103,15 +104,6 @@ class FolderWriter:
         self.finished = False
 
     def __enter__(self) -> "FolderWriter":
-        self.partial.mkdir(parents=True, exist_ok=True)
-        # The manifest is locked from the start and written last. The kernel drops the lock of a
-        # killed process, so only a living writer keeps others out.
-        lock = (self.partial / MANIFEST).open("a", encoding="utf-8")
-        if not try_lock(lock):
-            lock.close()
-            reason = "is being written by another prepare.py; wait for it or choose another --out"
-            raise DataError(f"{self.folder} {reason}")
-        self.files[MANIFEST] = lock
         try:
             self._open_files()
         except BaseException:
@@ -120,11 +112,10 @@ class FolderWriter:
         return self
 
     def _open_files(self) -> None:
-        if (
-            self.old.exists() and not self.folder.exists()
-        ):  # a process was killed between the two renames
+        shutil.rmtree(self.partial, ignore_errors=True)  # of a process that was killed
+        self.partial.mkdir(parents=True)
+        if self.old.exists() and not self.folder.exists():  # … between the two renames
             self.old.rename(self.folder)
-        self._remove_files()
         for name in sorted(FILES):
             mode = "wb" if name.endswith((".bin", ".idx")) else "w"
             encoding = None if mode == "wb" else "utf-8"
@@ -158,10 +149,8 @@ class FolderWriter:
 
     def finish(self, settings: dict[str, Any]) -> None:
         """Close the files, add the tokenizer and the manifest, and move the folder into place."""
-        manifest_file = self.files.pop(MANIFEST)
         for file in self.files.values():
             file.close()
-        self.files = {MANIFEST: manifest_file}
         for path in self.scratches:
             path.unlink(missing_ok=True)
         written = [self.partial / name for name in sorted(FILES | self.beside)]
@@ -180,9 +169,8 @@ class FolderWriter:
             },
             "files": {path.name: file_entry(path) for path in written},
         }
-        manifest_file.truncate(0)
-        manifest_file.write(json.dumps(manifest, indent=1) + "\n")
-        manifest_file.flush()
+        text = json.dumps(manifest, indent=1) + "\n"
+        (self.partial / MANIFEST).write_text(text, encoding="utf-8")
         for path in (*written, self.partial / MANIFEST, self.partial):
             sync(path)
         self._swap()
@@ -212,23 +200,12 @@ class FolderWriter:
         self._leave()
 
     def _leave(self) -> None:
-        """Close the files, remove an unfinished folder, and release the lock last."""
-        lock = self.files.pop(MANIFEST)
+        """Close the files, and remove an unfinished folder."""
         for file in self.files.values():
             with contextlib.suppress(OSError):  # a full disk: the file is removed anyway
                 file.close()
         if not self.finished:
-            with contextlib.suppress(OSError):
-                self._remove_files()
             shutil.rmtree(self.partial, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            lock.close()
-
-    def _remove_files(self) -> None:
-        """Remove all files but the locked manifest, which keeps other writers out until the end."""
-        for path in self.partial.iterdir():
-            if path.name != MANIFEST:
-                path.unlink()
 
 
 def _check_replaceable(folder: Path) -> None:

@@ -378,9 +378,9 @@ def run_name(source: str) -> str:
     return next((part for part in parts if not NAMELESS.fullmatch(part)), "clingpt")
 
 
-def results_folder(loaded: Loaded) -> Path:
+def results_folder(checkpoint: Path) -> Path:
     """Return where results about a checkpoint go: its run folder, or out/NAME for other models."""
-    return loaded.folder.parent if loaded.card else Path("out") / loaded.folder.name
+    return checkpoint.parent if (checkpoint / CARD).exists() else Path("out") / checkpoint.name
 
 
 def newest_best(runs: Path) -> str:

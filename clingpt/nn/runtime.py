@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -224,6 +224,13 @@ class Runtime:
         if failed:
             raise SystemExit(1)  # without a message: the main rank prints one
         return result  # type: ignore[no-any-return]
+
+    @contextmanager
+    def held_by_main(self, context: AbstractContextManager[None]) -> Iterator[None]:
+        """Enter a context on the main rank only, such as a lock: all ranks are one owner."""
+        with ExitStack() as stack:
+            self.on_main(lambda: stack.enter_context(context))
+            yield
 
 
 def is_spread(tensor: Tensor) -> bool:

@@ -58,12 +58,12 @@ def try_lock(file: IO[Any]) -> bool:
     except BlockingIOError:
         return False
     except OSError:  # some network file systems do not support locks
-        _note_missing_locks()
+        note_missing_locks()
     return True
 
 
 @cache
-def _note_missing_locks() -> None:
+def note_missing_locks() -> None:
     """Say once that nothing keeps two processes apart."""
     console.note(
         "this file system does not support locks, so make sure that no other process writes to the "

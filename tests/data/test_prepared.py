@@ -280,45 +280,6 @@ def test_a_killed_writer_loses_nothing(old: Path, code: str) -> None:
     assert len(open_prepared(old, GPT2).record_ids("train")) == 6
 
 
-def test_a_second_writer_is_refused(old: Path) -> None:
-    with FolderWriter(old, GPT2) as writer:
-        for n in range(6):
-            add_record(writer, "train", record(n), examples(record(n)))
-            with pytest.raises(DataError, match="data is being written by another prepare.py"):
-                write(old)
-        writer.finish(SETTINGS)
-        assert len(open_prepared(old, GPT2).record_ids("train")) == 6
-        second = FolderWriter(old, GPT2).__enter__()  # while the first one has not left yet
-    for n in range(2):
-        add_record(second, "train", record(n), examples(record(n)))
-    second.finish(SETTINGS)
-    second.__exit__(None, None, None)
-    assert len(open_prepared(old, GPT2).record_ids("train")) == 2
-    assert names(old.parent) == ["data"]
-
-
-def test_concurrent_writers_leave_one_complete_folder(tmp_path: Path) -> None:
-    code = f"for _ in range(5):\n  try: write(Path({str(tmp_path / 'data')!r}))\n"
-    code += "  except (DataError, FileNotFoundError): print('refused')\n"
-    children = [in_subprocess(code) for _ in range(3)]
-    for child in children:
-        _, said = child.communicate(timeout=60)
-        assert (child.returncode, said) == (0, "")
-    assert names(tmp_path) == ["data"]
-    assert len(open_prepared(tmp_path / "data", GPT2).record_ids("train")) == 6
-
-
-def test_a_folder_is_written_even_without_file_locks(
-    old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flock(*_: object) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    write(old)
-    assert len(open_prepared(old, GPT2).record_ids("train")) == 6
-
-
 # The place of the folder
 
 

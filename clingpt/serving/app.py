@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,12 +20,13 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
+from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from clingpt.reports import DISCLAIMER
 from clingpt.serving.completions import Completions
-from clingpt.serving.errors import ApiError, internal_error
+from clingpt.serving.errors import ApiError, internal_error, route_not_found
 from clingpt.serving.middleware import BodyLimit, RequestLog, RequireKey
 from clingpt.serving.responses import CancellableResponse, Emit, run_together
 from clingpt.serving.schemas import (
@@ -277,15 +278,17 @@ def add_error_handlers(app: FastAPI) -> None:
     """Give all errors OpenAI's shape, without anything that the request contained."""
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         if isinstance(error, ApiError):
             return error.response()
-        messages = {404: "route not found", 405: "method not allowed"}
-        message = messages.get(error.status_code, "the request body is not readable as JSON")
-        response = ApiError(error.status_code, message).response()
-        if allow := (error.headers or {}).get("Allow"):
+        if error.status_code == 404:
+            return route_not_found(get_route_path(request.scope)).response()
+        if error.status_code == 405:
+            allow = (error.headers or {}).get("Allow", "GET")
+            response = ApiError(405, f"method not allowed; use {allow}").response()
             response.headers["allow"] = allow
-        return response
+            return response
+        return ApiError(error.status_code, "the request body is not readable as JSON").response()
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
@@ -298,26 +301,33 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def describe_invalid(errors: list[Any]) -> ApiError:
-    """Convert pydantic's errors into one about the first; names only fields that a schema has.
+    """Convert pydantic's errors into one about the first, naming only fields that a schema has.
 
-    Any other name was made up by the client, and might be text from a report.
+    Keys of an object and tags of a union may also be in an error's location.
     """
     first = errors[0]
-    where = [part for part in first["loc"] if part != "body"]
-    field_names = [part for part in where if part in FIELD_NAMES]
-    param = str(field_names[0]) if field_names else None
+    where = [part for part in first["loc"] if part in FIELD_NAMES or isinstance(part, int)]
+    param = next((part for part in where if isinstance(part, str)), None)
     if first["type"] == "json_invalid":
         return ApiError(400, "the request body is not valid JSON")
-    if first["type"] == "extra_forbidden":
-        name = where[-1] if where[-1] in FIELD_NAMES else "a field of the request"
-        return ApiError(400, f"{name} is not supported", param=param, code="unsupported_parameter")
     reason = first["msg"].removeprefix("Value error, ")
     # For a union such as `prompt`, pydantic reports why each of its types does not match.
     messages = {error["msg"] for error in errors if error["loc"][:2] == first["loc"][:2]}
     if len(messages) > 1 and param in UNIONS:
         reason = UNIONS[param]
     reason = f"{reason[:1].lower()}{reason[1:]}"
-    return ApiError(400, f"{param or 'the request body'}: {reason}", param=param)
+    return ApiError(400, f"{place(where) or 'the request body'}: {reason}", param=param)
+
+
+def place(where: Sequence[str | int]) -> str:
+    """Return the place of an error in words, such as "record 2, text", counting from 1."""
+    words = list[str]()
+    for i, part in enumerate(where):
+        if isinstance(part, str):
+            words.append(part)
+        elif where[i - 1] in ("records", "instances", "sections"):
+            words[-1] = f"{words[-1].removesuffix('s')} {part + 1}"
+    return ", ".join(words)
 
 
 UNIONS = {
@@ -325,12 +335,7 @@ UNIONS = {
     "stop": f"must be a string of 1 to {MAX_STOP_LENGTH} characters, or up to {MAX_STOPS} of them",
 }
 SCHEMAS: tuple[type[Strict], ...] = (CompletionRequest, *REQUESTS.values(), Prediction)
-# The last ones are fields of OpenAI's other APIs and of data sets, which clients send by mistake.
-FIELD_NAMES = {name for schema in SCHEMAS for name in schema.model_fields} | {
-    *("messages", "tools", "tool_choice", "functions", "response_format", "max_completion_tokens"),
-    *("include_usage", "task", "top_logprobs", "logits_processors"),
-    *("decision", "long_answer", "document"),
-}
+FIELD_NAMES = {name for schema in SCHEMAS for name in schema.model_fields}
 
 
 def content_policy(page: str, frame_ancestors: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ import torch
 
 from clingpt.base.errors import ConfigError
 from clingpt.decoding.sampling import Sampling, TokenLogProb, log_prob_of
-from clingpt.serving.errors import ApiError, invalid_setting
+from clingpt.serving.errors import ApiError, invalid_setting, unsupported_field
 from clingpt.serving.responses import Emit, run_together
 from clingpt.serving.schemas import CompletionRequest, usage
 from clingpt.serving.service import MAX_TOKEN_BYTES, Finished, Service
@@ -27,18 +27,22 @@ def check_supported(request: CompletionRequest) -> None:
     """Raise ApiError for parameters of OpenAI's API that this server does not support."""
     unsupported = {
         "best_of": request.best_of not in (None, request.n_choices),
-        "suffix": request.suffix is not None,
+        "suffix": bool(request.suffix),
         "presence_penalty": bool(request.presence_penalty),
         "frequency_penalty": bool(request.frequency_penalty),
         "logit_bias": bool(request.logit_bias),
     }
     for name, is_used in unsupported.items():
         if is_used:
-            message = f"{name} is not supported"
-            raise ApiError(400, message, param=name, code="unsupported_parameter")
+            raise unsupported_field(name, type(request).model_fields)
+    if request.longest_reply == 0 and not request.echo:
+        message = "max_tokens=0 requires echo=true, which returns the prompt"
+        raise ApiError(400, message, param="max_tokens")
     if request.stream_options is not None and not request.stream:
         message = "stream_options requires stream=true"
         raise ApiError(400, message, param="stream_options")
+    if request.stream_options is not None and request.stream_options.include_obfuscation:
+        raise unsupported_field("include_obfuscation", type(request.stream_options).model_fields)
 
 
 def encode_prompt(prompt: str | list[int], served: Served, max_tokens: int) -> list[int]:
@@ -97,9 +101,9 @@ class Completions:
             settings = [request.sampling(n) for n in range(self.n_replies)]
         except ConfigError as error:
             raise invalid_setting(error) from None
-        max_tokens = settings[0].max_new_tokens
+        longest = request.longest_reply
         prompts = await run_together(
-            [asyncio.to_thread(encode_prompt, p, served, max_tokens) for p in request.prompts]
+            [asyncio.to_thread(encode_prompt, p, served, longest) for p in request.prompts]
         )
         tokenizer = served.scorer.tokenizer
         choices = [
@@ -132,7 +136,10 @@ class Completions:
             if new := choice.add(piece):
                 emit_chunk(new)
 
-        await self._service.reply(choice.prompt, choice.sampling, on_piece=on_piece)
+        if self._request.longest_reply == 0:
+            on_piece(Piece("", (), (), "length"))
+        else:
+            await self._service.reply(choice.prompt, choice.sampling, on_piece=on_piece)
         return choice.body()
 
 

@@ -6,12 +6,13 @@ cannot express, such as the length of the context, are checked by the code that 
 
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Len
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clingpt.decoding.sampling import Sampling
+from clingpt.serving.errors import unsupported_field
 from clingpt.text.tasks import TASK_TABLE
 
 MAX_PROMPTS, MAX_CHOICES = 16, 8
@@ -27,9 +28,19 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_unknown_fields(cls, given: Any) -> Any:
+        """Raise ApiError for an unknown field; pydantic could not say which one does its job."""
+        for name in given if isinstance(given, dict) else ():
+            if name not in cls.model_fields:
+                raise unsupported_field(name, cls.model_fields)
+        return given
+
 
 class StreamOptions(Strict):
-    include_usage: bool = False
+    include_usage: bool | None = False
+    include_obfuscation: bool | None = Field(False, description="Not supported unless false.")
 
 
 class CompletionRequest(Strict):
@@ -42,8 +53,10 @@ class CompletionRequest(Strict):
         | Annotated[list[Ids], Len(1, MAX_PROMPTS)]
     ) = Field(description="A string or a list of token ids, or a list of up to 16 of either.")
     model: str | None = Field(None, description="The name that /v1/models returns.")
-    max_tokens: Annotated[int, Ge(1)] | None = Field(
-        16, description="Maximum length of the reply, in tokens."
+    max_tokens: Annotated[int, Ge(0)] | None = Field(
+        16,
+        description="Maximum length of the reply, in tokens. 0 only with `echo`: to get the "
+        "prompt's log-probabilities.",
     )
     temperature: Annotated[float, Ge(0), Le(100)] | None = Field(
         1.0, description="0 selects greedy decoding."
@@ -61,7 +74,7 @@ class CompletionRequest(Strict):
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, description="Accepted and ignored.")
     best_of: int | None = Field(None, description="Not supported unless it equals n.")
-    suffix: str | None = Field(None, description="Not supported.")
+    suffix: str | None = Field(None, description="Not supported unless empty.")
     presence_penalty: float | None = Field(0.0, description="Not supported unless 0.")
     frequency_penalty: float | None = Field(0.0, description="Not supported unless 0.")
     logit_bias: dict[str, float] | None = Field(None, description="Not supported unless empty.")
@@ -69,7 +82,12 @@ class CompletionRequest(Strict):
     @property
     def include_usage(self) -> bool:
         """Whether a stream ends with the token counts."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def longest_reply(self) -> int:
+        """Maximum length of a reply, in tokens; 0 returns only the prompt."""
+        return 16 if self.max_tokens is None else self.max_tokens
 
     @property
     def n_choices(self) -> int:
@@ -89,7 +107,7 @@ class CompletionRequest(Strict):
         """Return the sampling settings of the n-th choice; each choice has a different seed."""
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return Sampling(
-            max_new_tokens=16 if self.max_tokens is None else self.max_tokens,
+            max_new_tokens=max(1, self.longest_reply),
             temperature=1.0 if self.temperature is None else self.temperature,
             top_k=self.top_k,
             top_p=1.0 if self.top_p is None else self.top_p,

@@ -8,17 +8,24 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import openai
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai.types import Completion
+from openai.types import Completion, EmbeddingCreateParams
+from openai.types.chat.completion_create_params import (
+    CompletionCreateParamsNonStreaming as ChatParamsNonStreaming,
+)
+from openai.types.completion_create_params import CompletionCreateParamsNonStreaming
+from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 
 from clingpt.decoding.engine import generate
 from clingpt.decoding.sampling import Sampling
+from clingpt.serving.errors import ApiError
+from clingpt.serving.schemas import AnswerRequest, CompletionRequest
 from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
 from model import GPT
 from tests.helpers.servers import (
@@ -404,12 +411,35 @@ def test_streamed_characters_are_never_split(scripted: tuple[Server, Say], ids: 
         assert token.startswith("bytes:") or rest.startswith(token.lstrip("\ufffd"))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_zero_tokens_return_the_prompts_log_probabilities(
+    stream: bool, server: Server, model: GPT
+) -> None:
+    """What evaluation harnesses send to score texts, which may fill the whole context."""
+    texts = [TOKENIZER.encode(PROMPTS[4]), [7] * CONTEXT]
+    wanted: dict[str, Any] = {"prompt": texts, "max_tokens": 0, "echo": True, "stream": stream}
+    choices = choices_of(complete(server, **wanted, logprobs=1))
+    for choice, ids in zip(choices, texts, strict=True):
+        found = choice["logprobs"]
+        assert choice["text"] == TOKENIZER.decode(ids) and choice["finish_reason"] == "length"
+        assert {len(values) for values in found.values()} == {len(ids)}
+        log_probs = log_probs_TV(model, ids)[:-1].gather(1, torch.tensor(ids)[1:, None])[:, 0]
+        assert found["token_logprobs"][0] is None
+        assert found["token_logprobs"][1:] == pytest.approx(log_probs.tolist(), abs=1e-4)
+    if not stream:
+        usage = complete(server, **wanted, logprobs=1).json["usage"]
+        assert (usage["prompt_tokens"], usage["completion_tokens"]) == (sum(map(len, texts)), 0)
+        [plain, _] = choices_of(complete(server, **wanted))
+        assert (plain["text"], plain["logprobs"]) == (PROMPTS[4], None)
+
+
 # ------------------------------------------------------------------------------------------------
 # Refusals
 
 TOO_LONG = [1] * CONTEXT
 LIMITS = [
-    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": 0, "echo": False}, "max_tokens"),
+    ({"max_tokens": 0, "echo": None}, "max_tokens"),
     ({"max_tokens": -1}, "max_tokens"),
     ({"max_tokens": "5"}, "max_tokens"),
     ({"max_tokens": CONTEXT}, "max_tokens"),
@@ -450,6 +480,7 @@ LIMITS = [
     ({"seed": -1}, "seed"),
     ({"seed": 2**63}, "seed"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"stream": True, "stream_options": {"include_obfuscation": True}}, "include_obfuscation"),
     ({"best_of": 3}, "best_of"),
     ({"suffix": CANARY}, "suffix"),
     ({"presence_penalty": 0.5}, "presence_penalty"),
@@ -470,7 +501,7 @@ def test_invalid_fields_are_refused_by_name(
     assert error["param"] == named and error["type"] == "invalid_request_error"
     # A stream is refused in the same way, before it starts.
     if named != "stream_options":
-        assert error_of(complete(server, **body, stream=True), 400) == error
+        assert error_of(complete(server, **body | {"stream": True}), 400) == error
 
 
 def test_refusal_states_the_value_and_the_limit(server: Server) -> None:
@@ -496,11 +527,134 @@ def test_openai_client_raises_its_own_exceptions(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as unsupported:
         client.completions.create(model="tiny", prompt="a", best_of=2)
     assert unsupported.value.code == "unsupported_parameter"
-    with pytest.raises(openai.NotFoundError):
-        client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "a"}])
-    # Neutral values of unsupported parameters are accepted, and so is an end user's name.
-    fields: dict[str, Any] = {"best_of": 1, "presence_penalty": 0, "logit_bias": {}, "user": "me"}
-    client.completions.create(model="tiny", prompt="a", max_tokens=1, **fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 1, "best_of": 1, "logit_bias": {}, "suffix": "", "stop": [], "user": "me"},
+        {"presence_penalty": 0, "frequency_penalty": 0.0, "temperature": 1, "top_p": 1, "seed": 0},
+        {
+            name: None
+            for name in get_type_hints(CompletionCreateParamsNonStreaming)
+            if name not in ("model", "prompt")
+        },
+        {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}},
+        {"stream": True, "stream_options": {"include_usage": None}},
+    ],
+)
+def test_neutral_values_of_openais_fields_are_accepted(
+    fields: dict[str, Any], client: openai.OpenAI
+) -> None:
+    reply = client.completions.create(**{"max_tokens": 1} | fields, model="tiny", prompt="a")
+    assert list(reply) if fields.get("stream") else reply.choices
+
+
+def test_every_field_of_openais_apis_is_accepted_or_refused_by_name() -> None:
+    """An error names only fields that are listed, since any other might be text from a report."""
+    schemas = [
+        CompletionCreateParamsNonStreaming,
+        ChatParamsNonStreaming,
+        ResponseCreateParamsNonStreaming,
+        EmbeddingCreateParams,
+    ]
+    names = {name for schema in schemas for name in get_type_hints(schema)}
+    assert len(names) > 50
+    for request in (CompletionRequest, AnswerRequest):
+        for name in names - set(request.model_fields):
+            with pytest.raises(ApiError) as refused:
+                request.model_validate({name: CANARY})
+            assert refused.value.param == name
+            assert refused.value.detail.startswith(f"{name} is not supported")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_completion_tokens": 5}, "max_completion_tokens is not supported; use max_tokens"),
+        ({"max_new_tokens": 5}, "max_new_tokens is not supported; use max_tokens"),
+        ({"messages": [CANARY]}, "messages is not supported; use prompt"),
+        ({"top_logprobs": 2}, "top_logprobs is not supported; use logprobs"),
+        ({"frequency_penalty": 1.5}, "frequency_penalty is not supported; use repetition_penalty"),
+        ({"best_of": 3}, "best_of is not supported; use n"),
+        ({"question": CANARY}, "question is not supported; use /v1/answer"),
+        ({"ignore_eos": True}, "ignore_eos is not supported"),
+        ({"max_token": 5}, "a field of the request is not supported; did you mean max_tokens?"),
+        ({CANARY: 5}, "a field of the request is not supported; /docs lists the fields"),
+        ({"x" * 60_000: 5}, "a field of the request is not supported; /docs lists the fields"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_refusal_suggests_the_field_that_does_the_job(
+    fields: dict[str, Any], message: str, server: Server
+) -> None:
+    error = error_of(complete(server, prompt=CANARY, **fields), 400)
+    assert error["message"] == message and error["code"] == "unsupported_parameter"
+
+
+CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": CANARY}]}
+
+
+def test_openais_other_apis_are_refused_with_what_to_use(
+    client: openai.OpenAI, server: Server
+) -> None:
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("no chat", lambda: client.chat.completions.create(**CHAT)),
+        ("no chat", lambda: client.chat.completions.create(**CHAT, stream=True)),
+        ("no chat", lambda: client.responses.create(model="tiny", input=CANARY)),
+        ("no embeddings", lambda: client.embeddings.create(model="tiny", input=CANARY)),
+        ("no moderations", lambda: client.moderations.create(input=CANARY)),
+        ("no batch jobs", lambda: client.batches.retrieve("one")),
+    ]
+    for what, ask in calls:
+        with pytest.raises(openai.NotFoundError) as missing:
+            ask()
+        message = missing.value.message
+        assert f"this server has {what}; use /v1/completions" in message and "/v1/answer" in message
+        assert CANARY not in message and missing.value.code == "unknown_url"
+    chat = error_of(server.ask("/v1/chat/completions", CHAT), 404)
+    for path in ("/v1/chat/completions/", "/chat/completions", "/v1/v1/chat/completions"):
+        assert error_of(server.ask(path, CHAT), 404) == chat
+    assert error_of(server.ask("/v1/chat/completions"), 404) == chat  # also by GET
+    edits = error_of(server.ask("/v1/edits", {"input": CANARY}), 404)
+    assert "this server has no edits; use /v1/completions" in edits["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("/completions", "use /v1/completions (the base_url of OpenAI's client ends in /v1)"),
+        ("/v1/completions/", "use /v1/completions "),
+        ("/v1/v1/completions", "use /v1/completions "),
+        ("/answer", "use /v1/answer "),
+        ("/models/tiny", "use /v1/models "),
+        ("/generate", "use /v1/completions to continue a text, or /v1/answer, /v1/summarize, "),
+        ("/v1", "use /v1/completions to continue a text"),
+    ],
+)
+def test_unknown_path_is_answered_with_the_route_to_use(
+    path: str, advice: str, server: Server
+) -> None:
+    for body in (None, {"prompt": CANARY}):
+        error = error_of(server.ask(path, body), 404)
+        assert error["message"].startswith("route not found; ") and advice in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "method"),
+    [
+        ("/v1/completions", None, "POST"),
+        ("/v1/answer", None, "POST"),
+        ("/v1/models", {}, "GET"),
+        ("/docs-static/swagger-ui.css", {}, "GET, HEAD"),
+    ],
+)
+def test_refused_method_is_answered_with_the_one_to_use(
+    path: str, body: object, method: str, server: Server
+) -> None:
+    answer = server.ask(path, body)
+    assert error_of(answer, 405)["message"] == f"method not allowed; use {method}"
+    assert answer.headers["allow"] == method
 
 
 RAW: list[tuple[str, dict[str, Any], int]] = [

@@ -534,6 +534,52 @@ def test_invalid_fields_are_refused_by_name(
     assert error_of(plain.ask(f"/v1/{task}", {**body, "stream": True}), 400) == error
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_tokens": 5}, "max_tokens is not supported; use max_new_tokens"),
+        (
+            {"max_completion_tokens": 5},
+            "max_completion_tokens is not supported; use max_new_tokens",
+        ),
+        ({"prompt": CANARY}, "prompt is not supported; use text"),
+        ({"context": CANARY}, "context is not supported; use text"),
+        ({"contexts": [CANARY]}, "contexts is not supported; use sections"),
+        ({"n": 2}, "n is not supported"),
+        ({"no_repeat_ngram_size": 2}, "no_repeat_ngram_size is not supported; use no_repeat_ngram"),
+        ({"frequency_penalty": 1}, "frequency_penalty is not supported; use repetition_penalty"),
+    ],
+    ids=str,
+)
+def test_refusal_suggests_the_field_that_does_the_job(
+    fields: dict[str, Any], message: str, plain: Server
+) -> None:
+    assert error_of(plain.ask("/v1/answer", NOTE | fields), 400)["message"] == message
+    body = {"task": "answer"} | NOTE | fields
+    assert error_of(plain.ask("/invocations", body), 400)["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([NOTE, {"text": CANARY}], "record 2 cannot be used for answer: no question"),
+        ([NOTE, NOTE | {"text": 7}], "record 2, text: input should be a valid string"),
+        ([{"question": " "}, NOTE], "record 1 has neither a question nor text; add one of them"),
+        (
+            [NOTE, {"question": CANARY, "sections": [["A", CANARY], ["B"]]}],
+            "record 2, section 2: list should have at least 2 items after validation, not 1",
+        ),
+        ([NOTE, NOTE, NOTE | {"text": "a" * 200_000}], "record 3 has more than"),
+    ],
+    ids=lambda value: str(value)[-50:],
+)
+def test_records_are_counted_from_one(
+    records: list[dict[str, Any]], message: str, plain: Server
+) -> None:
+    error = error_of(plain.ask("/v1/answer", {"records": records, "explain": False}), 400)
+    assert error["message"].startswith(message)
+
+
 def test_unknown_model_is_not_found(plain: Server) -> None:
     error = error_of(plain.ask("/v1/answer", {**NOTE, "model": CANARY}), 404)
     assert (error["code"], error["param"]) == ("model_not_found", "model")
@@ -604,7 +650,8 @@ def test_vertex_routes_and_port_are_served(scripted: Scripted) -> None:
         ({"instances": []}, "instances"),
         ({"instances": [tiny] * 17}, "instances"),
         ({"instances": [CANARY]}, "instances"),
-        ({"prompt": CANARY}, "instances"),
+        ({}, "instances"),
+        ({"prompt": CANARY}, "prompt"),
         ({"instances": [tiny | {"stream": True}]}, "stream"),
         ({"instances": [tiny, tiny | {"n": 9}]}, "n"),
         ({"instances": [tiny], "parameters": {"task": CANARY}}, "task"),

@@ -22,9 +22,11 @@ folder contains result.json and the curves.
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,7 +193,7 @@ class Commands:
             start_new_session=True,  # Ctrl-C reaches it only through this process
             pass_fds=(lock,),
         )
-        forwarded = False
+        forwarded, said_at, start = False, time.monotonic(), output.tell()
         try:
             while True:
                 try:
@@ -200,9 +202,19 @@ class Commands:
                     if self.stop.received and not forwarded:
                         process.send_signal(self.stop.received)
                         forwarded = True
+                    if time.monotonic() - said_at >= console.LINE_EVERY_S:
+                        said_at = time.monotonic()
+                        output.seek(start)
+                        console.note(progress_in(output.read()))
         finally:
             process.kill()  # a second signal ended the wait
             process.wait()
+
+
+def progress_in(output: str) -> str:
+    """Return a command's last line about its progress, and none of the texts that it may print."""
+    lines = re.findall(r"^[\w :]+\d.*\[\d\d:\d\d.*\]$", output, re.MULTILINE)
+    return lines[-1] if lines else "still running"
 
 
 def last_words(output: str, status: int) -> str:

@@ -342,7 +342,7 @@ def train(run: Run) -> str:
     run.stop.wait_for_steps()  # from here on, a signal lets the current step finish and be saved
     started_at, was_interrupted = time.perf_counter(), False
     with console.progress_bar(
-        label="training", total=run.steps, unit="step", initial=state.step
+        label="training", total=run.steps, unit=" steps", initial=state.step
     ) as bar:
         for work in feed.works(rows_ahead):  # a thread assembles the next step's batches meanwhile
             if run.asked_to_stop():
@@ -376,7 +376,7 @@ def train(run: Run) -> str:
                     **meter.read(),
                 }
                 tracker.write(row)
-                bar.set_postfix_str(summary.gist(row))
+                bar.set_postfix_str(summary.gist(row), refresh=False)
 
             if state.step % cfg.eval_every == 0 or is_last:
                 watch.check()  # this step too: weights after a broken step are never saved

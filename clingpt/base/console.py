@@ -17,7 +17,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from clingpt.base.errors import ClingptError
 
@@ -28,6 +28,7 @@ Item = TypeVar("Item")
 Cell = str | int | float | None
 
 PAGE_COLUMNS = 100  # tables wrap text to fit into this width
+LINE_EVERY_S = 60.0  # between two lines about progress, without a terminal
 NARROWEST_TEXT = 16  # but never narrow a column of text below this
 SHELL_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 SHELL_BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -335,26 +336,43 @@ def progress(
     unit: str = "it",
     initial: int = 0,
 ) -> "tqdm[Item]":
-    """Iterate with a progress bar on standard error, shown only on a terminal."""
+    """Iterate with a progress bar on standard error, or a line a minute without a terminal.
+
+    Without a terminal, nothing is printed about what takes less than a minute.
+    """
     from tqdm import tqdm  # imported late: most commands show no bar
 
+    if sys.stderr.isatty():
+        how: dict[str, Any] = {"file": sys.stderr, "dynamic_ncols": True}
+    else:
+        # Lines of a log: no bar, and checked at every item, however unevenly they come.
+        how = {"file": _Lines(), "ncols": 0, "miniters": 1}
+        how |= {"delay": LINE_EVERY_S, "mininterval": LINE_EVERY_S}
     return tqdm(
         items,
         desc=label,
         total=total,
         unit=unit,
         initial=initial,
-        file=sys.stderr,
         leave=None,  # a nested bar disappears when it is done
-        disable=_muted or total == 1 or None,  # None makes tqdm show it on a terminal only
-        dynamic_ncols=True,
+        disable=_muted or total == 1,
+        **how,
     )
+
+
+class _Lines(io.TextIOBase):
+    """Takes what tqdm draws with carriage returns and cursor movements; prints plain lines."""
+
+    def write(self, drawn: str) -> int:
+        if line := drawn.replace("\x1b[A", "").strip():
+            note(line)
+        return len(drawn)
 
 
 def progress_bar(
     *, label: str, total: int | None, unit: str = "it", initial: int = 0
 ) -> "tqdm[None]":
-    """Return the same bar for manual updates: update(n), set_postfix(loss=…), close()."""
+    """Return the same for manual updates: update(n), set_postfix_str(…, refresh=False), close()."""
     return progress((), label=label, total=total, unit=unit, initial=initial)
 
 

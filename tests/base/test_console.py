@@ -1,13 +1,16 @@
 """What users see: how commands end, safe text, tables, and figures with units."""
 
+import contextlib
 import errno
 import io
 import math
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -306,6 +309,29 @@ def test_progress_is_silent_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr() == ("", "")
 
 
+def test_progress_is_a_line_a_minute_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "LINE_EVERY_S", 0.1)
+    with console.progress_bar(label="training", total=3, unit=" steps") as bar:
+        bar.update(1)  # too soon
+        time.sleep(0.12)
+        for inner in console.progress(range(2), label="nested", total=2):
+            time.sleep(0.12 * inner)
+        bar.set_postfix_str("loss 2.5", refresh=False)
+        bar.update(1)
+        console.note("a note")  # redraws nothing
+        bar.update(1)
+    lines = capsys.readouterr().err.splitlines()
+    plain = [re.sub(r"\d\d:\d\d.*steps/s", "…", line) for line in lines]
+    assert plain[-3:] == [
+        "training:  67% 2/3 […, loss 2.5]",
+        "a note",
+        "training: 100% 3/3 […, loss 2.5]",
+    ]
+    assert "\r" not in "".join(lines) and "nested: 100% 2/2 [" in lines[0] and len(lines) == 4
+
+
 def test_progress_shows_on_a_terminal_and_notes_appear_above_it() -> None:
     reader, writer = pty.openpty()
     termios.tcsetwinsize(writer, (24, 80))
@@ -313,7 +339,10 @@ def test_progress_shows_on_a_terminal_and_notes_appear_above_it() -> None:
     body += "    console.note(f'note {i}')\n"
     with os.fdopen(writer, "wb") as terminal:
         subprocess.run([sys.executable, "-c", body], cwd=ROOT, stderr=terminal, check=True)
-    shown = os.read(reader, 100_000).decode()
+    shown = ""
+    with contextlib.suppress(OSError):  # EIO at the end, when nothing is left to read
+        while piece := os.read(reader, 100_000):
+            shown += piece.decode()
     os.close(reader)
     assert "rows" in shown
     assert "3/3" in shown

@@ -36,8 +36,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     out = tmp_path_factory.mktemp("run") / "tiny"
     flags = ["--steps=4", "--eval_every=2", "--log_every=1", "--warmup_steps=0"]
     flags += ["--learning_rate=3e-3"]
-    printed = run("train.py", *TINY_RUN, *flags, f"--data={data}", f"--out={out}").stdout
+    done = run("train.py", *TINY_RUN, *flags, f"--data={data}", f"--out={out}")
+    printed = done.stdout
     assert "Trained at step 4 of 4" in printed
+    assert "training: " not in done.stderr  # progress, without a terminal, is a line a minute
     assert f" eval.py --checkpoint={out}/best\n" in printed  # not on the test split
     return out
 

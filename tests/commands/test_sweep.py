@@ -78,6 +78,10 @@ if ask("waits"):
     signal.signal(signal.SIGTERM, save)
     (here / "ready").touch()
     time.sleep(60)
+if ask("works"):
+    print("reading: 2 records [00:01, 1.2 records/s]", "Mr Doe, 52 [sic]", sep=chr(10))
+    print("training:  50% 1/2 [00:05<00:05,  5.0s/steps, loss 2.5]", flush=True)
+    time.sleep(0.5)
 loss = abs(math.log10(float(flags["learning_rate"])) + 4) + 0.1 * fold
 if ask("nan") and ask("nan") in flags["out"]:
     loss = math.nan
@@ -184,6 +188,19 @@ def test_weights_are_deleted_once_measured_unless_kept(bench: Bench, keep: bool)
         assert (run / "result.json").exists()
         left = {path.name for path in run.iterdir()} - {"result.json"}
         assert left == ({"step_000002", "best", "last"} if keep else set())
+
+
+def test_what_a_run_does_is_told_once_a_minute(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.say(works="yes")
+    assert bench.run(rates="1e-3", folds="0") == 0
+    line = "training:  50% 1/2 [00:05<00:05,  5.0s/steps, loss 2.5]"
+    assert line not in capsys.readouterr().err  # over in less than a minute
+    monkeypatch.setattr(console, "LINE_EVERY_S", 0.3)
+    assert bench.run(rates="1e-4", folds="0") == 0
+    told = capsys.readouterr().err
+    assert line in told and "Doe" not in told
 
 
 def test_failed_run_is_reported_and_retried_by_the_next_command(

@@ -18,6 +18,7 @@ Not intended to inform diagnosis, treatment or patient management.
 
 import ipaddress
 import os
+import re
 import socket
 import sys
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ class ServeConfig:
     host: str = "127.0.0.1"  # address to listen on; 0.0.0.0 or :: accept other machines
     # TCP port; 0 picks a free one, None is $AIP_HTTP_PORT, else $PORT, else 8000.
     port: int | None = None
+    # Path under which a proxy publishes this server, such as /clingpt; needed only if the proxy
+    # passes that path on.
+    root_path: str = ""
     # File with one API key per line; every request must then carry one of them.
     api_key_file: Path | None = None
     # Web sites whose pages may call the API, such as https://example.org.
@@ -70,6 +74,10 @@ class ServeConfig:
         settings.check_range(self, "port", at_least=0, at_most=65535)
         settings.check_range(self, "prefill_tokens", at_least=128)
         settings.check_range(self, "request_timeout", above=0)
+        settings.check(
+            re.fullmatch(r"(/[\w.~-]+)*/?", self.root_path) is not None,
+            f"root_path must be a path such as /clingpt, got {self.root_path!r}",
+        )
 
 
 def parse_flags() -> ServeConfig:
@@ -117,6 +125,7 @@ def main() -> None:
             max_windows=cfg.max_windows,
         ),
         site=server.Site(
+            root_path=cfg.root_path.rstrip("/"),
             keys=keys,
             cors_origins=cfg.cors_origins,
             frame_ancestors=cfg.frame_ancestors,

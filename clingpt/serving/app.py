@@ -16,18 +16,18 @@ from typing import Annotated, Any
 from fastapi import Body, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
-from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from clingpt.reports import DISCLAIMER
 from clingpt.serving.completions import Completions
 from clingpt.serving.errors import ApiError, internal_error, route_not_found
-from clingpt.serving.middleware import BodyLimit, RequestLog, RequireKey
+from clingpt.serving.middleware import BodyLimit, PathPrefix, RequestLog, RequireKey, route_path
 from clingpt.serving.responses import CancellableResponse, Emit, run_together
 from clingpt.serving.schemas import (
     MAX_PROMPTS,
@@ -71,6 +71,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for stat
 class Site:
     """Options of a deployment."""
 
+    root_path: str = ""  # under which a proxy publishes the server, such as /clingpt
     keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     frame_ancestors: tuple[str, ...] = ()
@@ -93,15 +94,18 @@ def make_app(service: Service, site: Site) -> ASGIApp:
             allow_methods=("GET", "POST"),
             allow_headers=("authorization", "content-type"),
         )
-    return RequestLog(app, metrics=service.metrics, log=site.log, note=site.note)
+    app = RequestLog(app, metrics=service.metrics, log=site.log, note=site.note)
+    return PathPrefix(app, root_path=site.root_path) if site.root_path else app
 
 
 def make_routes(service: Service, site: Site) -> FastAPI:
     """Build the FastAPI application: routes and error handlers."""
     app = FastAPIOffline(
-        docs_url=DOCS,
+        docs_url=None,  # add_docs adds it, with relative addresses
         redoc_url=None,
         static_url=STATIC,
+        servers=[{"url": "."}],  # relative to openapi.json, whatever the path that a proxy adds
+        root_path_in_servers=False,
         title="clinGPT",
         version="1",
         description=DESCRIPTION,
@@ -109,6 +113,7 @@ def make_routes(service: Service, site: Site) -> FastAPI:
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
+    add_docs(app)
     add_operations(app, service, site)
     add_apis(app, service)
     add_platforms(app, service, site)
@@ -116,6 +121,21 @@ def make_routes(service: Service, site: Site) -> FastAPI:
     describe = app.openapi
     app.openapi = lambda: without_422(describe())  # type: ignore[method-assign]
     return app
+
+
+def add_docs(app: FastAPI) -> None:
+    """Add the page that describes the API; a proxy may publish it under any path."""
+    static = STATIC.removeprefix("/")
+
+    @app.get(DOCS, include_in_schema=False)
+    async def show_docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title="clinGPT: API",
+            swagger_js_url=f"{static}/swagger-ui-bundle.js",
+            swagger_css_url=f"{static}/swagger-ui.css",
+            swagger_favicon_url=f"{static}/favicon.png",
+        )
 
 
 def add_operations(app: FastAPI, service: Service, site: Site) -> None:
@@ -282,7 +302,7 @@ def add_error_handlers(app: FastAPI) -> None:
         if isinstance(error, ApiError):
             return error.response()
         if error.status_code == 404:
-            return route_not_found(get_route_path(request.scope)).response()
+            return route_not_found(route_path(request.scope)).response()
         if error.status_code == 405:
             allow = (error.headers or {}).get("Allow", "GET")
             response = ApiError(405, f"method not allowed; use {allow}").response()

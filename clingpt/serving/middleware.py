@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clingpt.serving.errors import ApiError, internal_error, traceback_summary
@@ -25,6 +26,12 @@ SECURITY_HEADERS = {
     "cache-control": "no-store",
 }
 METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
+
+
+def route_path(scope: Scope) -> str:
+    """Return a request's path without the one that a proxy adds in front."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 class RequestLog:
@@ -77,6 +84,29 @@ class RequestLog:
             self._log(f"{method} {route} {shown} {seconds:.3f} s {request_id}")
 
 
+class PathPrefix:
+    """Serves everything under a path too, for a proxy that publishes the server there.
+
+    The proxy may forward that path or remove it. ASGI's `path` includes `root_path`, so it is put
+    back if it was removed.
+    """
+
+    def __init__(self, app: ASGIApp, *, root_path: str) -> None:
+        """`root_path` starts with a slash and does not end with one."""
+        self._app, self._root_path = app, root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        root, path = self._root_path, scope["path"]
+        if path == root:  # the page's relative addresses need the slash at its end
+            await RedirectResponse(f"{root}/")(scope, receive, send)
+            return
+        whole = path if path.startswith(f"{root}/") else f"{root}{path}"
+        await self._app({**scope, "path": whole, "root_path": root}, receive, send)
+
+
 class RequireKey:
     """Answers 401 to requests without a valid API key, except on public paths."""
 
@@ -85,7 +115,7 @@ class RequireKey:
         self._keys = [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._public:
+        if scope["type"] != "http" or route_path(scope) in self._public:
             await self._app(scope, receive, send)
             return
         scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")

@@ -16,12 +16,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 from unittest import mock
@@ -232,6 +235,45 @@ def serving(
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(30 * PATIENCE)
+
+
+@contextmanager
+def behind_proxy(server: Server, prefix: str, *, strip: bool) -> Iterator[str]:
+    """Publish a server under a path, and nothing else; return its address there.
+
+    With `strip`, requests are forwarded without the path, as nginx does it if proxy_pass ends in
+    a slash.
+    """
+
+    class Proxy(BaseHTTPRequestHandler):
+        def forward(self) -> None:
+            if not self.path.startswith(f"{prefix}/"):
+                self.send_error(404)
+                return
+            path = self.path.removeprefix(prefix) if strip else self.path
+            body = self.rfile.read(int(self.headers.get("content-length", "0")))
+            connection = HTTPConnection("127.0.0.1", server.port, timeout=RAW_REQUEST_S)
+            connection.request(self.command, path, body, dict(self.headers.items()))
+            answer = connection.getresponse()
+            content = answer.read()
+            connection.close()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = forward
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{proxy.server_address[1]}{prefix}"
+        proxy.shutdown()
 
 
 def find_address(process: Process, log: Path) -> str:

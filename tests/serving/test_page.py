@@ -1,5 +1,6 @@
 """The web page of serve.py: self-contained, safe against markup in replies, and fully operable."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -19,7 +20,7 @@ from tests.helpers.commands import ROOT
 from tests.helpers.html_page import Parsed, contrast
 from tests.helpers.markup import STYLE
 from tests.helpers.patience import PATIENCE
-from tests.helpers.servers import Server, eventually, serving
+from tests.helpers.servers import Server, behind_proxy, eventually, serving
 
 SOURCE = (ROOT / "clingpt/serving/serve.html").read_text(encoding="utf-8")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -693,3 +694,32 @@ def test_each_tab_keeps_its_own_text(watched: Watched) -> None:
     watched.choose("Answer")
     watched.says(DONE)
     assert "It does." in watched.shown()
+
+
+@pytest.mark.parametrize("strip", [True, False])
+def test_pages_work_behind_a_proxy_that_adds_a_path(
+    strip: bool, browser: Any, server: Server
+) -> None:
+    """With --root_path if the proxy forwards its path, and without it if the proxy removes it."""
+    prefix, checkpoint = "/wards/clingpt", server.log.parent / "nonsense"
+    with contextlib.ExitStack() as stack:
+        if not strip:
+            server = stack.enter_context(serving(checkpoint, f"--root_path={prefix}"))
+        url = stack.enter_context(behind_proxy(server, prefix, strip=strip))
+        page = browser.new_page()
+        stack.callback(page.close)
+        page.set_default_timeout(WAIT_MS)
+        failed, asked = list[str](), list[str]()
+        page.on("response", lambda r: failed.append(r.url) if r.status >= 400 else None)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{url}/")
+        watched = Watched(page, server)
+        watched.at_most(3)
+        watched.run_example()
+        page.goto(f"{url}/docs")
+        page.get_by_text("/v1/models", exact=True).click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        page.locator(".live-responses-table").get_by_text("nonsense").first.wait_for()
+        assert {f"{url}/v1/answer", f"{url}/openapi.json", f"{url}/v1/models"} <= set(asked)
+        assert failed == []

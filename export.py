@@ -30,6 +30,14 @@ from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
 from clingpt.base.ownership import one_writer
 
+OTHER_NAMES = {  # of formats, in other tools
+    **dict.fromkeys(("hub", "huggingface", "transformers", "safetensors"), "hf"),
+    **dict.fromkeys(("jit", "script"), "torchscript"),
+    **dict.fromkeys(("pt2", "exported_program"), "torch_export"),
+    **dict.fromkeys(("lora", "peft"), "adapter"),
+}
+RUNNER_REQUIREMENTS = Path(__file__).with_name("requirements-runner.txt")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
@@ -39,7 +47,8 @@ class ExportConfig:
     checkpoint: str | None = None
 
     # --- output ---
-    # What to write: a Hugging Face folder, an ONNX model, a PyTorch program, or a LoRA adapter.
+    # What to write: hf is a folder for the Hugging Face Hub, torchscript and torch_export are
+    # PyTorch programs, adapter is LoRA weights without their base.
     format: Literal["hf", "onnx", "torchscript", "torch_export", "adapter"] = "onnx"
     out: Path | None = None  # folder to write; None is exported/FORMAT
     # Precision of the weights, with --format=hf.
@@ -63,6 +72,10 @@ class ExportConfig:
 
 
 def parse_flags() -> ExportConfig:
+    for name, ours in OTHER_NAMES.items():
+        settings.check(
+            f"--format={name}" not in sys.argv, f"--format={name} is called --format={ours} here"
+        )
     return settings.parse(ExportConfig, sys.argv[1:], prog="export.py", description=__doc__ or "")
 
 
@@ -78,17 +91,12 @@ from clingpt.export.onnx_cost import onnx_section
 from clingpt.export.verify import Difference, check, compare
 from clingpt.nn.checkpoint import CARD, FORMAT, HUB_ID, Loaded, identity, load_to_use, newest_best
 from clingpt.nn.lora import ADAPTER_WEIGHTS
+from clingpt.reports import DISCLAIMER
 from clingpt.reports.report import Int8Section, from_json
 from clingpt.reports.tables import as_text, int8_table
 from model import SIZES
 
-NEXT = {
-    "hf": "python sample.py --checkpoint={out}",
-    "adapter": "python sample.py --checkpoint={out}",
-    "onnx": "python -m clingpt.export.onnx_runner --model={out} --task=answer --input=note.json",
-    "torchscript": "torch.jit.load('{out}/model.ts')",
-    "torch_export": "torch.export.load('{out}/model.pt2')",
-}
+HEADING = "A model exported by clinGPT"
 COMPANIONS = ("README.md", CARD, calibration.FILE)  # copied if the checkpoint has them
 
 
@@ -114,12 +122,26 @@ def export(cfg: ExportConfig, out: Path) -> None:
         if cfg.format != "adapter":  # an adapter has its base's configuration
             loaded.model.save_pretrained(scratch, weights=False)
         write_companions(loaded, source, scratch)
+        if cfg.format == "onnx":
+            explain_runner(scratch / "README.md")
         differences = write(cfg, loaded, source, scratch)
     summarize(cfg, out, differences)
     if data is not None:
         cost = onnx_section(out, data, n_records=cfg.records)
         console.say(as_text([int8_table(from_json(Int8Section, cost))]))
-    console.say(f"Next:  {NEXT[cfg.format].format(out=out)}")
+    console.say(f"Next:  {next_step(cfg.format, out)}")
+
+
+def next_step(kind: str, out: Path) -> str:
+    """Return a command, or a line of Python, that opens the export."""
+    if kind == "torchscript":
+        return f"import torch; torch.jit.load({str(out / formats.TORCHSCRIPT)!r})  # in Python"
+    if kind == "torch_export":
+        return f"import torch; torch.export.load({str(out / formats.TORCH_EXPORT)!r})  # in Python"
+    if kind == "onnx":
+        runner = ("-m", "clingpt.export.onnx_runner")
+        return console.command(*runner, f"--model={out}", "--prompt=Metformin is")
+    return console.command("sample.py", f"--checkpoint={out}")
 
 
 def write_companions(loaded: Loaded, source: str, folder: Path) -> None:
@@ -133,6 +155,29 @@ def write_companions(loaded: Loaded, source: str, folder: Path) -> None:
         (folder / CARD).write_text(
             json.dumps({"format": FORMAT, **(known.to_card() if known else {})})
         )
+
+
+def explain_runner(readme: Path) -> None:
+    """Add to the model card how to run an ONNX export where torch is not installed."""
+    card = readme.read_text("utf-8") if readme.exists() else f"# {HEADING}\n\n**{DISCLAIMER}**\n"
+    lines = RUNNER_REQUIREMENTS.read_text("utf-8").splitlines()
+    pins = " ".join(line for line in lines if line and not line.startswith("#"))
+    readme.write_text(
+        f"""{card.rstrip()}
+
+## Run it without PyTorch
+
+```
+pip install {pins}
+python -m clingpt.export.onnx_runner --model=FOLDER --prompt="Metformin is"
+```
+
+FOLDER is this folder. Run the second command in clinGPT's repository, of which it needs only the
+folder `clingpt`. It runs the tasks too (`--task=answer --input=note.json`), and with `--int8` the
+8-bit weights.
+""",
+        "utf-8",
+    )
 
 
 def write(

@@ -142,9 +142,10 @@ def main() -> None:
 def check_safe(folder: Path) -> Path:
     """Return a folder with safetensors weights; a server never opens a pickle."""
     if not any(folder.glob("*.safetensors")):
+        convert = console.command("export.py", f"--checkpoint={folder}", "--format=hf")
         raise CheckpointError(
-            f"{folder} has no model.safetensors, and other formats can contain code; convert it "
-            "first: load it in transformers and call save_pretrained with another folder"
+            f"{folder} has no model.safetensors, and other formats can contain code; convert it, "
+            f"and serve the new folder: {convert}"
         )
     return folder
 

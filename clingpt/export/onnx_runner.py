@@ -1,38 +1,90 @@
-"""Answer, summarise, draft and explain with an exported ONNX model in onnxruntime, without torch.
+"""Answer, summarise, draft and explain with an exported ONNX model in onnxruntime,
+without torch.
 
-    python -m clingpt.export.onnx_runner --model=exported/onnx --task=answer --input=note.json
-    python -m clingpt.export.onnx_runner --model=exported/onnx --task=summarize \\
-        --input=notes.jsonl --int8
-    python -m clingpt.export.onnx_runner --model=exported/onnx --prompt="Metformin is"
+    python -m clingpt.export.onnx_runner --model=exported/onnx \\
+        --task=answer --input=note.json
+    python -m clingpt.export.onnx_runner --model=exported/onnx \\
+        --task=summarize --input=notes.jsonl --int8
+    python -m clingpt.export.onnx_runner --model=exported/onnx \\
+        --prompt="Metformin is"
 
-A record is a JSON object with `question` and `text` (or `sections`), and a .jsonl file has one per
-line. Decoding is greedy and produces the same texts as sample.py does by default. Prompts of a
-batch are padded on the left. Not intended to inform diagnosis, treatment or patient management.
+On a machine without torch, install the packages in requirements-runner.txt. A record is a JSON
+object with `question` and `text` (or `sections`), and a .jsonl file has one per line. Decoding is
+greedy and produces the same texts as sample.py does by default. Prompts of a batch are padded on
+the left.
+
+Not intended to inform diagnosis, treatment or patient management.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clingpt.base import console
+from clingpt.base import console, settings
+
+REQUIREMENTS = "requirements-runner.txt"  # the few packages that this file needs
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerConfig:
+    # --- model ---
+    model: Path  # folder written by export.py --format=onnx
+    int8: bool = False  # use the 8-bit weights, model_int8.onnx
+    threads: int = 0  # CPU threads; 0 uses all cores
+
+    # --- input ---
+    # What to do with each record: answer, summarize, document or explain.
+    task: str | None = None
+    input: Path | None = None  # file with a record (.json) or one per line (.jsonl)
+    prompt: str | None = None  # text to continue, instead of --task and --input
+
+    # --- reply ---
+    # Maximum length of a reply, in tokens; None is the task's, or 200 for a prompt.
+    max_new_tokens: int | None = None
+    batch_size: int = 8  # records that are decoded together
+
+    def __post_init__(self) -> None:
+        from clingpt.text.tasks import PROMPTED  # not above: --help must be quick
+
+        settings.check(
+            self.task is None or self.task in PROMPTED,
+            f"unknown task {self.task!r}; choose from {', '.join(sorted(PROMPTED))}",
+        )
+        settings.check(
+            (self.prompt is None) != (self.input is None),
+            "set either --prompt, or --task and --input",
+        )
+        settings.check(
+            (self.input is None) == (self.task is None),
+            "--task and --input belong together: set both, or only --prompt",
+        )
+        settings.check_range(self, "batch_size", "max_new_tokens", at_least=1)
+        settings.check_range(self, "threads", at_least=0)
+
+
+def parse_flags() -> RunnerConfig:
+    prog = "python -m clingpt.export.onnx_runner"
+    return settings.parse(RunnerConfig, sys.argv[1:], prog=prog, description=__doc__ or "")
+
 
 if __name__ == "__main__":
-    console.explain_missing_packages()  # before the imports below, any of which may be missing
+    # Answer --help and refuse mistaken flags before the imports below.
+    console.run(parse_flags, requirements=REQUIREMENTS)
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clingpt.base.errors import CheckpointError, ConfigError, DataError
+from clingpt.base.errors import CheckpointError, DataError
 from clingpt.base.files import verify_sums
 from clingpt.decoding.batch_files import iter_lines
 from clingpt.decoding.replies import ReplyJson, ask_task, reply_json
 from clingpt.evaluation.calibration import Calibration, LabelScores
 from clingpt.evaluation.unsupported import find_flags
 from clingpt.text.records import Record, from_json
-from clingpt.text.tasks import LABEL_IDS, PROMPTED, TASK_TABLE, source_text
+from clingpt.text.tasks import LABEL_IDS, TASK_TABLE, source_text
 from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
 
 Ints = NDArray[np.int64]
@@ -182,10 +234,8 @@ def warnings_of(text: str, source: str | None) -> list[dict[str, Any]] | None:
 
 def open_session(path: Path, threads: int = 0) -> Any:
     """Open an onnxruntime session on the CPU; raise CheckpointError if the file is unreadable."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError:
-        raise ConfigError("the runner needs onnxruntime; run: pip install onnxruntime") from None
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     try:
@@ -197,47 +247,23 @@ def open_session(path: Path, threads: int = 0) -> Any:
 # The command
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the flags with argparse, since tyro may not be installed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m clingpt.export.onnx_runner",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", type=Path, required=True, help="folder written by export.py")
-    parser.add_argument("--task", choices=sorted(PROMPTED), help="task to run on each record")
-    parser.add_argument("--input", type=Path, help="file with a record (.json) or records (.jsonl)")
-    parser.add_argument("--prompt", help="text to continue")
-    parser.add_argument(
-        "--max_new_tokens", type=int, help="maximum reply length (default: the task's)"
-    )
-    parser.add_argument("--batch_size", type=int, default=8, help="records per batch (default: 8)")
-    parser.add_argument("--int8", action="store_true", help="use the 8-bit weights")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all cores)")
-    flags = parser.parse_args(argv)
-    if (flags.prompt is None) == (flags.input is None) or bool(flags.input) != bool(flags.task):
-        parser.error("set either --prompt, or --task and --input")
-    if flags.batch_size < 1 or (flags.max_new_tokens is not None and flags.max_new_tokens < 1):
-        parser.error("--batch_size and --max_new_tokens must be at least 1")
-    return flags
-
-
 def main() -> None:
-    flags = parse(sys.argv[1:])
-    runner = Runner(flags.model, int8=flags.int8, threads=flags.threads)
-    if flags.prompt is not None:
-        ids, longest = runner.tokenizer.encode(flags.prompt) or [EOT], flags.max_new_tokens or 200
+    cfg = parse_flags()
+    runner = Runner(cfg.model, int8=cfg.int8, threads=cfg.threads)
+    if cfg.prompt is not None:
+        ids, longest = runner.tokenizer.encode(cfg.prompt) or [EOT], cfg.max_new_tokens or 200
         runner.check_room(ids, longest)
-        console.say(flags.prompt, end="")
+        console.say(cfg.prompt, end="")
         runner.generate(
             [ids], max_new_tokens=longest, on_text=lambda _, text: console.say(text, end="")
         )
         console.say("")
         return
-    records = list(iter_records(flags.input))
-    for start in range(0, len(records), flags.batch_size):
-        batch = records[start : start + flags.batch_size]
-        for reply in runner.do(flags.task, batch, max_new_tokens=flags.max_new_tokens):
+    assert cfg.task is not None and cfg.input is not None, "RunnerConfig checks this"
+    records = list(iter_records(cfg.input))
+    for start in range(0, len(records), cfg.batch_size):
+        batch = records[start : start + cfg.batch_size]
+        for reply in runner.do(cfg.task, batch, max_new_tokens=cfg.max_new_tokens):
             console.say(json.dumps(reply, ensure_ascii=False))
 
 
@@ -253,4 +279,4 @@ def iter_records(path: Path) -> Iterator[Record]:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    console.run(main, requirements=REQUIREMENTS)

@@ -22,6 +22,7 @@ COMMANDS = [
     "audit",
     "sweep",
     "benchmarks/__main__",
+    "clingpt/export/onnx_runner",
 ]
 SLOW = {"torch", "numpy", "scipy", "sklearn", "pandas", "pyarrow", "datasets", "matplotlib", "nltk"}
 
@@ -78,6 +79,7 @@ REQUIREMENTS = {
     "export": "requirements-export.txt",
     "sweep": "requirements-search.txt",
     "benchmarks/__main__": "requirements-dev.txt",
+    "clingpt/export/onnx_runner": "requirements-runner.txt",
 }
 
 
@@ -95,7 +97,7 @@ def start_without(missing: str, command: str, *flags: str) -> subprocess.Complet
     )
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "clingpt/export/onnx_runner"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_missing_package_is_reported_in_one_line(command: str) -> None:
     flags = ["train"] if command.startswith("benchmarks") else []
     done = start_without("*", command, *flags, "--help")
@@ -120,6 +122,7 @@ def test_a_missing_package_is_reported_in_one_line(command: str) -> None:
         ("sweep", "numpy"),
         ("benchmarks/__main__", "torch"),
         ("clingpt/export/onnx_runner", "tiktoken"),
+        ("clingpt/export/onnx_runner", "numpy"),
     ],
 )
 def test_a_package_missing_after_parsing_flags_is_reported_in_one_line(
@@ -130,6 +133,7 @@ def test_a_package_missing_after_parsing_flags_is_reported_in_one_line(
         "eval": [f"--checkpoint={tmp_path}"],
         "prepare": ["--source=synthetic", f"--out={tmp_path / 'data'}"],
         "sweep": ["--preset=config/tiny.py"],
+        "clingpt/export/onnx_runner": [f"--model={tmp_path}", "--prompt=x"],
     }
     done = start_without(missing, command, *flags.get(command, []))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr

@@ -3,10 +3,12 @@
 The reference is transformers' GPT2LMHeadModel on the exported folder, never our own verification.
 """
 
+import ast
 import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -252,7 +254,7 @@ def test_exporting_an_export_changes_nothing(hf: Path, tmp_path: Path, capsys: C
     for path in hf.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
     out, err = capsys.readouterr()
-    assert f"Next:  python sample.py --checkpoint={tmp_path / 'again'}" in out
+    assert f"Next:  {console.command('sample.py', f'--checkpoint={tmp_path}/again')}\n" in out
     assert re.search(r"^\(1, 127, 1\) +\d\.\de-\d\d$", out, re.MULTILINE)
     assert err.count("\n") == 1
 
@@ -508,6 +510,30 @@ def test_invalid_flags_are_refused(
     err = capsys.readouterr().err
     assert phrase in err and "Traceback" not in err and err.count("\n") <= 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"), [("hub", "hf"), ("safetensors", "hf"), ("pt2", "torch_export")]
+)
+def test_other_names_of_a_format_lead_to_ours(name: str, ours: str, capsys: Capture) -> None:
+    assert export(f"--format={name}") == 2
+    said = f"error: --format={name} is called --format={ours} here\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("kind", ["hf", "adapter", "onnx", "torchscript", "torch_export"])
+def test_next_step_can_be_pasted_for_any_path(kind: str, tmp_path: Path) -> None:
+    out = tmp_path / "it's a folder"
+    step = command.next_step(kind, out)
+    if step.startswith("import torch"):
+        called = [ast.literal_eval(call.args[0]) for call in calls_in(step)]
+        assert called == [str(out / ("model.ts" if kind == "torchscript" else "model.pt2"))]
+    else:
+        assert f"--checkpoint={out}" in shlex.split(step) or f"--model={out}" in shlex.split(step)
+
+
+def calls_in(source: str) -> list[ast.Call]:
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])

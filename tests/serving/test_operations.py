@@ -629,7 +629,7 @@ def test_unservable_checkpoint_is_refused_in_one_line(checkpoint: Path, tmp_path
     reasons = {
         (tmp_path / "absent", 0): "absent is not a folder",
         (tmp_path / "shape", 0): "wte",
-        (tmp_path / "pickle", 0): "can contain code",
+        (tmp_path / "pickle", 0): f"export.py --checkpoint={tmp_path / 'pickle'} --format=hf",
         (tmp_path / "damaged", 0): "model.safetensors is damaged",
         (checkpoint, taken.getsockname()[1]): "choose another port",
     }

@@ -52,8 +52,10 @@ pubmedqa: data/pqa_artificial/manifest.json data/pubmedqa/manifest.json $(if $(D
 	$(BIN)/python train.py config/pubmedqa_artificial.py --out=$(NOISY) $(if $(DOMAIN),--init_from=out/domain/best)
 	$(BIN)/python train.py config/pubmedqa.py --out=$(FINAL) --init_from=$(NOISY)/best
 	@# Files written within one tick of the clock have equal times: such a report is current.
-	test -f $(FINAL)/eval_test/report.json && \
-		! test $(FINAL)/best/clingpt.json -nt $(FINAL)/eval_test/report.json || \
+	@# Without symbolic links, best is a small file that names the checkpoint.
+	best=$(FINAL)/best; test ! -f $$best || best=$(FINAL)/$$(cat $$best); \
+		test -f $(FINAL)/eval_test/report.json && \
+		! test $$best/clingpt.json -nt $(FINAL)/eval_test/report.json || \
 		$(BIN)/python eval.py --checkpoint=$(FINAL)/best --split=test
 
 domain: data/domain/manifest.json

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError
+from clingpt.base.files import followed
 
 SERVE = Path(__file__).resolve().with_name("serve.py")
 MODEL_FOLDERS = (Path("/opt/ml/model"), Path("/model"))  # SageMaker's, ours
@@ -54,7 +55,7 @@ def model_folder(named: str | None) -> Path:
     """Return the first folder with a checkpoint or a run; raise ConfigError if there is none."""
     folders = (Path(named),) if named else MODEL_FOLDERS
     for folder in folders:
-        if (folder / "config.json").is_file() or (folder / "best").is_dir():
+        if (folder / "config.json").is_file() or followed(folder / "best").is_dir():
             return folder
     raise ConfigError(
         f"no model in {' or '.join(map(str, folders))}; mount a checkpoint's folder at /model "

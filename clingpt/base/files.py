@@ -1,5 +1,6 @@
 """Crash-safe file access: atomic replacement, fsync, locks and hashes."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -18,6 +19,8 @@ from clingpt.base.errors import CheckpointError, DataError
 SUMS = "SHA256SUMS"
 # Suffixes of files that must be listed in SHA256SUMS.
 HASHED = {".safetensors", ".json", ".pt", ".onnx", ".data", ".ts", ".pt2"}
+NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+LONGEST_NAME = 255  # bytes of a file's name
 
 
 def sha256(path: Path) -> str:
@@ -39,11 +42,27 @@ def read_text(path: Path | None) -> str:
     return text.removeprefix("\ufeff").rstrip("\n")
 
 
+@cache
+def note_once(text: str) -> None:
+    """Print a note about the file system, the first time only."""
+    console.note(text)
+
+
+def fsync(descriptor: int) -> None:
+    """fsync an open file or directory; say once if the file system cannot."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+        note_once("this file system cannot fsync: a power failure may lose what was just written")
+
+
 def sync(path: Path) -> None:
     """fsync a file, or a directory, so that its names survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -58,17 +77,43 @@ def try_lock(file: IO[Any]) -> bool:
     except BlockingIOError:
         return False
     except OSError:  # some network file systems do not support locks
-        note_missing_locks()
+        note_once(
+            "this file system does not support locks, so make sure that no other process writes "
+            "to the same folder or file"
+        )
     return True
 
 
-@cache
-def note_missing_locks() -> None:
-    """Say once that nothing keeps two processes apart."""
-    console.note(
-        "this file system does not support locks, so make sure that no other process writes to the "
-        "same folder or file"
-    )
+def point(link: Path, name: str) -> None:
+    """Make `link` lead to the folder `name` next to it; replace an older link atomically.
+
+    Where symbolic links fail (SMB, exFAT, mounted drives), the link is a small file with the name.
+    """
+    scratch = link.with_name(f".{link.name}.partial")
+    try:
+        scratch.unlink(missing_ok=True)
+        scratch.symlink_to(name)
+        os.replace(scratch, link)
+    except OSError:
+        write_whole(link, f"{name}\n")
+
+
+def followed(path: Path) -> Path:
+    """Return the folder that a link written by `point` leads to; any other path unchanged.
+
+    Readers follow a link once, so that they read one checkpoint even while training moves `best`.
+    """
+    try:
+        if path.is_symlink():
+            name = os.readlink(path)
+        elif path.is_file() and path.stat().st_size <= LONGEST_NAME:
+            name = path.read_text("utf-8").rstrip("\n")
+        else:
+            return path
+    except (OSError, UnicodeDecodeError):
+        return path
+    target = path.parent / name
+    return target if target.name == name and target.is_dir() else path
 
 
 def write_whole(path: Path, text: str) -> None:

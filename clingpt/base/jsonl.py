@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from clingpt.base.files import fsync
+
 Row = dict[str, Any]
 
 
@@ -30,7 +32,7 @@ def append(
         file.write(lines)
         if sync:
             file.flush()
-            os.fsync(file.fileno())
+            fsync(file.fileno())
 
 
 def read(path: Path) -> list[Row]:

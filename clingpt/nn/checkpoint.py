@@ -2,10 +2,11 @@
 
 A checkpoint is a Hugging Face GPT-2 folder with hashes, a card (clingpt.json) and the training
 state (trainer.pt). A run folder contains checkpoints named step_000500/, written atomically, and
-the relative links `best` and `last`. Weights are read from safetensors and training state with
-weights_only=True, so that nothing from disk is executed.
+the links `best` and `last`, which files.followed reads. Weights are read from safetensors and
+training state with weights_only=True, so that nothing from disk is executed.
 """
 
+import errno
 import json
 import math
 import os
@@ -23,7 +24,16 @@ from torch import Tensor
 
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.base.files import SUMS, sha256, verify_sums, write_whole, written_whole
+from clingpt.base.files import (
+    SUMS,
+    followed,
+    note_once,
+    point,
+    sha256,
+    verify_sums,
+    write_whole,
+    written_whole,
+)
 from clingpt.data.prepared import warning
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.lora import (
@@ -47,6 +57,7 @@ CALIBRATION = "calibration.json"  # written later by eval.py, so SHA256SUMS does
 TRAINER = "trainer.pt"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 HUB_ID = re.compile(r"(?!out/)\w[\w.-]*/\w[\w.-]*")
+LINKS = ("best", "last")  # in a run folder: the names of two of its checkpoints
 NAMELESS = re.compile(r"best|last|step_\d+|adapter|/")  # says nothing about the run
 
 
@@ -148,10 +159,12 @@ def load_or_new(source: str, shape: GPTConfig) -> Loaded:
 
 def locate(source: str) -> Path:
     """Return the folder that a checkpoint's name refers to, downloading a Hub repository."""
-    if (Path(source) / "best").is_dir() and not (Path(source) / SUMS).exists():
-        return Path(source) / "best"
-    if Path(source).is_dir():
-        return Path(source)
+    folder = followed(Path(source))
+    best = followed(folder / "best")
+    if best.is_dir() and not (folder / SUMS).exists():
+        return best
+    if folder.is_dir():
+        return folder
     looks_local = source not in SIZES and (
         source.startswith((".", "/", "~", "out/")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", source)
     )
@@ -171,7 +184,7 @@ def locate(source: str) -> Path:
 
 def _name_elsewhere(source: str) -> str:
     """Return the name or path under which other tools find a checkpoint."""
-    if Path(source).is_dir():
+    if followed(Path(source)).is_dir():
         return str(locate(source))
     return f"openai-community/{source}" if source in SIZES else source
 
@@ -276,6 +289,38 @@ class RunFolder:
         write_whole(self.path / "config.json", text + "\n")
         for left in (*self.path.glob(".step_*.partial"), *self.path.glob(".step_*.deleted")):
             shutil.rmtree(left)
+        self._try_file_system()
+
+    def _try_file_system(self) -> None:
+        """Try what saving needs: to rename a folder, to fsync, and to replace a link."""
+        for name in LINKS:
+            if (self.path / name).is_dir() and not (self.path / name).is_symlink():
+                raise CheckpointError(
+                    f"{self.path / name} is a folder instead of a link, as when a run is copied "
+                    "without its links; remove it, since the checkpoint is also there as step_…"
+                )
+        trial, link = self.path / ".trial", self.path / ".trial_link"
+        shutil.rmtree(trial, ignore_errors=True)
+        try:
+            with written_whole(trial) as scratch:
+                (scratch / "file").touch()
+            for _ in range(2):  # the second replaces the first
+                point(link, trial.name)
+            if followed(link) != trial:
+                raise OSError(errno.EIO, "a link cannot be read back")
+            if not link.is_symlink():
+                note_once(
+                    f"{self.path}: this file system has no symbolic links, so best and last are "
+                    "small files that name a checkpoint; every command follows them"
+                )
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.path} cannot hold checkpoints ({error.strerror}); choose an --out on "
+                "another file system"
+            ) from error
+        finally:
+            link.unlink(missing_ok=True)
+            shutil.rmtree(trial, ignore_errors=True)
 
     def save(
         self,
@@ -317,10 +362,7 @@ class RunFolder:
 
     def point(self, name: str, folder: Path) -> None:
         """Point the link `name` at a checkpoint; the old target stays valid until the rename."""
-        scratch = self.path / f".{name}.partial"
-        scratch.unlink(missing_ok=True)
-        scratch.symlink_to(folder.name)
-        os.replace(scratch, self.path / name)
+        point(self.path / name, folder.name)
 
     def link_best(self, select: str = "loss") -> Path | None:
         """Point `best` at the checkpoint with the best validation, and return it.
@@ -343,7 +385,7 @@ class RunFolder:
 
     def prune(self, keep: int) -> None:
         """Delete all checkpoints except the newest `keep` and the targets of `best` and `last`."""
-        linked = {(self.path / name).resolve() for name in ("best", "last")}
+        linked = {followed(self.path / name).resolve() for name in LINKS}
         for folder in list(self.steps().values())[:-keep]:
             if folder.resolve() not in linked:
                 # Renamed first: a crash while deleting must not leave half a checkpoint under a
@@ -371,7 +413,7 @@ def run_name(source: str) -> str:
     A Hub model keeps its id. A folder is named by its run: the last part of its path that is
     not just best, last or a step.
     """
-    if source in SIZES or (HUB_ID.fullmatch(source) and not Path(source).is_dir()):
+    if source in SIZES or (HUB_ID.fullmatch(source) and not followed(Path(source)).is_dir()):
         return source
     # abspath and not resolve(): `best` is a link, and its target's name says less.
     parts = reversed(Path(os.path.abspath(source)).parts)
@@ -385,7 +427,7 @@ def results_folder(checkpoint: Path) -> Path:
 
 def newest_best(runs: Path) -> str:
     """Return the best checkpoint of the run with the latest checkpoint."""
-    found = [path for path in runs.glob("*/best") if (path / "config.json").exists()]
+    found = [path for path in runs.glob("*/best") if (followed(path) / "config.json").exists()]
     if not found:
         raise CheckpointError(
             f"no trained run in {runs}/; train one (make quickstart), or pass --checkpoint=gpt2"

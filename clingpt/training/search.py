@@ -21,10 +21,10 @@ from typing import IO, TYPE_CHECKING, Literal
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.base.files import try_lock, write_whole
+from clingpt.base.files import followed, try_lock, write_whole
 from clingpt.evaluation.bootstrap import Spread, spread
 from clingpt.evaluation.metrics import Interval
-from clingpt.nn.checkpoint import RunFolder, key_of, read_card, score
+from clingpt.nn.checkpoint import LINKS, RunFolder, key_of, read_card, score
 from clingpt.reports.report import LabelFigures, Report, label_figures
 from clingpt.reports.tables import between, percent
 from clingpt.text.records import LABELS
@@ -237,7 +237,7 @@ def read_best(run: Path) -> Result:
 
     Raises DataError if the criterion is missing or not finite.
     """
-    card = read_card(run / "best")
+    card = read_card(followed(run / "best"))
     found = {name: value for name, value in card.items() if name.startswith("val_")}
     figures = {name: value for name, value in found.items() if math.isfinite(value)}
     select = card["settings"]["select"]
@@ -274,7 +274,7 @@ def read_result(run: Path) -> Result | None:
 
 def drop_checkpoints(run: Path) -> None:
     """Delete a run's weights; its figures and curves stay."""
-    for link in ("best", "last"):
+    for link in LINKS:
         (run / link).unlink(missing_ok=True)
     for folder in RunFolder(run).steps().values():
         shutil.rmtree(folder)

@@ -5,12 +5,16 @@
 #   sh deploy/space/fill.sh ../space out/pubmedqa/best
 #   cd ../space && git add . && git commit -m "clinGPT" && git push
 set -eu
-if [ ! -d "${1-}" ] || [ ! -f "${2-}/config.json" ]; then
+model=${2-}
+if [ -f "$model" ]; then # without symbolic links, best is a small file that names the checkpoint
+    model=$(dirname "$model")/$(cat "$model")
+fi
+if [ ! -d "${1-}" ] || [ ! -f "$model/config.json" ]; then
     echo "usage: sh deploy/space/fill.sh FOLDER MODEL (a clone of a Space, a checkpoint folder)" >&2
     exit 2
 fi
 space=$(cd "$1" && pwd)
-model=$(cd "$2" && pwd)
+model=$(cd "$model" && pwd)
 cd "$(dirname "$0")/../.."
 
 mkdir -p "$space/deploy" "$space/model"

@@ -123,7 +123,7 @@ def test_without_locks_this_is_said_once_and_work_goes_on(
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    files.note_missing_locks.cache_clear()
+    files.note_once.cache_clear()
     monkeypatch.setattr("fcntl.flock", flock)
     for name in ("a", "b"):
         with one_writer(tmp_path / name, inside=True):

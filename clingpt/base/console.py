@@ -62,6 +62,15 @@ ADVICE = {
     errno.EDQUOT: "free some space or choose another disk",
     errno.EFBIG: "choose a disk that allows larger files",
     errno.EIO: "check the disk",
+    errno.ENODEV: "check that the disk is still connected",
+    errno.ENXIO: "check that the disk is still connected",
+    errno.ENOTCONN: "check that the disk is still connected",
+    errno.EHOSTDOWN: "check that the disk is still connected",
+    errno.ETIMEDOUT: "check that the disk is still connected",
+    errno.ESTALE: "check that the disk is still connected",
+    errno.EBUSY: "close the program that uses it",
+    errno.ELOOP: "check the path",
+    errno.ENOTSUP: "choose another file system",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.EADDRINUSE: "choose another port, or stop the program that uses this one",
 }
@@ -138,6 +147,22 @@ def describe_os_error(error: OSError) -> str:
     """Describe an error as the file or files concerned, then the reason."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return f"{' -> '.join(names)}: {error.strerror}" if names else str(error.strerror)
+
+
+def why_not_written(error: BaseException) -> tuple[str, str]:
+    """Return the system's reason why something could not be written, and what to do about it.
+
+    torch raises a RuntimeError whose context is the OSError; safetensors only quotes its number.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        code = link.errno if isinstance(link, OSError) else None
+        if found := re.search(r"\(os error (\d+)\)", str(link)):
+            code = int(found[1])
+        if code is not None:
+            return os.strerror(code), ADVICE.get(code, "check the disk")
+        link = link.__cause__ or link.__context__
+    return one_line(str(error)), "check the disk"
 
 
 def _end(message: str | None, *, status: int) -> NoReturn:

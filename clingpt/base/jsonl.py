@@ -24,15 +24,18 @@ def append(
 ) -> None:
     """Append rows to a file, creating it if necessary; with `sync`, fsync them before returning."""
     lines = "".join(f"{dumps(row)}\n" for row in rows).encode()
-    with path.open("ab+") as file:
-        if file.seek(0, os.SEEK_END) > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read() != b"\n":
-                lines = b"\n" + lines
-        file.write(lines)
-        if sync:
-            file.flush()
-            fsync(file.fileno())
+    try:
+        with path.open("ab+") as file:
+            if file.seek(0, os.SEEK_END) > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":
+                    lines = b"\n" + lines
+            file.write(lines)
+            if sync:
+                file.flush()
+                fsync(file.fileno())
+    except OSError as error:  # of a full disk, it does not name the file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read(path: Path) -> list[Row]:

@@ -55,6 +55,9 @@ class Owner:
         return f"{self.command}, process {self.pid} on {self.host}, since {self.since}"
 
 
+_held: dict[Path, tuple[Path, Owner]] = {}  # lock files of this process, by what they lock
+
+
 @contextmanager
 def one_writer(target: Path, *, inside: bool = False, flag: str = "--out") -> Iterator[None]:
     """Keep other processes from writing `target`; raise BusyError at once if one already does.
@@ -65,23 +68,48 @@ def one_writer(target: Path, *, inside: bool = False, flag: str = "--out") -> It
     """
     real = Path(os.path.realpath(target))  # one lock for all links to it
     path = real / ".lock" if inside else real.with_name(f".{real.name}.lock")
+    me = Owner()
     try:
         created = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-        file = _acquire(target, path, flag)
+        file = _acquire(target, path, me, flag)
     except OSError as error:  # name what the user chose, not the lock file
         raise OSError(error.errno, error.strerror, str(target)) from error
+    _held[real] = path, me
     try:
         yield
     finally:
+        del _held[real]
         with contextlib.suppress(OSError):
-            path.unlink()  # while it is still locked: afterwards it may be another process's
+            if _read(path) == me:  # it may be another process's, if somebody removed the folder
+                path.unlink()  # while it is still locked: then nobody else can have taken it over
         file.close()
         with contextlib.suppress(OSError):  # they have content: the command wrote something
             for folder in created:
                 folder.rmdir()
 
 
-def _acquire(target: Path, path: Path, flag: str) -> IO[str]:
+def check_still_owned(target: Path) -> None:
+    """Raise BusyError if this process took `target` with `one_writer` but has lost it since.
+
+    That happens if somebody removes the folder of a run that they have forgotten, and starts anew.
+    """
+    if (held := _held.get(Path(os.path.realpath(target)))) is None:
+        return
+    path, me = held
+    try:
+        now = _read(path)
+    except FileNotFoundError:
+        raise BusyError(
+            f"{target} was removed while this process was writing it, so it stops; the same "
+            "command starts again"
+        ) from None
+    if now != me:
+        raise BusyError(
+            f"{target} is now being written by {now or 'another process'}, so this one stops"
+        )
+
+
+def _acquire(target: Path, path: Path, me: Owner, flag: str) -> IO[str]:
     """Open and lock the lock file, and write this process's name into it."""
     for attempt in range(ATTEMPTS):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +129,7 @@ def _acquire(target: Path, path: Path, flag: str) -> IO[str]:
         if is_current or attempt == ATTEMPTS - 1:
             _note_other_host(target, _read(path))
             file.truncate(0)
-            file.write(json.dumps(asdict(Owner())) + "\n")
+            file.write(json.dumps(asdict(me)) + "\n")
             file.flush()
             return file
         file.close()  # the last owner has removed this file, and another process may have a new one

@@ -117,7 +117,8 @@ class NgramIndex:
 
     def save(self, path: Path) -> None:
         """Write the index to a file for `open`."""
-        self._sorted.tofile(path)
+        with path.open("wb") as file:  # not tofile: its OSError does not give the reason
+            file.write(self._sorted.data)
 
     @staticmethod
     def open(path: Path) -> "NgramIndex":

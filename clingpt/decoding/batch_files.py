@@ -50,6 +50,11 @@ def answer_file(
         while batch := list(islice(lines, at_once)):
             replies = answer(batch)
             n_failed += sum("error" in reply for reply in replies)
+            if not target.exists():  # appending would make a new file without the first replies
+                raise DataError(
+                    f"{target} was removed or renamed while it was being written; the same command "
+                    "starts again"
+                )
             jsonl.append(target, *replies, dumps=json_line, sync=True)
             progress.update(len(batch))
     return n_lines, n_failed

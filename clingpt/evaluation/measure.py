@@ -16,6 +16,7 @@ from typing import Any
 
 from clingpt.base import console, files, jsonl
 from clingpt.base.errors import ConfigError, DataError
+from clingpt.base.ownership import check_still_owned
 from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.decoding.engine import Completion, Engine, Reply
 from clingpt.decoding.sampling import Sampling
@@ -134,6 +135,7 @@ class ResultStore:
 
     def add(self, name: str, items: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Append numbered results and fsync them."""
+        check_still_owned(self._folder.parent)
         path = self._folder / f"{name}.{self._rt.rank}.jsonl"
         jsonl.append(path, *({"n": n, **item} for n, item in items), sync=True)
 

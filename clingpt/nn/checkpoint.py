@@ -34,6 +34,7 @@ from clingpt.base.files import (
     write_whole,
     written_whole,
 )
+from clingpt.base.ownership import check_still_owned
 from clingpt.data.prepared import warning
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.lora import (
@@ -337,12 +338,14 @@ class RunFolder:
         An adapter goes into a subfolder, which is a checkpoint too. Next to the merged model, PEFT
         would apply it a second time, and vLLM would take it for weights.
         """
+        check_still_owned(self.path)
         folder = self.path / f"step_{step:06d}"
         try:
             with written_whole(folder) as scratch:
                 model.save_pretrained(scratch)
                 tokenizer.save(scratch)
-                torch.save(trainer, scratch / TRAINER)
+                with (scratch / TRAINER).open("wb") as file:  # else errors do not give the reason
+                    torch.save(trainer, file)
                 card = {"format": FORMAT, "step": step, **card}
                 if adapter is not None:
                     lora, weights = adapter
@@ -353,9 +356,10 @@ class RunFolder:
                 write_card(scratch, card)
         # A full disk raises OSError here, RuntimeError in torch.save, SafetensorError in save_file.
         except (OSError, RuntimeError, SafetensorError) as error:
+            reason, advice = console.why_not_written(error)
             raise CheckpointError(
-                f"{folder} could not be written ({error}); earlier checkpoints are intact: free "
-                "some space, then run the same command again"
+                f"{folder} could not be written ({reason}); earlier checkpoints are intact: "
+                f"{advice}, then run the same command again"
             ) from error
         self.point("last", folder)
         return folder

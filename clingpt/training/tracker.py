@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from clingpt.base import jsonl
 from clingpt.base.errors import ConfigError
 from clingpt.base.files import write_json
+from clingpt.base.ownership import check_still_owned
 from clingpt.reports.plots import save_training_curve
 
 PROJECT = "clingpt"  # the project at W&B, the experiment at MLflow
@@ -50,6 +51,7 @@ class Tracker:
         """Write one event: its step and what was measured there."""
         if not self._active:
             return
+        check_still_owned(self.path.parent)
         jsonl.append(self.path, row)
         if self._board is not None:
             figures = {name: value for name, value in row.items() if value is not None}

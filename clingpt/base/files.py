@@ -113,7 +113,7 @@ def followed(path: Path) -> Path:
     except (OSError, UnicodeDecodeError):
         return path
     target = path.parent / name
-    return target if target.name == name and target.is_dir() else path
+    return target if target.name == name != ".." and target.is_dir() else path
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -28,6 +28,73 @@ def test_read_text_names_a_file_in_another_encoding(tmp_path: Path) -> None:
         files.read_text(path)
 
 
+def no_symlinks(*_: object, **__: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+
+@pytest.mark.parametrize("symlinks", [True, False])
+def test_a_link_leads_to_the_folder_that_it_was_last_pointed_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symlinks: bool
+) -> None:
+    if not symlinks:
+        monkeypatch.setattr("os.symlink", no_symlinks)
+    for name in ("step_000001", "step_000002"):
+        (tmp_path / name).mkdir()
+        files.point(tmp_path / "best", name)
+        assert (tmp_path / "best").is_symlink() == symlinks
+        assert files.followed(tmp_path / "best") == tmp_path / name
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "best",
+        "step_000001",
+        "step_000002",
+    ]
+    monkeypatch.undo()
+    files.point(tmp_path / "best", "step_000001")  # on a file system of the other kind
+    assert (tmp_path / "best").is_symlink()
+    assert files.followed(tmp_path / "best") == tmp_path / "step_000001"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"gone", b"../other", b"..", b"\xff\xfe", b"x" * 300, b"step_1\nstep_2"]
+)
+def test_a_file_that_names_no_folder_beside_it_is_not_followed(
+    tmp_path: Path, content: bytes
+) -> None:
+    for folder in (tmp_path / "other", tmp_path / "run" / "step_1"):
+        folder.mkdir(parents=True)
+    path = tmp_path / "run" / "best"
+    path.write_bytes(content)
+    assert files.followed(path) == path
+    for unchanged in (tmp_path / "run", tmp_path / "nowhere"):
+        assert files.followed(unchanged) == unchanged
+
+
+def test_a_file_system_that_cannot_fsync_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    files.note_once.cache_clear()
+    monkeypatch.setattr("os.fsync", fsync)
+    for _ in range(2):
+        files.sync(tmp_path)
+    assert capsys.readouterr().err == (
+        "this file system cannot fsync: a power failure may lose what was just written\n"
+    )
+
+
+def test_an_fsync_that_fails_for_another_reason_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match="Input/output error"):
+        files.sync(tmp_path)
+
+
 def test_a_lock_is_held_until_its_file_is_closed(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     with path.open("w") as mine, path.open("w") as other:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 
 from clingpt.base import files
 from clingpt.base.errors import BusyError
-from clingpt.base.ownership import Owner, one_writer
+from clingpt.base.ownership import Owner, check_still_owned, one_writer
 
 SPAWN = multiprocessing.get_context("spawn")
+ELSEWHERE = {"command": "train.py", "pid": 12, "host": "node7", "since": "2026-11-30 08:00:00"}
 DAY = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
 
@@ -99,8 +101,7 @@ def test_a_killed_owner_does_not_block_the_next(tmp_path: Path) -> None:
 def test_the_lock_of_a_dead_process_on_another_host_is_taken_over_with_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    owner = {"command": "train.py", "pid": 12, "host": "node7", "since": "2026-11-30 08:00:00"}
-    (tmp_path / ".lock").write_text(json.dumps(owner))
+    (tmp_path / ".lock").write_text(json.dumps(ELSEWHERE))
     with one_writer(tmp_path, inside=True):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
     assert capsys.readouterr().err == (
@@ -139,6 +140,21 @@ def test_a_folder_that_cannot_be_written_is_named_as_the_user_did(tmp_path: Path
         one_writer(tmp_path / "file" / "run", inside=True),
     ):
         pass
+
+
+def test_a_process_notices_that_its_folder_was_removed_or_taken_over(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    check_still_owned(target)  # not locked by this process, so nothing to lose
+    with one_writer(target, inside=True):
+        check_still_owned(target)
+        shutil.rmtree(target)
+        with pytest.raises(BusyError, match=f"^{target} was removed while this process was"):
+            check_still_owned(target)
+        target.mkdir()
+        (target / ".lock").write_text(json.dumps(ELSEWHERE))
+        with pytest.raises(BusyError, match=r"now being written by train\.py, process 12 on node7"):
+            check_still_owned(target)
+    assert names(target) == [".lock"]  # the other process's
 
 
 # Two processes at once

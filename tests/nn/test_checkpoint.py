@@ -1,14 +1,17 @@
 """Checkpoints: atomic, hashed, linked, pruned; loading them executes nothing."""
 
+import errno
 import json
 import pickle
 import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from clingpt.base import files
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import written_whole
 from clingpt.nn import checkpoint
@@ -16,6 +19,7 @@ from clingpt.nn.checkpoint import (
     RunFolder,
     load_model,
     load_trainer,
+    newest_best,
     read_card,
     run_name,
     verify,
@@ -73,14 +77,19 @@ def test_a_failed_save_leaves_no_files(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_earlier_checkpoints_intact(
     tmp_path: Path, model: GPT, limit_bytes: int
 ) -> None:
-    """The limits interrupt safetensors, the tokenizer's files and torch.save."""
+    """The limits interrupt safetensors, the tokenizer's files and torch.save.
+
+    The disk is not full, so the message must not say so.
+    """
     run = RunFolder(tmp_path)
     first = save(run, model, 1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
     try:
         with pytest.raises(
-            CheckpointError, match="could not be written .* are intact: free some space"
+            CheckpointError,
+            match=r"could not be written \(File too large\); earlier checkpoints are intact: "
+            "choose a disk that allows larger files, then run the same command again",
         ):
             run.save(
                 2,
@@ -240,3 +249,69 @@ def test_a_relative_path_is_named_after_its_run_folder(
     assert run_name("best") == run_name("./best") == "mine"
     monkeypatch.chdir(tmp_path)
     assert run_name("mine/best") == "mine"  # it looks like a Hub id, but is a folder
+
+
+def no_symlinks(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_without_symbolic_links_best_and_last_are_small_files(
+    tmp_path: Path, model: GPT, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.symlink", no_symlinks)
+    files.note_once.cache_clear()
+    path = tmp_path / "out" / "run"
+    run = RunFolder(path)
+    run.begin({})
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{path}: this file system has no symbolic links, so best and last are small" in said
+    assert sorted(each.name for each in path.iterdir()) == ["config.json"]
+    for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 2.5), (5, 4.0)):
+        save(run, model, step, loss)
+        best = run.keep_best("loss", keep=2)
+    assert best == path / "step_000002"
+    assert list(run.steps()) == [2, 4, 5]  # best and last survive
+    assert (path / "best").read_text() == "step_000002\n"
+    for source in (path, path / "best"):
+        assert load_model(source).card["step"] == 2
+    assert load_model(path / "last").card["step"] == 5
+    assert newest_best(tmp_path / "out") == str(path / "best")
+    monkeypatch.chdir(tmp_path)
+    assert run_name("out/run/best") == "run"
+    assert capsys.readouterr().err == ""  # said once
+
+
+def test_a_checkpoint_is_read_whole_while_best_moves_on(tmp_path: Path, model: GPT) -> None:
+    run = RunFolder(tmp_path)
+    save(run, model, 1, 2.0)
+    run.link_best()
+    loaded = load_model(tmp_path / "best")
+    save(run, model, 2, 1.0)
+    run.link_best()
+    assert loaded.folder == tmp_path / "step_000001"  # where eval.py writes its calibration
+
+
+@pytest.mark.parametrize("call", ["rename", "fsync"])
+def test_a_file_system_that_cannot_hold_checkpoints_is_refused_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(f"os.{call}", fail)
+    with pytest.raises(
+        CheckpointError,
+        match=r"run cannot hold checkpoints \(Input/output error\); choose an --out",
+    ):
+        RunFolder(tmp_path / "run").begin({})
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_a_run_that_was_copied_without_its_links_is_refused(tmp_path: Path, model: GPT) -> None:
+    run = RunFolder(tmp_path / "run")
+    save(run, model, 1, 2.0)
+    run.link_best()
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")  # follows links
+    with pytest.raises(CheckpointError, match="copy/best is a folder instead of a link"):
+        RunFolder(tmp_path / "copy").begin({})

@@ -1,0 +1,126 @@
+"""Every command that writes refuses what another process is writing, and works without symlinks."""
+
+import errno
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import audit
+import export
+import prepare
+import sample
+from clingpt.base.ownership import Owner, one_writer
+from clingpt.nn.checkpoint import RunFolder, read_card
+from tests.helpers.commands import here, train_here
+from tests.helpers.exports import make_checkpoint
+from tests.helpers.models import make_tiny_model
+
+evaluate = importlib.import_module("eval").main  # a builtin's name
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("out") / "run" / "step_000013"
+    return make_checkpoint(folder, make_tiny_model(vocab_size=50257, block_size=256))
+
+
+def nothing_else(*_: object, **__: object) -> None:
+    raise AssertionError("the lock is taken before anything slow is done")
+
+
+@pytest.mark.parametrize(
+    ("main", "flags", "flag", "inside"),
+    [
+        (prepare.main, ["--source=synthetic"], "--out", False),
+        (sample.main, ["--input=notes.jsonl", "--task=answer"], "--output", False),
+        (evaluate, ["--device=cpu"], "--out", True),
+        (audit.main, ["--device=cpu"], "--out", True),
+        (export.main, ["--format=hf"], "--out", False),
+    ],
+    ids=["prepare", "sample", "eval", "audit", "export"],
+)
+def test_the_second_command_ends_at_once_and_names_the_first(
+    main: Callable[[], None],
+    flags: list[str],
+    flag: str,
+    inside: bool,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("prepare.count_records", "sample.load_to_use", "audit.load_to_use"):
+        monkeypatch.setattr(name, nothing_else)
+    monkeypatch.setattr("eval.load_to_use", nothing_else)
+    monkeypatch.setattr("export.load_to_use", nothing_else)
+    if main is not prepare.main:
+        flags = [*flags, f"--checkpoint={checkpoint}"]
+    with one_writer(tmp_path / "mine", inside=inside):
+        done = here(main, *flags, f"{flag}={tmp_path / 'mine'}")
+    me = Owner()
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(
+        f"error: {tmp_path / 'mine'} is being written by {me.command}, process {me.pid} on "
+        f"{me.host}, since "
+    )
+    assert done.stderr.endswith(f"stop it (kill {me.pid}), or choose another {flag}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_writes_nothing_and_is_not_refused(tmp_path: Path) -> None:
+    flags = ["--source=synthetic", "--synthetic_records=8", "--synthetic_held_out=2", "--dry_run"]
+    with one_writer(tmp_path / "data"):
+        assert here(prepare.main, *flags, f"--out={tmp_path / 'data'}").returncode == 0
+
+
+def test_a_run_has_one_trainer_and_any_number_of_readers(
+    thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, flags = tmp_path / "run", [f"--data={thirteen}", "--sample=False", "--steps=1"]
+    assert train_here(*flags, f"--out={run}") == 0
+    before = sorted(path.name for path in run.rglob("*"))
+    with one_writer(run, inside=True):
+        capsys.readouterr()
+        assert train_here(*flags, "--steps=2", f"--out={run}") == 1
+        assert capsys.readouterr().err.startswith(f"error: {run} is being written by ")
+        reply = here(sample.main, f"--checkpoint={run}", "--prompt=Why", "--max_new_tokens=2")
+        assert reply.returncode == 0, reply.stderr
+        measured = here(evaluate, f"--checkpoint={run}/best", "--texts=0", "--device=cpu")
+        assert measured.returncode == 0, measured.stderr
+    new = {path.name for path in run.rglob("*")} - {*before}
+    assert "eval_val" in new and ".lock" not in new
+
+
+def test_every_command_follows_best_where_symbolic_links_fail(
+    thirteen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def symlink(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr("os.symlink", symlink)
+    run, flags = tmp_path / "run", [f"--data={thirteen}", "--sample=False"]
+    for steps in (1, 2):  # the second resumes
+        assert train_here(*flags, f"--steps={steps}", f"--out={run}") == 0
+    assert [(run / name).read_text() for name in ("best", "last")] == ["step_000002\n"] * 2
+    best = f"--checkpoint={run}/best"
+    assert here(evaluate, best, "--texts=0", "--device=cpu").returncode == 0
+    assert (run / "step_000002" / "calibration.json").exists()
+    assert (run / "eval_val" / "report.json").exists()
+    questions, replies = tmp_path / "questions.jsonl", tmp_path / "replies.jsonl"
+    questions.write_text('{"prompt": "Why"}\n{"prompt": "How"}\n')
+    to_file = [f"--input={questions}", f"--output={replies}", "--max_new_tokens=2"]
+    assert here(sample.main, best, *to_file).returncode == 0
+    assert len(replies.read_text().splitlines()) == 2
+    made_with = json.loads((tmp_path / "replies.jsonl.settings.json").read_text())
+    assert made_with["checkpoint"] == str(run / "step_000002")
+    assert here(export.main, best, "--format=hf", f"--out={tmp_path / 'hf'}").returncode == 0
+    assert ".lock" not in (tmp_path / "hf" / "SHA256SUMS").read_text()
+    probes = ["--records=2", "--samples=0", "--device=cpu"]
+    assert here(audit.main, best, *probes).returncode == 0
+    assert (run / "audit" / "audit.json").exists()
+    again = tmp_path / "again"
+    assert train_here(*flags, "--steps=1", f"--out={again}", f"--init_from={run}/best") == 0
+    assert read_card(RunFolder(again).newest() or again)["step"] == 1

@@ -148,6 +148,10 @@ from clingpt.training.search import (
     write_result,
 )
 
+# What Ctrl-C waits for, and what a second one would lose.
+UNTIL = "as soon as the command that is running has saved its work"
+LOSS = "losing its steps since its last checkpoint"
+
 
 class Failed(ClingptError):
     """A command that failed; the message is the last line it printed."""
@@ -231,7 +235,7 @@ def main() -> None:
     import optuna  # noqa: F401  # before any work, to report now if it is not installed
 
     with StopSignals() as stop:
-        stop.wait_for_steps()
+        stop.wait_for_steps(lambda: (UNTIL, LOSS))
         commands = Commands(cfg.launcher, stop)
         with locked(cfg.out) as lock:  # one process prepares while the others wait here
             space = begin(cfg)

@@ -169,7 +169,7 @@ from clingpt.training.step import (
     accumulate_gradients,
     build_optimizer,
 )
-from clingpt.training.summary import Meter, peak_flops
+from clingpt.training.summary import Meter, Pace, peak_flops
 from clingpt.training.tracker import Tracker
 from clingpt.training.validation import Validator, check_measurable, lacks_improvement
 from model import GPTConfig
@@ -339,8 +339,10 @@ def train(run: Run) -> str:
     )
 
     # --- The training loop.
-    run.stop.wait_for_steps()  # from here on, a signal lets the current step finish and be saved
     started_at, was_interrupted = time.perf_counter(), False
+    pace = Pace()
+    # From here on, a signal lets the current step finish and be saved.
+    run.stop.wait_for_steps(lambda: (pace.until(), summary.at_stake(run.folder, state.step)))
     with console.progress_bar(
         label="training", total=run.steps, unit=" steps", initial=state.step
     ) as bar:
@@ -348,6 +350,7 @@ def train(run: Run) -> str:
             if run.asked_to_stop():
                 was_interrupted = True
                 break
+            pace.begin("step")
 
             # Forward and backward, micro-batch by micro-batch. Every loss is divided by the target
             # tokens of the whole step, over all micro-batches and ranks, so that the gradient is
@@ -380,6 +383,7 @@ def train(run: Run) -> str:
 
             if state.step % cfg.eval_every == 0 or is_last:
                 watch.check()  # this step too: weights after a broken step are never saved
+                pace.begin("validation")
                 figures = validator.measure(state.model, replica)
                 was_interrupted = figures is None  # a signal arrived meanwhile
                 if figures is not None:

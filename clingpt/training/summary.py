@@ -106,8 +106,39 @@ class Meter:
         self.tokens, self.flops, self._started_at = 0, 0.0, time.perf_counter()
 
 
+class Pace:
+    """What the training loop is doing, and how long the same took the last time."""
+
+    def __init__(self) -> None:
+        self._doing, self._began_at = "step", time.perf_counter()
+        self._last_s: dict[str, float] = {}
+
+    def begin(self, doing: str) -> None:
+        """Begin a "step" or a "validation", which ends whatever was being done."""
+        now = time.perf_counter()
+        self._last_s[self._doing] = now - self._began_at
+        self._doing, self._began_at = doing, now
+
+    def until(self) -> str:
+        """Say what must end before the run can stop, and in how many seconds that will be."""
+        if self._doing == "validation":  # it looks for a signal after every batch and every token
+            return "as soon as this validation can be left"
+        left_s = self._last_s.get("step", 0) - (time.perf_counter() - self._began_at)
+        return "after this step" + (f" (about {left_s:.0f} s)" if left_s >= 1 else "")
+
+
 # ------------------------------------------------------------------------------------------------
 # Text
+
+
+def at_stake(folder: RunFolder, step: int) -> str:
+    """Say which steps a run would lose if it ended without saving."""
+    saved = max(folder.steps(), default=0)
+    since = f" since step_{saved:06d}" if saved else ""
+    if step == saved:
+        return "losing this step"
+    n_lost = step - saved
+    return f"losing {console.count(n_lost)} step{'s' if n_lost > 1 else ''}{since}"
 
 
 def beginning(model: GPT, rows: Rows, rt: Runtime, steps: int, settings: Mapping[str, Any]) -> str:

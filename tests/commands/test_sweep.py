@@ -385,7 +385,7 @@ def test_second_signal_kills_the_run(bench: Bench, interruptible: None) -> None:
     code = "import os, signal, sys, time; signal.signal(2, signal.SIG_IGN); print(os.getpid());"
     command = [sys.executable, "-c", code + "sys.stdout.flush(); time.sleep(60)"]
     with (bench.folder / "log").open("w+") as log, StopSignals() as stop:
-        stop.wait_for_steps()
+        stop.wait_for_steps(lambda: ("later", "losing nothing"))
 
         def strike() -> None:
             while not (text := (bench.folder / "log").read_text()).strip():

@@ -38,7 +38,7 @@ def write_notes(path: Path) -> Path:
     return path
 
 
-def test_a_record_reaches_its_loss_through_at_most_39_files(tmp_path: Path) -> None:
+def test_a_record_reaches_its_loss_through_at_most_40_files(tmp_path: Path) -> None:
     notes, data = write_notes(tmp_path / "notes.csv"), tmp_path / "data"
     flags = ["--task=summarize", "--input=findings", "--target=impression", "--redact=tags"]
     flags += ["--drop_overlap=True", "--workers=1", f"--source={notes}", f"--out={data}"]
@@ -48,7 +48,7 @@ def test_a_record_reaches_its_loss_through_at_most_39_files(tmp_path: Path) -> N
     assert {"clingpt/text/tasks.py", "clingpt/privacy/identifiers.py"} <= prepared
     assert {"model.py", "clingpt/data/packing.py", "clingpt/training/step.py"} <= trained
     assert not [name for name in trained if name.startswith("clingpt/privacy")]
-    assert len(prepared | trained) <= 39, "\n".join(sorted(prepared | trained))
+    assert len(prepared | trained) <= 40, "\n".join(sorted(prepared | trained))
 
 
 def test_a_checkpoint_becomes_a_report_through_at_most_31_files(tmp_path: Path, data: Path) -> None:

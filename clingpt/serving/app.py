@@ -8,7 +8,8 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -230,12 +231,20 @@ def add_platforms(app: FastAPI, service: Service, site: Site) -> None:
     async def predict(body: Prediction) -> Response:
         """Run a batch for Vertex AI: each instance is a request, `parameters` apply to all."""
         common = body.parameters or {}
-        jobs = [choose_task(service, {**common, **instance}) for instance in body.instances]
+        jobs = list[Completions | Tasks]()
+        for number, instance in enumerate(body.instances, 1):
+            with naming_instance(number):
+                jobs.append(choose_task(service, {**common, **instance}))
         if any(job.stream for job in jobs):
             raise ApiError(400, "predictions cannot be streamed", param="stream")
 
+        async def run(number: int, job: Completions | Tasks, emit: Emit) -> dict[str, Any]:
+            with naming_instance(number):
+                return await job.work(emit)
+
         async def work(emit: Emit) -> dict[str, Any]:
-            return {"predictions": await run_together([job.work(emit) for job in jobs])}
+            runs = [run(number, job, emit) for number, job in enumerate(jobs, 1)]
+            return {"predictions": await run_together(runs)}
 
         n_replies = sum(job.n_replies for job in jobs)
         return CancellableResponse(service, work, n_replies=n_replies, stream=False)
@@ -269,6 +278,22 @@ def choose_task(service: Service, body: Mapping[str, Any]) -> Completions | Task
         names = ", ".join(["completions", *REQUESTS])
         raise ApiError(400, f"task must be one of {names}", param="task")
     return Tasks(service, REQUESTS[task].model_validate(fields))
+
+
+@contextmanager
+def naming_instance(number: int) -> Iterator[None]:
+    """Put "instance 2: " in front of a refusal of the second request in a batch."""
+    try:
+        yield
+    except ValidationError as error:
+        refused = describe_invalid(error.errors())
+    except ApiError as error:
+        refused = error
+    else:
+        return
+    if refused.status_code == 400:
+        refused.detail = f"instance {number}: {refused.detail}"
+    raise refused
 
 
 def respond(service: Service, job: Completions | Tasks) -> Response:
@@ -330,13 +355,15 @@ def describe_invalid(errors: list[Any]) -> ApiError:
     param = next((part for part in where if isinstance(part, str)), None)
     if first["type"] == "json_invalid":
         return ApiError(400, "the request body is not valid JSON")
-    reason = first["msg"].removeprefix("Value error, ")
+    if not where:
+        return ApiError(400, "the request body must be a JSON object")
+    reason = first["msg"].removeprefix("Value error, ").replace(" after validation", "")
     # For a union such as `prompt`, pydantic reports why each of its types does not match.
     messages = {error["msg"] for error in errors if error["loc"][:2] == first["loc"][:2]}
-    if len(messages) > 1 and param in UNIONS:
-        reason = UNIONS[param]
+    if "sections" in where or (len(messages) > 1 and param in EXPECTED):
+        reason = EXPECTED["sections" if "sections" in where else str(param)]
     reason = f"{reason[:1].lower()}{reason[1:]}"
-    return ApiError(400, f"{place(where) or 'the request body'}: {reason}", param=param)
+    return ApiError(400, f"{place(where)}: {reason}", param=param)
 
 
 def place(where: Sequence[str | int]) -> str:
@@ -350,7 +377,8 @@ def place(where: Sequence[str | int]) -> str:
     return ", ".join(words)
 
 
-UNIONS = {
+EXPECTED = {  # in place of what pydantic says about the parts of a type
+    "sections": 'must be pairs of a heading and a text, such as [["RESULTS", "…"], …]',
     "prompt": f"must be a string, a list of token ids, or a list of up to {MAX_PROMPTS} of either",
     "stop": f"must be a string of 1 to {MAX_STOP_LENGTH} characters, or up to {MAX_STOPS} of them",
 }

@@ -49,7 +49,8 @@ class Item:
 
     index: int
     id: str | None  # the client's, returned unchanged
-    record: Record  # its id is its number, which messages about it show
+    name: str  # in messages, which never contain the client's id
+    record: Record
 
 
 class Tasks:
@@ -80,16 +81,17 @@ class Tasks:
         return sampling
 
     def _make_item(self, index: int, given: RecordIn) -> Item:
-        number = index + 1
+        number = str(index + 1)
+        name = "the record" if self._request.records is None else f"record {number}"
         most = PROSE_TOKEN_BYTES * self._served.context * self._service.limits.max_windows
         sections = (part for pair in given.sections or () for part in pair)
         texts = [given.question, given.text, *sections]
         if sum(len(text) for text in texts if text) > most:
-            message = f"record {number} has more than {most} characters; split it into parts"
+            message = f"{name} has more than {most} characters; split it into parts"
             raise ApiError(400, message, param="text", code="context_length_exceeded")
         fields = given.model_dump(include={"question", "text", "sections"}, exclude_none=True)
         try:
-            return Item(index, given.id, from_json(fields, default_id=str(number)))
+            return Item(index, given.id, name, from_json(fields, default_id=number))
         except DataError as error:
             raise ApiError(400, str(error), param="text") from None
 
@@ -175,7 +177,7 @@ class Tasks:
             item, lambda: split_windows(task, item.record, tokenizer, budget=budget, most=most)
         )
         if len(prompts) > most:
-            message = f"record {item.record.id} needs more than {most} windows; split it into parts"
+            message = f"{item.name} needs more than {most} windows; split it into parts"
             raise ApiError(400, message, param="text", code="context_length_exceeded")
         replies = [await self._reply(item, emit, p, window=n) for n, p in enumerate(prompts)]
         texts = [reply.text for reply in replies]
@@ -203,7 +205,7 @@ class Tasks:
             return await asyncio.to_thread(make)
         except NotApplicable as reason:
             task = self._request.task
-            message = f"record {item.record.id} cannot be used for {task}: {reason}"
+            message = f"{item.name} cannot be used for {task}: {reason}"
             # Prompts with a question drop as much of the report as necessary, so what does not
             # fit there is the question.
             param = "question" if TASK_TABLE[task].asks else "text"

@@ -47,7 +47,7 @@ def test_page_has_one_script_one_style_and_no_external_resources() -> None:
     parsed = Parsed(SOURCE)
     assert parsed.named("script") == parsed.named("style") == [{}]
     assert parsed.named("link") == [{"rel": "icon", "href": "data:,"}]
-    unwanted = {"img", "iframe", "object", "embed", "base", "form"}
+    unwanted = {"img", "iframe", "object", "embed", "base"}
     assert not {tag for tag, _ in parsed.tags} & unwanted
     assert not re.search(r"\w+://|url\(|@import|@font-face|//\w+\.\w", SOURCE)
     for _, attrs in parsed.tags:  # the server's Content-Security-Policy would block both
@@ -84,6 +84,7 @@ def test_every_input_has_a_label_and_every_reference_a_target() -> None:
 def test_no_button_submits_a_form() -> None:
     buttons = Parsed(SOURCE).named("button")
     assert len(buttons) == 9 and all(attrs["type"] == "button" for attrs in buttons)
+    assert Parsed(SOURCE).named("form") == [{"id": "access"}]  # the one around the API key
 
 
 def test_colours_have_enough_contrast_in_light_and_dark() -> None:
@@ -133,7 +134,8 @@ class Watched:
     refusals_expected: bool = False
 
     def on_console(self, message: Any) -> None:
-        if message.type == "error":
+        # Such as "error", and "verbose" with advice about the page's elements.
+        if message.type != "log":
             self.errors.append(message.text)
 
     def on_dialog(self, dialog: Any) -> None:
@@ -667,21 +669,33 @@ def test_page_fits_every_screen_width(watched: Watched, scheme: str, tmp_path: P
     from playwright.sync_api import expect
 
     text = f"{'long ' * 200}{'x' * 300}"
-    watched.replies(answered(text, warnings=[warning(text, "x" * 300)]))
+    sure = {"yes": 0.99987, "no": 0.00012, "maybe": 0.00001}
+    watched.replies(answered(text, warnings=[warning(text, "x" * 300)], probabilities=sure))
     watched.page.emulate_media(color_scheme=scheme)
     watched.run_example()
-    for width in (1280, 400, 360):
+    for width in (1280, 1000, 400, 360):
         watched.page.set_viewport_size({"width": width, "height": 740})
         assert watched.page.evaluate("() => document.documentElement.scrollWidth") == width
         heights = watched.page.locator("[role=tab]").evaluate_all(
             "all => all.map((tab) => tab.offsetHeight)"
         )
         assert max(heights) < 60, "a tab's name is wrapped"
+        shares = watched.result(".share").evaluate_all("all => all.map((one) => one.offsetHeight)")
+        assert len(shares) == 3 and max(shares) < 30, "a probability is wrapped"
         watched.page.locator("footer").scroll_into_view_if_needed()
         expect(watched.page.locator(".warning")).to_be_in_viewport(ratio=1)
         watched.page.screenshot(path=tmp_path / f"{scheme}_{width}.png", full_page=True)
     ground = watched.page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
+
+
+def test_enter_in_the_key_field_sends_no_form(watched: Watched) -> None:
+    watched.page.locator("summary").click()
+    watched.page.locator("#key").fill("secret")
+    watched.page.locator("#key").press("Enter")
+    asked = [address for address in watched.asked if not address.endswith("/v1/models")]
+    assert "secret" not in watched.page.url and "?" not in watched.page.url
+    assert set(asked) == {f"{watched.server.url}/", f"{watched.server.url}/ready"}
 
 
 def test_each_tab_keeps_its_own_text(watched: Watched) -> None:

@@ -567,7 +567,7 @@ def test_refusal_suggests_the_field_that_does_the_job(
         ([{"question": " "}, NOTE], "record 1 has neither a question nor text; add one of them"),
         (
             [NOTE, {"question": CANARY, "sections": [["A", CANARY], ["B"]]}],
-            "record 2, section 2: list should have at least 2 items after validation, not 1",
+            "record 2, section 2: must be pairs of a heading and a text, such as ",
         ),
         ([NOTE, NOTE, NOTE | {"text": "a" * 200_000}], "record 3 has more than"),
     ],
@@ -578,6 +578,22 @@ def test_records_are_counted_from_one(
 ) -> None:
     error = error_of(plain.ask("/v1/answer", {"records": records, "explain": False}), 400)
     assert error["message"].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"text": CANARY}, "the record cannot be used for answer: no question"),
+        (NOTE | {"text": "a" * 200_000}, "the record has more than "),
+        ({"records": [NOTE] * 17}, "records: list should have at most 16 items, not 17"),
+        ({"sections": CANARY}, "sections: must be pairs of a heading and a text, such as "),
+        ([CANARY], "the request body must be a JSON object"),
+        (CANARY, "the request body must be a JSON object"),
+    ],
+    ids=lambda value: str(value)[-50:],
+)
+def test_messages_use_the_words_of_the_api(body: object, message: str, plain: Server) -> None:
+    assert error_of(plain.ask("/v1/answer", body), 400)["message"].startswith(message)
 
 
 def test_unknown_model_is_not_found(plain: Server) -> None:
@@ -657,6 +673,16 @@ def test_vertex_routes_and_port_are_served(scripted: Scripted) -> None:
         ({"instances": [tiny], "parameters": {"task": CANARY}}, "task"),
     ):
         assert error_of(server.ask("/predict", wrong), 400)["param"] == param
+    refusals: list[tuple[list[Any], str]] = [
+        ([tiny, tiny | {"n": 9}], "instance 2: n: input should be"),
+        ([tiny, tiny, {"task": "answer", "max_tokens": 3}], "instance 3: max_tokens is not "),
+        ([{"task": "answer", "text": CANARY}], "instance 1: the record cannot be used for answer"),
+        ([tiny, {"task": CANARY}], "instance 2: task must be one of completions, "),
+        ([CANARY], "instance 1: input should be "),
+    ]
+    for batch, said in refusals:
+        error = error_of(server.ask("/predict", {"instances": batch}), 400)
+        assert error["message"].startswith(said)
     assert error_of(server.ask("/predict"), 405)
 
 

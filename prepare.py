@@ -13,7 +13,7 @@ with their size. No GPU and no PyTorch are needed.
 """
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -168,18 +168,18 @@ from clingpt.data.pipeline import (
     share_of_yes_to_keep,
     write_examples,
 )
-from clingpt.data.prepared import RECEIPT, FolderWriter, Prepared, open_prepared
+from clingpt.data.prepared import RECEIPT, FolderWriter, open_prepared
 from clingpt.data.sources import Source, check_source, choose_columns, is_published, parse_mix
-from clingpt.privacy.redaction import Redactor
+from clingpt.privacy.redaction import Redactor, masked_name
 from clingpt.text.tokenizer import Tokenizer
 
-DRY_RUN_RECORDS = 20  # from which a dry run makes examples
+FIRST_RECORDS = 20  # to make examples of where none can be read back
 
 
 def main() -> None:
     cfg = parse_flags()
     cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
-    with nullcontext() if cfg.dry_run else one_writer(cfg.folder):
+    with one_writer(cfg.folder):
         prepare(cfg)
 
 
@@ -187,7 +187,8 @@ def prepare(cfg: PrepareConfig) -> None:
     """Read the sources three times: to count the records, to inspect them, and to write them."""
     tokenizer, workers = Tokenizer.load(), count_workers(cfg.workers)
     redactor = Redactor(cfg.redact) if cfg.redact else None
-    writer = FolderWriter(cfg.folder, tokenizer)  # refuses a folder that prepare.py did not write
+    # Refuses a folder that prepare.py did not write.
+    writer = FolderWriter(cfg.folder, tokenizer, dry=cfg.dry_run)
     others = [open_prepared(Path(name), tokenizer) for name in cfg.against]
     sources = open_sources(cfg)
 
@@ -209,37 +210,39 @@ def prepare(cfg: PrepareConfig) -> None:
         drop_overlap=cfg.drop_overlap,
         copies=frozenset(chain.from_iterable(findings.copies.values())),
     )
-    if cfg.dry_run:
-        print_dry_run(sources, survey, findings, recipe, cfg)
-        return
-    if found := objections(findings, cfg):
-        console.say("\n\n".join(prepare_report.receipt_tables(findings.receipt)))
-        raise DataError("; ".join(found))
+    tally, reasons = None, reasons_to_refuse_records(findings, sources, cfg)
 
-    # The third pass writes. An error before `finish` removes the unfinished folder.
-    with writer:
-        planted = canaries.make_canaries(cfg.canaries, cfg.seed) if cfg.canaries else []
-        if planted:  # audit.py looks for them later
-            writer.add_json(canaries.FILE, canaries.to_json(planted))
-        records = canaries.planted_records(planted) if planted else ()
-        tally = write_examples(
-            sources, survey, findings, recipe, writer, planted=records, workers=workers
-        )
-        check_overlap(tally, cfg)
-        if not writer.n_tokens["train"]:
-            reasons = ", ".join(f"{task}: {why} ({n})" for (task, why), n in tally.dropped.items())
-            raise DataError(
-                f"{names_of(sources)} yields no training example ({reasons}); choose other --tasks "
-                "or records"
+    # The third pass makes the examples and writes them. A dry run makes them too, because text
+    # shared with the test split is found only there. Unless `finish` is called, no folder is left.
+    if not reasons:
+        with writer:
+            planted = canaries.make_canaries(cfg.canaries, cfg.seed) if cfg.canaries else []
+            if planted:  # audit.py looks for them later
+                writer.add_json(canaries.FILE, canaries.to_json(planted))
+            records = canaries.planted_records(planted) if planted else ()
+            tally = write_examples(
+                sources, survey, findings, recipe, writer, planted=records, workers=workers
             )
-        writer.add_json(RECEIPT, findings.receipt)
-        writer.finish(settings_to_keep(cfg))
+            reasons = reasons_to_refuse_examples(tally, writer.n_tokens["train"], sources, cfg)
+            if not (reasons or cfg.dry_run):
+                writer.add_json(RECEIPT, findings.receipt)
+                writer.finish(settings_to_keep(cfg))
 
-    prepared = open_prepared(cfg.folder, tokenizer)  # read back and verified
-    print_tables(prepared, sources, survey, findings, tally, cfg)
-    print_examples(prepare_report.written_examples(prepared, cfg.show))
-    source = cfg.subset if cfg.source == "pubmedqa" else cfg.source
-    console.say(prepare_report.next_line(cfg.folder, source, cfg.tasks))
+    finished = not (reasons or cfg.dry_run)
+    if finished:
+        prepared = open_prepared(cfg.folder, tokenizer)  # read back and verified
+    print_tables(sources, survey, findings, tally, writer.counts(), cfg, finished=finished)
+    if finished and not findings.identifiers:
+        print_examples(prepare_report.written_examples(prepared, cfg.show))
+    elif finished or cfg.dry_run:
+        print_first_examples(sources, findings, recipe, cfg.show)
+    if cfg.dry_run:
+        console.say("\nA dry run: nothing was written.")
+    if reasons:
+        raise DataError("; ".join(reasons))
+    if finished:
+        source = cfg.subset if cfg.source == "pubmedqa" else cfg.source
+        console.say(prepare_report.next_line(cfg.folder, source, cfg.tasks))
 
 
 def open_sources(cfg: PrepareConfig) -> list[Source]:
@@ -275,7 +278,9 @@ def open_sources(cfg: PrepareConfig) -> list[Source]:
     return sources
 
 
-def objections(findings: Findings, cfg: PrepareConfig) -> list[str]:
+def reasons_to_refuse_records(
+    findings: Findings, sources: list[Source], cfg: PrepareConfig
+) -> list[str]:
     """List the reasons not to prepare these records, each with what to do about it."""
     found = []
     if findings.identifiers and not cfg.allow_phi:
@@ -287,22 +292,39 @@ def objections(findings: Findings, cfg: PrepareConfig) -> list[str]:
     if copies and not allows_overlap(cfg):
         found.append(
             f"{console.count(len(copies))} training records are near-duplicates of test records, "
-            f"first {copies[0]}; pass --drop_overlap=True to drop training records whose text is "
-            "in val or test, or --allow_overlap=True"
+            f"first {shown_ids(copies[:1], sources)}; pass --drop_overlap=True to drop training "
+            "records whose text is in val or test, or --allow_overlap=True"
         )
     return found
 
 
-def check_overlap(tally: Tally, cfg: PrepareConfig) -> None:
-    """Refuse training text that is in the test split, before anything is moved into place."""
+def reasons_to_refuse_examples(
+    tally: Tally, n_tokens: int, sources: list[Source], cfg: PrepareConfig
+) -> list[str]:
+    """List the reasons not to keep the examples that were made; `n_tokens` are to train on."""
+    found = []
     sharing = tally.sharing["test"]
     if sharing and not allows_overlap(cfg):
-        raise DataError(
-            f"{sharing} training records share a run of 13 words with the test split, first "
-            f"{', '.join(tally.first_sharing['test'])}; pass --drop_overlap=True to drop training "
-            "records whose text is in val or test, or --allow_overlap=True and report it with "
-            "every score"
+        found.append(
+            f"{console.count(sharing)} training records share a run of 13 words with the test "
+            f"split, first {shown_ids(tally.first_sharing['test'], sources)}; pass "
+            "--drop_overlap=True to drop training records whose text is in val or test, or "
+            "--allow_overlap=True and report it with every score"
         )
+    if not n_tokens:
+        why = ", ".join(f"{task}: {reason} ({n})" for (task, reason), n in tally.dropped.items())
+        found.append(
+            f"{names_of(sources)} yields no training example ({why}); choose other --tasks or "
+            "records"
+        )
+    return found
+
+
+def shown_ids(record_ids: list[str], sources: list[Source]) -> str:
+    """List ids for a message; those that may identify somebody are masked."""
+    if any(not source.published for source in sources):
+        record_ids = list(map(masked_name, record_ids))
+    return ", ".join(record_ids)
 
 
 def allows_overlap(cfg: PrepareConfig) -> bool:
@@ -324,50 +346,45 @@ def settings_to_keep(cfg: PrepareConfig) -> dict[str, Any]:
 # Output
 
 
-def print_dry_run(
-    sources: list[Source], survey: Survey, findings: Findings, recipe: Recipe, cfg: PrepareConfig
-) -> None:
-    """Print columns, counts, receipt, the first examples, and what would stop a real run."""
-    tables = [source.columns_table for source in sources if source.columns_table]
-    tables += [
-        prepare_report.records_table(sources, survey),
-        *prepare_report.receipt_tables(findings.receipt),
-    ]
-    console.say("\n\n".join(tables))
-    training = (item for item in reread(sources) if item.split == "train")
-    pieces, _ = make_examples(recipe, list(islice(training, DRY_RUN_RECORDS)))
-    print_examples(prepare_report.unwritten_examples(pieces, cfg.show))
-    console.say("\nA dry run: nothing was written.")
-    for objection in objections(findings, cfg):
-        console.say(f"A real run would stop: {objection}.")
-
-
 def print_tables(
-    prepared: Prepared,
     sources: list[Source],
     survey: Survey,
     findings: Findings,
-    tally: Tally,
+    tally: Tally | None,
+    counts: Mapping[str, Any],
     cfg: PrepareConfig,
+    *,
+    finished: bool,
 ) -> None:
-    """Print what was written, what was dropped and what was found."""
-    counts = prepared.manifest["counts"]
-    tables = [
-        prepare_report.records_table(sources, survey, counts),
-        prepare_report.examples_table(counts, tally, cfg.tasks),
-        prepare_report.dropped_table(survey, tally),
-        prepare_report.overlap_table(tally, findings, templated=cfg.source == "synthetic"),
-        *prepare_report.receipt_tables(findings.receipt),
-        prepare_report.remarks(sources, survey, tally),
-    ]
+    """Print what was found, dropped and made; `tally` is None if no examples were made."""
+    tables: list[str | None] = [] if finished else [source.columns_table for source in sources]
+    tables.append(prepare_report.records_table(sources, survey, counts if tally else None))
+    if tally:
+        tables.append(prepare_report.examples_table(counts, tally, cfg.tasks))
+    tables.append(prepare_report.dropped_table(survey, tally or Tally()))
+    if tally:
+        templated = cfg.source == "synthetic"
+        tables.append(prepare_report.overlap_table(tally, findings, templated=templated))
+    tables += prepare_report.receipt_tables(findings.receipt)
+    tables.append(prepare_report.remarks(sources, survey, tally or Tally()))
     console.say("\n\n".join(table for table in tables if table))
 
 
-def print_examples(examples: list[prepare_report.Shown]) -> None:
+def print_first_examples(sources: list[Source], findings: Findings, recipe: Recipe, n: int) -> None:
+    """Print examples of the first training records, with the identifiers in them masked."""
+    if masked := findings.identifiers > 0:
+        recipe = replace(recipe, redactor=Redactor("tags"))
+    training = (item for item in reread(sources) if item.split == "train")
+    pieces, _ = make_examples(recipe, list(islice(training, FIRST_RECORDS)))
+    print_examples(prepare_report.unwritten_examples(pieces, n), masked=masked)
+
+
+def print_examples(examples: list[prepare_report.Shown], *, masked: bool = False) -> None:
     """Print examples, their target tokens in green or in brackets."""
     tokenizer, colour = Tokenizer.load(), console.colour_enabled(sys.stdout)
     for example in examples:
-        console.say(prepare_report.example_text(example, tokenizer, colour=colour), styled=True)
+        text = prepare_report.example_text(example, tokenizer, colour=colour, masked=masked)
+        console.say(text, styled=True)
 
 
 if __name__ == "__main__":

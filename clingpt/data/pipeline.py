@@ -177,7 +177,8 @@ class Findings:
 
     receipt: dict[str, Any]  # the content of receipt.json
     identifiers: int  # that are a reason to refuse the sources
-    copies: dict[str, list[str]]  # held-out split -> ids of training records of nearly equal text
+    # Held-out split -> ids, not redacted, of training records of nearly equal text.
+    copies: dict[str, list[str]]
     grams: dict[str, NgramIndex]  # held-out split -> its runs of 13 words
 
 
@@ -218,6 +219,7 @@ def inspect_records(
     """
     receipt = Receipt(done=redactor.how if redactor else "none")
     hashes: dict[str, list[NDArray[np.uint64]]] = {split: [] for split in HELD_OUT}
+    id_before = dict[str, str]()  # of records whose id was redacted
     total = survey.records.total()
     inspecting = map_chunks(
         partial(inspect_chunk, redactor), in_chunks(reread(sources)), workers=workers
@@ -230,6 +232,8 @@ def inspect_records(
             for item, one in zip(chunk, seen, strict=True):
                 name = sources[item.source].name
                 receipt.see(item.split, name, one.record_id, one.inspection, replaced=one.replaced)
+                if one.record_id != item.record.id:
+                    id_before[one.record_id] = item.record.id
                 if one.hashes is not None:
                     hashes[item.split].append(one.hashes)
             bar.update(len(chunk))
@@ -245,7 +249,10 @@ def inspect_records(
     return Findings(
         receipt=receipt.to_json(),
         identifiers=identifiers,
-        copies={split: receipt.copies(split) for split in HELD_OUT},
+        copies={
+            split: [id_before.get(name, name) for name in receipt.copies(split)]
+            for split in HELD_OUT
+        },
         grams={split: NgramIndex(found) for split, found in hashes.items()},
     )
 
@@ -263,7 +270,7 @@ class Tally:
     windowed: Counter[str] = field(default_factory=Counter)  # task -> records of several examples
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)  # (task or record, reason)
     sharing: Counter[str] = field(default_factory=Counter)  # held-out split -> training records
-    first_sharing: dict[str, list[str]] = field(default_factory=dict)  # their ids
+    first_sharing: dict[str, list[str]] = field(default_factory=dict)  # their ids, not redacted
 
     def add(self, other: "Tally") -> None:
         """Add the counts of the next chunk."""
@@ -343,8 +350,8 @@ def make_examples(recipe: Recipe, chunk: Sequence[Item]) -> tuple[list[Piece], T
             sharing = [split for split, grams in held_out.items() if grams.shares(hashes)]
             for split in sharing:
                 tally.sharing[split] += 1
-                tally.first_sharing.setdefault(split, []).append(record.id)
-            if recipe.drop_overlap and (sharing or record.id in recipe.copies):
+                tally.first_sharing.setdefault(split, []).append(item.record.id)
+            if recipe.drop_overlap and (sharing or item.record.id in recipe.copies):
                 tally.dropped["record", OVERLAPPING] += 1
                 continue
             copies = count_copies(item.record.id, recipe.weights[item.source])

@@ -173,7 +173,7 @@ def unwritten_examples(pieces: Iterable[Piece], n: int) -> list[Shown]:
     return [found[task] for task in sorted(found)][:n]
 
 
-def example_text(shown: Shown, tokenizer: Tokenizer, *, colour: bool) -> str:
+def example_text(shown: Shown, tokenizer: Tokenizer, *, colour: bool, masked: bool) -> str:
     """Render an example with its target tokens marked, safe for a terminal."""
     task, *sides = shown
     how = "green" if colour else "in [[brackets]]"
@@ -181,5 +181,5 @@ def example_text(shown: Shown, tokenizer: Tokenizer, *, colour: bool) -> str:
         console.mark(tokenizer.decode(ids), trained=trained, colour=colour)
         for ids, trained in zip(sides, (False, True), strict=True)
     )
-    head = f"\nAn example of {TASKS[task]}; its target is {how}:\n"
-    return head + prompt + target
+    privacy = "the identifiers that were found are masked, " if masked else ""
+    return f"\nAn example of {TASKS[task]}; {privacy}its target is {how}:\n{prompt}{target}"

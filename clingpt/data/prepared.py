@@ -87,12 +87,14 @@ class Piece:
 class FolderWriter:
     """Write a prepared folder piece by piece.
 
-    A context manager: unless `finish` succeeds, it leaves no new folder and keeps the old one. The
+    A context manager: unless `finish` succeeds, it leaves no new folder and keeps the old one. A
+    `dry` writer only counts: no record's text reaches the disk, even if the process is killed. The
     caller makes sure that no other process writes the same folder (base/ownership.py).
     """
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
+    def __init__(self, folder: Path, tokenizer: Tokenizer, *, dry: bool = False) -> None:
         _check_replaceable(folder)
+        self.dry = dry
         self.folder, self.tokenizer = Path(os.path.realpath(folder)), tokenizer
         self.partial = self.folder.with_name(f".{self.folder.name}.partial")
         self.old = self.folder.with_name(f".{self.folder.name}.old")
@@ -119,7 +121,8 @@ class FolderWriter:
         for name in sorted(FILES):
             mode = "wb" if name.endswith((".bin", ".idx")) else "w"
             encoding = None if mode == "wb" else "utf-8"
-            self.files[name] = (self.partial / name).open(mode, encoding=encoding)
+            path = Path(os.devnull) if self.dry else self.partial / name
+            self.files[name] = path.open(mode, encoding=encoding)
 
     def append(self, piece: Piece) -> None:
         """Append the records and examples of a piece to its split."""
@@ -135,6 +138,17 @@ class FolderWriter:
         self.n_records[split] += len(piece.ids)
         for task, n in zip(TASKS, np.bincount(rows[:, 3], minlength=len(TASKS)), strict=True):
             self.n_examples[split, task] += int(n)
+
+    def counts(self) -> dict[str, Any]:
+        """Return the records, tokens and examples of each split, as the manifest lists them."""
+        return {
+            split: {
+                "records": self.n_records[split],
+                "tokens": self.n_tokens[split],
+                "examples": {task: self.n_examples[split, task] for task in TASKS},
+            }
+            for split in SPLITS
+        }
 
     def scratch(self, name: str) -> Path:
         """Return the path of a temporary file, removed when the folder is finished."""
@@ -159,14 +173,7 @@ class FolderWriter:
             "format": FORMAT,
             "tokenizer": self.tokenizer.fingerprint,
             "settings": settings,
-            "counts": {
-                split: {
-                    "records": self.n_records[split],
-                    "tokens": self.n_tokens[split],
-                    "examples": {task: self.n_examples[split, task] for task in TASKS},
-                }
-                for split in SPLITS
-            },
+            "counts": self.counts(),
             "files": {path.name: file_entry(path) for path in written},
         }
         text = json.dumps(manifest, indent=1) + "\n"

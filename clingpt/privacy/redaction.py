@@ -21,7 +21,13 @@ from functools import cache
 from typing import Literal
 
 from clingpt.privacy.dates import ANY_YEAR, day_of, is_day_first, shifted
-from clingpt.privacy.identifiers import REPORTED_ONLY, Detector, Found, find_identifiers
+from clingpt.privacy.identifiers import (
+    REPORTED_ONLY,
+    Detector,
+    Found,
+    find_identifiers,
+    masked,
+)
 from clingpt.privacy.keyword_rules import STATE, STATE_CODES
 from clingpt.privacy.names import Standing, census, cues, first_names, standing
 from clingpt.text.records import Record
@@ -55,6 +61,11 @@ def may_identify(record_id: str) -> bool:
         return True
     found = find_identifiers(re.sub(r"[_.-]+", " ", record_id))
     return any(one.kind not in REPORTED_ONLY for one in found)
+
+
+def masked_name(name: str) -> str:
+    """Return a record's id, or another short name, for a message: masked if it may identify."""
+    return masked(name, Found("name", 0, len(name))) if may_identify(name) else name
 
 
 class Redactor:

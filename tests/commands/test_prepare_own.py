@@ -373,11 +373,6 @@ def test_identifiers_are_refused_unless_allowed(tmp_path: Path) -> None:
     data = open_prepared(folder, GPT2)
     assert data.receipt is not None and data.receipt["done"] == "allowed"
     assert len(secrets_in(folder)) >= 6  # so the search of the next test can find them
-    dry = in_process(*flags, f"--out={tmp_path / 'dry'}", "--dry_run=True")
-    assert (dry.returncode, dry.stderr) == (0, "")
-    assert re.search(
-        r"\nA real run would stop: found \d+ likely identifiers \(PHI\); pass", dry.stdout
-    )
 
 
 @pytest.mark.parametrize("how", ["tags", "surrogates"])

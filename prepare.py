@@ -170,7 +170,8 @@ from clingpt.data.pipeline import (
 )
 from clingpt.data.prepared import RECEIPT, FolderWriter, open_prepared
 from clingpt.data.sources import Source, check_source, choose_columns, is_published, parse_mix
-from clingpt.privacy.redaction import Redactor, masked_name
+from clingpt.data.tabular import shown_name
+from clingpt.privacy.redaction import Redactor
 from clingpt.text.tokenizer import Tokenizer
 
 FIRST_RECORDS = 20  # to make examples of where none can be read back
@@ -323,7 +324,7 @@ def reasons_to_refuse_examples(
 def shown_ids(record_ids: list[str], sources: list[Source]) -> str:
     """List ids for a message; those that may identify somebody are masked."""
     if any(not source.published for source in sources):
-        record_ids = list(map(masked_name, record_ids))
+        record_ids = list(map(shown_name, record_ids))
     return ", ".join(record_ids)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
+from clingpt.data.tabular import shown_name
 from clingpt.text.records import LABELS, Record, clean, make_record
 from clingpt.text.tasks import TASK_TABLE
 
@@ -190,7 +191,7 @@ def _nearest(wrong: str, names: Sequence[str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return ", ".join(console.safe_line(name)[:40] for name in names[:MOST_LISTED]) + more
+    return ", ".join(shown_name(name) for name in names[:MOST_LISTED]) + more
 
 
 def guess_table(names: Sequence[str], rows: Sequence[Row], columns: Columns) -> str:
@@ -199,7 +200,9 @@ def guess_table(names: Sequence[str], rows: Sequence[Row], columns: Columns) -> 
     body = []
     for name in names:
         shown = [_masked(value) for value in _values(name, rows)[:2]]
-        body.append([name[:40], roles.get(name, "not used"), *shown, *[None] * (2 - len(shown))])
+        body.append(
+            [shown_name(name), roles.get(name, "not used"), *shown, *[None] * (2 - len(shown))]
+        )
     return console.table("Columns", ["column", "used as", "first cells", "(masked)"], body)
 
 
@@ -230,7 +233,7 @@ def record_of(row: Row, columns: Columns, place: str) -> Record:
             return None
         if not isinstance(value, str):
             kind = type(value).__name__
-            raise DataError(f"column {name!r} must be text, not {kind}")
+            raise DataError(f"column {shown_name(name)!r} must be text, not {kind}")
         is_blank = not clean(value[:64]) and not clean(value)
         return None if is_blank else value
 

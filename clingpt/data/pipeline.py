@@ -32,7 +32,7 @@ from clingpt.data.hygiene import Inspection, Receipt, inspect
 from clingpt.data.overlap import NgramIndex, ngram_hashes
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Piece, Prepared
 from clingpt.data.sources import Source
-from clingpt.data.tabular import OnBad
+from clingpt.data.tabular import OnBad, shown_name
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.records import LABELS, SPLITS, Record
 from clingpt.text.tasks import Example, NotApplicable, heading, make_example, text_windows
@@ -77,7 +77,8 @@ def read_sources(sources: Sequence[Source], on_bad: OnBad) -> Iterator[Item]:
     for number, source in enumerate(sources):
         for split, record in source.read(on_bad):
             if hash(record) in seen:
-                on_bad(DataError(f"duplicate record {record.id} in {source.name}"))
+                name = record.id if source.published else shown_name(record.id)
+                on_bad(DataError(f"duplicate record {name} in {source.name}"))
                 continue
             seen.add(hash(record))
             if record.id not in split_of_id:
@@ -195,12 +196,25 @@ def inspect_chunk(redactor: Redactor | None, chunk: Sequence[Item]) -> list[Seen
     """Inspect a chunk of records; runs in a worker process."""
     seen = []
     for item in chunk:
-        record, replaced = item.record, {}
+        record, before = item.record, None
         if redactor:
-            record, replaced = redactor.record(item.record), inspect(item.record).counts
-        hashes = ngram_hashes(record.full_text()) if item.split in HELD_OUT else None
-        seen.append(Seen(record.id, inspect(record), replaced, hashes))
+            record, before = redactor.record(item.record), inspect(item.record)
+        inspection = inspect(record)
+        if before and as_compared(redactor, item.record, record) is item.record:
+            inspection = replace(inspection, fingerprint=before.fingerprint)
+        text = as_compared(redactor, item.record, record).full_text()
+        hashes = ngram_hashes(text) if item.split in HELD_OUT else None
+        seen.append(Seen(record.id, inspection, before.counts if before else {}, hashes))
     return seen
+
+
+def as_compared(redactor: Redactor | None, before: Record, after: Record) -> Record:
+    """Return the form of a record, before or after redaction, that others are compared with.
+
+    Surrogates differ from run to run. Compared by them, two notes would be copies in one run and
+    not in the next, and a dry run could not tell what the real run will find.
+    """
+    return before if redactor and redactor.how == "surrogates" else after
 
 
 def inspect_records(
@@ -212,7 +226,7 @@ def inspect_records(
     others: Iterable[Prepared],
     workers: int,
 ) -> Findings:
-    """Inspect every record in the form in which it will be written.
+    """Inspect every record in the form in which it will be written; see `as_compared` for copies.
 
     The held-out records of `others`, folders prepared earlier, count as held out here too when
     training records are searched for shared runs of 13 words.
@@ -346,7 +360,8 @@ def make_examples(recipe: Recipe, chunk: Sequence[Item]) -> tuple[list[Piece], T
 
         # Only training records are dropped, repeated or varied. Val and test stay complete.
         if item.split == "train" and not item.planted:
-            hashes = ngram_hashes(record.full_text())
+            compared = as_compared(recipe.redactor, item.record, record)
+            hashes = ngram_hashes(compared.full_text())
             sharing = [split for split, grams in held_out.items() if grams.shares(hashes)]
             for split in sharing:
                 tally.sharing[split] += 1

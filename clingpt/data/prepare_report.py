@@ -13,6 +13,7 @@ from clingpt.base import console
 from clingpt.data.pipeline import Findings, Survey, Tally
 from clingpt.data.prepared import DONE, HELD_OUT, Piece, Prepared
 from clingpt.data.sources import Source
+from clingpt.data.tabular import shown_name
 from clingpt.text.records import LABELS, SPLITS
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
@@ -82,7 +83,7 @@ def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
             roles = {
                 role: name for role, name in asdict(source.columns).items() if name is not None
             }
-            read = ", ".join(f"{name!r} as {role}" for role, name in roles.items())
+            read = ", ".join(f"{shown_name(name)!r} as {role}" for role, name in roles.items())
             lines.append(f"Columns of {source.name}: {read}.")
     for number, n in survey.renamed.items():
         if n:

@@ -20,8 +20,8 @@ from typing import Any
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.data.columns import Columns, guess_columns, guess_table, record_of
-from clingpt.data.tabular import AUTO, OnBad, Row, format_of, iter_rows
-from clingpt.text.records import FIELDS, SPLITS, Record, from_json, make_record
+from clingpt.data.tabular import AUTO, OnBad, Row, format_of, iter_rows, shown_name
+from clingpt.text.records import FIELDS, SPLITS, Record, RecordError, from_json, make_record
 
 HUB_NAME = "qiaojin/PubMedQA"
 HUB_TIMEOUT_S = 5.0
@@ -75,6 +75,9 @@ class Source:
                         record = from_known_row(row, place)
                     else:
                         record = record_of(row, self.columns, place)
+                except RecordError as error:
+                    name = error.record_id if self.published else shown_name(error.record_id)
+                    on_bad(DataError(f"{place}: record {name}: {error.problem}"))
                 except DataError as error:
                     on_bad(DataError(f"{place}: {error}"))
                 else:

@@ -23,6 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
+from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.text.records import clean
 
@@ -38,6 +39,8 @@ LONGEST_RECORD_CHARS = 64 << 20
 DELIMITERS = ",;\t"
 SNIFFED_LINES, SNIFFED_CHARS = 20, 1 << 20  # of a CSV, to find its delimiter
 PARQUET_ROWS = 64  # decoded at a time: a cell may have 10 MB
+
+SHOWN_CHARS = 40  # of a name in a message
 
 AUTO = "auto"  # the encoding if the user specified none
 UNDECODED = "\udfff"  # replaces undecodable bytes: half a surrogate pair, which no decoder returns
@@ -311,7 +314,17 @@ def _header(cells: list[str], place: str) -> list[str]:
 def _check_unique(names: Sequence[str], place: str) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"{place}: duplicate column {name[:40]!r}; rename one of them")
+            raise DataError(f"{place}: duplicate column {shown_name(name)!r}; rename one of them")
+
+
+def shown_name(name: str) -> str:
+    """Shorten a record's id or a column's name for a message; mask it if it may identify somebody.
+
+    Where a table has no header, the names of its columns are the cells of a record.
+    """
+    from clingpt.privacy.redaction import masked_name  # loads all detectors
+
+    return masked_name(console.safe_line(name))[:SHOWN_CHARS]
 
 
 def _lines_before_cell(lines: list[str], delimiter: str) -> int:

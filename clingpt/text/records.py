@@ -24,6 +24,14 @@ _EMPTY_LINES = re.compile(r"\n{3,}")
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 
 
+class RecordError(DataError):
+    """A record that cannot be used. Its id may be a patient's; prepare.py masks it."""
+
+    def __init__(self, record_id: str, problem: str) -> None:
+        super().__init__(f"record {record_id}: {problem}")
+        self.record_id, self.problem = record_id, problem
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One cleaned item of a source.
@@ -104,7 +112,7 @@ def make_record(
     keywords: Iterable[object] = (),
     document: object = None,
 ) -> Record:
-    """Clean raw fields into a Record; raise DataError naming the record and the unusable field."""
+    """Clean raw fields into a Record; raise DataError if it is unusable."""
     if not isinstance(record_id, str | int) or isinstance(record_id, bool):
         kind = type(record_id).__name__
         raise DataError(f"a record's id must be a string or an integer, not {kind}")
@@ -115,13 +123,13 @@ def make_record(
     def text(field: str, value: object, cleaned: Callable[[str], str] = clean) -> str:
         if not isinstance(value, str):
             kind = type(value).__name__
-            raise DataError(f"record {name}: {field} must be a string, not {kind}")
+            raise RecordError(name, f"{field} must be a string, not {kind}")
         return cleaned(value)
 
     def optional(field: str, value: object, cleaned: Callable[[str], str] = clean) -> str | None:
         found = None if value is None else text(field, value, cleaned)
         if found == "":
-            raise DataError(f"record {name}: {field} is empty; fill it in or omit it")
+            raise RecordError(name, f"{field} is empty; fill it in or omit it")
         return found
 
     cleaned = [
@@ -130,10 +138,14 @@ def make_record(
     ]
     verdict = None if decision is None else text("the decision", decision).lower()
     if verdict is not None and verdict not in LABELS:
-        raise DataError(f"record {name}: the decision is {verdict!r}, not one of {LABELS}")
+        # Not quoted: a wrong column may hold anything that a note may hold.
+        problem = (
+            f"the decision must be yes, no or maybe, not another text ({len(verdict)} characters)"
+        )
+        raise RecordError(name, problem)
     asked, given = text("the question", question), tuple(pair for pair in cleaned if pair[1])
     if not asked and not given:
-        raise DataError(f"record {name} has neither a question nor text; add one of them")
+        raise RecordError(name, "it has neither a question nor text; add one of them")
     return Record(
         id=name,
         question=asked,

@@ -277,7 +277,7 @@ def test_blank_and_missing_cells_become_none(blank: str | None) -> None:
         assert record == Record(id="notes.csv:3", question="", sections=(("TEXT", "x"),))
     assert record_of({"q": "Why?", "t": blank}, ALL, "a:1").sections == ()
     assert record_of({"q": "\0" * 99 + "Why?"}, ALL, "a:1").question == "Why?"
-    with pytest.raises(DataError, match="notes.csv:3 has neither a question nor text"):
+    with pytest.raises(DataError, match="notes.csv:3: it has neither a question nor text"):
         record_of({"a": "an answer", "t": blank}, ALL, "dir/notes.csv:3")
 
 
@@ -297,7 +297,7 @@ def test_ids_may_be_numbers(value: object, name: str) -> None:
         ({"t": {"x": 1}}, "column 't' must be text, not dict"),
         ({"k": 5}, "column 'k' must be keywords, not int"),
         ({"k": [5]}, "record 1: a keyword must be a string, not int"),
-        ({"d": "perhaps"}, "record 1: the decision is 'perhaps', not one of"),
+        ({"d": "perhaps"}, "record 1: the decision must be yes, no or maybe"),
         ({"i": 1.5}, "a record's id must be a string or an integer, not float"),
         ({"i": float("nan")}, "a record's id must be a string or an integer, not float"),
         ({"i": True}, "a record's id must be a string or an integer, not bool"),

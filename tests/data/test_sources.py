@@ -184,7 +184,7 @@ ROW = hub_row("100", ITEMS["100"])
         ({"context": {"contexts": ["a"], "labels": ["A", "B"]}}, "1 contexts but 2 labels"),
         ({"context": {"contexts": ["a"], "meshes": "Pain"}}, "keywords must be a list, not str"),
         ({"pubid": None}, "a record's id must be a string or an integer, not NoneType"),
-        ({"final_decision": [1, None]}, "record 100: the decision is '1none', not one of"),
+        ({"final_decision": [1, None]}, "record 100: the decision must be yes, no or maybe"),
         ({"question": None}, "record 100: the question must be a string, not NoneType"),
         ({"long_answer": ""}, "record 100: the long answer is empty"),
     ],
@@ -269,8 +269,11 @@ LINES: list[tuple[bytes, str | None]] = [
     (b"{oops", "not valid JSON (Expecting property name enclosed in double quotes at column 2)"),
     (b"[1]", "a record must be a JSON object, not list"),
     (b'{"id": "b", "text": "\xb5g"}', "not UTF-8 text; --encoding=cp1252"),
-    (b'{"id": "c", "decision": "yes"}', "record c has neither a question nor text"),
-    (b'{"id": "d", "text": "x", "decision": "perhaps"}', "record d: the decision is 'perhaps'"),
+    (b'{"id": "c", "decision": "yes"}', "record c: it has neither a question nor text"),
+    (
+        b'{"id": "d", "text": "x", "decision": "perhaps"}',
+        "record d: the decision must be yes",
+    ),
     (b'{"text": ' + b"[" * 100_000, "cannot be read as JSON (maximum rec"),
     (b'{"text": "no id"}', None),
     (b'{"id": "e", "text": "x"} {"id": "f", "text": "y"}', "not valid JSON (Extra data"),
@@ -338,7 +341,7 @@ def test_a_table_in_any_format_becomes_the_same_records(tmp_path: Path) -> None:
 
 BAD_ROWS: list[tuple[str, bytes, list[str], list[str]]] = [  # ids of records, what is said
     ("twice.csv", b"id,note\n7,a\n7,b\n", ["7", "7"], []),  # prepare.py's to refuse or to count
-    ("empty.csv", b"id,note\n1,\n2,b\n", ["2"], ["empty.csv:2: record 1 has neither"]),
+    ("empty.csv", b"id,note\n1,\n2,b\n", ["2"], ["empty.csv:2: record 1: it has neither"]),
     ("cells.csv", b"id,note\n1,a,b\n2,b\n", ["2"], ["cells.csv:2: 3 cells under a header of 2"]),
     ("blank.csv", b"id,note\n,a\n\0,b\n", ["blank.csv:2", "blank.csv:3"], []),
     ("number.csv", b"id,note\n1,5\n2,b\n3,c\n", ["1", "2", "3"], []),

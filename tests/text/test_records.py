@@ -154,13 +154,13 @@ def test_blank_sections_are_dropped() -> None:
         ({"long_answer": ""}, "record 7: the long answer is empty"),
         ({"long_answer": " \u2029"}, "record 7: the long answer is empty"),
         ({"long_answer": ["a"]}, "record 7: the long answer must be a string, not list"),
-        ({"decision": "perhaps"}, "record 7: the decision is 'perhaps', not one of"),
-        ({"decision": ""}, "record 7: the decision is '', not one of"),
+        ({"decision": "perhaps"}, "record 7: the decision must be yes, no or maybe"),
+        ({"decision": ""}, "record 7: the decision must be yes, no or maybe"),
         ({"decision": True}, "record 7: the decision must be a string, not bool"),
         ({"keywords": [1]}, "record 7: a keyword must be a string, not int"),
         ({"document": "\n \u2003\n"}, "record 7: the document is empty"),
         ({"document": ["a"]}, "record 7: the document must be a string, not list"),
-        ({"question": " ", "sections": [("A", " ")]}, "record 7 has neither a question nor"),
+        ({"question": " ", "sections": [("A", " ")]}, "record 7: it has neither a question nor"),
     ],
 )
 def test_errors_name_the_record_and_the_field(fields: dict[str, Any], message: str) -> None:

@@ -80,7 +80,7 @@ class PrepareConfig:
 
     # --- run ---
     out: Path | None = None  # folder to write; None is data/ plus the name of the source
-    dry_run: bool = False  # report what would be done and what prevents it; write nothing
+    dry_run: bool = False  # do everything but write the folder, and end as the real run would
     workers: int | None = None  # processes; None is one per CPU, 0 or 1 starts none
     show: int = 3  # examples to print, with the trained tokens marked
     seed: int = 1337  # seed of the synthetic source, canaries and views

@@ -228,8 +228,7 @@ def record_of(row: Row, columns: Columns, place: str) -> Record:
     """
 
     def text(name: str | None) -> str | None:
-        value = None if name is None else row.get(name)
-        if value is None:
+        if name is None or (value := row.get(name)) is None:
             return None
         if not isinstance(value, str):
             kind = type(value).__name__

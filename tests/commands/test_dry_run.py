@@ -154,6 +154,7 @@ def test_a_dry_run_ends_as_the_real_run_does(
         assert dry.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "cases").exists(), reason="needs CLINGPT_SHARED's cases")
 @pytest.mark.parametrize("how", [(), ("--redact=tags", "--drop_overlap", "--skip_bad")])
 @pytest.mark.parametrize(

@@ -123,6 +123,18 @@ def test_a_token_beyond_uint16_raises_instead_of_wrapping(tmp_path: Path) -> Non
     assert names(tmp_path) == []
 
 
+def test_a_dry_writer_counts_but_keeps_no_text(tmp_path: Path) -> None:
+    """Whatever moment a dry run is killed in, it leaves no record's text."""
+    with FolderWriter(tmp_path / "new/data", GPT2, dry=True) as writer:
+        for n in range(9):
+            add_record(writer, "test", record(n), examples(record(n)))
+        for file in writer.files.values():
+            file.flush()
+        assert all(path.stat().st_size == 0 for path in writer.partial.iterdir())
+        assert writer.counts()["test"]["records"] == 9 and writer.n_tokens["test"] > 100
+    assert names(tmp_path) == []
+
+
 def test_the_fingerprint_depends_only_on_the_data(tmp_path: Path, small: Path) -> None:
     one = open_prepared(small, GPT2)
     two = open_prepared(write(tmp_path / "deep" / "two", range(3)), GPT2)

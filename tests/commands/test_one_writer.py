@@ -70,10 +70,13 @@ def test_the_second_command_ends_at_once_and_names_the_first(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_writes_nothing_and_is_not_refused(tmp_path: Path) -> None:
+def test_a_dry_run_is_refused_as_the_real_run_would_be(tmp_path: Path) -> None:
     flags = ["--source=synthetic", "--synthetic_records=8", "--synthetic_held_out=2", "--dry_run"]
     with one_writer(tmp_path / "data"):
-        assert here(prepare.main, *flags, f"--out={tmp_path / 'data'}").returncode == 0
+        done = here(prepare.main, *flags, f"--out={tmp_path / 'data'}")
+    assert done.returncode == 1 and "is being written by" in done.stderr
+    assert here(prepare.main, *flags, f"--out={tmp_path / 'data'}").returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_has_one_trainer_and_any_number_of_readers(

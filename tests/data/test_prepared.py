@@ -125,7 +125,7 @@ def test_a_token_beyond_uint16_raises_instead_of_wrapping(tmp_path: Path) -> Non
 
 def test_a_dry_writer_counts_but_keeps_no_text(tmp_path: Path) -> None:
     """Whatever moment a dry run is killed in, it leaves no record's text."""
-    with FolderWriter(tmp_path / "new/data", GPT2, dry=True) as writer:
+    with FolderWriter(tmp_path / "data", GPT2, dry=True) as writer:
         for n in range(9):
             add_record(writer, "test", record(n), examples(record(n)))
         for file in writer.files.values():

@@ -280,7 +280,7 @@ def to_json(
         text=completion.text,
         finish_reason=completion.finish_reason,
         new_tokens=len(completion.ids),
-        judgement=scores.judge(session.calibration) if scores else None,
+        judgement=scores.judge(session.calibration, question.prompt.ids) if scores else None,
         seed=sampling.seed,
         stopped_by=completion.stopped_by,
     )
@@ -336,12 +336,16 @@ def introduce(
         what = "of the context" if question.record is not None else "at the start of the prompt"
         console.note(f"{n_trimmed} tokens {what} did not fit and were left out")
     if scores is not None:
-        judgement = scores.judge(calibration)
+        judgement = scores.judge(calibration, question.prompt.ids)
         found = judgement["probabilities"]
         shares = ", ".join(f"{label} {percent(found[label])}" for label in LABELS)
         console.note(f"probabilities: {shares}")
         if judgement["calibration_note"]:
             console.note(judgement["calibration_note"])
+        if judgement["unlike_training"]:
+            console.note(
+                "unlike the training data: how often such answers are right was not measured"
+            )
         if calibration is not None and judgement["abstained"]:
             console.note(
                 f"too unsure to answer: no label reaches {percent(calibration.threshold)}, the "

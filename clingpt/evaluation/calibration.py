@@ -24,6 +24,7 @@ from clingpt.base.files import write_whole
 from clingpt.base.settings import check, check_range, read_json
 from clingpt.base.types import Floats, Ints
 from clingpt.decoding.replies import Judgement
+from clingpt.evaluation.familiarity import Familiarity
 from clingpt.text.records import LABELS
 
 FORMAT = 2
@@ -91,6 +92,7 @@ class Calibration:
     ece_after: float
     nll_before: float
     nll_after: float
+    familiarity: Familiarity | None  # of inputs with the training data, if that is known
 
     def __post_init__(self) -> None:
         lowest, highest = LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE
@@ -112,6 +114,7 @@ class Calibration:
         *,
         coverage: float = 0.8,
         fingerprint: str,
+        familiarity: Familiarity | None = None,
     ) -> Self:
         """Fit on the validation records of the prepared folder with this fingerprint.
 
@@ -138,6 +141,7 @@ class Calibration:
             ece_after=expected_calibration_error(after, gold),
             nll_before=negative_log_likelihood(log_probs, gold),
             nll_after=negative_log_likelihood(log_probs, gold, temperature=temperature),
+            familiarity=familiarity,
         )
 
     @property
@@ -162,6 +166,10 @@ class Calibration:
     def abstains(self, probabilities: ArrayLike) -> bool:
         """Return whether to withhold a record's label, given its calibrated probabilities."""
         return bool(np.max(probabilities) < self.threshold)
+
+    def is_unlike(self, prompt_ids: Sequence[int]) -> bool | None:
+        """Return whether a prompt is unlike the training data; None if that is not known."""
+        return self.familiarity.is_unlike(prompt_ids) if self.familiarity else None
 
     def save(self, folder: Path) -> None:
         """Write calibration.json atomically."""
@@ -206,8 +214,11 @@ class LabelScores:
         [shares] = calibrated([self.log_probs], 1.0)
         return dict(zip(LABELS, shares.tolist(), strict=True))
 
-    def judge(self, calibration: Calibration | None) -> Judgement:
-        """The label with calibrated probabilities, or raw ones if the checkpoint has no fit."""
+    def judge(self, calibration: Calibration | None, prompt_ids: Sequence[int]) -> Judgement:
+        """Return the label, and how far its probabilities can be relied on after this prompt.
+
+        The probabilities are calibrated, or raw ones if the checkpoint has no fit.
+        """
         probabilities, abstained = self.probabilities, None
         if calibration is not None:
             probabilities, abstained = calibration.judge(self.log_probs)
@@ -215,6 +226,7 @@ class LabelScores:
             "label": self.label,
             "probabilities": probabilities,
             "calibration_note": calibration.note if calibration else NOT_FITTED,
+            "unlike_training": calibration.is_unlike(prompt_ids) if calibration else None,
             "abstained": abstained,
         }
 

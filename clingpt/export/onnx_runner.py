@@ -205,11 +205,11 @@ class Runner:
         longest = max_new_tokens or min(TASK_TABLE[task].longest_reply, self.context // 2)
         budget = self.context - longest
         questions = [ask_task(task, record, self.tokenizer, budget=budget) for record in records]
-        judgements = [
-            self.label_scores(record).judge(self.calibration) if task == "answer" else None
-            for record in records
-        ]
         prompts = [question.prompt.ids for question in questions]
+        judgements = [
+            self.label_scores(record).judge(self.calibration, ids) if task == "answer" else None
+            for record, ids in zip(records, prompts, strict=True)
+        ]
         texts = self.generate(prompts, max_new_tokens=longest, on_text=on_text)
         replies = []
         for record, question, judgement, text in zip(

@@ -185,6 +185,8 @@ def _status(example: ShownExample) -> Iterator[str]:
         yield f"predicted {example.label}" + (f" ({verdict})" if example.gold is not None else "")
     if example.abstained:
         yield "below the threshold, so the label is withheld"
+    if example.unlike_training:
+        yield "unlike the training data"
     if example.finish_reason == "length":
         yield "stopped at the length limit"
     if not example.compared:

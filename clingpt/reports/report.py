@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from clingpt.base import console, jsonl
 from clingpt.base.errors import DataError
+from clingpt.base.types import Ints
 from clingpt.data.prepared import Prepared, origin
 from clingpt.data.sources import official_folds, official_test_ids
 from clingpt.evaluation import calibration as probabilities
@@ -42,6 +43,7 @@ from clingpt.evaluation.bootstrap import (
     bootstrap_sums,
 )
 from clingpt.evaluation.calibration import Bin, Calibration, FittedOn, LabelScores
+from clingpt.evaluation.familiarity import Familiarity
 from clingpt.evaluation.measure import ResultStore, passages_of
 from clingpt.evaluation.metrics import (
     ROUGE_TYPES,
@@ -147,6 +149,7 @@ class CalibrationSection:
     aurc: float
     abstained: float
     accuracy_kept: float | None
+    unlike_training: float | None  # share of the split's prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +267,7 @@ class ShownExample:
     label: str | None
     probabilities: dict[str, float]
     abstained: bool | None
+    unlike_training: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -398,12 +402,26 @@ def fit_calibration(
     labelled = [(one.log_probs, one.gold) for one in scores.values() if one.gold]
     if not labelled:
         return None if split == "val" else Calibration.load(loaded.folder)
+    # Only the data that the model was trained on can say what is familiar to it.
+    if loaded.card.get("data", {}).get("fingerprint") == data.fingerprint:
+        familiarity = Familiarity.fit(answer_prompts(data, "train"), answer_prompts(data, "val"))
+    else:
+        stored = Calibration.load(loaded.folder)
+        familiarity = stored.familiarity if stored else None
     return Calibration.fit(
         [log_probs for log_probs, _ in labelled],
         [gold for _, gold in labelled],
         coverage=coverage,
         fingerprint=data.fingerprint,
+        familiarity=familiarity,
     )
+
+
+def answer_prompts(data: Prepared, split: str) -> Iterator[Ints]:
+    """Yield the token ids of each answer prompt of a split."""
+    found = data.split(split)
+    for start, first_target, *_ in found.rows_of("answer").tolist():
+        yield found.tokens[start:first_target].astype(np.int64)
 
 
 def build_report(
@@ -459,7 +477,7 @@ def build_report(
         settings=settings,
         versions=versions(),
         labels=label_section(data, loaded.tokenizer, split, scores),
-        calibration=calibration_section(calibration, scores) if calibration else None,
+        calibration=calibration_section(calibration, scores, data, split) if calibration else None,
         perplexity={name: section for name, section in perplexity.items() if section},
         texts=texts,
         label_agreement=mean(agreeing) if agreeing else None,
@@ -469,7 +487,14 @@ def build_report(
             example
             for task in texts
             for example in shown_examples(
-                parts, data, split, task, scores, calibration, count=N_EXAMPLES // len(texts)
+                parts,
+                data,
+                split,
+                task,
+                scores,
+                calibration,
+                loaded.tokenizer,
+                count=N_EXAMPLES // len(texts),
             )
         ),
     )
@@ -589,7 +614,9 @@ def label_figures(gold: Sequence[str], said: Sequence[str]) -> LabelFigures:
     )
 
 
-def calibration_section(fitted: Calibration, scores: Scores) -> CalibrationSection | None:
+def calibration_section(
+    fitted: Calibration, scores: Scores, data: Prepared, split: str
+) -> CalibrationSection | None:
     """Measure label probabilities before and after calibration, and the cost of withholding."""
     known = [(scored.log_probs, scored.gold) for scored in scores.values() if scored.gold]
     if not known:
@@ -607,6 +634,8 @@ def calibration_section(fitted: Calibration, scores: Scores) -> CalibrationSecti
     calibrated = fitted.apply(log_probs)
     curve = probabilities.risk_coverage(calibrated, gold)
     kept = [point for point in curve if point.threshold >= fitted.threshold]
+    near = fitted.familiarity
+    unlike = [near.is_unlike(ids) for ids in answer_prompts(data, split)] if near else []
     return CalibrationSection(
         temperature=fitted.temperature,
         note=fitted.note,
@@ -620,6 +649,7 @@ def calibration_section(fitted: Calibration, scores: Scores) -> CalibrationSecti
         aurc=probabilities.area_under_risk_coverage(curve),
         abstained=1 - kept[-1].coverage if kept else 1.0,
         accuracy_kept=1 - kept[-1].risk if kept else None,
+        unlike_training=mean(unlike) if unlike else None,
     )
 
 
@@ -809,6 +839,7 @@ def shown_examples(
     task: str,
     scores: Scores,
     calibration: Calibration | None,
+    tokenizer: Tokenizer,
     *,
     count: int,
 ) -> Iterator[ShownExample]:
@@ -818,12 +849,13 @@ def shown_examples(
         if output.record_id not in chosen:
             continue
         scored = scores.get(record.id) if task == "answer" else None
-        judgement = scored.judge(calibration) if scored else None
+        prompt = prompt_text(task, record)
+        judgement = scored.judge(calibration, tokenizer.encode(prompt)) if scored else None
         source = source_text(record, task)
         yield ShownExample(
             id=output.record_id,
             task=task,
-            prompt=prompt_text(task, record),
+            prompt=prompt,
             reference=output.reference,
             output=output.text,
             finish_reason=output.finish_reason,
@@ -834,6 +866,7 @@ def shown_examples(
             label=judgement["label"] if judgement else None,
             probabilities=judgement["probabilities"] if judgement else {},
             abstained=judgement["abstained"] if judgement else None,
+            unlike_training=judgement["unlike_training"] if judgement else None,
         )
 
 

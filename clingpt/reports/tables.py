@@ -12,6 +12,7 @@ from clingpt.base import console
 from clingpt.evaluation import calibration
 from clingpt.evaluation.bootstrap import PairedDifference
 from clingpt.evaluation.calibration import MISTAKES_TO_SHARPEN
+from clingpt.evaluation.familiarity import UNLIKE_SHARE
 from clingpt.evaluation.metrics import Interval
 from clingpt.evaluation.unsupported import KINDS
 from clingpt.reports.comparison import UNSUPPORTED
@@ -164,6 +165,11 @@ def calibration_table(found: CalibrationSection) -> Table:
         f"answered rest: {percent(found.accuracy_kept)} %. Area under the risk-coverage curve: "
         f"{found.aurc:.3f}.",
     ]
+    if found.unlike_training is not None:
+        notes.append(
+            f"Unlike the training data: {percent(found.unlike_training)} % of the prompts. Of the "
+            f"validation prompts, at most {percent(UNLIKE_SHARE)} % are."
+        )
     columns = ["probabilities", "ECE", "NLL (nats)", "Brier"]
     return Table("Calibration of the label probabilities", columns, rows, notes)
 

@@ -333,6 +333,10 @@ class Answer(Result):
     calibration_note: str | None = Field(
         description="Why the probabilities are not calibrated; null if they are."
     )
+    unlike_training: bool | None = Field(
+        description="Whether the question and the report are unlike the training data, for which "
+        "the probabilities were measured; null if eval.py has not measured it."
+    )
     abstained: bool | None = Field(description="null if eval.py has not chosen a threshold.")
     threshold: float | None
     explanation: str | None

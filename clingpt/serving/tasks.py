@@ -153,7 +153,7 @@ class Tasks:
         scores = LabelScores(item.record.id, None, log_probs, prompt.trimmed_tokens)
         calibration = self._served.calibration
         threshold = calibration.threshold if calibration else None
-        return {**scores.judge(calibration), "threshold": threshold}
+        return {**scores.judge(calibration, prompt.ids), "threshold": threshold}
 
     async def _explain(self, item: Item, emit: Emit) -> dict[str, Any]:
         """Answer in prose; a long report loses whole sentences, as it does for a label."""

@@ -133,7 +133,7 @@ def test_json_contains_the_label_and_token_log_probabilities(scorer: Scorer) -> 
     assert fields.pop("probabilities") == pytest.approx({"yes": 0.5, "no": 0.25, "maybe": 0.25})
     assert fields == {
         "id": "r9", "task": "answer", "label": "yes", "calibration_note": NOT_FITTED,
-        "abstained": None, "text": " yes", "finish_reason": "stop",
+        "unlike_training": None, "abstained": None, "text": " yes", "finish_reason": "stop",
         "stopped_by": "\n", "seed": 4, "prompt_tokens": 3, "trimmed_tokens": 4, "new_tokens": 1,
     }  # fmt: skip
     wanted = Sampling(seed=4, log_probs=2)

@@ -68,14 +68,16 @@ def test_a_reply_is_written_in_the_documented_order_of_fields() -> None:
             "label": "yes",
             "probabilities": {"yes": 1.0},
             "calibration_note": None,
+            "unlike_training": None,
             "abstained": None,
         },
         seed=4,
         stopped_by="\n",
     )
     assert list(judged) == [
-        "id", "task", "label", "probabilities", "calibration_note", "abstained", "text",
-        "finish_reason", "stopped_by", "seed", "prompt_tokens", "trimmed_tokens", "new_tokens",
+        "id", "task", "label", "probabilities", "calibration_note", "unlike_training",
+        "abstained", "text", "finish_reason", "stopped_by", "seed",
+        "prompt_tokens", "trimmed_tokens", "new_tokens",
     ]  # fmt: skip
     assert (judged["seed"], judged["stopped_by"]) == (4, "\n")
 

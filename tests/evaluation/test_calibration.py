@@ -143,7 +143,7 @@ def test_few_mistakes_never_sharpen(
     assert ours.temperature == pytest.approx(temperature, rel=1e-9)
     assert (ours.note or "").startswith(note or "") and bool(ours.note) == bool(note)
     assert ours.fitted_on.mistakes == n_wrong
-    judgement = LabelScores("r", None, tuple(log_probs[0]), 0).judge(ours)
+    judgement = LabelScores("r", None, tuple(log_probs[0]), 0).judge(ours, [1])
     assert judgement["calibration_note"] == ours.note
 
 
@@ -509,8 +509,15 @@ SCORES = LabelScores("r9", None, (math.log(0.5), math.log(0.25), math.log(0.25))
 
 
 def test_uncalibrated_scores_never_abstain() -> None:
-    judgement = SCORES.judge(None)
-    assert list(judgement) == ["label", "probabilities", "calibration_note", "abstained"]
+    judgement = SCORES.judge(None, [1])
+    assert list(judgement) == [
+        "label",
+        "probabilities",
+        "calibration_note",
+        "unlike_training",
+        "abstained",
+    ]
+    assert judgement["unlike_training"] is None
     assert judgement["calibration_note"] == NOT_FITTED
     assert (judgement["label"], judgement["abstained"]) == ("yes", None)
     expected = {"yes": 0.5, "no": 0.25, "maybe": 0.25}
@@ -524,9 +531,9 @@ def test_calibrated_label_is_withheld_below_the_threshold(
     fitted = Calibration(
         temperature=2, calibrated=True, threshold=threshold, coverage=0.8,
         ece_before=0, ece_after=0, nll_before=1, nll_after=1,
-        fitted_on=FittedOn(split="val", records=90, mistakes=10, fingerprint="f"),
+        fitted_on=FittedOn(split="val", records=90, mistakes=10, fingerprint="f"), familiarity=None,
     )  # fmt: skip
-    judgement = SCORES.judge(fitted)
+    judgement = SCORES.judge(fitted, [1])
     assert (judgement["label"], judgement["abstained"]) == ("yes", abstained)
     flatter = 1 / (1 + 2 * 0.5**0.5)  # 0.5 and twice 0.25, each to the power of 1/2
     assert judgement["probabilities"]["yes"] == pytest.approx(flatter)

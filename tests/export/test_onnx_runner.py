@@ -457,7 +457,8 @@ def test_labels_match_the_evaluation(runner: Runner, scorer: Scorer, records: li
     for record, scores in zip(records, score_labels(scorer, records), strict=True):
         prompt = make_prompt("answer", record, runner.tokenizer, budget=CONTEXT - 1)
         assert runner.label_log_probs(prompt.ids) == pytest.approx(scores.log_probs, abs=1e-5)
-        expected, found = scores.judge(CALIBRATION), runner.label_scores(record).judge(CALIBRATION)
+        expected = scores.judge(CALIBRATION, prompt.ids)
+        found = runner.label_scores(record).judge(CALIBRATION, prompt.ids)
         assert expected["probabilities"] != pytest.approx(scores.probabilities, abs=1e-3)
         assert found["label"] == scores.label and found["abstained"] is expected["abstained"]
         assert found["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
@@ -471,7 +472,7 @@ def test_no_label_is_withheld_without_a_calibration(
     write_sums(tmp_path / "plain")
     [scores] = score_labels(scorer, records[:1])
     plain = Runner(tmp_path / "plain")
-    found = plain.label_scores(records[0]).judge(plain.calibration)
+    found = plain.label_scores(records[0]).judge(plain.calibration, [1])
     assert found["probabilities"] == pytest.approx(scores.probabilities, abs=1e-5)
     assert found["abstained"] is None
 
@@ -573,7 +574,7 @@ def test_int8_model_answers(folder: Path, runner: Runner, notes: Path, capsys: C
     assert capsys.readouterr().out == printed
     found = [json.loads(line) for line in printed.splitlines()]
     exact = [
-        runner.label_scores(record).judge(runner.calibration)["probabilities"]
+        runner.label_scores(record).judge(runner.calibration, [1])["probabilities"]
         for record in iter_records(notes)
     ]
     assert len(found) == 5

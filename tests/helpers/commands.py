@@ -20,6 +20,7 @@ from clingpt.base import console, jsonl
 from clingpt.base.files import sha256
 from clingpt.data.prepared import open_prepared
 from clingpt.evaluation.calibration import Calibration, FittedOn
+from clingpt.evaluation.familiarity import Familiarity
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training.step import accumulate_gradients
@@ -107,7 +108,9 @@ def train_killed(times: int, *flags: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def make_calibration(*, temperature: float = 2.5, threshold: float = 0.5) -> Calibration:
+def make_calibration(
+    *, temperature: float = 2.5, threshold: float = 0.5, familiarity: Familiarity | None = None
+) -> Calibration:
     """Build a calibration as eval.py writes it next to the weights."""
     return Calibration(
         temperature=temperature,
@@ -119,6 +122,7 @@ def make_calibration(*, temperature: float = 2.5, threshold: float = 0.5) -> Cal
         ece_after=0.1,
         nll_before=1.1,
         nll_after=0.9,
+        familiarity=familiarity,
     )
 
 

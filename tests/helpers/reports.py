@@ -154,6 +154,7 @@ def calibration() -> dict[str, Any]:
         "aurc": 0.1632,
         "abstained": 0.214,
         "accuracy_kept": 0.7328,
+        "unlike_training": 0.044,
     }
 
 
@@ -186,6 +187,7 @@ def example(number: int, **other: Any) -> dict[str, Any]:
         "label": "yes",
         "probabilities": {"yes": 0.81, "no": 0.12, "maybe": 0.07},
         "abstained": False,
+        "unlike_training": False,
     } | other
 
 
@@ -200,7 +202,8 @@ def examples() -> list[dict[str, Any]]:
         "weight did not fall; in 31 % of the adults no change was seen."
     )
     summary = "Metformin lowered HbA1c by 0.9 % and was not well tolerated in 48 of 212 adults"
-    unknown: dict[str, Any] = {"gold": None, "label": None, "probabilities": {}, "abstained": None}
+    unknown: dict[str, Any] = {"gold": None, "label": None, "probabilities": {}}
+    unknown |= {"abstained": None, "unlike_training": None}
     return [
         example(1),
         example(
@@ -210,6 +213,7 @@ def examples() -> list[dict[str, Any]]:
             label="maybe",
             probabilities={"yes": 0.381, "no": 0.207, "maybe": 0.412},
             abstained=True,
+            unlike_training=True,
             flags=[
                 flag(wrong, "more than", "comparator"),
                 flag(wrong, "1.9 mg", "number"),

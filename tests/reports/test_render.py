@@ -106,7 +106,7 @@ def test_an_example_shows_its_label_and_how_it_ended() -> None:
     assert "predicted yes (correct)" in text
     assert (
         "predicted maybe (wrong, gold is yes); below the threshold, so the label is withheld; "
-        "prompt trimmed by 118" in text
+        "unlike the training data; prompt trimmed by 118" in text
     )
     assert "stopped at the length limit" in text
     assert "Flagged: negation “not”; number “48”" in text

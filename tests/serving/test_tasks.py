@@ -444,7 +444,7 @@ def test_stream_sends_label_text_and_result(task: str, scripted: Scripted) -> No
     if task == "answer":
         label = parts.pop(0)
         assert (label.pop("type"), label.pop("index")) == ("label", 0)
-        names = ("label", "probabilities", "calibration_note", "abstained", "threshold")
+        names = "label probabilities calibration_note unlike_training abstained threshold".split()
         assert label == {name: whole[name] for name in names}
     assert len(parts) > 4, "the text is not streamed token by token"
     for part in parts:

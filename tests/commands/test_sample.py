@@ -30,7 +30,7 @@ from clingpt.nn import runtime
 from clingpt.text.tasks import Prompt
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
-from tests.helpers.commands import ROOT
+from tests.helpers.commands import ROOT, make_familiarity
 from tests.helpers.patience import PATIENCE
 
 Patch = pytest.MonkeyPatch
@@ -183,11 +183,14 @@ def test_a_sure_label_is_not_shown_as_certain(
     question = Question("r9", Prompt(ids=[1], trimmed_tokens=0), "answer")
     # Three hundred validation records without a mistake, and all of them surer than this one.
     sure = [0.0, -9.0, -9.0]
-    fitted = Calibration.fit([sure] * 300, ["yes"] * 300, fingerprint="")
+    fitted = Calibration.fit(
+        [sure] * 300, ["yes"] * 300, fingerprint="", familiarity=make_familiarity()
+    )
     sample.introduce(question, scores, fitted)
     assert capsys.readouterr().err == (
         "probabilities: yes 99.8 %, no 0.1 %, maybe <0.1 %\n"
         "not calibrated: 0 mistakes in 300 validation records\n"
+        "unlike the training data: how often such answers are right was not measured\n"
         "too unsure to answer: no label reaches 99.9 %, the threshold that eval.py chose on 300 "
         "validation records\n"
     )
@@ -196,6 +199,7 @@ def test_a_sure_label_is_not_shown_as_certain(
     reply = sample.to_json(session, question, completion, Sampling(), scores)
     assert reply["calibration_note"] == "not calibrated: 0 mistakes in 300 validation records"
     assert reply["probabilities"] == pytest.approx(scores.probabilities) and reply["abstained"]
+    assert reply["unlike_training"] is True
 
 
 def test_a_reply_ends_before_a_stop_string(run: Sample) -> None:

@@ -33,7 +33,7 @@ from clingpt.data.prepared import FolderWriter
 from clingpt.decoding.engine import Completion, generate
 from clingpt.decoding.replies import ask_task
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.calibration import FILE
+from clingpt.evaluation.calibration import FILE, NOT_FITTED
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.export import onnx_runner
 from clingpt.export.onnx_runner import Runner, Text, iter_records
@@ -474,7 +474,8 @@ def test_no_label_is_withheld_without_a_calibration(
     plain = Runner(tmp_path / "plain")
     found = plain.label_scores(records[0]).judge(plain.calibration, [1])
     assert found["probabilities"] == pytest.approx(scores.probabilities, abs=1e-5)
-    assert found["abstained"] is None
+    assert found["abstained"] is found["unlike_training"] is None
+    assert found["calibration_note"] == NOT_FITTED
 
 
 # The command
@@ -506,6 +507,9 @@ def test_runner_output_matches_sample_py(
         console.run(sample.main)
     expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(found) == len(expected) == 5
+    if task == "answer":
+        assert {reply["calibration_note"] for reply in found} == {None}
+        assert {reply["unlike_training"] for reply in found} == {True, False}
     for ours, theirs in zip(found, expected, strict=True):
         assert theirs.keys() - ours.keys() == {"stopped_by", "seed"}
         assert ours.keys() - theirs.keys() == {"warnings"}

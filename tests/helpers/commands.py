@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +21,7 @@ from clingpt.base import console, jsonl
 from clingpt.base.files import sha256
 from clingpt.data.prepared import open_prepared
 from clingpt.evaluation.calibration import Calibration, FittedOn
-from clingpt.evaluation.familiarity import Familiarity
+from clingpt.evaluation.familiarity import FEWEST_PROMPTS, Familiarity
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training.step import accumulate_gradients
@@ -124,6 +125,15 @@ def make_calibration(
         nll_after=0.9,
         familiarity=familiarity,
     )
+
+
+def make_familiarity(*, limit: float = -1.0) -> Familiarity:
+    """Count one short prompt as the training data; texts about other subjects are unlike it."""
+    text = "Context:\nRESULTS: It was safe in adults.\nQuestion: Was it safe?\nAnswer:"
+    ids = Tokenizer.load().encode(text)
+    found = Familiarity.fit([ids], [ids] * FEWEST_PROMPTS)
+    assert found is not None
+    return replace(found, limit=limit)
 
 
 def train_losses(run: Path) -> dict[int, float]:

@@ -14,7 +14,7 @@ import export as command
 from clingpt.base.files import written_whole
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT
-from tests.helpers.commands import exit_status, make_calibration
+from tests.helpers.commands import exit_status, make_calibration, make_familiarity
 
 Inputs = tuple[Tensor, ...]
 
@@ -22,7 +22,7 @@ SHAPES = ((1, 0, 1), (1, 0, 2), (1, 1, 1), (2, 0, 7), (3, 6, 1), (2, 6, 4), (1, 
 LENGTHS = (9, 4, 1, 7)  # of rows padded on the left
 GARBAGE = 7.5  # in the padding of a past
 CARD = {"format": 1, "step": 13}
-CALIBRATION = make_calibration()
+CALIBRATION = make_calibration(familiarity=make_familiarity(limit=-0.48))
 
 
 def make_checkpoint(folder: Path, model: GPT) -> Path:

@@ -75,13 +75,18 @@ def test_calibration_table_of_a_model_that_always_abstains() -> None:
 def test_calibration_table_says_where_the_probabilities_are_not_calibrated() -> None:
     report = full_report()
     assert "Threshold" not in (note := found(report, "Calibration").notes[0])
+    unlike = (
+        "Unlike the training data: 4.4 % of the prompts. Of the validation prompts, at most 2.5 %"
+    )
+    assert found(report, "Calibration").notes[-1].startswith(unlike)
     assert "Temperature 1.417 and threshold 52.1 %, chosen to answer 80 % of 50" in note
     report["calibration"] = not_calibrated()
     table = found(report, "Calibration")
     assert table.texts() == [["not calibrated", "0.117", "0.931", "0.513"]]
     assert table.notes[0].startswith("Not calibrated: 0 mistakes in 300 validation records. ")
     assert table.notes[1].startswith("Temperature 1.000 and threshold 99.9 %, ")
-    report["calibration"] = not_calibrated(temperature=1.5)
+    report["calibration"] = not_calibrated(temperature=1.5) | {"unlike_training": None}
+    assert "Unlike" not in found(report, "Calibration").notes[-1]
     assert [row[0] for row in found(report, "Calibration").texts()] == [
         "not calibrated",
         "flattened",

@@ -259,7 +259,12 @@ def frames(*events: dict[str, Any]) -> str:
 
 def label(**changes: Any) -> dict[str, Any]:
     shares = {"yes": 0.42105, "no": 0.30, "maybe": 0.27895}
-    known = {"calibration_note": None, "abstained": False, "threshold": 0.4}
+    known = {
+        "calibration_note": None,
+        "unlike_training": False,
+        "abstained": False,
+        "threshold": 0.4,
+    }
     return {"label": "yes", "probabilities": shares, **known} | changes
 
 
@@ -433,6 +438,7 @@ def test_label_above_the_threshold_is_shown_as_the_answer(watched: Watched) -> N
     assert watched.result(".verdict").inner_text() == "Yes"
     assert watched.result(".chosen").inner_text().split() == ["yes", "42.1", "%"]
     assert "An answer needs at least 40.0 %." in watched.shown()
+    assert "Unlike" not in watched.shown() and "alibrated" not in watched.shown()
     assert "A wrong disease, drug or patient group is not seen" in watched.shown()
 
 
@@ -448,12 +454,20 @@ def test_a_label_is_never_shown_as_certain(watched: Watched) -> None:
     said = "not calibrated: 0 mistakes in 300 validation records"
     shares = {"yes": 0.99987, "no": 0.00013, "maybe": 2.4e-87}
     watched.replies(
-        answered("It does.", probabilities=shares, threshold=0.999, calibration_note=said)
+        answered(
+            "It does.",
+            probabilities=shares,
+            threshold=0.999,
+            calibration_note=said,
+            unlike_training=True,
+        )
     )
     watched.run_example()
     assert watched.result(".share").all_inner_texts() == [">99.9 %", "<0.1 %", "<0.1 %"]
     assert "An answer needs at least 99.9 %." in watched.shown()
     assert f"Probabilities {said}." in watched.shown()
+    assert "Unlike the training data: how often such answers are right" in watched.shown()
+    assert "Unlike the training data: how often such answers are right" in watched.copied()
     assert f"yes >99.9 %, no <0.1 %, maybe <0.1 %\nProbabilities {said}." in watched.copied()
 
 

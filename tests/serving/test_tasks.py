@@ -26,7 +26,7 @@ from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT
-from tests.helpers.commands import make_calibration
+from tests.helpers.commands import make_calibration, make_familiarity
 from tests.helpers.models import make_tiny_model
 from tests.helpers.servers import CANARY, SCRIPTED, Server, error_of, eventually, frames, serving
 from tests.serving.conftest import CONTEXT
@@ -77,9 +77,10 @@ def scores(scorer: Scorer) -> list[LabelScores]:
 @pytest.fixture(scope="module")
 def calibration(scores: list[LabelScores]) -> Calibration:
     """A calibration that withholds two labels of RECORDS."""
-    flat = make_calibration(temperature=2.5, threshold=0.0)
+    flat = make_calibration(threshold=0.0)
     surest = sorted(max(flat.judge(score.log_probs)[0].values()) for score in scores)
-    return make_calibration(temperature=2.5, threshold=(surest[1] + surest[2]) / 2)
+    threshold = (surest[1] + surest[2]) / 2
+    return make_calibration(threshold=threshold, familiarity=make_familiarity())
 
 
 @dataclass
@@ -156,7 +157,7 @@ def test_label_matches_the_evaluation(
     explain: bool, scripted: Scripted, scores: list[LabelScores], calibration: Calibration
 ) -> None:
     assert len({score.label for score in scores}) > 1, "the records are too similar"
-    withheld = []
+    withheld, unlike = [], []
     for record, score in zip(RECORDS, scores, strict=True):
         result = scripted.task("answer", **record, explain=explain, max_new_tokens=8)
         probabilities, abstained = calibration.judge(score.log_probs)
@@ -168,7 +169,9 @@ def test_label_matches_the_evaluation(
         assert result["calibration_note"] is None
         assert result["notice"] == DISCLAIMER and result["model"] == "tiny"
         withheld.append(abstained)
+        unlike.append(result["unlike_training"])
     assert withheld.count(True) == 2
+    assert unlike == [True, False, True, False, True]
     assert scripted.server.ask("/v1/models").json["data"][0]["threshold"] == calibration.threshold
 
 
@@ -179,7 +182,7 @@ def test_no_label_is_withheld_without_a_calibration(
         result = plain.ask("/v1/answer", {**record, "explain": False}).json
         assert result["probabilities"] == pytest.approx(score.probabilities, abs=1e-6)
         assert result["abstained"] is result["threshold"] is None
-        assert result["calibration_note"] == NOT_FITTED
+        assert result["calibration_note"] == NOT_FITTED and result["unlike_training"] is None
 
 
 def test_label_without_explanation_takes_one_token(scripted: Scripted) -> None:

@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -415,5 +416,6 @@ def _why_not_compiled(rt: Runtime) -> str | None:
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(64, device=rt.device))
     except Exception as error:  # a missing compiler, header or Triton: each has its own exception
-        return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return textwrap.shorten(reason, 120, placeholder=" …")
     return None

@@ -38,9 +38,11 @@ from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.export import onnx_runner
 from clingpt.export.onnx_runner import Runner, Text, iter_records
 from clingpt.nn import runtime
+from clingpt.reports import DISCLAIMER
 from clingpt.text.records import LABELS, Record, from_json, to_json
 from clingpt.text.tasks import LABEL_IDS, Example, make_example, make_prompt
 from clingpt.text.tokenizer import EOT, Tokenizer
+from export import explain_runner
 from model import GPT
 from tests.helpers.commands import ROOT, exit_status, run, write_sums
 from tests.helpers.exports import (
@@ -649,6 +651,12 @@ def test_export_says_how_to_run_it_without_torch(exported: tuple[Path, str]) -> 
     python, *argv = shlex.split(command)
     assert argv[:2] == ["-m", "clingpt.export.onnx_runner"]
     assert exit_status(onnx_runner.main, *argv[2:], "--max_new_tokens=2") == 0
+
+
+def test_export_of_a_checkpoint_without_a_card_gets_one(tmp_path: Path) -> None:
+    explain_runner(tmp_path / "README.md")
+    card = (tmp_path / "README.md").read_text("utf-8")
+    assert f"**{DISCLAIMER}**" in card and "## Run it without PyTorch" in card
 
 
 @pytest.mark.slow

@@ -155,6 +155,24 @@ def test_compiling_is_the_default_only_on_a_gpu(
     assert (model._compiled_call_impl is not None) == compiled
 
 
+def test_reason_against_compiling_is_never_cut_inside_a_word(
+    tiny_model: Callable[..., GPT],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("the compiler needs compatibility headers " * 5 + "\nTraceback: …")
+
+    monkeypatch.setattr("clingpt.nn.runtime.shutil.which", lambda name: name)
+    monkeypatch.setattr(torch, "compile", broken)
+    rt = Runtime(torch.device("cpu"), torch.float32)
+    assert not compile_in_place(tiny_model(), rt, wanted=True)
+    [line] = capsys.readouterr().err.splitlines()
+    words = line.removesuffix(" …").partition(": ")[2].split()
+    assert set(words) == set("the compiler needs compatibility headers".split())
+    assert line.endswith(" …") and len(line) < 180
+
+
 def test_blocks_are_compiled_one_by_one_on_several_ranks(
     tiny_model: Callable[..., GPT], no_compiler_needed: None
 ) -> None:

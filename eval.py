@@ -81,6 +81,7 @@ if __name__ == "__main__":
     console.run(parse_flags)
 
 from clingpt.data.prepared import Prepared
+from clingpt.data.trained_tasks import trained_tasks
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration
@@ -167,6 +168,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
         setting="reasoning-free" if cfg.reasoning_free else "reasoning-required",
         parameters=n_parameters,
         settings=config.to_json(cfg),
+        trained=trained_tasks(loaded.card, source),
         look=look,
         int8=int8,
     )

@@ -25,11 +25,26 @@ class TrainedTasks:
     earlier: tuple[str, ...] = ()  # only by earlier phases
     generated: bool = False  # the last phase's data were prepare.py's --source=synthetic
     released: bool = False  # one of OpenAI's models, not fine-tuned
+    plain_text: bool = False  # a phase used --tasks=text, so the model learned to write contexts
 
     def to_card(self) -> dict[str, Any]:
         """Return the entries of a card."""
         tasks, earlier = list(self.latest), list(self.earlier)
-        return {"tasks": tasks, "earlier_tasks": earlier, "generated_data": self.generated}
+        known = {"tasks": tasks, "earlier_tasks": earlier, "generated_data": self.generated}
+        return known | {"plain_text": self.plain_text}
+
+    def wrote(self, passage: str) -> bool | None:
+        """Whether a phase trained the model to write passages of this name, not just to read them.
+
+        Names are those of clingpt/evaluation/measure.passages_of. None of a released model, whose
+        training text is not known.
+        """
+        if self.released:
+            return None
+        tasks = {*self.latest, *self.earlier}
+        if passage == "context":  # a document restates the context
+            return self.plain_text or "document" in tasks
+        return {"explanation": "answer", "prose": "explain"}[passage] in tasks
 
     def note(self, task: str) -> str | None:
         """Return a sentence for a user who asks for a task, or None if the last phase trained it.
@@ -64,7 +79,8 @@ def after_training(before: TrainedTasks | None, data: Prepared) -> TrainedTasks:
     latest = tuple(task for task in PROMPTED if len(rows_of(task)))
     known = {*before.latest, *before.earlier} if before else {}
     earlier = tuple(task for task in PROMPTED if task in known and task not in latest)
-    return TrainedTasks(latest, earlier, generated=is_generated(data))
+    plain_text = len(rows_of("text")) > 0 or (before is not None and before.plain_text)
+    return TrainedTasks(latest, earlier, generated=is_generated(data), plain_text=plain_text)
 
 
 def trained_tasks(card: Mapping[str, Any], source: str) -> TrainedTasks | None:
@@ -75,7 +91,9 @@ def trained_tasks(card: Mapping[str, Any], source: str) -> TrainedTasks | None:
     """
     if "tasks" in card:
         latest, earlier = (tuple(card.get(name, ())) for name in ("tasks", "earlier_tasks"))
-        return TrainedTasks(latest, earlier, generated=card.get("generated_data", False))
+        flags = {"generated": "generated_data", "plain_text": "plain_text"}
+        known = {field: card.get(name, False) for field, name in flags.items()}
+        return TrainedTasks(latest, earlier, **known)
     if not card:
         is_copy = Path(source).name in RELEASED and Path(source).is_dir()
         name = source.removeprefix("openai-community/")
@@ -86,7 +104,8 @@ def trained_tasks(card: Mapping[str, Any], source: str) -> TrainedTasks | None:
         data = Prepared(folder, read_manifest(folder))
         if data.fingerprint == trained_on["fingerprint"]:
             latest = tuple(task for task in data.tasks if task in PROMPTED)
-            return TrainedTasks(latest, generated=is_generated(data))
+            plain_text = "text" in data.tasks
+            return TrainedTasks(latest, generated=is_generated(data), plain_text=plain_text)
     except (DataError, OSError, KeyError, TypeError):
         pass  # the data are elsewhere, or another tool wrote the card
     return None

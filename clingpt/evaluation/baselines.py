@@ -1,21 +1,27 @@
-"""Baselines that a model must beat: labels from word counts, answers copied from records.
+"""Baselines that a model must beat: labels and answers that cost no training.
 
-scikit-learn does the arithmetic. It is imported inside the functions that fit something, because
-importing it takes half a second that a command without baselines should not spend. This module must
-not import torch.
+Answers are copied from the record, or from the training split: the commonest training answer, and
+the answer of the nearest training record. scikit-learn does the arithmetic. It is imported inside
+the functions that fit something, because importing it takes half a second that a command without
+baselines should not spend. This module must not import torch.
 """
 
+import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from clingpt.base import console
 from clingpt.base.errors import DataError
-from clingpt.data.prepared import Prepared
+from clingpt.data.prepared import Prepared, Split, origin
 from clingpt.text.records import LABELS, Record
 from clingpt.text.sentences import split_sentences
-from clingpt.text.tasks import TASK_TABLE
+from clingpt.text.tasks import explained
 
 if TYPE_CHECKING:
     from clingpt.text.tokenizer import Tokenizer
@@ -25,8 +31,13 @@ FUNCTION_WORDS = frozenset(
     "an the of in on for to and or is are was were be with by at from as that this do does did can"
     " not".split()
 )
-NEAREST = "nearest training question"
-MAX_QUESTIONS = 20_000  # that Nearest searches: about 100 MB
+COMMONEST = "commonest training answer"
+NEAREST = "nearest training record"
+N_COMMON = 10  # training answers that count as common
+N_COLUMNS = 2**20  # of `nearest`: words and word pairs are hashed, so the vocabulary cannot grow
+N_FITTED = 10_000  # training texts that `nearest` estimates the rarity of a term from
+AT_ONCE = 2_000  # training texts that `nearest` holds in memory
+QUERIES_AT_ONCE = 500  # similarities to AT_ONCE texts take 8 MB
 
 
 def majority_label(train_labels: Sequence[str]) -> str:
@@ -98,40 +109,129 @@ class BagOfWords:
         return [str(label) for label in self.classifier.predict(features)]
 
 
-class Nearest:
-    """Answer a question with the reference answer of the most similar training question.
+@dataclass(frozen=True)
+class TrainingExamples:
+    """The training examples of one task, each decoded from its tokens when it is asked for.
 
-    A strong baseline if questions repeat ("What are the symptoms of …?") and a weak one if they do
-    not. A model that has only memorised its training text does no better. After Cover and Hart
-    1967, "Nearest neighbor pattern classification", with the cosine of TF-IDF as similarity.
+    A prepared folder keeps no training records. Augmented views of a record are left out.
     """
 
-    def __init__(self, data: Prepared, tokenizer: "Tokenizer") -> None:
-        self._train, self._tokenizer = data.split("train"), tokenizer
-        self._rows = self._train.rows_of("explain")[:MAX_QUESTIONS]
-        prompts = (tokenizer.decode(self._train.example(row).prompt_ids) for row in self._rows)
-        self._fitted = fit_tfidf([question_in(prompt) for prompt in prompts])
+    task: str
+    split: Split
+    rows: NDArray[np.int64]  # of the split's index
+    tokenizer: "Tokenizer"
+
+    @classmethod
+    def read(cls, data: Prepared, tokenizer: "Tokenizer", task: str) -> Self:
+        """Find the training examples of a task; there may be none."""
+        split, ids = data.split("train"), data.record_ids("train")
+        rows = split.rows_of(task)
+        whole = [origin(ids[number]) == ids[number] for number in rows[:, 4]]
+        return cls(task, split, rows[whole], tokenizer)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
-    def answer(self, record: Record) -> str:
-        """Return the answer to the training question most similar to the record's.
+    def prompt(self, number: int) -> str:
+        """Return what the model read."""
+        return self.tokenizer.decode(self.split.example(self.rows[number]).prompt_ids)
 
-        The first of equally similar questions wins.
-        """
-        nearest = 0
-        if self._fitted is not None:
-            vectorizer, questions = self._fitted
-            similarity = questions @ vectorizer.transform([record.question]).T  # rows have length 1
-            nearest = int(similarity.toarray().argmax())
-        target_ids = self._train.example(self._rows[nearest]).target_ids
-        return self._tokenizer.decode(target_ids[:-1]).strip()  # without the end-of-text token
+    def target(self, number: int) -> str:
+        """Return what the model had to write, without the end-of-text token."""
+        target_ids = self.split.example(self.rows[number]).target_ids
+        return self.tokenizer.decode(target_ids[:-1]).strip()
+
+    def label(self, number: int) -> str:
+        """Return the label of an example of `answer`."""
+        return self.target(number).partition("\n")[0]
+
+    def answer(self, number: int) -> str:
+        """Return the text that is compared with a reference: of `answer`, the explanation."""
+        target = self.target(number)
+        return explained(target) if self.task == "answer" else target
+
+    def with_text(self) -> "TrainingExamples":
+        """Leave out the examples whose answer is only a label."""
+        if self.task != "answer":
+            return self
+        return replace(self, rows=self.rows[[bool(self.answer(i)) for i in range(len(self))]])
 
 
-def question_in(prompt: str) -> str:
-    """Return the question of an `explain` prompt: the inverse of `prompt_text`."""
-    return prompt.removesuffix(f"\n{TASK_TABLE['explain'].cue}").rpartition("Question: ")[2]
+@dataclass(frozen=True)
+class CommonAnswers:
+    """The commonest answers of the training split; case and punctuation do not distinguish two."""
+
+    commonest: str  # the first answer in the split that is among the most frequent
+    counts: tuple[int, ...]  # how often each of the N_COMMON commonest occurs, in falling order
+    total: int  # training answers
+    keys: frozenset[bytes]
+
+    @classmethod
+    def count(cls, examples: TrainingExamples) -> Self:
+        """Count the answers of at least one example; equally frequent ones keep their order."""
+        counts, first = Counter[bytes](), dict[bytes, int]()
+        for number in range(len(examples)):
+            key = answer_key(examples.answer(number))
+            counts[key] += 1
+            first.setdefault(key, number)
+        top = counts.most_common(N_COMMON)
+        return cls(
+            commonest=examples.answer(first[top[0][0]]),
+            counts=tuple(n for _, n in top),
+            total=len(examples),
+            keys=frozenset(key for key, n in top if n > 1),
+        )
+
+    def __contains__(self, answer: str) -> bool:
+        """Whether an answer is one of the commonest; one that occurs only once never is."""
+        return answer_key(answer) in self.keys
+
+
+def answer_key(answer: str) -> bytes:
+    """Hash the words of an answer, so that 200,000 long answers are counted in little memory."""
+    words = " ".join(re.findall(r"\w+", answer.lower()))
+    return hashlib.blake2b(words.encode(), digest_size=16).digest()
+
+
+def nearest(n_texts: int, text_of: Callable[[int], str], queries: Sequence[str]) -> list[int]:
+    """Return the number of the training text that is most similar to each query.
+
+    Similarity is the cosine of TF-IDF over words and word pairs (log tf, smoothed idf), which are
+    hashed into N_COLUMNS columns. The first of equally similar texts wins. Memory depends on the
+    number of queries and not on `n_texts`, because texts are read in chunks, twice at most: the
+    rarity of terms is estimated from N_FITTED texts, evenly spaced.
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+
+    count = HashingVectorizer(
+        n_features=N_COLUMNS,
+        ngram_range=(1, 2),
+        norm=None,
+        alternate_sign=False,
+        dtype=np.float32,
+    ).transform
+
+    def counted(numbers: Iterable[int]) -> Any:
+        return count([text_of(number) for number in numbers])
+
+    n_fitted = min(n_texts, N_FITTED)
+    evenly_spaced = [number * n_texts // n_fitted for number in range(n_fitted)]
+    tfidf = TfidfTransformer(sublinear_tf=True).fit(counted(evenly_spaced))
+    asked = tfidf.transform(count(queries), copy=False)
+    best, found = np.full(len(queries), -1.0), np.zeros(len(queries), dtype=np.int64)
+    starts = range(0, n_texts, AT_ONCE)
+    for start in console.progress(starts, label="nearest training records", unit=" chunks"):
+        chunk = counted(range(start, min(start + AT_ONCE, n_texts)))
+        texts = tfidf.transform(chunk, copy=False).T.tocsr()
+        for first in range(0, len(queries), QUERIES_AT_ONCE):
+            some = slice(first, first + QUERIES_AT_ONCE)
+            similarity = (asked[some] @ texts).toarray()  # rows have length 1
+            places = similarity.argmax(axis=1)
+            closest = similarity[np.arange(len(places)), places]
+            better = closest > best[some]  # not >=: the first of equally similar texts wins
+            best[some][better] = closest[better]
+            found[some][better] = start + places[better]
+    return [int(number) for number in found]
 
 
 def question_and_results(record: Record) -> str:

@@ -4,8 +4,9 @@ A validation fold of 50 records cannot rank models, and neither can a single run
 pool ten folds and average several runs (Jin et al. 2019, section 4).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from clingpt.evaluation.bootstrap import paired_difference, spread
 from clingpt.reports.report import Comparison, NamedDifference, Report, label_figures
@@ -46,9 +47,13 @@ def comparison(found: Mapping[str, tuple[Report, Labels]]) -> Comparison:
     labels = [each for _, each in found.values()]
     n_records = len({name for each in labels for name in each})
     is_disjoint = n_records == sum(map(len, labels))
-    same_records = all(each.keys() == labels[0].keys() for each in labels)
+    reports = [report for report, _ in found.values()]
+    if n_records:
+        same_records = all(each.keys() == labels[0].keys() for each in labels)
+    else:
+        same_records = len({report.data.fingerprint for report in reports}) == 1
     pooled = [pair for each in labels for pair in each.values()] if is_disjoint else []
-    figures_of = [dict(figures(report)) for report, _ in found.values()]
+    figures_of = [figures(report) for report in reports]
     shared = [name for name in figures_of[0] if all(name in each for each in figures_of)]
     is_pair = len(found) == 2 and same_records and bool(labels[0])
     return Comparison(
@@ -57,25 +62,41 @@ def comparison(found: Mapping[str, tuple[Report, Labels]]) -> Comparison:
         pooled=label_figures([gold for gold, _ in pooled], [said for _, said in pooled])
         if pooled
         else None,
-        spread={name: spread([each[name] for each in figures_of]) for name in shared},
+        spread={name: spread([each[name].value for each in figures_of]) for name in shared},
+        records={
+            name: tuple(each[name].records or 0 for each in figures_of)
+            for name in shared
+            if figures_of[0][name].records is not None
+        },
         paired=_paired(list(found), *labels) if is_pair else None,
     )
 
 
-def figures(report: Report) -> Iterator[tuple[str, float]]:
-    """Yield the headline figures of a report by name; shares are from 0 to 1."""
+class Figure(NamedTuple):
+    """A headline figure, from 0 to 1 for shares, and the records it was measured on."""
+
+    value: float
+    records: int | None  # None for a text file
+
+
+def figures(report: Report) -> dict[str, Figure]:
+    """Return the headline figures of a report by name."""
+    found = {}
     if report.labels:
-        yield "accuracy", report.labels.model.accuracy
-        yield "macro_f1", report.labels.model.macro_f1
+        model = report.labels.model
+        found["accuracy"] = Figure(model.accuracy, model.n)
+        found["macro_f1"] = Figure(model.macro_f1, model.n)
     for name, entry in report.perplexity.items():
-        yield f"{name} bits per byte", entry.text.bits_per_byte
+        shown = f"{name} bits per byte" + (", not trained on" if entry.trained is False else "")
+        found[shown] = Figure(entry.text.bits_per_byte, entry.records)
     for task, section in report.texts.items():
-        model = section.model
-        if model.rouge and model.bleu:
-            yield f"{task} rougeL", model.rouge.rougeL
-            yield f"{task} BLEU", model.bleu.score
-        if model.unsupported:
-            yield f"{task} {UNSUPPORTED}", model.unsupported.flagged
+        text = section.model
+        if text.rouge and text.bleu:
+            found[f"{task} rougeL"] = Figure(text.rouge.rougeL, text.texts)
+            found[f"{task} BLEU"] = Figure(text.bleu.score, text.texts)
+        if unsupported := text.unsupported:
+            found[f"{task} {UNSUPPORTED}"] = Figure(unsupported.flagged, unsupported.texts)
+    return found
 
 
 def _paired(names: Sequence[str], first: Labels, second: Labels) -> NamedDifference:
@@ -84,4 +105,7 @@ def _paired(names: Sequence[str], first: Labels, second: Labels) -> NamedDiffere
         [first[name][1] for name in first],
         [second[name][1] for name in first],
     )
-    return NamedDifference(first=names[0], second=names[1], **vars(difference))
+    first_name, second_name = names
+    return NamedDifference(
+        first=first_name, second=second_name, records=len(first), **vars(difference)
+    )

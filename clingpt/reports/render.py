@@ -10,7 +10,7 @@ path.
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -25,8 +25,31 @@ from clingpt.data.prepared import DONE, identifiers_found
 from clingpt.evaluation import calibration
 from clingpt.nn.checkpoint import HUB_ID, run_name
 from clingpt.reports import DISCLAIMER, audit, plots
-from clingpt.reports.report import N_EXAMPLES, Report, ShownExample, TextSection
-from clingpt.reports.tables import Table, as_markdown, between, fixed, percent, plain, tables
+from clingpt.reports.report import (
+    MODEL,
+    N_EXAMPLES,
+    RARE,
+    DataSource,
+    Report,
+    ShownExample,
+    TextSection,
+)
+from clingpt.reports.tables import (
+    LABEL_FIGURES,
+    ROUGE_FIGURES,
+    TEXT_FIGURES,
+    System,
+    Table,
+    as_markdown,
+    below_best,
+    best_baseline,
+    between,
+    fixed,
+    percent,
+    plain,
+    sentence,
+    tables,
+)
 from clingpt.text.records import Record
 from clingpt.text.tasks import TASK_TABLE, prompt_text
 from model import SIZES
@@ -130,33 +153,50 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 def _tiles(report: Report) -> Iterator[Tile]:
     """Yield the headline figures."""
     if report.labels:
-        *others, model = report.labels.systems.values()
-        for name, figure, interval, rest in (
-            ("Accuracy", model.accuracy, model.accuracy_interval, [o.accuracy for o in others]),
-            ("Macro-F1", model.macro_f1, model.macro_f1_interval, [o.macro_f1 for o in others]),
-        ):
-            best = percent(max(rest, default=None))
-            note = f"95 % CI {between(interval, 100)}; best baseline {best} %"
-            yield Tile(name, f"{percent(figure)} %", note)
+        systems, model = report.labels.systems, report.labels.model
+        on = f"on {report.data.some(model.n)}"
+        intervals = (model.accuracy_interval, model.macro_f1_interval)
+        for (name, figure), interval in zip(LABEL_FIGURES.items(), intervals, strict=True):
+            note = f"{on}; 95 % CI {between(interval, 100)}"
+            note += compared(systems, figure, 100)
+            yield Tile(sentence(name), f"{percent(figure(model))} %", note)
     if found := report.calibration:
-        before = found.note or f"before calibration {fixed(found.raw.ece, 3)}"
+        on = f"on {report.data.some(found.records)}"
+        before = f"{on}; {found.note or f'before calibration {fixed(found.raw.ece, 3)}'}"
         yield Tile("Calibration error (ECE)", fixed(found.calibrated.ece, 3), before)
-        right = f"accuracy of these answers {percent(found.accuracy_kept)} %"
+        right = f"{on}; accuracy of these answers {percent(found.accuracy_kept)} %"
         yield Tile("Answered at the threshold", f"{percent(1 - found.abstained)} %", right)
     for task, section in report.texts.items():
-        yield from _text_tiles(task, section)
+        yield from _text_tiles(task, section, report.data)
     for name, entry in report.perplexity.items():
-        note = f"perplexity {fixed(entry.text.token_perplexity, 2)} per token"
+        note = "" if entry.records is None else f"on {report.data.some(entry.records)}; "
+        note += f"perplexity {fixed(entry.text.token_perplexity, 2)} per token"
+        if entry.trained is False:
+            note += "; the model was not trained to write such text"
         yield Tile(f"{name}: bits per byte", fixed(entry.text.bits_per_byte, 4), note)
 
 
-def _text_tiles(task: str, section: TextSection) -> Iterator[Tile]:
-    rouge_l = [figures.rouge.rougeL for figures in section.systems.values() if figures.rouge]
-    if rouge_l:
-        *others, own = rouge_l
-        note = f"95 % CI {between(section.model.rougeL_interval)}"
-        note += f"; best copying baseline {fixed(max(others))}" if others else ""
-        yield Tile(f"{task}: ROUGE-L", fixed(own), note)
+def compared(
+    systems: Mapping[str, System], figure: Callable[[System], float | None], scale: float = 1
+) -> str:
+    """Name the best baseline at the end of a tile's note."""
+    if (best := best_baseline(systems, figure)) is None:
+        return ""
+    name, value = best
+    unit = " %" if scale == 100 else ""
+    below = "below the " if below_best(systems, {"": figure}, scale) else ""
+    return f"; {below}best baseline {fixed(value, 1, scale)}{unit} ({name})"
+
+
+def _text_tiles(task: str, section: TextSection, data: DataSource) -> Iterator[Tile]:
+    on = f"on {data.some(section.model.texts)}"
+    rouge_l = TEXT_FIGURES["RL"]
+    if (own := rouge_l(section.model)) is not None:
+        note = f"{on}; 95 % CI {between(section.model.rougeL_interval)}"
+        yield Tile(f"{task}: ROUGE-L", fixed(own), note + compared(section.systems, rouge_l))
+    if rare := section.by_reference.get(RARE):
+        note = f"on {data.some(rare.records)}" + compared(rare.rouge, ROUGE_FIGURES["RL"])
+        yield Tile(f"{task}: ROUGE-L, rare references", fixed(rare.rouge[MODEL].rougeL), note)
     if model := section.model.unsupported:
         reference = next(iter(section.systems.values())).unsupported
         note = f"of {console.count(model.texts)} texts; of the references "
@@ -288,12 +328,12 @@ def _results(report: Report) -> Iterator["EvalResult"]:
     """Yield each finite figure in the form of the Hub's metadata."""
     from huggingface_hub import EvalResult
 
-    for kind, task, metric, value, name in _figures(report):
+    for (kind, task, records), metric, value, name in _figures(report):
         if math.isfinite(value):
             yield EvalResult(
                 task_type=kind,
                 task_name=task,
-                dataset_name=console.safe_line(report.data.name),
+                dataset_name=console.safe_line(report.data.some(records)),
                 dataset_type=re.sub(r"[^\w.-]+", "-", Path(report.data.folder).name) or "data",
                 # The Hub merges results of the same type, configuration and split into one task.
                 dataset_config=console.safe_line(task),
@@ -308,29 +348,37 @@ def _results(report: Report) -> Iterator["EvalResult"]:
             )
 
 
-def _figures(report: Report) -> Iterator[tuple[str, str, str, float, str]]:
-    """Yield the Hub's task name and ours, the Hub's metric, its value, and our name for it."""
+def _figures(report: Report) -> Iterator[tuple[tuple[str, str, int], str, float, str]]:
+    """Yield what was measured on how many records, the Hub's metric, its value, and our name.
+
+    What was measured: the Hub's task name and ours.
+    """
     if report.labels:
-        kind, task, model = "question-answering", "yes / no / maybe", report.labels.model
-        yield kind, task, "accuracy", model.accuracy, "accuracy, 0 to 1"
-        yield kind, task, "f1", model.macro_f1, "macro-F1, 0 to 1"
+        model = report.labels.model
+        about = "question-answering", "yes / no / maybe", model.n
+        yield about, "accuracy", model.accuracy, "accuracy, 0 to 1"
+        yield about, "f1", model.macro_f1, "macro-F1, 0 to 1"
         if found := report.calibration:
             of = " of uncalibrated probabilities" if found.note else ""
-            yield kind, task, "ece", found.calibrated.ece, f"calibration error{of}, 0 to 1"
+            yield about, "ece", found.calibrated.ece, f"calibration error{of}, 0 to 1"
     for task, section in report.texts.items():
         kind = "summarization" if task == "summarize" else "text-generation"
+        about = kind, task, section.model.texts
         if rouge := section.model.rouge:
-            yield kind, task, "rouge", rouge.rouge1, "ROUGE-1 F1, 0 to 100"
-            yield kind, task, "rouge", rouge.rouge2, "ROUGE-2 F1, 0 to 100"
-            yield kind, task, "rouge", rouge.rougeL, "ROUGE-L F1, 0 to 100"
-            yield kind, task, "rouge", rouge.rougeLsum, "ROUGE-Lsum F1, 0 to 100"
+            yield about, "rouge", rouge.rouge1, "ROUGE-1 F1, 0 to 100"
+            yield about, "rouge", rouge.rouge2, "ROUGE-2 F1, 0 to 100"
+            yield about, "rouge", rouge.rougeL, "ROUGE-L F1, 0 to 100"
+            yield about, "rouge", rouge.rougeLsum, "ROUGE-Lsum F1, 0 to 100"
         if bleu := section.model.bleu:
-            yield kind, task, "bleu", bleu.score, "BLEU (sacrebleu), 0 to 100"
-    for name in ("context", "explanation", "prose"):  # text files are not part of this data
-        if entry := report.perplexity.get(name):
-            kind, task, text = "text-generation", f"perplexity: {name}", entry.text
-            yield kind, task, "perplexity", text.token_perplexity, "perplexity per token"
-            yield kind, task, "bits_per_byte", text.bits_per_byte, "bits per byte"
+            yield about, "bleu", bleu.score, "BLEU (sacrebleu), 0 to 100"
+    for name, entry in report.perplexity.items():
+        # Text files are not part of this data. A text that the model was not trained to write has
+        # a perplexity that describes nothing.
+        if entry.records is not None and entry.trained is not False:
+            about = "text-generation", f"perplexity: {name}", entry.records
+            text = entry.text
+            yield about, "perplexity", text.token_perplexity, "perplexity per token"
+            yield about, "bits_per_byte", text.bits_per_byte, "bits per byte"
 
 
 def _limits(report: Report) -> Iterator[str]:
@@ -339,6 +387,12 @@ def _limits(report: Report) -> Iterator[str]:
         yield f"Not measured: {', '.join(missing)}."
     if report.calibration and report.calibration.note:
         yield f"Label probabilities are {report.calibration.note}."
+    if report.labels and (worse := below_best(report.labels.systems, LABEL_FIGURES, 100)):
+        yield worse
+    for task, section in report.texts.items():
+        about = f"For {task}, the model"
+        if worse := below_best(section.systems, TEXT_FIGURES, subject=about):
+            yield worse
     if report.split == "val":
         yield "Evaluated on validation records, which may have been used to choose this checkpoint."
     if (report.look or 0) > 1:

@@ -22,16 +22,20 @@ from numpy.typing import NDArray
 from clingpt.base import console, jsonl
 from clingpt.base.errors import DataError
 from clingpt.base.types import Ints
-from clingpt.data.prepared import Prepared, origin
+from clingpt.data.prepared import Prepared
 from clingpt.data.sources import official_folds, official_test_ids
+from clingpt.data.trained_tasks import TrainedTasks
 from clingpt.evaluation import calibration as probabilities
 from clingpt.evaluation import metrics
 from clingpt.evaluation.baselines import (
+    COMMONEST,
     NEAREST,
     SUMMARIES,
     BagOfWords,
-    Nearest,
+    CommonAnswers,
+    TrainingExamples,
     majority_label,
+    nearest,
     question_and_results,
 )
 from clingpt.evaluation.bootstrap import (
@@ -73,6 +77,11 @@ from clingpt.text.tokenizer import Tokenizer
 FORMAT = 3
 N_EXAMPLES = 20
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words, and fitted within seconds
+# Common references are shown apart from the others from this share of the references on. They are
+# 34 % of radiology reports' validation records, 15 % of visit notes' and none of PubMedQA's
+# (docs/results.md): below a tenth, they move an average by less than its interval is wide.
+COMMON_SHARE = 0.1
+COMMON, RARE = "common", "rare"  # kinds of reference in a section
 MODEL, REFERENCE = "model", "reference"  # names of systems in a section
 
 # How a field that is None is written to JSON: left out if None is its default, {} if it is marked
@@ -133,10 +142,12 @@ class Coverage:
 class CalibrationSection:
     """Label probabilities before and after calibration, and the effect of withholding labels.
 
+    `records` are those that the figures were measured on, not those of `fitted_on`.
     `calibrated` are the errors at the fitted temperature, which is 1 or flattens the
     probabilities if `note` says why they are not calibrated.
     """
 
+    records: int
     temperature: float
     note: str | None
     threshold: float
@@ -161,8 +172,14 @@ class PerplexityFigures(Perplexity):
 
 @dataclass(frozen=True, kw_only=True)
 class PerplexitySection:
-    """Perplexity of one kind of text, without and with the end-of-text token."""
+    """Perplexity of one kind of text, without and with the end-of-text token.
 
+    `records` is None for a text file. `trained` says whether the model was trained to write such
+    texts, or is None if that is not known.
+    """
+
+    records: int | None
+    trained: bool | None
     text: PerplexityFigures
     with_end: PerplexityFigures | None
 
@@ -198,10 +215,20 @@ class TextFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceGroup:
+    """ROUGE on the records whose reference is common, or on those whose reference is rare."""
+
+    records: int
+    rouge: dict[str, Rouge]  # of each system, the model last
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextSection:
-    """The generated texts of one task, with the references and the copying baselines."""
+    """The generated texts of one task, with the references and the baselines."""
 
     systems: dict[str, TextFigures]  # the reference first, the model last
+    by_reference: dict[str, ReferenceGroup]  # COMMON and RARE; empty if few references are common
+    notes: tuple[str, ...]
     hit_the_limit: float
     trimmed_prompts: int
     trimmed_tokens: int
@@ -272,8 +299,9 @@ class ShownExample:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedDifference(PairedDifference):
-    """The scores of the second checkpoint minus those of the first."""
+    """The scores of the second checkpoint minus those of the first, on the same records."""
 
+    records: int
     first: str
     second: str
 
@@ -286,16 +314,22 @@ class Comparison:
     same_records: bool
     pooled: LabelFigures | None = field(metadata=EMPTY)
     spread: dict[str, Spread]
+    records: dict[str, tuple[int, ...]]  # that each figure was measured on, by checkpoint
     paired: NamedDifference | None = field(metadata=EMPTY)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """The prepared folder that was evaluated, and a description of its records."""
+    """The prepared folder that was evaluated, and a description of the split's records."""
 
     folder: str
     fingerprint: str
-    name: str
+    name: str  # of all records of the split: "300 test records"
+    records: int
+
+    def some(self, n: int) -> str:
+        """Name the records that a figure was measured on: "60 of 300 test records"."""
+        return self.name if n == self.records else f"{console.count(n)} of {self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +350,8 @@ class Report:
     calibration: CalibrationSection | None = field(metadata=EMPTY)
     perplexity: dict[str, PerplexitySection]
     texts: dict[str, TextSection]
-    label_agreement: float | None
+    label_agreement: float | None  # share of the generated labels that are also scored highest
+    labels_compared: int  # generated labels
     int8: Int8Section | None = field(metadata=EMPTY)
     curve: tuple[CurvePoint, ...]
     examples: tuple[ShownExample, ...]
@@ -435,20 +470,28 @@ def build_report(
     setting: str,
     parameters: int,
     settings: dict[str, Any],
+    trained: TrainedTasks | None = None,
     look: int | None = None,
     int8: Mapping[str, Any] | None = None,
 ) -> Report:
     """Compute the report of a checkpoint from its stored results.
 
-    `setting` is reasoning-required or reasoning-free (Jin et al. 2019, section 3.3); `look` counts
-    the evaluations of this run on the test split; `int8` is what quantization_cost measured.
+    `setting` is reasoning-required or reasoning-free (Jin et al. 2019, section 3.3); `trained` are
+    the tasks of the model's training, if they are known; `look` counts the evaluations of this run
+    on the test split; `int8` is what quantization_cost measured.
     """
-    passages = {name: name for name in passages_of(TASKS)}
-    passages |= {n: n.removeprefix("text ") for n in parts.names() if n.startswith("text ")}
-    perplexity = {shown: perplexity_section(parts.items(n)) for n, shown in passages.items()}
+    passages = {name: perplexity_section(parts.items(name)) for name in passages_of(TASKS)}
+    perplexity = {
+        name: replace(passage, trained=trained.wrote(name) if trained else None)
+        for name, passage in passages.items()
+        if passage
+    }
+    for name in parts.names():
+        if name.startswith("text ") and (passage := perplexity_section(parts.items(name))):
+            perplexity[name.removeprefix("text ")] = replace(passage, records=None)
     texts, agreeing = dict[str, TextSection](), list[bool]()
     for task in data.tasks:
-        found = TextScores(task, copying_baselines(task, data, loaded.tokenizer))
+        found = TextScores(task, *text_baselines(task, data, loaded.tokenizer, parts, split))
         pairs = outputs_with_records(parts, data, split, task)
         for output, record in console.progress(pairs, label=f"scoring: {task}", unit=" texts"):
             scored = scores.get(record.id)
@@ -466,10 +509,11 @@ def build_report(
             folder=str(data.folder),
             fingerprint=data.fingerprint,
             name=(
-                "PubMedQA, the official 500 test records"
+                "PubMedQA's official 500 test records"
                 if is_official
                 else f"{console.count(len(ids))} {split} records"
             ),
+            records=len(ids),
         ),
         split=split,
         look=look,
@@ -478,9 +522,10 @@ def build_report(
         versions=versions(),
         labels=label_section(data, loaded.tokenizer, split, scores),
         calibration=calibration_section(calibration, scores, data, split) if calibration else None,
-        perplexity={name: section for name, section in perplexity.items() if section},
+        perplexity=perplexity,
         texts=texts,
         label_agreement=mean(agreeing) if agreeing else None,
+        labels_compared=len(agreeing),
         int8=from_json(Int8Section, int8) if int8 else None,
         curve=training_curve(loaded),
         examples=tuple(
@@ -538,51 +583,67 @@ def label_section(
     folds = official_folds(record.id for record in train + held_out)
     fitted_on = f"the {console.count(len(train))} labelled training records"
     sets = [train]
+    asked = [prompt_text("answer", record) for record in records]
     if split == "test" and folds is not None and set(folds) == set(range(N_FOLDS)):
         labelled = list(zip(train + held_out, folds, strict=True))
         sets = [[record for record, fold in labelled if fold != k] for k in range(N_FOLDS)]
         fitted_on = "nine of PubMedQA's ten folds; figures are the mean over the ten choices"
+        n_searched = "as many"
+        looked_up = [nearest_labels(each, asked) for each in sets]
+    else:
+        examples = TrainingExamples.read(data, tokenizer, "answer")
+        n_searched = console.count(len(examples))
+        looked_up = [
+            [examples.label(number) for number in nearest(len(examples), examples.prompt, asked)]
+        ]
     notes = [
         "Bag of words: logistic regression (C = 1) on the TF-IDF (log tf) of words and word pairs "
         f"that occur in at least 2 training texts, fitted on {fitted_on}. The question-and-results "
-        "baseline gives all classes equal weight."
+        "baseline gives all classes equal weight.",
+        f"{NEAREST}: the label of the training record, among {n_searched}, whose question and "
+        "context are most similar, by the TF-IDF of words and word pairs.",
     ]
     if trimmed := sum(scored.trimmed_tokens > 0 for scored in scores.values()):
         notes.append(f"{trimmed} of {len(scores)} contexts were trimmed to fit.")
     said = [scores[record.id].label for record in records]
-    return LabelSection(systems=label_systems(sets, records, said), notes=tuple(notes))
+    systems = label_systems(sets, records, looked_up, said)
+    return LabelSection(systems=systems, notes=tuple(notes))
+
+
+def nearest_labels(train: Sequence[Record], prompts: Sequence[str]) -> list[str]:
+    """Return the label of the training record that is nearest to each prompt."""
+    numbers = nearest(len(train), lambda number: prompt_text("answer", train[number]), prompts)
+    return [train[number].decision or "" for number in numbers]
 
 
 def training_answers(data: Prepared, tokenizer: Tokenizer) -> Iterator[Record]:
-    """Read the labelled records back from the tokens of the training answers.
-
-    A prepared folder keeps no training records. Augmented views of a record are skipped.
-    """
-    train, decode = data.split("train"), tokenizer.decode
-    ids = data.record_ids("train")
-    for row in train.rows_of("answer"):
-        name = ids[row[4]]
-        if origin(name) == name:
-            example = train.example(row)
-            record = parse_answer(decode(example.prompt_ids), decode(example.target_ids[:-1]))
-            yield replace(record, id=name)
+    """Read the labelled records back from the tokens of the training answers."""
+    examples, ids = TrainingExamples.read(data, tokenizer, "answer"), data.record_ids("train")
+    for number, row in enumerate(examples.rows):
+        record = parse_answer(examples.prompt(number), examples.target(number))
+        yield replace(record, id=ids[row[4]])
 
 
 def label_systems(
-    training_sets: Sequence[Sequence[Record]], records: Sequence[Record], said: Sequence[str]
+    training_sets: Sequence[Sequence[Record]],
+    records: Sequence[Record],
+    looked_up: Sequence[Sequence[str]],
+    said: Sequence[str],
 ) -> dict[str, LabelFigures]:
-    """Score the majority label, two bags of words and the model's labels on labelled records.
+    """Score the labels of the baselines and of the model, `said`, on labelled records.
 
-    Each baseline is fitted on every training set and its figures are averaged.
+    Each baseline is fitted on every training set and its figures are averaged. `looked_up` has the
+    labels of the nearest training records, for each training set.
     """
     gold = [record.decision or "" for record in records]
     found: dict[str, list[LabelFigures]] = {}
-    for train in training_sets:
+    for train, labels_nearby in zip(training_sets, looked_up, strict=True):
         known = [record.decision or "" for record in train]
         question = BagOfWords.fit([record.question for record in train], known)
         results = BagOfWords.fit([question_and_results(r) for r in train], known, balanced=True)
         predicted = {
             "majority": [majority_label(known)] * len(gold),
+            NEAREST: labels_nearby,
             "question only (bag of words)": question.predict([r.question for r in records]),
             "question and results (bag of words)": results.predict(
                 [question_and_results(record) for record in records]
@@ -637,6 +698,7 @@ def calibration_section(
     near = fitted.familiarity
     unlike = [near.is_unlike(ids) for ids in answer_prompts(data, split)] if near else []
     return CalibrationSection(
+        records=len(known),
         temperature=fitted.temperature,
         note=fitted.note,
         threshold=fitted.threshold,
@@ -673,6 +735,8 @@ def perplexity_section(items: Iterable[Mapping[str, Any]]) -> PerplexitySection 
     around = bootstrap_ratio(rows[:, 0], rows[:, 1])
     interval = Interval(low=metrics.exp(around.low), high=metrics.exp(around.high))
     return PerplexitySection(
+        records=len(rows),
+        trained=None,
         text=PerplexityFigures(**vars(text), token_perplexity_interval=interval),
         with_end=PerplexityFigures(**vars(with_end)) if ends else None,
     )
@@ -688,18 +752,20 @@ COUNTED = ("compared", *KINDS, "flags", "numbers", "numbers_flagged", "words", "
 
 @dataclass
 class TextScores:
-    """Scores of one task's outputs and of its copying baselines, kept as rows of numbers."""
+    """Scores of one task's outputs and of its baselines, kept as rows of numbers."""
 
     task: str
-    copies: Mapping[str, Callable[[Record], str]] = field(default_factory=lambda: SUMMARIES)
+    baselines: Mapping[str, Callable[[Record], str]] = field(default_factory=lambda: SUMMARIES)
+    common: CommonAnswers | None = None  # of the training split
     scores: dict[str, list[list[float]]] = field(default_factory=dict)  # ROUGE, BLEU's counts
     counts: dict[str, list[list[float]]] = field(default_factory=dict)  # COUNTED
     documents: list[tuple[str, str]] = field(default_factory=list)  # output, reference
     endings: list[tuple[bool, int]] = field(default_factory=list)  # cut off, trimmed tokens
     agreeing: list[bool] = field(default_factory=list)  # label in the text scores highest
+    is_common: list[bool] = field(default_factory=list)  # whether `common` has the reference
 
     def add(self, output: Output, record: Record, scored_label: str | None) -> None:
-        """Score one output, and what each copying baseline returns for its record."""
+        """Score one output, and what each baseline returns for its record."""
         self.endings.append((output.finish_reason == "length", output.trimmed_tokens))
         text, reference = output.text, output.reference
         if self.task == "answer":
@@ -710,7 +776,8 @@ class TextScores:
                 return
         if self.task == "document":
             self.documents.append((output.text, output.reference))
-        systems = {name: copy(record) for name, copy in self.copies.items()} | {MODEL: text}
+        self.is_common.append(self.common is not None and reference in self.common)
+        systems = {name: copy(record) for name, copy in self.baselines.items()} | {MODEL: text}
         source = source_text(record, self.task)
         for name, hypothesis in {REFERENCE: reference, **systems}.items():
             self.counts.setdefault(name, []).append(source_counts(hypothesis, source))
@@ -723,18 +790,32 @@ class TextScores:
         """Return the section of the report; None if no output has a reference."""
         if not self.scores:
             return None
-        copies = [name for name in self.scores if name != MODEL]
+        baselines = [name for name in self.scores if name != MODEL]
         if not any(compared for compared, *_ in self.counts[MODEL]):
             # Without any context there was no text to copy from.
-            copies = [name for name in copies if name in ("question", NEAREST)]
+            baselines = [n for n in baselines if n in ("question", COMMONEST, NEAREST)]
         limits, trimmed = zip(*self.endings, strict=True)
         return TextSection(
-            systems={name: self._figures(name) for name in (REFERENCE, *copies, MODEL)},
+            systems={name: self._figures(name) for name in (REFERENCE, *baselines, MODEL)},
+            by_reference=dict(self._by_reference((*baselines, MODEL))),
+            notes=tuple(training_notes(self.common)),
             hit_the_limit=mean(limits),
             trimmed_prompts=sum(tokens > 0 for tokens in trimmed),
             trimmed_tokens=sum(trimmed),
             structure=structure(*zip(*self.documents, strict=True)) if self.documents else None,
         )
+
+    def _by_reference(self, systems: Sequence[str]) -> Iterator[tuple[str, ReferenceGroup]]:
+        """Split the scores by kind of reference, if there are enough of both kinds."""
+        is_common = np.array(self.is_common)
+        if not COMMON_SHARE <= is_common.mean() < 1:
+            return
+        n_rouge = len(ROUGE_TYPES)
+        scores = {name: np.array(self.scores[name])[:, :n_rouge] for name in systems}
+        for kind, chosen in ((COMMON, is_common), (RARE, ~is_common)):
+            means = {name: rows[chosen].mean(axis=0).tolist() for name, rows in scores.items()}
+            rouge = {name: metrics.rouge_of(row) for name, row in means.items()}
+            yield kind, ReferenceGroup(records=int(chosen.sum()), rouge=rouge)
 
     def _figures(self, name: str) -> TextFigures:
         figures = text_figures(np.array(self.counts[name]))
@@ -758,15 +839,41 @@ def _bleu_scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([metrics.bleu_of(row).score for row in sums.astype(int).tolist()])
 
 
-def copying_baselines(
-    task: str, data: Prepared, tokenizer: Tokenizer
-) -> Mapping[str, Callable[[Record], str]]:
-    """Return the task's baselines, which copy from the record or from the training set."""
+def text_baselines(
+    task: str, data: Prepared, tokenizer: Tokenizer, parts: ResultStore, split: str
+) -> tuple[dict[str, Callable[[Record], str]], CommonAnswers | None]:
+    """Return a task's baselines by name, and the commonest training answers.
+
+    They copy from the record or from the training split; without training answers, from the record.
+    """
     names = TASK_TABLE[task].baselines
     found = {name: copy for name, copy in SUMMARIES.items() if name in names}
-    if NEAREST in names and len(nearest := Nearest(data, tokenizer)):
-        found[NEAREST] = nearest.answer
-    return found
+    examples = TrainingExamples.read(data, tokenizer, task).with_text()
+    if not len(examples):
+        return found, None
+    common = CommonAnswers.count(examples)
+    asked = {r.id: prompt_text(task, r) for _, r in outputs_with_records(parts, data, split, task)}
+    numbers = nearest(len(examples), examples.prompt, list(asked.values()))
+    closest = dict(zip(asked, numbers, strict=True))
+    found[COMMONEST] = lambda record: common.commonest
+    found[NEAREST] = lambda record: examples.answer(closest[record.id])
+    return found, common
+
+
+def training_notes(common: CommonAnswers | None) -> Iterator[str]:
+    """Say how the baselines from the training split were found."""
+    if common is None:
+        yield "The data have no training answers for this task, so no baseline comes from them."
+        return
+    total = console.count(common.total)
+    yield (
+        f"{NEAREST}: the answer of the training record, among {total}, whose prompt is most "
+        "similar to the record's, by the TF-IDF of words and word pairs."
+    )
+    if common.counts[0] == 1:
+        yield f"{COMMONEST}: no answer occurs twice in the training split, so this is the first."
+    else:
+        yield f"{COMMONEST}: that of {console.count(common.counts[0])} of {total} training records."
 
 
 def source_counts(text: str, source: str | None) -> list[float]:

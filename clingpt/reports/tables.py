@@ -5,20 +5,27 @@ percent, ROUGE and BLEU on their scale of 0 to 100. What was not measured has no
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from clingpt.base import console
 from clingpt.evaluation import calibration
+from clingpt.evaluation.baselines import N_COMMON
 from clingpt.evaluation.bootstrap import PairedDifference
 from clingpt.evaluation.calibration import MISTAKES_TO_SHARPEN
 from clingpt.evaluation.familiarity import UNLIKE_SHARE
-from clingpt.evaluation.metrics import Interval
+from clingpt.evaluation.metrics import Interval, Rouge
 from clingpt.evaluation.unsupported import KINDS
 from clingpt.reports.comparison import UNSUPPORTED
 from clingpt.reports.report import (
+    COMMON,
+    MODEL,
+    RARE,
+    REFERENCE,
     CalibrationSection,
     Comparison,
+    DataSource,
     Int8Section,
     LabelFigures,
     LabelSection,
@@ -45,6 +52,7 @@ BLIND_SPOTS = (
 )
 
 Row = list[console.Cell]
+System = TypeVar("System")  # the figures of a system
 
 
 @dataclass(frozen=True)
@@ -70,15 +78,16 @@ def tables(report: Report) -> list[Table]:
     """Return all tables of a report, labels first."""
     found: list[Table] = []
     if report.labels:
-        found += label_tables(report.labels)
+        found += label_tables(report.labels, report.data)
     if report.calibration:
-        found.append(calibration_table(report.calibration))
+        found.append(calibration_table(report.calibration, report.data))
     for task, section in report.texts.items():
-        agreement = report.label_agreement if task == "answer" else None
-        found.append(text_table(task, section, agreement))
+        agreeing = list(agreement_notes(report)) if task == "answer" else []
+        found.append(text_table(task, section, report.data, agreeing))
+        found += reference_tables(task, section)
     found += unsupported_tables(report.texts)
     for task, section in report.texts.items():
-        found += structure_tables(task, section)
+        found += structure_tables(task, section, report.data)
     if report.perplexity:
         found.append(perplexity_table(report.perplexity))
     if report.int8:
@@ -107,14 +116,65 @@ def between(interval: Interval | None, scale: float = 1, digits: int = 1) -> str
     return joined if low < 0 else f"{low:,.{digits}f}–{high:,.{digits}f}"
 
 
-def label_tables(labels: LabelSection) -> Iterator[Table]:
+def best_baseline(
+    systems: Mapping[str, System], figure: Callable[[System], float | None]
+) -> tuple[str, float] | None:
+    """Return the name and the figure of the best baseline, or None if there is no baseline."""
+    known = {name: figure(each) for name, each in systems.items() if name not in (MODEL, REFERENCE)}
+    found = [(name, value) for name, value in known.items() if value is not None]
+    return max(found, key=lambda item: item[1], default=None)
+
+
+def below_best(
+    systems: Mapping[str, System],
+    figures: Mapping[str, Callable[[System], float | None]],
+    scale: float = 1,
+    *,
+    subject: str = "The model",
+) -> str | None:
+    """Say by which figures the model is worse than the best baseline, or return None.
+
+    Figures are compared as they are shown, with one decimal.
+    """
+    said = []
+    for name, figure in figures.items():
+        own, best = figure(systems[MODEL]), best_baseline(systems, figure)
+        if own is None or best is None or round(scale * own, 1) >= round(scale * best[1], 1):
+            continue
+        theirs = fixed(best[1], 1, scale)
+        said.append(f"{name} {fixed(own, 1, scale)} against {theirs} ({best[0]})")
+    return f"{subject} is below the best baseline: {', '.join(said)}." if said else None
+
+
+LABEL_FIGURES: Mapping[str, Callable[[LabelFigures], float | None]] = {
+    "accuracy": lambda figures: figures.accuracy,
+    "macro-F1": lambda figures: figures.macro_f1,
+}
+ROUGE_FIGURES: Mapping[str, Callable[[Rouge], float | None]] = {
+    "R1": lambda rouge: rouge.rouge1,
+    "R2": lambda rouge: rouge.rouge2,
+    "RL": lambda rouge: rouge.rougeL,
+}
+TEXT_FIGURES: Mapping[str, Callable[[TextFigures], float | None]] = {
+    "R1": lambda figures: figures.rouge.rouge1 if figures.rouge else None,
+    "R2": lambda figures: figures.rouge.rouge2 if figures.rouge else None,
+    "RL": lambda figures: figures.rouge.rougeL if figures.rouge else None,
+    "RLsum": lambda figures: figures.rouge.rougeLsum if figures.rouge else None,
+    "BLEU": lambda figures: figures.bleu.score if figures.bleu else None,
+}
+
+
+def label_tables(labels: LabelSection, data: DataSource) -> Iterator[Table]:
     """Accuracy and macro-F1 of every system, then the model's confusion matrix."""
-    notes = ["95 % confidence intervals: Wilson for accuracy, bootstrap for macro-F1."]
+    notes = []
+    if worse := below_best(labels.systems, LABEL_FIGURES, 100):
+        notes.append(worse)
+    notes.append("95 % confidence intervals: Wilson for accuracy, bootstrap for macro-F1.")
     lost = [f"{name} {s.unparseable}" for name, s in labels.systems.items() if s.unparseable]
     if lost:
         notes.append(f"Outputs without a label, counted as wrong: {', '.join(lost)}.")
     model = labels.model
-    title = f"yes / no / maybe: {console.count(model.n)} records, in percent"
+    title = f"yes / no / maybe: {data.some(model.n)}, in percent"
     rows = [label_row(name, figures) for name, figures in labels.systems.items()]
     yield Table(title, LABEL_COLUMNS, rows, [*notes, *labels.notes])
     if model.per_label and model.confusion:
@@ -140,7 +200,7 @@ def label_row(name: str, figures: LabelFigures | PairedDifference) -> Row:
     ]
 
 
-def calibration_table(found: CalibrationSection) -> Table:
+def calibration_table(found: CalibrationSection, data: DataSource) -> Table:
     systems = {"before": found.raw, "calibrated": found.calibrated}
     if found.note:
         systems = {"not calibrated": found.raw}
@@ -171,7 +231,8 @@ def calibration_table(found: CalibrationSection) -> Table:
             f"validation prompts, at most {percent(UNLIKE_SHARE)} % are."
         )
     columns = ["probabilities", "ECE", "NLL (nats)", "Brier"]
-    return Table("Calibration of the label probabilities", columns, rows, notes)
+    title = f"Calibration of the label probabilities: {data.some(found.records)}"
+    return Table(title, columns, rows, notes)
 
 
 def shown_threshold(threshold: float) -> str:
@@ -184,10 +245,24 @@ def sentence(note: str) -> str:
     return note[:1].upper() + note[1:]
 
 
-def text_table(task: str, section: TextSection, label_agreement: float | None) -> Table:
+def agreement_notes(report: Report) -> Iterator[str]:
+    """Say how often the label in a generated answer is the one that is scored highest."""
+    if report.label_agreement is not None:
+        yield (
+            f"In {percent(report.label_agreement)} % of {console.count(report.labels_compared)} "
+            "answers, the label in the text is the one that is scored highest."
+        )
+
+
+def text_table(
+    task: str, section: TextSection, data: DataSource, more_notes: Sequence[str]
+) -> Table:
     """ROUGE, BLEU and length of every system's texts for one task."""
     model = section.model
     notes = []
+    if worse := below_best(section.systems, TEXT_FIGURES):
+        notes.append(worse)
+    notes += section.notes
     if model.rouge and model.bleu:
         notes += [f"ROUGE: {model.rouge.signature}", f"BLEU: {model.bleu.signature}"]
         notes.append(f"BLEU (NLTK): {fixed(model.bleu.nltk_score)} ({model.bleu.nltk_signature})")
@@ -197,11 +272,7 @@ def text_table(task: str, section: TextSection, label_agreement: float | None) -
             f"{console.count(section.trimmed_tokens)} tokens in all. Empty outputs: "
             f"{console.count(model.empty)}."
         )
-    if label_agreement is not None:
-        notes.append(
-            f"In {percent(label_agreement)} % of the answers, the label in the text is the one "
-            "that is scored highest."
-        )
+    notes += more_notes
     compared = model.unsupported.texts if model.unsupported else 0
     if alone := model.texts - compared:
         notes.append(
@@ -209,12 +280,49 @@ def text_table(task: str, section: TextSection, label_agreement: float | None) -
             "be compared with, so new bigrams and unsupported claims leave them out."
         )
     title = (
-        f"{task}: {console.count(model.texts)} texts against one reference each, "
+        f"{task}: ROUGE and BLEU on {data.some(model.texts)} against one reference each, "
         f"{percent(section.hit_the_limit)} % stopped at the length limit"
     )
     columns = ["system", "R1", "R2", "RL", "95 % CI", "RLsum", "BLEU", "BP", "words"]
     rows = [text_row(name, figures) for name, figures in section.systems.items()]
     return Table(title, [*columns, "% new bigrams"], rows, notes)
+
+
+def reference_tables(task: str, section: TextSection) -> Iterator[Table]:
+    """ROUGE on the records with a common and with a rare reference; none if few are common.
+
+    Averages hide a model that writes the same sentence for everything.
+    """
+    if not section.by_reference:
+        return
+    names = list(section.by_reference[RARE].rouge)
+    rows: list[Row] = [
+        [
+            name,
+            *(
+                fixed(figure(group.rouge[name]))
+                for group in section.by_reference.values()
+                for figure in ROUGE_FIGURES.values()
+            ),
+        ]
+        for name in names
+    ]
+    columns = ["system"]
+    columns += [f"{figure}, {kind}" for kind in section.by_reference for figure in ROUGE_FIGURES]
+    counts = {kind: console.count(group.records) for kind, group in section.by_reference.items()}
+    title = (
+        f"{task}: ROUGE on {counts[COMMON]} records with a common reference and {counts[RARE]} "
+        "with a rare one"
+    )
+    notes = [
+        f"Common references: those that are one of the {N_COMMON} commonest training answers, "
+        "except for case and punctuation."
+    ]
+    for kind, group in section.by_reference.items():
+        subject = f"On {kind} references, the model"
+        if worse := below_best(group.rouge, ROUGE_FIGURES, subject=subject):
+            notes.append(worse)
+    yield Table(title, columns, rows, notes)
 
 
 def text_row(name: str, figures: TextFigures) -> Row:
@@ -253,7 +361,7 @@ def unsupported_tables(texts: Mapping[str, TextSection]) -> Iterator[Table]:
         yield Table(title, columns, rows, notes)
 
 
-def structure_tables(task: str, section: TextSection) -> Iterator[Table]:
+def structure_tables(task: str, section: TextSection, data: DataSource) -> Iterator[Table]:
     """The headings of generated documents; none for other tasks."""
     if (found := section.structure) is None:
         return
@@ -262,7 +370,7 @@ def structure_tables(task: str, section: TextSection) -> Iterator[Table]:
     shares = (found.present, found.spurious, found.in_order, found.complete)
     row = [percent(share if found.documents else None) for share in shares]
     row += map(fixed, found.section_rougeL.values())
-    title = f"{task}: headings of {console.count(found.documents)} texts in percent, ROUGE-L by "
+    title = f"{task}: headings in percent, on {data.some(found.documents)}, and ROUGE-L by "
     notes = [found.signature]
     if found.unheaded:
         notes.append(
@@ -275,7 +383,8 @@ def structure_tables(task: str, section: TextSection) -> Iterator[Table]:
 def perplexity_table(perplexity: Mapping[str, PerplexitySection]) -> Table:
     rows: list[Row] = [
         [
-            name,
+            name + (" (not trained on)" if found.trained is False else ""),
+            found.records,
             found.text.tokens,
             found.text.words,
             found.text.token_perplexity,
@@ -286,10 +395,25 @@ def perplexity_table(perplexity: Mapping[str, PerplexitySection]) -> Table:
         ]
         for name, found in perplexity.items()
     ]
-    columns = ["text", "tokens", "words", "per token", "95 % CI", "per word", "bits per byte"]
+    columns = [
+        "text",
+        "records",
+        "tokens",
+        "words",
+        "per token",
+        "95 % CI",
+        "per word",
+        "bits per byte",
+    ]
     columns.append("per token, with end of text")
-    note = "Only bits per byte can be compared between models with different vocabularies."
-    return Table("Corpus perplexity", columns, rows, [note])
+    notes = ["Only bits per byte can be compared between models with different vocabularies."]
+    if unknown := [name for name, found in perplexity.items() if found.trained is False]:
+        notes.append(
+            f"Not trained on: {', '.join(unknown)}. Prompts carry no loss, so training taught the "
+            "model to read such text, not to write it. These perplexities can be arbitrarily high "
+            "and say nothing about the quality of its replies."
+        )
+    return Table("Corpus perplexity", columns, rows, notes)
 
 
 def int8_table(found: Int8Section) -> Table:
@@ -304,7 +428,7 @@ def int8_table(found: Int8Section) -> Table:
         ]
         for name, text in found.texts.items()
     ]
-    notes = []
+    notes = ["Only the change is of interest: the model may not be trained to write these texts."]
     if labels := found.labels:
         notes.append(
             f"{labels.changed} of {labels.records} predicted labels differ. Of the "
@@ -321,10 +445,12 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
         rows: list[Row] = []
         for name, values in found.spread.items():
             is_share = name in ("accuracy", "macro_f1") or name.endswith(UNSUPPORTED)
-            scale, digits = (100, 1) if is_share else (1, 4 if name.endswith("byte") else 1)
+            scale, digits = (100, 1) if is_share else (1, 4 if "bits per byte" in name else 1)
             shown = (values.mean, values.sd, values.low, values.high)
             rows.append([name, *(fixed(value, digits, scale) for value in shown), values.n])
-        columns = ["metric", "mean", "SD", "lowest", "highest", "checkpoints"]
+            few, many = (limit(found.records.get(name, [0])) for limit in (min, max))
+            rows[-1].append(f"{few} to {many}" if few < many else few or None)
+        columns = ["metric", "mean", "SD", "lowest", "highest", "checkpoints", "records of each"]
         records = "on the same records" if found.same_records else "each on its own records"
         yield Table(f"Checkpoints, {records}", columns, rows, found.checkpoints)
     if found.pooled:
@@ -336,7 +462,8 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
             f"McNemar's exact p = {pair.mcnemar_p:.3g}."
         )
         rows = [label_row(f"{pair.second} minus {pair.first}", pair)]
-        yield Table("Difference, in percentage points", LABEL_COLUMNS, rows, [note])
+        title = f"Difference on {console.count(pair.records)} records, in percentage points"
+        yield Table(title, LABEL_COLUMNS, rows, [note])
 
 
 def as_text(found: Sequence[Table]) -> str:

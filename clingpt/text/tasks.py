@@ -86,7 +86,8 @@ class Task:
     longest_reply: int = 160  # new tokens to generate unless the caller asks for a different number
     limit_flag: str = "max_new_tokens"  # the flag of eval.py that limits its replies
     skill: str  # what the model does, for its card: "summarises a report"
-    # Baselines to compare replies with. Leave out those that copy what the target is made of.
+    # Baselines that copy from the record. Leave out those that copy what the target is made of.
+    # Answers of the training split are baselines of every task.
     baselines: tuple[str, ...] = COPIES
 
     # Roles of a table's columns (clingpt/data/columns.py), in the order of assignment.
@@ -199,7 +200,6 @@ TASK_TABLE = {
         longest_reply=256,
         limit_flag="max_prose_tokens",
         skill="answers a question in prose, with or without a text to answer from",
-        baselines=(*COPIES, "nearest training question"),
         needed=("question", "target"),
         welcome=("input",),
     ),

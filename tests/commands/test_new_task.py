@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clingpt.evaluation.baselines import NEAREST, SUMMARIES
+from clingpt.evaluation.baselines import COMMONEST, NEAREST, SUMMARIES
 from clingpt.text.tasks import COPIES, TASK_TABLE, TASKS
 from eval import EvalConfig
 from tests.helpers.commands import ROOT, run, run_flags
@@ -38,14 +38,15 @@ def test_a_task_added_to_the_table_works_in_every_command(tmp_path: Path) -> Non
     assert "(reference:" not in done.stderr  # the conclusion is not what the task writes
     report = json.loads((out / "eval_val" / "report.json").read_text("utf-8"))
     assert list(report["texts"]) == ["title"]
-    assert list(report["texts"]["title"]["systems"]) == ["reference", "lead-1", "lead-3", "model"]
+    systems = ["reference", "lead-1", "lead-3", COMMONEST, NEAREST, "model"]
+    assert list(report["texts"]["title"]["systems"]) == systems
     assert "It writes the question" in (out / "best" / "README.md").read_text("utf-8")
 
 
 def test_the_table_names_baselines_and_flags_that_exist() -> None:
     assert tuple(SUMMARIES) == COPIES
     for task in TASK_TABLE.values():
-        assert {*task.baselines} <= {*SUMMARIES, NEAREST}
+        assert {*task.baselines} <= {*SUMMARIES}
         assert isinstance(getattr(EvalConfig(checkpoint=("gpt2",)), task.limit_flag), int)
 
 

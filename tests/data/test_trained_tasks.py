@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -33,8 +34,22 @@ def test_plain_text_is_not_a_task_and_replaces_none(thirteen: Path) -> None:
     train = domain.split("train")
     train.index[:, 3] = TASKS.index("text")
     with mock.patch.object(Prepared, "split", return_value=train):
-        assert after_training(None, domain) == TrainedTasks(())
-        assert after_training(TrainedTasks(("answer",)), domain) == TrainedTasks((), ("answer",))
+        text = TrainedTasks((), plain_text=True)
+        assert after_training(None, domain) == text
+        later = after_training(TrainedTasks(("answer",)), domain)
+        assert later == replace(text, earlier=("answer",))
+    after = after_training(text, open_prepared(thirteen, Tokenizer.load()))
+    assert after.plain_text, "a later phase on answers does not undo the one on text"
+
+
+def test_a_model_writes_only_the_passages_that_carried_a_loss() -> None:
+    answer = TrainedTasks(("answer",))
+    assert answer.wrote("explanation") and not answer.wrote("context")
+    assert not answer.wrote("prose") and TrainedTasks(("explain",)).wrote("prose")
+    assert replace(answer, plain_text=True).wrote("context")
+    assert TrainedTasks(("document",)).wrote("context"), "a document restates it"
+    assert TrainedTasks((), ("explain",)).wrote("prose"), "in an earlier phase"
+    assert TrainedTasks((), released=True).wrote("context") is None, "nobody knows"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -20,24 +19,23 @@ from clingpt.base.errors import DataError
 from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.data.sources import official_folds
 from clingpt.data.synthetic import iter_records
+from clingpt.evaluation import baselines
 from clingpt.evaluation.baselines import (
-    NEAREST,
     SUMMARIES,
     BagOfWords,
-    Nearest,
+    CommonAnswers,
+    TrainingExamples,
+    answer_key,
     closest_sentence,
     fit_tfidf,
     lead,
     majority_label,
+    nearest,
     question_and_results,
-    question_in,
     question_plus_last_sentence,
 )
 from clingpt.evaluation.metrics import classification, rouge
-from clingpt.evaluation.scorer import Output
-from clingpt.reports.report import TextScores
 from clingpt.text.records import N_FOLDS, Record
-from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
 from tests.helpers.commands import exit_status
 from tests.helpers.shared import PUBMEDQA, PUBMEDQA_TRUTH, official_items, shared_file
@@ -313,7 +311,7 @@ def test_majority_label_scores_as_expected_on_pubmedqa() -> None:
     assert 100 * scores.macro_f1 == pytest.approx(23.71, abs=0.005)
 
 
-# Nearest
+# Answers of the training split
 
 QUESTION_KINDS = ("symptoms", "causes", "treatments")
 NAMES = ("asthma", "gout", "measles", "scurvy", "rickets")
@@ -341,40 +339,102 @@ def prepare_rows(folder: Path, rows: Iterable[dict[str, str]], *flags: str) -> P
     return open_prepared(folder / "data", GPT2)
 
 
-def asked(question: str) -> Record:
-    return Record(id="x", question=question, sections=())
-
-
-def test_nearest_returns_the_answer_to_the_most_similar_question(data: Prepared) -> None:
-    nearest = Nearest(data, GPT2)
-    assert len(nearest) == len(QUESTION_KINDS) * len(NAMES)  # examples of `text` do not count
-    for kind in QUESTION_KINDS:
-        for name in NAMES:
-            said = nearest.answer(asked(f"Which {kind} of {name}, and what are they?"))
-            assert said == f"{kind.title()} of {name} are listed here."
+def test_the_answer_of_the_nearest_training_record_is_found(data: Prepared) -> None:
+    examples = TrainingExamples.read(data, GPT2, "explain")
+    assert len(examples) == len(QUESTION_KINDS) * len(NAMES)  # examples of `text` do not count
+    pairs = [(kind, name) for kind in QUESTION_KINDS for name in NAMES]
+    asked = [f"Which {kind} of {name}, and what are they?" for kind, name in pairs]
+    found = [examples.answer(n) for n in nearest(len(examples), examples.prompt, asked)]
+    assert found == [f"{kind.title()} of {name} are listed here." for kind, name in pairs]
     # A question that shares no term gets the first answer, not an error.
-    assert nearest.answer(asked("Wherefore?")) == "Symptoms of asthma are listed here."
+    assert nearest(len(examples), examples.prompt, ["Wherefore?"]) == [0]
 
 
-def test_nearest_is_empty_without_examples_of_explain(tmp_path: Path) -> None:
+def test_a_task_without_training_examples_has_no_answers(tmp_path: Path) -> None:
     data = prepare_rows(tmp_path, [{"id": "a", "text": "A text."}], "--task=text")
-    assert len(Nearest(data, GPT2)) == 0
+    assert len(TrainingExamples.read(data, GPT2, "explain")) == 0
 
 
-@pytest.mark.parametrize("sections", [(), (("RESULTS", "Question: it fell."),)])
-def test_question_in_inverts_prompt_text(sections: tuple[tuple[str, str], ...]) -> None:
-    record = replace(asked("Does it fall?"), sections=sections)
-    assert question_in(prompt_text("explain", record)) == "Does it fall?"
+@pytest.mark.parametrize("at_once", [7, 2_000])
+def test_nearest_is_the_nearest_by_brute_force(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TF-IDF by its definition, over a dictionary instead of hashes; chunks change nothing."""
+    monkeypatch.setattr(baselines, "AT_ONCE", at_once)
+    monkeypatch.setattr(baselines, "QUERIES_AT_ONCE", at_once)
+    train, _ = toy_texts(60, seed=4, labels=["a", "b"])
+    train[50] = train[20]  # the first of two equal texts wins
+    new = [train[20], *toy_texts(30, seed=5, labels=["a", "b"])[0]]
+    frequency = Counter(term for text in train for term in set(terms(text)))
+
+    def weights(text: str) -> dict[str, float]:
+        counts = Counter(terms(text))
+        row = {
+            term: (1 + math.log(n)) * (1 + math.log(61 / (1 + frequency[term])))
+            for term, n in counts.items()
+        }
+        length = math.sqrt(sum(weight**2 for weight in row.values()))
+        return {term: weight / length for term, weight in row.items()}
+
+    rows = [weights(text) for text in train]
+    expected = []
+    for query in map(weights, new):
+        cosines = [sum(query.get(term, 0) * row[term] for term in row) for row in rows]
+        expected.append(int(np.round(cosines, 6).argmax()))  # the first of equal ones
+    assert nearest(len(train), train.__getitem__, new) == expected
+    assert expected[0] == 20 and len(set(expected)) > 10
 
 
-def test_report_shows_the_nearest_answer_for_records_without_context(data: Prepared) -> None:
-    found = TextScores("explain", SUMMARIES | {NEAREST: Nearest(data, GPT2).answer})
-    record = asked("What are the causes of gout?")
-    wanted = "Causes of gout are listed here."
-    found.add(Output("x", "explain", "Gout is.", wanted, "stop", 0), record, None)
-    section = found.section()
-    assert section is not None
-    systems = section.systems
-    assert list(systems) == ["reference", "question", NEAREST, "model"]
-    score = {name: system.rouge.rougeL for name, system in systems.items() if system.rouge}
-    assert score[NEAREST] == 100 > score["question"] > score["model"]
+def test_rarity_is_estimated_from_evenly_spaced_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And every text is searched."""
+    monkeypatch.setattr(baselines, "N_FITTED", 4)
+    monkeypatch.setattr(baselines, "AT_ONCE", 3)
+    texts, read = [f"word{i} common" for i in range(11)], list[int]()
+
+    def text_of(number: int) -> str:
+        read.append(number)
+        return texts[number]
+
+    assert nearest(11, text_of, ["common word10", "word3 common"]) == [10, 3]
+    assert read == [0, 2, 5, 8, *range(11)]
+
+
+def examples_of(folder: Path, answers: Iterable[str]) -> TrainingExamples:
+    rows = ({"id": f"{n}", "text": f"T{n}.", "long_answer": x} for n, x in enumerate(answers))
+    data = prepare_rows(folder, rows, "--task=summarize", "--allow_overlap=True")
+    return TrainingExamples.read(data, GPT2, "summarize")
+
+
+def test_commonest_answers_are_counted_without_case_and_punctuation(tmp_path: Path) -> None:
+    often = ["Clear.", "No acute disease.", "no acute disease", "Stable."]
+    once = [f"Finding number {n} of this record." for n in range(20)]
+    common = CommonAnswers.count(
+        examples_of(tmp_path, [*once, *often, "Clear!", "NO ACUTE DISEASE"])
+    )
+    assert common.commonest == "No acute disease."  # as it is first written
+    assert common.counts[:3] == (3, 2, 1) and len(common.counts) == 10
+    assert common.total == 26
+    assert "No acute, disease" in common and "Clear" in common
+    assert "Stable." not in common and once[0] not in common  # occurs only once
+    assert answer_key("A b") != answer_key("Ab")
+
+
+def test_the_first_of_equally_common_answers_is_the_commonest(tmp_path: Path) -> None:
+    assert CommonAnswers.count(examples_of(tmp_path, ["Two.", "One."])).commonest == "Two."
+
+
+def test_views_and_bare_labels_are_not_training_answers(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "question": "Is it?", "text": "It is.", "decision": "yes"},
+        {"id": "b", "question": "Was it?", "text": "It was not.", "decision": "no"}
+        | {"long_answer": "It was not."},
+    ]
+    flags = ("--task=answer", "--views", "results", "question", "--allow_overlap=True")
+    data = prepare_rows(tmp_path, rows, *flags)
+    assert len(data.split("train").rows_of("answer")) > 2
+    examples = TrainingExamples.read(data, GPT2, "answer")
+    assert [examples.label(n) for n in range(len(examples))] == ["yes", "no"]
+    assert [examples.answer(n) for n in range(len(examples))] == ["", "It was not."]
+    explained = examples.with_text()
+    assert [explained.answer(n) for n in range(len(explained))] == ["It was not."]
+    assert explained.prompt(0) == "Context:\nTEXT: It was not.\nQuestion: Was it?\nAnswer:"

@@ -110,6 +110,8 @@ def task_entry(texts: int, baselines: dict[str, float], model: float) -> dict[st
     systems["model"] = text_entry(texts, model, 38.4, 0.31)
     return {
         "systems": systems,
+        "by_reference": {},
+        "notes": ["nearest training record: among 450."],
         "hit_the_limit": 0.012,
         "trimmed_prompts": 14,
         "trimmed_tokens": 2310,
@@ -128,7 +130,8 @@ def perplexity_entry(tokens: int, nats: float, perplexity: float) -> dict[str, A
         "utf8_bytes": round(tokens * 4.47),
     }
     text = scores | {"token_perplexity_interval": interval(0.97 * perplexity, 1.03 * perplexity)}
-    return {"text": text, "with_end": scores | {"token_perplexity": 0.99 * perplexity}}
+    with_end = scores | {"token_perplexity": 0.99 * perplexity}
+    return {"records": 500, "trained": None, "text": text, "with_end": with_end}
 
 
 def calibration() -> dict[str, Any]:
@@ -142,6 +145,7 @@ def calibration() -> dict[str, Any]:
     ]
     curve = [{"coverage": i / 40, "risk": 0.03 + 0.345 * (i / 40) ** 1.6} for i in range(1, 41)]
     return {
+        "records": 500,
         "temperature": 1.4173,
         "note": None,
         "threshold": 0.521,
@@ -248,6 +252,7 @@ def comparison() -> dict[str, Any]:
     paired = {
         "first": "out/first/best",
         "second": "out/pubmedqa/best",
+        "records": 500,
         "accuracy": 0.024,
         "accuracy_interval": interval(-0.012, 0.06),
         "macro_f1": 0.031,
@@ -278,6 +283,7 @@ def comparison() -> dict[str, Any]:
                 "n": 10,
             },
         },
+        "records": {"accuracy": [50, 48], "context bits per byte": [50, 50]},
         "paired": paired,
     }
 
@@ -321,7 +327,8 @@ def full_report() -> dict[str, Any]:
         "data": {
             "folder": "data/pubmedqa",
             "fingerprint": FINGERPRINT,
-            "name": "PubMedQA, the official 500 test records",
+            "name": "PubMedQA's official 500 test records",
+            "records": 500,
         },
         "split": "test",
         "look": 2,
@@ -342,14 +349,16 @@ def full_report() -> dict[str, Any]:
         "perplexity": {
             "context": perplexity_entry(149_203, 2.4527, 11.62),
             "explanation": perplexity_entry(26_311, 2.2103, 9.12),
-            "notes_elsewhere.txt": perplexity_entry(8_120, 3.4404, 31.2) | {"with_end": None},
+            "notes_elsewhere.txt": perplexity_entry(8_120, 3.4404, 31.2)
+            | {"records": None, "with_end": None},
         },
         "texts": {
-            "answer": task_entry(500, copies, 24.3),
+            "answer": task_entry(60, copies, 24.3),
             "summarize": task_entry(500, copies, 25.2),
             "document": document,
         },
         "label_agreement": 0.984,
+        "labels_compared": 60,
         "int8": {
             "texts": {"context": int8_text | {"decisions_changed": 0.0312}},
             "labels": int8_labels,
@@ -367,7 +376,12 @@ def bare_report() -> dict[str, Any]:
         "checkpoint": "gpt2",
         "step": None,
         "parameters": 124_439_808,
-        "data": {"folder": "data/mine", "fingerprint": FINGERPRINT, "name": "records.jsonl"},
+        "data": {
+            "folder": "data/mine",
+            "fingerprint": FINGERPRINT,
+            "name": "500 val records",
+            "records": 500,
+        },
         "split": "val",
         "look": None,
         "setting": "reasoning-required",
@@ -378,6 +392,7 @@ def bare_report() -> dict[str, Any]:
         "perplexity": {"context": perplexity_entry(812, 3.2, 24.53) | {"with_end": None}},
         "texts": {},
         "label_agreement": None,
+        "labels_compared": 0,
         "int8": {},
         "curve": [],
         "examples": [],

@@ -60,7 +60,9 @@ def test_the_hub_library_reads_every_figure() -> None:
     assert found["text-generation", "perplexity: context", "bits per byte"] == 0.7912
     assert len(found) == 3 + 3 * 5 + 2 * 2  # text files are not part of the data
     one = results(card)[0]
-    assert one.dataset_name == "PubMedQA, the official 500 test records"
+    assert one.dataset_name == "PubMedQA's official 500 test records"
+    explained = [r.dataset_name for r in results(card) if r.task_name == "answer"]
+    assert explained == ["60 of PubMedQA's official 500 test records"] * 5
     assert (one.dataset_type, one.dataset_split) == ("pubmedqa", "test")
     assert one.dataset_args == {"fingerprint": FINGERPRINT, "setting": "reasoning-required"}
 
@@ -93,6 +95,31 @@ def test_a_card_contains_only_measured_figures() -> None:
     assert head(nothing).keys() == {"library_name", "pipeline_tag", "language", "tags"}
     assert results(nothing) == []
     assert "It continues text." in nothing
+
+
+def test_a_perplexity_of_texts_that_were_only_read_stays_out_of_the_metadata() -> None:
+    report = full_report()
+    report["perplexity"]["context"]["trained"] = False
+    report["perplexity"]["context"]["text"]["token_perplexity"] = 6_101_196.7219
+    card = model_card(typed(report), base=None, tasks=["answer"])
+    assert {r.task_name for r in results(card) if r.metric_type == "perplexity"} == {
+        "perplexity: explanation"
+    }
+    assert "6101196" not in card.split("\n---\n")[0]
+    assert "| context (not trained on) | 500 | 149,203 | 110,521 | 6,101,196.72 |" in card
+    assert "Not trained on: context. Prompts carry no loss" in card
+
+
+def test_a_card_says_where_a_baseline_is_better() -> None:
+    report = full_report()
+    worse = "the model is below the best baseline"
+    assert worse not in model_card(typed(report), base=None, tasks=["answer"]).lower()
+    report["labels"]["systems"]["majority"] |= {"accuracy": 0.66}
+    report["texts"]["summarize"]["systems"]["lead-3"]["rouge"] |= {"rouge1": 35.9, "rougeL": 25.24}
+    limits = model_card(typed(report), base=None, tasks=["answer"]).partition("## Limits")[2]
+    assert f"- T{worse[1:]}: accuracy 65.0 against 66.0 (majority).\n" in limits
+    # 25.2 against 25.2, as they are shown, is not worse.
+    assert f"- For summarize, {worse}: R1 35.3 against 35.9 (lead-3).\n" in limits
 
 
 @pytest.mark.parametrize(
@@ -155,7 +182,8 @@ def test_no_string_breaks_the_metadata_or_becomes_markup() -> None:
     report["data"]["name"] = f"---\n- a: 'b' # c\x85\u2028\ufeff\uffff \U0001f600 {HOSTILE}"
     card = model_card(typed(report), base=HOSTILE, tasks=["answer"], license=HOSTILE)
     name = f"--- - a: 'b' # c \ufeff\uffff \U0001f600 {SHOWN}"
-    assert {result.dataset_name for result in results(card)} == {name}
+    names = {name, f"60 of {name}", f"120 of {name}"}
+    assert {result.dataset_name for result in results(card)} == names
     assert head(card)["license"] == SHOWN
     assert {result.dataset_split for result in results(card)} == {SHOWN}
     reader = markdown_it.MarkdownIt("gfm-like", {"linkify": False, "html": True})

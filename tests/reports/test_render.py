@@ -67,7 +67,7 @@ def test_measures_without_results_have_no_section() -> None:
     assert re.findall("<h2>(.*?)</h2>", bare) == ["At a glance", "Tables"]
     assert "Evaluations on the test split" not in bare
     nothing = page(typed(bare_report() | {"perplexity": {}}))
-    assert "<section>" not in nothing and "<dd>records.jsonl</dd>" in nothing
+    assert "<section>" not in nothing and "<dd>500 val records</dd>" in nothing
     compared = bare_report() | {"perplexity": {}, "comparison": full_report()["comparison"]}
     assert re.findall("<h2>(.*?)</h2>", page(typed(compared))) == ["Tables"]
 
@@ -76,7 +76,7 @@ def test_the_heading_names_what_was_evaluated_and_how_often() -> None:
     text = Parsed(page(typed(full_report()))).text
     for phrase in (
         "Evaluation of out/pubmedqa/best",
-        "PubMedQA, the official 500 test records",
+        "PubMedQA's official 500 test records",
         "fingerprint 5b0c3e2f9d1a",
         "2 so far in this run",
         "reasoning-required",

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from clingpt.base.errors import DataError
 from clingpt.data.sources import from_official_item, official_folds, official_test_ids
 from clingpt.evaluation import metrics
-from clingpt.evaluation.baselines import SUMMARIES
+from clingpt.evaluation.baselines import COMMONEST, NEAREST, SUMMARIES, CommonAnswers, answer_key
 from clingpt.evaluation.scorer import Output
 from clingpt.reports.comparison import figures
 from clingpt.reports.report import (
@@ -23,13 +24,14 @@ from clingpt.reports.report import (
     chosen_ids,
     label_figures,
     label_systems,
+    nearest_labels,
     perplexity_section,
     source_counts,
     text_figures,
 )
 from clingpt.reports.tables import as_text, tables
 from clingpt.text.records import Record
-from clingpt.text.tasks import TASK_TABLE
+from clingpt.text.tasks import TASK_TABLE, prompt_text
 from tests.helpers.reports import bare_report, corpus_bleu, full_report, typed
 from tests.helpers.shared import PUBMEDQA, official_items, shared_file
 
@@ -90,6 +92,63 @@ def test_texts_are_scored_as_a_corpus_with_copying_baselines_and_references() ->
     assert TextScores("answer").section() is None
 
 
+def common_answers(*answers: str) -> CommonAnswers:
+    keys = frozenset(map(answer_key, answers))
+    return CommonAnswers(commonest=answers[0], counts=(7, 3), total=30, keys=keys)
+
+
+def unigram_f1(text: str, reference: str) -> float:
+    """ROUGE-1 by its definition, of texts whose words have no endings to strip."""
+    said, wanted = Counter(text.lower().split()), Counter(reference.lower().split())
+    shared = (said & wanted).total()
+    return 200 * shared / (said.total() + wanted.total())
+
+
+def test_scores_are_split_by_how_common_the_reference_is() -> None:
+    common = common_answers("no acute disease", "stable")
+    baselines = {"lead-1": SUMMARIES["lead-1"], COMMONEST: lambda record: common.commonest}
+    found = TextScores("summarize", baselines, common)
+    wanted = ["No acute disease.", "small left mass", "Stable", "no old bone pain", "big left lung"]
+    said = ["no acute disease", "no acute disease", "no acute disease", "no mass", "left lung big"]
+    for text, reference in zip(said, wanted, strict=True):
+        found.add(Output("1", "summarize", text, reference, "stop", 0), RECORD, None)
+    section = section_of(found)
+    assert list(section.by_reference) == ["common", "rare"]
+    for kind, chosen in (("common", (0, 2)), ("rare", (1, 3, 4))):
+        group = section.by_reference[kind]
+        assert group.records == len(chosen)
+        assert list(group.rouge) == ["lead-1", COMMONEST, "model"]
+        own = [unigram_f1(said[i], wanted[i].strip(".")) for i in chosen]
+        constant = [unigram_f1(common.commonest, wanted[i].strip(".")) for i in chosen]
+        assert group.rouge["model"].rouge1 == pytest.approx(sum(own) / len(own))
+        assert group.rouge[COMMONEST].rouge1 == pytest.approx(sum(constant) / len(constant))
+    assert section.notes[1] == "commonest training answer: that of 7 of 30 training records."
+
+
+@pytest.mark.parametrize(("n_common", "n_rare"), [(0, 5), (1, 10), (5, 0)])
+def test_few_common_references_are_not_shown_apart(n_common: int, n_rare: int) -> None:
+    found = TextScores("summarize", {}, common_answers("stable"))
+    for reference in ["stable"] * n_common + ["a mass"] * n_rare:
+        found.add(Output("1", "summarize", "x", reference, "stop", 0), RECORD, None)
+    assert section_of(found).by_reference == {}
+
+
+def test_notes_say_where_the_training_answers_come_from() -> None:
+    found = TextScores("summarize", {}, replace(common_answers("a"), counts=(1, 1)))
+    found.add(Output("1", "summarize", "x", "y", "stop", 0), RECORD, None)
+    assert section_of(found).notes == (
+        "nearest training record: the answer of the training record, among 30, whose prompt is "
+        "most similar to the record's, by the TF-IDF of words and word pairs.",
+        "commonest training answer: no answer occurs twice in the training split, so this is the "
+        "first.",
+    )
+    found = TextScores("summarize")
+    found.add(Output("1", "summarize", "x", "y", "stop", 0), RECORD, None)
+    assert section_of(found).notes == (
+        "The data have no training answers for this task, so no baseline comes from them.",
+    )
+
+
 def test_an_answer_is_scored_without_its_label() -> None:
     found = TextScores("answer")
     reference = "yes\nExplanation: Pain fell."
@@ -131,7 +190,8 @@ ALONE, TITLE = "Questions without a context", "unsupported numbers, units, compa
 
 
 def explanations(*records: Record) -> TextSection:
-    found = TextScores("explain")
+    from_training = {name: lambda record: "Fell." for name in (COMMONEST, NEAREST)}
+    found = TextScores("explain", SUMMARIES | from_training)
     for record in records:
         found.add(
             Output("1", "explain", "Explanation: 9 mg, by day 3.", "Fell.", "stop", 0), record, None
@@ -143,7 +203,7 @@ def test_explanation_without_a_context_is_not_compared_with_a_source() -> None:
     alone = replace(RECORD, sections=())
     section = explanations(alone, alone)
     # Without a context there is nothing for the other baselines to copy.
-    assert list(section.systems) == ["reference", "question", "model"]
+    assert list(section.systems) == ["reference", "question", COMMONEST, NEAREST, "model"]
     for system in section.systems.values():
         assert system.unsupported is None and system.novel_bigrams is None
     model = section.model
@@ -247,9 +307,12 @@ def test_baselines_get_their_known_scores(official: dict[str, Any]) -> None:
         [record for record, fold in zip(records, folds, strict=True) if fold not in (-1, k)]
         for k in range(10)
     ]
-    systems = label_systems(sets, test, ["yes"] * len(test))
+    prompts = [prompt_text("answer", record) for record in test]
+    looked_up = [nearest_labels(each, prompts) for each in sets]
+    systems = label_systems(sets, test, looked_up, ["yes"] * len(test))
     expected = {
         "majority": (55.2, 23.7, 0.05),
+        "nearest training record": (47.8, 37.5, 1.5),
         "question only (bag of words)": (54.6, 32.2, 1.5),
         "question and results (bag of words)": (58.3, 42.6, 1.5),
         "model": (55.2, 23.7, 0.05),

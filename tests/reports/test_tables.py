@@ -21,13 +21,13 @@ def found(report: dict[str, Any], title: str) -> Table:
 def test_figures_are_in_the_columns_that_name_them() -> None:
     report = full_report()
     labels = found(report, "yes / no / maybe")
-    assert labels.title == "yes / no / maybe: 500 records, in percent"
+    assert labels.title == "yes / no / maybe: PubMedQA's official 500 test records, in percent"
     assert labels.texts()[2] == ["model", "65.0", "60.7–69.1", "50.5", "47.2–56.1"]
     assert labels.notes[-1] == "Bags of words were fitted on the 450 training records."
     classes = found(report, "The model by gold label")
     assert classes.texts()[1] == ["no", "60.2", "59.2", "59.7", "169", "58", "100", "11"]
     assert found(report, "Calibration").texts()[1] == ["calibrated", "0.032", "0.842", "0.489"]
-    summaries = found(report, "summarize: 500")
+    summaries = found(report, "summarize: ROUGE and BLEU")
     assert summaries.texts()[0] == ["reference", *["–"] * 7, "43", "62"]
     model = "model 35.3 12.6 25.2 24.1–26.3 27.7 6.3 0.89 38 31".split()
     assert summaries.texts()[-1] == model
@@ -40,12 +40,113 @@ def test_figures_are_in_the_columns_that_name_them() -> None:
         ["96.2", "0.8", "94.1", "87.5", "41.2", "52.8", "47.1", "12.3", "22.9"]
     ]
     perplexity = found(report, "Corpus perplexity").texts()
-    assert perplexity[0][3:] == ["11.62", "11.27–11.97", "27.42", "0.7912", "11.50"]
+    assert perplexity[0][1] == "500" and perplexity[2][1] == "–"
+    assert perplexity[0][4:] == ["11.62", "11.27–11.97", "27.42", "0.7912", "11.50"]
     assert perplexity[2][-1] == "–"
     assert found(report, "8-bit").texts()[0][-2:] == ["+0.77%", "3.12%"]
     assert found(report, "Checkpoints").texts()[1][1:3] == ["0.7932", "0.0021"]
     assert found(report, "Checkpoints").texts()[3][1:3] == ["15.1", "1.2"]
     assert found(report, "Difference").texts()[0][1:] == ["2.4", "-1.2 to +6.0", "3.1", "0.4–5.8"]
+
+
+def test_every_title_names_the_records_of_its_figures() -> None:
+    report = full_report()
+    report["labels"]["systems"]["model"]["n"] = 480
+    titles = [table.title for table in tables(typed(report))]
+    of = "of PubMedQA's official 500 test records"
+    for title in (
+        f"yes / no / maybe: 480 {of}, in percent",
+        "Calibration of the label probabilities: PubMedQA's official 500 test records",
+        f"answer: ROUGE and BLEU on 60 {of} against one reference each, 1.2 % stopped at the "
+        "length limit",
+        f"document: headings in percent, on 120 {of}, and ROUGE-L by section",
+        "Difference on 500 records, in percentage points",
+    ):
+        assert title in titles
+    agreeing = "In 98.4 % of 60 answers, the label in the text is the one that is scored highest."
+    assert agreeing in found(report, "answer: ROUGE").notes
+    records = [row[-1] for row in found(report, "Checkpoints").texts()]
+    assert records == ["48 to 50", "50", "–", "–"]
+
+
+GROUPS = {
+    "common": {"records": 20, "rouge": {"nearest training record": 81.0, "model": 97.0}},
+    "rare": {"records": 40, "rouge": {"nearest training record": 36.0, "model": 21.0}},
+}
+
+
+def split_report() -> dict[str, Any]:
+    """A report whose explanations have common and rare references."""
+    report = full_report()
+    kinds = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+    report["texts"]["answer"]["by_reference"] = {
+        kind: group
+        | {
+            "rouge": {
+                name: dict.fromkeys(kinds, score) | {"signature": "x"}
+                for name, score in group["rouge"].items()  # type: ignore[attr-defined]
+            }
+        }
+        for kind, group in GROUPS.items()
+    }
+    return report
+
+
+def test_common_and_rare_references_are_shown_apart() -> None:
+    table = found(split_report(), "answer: ROUGE on 20")
+    assert table.title == (
+        "answer: ROUGE on 20 records with a common reference and 40 with a rare one"
+    )
+    assert list(table.columns) == [
+        "system",
+        *(f"{figure}, {kind}" for kind in ("common", "rare") for figure in ("R1", "R2", "RL")),
+    ]
+    assert table.texts() == [
+        ["nearest training record", *["81.0"] * 3, *["36.0"] * 3],
+        ["model", *["97.0"] * 3, *["21.0"] * 3],
+    ]
+    assert "ten commonest" not in table.notes[0] and "10 commonest" in table.notes[0]
+    assert table.notes[1:] == [
+        "On rare references, the model is below the best baseline: R1 21.0 against 36.0 (nearest "
+        "training record), R2 21.0 against 36.0 (nearest training record), RL 21.0 against 36.0 "
+        "(nearest training record)."
+    ]
+    tile = "<dt>answer: ROUGE-L, rare references</dt><dd><strong>21.0</strong><small>"
+    assert f"{tile}on 40 of PubMedQA&#39;s official 500 test records; below the best" in page(
+        typed(split_report())
+    )
+
+
+def test_the_table_says_where_the_best_baseline_is_better() -> None:
+    report = full_report()
+    assert not any(
+        "below the best" in note for table in tables(typed(report)) for note in table.notes
+    )
+    page_before = page(typed(report))
+    assert "best baseline 55.2 % (majority)" in page_before
+    assert "below the best" not in page_before
+    report["labels"]["systems"]["majority"] |= {"macro_f1": 0.6}
+    assert found(report, "yes / no").notes[0] == (
+        "The model is below the best baseline: macro-F1 50.5 against 60.0 (majority)."
+    )
+    report["texts"]["summarize"]["systems"]["closest sentence"]["rouge"]["rougeL"] = 65.3
+    report["texts"]["summarize"]["systems"]["lead-3"]["bleu"]["score"] = 9.04
+    assert found(report, "summarize: ROUGE").notes[0] == (
+        "The model is below the best baseline: RL 25.2 against 65.3 (closest sentence), "
+        "BLEU 6.3 against 9.0 (lead-3)."
+    )
+    assert "below the best baseline 65.3 (closest sentence)" in page(typed(report))
+
+
+def test_a_perplexity_of_texts_that_were_only_read_is_never_without_a_word() -> None:
+    report = full_report()
+    report["perplexity"]["context"]["trained"] = False
+    table = found(report, "Corpus perplexity")
+    assert table.texts()[0][0] == "context (not trained on)"
+    assert "Not trained on: context. Prompts carry no loss" in table.notes[1]
+    assert "the model was not trained to write such text" in page(typed(report))
+    report["perplexity"]["context"]["trained"] = True
+    assert len(found(report, "Corpus perplexity").notes) == 1
 
 
 def test_measures_without_results_have_no_table() -> None:

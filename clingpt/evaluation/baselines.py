@@ -203,6 +203,8 @@ def nearest(n_texts: int, text_of: Callable[[int], str], queries: Sequence[str])
     """
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
+    if not queries:
+        return []
     count = HashingVectorizer(
         n_features=N_COLUMNS,
         ngram_range=(1, 2),

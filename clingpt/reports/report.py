@@ -848,11 +848,13 @@ def text_baselines(
     """
     names = TASK_TABLE[task].baselines
     found = {name: copy for name, copy in SUMMARIES.items() if name in names}
+    asked = {r.id: prompt_text(task, r) for _, r in outputs_with_records(parts, data, split, task)}
+    if not asked:
+        return found, None
     examples = TrainingExamples.read(data, tokenizer, task).with_text()
     if not len(examples):
         return found, None
     common = CommonAnswers.count(examples)
-    asked = {r.id: prompt_text(task, r) for _, r in outputs_with_records(parts, data, split, task)}
     numbers = nearest(len(examples), examples.prompt, list(asked.values()))
     closest = dict(zip(asked, numbers, strict=True))
     found[COMMONEST] = lambda record: common.commonest

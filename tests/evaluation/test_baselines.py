@@ -348,6 +348,7 @@ def test_the_answer_of_the_nearest_training_record_is_found(data: Prepared) -> N
     assert found == [f"{kind.title()} of {name} are listed here." for kind, name in pairs]
     # A question that shares no term gets the first answer, not an error.
     assert nearest(len(examples), examples.prompt, ["Wherefore?"]) == [0]
+    assert nearest(len(examples), examples.prompt, []) == []
 
 
 def test_a_task_without_training_examples_has_no_answers(tmp_path: Path) -> None:

@@ -567,7 +567,7 @@ def test_refusal_suggests_the_field_that_does_the_job(
     [
         ([NOTE, {"text": CANARY}], "record 2 cannot be used for answer: no question"),
         ([NOTE, NOTE | {"text": 7}], "record 2, text: input should be a valid string"),
-        ([{"question": " "}, NOTE], "record 1 has neither a question nor text; add one of them"),
+        ([{"question": " "}, NOTE], "record 1: it has neither a question nor text; "),
         (
             [NOTE, {"question": CANARY, "sections": [["A", CANARY], ["B"]]}],
             "record 2, section 2: must be pairs of a heading and a text, such as ",

@@ -102,14 +102,9 @@ class SweepConfig:
     def flags(self, point: "Point") -> list[str]:
         """Return the train.py flags of a point, except its data and its folder."""
         more, values = shlex.split(self.train_flags), dict(point.values)
-
-        def is_given(name: str) -> bool:
-            typed = (f"--{name}", f"--{name.replace('_', '-')}")
-            return name in values or any(flag.split("=")[0] in typed for flag in more)
-
-        if not is_given("steps"):
+        if not (config.is_flag_given("steps", more) or "steps" in values):
             more.append("--steps=None")  # epochs decide, whatever the preset says
-        if not is_given("min_lr"):
+        if not (config.is_flag_given("min_lr", more) or "min_lr" in values):
             more.append(f"--min_lr={values['learning_rate'] / 10:g}")
         return [str(self.preset), *point.flags, *more]
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from clingpt.base import console
 from clingpt.base.ownership import one_writer
-from clingpt.base.settings import check, check_range, parse, to_json
+from clingpt.base.settings import check, check_range, is_flag_given, parse, to_json
 from clingpt.base.signals import StopSignals
 
 
@@ -152,7 +152,7 @@ from clingpt.nn.runtime import Runtime, compile_in_place
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training import summary
 from clingpt.training.batches import Feed
-from clingpt.training.memory_fit import fit_micro_batch, rehearse_validation
+from clingpt.training.memory_fit import choose_micro_batch, fit_micro_batch, rehearse_validation
 from clingpt.training.state import (
     State,
     begin_or_resume_lora,
@@ -302,6 +302,13 @@ def train(run: Run) -> str:
     feed = Feed(rows, rt, cfg.micro_batch_size)
     if not done:
         feed = replace(feed, compiled=compile_in_place(state.model, rt, wanted=cfg.compile))
+        feed = choose_micro_batch(
+            state.model,
+            feed,
+            state.optimizer,
+            batch_size=cfg.batch_size,
+            is_explicit=is_flag_given("micro_batch_size", sys.argv),
+        )
         feed = fit_micro_batch(replica, feed, state.optimizer, batch_size=cfg.batch_size)
     val_feed = None
     if run.val_rows is not None:

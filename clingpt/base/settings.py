@@ -91,6 +91,11 @@ def parse(
     return _build(cls, values, "--")
 
 
+def is_flag_given(name: str, argv: Iterable[str]) -> bool:
+    """Return whether a command line has this flag, so that no preset or default decides."""
+    return any(word.partition("=")[0].replace("-", "_") == f"__{name}" for word in argv)
+
+
 def to_json(settings: "DataclassInstance") -> dict[str, Any]:
     """Return settings, or any other dataclass, in JSON's types: paths as strings, no tuples."""
     return {name: _plain(value) for name, value in dataclasses.asdict(settings).items()}

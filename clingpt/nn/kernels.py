@@ -147,7 +147,8 @@ class _SummedLoss(torch.autograd.Function):
     def forward(
         ctx: Any, x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Tensor
     ) -> Tensor:
-        losses, grad_x, grad_weight = [], [], []
+        losses, grad_x = [], []
+        grad_weight_VC: Tensor | None = None
         for x_MC, targets_M in zip(x_KMC, targets_KM, strict=True):
             logits_MV = F.linear(x_MC, weight_VC, bias_V)
             loss, grad_MV = _loss_and_gradient(at_least_fp32(logits_MV), targets_M)
@@ -155,8 +156,13 @@ class _SummedLoss(torch.autograd.Function):
             grad_MV = grad_MV.to(logits_MV.dtype)
             real_M1 = (targets_M != IGNORE)[:, None]  # the gradient of ignored rows is garbage
             grad_x.append((grad_MV @ weight_VC).to(x_MC.dtype) * real_M1)
-            grad_weight.append((grad_MV.t() @ (x_MC * real_M1)).to(weight_VC.dtype))
-        ctx.save_for_backward(torch.stack(grad_x), sum(grad_weight[1:], grad_weight[0]))
+            of_chunk_VC = (grad_MV.t() @ (x_MC * real_M1)).to(weight_VC.dtype)
+            # Added up at once: a list of them would keep as much memory as the head for each chunk.
+            grad_weight_VC = (
+                of_chunk_VC if grad_weight_VC is None else grad_weight_VC.add_(of_chunk_VC)
+            )
+        assert grad_weight_VC is not None, "there is at least one chunk"
+        ctx.save_for_backward(torch.stack(grad_x), grad_weight_VC)
         return torch.stack(losses).sum()
 
     @staticmethod

@@ -1,21 +1,208 @@
-"""Before the first step: find a micro-batch size that fits into memory, and compile validation."""
+"""Before the first step: find a micro-batch size that fits into memory, and compile validation.
 
+A GPU reports that its memory is full, so a step is rehearsed there. For a CPU the system kills the
+process instead, or swaps, so the memory of a step is estimated before anything is allocated.
+"""
+
+import contextlib
 import gc
+import os
+import re
+import resource
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError
 from clingpt.training.batches import Feed
 from clingpt.training.step import step_unless
+from model import GPT, Batch
 
-TOO_LARGE = (
-    "out of memory even with one row at a time; try --checkpoint_activations=True, a smaller "
-    "--block_size, --lora_rank=8, or --shard=True on several GPUs"
+TO_SAVE_MEMORY = (
+    "try --checkpoint_activations=True, a smaller --block_size, --lora_rank=8, or --shard=True on "
+    "several GPUs"
 )
+TOO_LARGE = f"out of memory even with one row at a time; {TO_SAVE_MEMORY}"
+FP32_BYTES = 4
+# Numbers per token and channel that the backward pass of one block computes at once, or that
+# --checkpoint_activations computes again.
+OF_ONE_BLOCK = 20
+# Memory taken beyond what is counted: the allocator's gaps, measured (docs/results.md).
+SLACK = 1.1
+
+
+# ------------------------------------------------------------------------------------------------
+# A CPU: estimate
+
+
+def choose_micro_batch(
+    model: GPT,
+    feed: Feed,
+    optimizer: torch.optim.Optimizer,
+    *,
+    batch_size: int,
+    is_explicit: bool,
+) -> Feed:
+    """Return the feed with its micro-batch size halved until a step should fit into a CPU's memory.
+
+    A note says what was chosen. With `is_explicit`, a size that will not fit is kept and warned
+    about. Does nothing on other devices, which rehearse a step, and for sharded weights.
+    """
+    rt = feed.rt
+    if rt.device.type != "cpu" or rt.is_sharded(model):
+        return feed
+    free = available_memory()
+    if free is not None:
+        free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # each process needs as much
+    most = min(feed.micro_batch_size, rt.largest_share(batch_size))
+    random_numbers = rt.rng_state()
+    per_token, per_target = _saved_bytes(model)
+    rt.set_rng_state(random_numbers)  # dropout drew from them
+    needs = {
+        rows: _bytes_to_train(model, feed, optimizer, rows, per_token, per_target)
+        for rows in (most >> n for n in range(most.bit_length()))
+    }
+    fitting = max((rows for rows in needs if free is None or needs[rows] <= free), default=0)
+    fitting = min(rt.gathered(fitting))  # all ranks must run the same number of micro-batches
+    now = resident_bytes()
+    room = "" if free is None else f"; {console.size(now + free)} are available"
+    totals = {rows: f"about {console.size(now + need)}" for rows, need in needs.items()}
+    if fitting == most:
+        console.note(f"memory: {totals[most]} with {most} rows at a time{room}")
+    elif is_explicit:
+        instead = f"{fitting} would take {totals[fitting]}" if fitting else TO_SAVE_MEMORY
+        console.note(
+            f"memory: --micro_batch_size={feed.micro_batch_size} will probably not fit, with "
+            f"{totals[most]}{room}; {instead}"
+        )
+        return feed
+    elif fitting:
+        console.note(
+            f"memory: {totals[fitting]} with {fitting} rows at a time, since {most} would take "
+            f"{totals[most]}{room} (a step keeps its {batch_size} rows)"
+        )
+    else:
+        console.note(
+            f"memory: even one row at a time will probably not fit, with {totals[1]}{room}; "
+            f"{TO_SAVE_MEMORY}"
+        )
+    return replace(feed, micro_batch_size=fitting or 1)
+
+
+def _bytes_to_train(
+    model: GPT,
+    feed: Feed,
+    optimizer: torch.optim.Optimizer,
+    rows: int,
+    per_token: float,
+    per_target: float,
+) -> int:
+    """Estimate what training on so many rows at a time allocates beyond what is allocated now."""
+    data, shape = feed.data, model.config
+    trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    kept = trained * (1 if optimizer.state else 3)  # gradients and, unless resumed, two moments
+    lengths = np.add.reduceat(data.split.lengths[data.order], data.starts[:-1])
+    tokens = int(np.sort(lengths)[-rows:].sum())  # of the longest rows: the padding is left out
+    if feed.compiled:
+        tokens = rows * shape.block_size
+    targets = int(np.sort(data.row_targets)[-rows:].sum())
+    # The loss of a chunk: logits, and the gradient of the output head beside the sum so far.
+    head = model.wte.weight.numel()
+    loss = targets / data.n_chunks(rows) * shape.padded_vocab_size + 2 * head
+    block = OF_ONE_BLOCK * shape.n_embd * tokens
+    activations = per_token * tokens + per_target * targets
+    return int(SLACK * (activations + FP32_BYTES * (kept + loss + block)))
+
+
+def _saved_bytes(model: GPT) -> tuple[float, float]:
+    """Measure what a forward pass keeps for the backward pass: bytes per token and per target.
+
+    Both are linear, so that short passes tell. They depend on dropout, LoRA and checkpointing.
+    """
+    sizes = dict[int, int]()
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def see(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def saved(tokens: int, targets: int) -> int:
+        ids_BT = torch.zeros(1, tokens, dtype=torch.int64)
+        positions_BT = torch.arange(tokens)[None] % model.config.block_size
+        index_KM = torch.arange(targets)[None]
+        batch = Batch(ids_BT, positions_BT, torch.tensor([0, tokens]), index_KM, index_KM)
+        sizes.clear()
+        with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
+            loss = model.forward(batch)  # not compiled
+        del loss  # until here, no storage may be freed and its address used again
+        return sum(sizes.values())
+
+    fewest, n_targets = 16, 16
+    base = saved(fewest, n_targets)
+    per_token = (saved(3 * fewest, n_targets) - base) / (2 * fewest)
+    per_target = (saved(3 * fewest, 3 * n_targets) - base) / (2 * n_targets) - per_token
+    if model.checkpoint_activations:  # the inputs of blocks are kept elsewhere
+        per_token += FP32_BYTES * model.config.n_layer * model.config.n_embd
+    return per_token, per_target
+
+
+def resident_bytes() -> int:
+    """Return how much memory this process has now; at most so far, where /proc is missing."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+        return pages * resource.getpagesize()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2) of each system
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def available_memory() -> int | None:
+    """Return how many bytes can be allocated without swapping, within a container's limits.
+
+    Without /proc (macOS) that is all of the machine's memory, or None if it is not known.
+    """
+    try:
+        found = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text("ascii"))
+    except OSError:
+        if "SC_PHYS_PAGES" not in os.sysconf_names:
+            return None
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = [int(found[1]) * 1024] if found else []
+    return min(free + _left_in_containers(), default=None)
+
+
+def _left_in_containers(
+    root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")
+) -> list[int]:
+    """Return what each limit on this process's control groups leaves, in bytes."""
+    left = []
+    for line in groups.read_text("utf-8").splitlines() if groups.exists() else []:
+        _, kind, path = line.split(":", 2)
+        # Version 1 has a hierarchy for memory, version 2 one for everything.
+        limit, used = ("max", "current") if not kind else ("limit_in_bytes", "usage_in_bytes")
+        top = root / kind
+        group = top / path.lstrip("/")
+        for folder in [group, *group.parents]:
+            if not folder.is_relative_to(top) or kind not in ("", "memory"):
+                break
+            with contextlib.suppress(OSError, ValueError):  # no such file; no limit is "max"
+                most, now = (int((folder / f"memory.{x}").read_text()) for x in (limit, used))
+                stat = (folder / "memory.stat").read_text()
+                # Cached files count as used, but make room when memory is short.
+                cached = re.search(r"^(?:total_)?inactive_file (\d+)", stat, re.MULTILINE)
+                left.append(max(0, most - now + int(cached[1] if cached else 0)))
+    return left
+
+
+# ------------------------------------------------------------------------------------------------
+# Any device: rehearse
 
 
 def fit_micro_batch(

@@ -47,3 +47,20 @@ class ServingError(ClingptError):
 
 class BusyError(ClingptError):
     """A folder or file that another process is writing; nothing in it was changed."""
+
+
+def hub_reason(error: BaseException) -> str:
+    """Say in a few words why the Hugging Face Hub did not serve something.
+
+    huggingface_hub wraps the reason in advice about its cache; the reason is among the causes.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if type(cause).__name__ == "OfflineModeIsEnabled":
+            return "HF_HUB_OFFLINE is set"
+        if isinstance(cause, TimeoutError):
+            return "the Hub did not answer in time"
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"the Hub cannot be reached: {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split()) or type(error).__name__

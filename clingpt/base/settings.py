@@ -50,6 +50,15 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 BOOLS = {"true": "True", "1": "True", "false": "False", "0": "False", "none": "None"}
+# What other programs call a setting.
+SYNONYMS = {
+    "limit": ("texts", "records"),
+    "lr": ("learning_rate",),
+    "max_tokens": ("max_new_tokens",),
+    "model": ("checkpoint", "init_from"),
+    "output": ("out",),
+}
+CLOSE = 0.7  # a wrong name this similar to a right one was probably meant to be that (difflib)
 NAMES_OF_TYPES = {
     int: "a whole number",
     float: "a finite number",
@@ -291,7 +300,9 @@ def _explain(cls: type[T], flags: Mapping[str, list[str]], said: str) -> str:
 
 
 def _hint(wrong: str, names: Iterable[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(wrong, list(names), n=1)
+    names = list(names)
+    near = [name for name in SYNONYMS.get(wrong, ()) if name in names]
+    near += difflib.get_close_matches(wrong, names, n=1, cutoff=CLOSE)
     return f"; did you mean {prefix}{near[0]}?" if near else "; --help lists them all"
 
 

@@ -11,14 +11,13 @@ import itertools
 import json
 import math
 import re
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clingpt.base.errors import ConfigError, DataError
+from clingpt.base.errors import ConfigError, DataError, hub_reason
 from clingpt.data.columns import Columns, guess_columns, guess_table, record_of
 from clingpt.data.tabular import AUTO, OnBad, Row, format_of, iter_rows, shown_name
 from clingpt.text.records import FIELDS, SPLITS, Record, RecordError, from_json, make_record
@@ -271,7 +270,7 @@ def read_hub(name: str, subset: str, on_bad: OnBad = refuse) -> Iterator[Record]
     try:
         rows = datasets.load_dataset(name, subset, split="train")
     except Exception as error:  # no common base class: connection, parquet, config …
-        reason = textwrap.shorten(str(unreachable or error), 200, placeholder=" …")
+        reason = hub_reason(unreachable or error)
         raise DataError(
             f"cannot load {name} ({subset}) from the Hub or its cache: {reason}; with no network, "
             "download ori_pqal.json on another machine and pass --source=ori_pqal.json"

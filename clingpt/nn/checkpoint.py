@@ -12,7 +12,6 @@ import math
 import os
 import re
 import shutil
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from clingpt.base import console, settings
-from clingpt.base.errors import CheckpointError, ConfigError
+from clingpt.base.errors import CheckpointError, ConfigError, hub_reason
 from clingpt.base.files import (
     SUMS,
     followed,
@@ -174,8 +173,7 @@ def locate(source: str) -> Path:
     try:
         return hub_folder(source)
     except (OSError, ValueError, RuntimeError) as error:  # no network, no such name, a full disk
-        reason = textwrap.shorten(str(error), 150, placeholder=" …")
-        name = _name_elsewhere(source)
+        name, reason = _name_elsewhere(source), hub_reason(error)
         raise CheckpointError(
             f"the weights of {source} are not in the cache and cannot be downloaded ({reason}); on "
             f"a machine with network access, run: hf download {name} --local-dir={source}  and "

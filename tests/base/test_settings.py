@@ -177,6 +177,7 @@ def test_a_required_setting_can_be_given_by_flag() -> None:
         (["--learning_rte=1"], "unknown flag --learning_rte; did you mean --learning_rate?"),
         (["--learning-rte", "1"], "unknown flag --learning-rte; did you mean --learning_rate?"),
         (["-batch_size=1"], "unknown flag -batch_size; did you mean --batch_size?"),
+        (["--lr=3"], "unknown flag --lr; did you mean --learning_rate?"),
         (["--no-compile"], "unknown flag --no-compile; did you mean --compile?"),
         (["--zzz=1"], "unknown flag --zzz; --help lists them all"),
         (["--"], "unknown flag --; --help lists them all"),

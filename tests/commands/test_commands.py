@@ -345,6 +345,8 @@ def other_tokenizer(folder: Path, name: str) -> None:
 
 MISTAKES: list[tuple[str, list[str], int, str]] = [
     ("train", ["--learning_rte=1"], 2, "did you mean --learning_rate"),
+    ("prepare", ["--nothing=3"], 2, "unknown flag --nothing; --help lists them all"),
+    ("eval", ["--limit=10"], 2, "unknown flag --limit; did you mean --texts?"),
     ("train", ["--compile=maybe"], 2, "compile"),
     ("train", ["--batch_size=0"], 2, "batch_size must be at least 1"),
     ("train", ["--dropout=1"], 2, "dropout must be at least 0 and below 1"),

@@ -6,42 +6,74 @@ BIN := .venv/bin
 .PHONY: help setup quickstart pubmedqa domain test test-all check format clean
 
 help:
-	@echo "make quickstart  set up, then prepare, train, evaluate and prompt a small model (CPU, offline)"
+	@echo "make quickstart  set up, then prepare, train, evaluate and prompt a small model (CPU, offline)."
+	@echo "                 The same command goes on where it stopped. On Linux without a GPU,"
+	@echo "                 TORCH_INDEX=https://download.pytorch.org/whl/cpu saves gigabytes"
 	@echo "make pubmedqa    GPT-2 124M on PubMedQA: first its noisy labels, then its experts' labels, then"
 	@echo "                 a report. Downloads weights and data, and needs a GPU to be fast. The same"
-	@echo "                 command resumes. DOMAIN=notes.jsonl trains on that text first"
+	@echo "                 command resumes. DOMAIN=notes.jsonl trains on that text first. Offline:"
+	@echo "                 SOURCE=ori_pqal.json ARTIFICIAL=ori_pqaa.json"
 	@echo "make test        set up, then run the test suite (CPU, offline)"
 	@echo "make test-all    the same with the slow tests"
 	@echo "make check       formatting, lint, layers and types"
 	@echo "make clean       remove the quickstart's data and run"
+	@echo "More flags for the commands: PREPARE_FLAGS=… TRAIN_FLAGS=… EVAL_FLAGS=…"
 
 setup: .venv/core
 
 .venv/core: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing packages into .venv: 1.3 GB or, with PyTorch for CUDA, several; a few minutes"
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) \
+		"$$(grep -o '^torch==[0-9.]*' requirements.txt)")
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	@touch $@
 
 .venv/dev: requirements.txt requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the tests' packages into .venv, a few minutes"
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@ .venv/core
 
-quickstart: .venv/core
-	$(BIN)/python prepare.py config/quickstart_data.py
-	$(BIN)/python train.py config/quickstart.py
-	$(BIN)/python eval.py --checkpoint=out/quickstart/best --split=test --texts=60
+# More flags for every prepare.py, train.py and eval.py.
+PREPARE_FLAGS ?=
+TRAIN_FLAGS ?=
+EVAL_FLAGS ?=
+
+# Evaluate a run's best checkpoint on the test split, unless the report is newer. Files written within
+# one tick of the clock have equal times: such a report is current. Where symbolic links fail, `best`
+# is a file with the checkpoint's name.
+define evaluate
+	@best=$(1)/best; test ! -f $$best || best=$(1)/$$(cat $$best); \
+	if test -f $(1)/eval_test/report.json && \
+		! test $$best/clingpt.json -nt $(1)/eval_test/report.json; then \
+		echo "$(1) has been evaluated: see $(1)/eval_test/report.html"; \
+	else \
+		set -x; $(BIN)/python eval.py --checkpoint=$(1)/best --split=test $(2) $(EVAL_FLAGS); \
+	fi
+endef
+
+quickstart: data/quickstart/manifest.json
+	@echo "data/quickstart is prepared"
+	$(BIN)/python train.py config/quickstart.py $(TRAIN_FLAGS)
+	$(call evaluate,out/quickstart,--texts=60)
 	$(BIN)/python sample.py --checkpoint=out/quickstart/best --task=answer --input=data/quickstart/test.jsonl --limit=3
 	@echo
-	@echo "The labels above are what this model learned; its explanations may name the wrong group."
+	@echo "Labels are what this model learned; explanations may name the wrong disease or group."
 	@echo "Files:  data/quickstart (tokens), out/quickstart (checkpoints, curves.png, eval_test/report.html)"
 	@echo "Next:   $(BIN)/python sample.py --task=answer   # ask about a text of your own"
 	@echo "        $(BIN)/python train.py --help           # every setting"
 	@echo "        make pubmedqa                           # GPT-2 on the real data"
 
+# Again if its preset or the generator changed; a run on other data must then have another --out.
+data/quickstart/manifest.json: config/quickstart_data.py clingpt/data/synthetic.py | .venv/core
+	$(BIN)/python prepare.py config/quickstart_data.py $(PREPARE_FLAGS)
+
 # The phases of docs/recipes.md. Prepared data is kept, stopped runs resume, and each best checkpoint is
 # evaluated on the test split once. With DOMAIN the runs have other names, since they start from other
 # weights.
+SOURCE ?= pubmedqa
+ARTIFICIAL ?=
 DOMAIN ?=
 DOMAIN_FLAGS ?=
 AFTER := $(if $(DOMAIN),_after_domain)
@@ -49,30 +81,27 @@ NOISY := out/pubmedqa_artificial$(AFTER)
 FINAL := out/pubmedqa_two_phase$(AFTER)
 
 pubmedqa: data/pqa_artificial/manifest.json data/pubmedqa/manifest.json $(if $(DOMAIN),domain)
-	$(BIN)/python train.py config/pubmedqa_artificial.py --out=$(NOISY) $(if $(DOMAIN),--init_from=out/domain/best)
-	$(BIN)/python train.py config/pubmedqa.py --out=$(FINAL) --init_from=$(NOISY)/best
-	@# Files written within one tick of the clock have equal times: such a report is current.
-	@# Without symbolic links, best is a small file that names the checkpoint.
-	best=$(FINAL)/best; test ! -f $$best || best=$(FINAL)/$$(cat $$best); \
-		test -f $(FINAL)/eval_test/report.json && \
-		! test $$best/clingpt.json -nt $(FINAL)/eval_test/report.json || \
-		$(BIN)/python eval.py --checkpoint=$(FINAL)/best --split=test
+	$(BIN)/python train.py config/pubmedqa_artificial.py --out=$(NOISY) $(if $(DOMAIN),--init_from=out/domain/best) \
+		$(TRAIN_FLAGS)
+	$(BIN)/python train.py config/pubmedqa.py --out=$(FINAL) --init_from=$(NOISY)/best $(TRAIN_FLAGS)
+	$(call evaluate,$(FINAL))
 
 domain: data/domain/manifest.json
-	$(BIN)/python train.py config/domain.py
+	$(BIN)/python train.py config/domain.py $(TRAIN_FLAGS)
 
 # Earlier phases must not see the records that the last phase is measured on.
 UNSEEN := --against data/pubmedqa --drop_overlap=True
 
 data/domain/manifest.json: | .venv/core data/pubmedqa/manifest.json
 	$(BIN)/python prepare.py --source=$(DOMAIN) --tasks=text --out=data/domain --test_share=0 \
-		$(UNSEEN) $(DOMAIN_FLAGS)
+		$(UNSEEN) $(DOMAIN_FLAGS) $(PREPARE_FLAGS)
 
 data/pqa_artificial/manifest.json: | .venv/core data/pubmedqa/manifest.json
-	$(BIN)/python prepare.py --source=pubmedqa --subset=pqa_artificial --yes_share=0.5 $(UNSEEN)
+	$(BIN)/python prepare.py $(if $(ARTIFICIAL),--source=$(ARTIFICIAL) --out=data/pqa_artificial,\
+		--source=pubmedqa --subset=pqa_artificial) --yes_share=0.5 $(UNSEEN) $(PREPARE_FLAGS)
 
 data/pubmedqa/manifest.json: | .venv/core
-	$(BIN)/python prepare.py --source=pubmedqa --out=data/pubmedqa
+	$(BIN)/python prepare.py --source=$(SOURCE) --out=data/pubmedqa $(PREPARE_FLAGS)
 
 # Two workers with one thread each: most tests wait for small processes that use one core.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist=loadfile

@@ -32,8 +32,9 @@ FP32_BYTES = 4
 # Numbers per token and channel that the backward pass of one block computes at once, or that
 # --checkpoint_activations computes again.
 OF_ONE_BLOCK = 20
-# Memory taken beyond what is counted: the allocator's gaps, measured (docs/results.md).
-SLACK = 1.1
+# Memory taken beyond what is counted, such as the allocator's gaps: measured (docs/results.md), and
+# more with LoRA, whose layers allocate and free many tensors beside those that they keep.
+SLACK, SLACK_OF_LORA = 1.1, 1.4
 
 
 # ------------------------------------------------------------------------------------------------
@@ -116,7 +117,8 @@ def _bytes_to_train(
     loss = targets / data.n_chunks(rows) * shape.padded_vocab_size + 2 * head
     block = OF_ONE_BLOCK * shape.n_embd * tokens
     activations = per_token * tokens + per_target * targets
-    return int(SLACK * (activations + FP32_BYTES * (kept + loss + block)))
+    slack = SLACK if all(p.requires_grad for p in model.parameters()) else SLACK_OF_LORA
+    return int(slack * (activations + FP32_BYTES * (kept + loss + block)))
 
 
 def _saved_bytes(model: GPT) -> tuple[float, float]:

@@ -73,7 +73,9 @@ def workshop(tmp_path: Path) -> Path:
     the file `fails` names.
     """
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
-    (tmp_path / "requirements.txt").touch()
+    for name in ("requirements.txt", "config/quickstart_data.py", "clingpt/data/synthetic.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("torch==2.0.1\n")
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/core").touch()
     stub = tmp_path / "bin/python"
@@ -91,6 +93,8 @@ for word; do
         --checkpoint=*) checkpoint=${word#--checkpoint=} ;;
         --subset=*) subset=data/${word#--subset=} ;;
         config/domain.py) preset=out/domain ;;
+        config/quickstart_data.py) preset=data/quickstart ;;
+        config/quickstart.py) preset=out/quickstart ;;
     esac
 done
 out=${out:-${subset:-$preset}}
@@ -98,6 +102,7 @@ case "$1" in
     prepare.py) ;;
     train.py) out=$out/best; file=clingpt.json ;;
     eval.py) out=${checkpoint%/best}/eval_test; file=report.json ;;
+    *) exit 0 ;;
 esac
 mkdir -p "$out"
 if [ -f fails ] && grep -q "$1" fails; then echo "error: no network; do this" >&2; exit 1; fi
@@ -106,13 +111,14 @@ file=${file:-manifest.json}
 """
 
 
-def make(workshop: Path, *arguments: str, status: int = 0) -> list[str]:
-    """Return the commands that a make starts."""
+def make(workshop: Path, *arguments: str, status: int = 0, target: str = "pubmedqa") -> list[str]:
+    """Return the commands that a make starts; what it prints goes to printed.txt."""
     result = subprocess.run(
-        ["make", "pubmedqa", "BIN=bin", *arguments],
+        ["make", target, "BIN=bin", *arguments],
         cwd=workshop, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (result.returncode != 0) == (status != 0), result.stderr
+    (workshop / "printed.txt").write_text(result.stdout)
     path = workshop / "commands.txt"
     lines = path.read_text().splitlines() if path.exists() else []
     path.unlink(missing_ok=True)
@@ -156,6 +162,45 @@ def test_a_second_make_only_resumes_the_training_runs(workshop: Path) -> None:
     evaluated_at = (run / "eval_test/report.json").stat().st_mtime
     os.utime(run / "best/clingpt.json", times=(evaluated_at + 2, evaluated_at + 2))  # trained on
     assert [line.split()[1] for line in make(workshop)] == ["train.py", "train.py", "eval.py"]
+
+
+def test_a_second_quickstart_prepares_again_only_what_changed(workshop: Path) -> None:
+    def scripts() -> list[str]:
+        return [line.split()[1] for line in make(workshop, target="quickstart")]
+
+    assert scripts() == ["prepare.py", "train.py", "eval.py", "sample.py"]
+    assert scripts() == ["train.py", "sample.py"]
+    printed = (workshop / "printed.txt").read_text()  # nothing is skipped without a word
+    assert "data/quickstart is prepared\n" in printed
+    assert "out/quickstart has been evaluated: see out/quickstart/eval_test/report.html" in printed
+    assert "explanations may name the wrong disease or group" in printed
+    manifest = workshop / "data/quickstart/manifest.json"
+    for name in ("config/quickstart_data.py", "clingpt/data/synthetic.py"):
+        prepared_at = manifest.stat().st_mtime
+        os.utime(workshop / name, times=(prepared_at + 2, prepared_at + 2))
+        assert scripts()[0] == "prepare.py"
+        os.utime(manifest, times=(prepared_at + 3, prepared_at + 3))
+
+
+def test_make_passes_sources_and_flags_on(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["SOURCE=my.json", "ARTIFICIAL=pqaa.json", "TRAIN_FLAGS=--seed=1"]
+    commands = make(workshop, *given, "EVAL_FLAGS=--texts=7", "PREPARE_FLAGS=--workers=1")
+    monkeypatch.chdir(ROOT)
+    settings = [parse(line) for line in commands]
+    sources = {each.folder.name: each.source for each in settings[:2]}
+    assert sources == {"pubmedqa": "my.json", "pqa_artificial": "pqaa.json"}
+    assert [each.workers for each in settings[:2]] == [1, 1]
+    assert [each.seed for each in settings[2:4]] == [1, 1] and settings[4].texts == 7
+
+
+def test_setup_says_what_it_installs_and_takes_torch_from_another_index(workshop: Path) -> None:
+    (workshop / ".venv/core").unlink()
+    commands = make(workshop, "TORCH_INDEX=http://here/cpu", target="setup")
+    assert commands == [
+        "python -m pip install --quiet --index-url http://here/cpu torch==2.0.1",
+        "python -m pip install --quiet -r requirements.txt",
+    ]
+    assert "Installing packages into .venv: 1.3 GB" in (workshop / "printed.txt").read_text()
 
 
 @pytest.mark.parametrize(("broken", "n_started"), [("prepare.py", 1), ("train.py", 3)])

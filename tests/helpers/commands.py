@@ -176,7 +176,8 @@ def memory_for_rows(most: int, *, here: bool = True) -> Any:
     plain = GPT.forward
 
     def forward(self: GPT, inputs: Any) -> torch.Tensor:
-        too_many = isinstance(inputs, Batch) and inputs.ids_BT.numel() > most * 256
+        # Short passes fit always: they tell how much memory a row takes (training/memory_fit.py).
+        too_many = isinstance(inputs, Batch) and inputs.ids_BT.numel() > most * 256 + 48
         if too_many and here and torch.is_grad_enabled():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return plain(self, inputs)

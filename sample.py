@@ -130,10 +130,18 @@ if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
     console.run(parse_flags)
 
+from clingpt.data.trained_tasks import TrainedTasks, listed, trained_tasks
 from clingpt.decoding.batch_files import Line, answer_file, iter_lines, json_line
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import Completion, Reply, generate
-from clingpt.decoding.repl import Asked, Repl, line_breaks, parse_record
+from clingpt.decoding.repl import (
+    Asked,
+    Repl,
+    line_breaks,
+    parse_record,
+    shortened,
+    shortened_before_reply,
+)
 from clingpt.decoding.replies import Question, ReplyJson, ask_task, ask_to_continue, reply_json
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration, LabelScores, percent
@@ -154,6 +162,27 @@ class Session:
     cfg: SampleConfig
     scorer: Scorer
     calibration: Calibration | None  # fitted by eval.py; None if it has not been run
+    is_chat: bool = False  # an interactive session, which need not repeat long prompts
+
+
+class TaskNotes:
+    """Says once for each task if the model was not trained on it."""
+
+    def __init__(self, known: TrainedTasks | None) -> None:
+        self._known, self._told = known, set[str | None]()
+
+    def on_task(self, task: str | None) -> None:
+        """Print the note on a task that is about to be used, or the model's tasks for None."""
+        if self._known is None or task in self._told:
+            return
+        self._told.add(task)
+        tasks = self._known.latest
+        if task is not None:
+            note = self._known.note(task)
+        else:
+            note = f"This model was trained to {listed(tasks)}: /task {tasks[0]}" if tasks else None
+        if note:
+            console.note(note)
 
 
 def main() -> None:
@@ -173,14 +202,22 @@ def reply(cfg: SampleConfig) -> None:
     precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")
     console.note(f"model: {checkpoint} on {rt.name()}, {precision}")
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
-    session = Session(cfg, scorer, Calibration.load(loaded.folder))
+    # A file of questions, an interactive session, or the prompts given by flags or a pipe.
+    is_chat = cfg.output is None and not cfg.given and sys.stdin.isatty()
+    session = Session(cfg, scorer, Calibration.load(loaded.folder), is_chat)
+    task_notes = TaskNotes(trained_tasks(loaded.card, checkpoint))
     prompt_budget(scorer, cfg.sampling())  # fail before reading a prompt if none can fit
 
-    # A file of questions, an interactive session, or the prompts given by flags or a pipe.
+    if is_chat:
+        repl = Repl(
+            lambda *asked: reply_to(session, *asked), cfg.sampling(), cfg.task, task_notes.on_task
+        )
+        repl.run()
+        return
+    if cfg.task is not None:
+        task_notes.on_task(cfg.task)
     if cfg.output is not None:
         write_file(session, loaded.folder)
-    elif not cfg.given and sys.stdin.isatty():
-        Repl(lambda *asked: reply_to(session, *asked), cfg.sampling(), cfg.task).run()
     else:
         for asked in iter_asked(cfg):
             reply_to(session, cfg.task, asked, cfg.sampling())
@@ -307,13 +344,16 @@ def reply_to(session: Session, task: str | None, asked: Asked, sampling: Samplin
     question = ask(scorer, task, asked, sampling)
     scores = label_scores(scorer, [question])[0]
     introduce(question, scores, session.calibration)
+    repeated = asked if isinstance(asked, str) else ""
+    if session.is_chat and sys.stdout.isatty():
+        repeated = shortened_before_reply(repeated)
     for n in range(cfg.samples):
         chosen = replace(sampling, seed=sampling.seed + n)
         if cfg.json:
             completion = answer(scorer, question, chosen)
             console.say(json_line(to_json(session, question, completion, chosen, scores)))
             continue
-        console.say(asked if isinstance(asked, str) else "", end="")
+        console.say(repeated, end="")
         completion = answer(scorer, question, chosen, show_piece)
         console.say("")
         if completion.finish_reason == "length":
@@ -330,7 +370,7 @@ def introduce(
 ) -> None:
     """Print the question, how many tokens were trimmed, and the probability of each label."""
     if question.record is not None:
-        asked = question.record.question
+        asked = shortened(question.record.question, 200)
         console.note(f"\n{question.id}: {asked}" if asked else f"\n{question.id}")
     if n_trimmed := question.prompt.trimmed_tokens:
         what = "of the context" if question.record is not None else "at the start of the prompt"

@@ -4,63 +4,115 @@ Prompts stay in memory and no history is written to disk, because they may be cl
 """
 
 import contextlib
+import difflib
 import json
 import os
+import re
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 from clingpt.base import console, settings
 from clingpt.base.errors import ClingptError, ConfigError, DataError
 from clingpt.base.files import read_text
 from clingpt.decoding.sampling import Sampling
-from clingpt.text.records import Record, from_json
+from clingpt.text.records import Record, clean, from_json
 from clingpt.text.tasks import PROMPTED, TASK_TABLE
 
 BLOCK = '"""'  # a line that starts or ends a text of several lines
-HELP = f"""\
-Type some text, or {BLOCK} to start and end a text of several lines.
-Ctrl-C stops a reply, Ctrl-D quits.
-  /task NAME       set the task: continue, {", ".join(PROMPTED)}
-  /set NAME=VALUE  change one of the settings
-  /settings        show the settings that decide how a reply is sampled and when it ends
-  /file PATH       use the text of a file, or a .json record, as the prompt
-  /history         list the prompts of this session
-  /again [N]       repeat the last prompt, or number N of the history
-  /help            show this help
-  /quit            quit"""
+CONTINUE = "continue"  # the name, at the prompt, of continuing a text without a task
+COMMANDS = {
+    "/task": ("/task NAME", f"set the task: {CONTINUE}, {', '.join(PROMPTED)}"),
+    "/set": ("/set NAME=VALUE", "change one of the settings"),
+    "/settings": ("/settings", "show the settings that decide how a reply is sampled and ends"),
+    "/file": ("/file PATH", "use the text of a file, or a record in a .json file"),
+    "/history": ("/history", "list the prompts of this session"),
+    "/again": ("/again [N]", "repeat the last prompt, or number N of the history"),
+    "/help": ("/help", "show this help"),
+    "/quit": ("/quit", "leave"),
+}
+HELP = "\n".join(
+    [
+        f"Type or paste a text and press Enter. {BLOCK} starts and ends a text of several lines.",
+        "Ctrl-C stops a reply; Ctrl-D leaves.",
+        *(f"  {usage:<16} {what}" for usage, what in COMMANDS.values()),
+    ]
+)
+LEAVE = "(Ctrl-C again, Ctrl-D or /quit leaves)"
 SETTINGS = (
     "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
     "no_repeat_ngram", "seed", "stop",
 )  # fmt: skip
+SHOWN = 70  # characters of a prompt that are shown again
+PASTES_SINCE = 7  # GNU readline's first version that can insert a paste of several lines
 
 Asked = str | Record  # a text to continue, or a record for a task
 OnAsked = Callable[[str | None, Asked, Sampling], None]  # task (None: continue); prints a reply
+OnTask = Callable[[str | None], object]  # is told which task the next prompts are for
+
+
+class Leave(Exception):
+    """Raised when the user leaves the session."""
+
+
+class Typed(NamedTuple):
+    """One input: a text of one or several lines, or a command and what follows its name."""
+
+    text: str
+    command: str = ""  # begins with /
+    argument: str = ""
+
+
+class Redirected(Exception):
+    """Raised if a command is typed where a question or a text was asked for."""
+
+    def __init__(self, typed: Typed) -> None:
+        super().__init__()
+        self.typed = typed
 
 
 class Repl:
     """An interactive session: the current task and settings, and the prompts so far."""
 
-    def __init__(self, reply: OnAsked, sampling: Sampling, task: str | None) -> None:
+    def __init__(
+        self,
+        reply: OnAsked,
+        sampling: Sampling,
+        task: str | None,
+        on_task: OnTask = lambda _: None,
+    ) -> None:
         self.sampling, self.task = sampling, task
         self.history: list[tuple[str | None, Asked]] = []
-        self._reply = reply
+        self._reply, self._on_task = reply, on_task
+        self._may_leave = False  # the last key was Ctrl-C, at rest
 
     def run(self) -> None:
-        """Read and answer lines until the end of input or /quit."""
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  (gives input() arrow keys)
-        console.note("Type some text, /help for commands, Ctrl-D to quit.")
-        while self._turn():
-            pass
+        """Read and answer inputs until the user leaves."""
+        console.note("Type or paste a text; /help lists the commands, Ctrl-D leaves.")
+        if not keeps_pastes_whole():
+            console.note(
+                f"Here a pasted text ends at its first line break: put {BLOCK} on a line before "
+                "and after it, or use /file PATH."
+            )
+        self._on_task(self.task)
+        with contextlib.suppress(Leave):
+            while True:
+                self._turn()
 
-    def _turn(self) -> bool:
-        """Handle one line; return False to quit. A user's mistake costs only that line."""
+    def _turn(self) -> None:
+        """Handle one input. A user's mistake costs only that input."""
+        at_rest = True
         try:
-            line = read_line(f"{self.task or 'continue'}> ")
-            if line is None or line.strip() == "/quit":
-                return False
-            self._handle(line)
+            line = read_line(self._prompt())
+            at_rest = self._may_leave = False
+            try:
+                self._handle(whole_input(line))
+            except Redirected as instead:
+                console.note(f"(dropped the text before {instead.typed.command})")
+                self._handle(instead.typed)
         except BrokenPipeError:  # the program reading the replies has exited
             raise
         except ClingptError as error:
@@ -69,56 +121,68 @@ class Repl:
             console.note(f"error: {console.describe_os_error(error)}")
         except KeyboardInterrupt:
             console.say("")
-            console.note("(stopped)")
-        return True
+            if at_rest and self._may_leave:
+                raise Leave from None
+            console.note(LEAVE if at_rest else "(stopped)")
+            self._may_leave = at_rest
 
-    def _handle(self, line: str) -> None:
-        name, _, rest = line.strip().partition(" ")
-        rest = rest.strip()
-        if name == "/task":
-            self._set_task(rest)
-        elif name == "/set":
-            self._set(rest)
-        elif name == "/settings":
-            self._show_settings()
-        elif name == "/file":
-            self._ask_file(rest)
-        elif name == "/history":
-            self._show_history()
-        elif name == "/again":
-            self._again(rest)
-        elif name == "/help":
-            console.note(HELP)
-        elif name.startswith("/"):
-            raise ConfigError(f"unknown command {name}; /help lists the commands")
-        elif name:
-            self._ask_typed(read_block() if line.strip() == BLOCK else line)
+    def _prompt(self) -> str:
+        """Say which task is set, and what it needs first."""
+        if self.task is None:
+            return f"{CONTINUE}: text to continue> "
+        wanted = "question" if asks_first(self.task) else "text (paste a report, or /file PATH)"
+        return f"{self.task}: {wanted}> "
+
+    def _handle(self, typed: Typed) -> None:
+        commands: dict[str, Callable[[str], object]] = {
+            "/task": self._set_task,
+            "/set": self._set,
+            "/settings": self._show_settings,
+            "/file": self._ask_file,
+            "/history": self._show_history,
+            "/again": self._again,
+            "/help": lambda _: console.note(HELP),
+            "/quit": leave,
+        }
+        if typed.command in commands:
+            commands[typed.command](typed.argument)
+        elif name := typed.command:
+            raise ConfigError(f"unknown command {shortened(name)}{hint(typed)}; /help lists them")
+        elif typed.text.strip():
+            self._ask_typed(typed.text)
 
     def _set_task(self, name: str) -> None:
-        names = ("continue", *PROMPTED)
+        names = (CONTINUE, *PROMPTED)
         if name not in names:
-            raise ConfigError(f"unknown task {name!r}; choose from {', '.join(names)}")
-        self.task = None if name == "continue" else name
+            what = f"unknown task {name!r}{nearest(name, names)}" if name else "/task needs a name"
+            raise ConfigError(f"{what}; choose from {', '.join(names)}")
+        self.task = None if name == CONTINUE else name
+        self._on_task(self.task)
 
-    def _show_settings(self) -> None:
+    def _show_settings(self, _: str) -> None:
         pairs = [(name, repr(getattr(self.sampling, name))) for name in SETTINGS]
         console.note(console.key_values("", pairs))
 
     def _ask_typed(self, text: str) -> None:
-        if self.task is None or TASK_TABLE[self.task].context != "optional":
-            self._ask(self._with_question(text))
-            return
-        # The context is optional, so the question is typed first.
-        context = read_line("context, or nothing> ") or ""
-        context = read_block() if context.strip() == BLOCK else context
-        self._ask(from_json({"text": context, "question": text}))
-
-    def _with_question(self, text: str) -> Asked:
-        """Make a record for the current task from a text, asking for a question if it needs one."""
         if self.task is None:
-            return text
-        question = (read_line("question> ") or "") if TASK_TABLE[self.task].asks else ""
-        return from_json({"text": text, "question": question})
+            self._ask(text)
+        elif asks_first(self.task):
+            context = read_part("text to answer from (paste it, or /file PATH; Enter for none)> ")
+            self._ask(from_json({"text": context, "question": text}))
+        else:
+            self._ask_record(from_json({"text": text}))
+
+    def _ask_record(self, record: Record) -> None:
+        """Apply the current task to a record, asking first for a question that it lacks."""
+        needed = self.task is not None and TASK_TABLE[self.task].asks
+        while needed and not record.question:
+            question = read_input("question> ")
+            if question.command:
+                raise Redirected(question)
+            record = replace(record, question=clean(question.text))
+            if not record.question:
+                console.note("(type a question about this text; Ctrl-C drops the text)")
+        self._ask(record)
 
     def _ask(self, asked: Asked) -> None:
         self.history.append((self.task, asked))
@@ -128,28 +192,78 @@ class Repl:
         name, equals, text = assignment.partition("=")
         name = name.strip()
         if not equals or name not in SETTINGS:
-            raise ConfigError(f"expected NAME=VALUE, where NAME is one of {', '.join(SETTINGS)}")
+            near = nearest(name, SETTINGS)
+            raise ConfigError(
+                f"expected NAME=VALUE, where NAME is one of {', '.join(SETTINGS)}{near}"
+            )
         values = settings.to_json(self.sampling) | {name: parse_value(name, text)}
         self.sampling = settings.from_dict(Sampling, values, source="/set")
 
-    def _ask_file(self, name: str) -> None:
-        path = Path(os.path.expanduser(name))  # Path.expanduser raises if there is no such user
-        text = read_text(path)
-        is_record = path.suffix == ".json" and self.task is not None
-        self._ask(parse_record(text, name) if is_record else self._with_question(text))
+    def _ask_file(self, argument: str) -> None:
+        path, text = read_file(argument)
+        if self.task is None:
+            self._ask(text)
+        elif path.suffix == ".jsonl":
+            raise DataError(
+                f"{path} has a record in each line; leave, and run: python sample.py "
+                f"--task={self.task} --input={shlex.quote(str(path))} --output=replies.jsonl"
+            )
+        elif path.suffix == ".json":
+            self._ask_record(parse_record(text, str(path)))
+        else:
+            self._ask_record(from_json({"text": text}))
 
-    def _show_history(self) -> None:
+    def _show_history(self, _: str) -> None:
+        if not self.history:
+            console.note("(no prompts yet)")
         for n, (task, asked) in enumerate(self.history, start=1):
             if isinstance(asked, Record):
                 asked = " ".join([asked.question, *(text for _, text in asked.sections)])
-            console.note(f"{n:>3}  {task or 'continue':<9}  {console.one_line(asked)[:70]}")
+            console.note(f"{n:>3}  {task or CONTINUE:<9}  {shortened(asked)}")
 
     def _again(self, number: str) -> None:
+        if not self.history:
+            raise ConfigError("there is no prompt to repeat yet")
         by_number = {str(n): each for n, each in enumerate(self.history, start=1)}
         chosen = by_number.get(number or str(len(by_number)))
         if chosen is None:
-            raise ConfigError("no prompt has that number; /history lists them")
+            raise ConfigError(f"no prompt has the number {shortened(number)}; /history lists them")
         self._reply(*chosen, self.sampling)
+
+
+def leave(_: str) -> NoReturn:
+    """End the session."""
+    raise Leave
+
+
+def asks_first(task: str) -> bool:
+    """Whether the question comes before the text, because the text is optional."""
+    return TASK_TABLE[task].context == "optional"
+
+
+def nearest(wrong: str, names: Iterable[str]) -> str:
+    """Return a hint at the most similar name, or nothing if none is similar."""
+    near = difflib.get_close_matches(wrong, list(names), n=1)
+    return f"; did you mean {near[0]}?" if near and near[0] != wrong else ""
+
+
+def hint(typed: Typed) -> str:
+    """Return a hint at the command that an unknown one might stand for."""
+    if os.path.isfile(typed.text.strip()):  # such as a file dragged into the terminal
+        return f"; did you mean /file {typed.text.strip()}?"
+    return nearest(typed.command, COMMANDS)
+
+
+def shortened(text: str, most: int = SHOWN) -> str:
+    """Return the beginning of a text on one line, at most so many characters."""
+    line = console.one_line(text)
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def shortened_before_reply(text: str) -> str:
+    """Return the end of a text, to which a reply is joined; the user has just typed the rest."""
+    *earlier, last = text.split("\n")
+    return f"…{last[-SHOWN:]}" if earlier or len(last) > SHOWN else text
 
 
 def parse_value(name: str, text: str) -> object:
@@ -167,8 +281,61 @@ def line_breaks(text: str) -> str:
     return text.replace("\\n", "\n")
 
 
+# Reading from the terminal
+
+
+def keeps_pastes_whole() -> bool:
+    """Let the line editor insert a pasted text as it is; return False if it cannot.
+
+    Without this "bracketed paste", each line of a paste is an input of its own. Python turns it off
+    in GNU readline, and libedit (Apple's and many portable builds of Python) lacks it.
+    """
+    try:
+        import readline
+    except ImportError:
+        return False
+    found = re.match(r"\d+", str(getattr(readline, "_READLINE_LIBRARY_VERSION", "")))
+    if found is None or int(found[0]) < PASTES_SINCE:
+        return False
+    readline.parse_and_bind("set enable-bracketed-paste on")
+    # input() only uses the line editor if both ends are a terminal.
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    return is_terminal and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def read_input(prompt: str) -> Typed:
+    """Read a text or a command; raise Leave at the end of input."""
+    return whole_input(read_line(prompt))
+
+
+def whole_input(line: str | None) -> Typed:
+    """Return the input that a line, or a paste, begins; reads on if it begins a block."""
+    if line is None:
+        raise Leave
+    if line.strip() == BLOCK:
+        return Typed(read_block())
+    text = line.strip("\n")
+    first, *lines = text.split("\n")
+    if lines and first.strip() == lines[-1].strip() == BLOCK:
+        return Typed("\n".join(lines[:-1]))
+    if lines or not text.lstrip().startswith("/"):
+        return Typed(text)
+    name, _, rest = text.strip().partition(" ")
+    return Typed(text, name, rest.strip())
+
+
+def read_part(prompt: str) -> str:
+    """Read a further part of a prompt: a text, or /file PATH."""
+    typed = read_input(prompt)
+    if typed.command == "/file":
+        return read_file(typed.argument)[1]
+    if typed.command:
+        raise Redirected(typed)
+    return typed.text
+
+
 def read_line(prompt: str) -> str | None:
-    """Read a line from the user; return None at the end of input."""
+    """Read a line, or a paste of several, from the user; return None at the end of input."""
     # input() writes its prompt to standard output, which must contain only replies if it is a pipe
     # or a file.
     elsewhere = (
@@ -190,6 +357,29 @@ def read_block() -> str:
     while (line := read_line("… ")) is not None and line.strip() != BLOCK:
         block.append(line)
     return "\n".join(block)
+
+
+def read_file(argument: str) -> tuple[Path, str]:
+    """Read the file that a user named, as typed or as a shell would understand it.
+
+    Raises DataError if there is no such file or no text in it.
+    """
+    if not argument:
+        raise ConfigError("/file needs a path: /file PATH, a text file or a record in a .json file")
+    names = [argument]
+    with contextlib.suppress(ValueError):  # an apostrophe in a name is not an open quote
+        names += shlex.split(argument)[:1]  # "my note.txt", or my\\ note.txt from a dragged file
+    # Path.expanduser raises if there is no such user.
+    paths = [Path(os.path.expanduser(name)) for name in names]
+    path = next(filter(Path.exists, paths), paths[0])
+    if not path.exists():
+        raise DataError(f"there is no file {path}; check the path")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name one of its files")
+    text = read_text(path)
+    if not text.strip():
+        raise DataError(f"{path} is empty")
+    return path, text
 
 
 def parse_record(text: str, source: str) -> Record:

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from clingpt.base.errors import DataError
 from clingpt.text.records import Record
-from clingpt.text.tasks import NotApplicable, Prompt, make_prompt
+from clingpt.text.tasks import NO_ROOM, TASK_TABLE, NotApplicable, Prompt, make_prompt
 from clingpt.text.tokenizer import EOT, Tokenizer
 
 
@@ -36,8 +36,20 @@ def ask_task(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) ->
     try:
         prompt = make_prompt(task, record, tokenizer, budget=budget)
     except NotApplicable as reason:
-        raise DataError(f"record {record.id} cannot be used for {task}: {reason}") from None
+        name = "the record" if record.id == "input" else f"record {record.id}"
+        raise DataError(f"{name} {what_is_wrong(task, str(reason))}") from None
     return Question(record.id, prompt, task, record)
+
+
+def what_is_wrong(task: str, reason: str) -> str:
+    """Say why a record has no prompt, as a predicate; `reason` is that of NotApplicable."""
+    if reason == NO_ROOM:
+        if TASK_TABLE[task].asks:
+            return (
+                "has a question that alone fills the context; shorten it, or lower max_new_tokens"
+            )
+        return "has no sentence that fits into the context; lower max_new_tokens"
+    return f"has {reason}, which the task {task} needs"
 
 
 class Judgement(TypedDict):

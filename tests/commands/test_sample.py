@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=128))
     model.ln_f.weight.data *= 80
     model.save_pretrained(folder)
+    (folder / "clingpt.json").write_text('{"format": 1, "tasks": ["summarize"]}')
     return folder
 
 
@@ -249,6 +251,8 @@ def test_a_file_is_answered_in_order_and_only_once(run: Sample, tmp_path: Path) 
     flags = ["--task=answer", f"--input={write(tmp_path, *NOTES)}", f"--output={target}"]
     status, out, err = run(*flags)
     assert status == 0 and f"Wrote {target}: 3 replies, in the order of " in out
+    assert err.count("This model was not trained to answer, only to summarize.") == 1
+    assert "not trained" not in out
     assert "could not be answered" not in err
     before = target.read_bytes()
     found = lines_of(before.decode())
@@ -267,8 +271,18 @@ def test_a_file_is_answered_in_order_and_only_once(run: Sample, tmp_path: Path) 
         ("answer", b'{"id": "\xff"}', "in.jsonl:3", "in.jsonl:3: "),
         ("answer", b"[" * 100_000, "in.jsonl:3", "in.jsonl:3: "),
         ("answer", {"id": "x", "texts": ""}, "in.jsonl:3", "unknown field texts"),
-        ("answer", {"id": "x", "text": "It is."}, "x", "record x cannot be used for answer: no q"),
-        ("summarize", {"question": "?"}, "in.jsonl:3", "cannot be used for summarize: no text"),
+        (
+            "answer",
+            {"id": "x", "text": "It is."},
+            "x",
+            "record x has no question, which the task answer",
+        ),
+        (
+            "summarize",
+            {"question": "?"},
+            "in.jsonl:3",
+            "has no text, which the task summarize needs",
+        ),
         (
             None,
             {"text": "It is."},
@@ -350,26 +364,46 @@ def test_a_usage_error_prints_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+PASTE = ["FINDINGS: It helped.", "", "IMPRESSION: Much better."]
+
+
 def test_a_terminal_starts_an_interactive_session(checkpoint: Path) -> None:
     here, there = pty.openpty()
     termios.tcsetwinsize(there, (24, 80))
     command = [sys.executable, "sample.py", f"--checkpoint={checkpoint}", "--device=cpu"]
     process = subprocess.Popen(
-        [*command, "--max_new_tokens=4"], cwd=ROOT, stdin=there, stdout=there, stderr=there
+        [*command, "--max_new_tokens=4"],
+        cwd=ROOT,
+        stdin=there,
+        stdout=there,
+        stderr=there,
+        env=os.environ | {"TERM": "xterm"},
     )
     os.close(there)
     deadline = threading.Timer(120 * PATIENCE, process.kill)
     deadline.start()
-    shown, talk = b"", ["continue", "A trial", "continue", "/task answer", "answer", "It helped."]
-    talk += ["question", "Does it?", "answer", "\x04"]
-    for prompt, typed in zip(talk[::2], talk[1::2], strict=True):
+    # As a terminal sends a paste: marked, with carriage returns, and not yet followed by Enter.
+    paste = "\x1b[200~" + "\r".join(PASTE) + "\r\x1b[201~\r"
+    first, text = "continue: text to continue", "(paste a report, or /file PATH)"
+    talk = [(first, "A trial\r"), (first, paste), (first, "/task answer\r")]
+    talk += [(text, paste), ("question", "Does it?\r"), (text, "/task summarize\r"), (text, paste)]
+    talk += [(text, "/history\r"), (text, "\x04")]
+    shown = b""
+    for prompt, typed in talk:
         # Wait for each prompt: a Ctrl-D typed early is lost when the line editor takes over.
         while not shown.endswith(f"{prompt}> ".encode()):
             shown += os.read(here, 4096)
-        os.write(here, f"{typed}\n".encode())
+        os.write(here, typed.encode())
         shown += b"\n"
     assert process.wait() == 0
     deadline.cancel()
     os.close(here)
+    shown = re.sub(rb"\r|\x1b\[\?2004[hl]", b"", shown)  # without the marks for bracketed paste
     assert b"\nA trial" in shown and b"probabilities: yes " in shown
-    assert b"0 records" not in shown, "no labels were scored for a text"
+    assert b"\n\xe2\x80\xa6IMPRESSION: Much better." in shown, "only the end of a paste is repeated"
+    assert shown.count(b"This model was trained to summarize: /task summarize\n") == 1
+    assert shown.count(b"was not trained to answer, only to summarize.") == 1
+    whole = b"FINDINGS: It helped. IMPRESSION: Much better.\n"
+    history = [b"continue   A trial\n", b"continue   " + whole, b"answer     Does it? " + whole]
+    for number, line in enumerate([*history, b"summarize  " + whole], start=1):
+        assert b"  %d  %b" % (number, line) in shown

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -37,19 +38,21 @@ def test_a_long_record_loses_context_and_keeps_its_question() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "asked", "text", "reason"),
+    ("task", "asked", "text", "message"),
     [
-        ("answer", "", "It was.", "no question"),
-        ("summarize", "Is it so?", "", "no text"),
-        ("answer", "Is it so? " * 30, "It was.", "prompt too long"),
+        ("answer", "", "It was.", "record r9 has no question, which the task answer needs"),
+        ("summarize", "Is it so?", "", "record r9 has no text, which the task summarize needs"),
+        ("answer", "Is it so? " * 30, "It was.", "record r9 has a question that alone fills the "),
     ],
 )
 def test_an_error_names_the_record_and_the_missing_field(
-    task: str, asked: str, text: str, reason: str
+    task: str, asked: str, text: str, message: str
 ) -> None:
     record = Record(id="r9", question=asked, sections=(("TEXT", text),) if text else ())
-    with pytest.raises(DataError, match=rf"record r9 cannot be used for {task}: {reason}"):
+    with pytest.raises(DataError, match=message):
         ask_task(task, record, TOKENIZER, budget=40)
+    with pytest.raises(DataError, match=message.replace("record r9", "the record")):
+        ask_task(task, replace(record, id="input"), TOKENIZER, budget=40)
 
 
 def test_a_reply_is_written_in_the_documented_order_of_fields() -> None:

@@ -754,7 +754,10 @@ def test_missing_onnxruntime_is_named(folder: Path, monkeypatch: Patch, capsys: 
         (b"{", "in.json:1: Expecting"),
         (b'{"text": "\xff"}', "in.json:1: 'utf-8' codec"),
         (b'["a"]', "in.json:1: a record must be a JSON object"),
-        (b'{"text": "It was so."}', "record in.json:1 cannot be used for answer: no question"),
+        (
+            b'{"text": "It was so."}',
+            "record in.json:1 has no question, which the task answer needs",
+        ),
         (b"[" * 100_000, "in.json:1: "),
         (b"", "in.json:1: "),
     ],

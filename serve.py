@@ -90,6 +90,7 @@ if __name__ == "__main__":
 
 import torch
 
+from clingpt.data.trained_tasks import trained_tasks
 from clingpt.decoding.decoders import make_decoder
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.scorer import Scorer
@@ -160,7 +161,8 @@ def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.rows)
     calibration = Calibration.load(loaded.folder)
     console.note(f"ready: {folder} on {rt.name()}, {precision}, {cfg.rows} rows")
-    return Served(name, scorer, calibration, identity(loaded.folder), precision)
+    tasks = trained_tasks(loaded.card, cfg.checkpoint or str(folder))
+    return Served(name, scorer, calibration, identity(loaded.folder), precision, tasks)
 
 
 def read_keys(path: Path | None, variable: str) -> tuple[str, ...]:

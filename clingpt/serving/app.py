@@ -64,6 +64,7 @@ Replies may be wrong: check `warnings`, `abstained` and `trimmed_tokens`."""
 # FastAPI turns its telemetry on if the process has OpenTelemetry, and exports invalid requests
 # together with the text in them.
 NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+TASK_NOTE = "x-clingpt-task-note"  # header of replies to a task that the model was not trained on
 STATUSES = (400, 401, 404, 405, 408, 413, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in STATUSES}
 
@@ -176,12 +177,18 @@ def add_apis(app: FastAPI, service: Service) -> None:
     def model(name: str | None = None) -> Model:
         served = service.served(name)
         threshold = served.calibration.threshold if served.calibration else None
+        tasks = served.tasks
         return Model(
             id=served.name,
             created=created,
             context=served.context,
             precision=served.precision,
             threshold=threshold,
+            tasks=list(tasks.latest) if tasks else None,
+            task_notes={
+                task: note for task in REQUESTS if tasks and (note := tasks.note(task)) is not None
+            },
+            generated_data=bool(tasks and tasks.generated),
         )
 
     @app.get("/v1/models", tags=["OpenAI"])
@@ -298,7 +305,14 @@ def naming_instance(number: int) -> Iterator[None]:
 
 def respond(service: Service, job: Completions | Tasks) -> Response:
     """Return the response that runs a request."""
-    return CancellableResponse(service, job.work, n_replies=job.n_replies, stream=job.stream)
+    note = job.task_note if isinstance(job, Tasks) else None
+    return CancellableResponse(
+        service,
+        job.work,
+        n_replies=job.n_replies,
+        stream=job.stream,
+        more_headers={TASK_NOTE: note} if note else {},
+    )
 
 
 def documented(body: Any) -> dict[int | str, dict[str, Any]]:

@@ -7,7 +7,8 @@ the client leaves or the deadline passes, and with it every reply that it waits 
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from fastapi.responses import JSONResponse, Response
@@ -20,6 +21,7 @@ Emit = Callable[[object], None]
 Work = Callable[[Emit], Awaitable[Any]]
 PING_S = 15.0  # many proxies close a connection that was silent for 30 or 60 s
 SENDING_S = 10.0  # time for a client to read its response after the request's deadline
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 SSE_HEADERS = {"cache-control": "no-cache, no-store", "x-accel-buffering": "no"}
 
 
@@ -31,10 +33,18 @@ class CancellableResponse(Response):
     (html.spec.whatwg.org, section 9.2.6; [DONE] and `error` as OpenAI's client expects them).
     """
 
-    def __init__(self, service: Service, work: Work, *, n_replies: int, stream: bool) -> None:
-        super().__init__(headers=SSE_HEADERS, media_type="text/event-stream")
+    def __init__(
+        self,
+        service: Service,
+        work: Work,
+        *,
+        n_replies: int,
+        stream: bool,
+        more_headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
+        super().__init__(headers={**SSE_HEADERS, **more_headers}, media_type="text/event-stream")
         del self.headers["content-length"]  # Starlette set it for an empty body
-        self._service, self._work = service, work
+        self._service, self._work, self._more_headers = service, work, dict(more_headers)
         self._n_replies, self._stream = n_replies, stream
         # None wakes up the sender because the work has ended or the client has left.
         self._frames: asyncio.Queue[str | None] = asyncio.Queue()
@@ -51,7 +61,9 @@ class CancellableResponse(Response):
                 else:
                     await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
                     if work.done():
-                        await JSONResponse(work.result())(scope, receive, send)
+                        await JSONResponse(work.result(), headers=self._more_headers)(
+                            scope, receive, send
+                        )
             finally:
                 await cancel_all([work, gone])
 

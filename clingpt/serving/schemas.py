@@ -180,6 +180,15 @@ class Model(BaseModel):
     threshold: float | None = Field(
         description="Labels with a lower probability are withheld; null if there is none."
     )
+    tasks: list[str] | None = Field(
+        description="Tasks that the last phase of training taught; null if that is not known."
+    )
+    task_notes: dict[str, str] = Field(
+        description="What to know about each task that the model was not trained on."
+    )
+    generated_data: bool = Field(
+        description="Whether it was trained on the invented abstracts of --source=synthetic."
+    )
 
 
 class ModelList(BaseModel):
@@ -316,6 +325,10 @@ class Result(BaseModel):
     )
     trimmed_tokens: int = Field(
         description="Tokens of the report that were left out because they did not fit."
+    )
+    task_note: str | None = Field(
+        description="What to know if the model was not trained on this task; null if it was, or if "
+        "that is not known. Also in the header X-ClinGPT-Task-Note."
     )
     seed: int
     usage: Usage

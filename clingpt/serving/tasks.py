@@ -62,6 +62,8 @@ class Tasks:
         single = (request.id, request.question, request.text, request.sections)
         if request.records is not None and any(value is not None for value in single):
             raise ApiError(400, "send either one record or `records`, not both", param="records")
+        tasks = self._served.tasks
+        self.task_note = tasks.note(request.task) if tasks else None
         self._sampling = self._make_sampling()
         self._items = [self._make_item(n, given) for n, given in enumerate(request.given)]
         self.n_replies, self.stream = len(self._items), request.stream
@@ -242,6 +244,7 @@ class Tasks:
             "finish_reason": finish_reason,
             "warnings": warnings,
             "trimmed_tokens": trimmed_tokens,
+            "task_note": self.task_note,
             "seed": self._sampling.seed,
             "usage": counts,
             "notice": DISCLAIMER,

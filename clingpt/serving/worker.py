@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from clingpt.base.errors import ClingptError
+from clingpt.data.trained_tasks import TrainedTasks
 from clingpt.decoding.engine import Engine, FinishReason, Reply
 from clingpt.decoding.sampling import Sampling, TokenLogProb
 from clingpt.evaluation.calibration import Calibration
@@ -32,6 +33,7 @@ class Served:
     calibration: Calibration | None  # None: eval.py has not fitted one
     fingerprint: str  # a hash of the weights
     precision: str  # float32, bfloat16, float16 or int8
+    tasks: TrainedTasks | None = None  # that the model was trained on; None: not known
 
     @property
     def context(self) -> int:

@@ -128,6 +128,7 @@ def test_models_lists_the_model_under_its_name(server: Server, client: openai.Op
     assert (listed["object"], one["object"], one["owned_by"]) == ("list", "model", "clingpt")
     assert isinstance(one["created"], int) and one["context"] == CONTEXT
     assert one["precision"] == "float32" and one["threshold"] is None
+    assert (one["tasks"], one["task_notes"], one["generated_data"]) == (None, {}, False)
     assert server.ask(f"/v1/models/{one['id']}").json == one
     [official] = client.models.list()
     assert official.id == client.models.retrieve(official.id).id == one["id"] == "tiny"

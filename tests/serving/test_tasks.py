@@ -58,6 +58,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "tiny"
     shape: dict[str, Any] = {"vocab_size": VOCAB_SIZE, "block_size": CONTEXT, "n_embd": 32}
     make_tiny_model(seed=4, **shape).save_pretrained(folder)  # answers both yes and maybe
+    (folder / "clingpt.json").write_text('{"format": 1, "tasks": ["answer"]}')
     return folder
 
 
@@ -146,6 +147,28 @@ def plain(checkpoint: Path) -> Iterator[Server]:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_task_that_the_model_was_not_trained_on_is_named(
+    stream: bool, scripted: Scripted
+) -> None:
+    for task in ALL:
+        fields = {**PAIN, "stream": stream, "max_new_tokens": 4}
+        answer = scripted.server.ask(f"/v1/{task}", fields)
+        result = frames(answer)[-1]["result"] if stream else answer.json
+        note = (
+            f"This model was not trained to {task}, only to answer. Do not expect a useful reply."
+        )
+        expected = None if task == "answer" else note
+        assert result["task_note"] == answer.headers.get("x-clingpt-task-note") == expected
+    [model] = scripted.server.ask("/v1/models").json["data"]
+    assert model["tasks"] == ["answer"] and model["generated_data"] is False
+    assert list(model["task_notes"]) == ["summarize", "document", "explain"]
+    assert model["task_notes"]["explain"] == note
+    predictions = {"instances": [{**PAIN, "task": "explain", "max_new_tokens": 4}]}
+    [prediction] = scripted.server.ask("/predict", predictions).json["predictions"]
+    assert prediction["task_note"] == note
 
 
 # ------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ and those that only earlier phases trained. A phase on plain text (--tasks=text)
 A model answers any task nevertheless: these functions inform and never refuse.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,11 @@ class TrainedTasks:
         else:
             what = f"was not trained to {task} or for any other task: it only continues text"
         return f"{model} {what}. Do not expect a useful reply."
+
+    def notes(self, tasks: Iterable[str]) -> dict[str, str]:
+        """Return the notes on those of the tasks that have one, by task."""
+        found = {task: self.note(task) for task in tasks if task in PROMPTED}
+        return {task: note for task, note in found.items() if note is not None}
 
 
 def listed(tasks: Sequence[str]) -> str:

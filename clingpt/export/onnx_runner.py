@@ -79,6 +79,7 @@ from numpy.typing import NDArray
 
 from clingpt.base.errors import CheckpointError, DataError
 from clingpt.base.files import verify_sums
+from clingpt.data.trained_tasks import trained_tasks
 from clingpt.decoding.batch_files import iter_lines
 from clingpt.decoding.replies import ReplyJson, ask_task, reply_json
 from clingpt.evaluation.calibration import Calibration, LabelScores
@@ -112,6 +113,9 @@ class Runner:
             )
         verify_sums(folder, required={name, "config.json"})
         self.tokenizer, self.calibration = Tokenizer.load(folder), Calibration.load(folder)
+        card = folder / "clingpt.json"
+        facts = json.loads(card.read_text("utf-8")) if card.exists() else {}
+        self.tasks = trained_tasks(facts, str(folder))
         config = json.loads((folder / "config.json").read_text("utf-8"))
         self.context = int(config["n_positions"])
         self._empty = (config["n_head"], 0, config["n_embd"] // config["n_head"])
@@ -260,6 +264,8 @@ def main() -> None:
         console.say("")
         return
     assert cfg.task is not None and cfg.input is not None, "RunnerConfig checks this"
+    if note := runner.tasks and runner.tasks.note(cfg.task):
+        console.note(note)
     records = list(iter_records(cfg.input))
     for start in range(0, len(records), cfg.batch_size):
         batch = records[start : start + cfg.batch_size]

@@ -350,6 +350,7 @@ class Report:
     calibration: CalibrationSection | None = field(metadata=EMPTY)
     perplexity: dict[str, PerplexitySection]
     texts: dict[str, TextSection]
+    task_notes: dict[str, str] = field(default_factory=dict)  # on tasks that were not trained
     label_agreement: float | None  # share of the generated labels that are also scored highest
     labels_compared: int  # generated labels
     int8: Int8Section | None = field(metadata=EMPTY)
@@ -524,6 +525,7 @@ def build_report(
         calibration=calibration_section(calibration, scores, data, split) if calibration else None,
         perplexity=perplexity,
         texts=texts,
+        task_notes=trained.notes(data.tasks) if trained else {},
         label_agreement=mean(agreeing) if agreeing else None,
         labels_compared=len(agreeing),
         int8=from_json(Int8Section, int8) if int8 else None,

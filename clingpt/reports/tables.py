@@ -5,8 +5,8 @@ percent, ROUGE and BLEU on their scale of 0 to 100. What was not measured has no
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from clingpt.base import console
@@ -78,12 +78,14 @@ def tables(report: Report) -> list[Table]:
     """Return all tables of a report, labels first."""
     found: list[Table] = []
     if report.labels:
-        found += label_tables(report.labels, report.data)
+        labels = label_tables(report.labels, report.data)
+        found += with_note(report.task_notes.get("answer"), labels)
     if report.calibration:
         found.append(calibration_table(report.calibration, report.data))
     for task, section in report.texts.items():
         agreeing = list(agreement_notes(report)) if task == "answer" else []
-        found.append(text_table(task, section, report.data, agreeing))
+        table = text_table(task, section, report.data, agreeing)
+        found += with_note(report.task_notes.get(task), [table])
         found += reference_tables(task, section)
     found += unsupported_tables(report.texts)
     for task, section in report.texts.items():
@@ -95,6 +97,12 @@ def tables(report: Report) -> list[Table]:
     if report.comparison:
         found += comparison_tables(report.comparison)
     return found
+
+
+def with_note(note: str | None, found: Iterable[Table]) -> list[Table]:
+    """Put a sentence, if there is one, above the other notes on the first of some tables."""
+    first, *others = found
+    return [replace(first, notes=[note, *first.notes]) if note else first, *others]
 
 
 def fixed(value: float | None, digits: int = 1, scale: float = 1) -> str:

@@ -185,9 +185,7 @@ def add_apis(app: FastAPI, service: Service) -> None:
             precision=served.precision,
             threshold=threshold,
             tasks=list(tasks.latest) if tasks else None,
-            task_notes={
-                task: note for task in REQUESTS if tasks and (note := tasks.note(task)) is not None
-            },
+            task_notes=tasks.notes(REQUESTS) if tasks else {},
             generated_data=bool(tasks and tasks.generated),
         )
 

@@ -503,11 +503,16 @@ def test_runner_output_matches_sample_py(
 ) -> None:
     flags = [f"--task={task}", f"--input={notes}", "--max_new_tokens=20"]
     assert ask(f"--model={folder}", *flags, "--batch_size=2") == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    printed = capsys.readouterr()
+    found = [json.loads(line) for line in printed.out.splitlines()]
+    note = f"This model was not trained to {task}, only to answer. Do not expect a useful reply.\n"
+    assert printed.err == ("" if task == "answer" else note)
     argv = ["sample.py", f"--checkpoint={checkpoint}", *flags, "--json=True", "--limit=5"]
     with mock.patch.object(sys, "argv", [*argv, "--device=cpu"]):
         console.run(sample.main)
-    expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    printed = capsys.readouterr()
+    assert printed.err.count(note) == (task != "answer")
+    expected = [json.loads(line) for line in printed.out.splitlines()]
     assert len(found) == len(expected) == 5
     if task == "answer":
         assert {reply["calibration_note"] for reply in found} == {None}

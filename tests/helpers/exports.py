@@ -21,7 +21,7 @@ Inputs = tuple[Tensor, ...]
 SHAPES = ((1, 0, 1), (1, 0, 2), (1, 1, 1), (2, 0, 7), (3, 6, 1), (2, 6, 4), (1, -1, 1), (4, 0, 64))
 LENGTHS = (9, 4, 1, 7)  # of rows padded on the left
 GARBAGE = 7.5  # in the padding of a past
-CARD = {"format": 1, "step": 13}
+CARD = {"format": 1, "step": 13, "tasks": ["answer"]}
 CALIBRATION = make_calibration(familiarity=make_familiarity(limit=-0.48))
 
 

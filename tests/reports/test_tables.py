@@ -154,6 +154,14 @@ def test_measures_without_results_have_no_table() -> None:
     assert tables(typed(bare_report() | {"perplexity": {}})) == []
 
 
+def test_tasks_that_were_not_trained_are_named_under_their_figures() -> None:
+    notes = {"answer": "Not trained to answer.", "summarize": "Not trained to summarize."}
+    report = full_report() | {"task_notes": notes}
+    assert found(report, "yes / no / maybe").notes[0] == "Not trained to answer."
+    assert found(report, "summarize: 500").notes[0] == "Not trained to summarize."
+    assert as_text(tables(typed(report))).count("Not trained to summarize.") == 1
+
+
 def test_numbers_are_aligned_right_and_words_left() -> None:
     table = Table("t", ["system", "95 %", "x"], [["a", "1.0–2.0", None], ["7", "-1.0 to +2.0", 3]])
     assert table.numeric() == [False, True, True]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from clingpt.data.synthetic import iter_records
 from clingpt.evaluation.calibration import percent
 from clingpt.reports import DISCLAIMER
 from clingpt.text.records import LABELS
@@ -113,9 +114,21 @@ def test_animations_respect_reduced_motion() -> None:
 
 
 def test_examples_have_a_suitable_length() -> None:
-    texts = re.findall(r"text: `(.*?)`", block("script"), re.DOTALL)
+    tasks, *_ = block("script").partition("const GENERATED_EXAMPLE")
+    texts = re.findall(r"text: `(.*?)`", tasks, re.DOTALL)
     assert len(texts) == len(TASKS)
     assert all(80 <= len(text.replace("\\\n", "").split()) <= 150 for text in texts)
+
+
+def test_the_example_for_a_quickstart_model_is_a_generated_record() -> None:
+    """Of the validation split, so that the model has not seen it."""
+    _, _, rest = block("script").partition("const GENERATED_EXAMPLE")
+    found = re.search(r"question: `(.*?)`,\s*text: `(.*?)`", rest, re.DOTALL)
+    assert found is not None
+    question, text = (part.replace("\\\n", "") for part in found.groups())
+    *_, record = iter_records("val", count=9, seed=1337)
+    assert question == record.question and record.decision == "yes"
+    assert text == "\n".join(f"{label}: {body}" for label, body in record.sections)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -676,6 +689,53 @@ def test_header_names_the_model_once_it_is_loaded(watched: Watched) -> None:
     watched.page.clock.run_for(2100)
     watched.page.clock.run_for(2100)
     expect(model).to_have_text(re.compile("^model: .+"))
+
+
+NOT_TRAINED = "This model was not trained to summarize, only to answer."
+
+
+def serve_model(watched: Watched, **facts: Any) -> None:
+    """Open the page of a model about which the server knows these facts."""
+    from playwright.sync_api import expect
+
+    models = json.dumps({"data": [{"id": "m", "task_notes": {}, "generated_data": False} | facts]})
+    watched.page.route("**/v1/models", lambda route: route.fulfill(body=models))
+    watched.page.reload()
+    expect(watched.page.locator("#model")).to_have_text("model: m")
+
+
+def test_tab_of_a_task_that_was_not_trained_is_marked_and_says_so(watched: Watched) -> None:
+    serve_model(watched, task_notes={"summarize": NOT_TRAINED})
+    assert watched.page.locator("[role=tab].untrained").all_inner_texts() == ["Summarise"]
+    assert not watched.panel().locator(".untrained-note").is_visible()
+    watched.choose("Summarise")
+    assert watched.panel().locator(".untrained-note").inner_text() == NOT_TRAINED
+    assert watched.page.get_by_role("tab", name="Summarise").get_attribute("title") == NOT_TRAINED
+    watched.replies(frames(result(summary="It fell.", task_note=NOT_TRAINED)))
+    watched.run_example()
+    assert NOT_TRAINED in watched.result(".facts .important").all_inner_texts()
+    assert NOT_TRAINED in watched.copied()
+    watched.page.screenshot(path="/tmp/pt/untrained.png", full_page=True)
+
+
+def test_page_opens_with_a_task_that_was_trained(watched: Watched) -> None:
+    serve_model(watched, task_notes={"answer": "no", "summarize": "no"})
+    assert watched.panel().get_attribute("id") == "panel-document"
+    watched.choose("Answer")
+    watched.page.get_by_label("API key").evaluate("key => key.dispatchEvent(new Event('change'))")
+    watched.page.wait_for_load_state("networkidle")
+    assert watched.panel().get_attribute("id") == "panel-answer", "the user's choice is kept"
+
+
+def test_example_suits_a_model_of_generated_abstracts(watched: Watched) -> None:
+    serve_model(watched, generated_data=True)
+    for task, name in zip(TASKS, ("Answer", "Summarise", "Document", "Explain"), strict=True):
+        watched.choose(name)
+        watched.press("Load an example")
+        text = watched.page.locator(f"#{task}-text").input_value()
+        assert text.startswith("BACKGROUND: Evidence on group breathing exercise is limited.\nMETH")
+    question = watched.page.locator("#answer-question").input_value()
+    assert question.endswith("increase daily lung function score?")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

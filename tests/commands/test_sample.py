@@ -222,6 +222,19 @@ def test_int8_weights_change_log_probabilities_little(run: Sample) -> None:
     assert 0 < abs(rounded - exact) < 1
 
 
+def test_a_text_longer_than_the_context_is_trimmed_and_said_to_be(run: Sample) -> None:
+    words = "word " * 400
+    status, out, err = run(f"--prompt={words}")
+    assert status == 0 and out.startswith(words) and "tokens at the start of the prompt did" in err
+    record = json.dumps({"text": "It fell by nine. " * 99, "question": "Why? " + words[:250]})
+    status, _, err = run("--task=answer", stdin=record.encode())
+    assert status == 0 and "tokens of the context did not fit and were left out" in err
+    [shown] = [line for line in err.splitlines() if line.startswith("input: Why? word")]
+    assert len(shown) == len("input: ") + 200 and shown.endswith("…"), (
+        "a long question is shortened"
+    )
+
+
 @pytest.mark.parametrize(
     ("flags", "asked"),
     [

@@ -126,7 +126,7 @@ def test_the_example_for_a_quickstart_model_is_a_generated_record() -> None:
     found = re.search(r"question: `(.*?)`,\s*text: `(.*?)`", rest, re.DOTALL)
     assert found is not None
     question, text = (part.replace("\\\n", "") for part in found.groups())
-    *_, record = iter_records("val", count=9, seed=1337)
+    *_, record = iter_records("val", count=35, seed=1337)
     assert question == record.question and record.decision == "yes"
     assert text == "\n".join(f"{label}: {body}" for label, body in record.sections)
 
@@ -733,9 +733,9 @@ def test_example_suits_a_model_of_generated_abstracts(watched: Watched) -> None:
         watched.choose(name)
         watched.press("Load an example")
         text = watched.page.locator(f"#{task}-text").input_value()
-        assert text.startswith("BACKGROUND: Evidence on group breathing exercise is limited.\nMETH")
+        assert text.startswith("PURPOSE: To find out whether intravenous tapipril helps.\n")
     question = watched.page.locator("#answer-question").input_value()
-    assert question.endswith("increase daily lung function score?")
+    assert question.endswith(" tapipril in frail patients with cancer?")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -179,7 +179,7 @@ def test_sample_loads_little_more_than_torch_on_the_way_to_its_prompt(tmp_path: 
         check=True,
     )
     loaded = done.stdout.partition("LOADED")[2]
-    assert "continue> " in done.stderr
+    assert "continue: text to continue> " in done.stderr
     added = set(loaded.split()) - modules_after("import torch")
     packages = {name.split(".")[0] for name in added}
     forbidden = SLOW | {"sympy", "transformers", "sacrebleu", "rouge_score", "optuna"}

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from clingpt.base.errors import ConfigError, DataError
+from clingpt.decoding.replies import what_is_wrong
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import LabelScores
 from clingpt.evaluation.scorer import label_prompt
@@ -207,7 +208,7 @@ class Tasks:
             return await asyncio.to_thread(make)
         except NotApplicable as reason:
             task = self._request.task
-            message = f"{item.name} cannot be used for {task}: {reason}"
+            message = f"{item.name} {what_is_wrong(task, str(reason))}"
             # Prompts with a question drop as much of the report as necessary, so what does not
             # fit there is the question.
             param = "question" if TASK_TABLE[task].asks else "text"

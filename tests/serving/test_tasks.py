@@ -588,7 +588,7 @@ def test_refusal_suggests_the_field_that_does_the_job(
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ([NOTE, {"text": CANARY}], "record 2 cannot be used for answer: no question"),
+        ([NOTE, {"text": CANARY}], "record 2 has no question, which the task answer needs"),
         ([NOTE, NOTE | {"text": 7}], "record 2, text: input should be a valid string"),
         ([{"question": " "}, NOTE], "record 1: it has neither a question nor text; "),
         (
@@ -609,7 +609,7 @@ def test_records_are_counted_from_one(
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"text": CANARY}, "the record cannot be used for answer: no question"),
+        ({"text": CANARY}, "the record has no question, which the task answer needs"),
         (NOTE | {"text": "a" * 200_000}, "the record has more than "),
         ({"records": [NOTE] * 17}, "records: list should have at most 16 items, not 17"),
         ({"sections": CANARY}, "sections: must be pairs of a heading and a text, such as "),
@@ -702,7 +702,7 @@ def test_vertex_routes_and_port_are_served(scripted: Scripted) -> None:
     refusals: list[tuple[list[Any], str]] = [
         ([tiny, tiny | {"n": 9}], "instance 2: n: input should be"),
         ([tiny, tiny, {"task": "answer", "max_tokens": 3}], "instance 3: max_tokens is not "),
-        ([{"task": "answer", "text": CANARY}], "instance 1: the record cannot be used for answer"),
+        ([{"task": "answer", "text": CANARY}], "instance 1: the record has no question"),
         ([tiny, {"task": CANARY}], "instance 2: task must be one of completions, "),
         ([CANARY], "instance 1: input should be "),
     ]

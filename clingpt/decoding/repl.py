@@ -299,8 +299,7 @@ def keeps_pastes_whole() -> bool:
         return False
     readline.parse_and_bind("set enable-bracketed-paste on")
     # input() only uses the line editor if both ends are a terminal.
-    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    return is_terminal and os.environ.get("TERM", "dumb") != "dumb"
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def read_input(prompt: str) -> Typed:

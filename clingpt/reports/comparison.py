@@ -30,6 +30,7 @@ def comparison_report(found: Mapping[str, tuple[Report, Labels]]) -> Report:
         calibration=None,
         perplexity={},
         texts={},
+        task_notes={},
         label_agreement=None,
         int8=None,
         curve=(),

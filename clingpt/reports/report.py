@@ -350,7 +350,7 @@ class Report:
     calibration: CalibrationSection | None = field(metadata=EMPTY)
     perplexity: dict[str, PerplexitySection]
     texts: dict[str, TextSection]
-    task_notes: dict[str, str] = field(default_factory=dict)  # on tasks that were not trained
+    task_notes: dict[str, str]  # sentences about the tasks that the model was not trained on
     label_agreement: float | None  # share of the generated labels that are also scored highest
     labels_compared: int  # generated labels
     int8: Int8Section | None = field(metadata=EMPTY)

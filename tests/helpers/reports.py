@@ -352,6 +352,7 @@ def full_report() -> dict[str, Any]:
             "notes_elsewhere.txt": perplexity_entry(8_120, 3.4404, 31.2)
             | {"records": None, "with_end": None},
         },
+        "task_notes": {},
         "texts": {
             "answer": task_entry(60, copies, 24.3),
             "summarize": task_entry(500, copies, 25.2),
@@ -391,6 +392,7 @@ def bare_report() -> dict[str, Any]:
         "calibration": {},
         "perplexity": {"context": perplexity_entry(812, 3.2, 24.53) | {"with_end": None}},
         "texts": {},
+        "task_notes": {},
         "label_agreement": None,
         "labels_compared": 0,
         "int8": {},

@@ -144,14 +144,16 @@ def below_best(
 
     Figures are compared as they are shown, with one decimal.
     """
-    said = []
+    said: dict[str, list[str]] = {}  # by baseline
     for name, figure in figures.items():
         own, best = figure(systems[MODEL]), best_baseline(systems, figure)
         if own is None or best is None or round(scale * own, 1) >= round(scale * best[1], 1):
             continue
-        theirs = fixed(best[1], 1, scale)
-        said.append(f"{name} {fixed(own, 1, scale)} against {theirs} ({best[0]})")
-    return f"{subject} is below the best baseline: {', '.join(said)}." if said else None
+        baseline, theirs = best
+        pair = f"{name} {fixed(own, 1, scale)} against {fixed(theirs, 1, scale)}"
+        said.setdefault(baseline, []).append(pair)
+    pairs = [f"{', '.join(each)} ({baseline})" for baseline, each in said.items()]
+    return f"{subject} is below the best baseline: {'; '.join(pairs)}." if pairs else None
 
 
 LABEL_FIGURES: Mapping[str, Callable[[LabelFigures], float | None]] = {

@@ -107,9 +107,8 @@ def test_common_and_rare_references_are_shown_apart() -> None:
     ]
     assert "ten commonest" not in table.notes[0] and "10 commonest" in table.notes[0]
     assert table.notes[1:] == [
-        "On rare references, the model is below the best baseline: R1 21.0 against 36.0 (nearest "
-        "training record), R2 21.0 against 36.0 (nearest training record), RL 21.0 against 36.0 "
-        "(nearest training record)."
+        "On rare references, the model is below the best baseline: R1 21.0 against 36.0, R2 21.0 "
+        "against 36.0, RL 21.0 against 36.0 (nearest training record)."
     ]
     tile = "<dt>answer: ROUGE-L, rare references</dt><dd><strong>21.0</strong><small>"
     assert f"{tile}on 40 of PubMedQA&#39;s official 500 test records; below the best" in page(
@@ -132,7 +131,7 @@ def test_the_table_says_where_the_best_baseline_is_better() -> None:
     report["texts"]["summarize"]["systems"]["closest sentence"]["rouge"]["rougeL"] = 65.3
     report["texts"]["summarize"]["systems"]["lead-3"]["bleu"]["score"] = 9.04
     assert found(report, "summarize: ROUGE").notes[0] == (
-        "The model is below the best baseline: RL 25.2 against 65.3 (closest sentence), "
+        "The model is below the best baseline: RL 25.2 against 65.3 (closest sentence); "
         "BLEU 6.3 against 9.0 (lead-3)."
     )
     assert "below the best baseline 65.3 (closest sentence)" in page(typed(report))

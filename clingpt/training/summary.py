@@ -171,10 +171,15 @@ def gist(row: Mapping[str, Any]) -> str:
     return f"loss {row['train_loss']:.3f}, {row['tokens_per_s']:,.0f} tokens/s{mfu}"
 
 
-def measured(figures: Mapping[str, float], *, is_best: bool) -> str:
-    """Describe the result of a validation."""
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    return (shown or "no validation split") + (" (best so far)" if is_best else "")
+def measured(figures: Mapping[str, float], *, n_answered: int, is_best: bool) -> str:
+    """Describe the result of a validation.
+
+    The loss covers the whole split, and the scores only the `n_answered` records of --eval_records.
+    """
+    shown = [f"{name} {value:.4f}" for name, value in figures.items()]
+    if scores := ", ".join(shown[1:]):
+        shown[1:] = [f"{scores} on {console.count(n_answered)} records"]
+    return ("; ".join(shown) or "no validation split") + (" (best so far)" if is_best else "")
 
 
 def end(

@@ -15,7 +15,7 @@ from clingpt.data.packing import build_rows
 from clingpt.evaluation.scorer import split_of_examples
 from clingpt.nn.checkpoint import FORMAT
 from clingpt.text.tasks import Example
-from clingpt.training.summary import PEAK_FLOPS, Meter, end, peak_flops, training_flops
+from clingpt.training.summary import PEAK_FLOPS, Meter, end, measured, peak_flops, training_flops
 from model import GPTConfig
 
 
@@ -92,3 +92,13 @@ def test_the_next_command_is_quoted_and_never_names_the_test_split(
         folder, state, steps=3, ending="finished", select="loss", elapsed_s=1, launcher="python"
     )
     assert shown.splitlines()[-1] == f"Next:  {console.python()} {script} '--checkpoint={out}/best'"
+
+
+def test_the_scores_of_a_validation_name_their_records() -> None:
+    """The loss covers the whole split; the answers are as few as --eval_records says."""
+    loss, scores = {"val_loss": 2.0}, {"val_accuracy": 0.5, "val_rougeL": 20.0}
+    assert measured({}, n_answered=4, is_best=False) == "no validation split"
+    assert measured(loss, n_answered=0, is_best=True) == "val_loss 2.0000 (best so far)"
+    assert measured(loss | scores, n_answered=4, is_best=False) == (
+        "val_loss 2.0000; val_accuracy 0.5000, val_rougeL 20.0000 on 4 records"
+    )

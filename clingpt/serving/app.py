@@ -60,7 +60,7 @@ PUBLIC = ("/", "/health", "/ready", "/ping")
 DESCRIPTION = f"""A small clinical language model. **{DISCLAIMER}**
 
 Text that you send is kept in memory while it is processed, and is not stored anywhere.
-Replies may be wrong: check `warnings`, `abstained` and `trimmed_tokens`."""
+Replies may be wrong: check `warnings`, `abstained`, `unlike_training` and `trimmed_tokens`."""
 # FastAPI turns its telemetry on if the process has OpenTelemetry, and exports invalid requests
 # together with the text in them.
 NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}

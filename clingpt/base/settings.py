@@ -24,9 +24,11 @@ import json
 import math
 import re
 import runpy
+import shutil
 import textwrap
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
@@ -253,12 +255,19 @@ def _run_tyro(
 
 
 def _wrapped(text: str) -> str:
-    """The text with its paragraphs wrapped at 80 columns; indented lines are commands to paste."""
-    paragraphs = inspect.cleandoc(text).split("\n\n")
-    return "\n\n".join(
-        each if each.startswith(" ") else textwrap.fill(each, 80, break_on_hyphens=False)
-        for each in paragraphs
-    )
+    """Wrap a text to the terminal, at 80 columns at most; indented lines stay as they are.
+
+    Indented lines are commands to paste, and tables.
+    """
+    width = min(80, shutil.get_terminal_size().columns)
+    lines: list[str] = []
+    for plain, group in groupby(inspect.cleandoc(text).splitlines(), lambda each: each[:1] > " "):
+        if plain:
+            group = textwrap.wrap(
+                " ".join(group), width, break_long_words=False, break_on_hyphens=False
+            )
+        lines += group
+    return "\n".join(lines)
 
 
 def _dataclass(name: str, fields: list[Any]) -> Any:

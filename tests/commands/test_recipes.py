@@ -1,9 +1,7 @@
 """The recipes: phases that chain, a Makefile that resumes, and commands that work as written."""
 
-import importlib
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,37 +9,21 @@ from typing import Any
 
 import pytest
 
-from clingpt.base import settings as config
 from tests.helpers.commands import ROOT, fingerprint, prepare_thirteen, train_killed, train_losses
+from tests.helpers.pasting import settings_of, simple_commands
 
-CLASSES = {
-    name: f"{name.title()}Config" for name in ("prepare", "train", "eval", "sample", "sweep")
-}
-COMMAND = re.compile(rf"python (?:\S*/)?({'|'.join(CLASSES)})\.py (.*)")
-VARIABLE = re.compile(r"\$\w+|\$\{\w+\}")
+COMMAND = re.compile(r"python (?:\S*/)?\w+\.py ")
 HEADER_LINE = re.compile(r"^#\s+\w[\w ]*:\s+(?=python )|^#\s+")
 
 
 def parse(line: str) -> Any:
-    """Parse a command line into its command's settings; ConfigError if it is wrong."""
-    found = COMMAND.search(line)
-    assert found, f"{line} is no command that is known here"
-    name, rest = found.groups()
-    argv = shlex.split(VARIABLE.sub("1", re.split(r" (?:;|\||>|#)|;", rest)[0]))
-    if name == "sweep":
-        argv = [f"--preset={argv[0]}", *argv[1:]]
-    settings = getattr(importlib.import_module(name), CLASSES[name])
-    preset = name in ("prepare", "train")
-    return config.parse(settings, argv, prog=name, description="", preset=preset)
-
-
-def commands_in(text: str) -> list[str]:
-    """Return the lines that call one of the commands, with continued lines joined."""
-    return [line for line in re.sub(r"\\\n\s*", " ", text).splitlines() if COMMAND.search(line)]
+    """Parse a line with a command of ours into its settings; ConfigError if it is wrong."""
+    [settings] = filter(None, map(settings_of, simple_commands(line)))
+    return settings
 
 
 # ------------------------------------------------------------------------------------------------
-# Commands as written in presets, docs and the Makefile
+# Commands as written in presets and the Makefile
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.py")), ids=lambda path: path.stem)
@@ -50,17 +32,9 @@ def test_commands_in_preset_docstrings_are_valid(
 ) -> None:
     monkeypatch.chdir(ROOT)
     head = path.read_text("utf-8").split("\n\n")[0]
-    found = commands_in("\n".join(HEADER_LINE.sub("", line) for line in head.splitlines()))
+    text = "\n".join(HEADER_LINE.sub("", line) for line in head.splitlines())
+    found = [line for line in text.replace("\\\n", " ").splitlines() if COMMAND.search(line)]
     assert any(f"config/{path.name}" in line for line in found)
-    for line in found:
-        parse(line)
-
-
-def test_commands_in_the_recipes_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    text = (ROOT / "docs/recipes.md").read_text("utf-8")
-    found = commands_in("\n".join(re.findall(r"```\n(.*?)```", text, re.DOTALL)))
-    assert len(found) > 15
     for line in found:
         parse(line)
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
+LIKE = 0.7  # least similarity of a name that is suggested: --limit is not meant as --split
 BOOLS = {"true": "True", "1": "True", "false": "False", "0": "False", "none": "None"}
 # What other programs call a setting.
 SYNONYMS = {
@@ -260,13 +261,10 @@ def _wrapped(text: str) -> str:
     Indented lines are commands to paste, and tables.
     """
     width = min(80, shutil.get_terminal_size().columns)
+    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
     lines: list[str] = []
     for plain, group in groupby(inspect.cleandoc(text).splitlines(), lambda each: each[:1] > " "):
-        if plain:
-            group = textwrap.wrap(
-                " ".join(group), width, break_long_words=False, break_on_hyphens=False
-            )
-        lines += group
+        lines += wrapper.wrap(" ".join(group)) if plain else group
     return "\n".join(lines)
 
 

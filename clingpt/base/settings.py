@@ -263,7 +263,8 @@ def _wrapped(text: str) -> str:
     width = min(80, shutil.get_terminal_size().columns)
     wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
     lines: list[str] = []
-    for plain, group in groupby(inspect.cleandoc(text).splitlines(), lambda each: each[:1] > " "):
+    for plain, each in groupby(inspect.cleandoc(text).splitlines(), lambda line: line[:1] > " "):
+        group = list(each)
         lines += wrapper.wrap(" ".join(group)) if plain else group
     return "\n".join(lines)
 

@@ -180,7 +180,7 @@ def test_a_required_setting_can_be_given_by_flag() -> None:
         (["--lr=3"], "unknown flag --lr; did you mean --learning_rate?"),
         (["--no-compile"], "unknown flag --no-compile; did you mean --compile?"),
         (["--zzz=1"], "unknown flag --zzz; --help lists them all"),
-        (["--limit=1"], "unknown flag --limit; --help lists them all"),  # title is not like it
+        (["--texts=1"], "unknown flag --texts; --help lists them all"),  # steps is another thing
         (["--"], "unknown flag --; --help lists them all"),
         (["--stop", "a", "-b"], "unknown flag -b; --help lists them all"),
         (["-5"], "unknown flag -5; --help lists them all"),

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -301,6 +302,28 @@ def test_unreadable_sources_are_named(tmp_path: Path) -> None:
     for name, message in cases.items():
         assert message in refused(f"--source={tmp_path / name}", f"--out={tmp_path / 'data'}")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("most_bytes", [300, 5000, 20_000, 400_000])
+def test_a_full_disk_is_reported_in_one_line(most_bytes: int, tmp_path: Path) -> None:
+    """Whatever file is being written: the first, the index of runs, tokens, or the tokenizer's."""
+    path = write_lines(tmp_path / "a.jsonl", made_records(60))
+    flags = (f"--source={path}", "--test_share=0.3", "--show=0", "--workers=0")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limits[1]))
+    try:
+        done = in_process(*flags, f"--out={tmp_path / 'data'}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = r"error: (/.*: )?File too large; choose a disk that allows larger files\n"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(said, done.stderr), done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_place_that_cannot_be_written_is_named() -> None:
+    said = refused("--source=synthetic", "--synthetic_records=5", "--out=/proc/clingpt/data")
+    assert said.startswith("/proc/clingpt/data: ") and said.endswith("; check the path")
 
 
 def test_a_folder_of_other_files_is_never_replaced(tmp_path: Path) -> None:

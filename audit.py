@@ -12,7 +12,9 @@ that will be audited and never used.
 
 import json
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,15 +36,20 @@ class AuditConfig:
     # --- data ---
     # Prepared folder; None is the one that the checkpoint was trained on.
     data: Path | None = None
-    records: int = 500  # maximum number of records to examine per split (training and test)
+    # Maximum number of records to examine per split (training and test); None: as many as fit into
+    # five minutes, at most 500.
+    records: int | None = None
 
     # --- probes ---
     # Minimum number of a record's tokens to show before the model continues it.
     shown_tokens: int = 50
-    continued_tokens: int = 50  # tokens that the model must reproduce exactly
+    # Tokens that the model must reproduce exactly; None: 50 or, where most training records are
+    # shorter, their median, but at least 10.
+    continued_tokens: int | None = None
     secrets: int = 1000  # alternatives among which a canary's secret is ranked
-    # Texts to generate without a prompt and search for identifiers; 0 generates none.
-    samples: int = 1000
+    # Texts to generate without a prompt and search for identifiers; 0 generates none. None: as many
+    # as fit into five minutes, at most 1000.
+    samples: int | None = None
     sample_tokens: int = 128  # length of these texts, in tokens
     seed: int = 1337  # seed of the records, alternatives and texts that are drawn
 
@@ -98,6 +105,11 @@ from clingpt.reports.report import versions
 from clingpt.text.tasks import TASKS, NotApplicable
 
 FORMAT = 1
+TIME_S = 300.0  # within which an audit should end if neither --records nor --samples is given
+MOST = {"records": 500, "samples": 1000}
+TOKENS_OF_SECRET = 8  # of a canary's, roughly
+LEAST = 20  # of both: fewer show nothing
+LONGEST_CONTINUATION, SHORTEST_CONTINUATION = 50, 10  # tokens; 50 as in Carlini et al. 2022
 COPIED = "document"  # its target repeats its prompt, so writing it is not evidence of memorisation
 
 
@@ -131,6 +143,7 @@ def audit(cfg: AuditConfig, source: str, folder: Path) -> None:
     base, why = open_base(cfg, loaded)
     scorers = {"model": make_scorer(cfg, loaded, rt)}
     scorers |= {"base": make_scorer(cfg, base, rt)} if base else {}
+    audit = plan(Audit(cfg, data, scorers))
     report = {
         "format": FORMAT,
         "checkpoint": str(loaded.folder),
@@ -138,9 +151,9 @@ def audit(cfg: AuditConfig, source: str, folder: Path) -> None:
         "base": {"name": base and run_name(cfg.base or loaded.card["settings"]["init_from"])}
         | {"why": why},
         "data": {"folder": str(data.folder), "fingerprint": data.fingerprint},
-        "settings": settings.to_json(cfg),
+        "settings": settings.to_json(audit.cfg),
         "versions": versions(),
-        **measure(Audit(cfg, data, scorers)),
+        **measure(audit),
     }
     write(folder, loaded, report)
 
@@ -170,6 +183,58 @@ def open_base(cfg: AuditConfig, loaded: Loaded) -> tuple[Loaded | None, str | No
 def make_scorer(cfg: AuditConfig, loaded: Loaded, rt: Runtime) -> Scorer:
     model = loaded.model.to(rt.device).eval()
     return Scorer(model, make_decoder(model, rt), loaded.tokenizer, rt, cfg.batch_size)
+
+
+def plan(audit: Audit) -> Audit:
+    """Choose how much to measure in TIME_S, unless the flags do; say how long it will take."""
+    cfg, scorer, train = audit.cfg, audit.scorers["model"], audit.data.split("train")
+    a_written, a_read = seconds_per_token(audit)
+    planted, task = read_canaries(audit.data), task_of(audit.data)
+    wanted, compares = cfg.continued_tokens or LONGEST_CONTINUATION, len(audit.scorers) > 1
+    # Two splits; targets and contexts are continued, and targets read again for the membership.
+    a_record = 2 * (1 if task == COPIED else 2) * (wanted * a_written + cfg.shown_tokens * a_read)
+    a_record += 2 * compares * float(np.mean(train.lengths)) * a_read
+    a_sample = min(cfg.sample_tokens, scorer.context) * a_written
+    a_canary = cfg.secrets * TOKENS_OF_SECRET * a_written
+
+    def seconds(most: Mapping[str, int]) -> float:
+        work = most["records"] * a_record + most["samples"] * a_sample
+        return len(audit.scorers) * (work + len(planted) * a_canary)
+
+    given = {name: getattr(cfg, name) for name in MOST if getattr(cfg, name) is not None}
+    n_records = max(len(audit.data.record_ids(name)) for name in ("train", "test"))
+    most = MOST | {"records": min(MOST["records"], n_records)} | given
+    chosen, all_s = dict(most), seconds(most)
+    while seconds(chosen) > TIME_S:
+        smaller = {name: max(min(LEAST, n), int(0.9 * n)) for name, n in chosen.items()} | given
+        if smaller == chosen:
+            break
+        chosen = smaller
+    said = f"{chosen['records']} records per split and {chosen['samples']} texts"
+    note = f"auditing {said}: about {console.duration(seconds(chosen))} on this machine"
+    if chosen != most:
+        flags = " ".join(f"--{name}={n}" for name, n in most.items() if name not in given)
+        note += f"; {flags} would take about {console.duration(all_s)}"
+    console.note(note)
+    return replace(audit, cfg=replace(cfg, **chosen))
+
+
+def seconds_per_token(audit: Audit) -> tuple[float, float]:
+    """Measure how long the model takes to write and to read one token, in full batches."""
+    cfg, scorer, train = audit.cfg, audit.scorers["model"], audit.data.split("train")
+    tokens = 8
+    for _ in range(2):  # the first one also warms up
+        started_at = time.perf_counter()
+        memorisation.free_samples(scorer, cfg.batch_size, max_new_tokens=tokens, seed=cfg.seed)
+        a_written = (time.perf_counter() - started_at) / (cfg.batch_size * tokens)
+    rows = train.index[: cfg.batch_size]
+    rows = rows[rows[:, 2] - rows[:, 0] <= audit.context]
+    if not len(rows):
+        return a_written, a_written
+    started_at = time.perf_counter()
+    memorisation.nats_per_token(scorer, train, rows)
+    n_read = int((rows[:, 2] - rows[:, 0]).sum())
+    return a_written, (time.perf_counter() - started_at) / n_read
 
 
 def measure(audit: Audit) -> dict[str, Any]:
@@ -216,22 +281,32 @@ def measure_extraction(
 ) -> list[dict[str, Any]]:
     """Measure extraction of targets and contexts, from both splits, by both models."""
     cfg, found = audit.cfg, []
-    cut = memorisation.Cut(
-        shown=cfg.shown_tokens,
-        wanted=cfg.continued_tokens,
-        context=audit.context,
-        limit=cfg.records,
-        seed=cfg.seed,
-    )
+    assert cfg.records is not None, "chosen by plan"
     parts: tuple[memorisation.Part, ...] = ("context",) if task == COPIED else ("target", "context")
     for part in parts:
+        _, room = memorisation.places(
+            examples_of(audit, "train", task, planted), part, cfg.shown_tokens
+        )
+        # What half of the training records can be continued for.
+        usual = int(np.median(room)) if len(room) else 0
+        cut = memorisation.Cut(
+            shown=cfg.shown_tokens,
+            wanted=cfg.continued_tokens
+            or min(max(usual, SHORTEST_CONTINUATION), LONGEST_CONTINUATION),
+            context=audit.context,
+            limit=cfg.records,
+            seed=cfg.seed,
+        )
         for name in ("train", "test"):
             rows = examples_of(audit, name, task, planted)
             windows = cut_windows(audit.data.split(name), rows, part, cut)
             for of, scorer in audit.scorers.items():
                 label = f"continuing {name} {part}s: {of}"
                 entry = memorisation.extraction(scorer, windows, label)
-                found.append({"part": part, "split": name, "of": of, **entry})
+                found.append(
+                    {"part": part, "split": name, "of": of, "tokens": cut.wanted, "usual": usual}
+                    | entry
+                )
     return found
 
 
@@ -264,7 +339,7 @@ def measure_identifiers(audit: Audit) -> dict[str, Any]:
     cfg, found = audit.cfg, {}
     for of, scorer in audit.scorers.items() if cfg.samples else ():
         samples = memorisation.free_samples(
-            scorer, cfg.samples, max_new_tokens=cfg.sample_tokens, seed=cfg.seed
+            scorer, cfg.samples or 0, max_new_tokens=cfg.sample_tokens, seed=cfg.seed
         )
         found[of] = memorisation.identifiers_in(
             samples,
@@ -286,7 +361,7 @@ def measure_membership(
         rows = rows[rows[:, 2] - rows[:, 0] <= audit.context]
         if not len(rows):
             return None
-        rows = draw(rows, audit.cfg.records, audit.cfg.seed)
+        rows = draw(rows, audit.cfg.records or len(rows), audit.cfg.seed)
         before, after = (
             memorisation.nats_per_token(audit.scorers[of], split, rows) for of in ("base", "model")
         )

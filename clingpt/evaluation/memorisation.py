@@ -82,16 +82,23 @@ def cut_windows(split: Split, rows: Ints, part: Part, cut: Cut) -> list[Window]:
     reach `shown` tokens. A window starts with its example, so that the model sees it at the
     positions of training. The end-of-text token is never part of it.
     """
-    start, first_target, end = rows[:, 0], rows[:, 1], rows[:, 2]
-    place, last = start + cut.shown, first_target
-    if part == "target":
-        place, last = np.maximum(place, first_target), end - 1
-    fits = (place + cut.wanted <= last) & (place + cut.wanted - start <= cut.context)
+    start = rows[:, 0]
+    place, room = places(rows, part, cut.shown)
+    fits = (cut.wanted <= room) & (place + cut.wanted - start <= cut.context)
     chosen = draw(np.flatnonzero(fits), cut.limit, cut.seed)
     return [
         Window(split.tokens[begin:at].tolist(), split.tokens[at : at + cut.wanted].tolist())
         for begin, at in zip(start[chosen].tolist(), place[chosen].tolist(), strict=True)
     ]
+
+
+def places(rows: Ints, part: Part, shown: int) -> tuple[Ints, Ints]:
+    """Return where the continuation of each example starts, and how many tokens it can have."""
+    start, first_target, end = rows[:, 0], rows[:, 1], rows[:, 2]
+    place, last = start + shown, first_target
+    if part == "target":
+        place, last = np.maximum(place, first_target), end - 1
+    return place, last - place
 
 
 def draw(items: Ints, limit: int, seed: int) -> Ints:

@@ -73,7 +73,7 @@ def _model_names(audit: Audit) -> dict[str, str]:
 
 
 def _extraction(audit: Audit) -> Iterator[str]:
-    shown, wanted = (audit["settings"][key] for key in ("shown_tokens", "continued_tokens"))
+    shown = audit["settings"]["shown_tokens"]
     for part, description in PARTS.items():
         entries = {(e["of"], e["split"]): e for e in audit["extraction"] if e["part"] == part}
         if not entries:
@@ -83,11 +83,11 @@ def _extraction(audit: Audit) -> Iterator[str]:
             )
             continue
         train, test = entries["model", "train"], entries["model", "test"]
-        description = description.format(shown=shown)
+        description, wanted = description.format(shown=shown), train["tokens"]
         if not train["n"]:
             yield (
                 f"No training record is long enough to continue for {wanted} tokens "
-                f"({description}); lower --shown_tokens or --continued_tokens."
+                f"({description}); {_measurable(part, shown, train['usual'])}."
             )
             continue
         text = (
@@ -103,6 +103,19 @@ def _extraction(audit: Audit) -> Iterator[str]:
             name = audit["base"]["name"]
             text += f" Before training, {name} continued {_hits(base)} of the training records."
         yield text
+
+
+def _measurable(part: str, shown: int, room: int) -> str:
+    """Name flags with which half of the training records can be measured.
+
+    `room` is how many tokens half of them have after what is shown; negative if they are shorter.
+    """
+    fewer, half = "half of them are long enough with", (shown + room) // 2
+    if part == "context" and half > 0:
+        return f"{fewer} --shown_tokens={half} --continued_tokens={half}"
+    if part == "context" or room < 1:
+        return "they have no such text to continue"
+    return f"{fewer} --continued_tokens={room}"
 
 
 def _extraction_table(audit: Audit) -> Iterator[Table]:

@@ -314,9 +314,60 @@ def test_report_says_when_no_record_is_long_enough(fresh: Path, data: Path, tmp_
     report = audit_fresh(fresh, data, tmp_path / "audit", "--batch_size=2")
     for entry in report["extraction"]:
         entry |= {"n": 0, "hits": 0, "share": None, "interval": None, "longest_run": None}
-    text = in_markdown(report)
+        entry |= {"usual": 23 if entry["part"] == "target" else -8}
+    text = "\n".join(sentences(report))
     assert text.count("No training record is long enough to continue for") == 2
-    assert r"lower --shown\_tokens or --continued\_tokens" in text
+    assert "); half of them are long enough with --continued_tokens=23." in text
+    half = (report["settings"]["shown_tokens"] - 8) // 2
+    assert f"with --shown_tokens={half} --continued_tokens={half}." in text
+
+
+def test_by_default_short_replies_are_measured(fresh: Path, data: Path, tmp_path: Path) -> None:
+    """Their median length decides: a fixed 50 tokens would measure none of the quickstart's."""
+    flags = [f"--checkpoint={fresh}", f"--data={data}", "--samples=0", "--secrets=9"]
+    flags += ["--device=cpu", f"--out={tmp_path / 'audit'}"]
+    assert exit_status(audit.main, *flags) == 0
+    report = json.loads((tmp_path / "audit/audit.json").read_text())
+    target = next(entry for entry in report["extraction"] if entry["part"] == "target")
+    assert 10 <= target["tokens"] == target["usual"] < 50
+    assert target["n"] >= RECORDS / 2
+    context = next(entry for entry in report["extraction"] if entry["part"] == "context")
+    assert context["tokens"] == 50 and report["settings"]["records"] == N_TRAINED
+
+
+N_TRAINED = 54  # twelve records and the copies of canaries
+
+
+@pytest.mark.parametrize(
+    ("flags", "speed", "samples", "said"),
+    [
+        ([], 1e-6, 1000, ""),
+        (["--samples=30"], 1e-6, 30, ""),
+        ([], 0.1, 20, f"; --records={N_TRAINED} --samples=1000 would take about "),
+        (["--samples=900", "--records=9"], 0.1, 900, ""),  # obeyed, however long it takes
+    ],
+)
+def test_as_much_is_measured_as_fits_into_five_minutes(
+    flags: list[str],
+    speed: float,
+    samples: int,
+    said: str,
+    fresh: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(audit, "seconds_per_token", lambda _: (speed, speed / 10))
+    monkeypatch.setattr(audit, "measure", lambda audit: {"chosen": audit.cfg})
+    monkeypatch.setattr(audit, "write", lambda folder, loaded, report: reports.append(report))
+    given = [f"--checkpoint={fresh}", f"--data={data}", "--device=cpu", *flags]
+    assert exit_status(audit.main, *given) == 0
+    chosen = reports[0]["chosen"]
+    assert chosen.samples == samples and 9 <= chosen.records <= N_TRAINED
+    [note] = capsys.readouterr().err.splitlines()
+    assert note.startswith(f"auditing {chosen.records} records per split and {samples} texts: ")
+    assert said in note and ("would take" in note) == bool(said)
 
 
 def test_report_says_when_the_control_fails(audited: Audited) -> None:

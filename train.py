@@ -325,6 +325,7 @@ def train(run: Run) -> str:
         max_new_tokens=cfg.max_new_tokens,
         answer=cfg.eval_records > 0,
         sample=cfg.sample,
+        mask=run.data.receipt is not None and run.data.receipt["done"] == "allowed",
         lora=run.lora is not None,
         stop=run.stop,
     )

@@ -15,7 +15,7 @@ import itertools
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Literal
@@ -66,6 +66,15 @@ def may_identify(record_id: str) -> bool:
 def masked_name(name: str) -> str:
     """Return a record's id, or another short name, for a message: masked if it may identify."""
     return masked(name, Found("name", 0, len(name))) if may_identify(name) else name
+
+
+def masked_text(text: str, records: Iterable[Record]) -> str:
+    """Return a text about some records for a message, with tags for what the rules find.
+
+    A name that a record introduces ("Mr. Harold Quimby") is then also found where it stands alone.
+    """
+    texts = [*map(joined_text, records), text]
+    return Redactor("tags").text(BETWEEN_FIELDS.join(texts)).split(BETWEEN_FIELDS)[-1]
 
 
 class Redactor:

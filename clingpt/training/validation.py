@@ -14,6 +14,7 @@ from torch import nn
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError
+from clingpt.data.tabular import shown_name
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import Reply, generate
 from clingpt.decoding.sampling import Sampling
@@ -49,6 +50,7 @@ class Validator:
     max_new_tokens: int
     answer: bool  # answer the records and score the answers
     sample: bool  # print what the model writes for the first record
+    mask: bool  # the data was allowed to contain identifiers: mask them in what is printed
     lora: bool
     stop: Callable[[], bool]  # whether this process has received a signal
 
@@ -114,12 +116,21 @@ class Validator:
                         context=scorer.context,
                         on_reply=self._check_signal,
                     )
-                    console.note(f"  output:    {reply.text}")
+                    console.note(f"  output:    {self._printable(reply.text)}")
             return
         for output in self._write(scorer, self.records[:1] if self.rt.is_main else []):
-            console.note(f"{output.task} {output.record_id}")
-            console.note(f"  output:    {console.one_line(output.text)}")
-            console.note(f"  reference: {console.one_line(output.reference)}")
+            name = shown_name(output.record_id) if self.mask else output.record_id
+            console.note(f"{output.task} {name}")
+            console.note(f"  output:    {self._printable(output.text)}")
+            console.note(f"  reference: {self._printable(output.reference)}")
+
+    def _printable(self, text: str) -> str:
+        """Put a text on one line, for a log that others may read."""
+        if self.mask:
+            from clingpt.privacy.redaction import masked_text  # loads all detectors
+
+            text = masked_text(text, self.records[:1])
+        return console.one_line(text)
 
     def _write(self, scorer: Scorer, records: Sequence[Record]) -> list[Output]:
         """Generate this rank's outputs by task; raise Stopped on all ranks if one got a signal."""

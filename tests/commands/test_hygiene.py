@@ -1,6 +1,7 @@
 """Identifiers found by prepare.py are recorded with the weights and reported to their users."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -54,6 +55,27 @@ def test_resuming_a_run_does_not_duplicate_its_receipts(chain: tuple[Path, Path]
     run_folder = Path(settings["out"])
     assert read_card(run_folder / "step_000002")["step"] == 2
     assert read_card(run_folder / "last")["receipts"] == read_card(chain[1])["receipts"]
+
+
+def test_the_samples_of_a_run_are_printed_with_identifiers_masked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        f'481516{n},"Mr. Harold Quimby came on 03/04/2019. Visit {n}.","Quimby is well; call '
+        f'617-555-01{n}."'
+        for n in range(10, 22)
+    ]
+    source = tmp_path / "notes.csv"
+    source.write_text("\n".join(["id,note,summary", *lines]), encoding="utf-8")
+    flags = ["--task=summarize", "--allow_phi", "--allow_overlap", "--val_share=0.5"]
+    flags += ["--test_share=0", "--show=0"]
+    run("prepare.py", f"--source={source}", f"--out={tmp_path / 'data'}", *flags)
+    flags = [*STEPS, f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'run'}", "--sample"]
+    capsys.readouterr()
+    assert train_here(*flags, "--max_new_tokens=2") == 0
+    said = capsys.readouterr().err
+    assert "reference: [NAME] is well; call [PHONE]." in said
+    assert not re.search("Quimby|617|481516|2019", said)
 
 
 def test_using_a_model_trained_on_identifiers_prints_a_warning(

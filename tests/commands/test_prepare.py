@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import prepare
+from clingpt.base import settings
 from clingpt.data.prepared import open_prepared
 from clingpt.data.sources import official_test_ids
 from clingpt.text.tasks import TASKS
@@ -241,6 +243,11 @@ def test_the_default_folder_is_named_after_the_source(
     assert open_prepared(tmp_path / "data" / "ward", GPT2).record_ids("train")
     printed = prepared("--source=ward.jsonl", "--val_share=0", "--test_share=0", "--task=text")
     assert printed.endswith(" train.py config/domain.py --data=data/ward\n")
+
+
+def test_help_lists_every_task() -> None:
+    said = settings._documentation(prepare.PrepareConfig)["tasks"][1]
+    assert set(re.findall(r"\w+", said.partition(": ")[2])) - {"and"} == {*TASKS}
 
 
 @pytest.mark.parametrize(

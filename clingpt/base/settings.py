@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-LIKE = 0.7  # least similarity of a name that is suggested: --limit is not meant as --split
 BOOLS = {"true": "True", "1": "True", "false": "False", "0": "False", "none": "None"}
 # What other programs call a setting.
 SYNONYMS = {
@@ -94,13 +93,18 @@ def parse(
     for argument in rest[preset:]:
         raise ConfigError(f"unexpected argument {argument!r}; see {prog} --help")
     values = _read_preset(cls, rest[0] if rest else None)
-    args = [text for name, texts in flags.items() for text in _tyro_args(name, texts)]
-    try:
-        with contextlib.redirect_stderr(io.StringIO()) as said:
-            values |= _run_tyro(cls, values, args, prog)
-    except SystemExit:
-        raise ConfigError(_explain(cls, flags, said.getvalue())) from None
-    return _build(cls, values, "--")
+    required = {field.name for field in dataclasses.fields(cls) if _is_required(field)} - {*values}
+    for name in sorted(required - flags.keys()):
+        raise ConfigError(f"--{name} is required")
+    given = _typed_values(cls, values, flags)
+    if given is None:  # tyro's message is a box of several lines, so find out which flag it means
+        needed = {name: flags[name] for name in flags if name in required}
+        for name, texts in {**needed, **flags}.items():
+            if _typed_values(cls, values, needed | {name: texts}) is None:
+                wanted = _describe(get_type_hints(cls)[name])
+                raise ConfigError(f"--{name} must be {wanted}, got {' '.join(texts)!r}")
+        raise AssertionError("tyro refuses together what it accepts one by one")
+    return _build(cls, values | given, "--")
 
 
 def is_flag_given(name: str, argv: Iterable[str]) -> bool:
@@ -214,9 +218,19 @@ def _split(cls: type[T], argv: Sequence[str]) -> tuple[dict[str, list[str]], lis
     return flags, rest
 
 
-def _tyro_args(name: str, texts: list[str]) -> list[str]:
-    # The form with "=" lets a value start with a dash.
-    return [f"--{name}={texts[0]}"] if len(texts) == 1 else [f"--{name}", *texts]
+def _typed_values(
+    cls: type[T], values: dict[str, Any], flags: Mapping[str, list[str]]
+) -> dict[str, Any] | None:
+    """Convert the texts of flags to the types of their settings; None if that fails."""
+    args: list[str] = []
+    for name, texts in flags.items():
+        # The form with "=" lets a value start with a dash.
+        args += [f"--{name}={texts[0]}"] if len(texts) == 1 else [f"--{name}", *texts]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return _run_tyro(cls, values, args, prog="")
+    except SystemExit:
+        return None
 
 
 def _run_tyro(
@@ -297,16 +311,6 @@ def _documentation(cls: type[T]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _explain(cls: type[T], flags: Mapping[str, list[str]], said: str) -> str:
-    """Turn tyro's box into one line: which flag, what it must be, and what was given."""
-    types = get_type_hints(cls)
-    for name, texts in flags.items():
-        if re.search(rf"--{name}\b", said):
-            return f"--{name} must be {_describe(types[name])}, got {' '.join(texts)!r}"
-    missing = [name for name in types if re.search(rf"--{name}\b", said)]
-    return f"--{missing[0]} is required" if missing else " ".join(re.findall(r"[^\s│╭╮╰╯─]+", said))
-
-
 def _hint(wrong: str, names: Iterable[str], prefix: str = "") -> str:
     names = list(names)
     near = [name for name in SYNONYMS.get(wrong, ()) if name in names]
@@ -321,11 +325,13 @@ def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Build an instance of `cls`; `where` comes before a name in messages."""
     checked = _check(cls, values, where)
     for field in dataclasses.fields(cls):
-        if field.name not in checked and (
-            field.default is field.default_factory is dataclasses.MISSING
-        ):
+        if field.name not in checked and _is_required(field):
             raise ConfigError(f"{where}{field.name} is missing")
     return cls(**checked)
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def _check(cls: type[T], values: Mapping[str, Any], where: str) -> dict[str, Any]:

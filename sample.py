@@ -148,7 +148,7 @@ from clingpt.evaluation.calibration import Calibration, LabelScores, percent
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import load_to_use, newest_best
-from clingpt.text.records import LABELS, Record, from_json
+from clingpt.text.records import LABELS, UNNAMED, Record, from_json
 from clingpt.text.tasks import TASK_TABLE
 
 LINES_AT_ONCE = 4  # lines per row of a batch, so that short replies make room for others
@@ -176,11 +176,9 @@ class TaskNotes:
         if self._known is None or task in self._told:
             return
         self._told.add(task)
-        tasks = self._known.latest
-        if task is not None:
-            note = self._known.note(task)
-        else:
-            note = f"This model was trained to {listed(tasks)}: /task {tasks[0]}" if tasks else None
+        note = self._known.note(task) if task is not None else None
+        if task is None and (tasks := self._known.latest):
+            note = f"This model was trained to {listed(tasks)}; try /task {tasks[0]}"
         if note:
             console.note(note)
 
@@ -370,8 +368,9 @@ def introduce(
 ) -> None:
     """Print the question, how many tokens were trimmed, and the probability of each label."""
     if question.record is not None:
+        name = "" if question.id == UNNAMED else question.id
         asked = shortened(question.record.question, 200)
-        console.note(f"\n{question.id}: {asked}" if asked else f"\n{question.id}")
+        console.note("\n" + ": ".join(filter(None, (name, asked))))
     if n_trimmed := question.prompt.trimmed_tokens:
         what = "of the context" if question.record is not None else "at the start of the prompt"
         console.note(f"{n_trimmed} tokens {what} did not fit and were left out")

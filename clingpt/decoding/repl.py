@@ -19,7 +19,7 @@ from clingpt.base import console, settings
 from clingpt.base.errors import ClingptError, ConfigError, DataError
 from clingpt.base.files import read_text
 from clingpt.decoding.sampling import Sampling
-from clingpt.text.records import Record, clean, from_json
+from clingpt.text.records import Record, RecordError, clean, from_json
 from clingpt.text.tasks import PROMPTED, TASK_TABLE
 
 BLOCK = '"""'  # a line that starts or ends a text of several lines
@@ -385,5 +385,7 @@ def parse_record(text: str, source: str) -> Record:
     """Parse a record from JSON, or raise a DataError that names `source`."""
     try:
         return from_json(json.loads(text))
+    except RecordError as error:
+        raise DataError(f"{source} is not a record: {error.problem}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{source} is not a record: {error}") from None

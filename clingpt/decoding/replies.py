@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from clingpt.base.errors import DataError
-from clingpt.text.records import Record
+from clingpt.text.records import UNNAMED, Record
 from clingpt.text.tasks import NO_ROOM, TASK_TABLE, NotApplicable, Prompt, make_prompt
 from clingpt.text.tokenizer import EOT, Tokenizer
 
@@ -36,7 +36,7 @@ def ask_task(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) ->
     try:
         prompt = make_prompt(task, record, tokenizer, budget=budget)
     except NotApplicable as reason:
-        name = "the record" if record.id == "input" else f"record {record.id}"
+        name = "the record" if record.id == UNNAMED else f"record {record.id}"
         raise DataError(f"{name} {what_is_wrong(task, str(reason))}") from None
     return Question(record.id, prompt, task, record)
 

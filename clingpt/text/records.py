@@ -11,6 +11,7 @@ from typing import Any
 
 from clingpt.base.errors import DataError
 
+UNNAMED = "input"  # id of a single record without one, typed or from a file
 LABELS = ("yes", "no", "maybe")
 SPLITS = ("train", "val", "test")
 N_FOLDS = 10  # of PubMedQA's labelled records (Jin et al. 2019, section 3.4)
@@ -174,7 +175,7 @@ def to_json(record: Record) -> dict[str, Any]:
     return fields
 
 
-def from_json(fields: object, *, default_id: str = "input") -> Record:
+def from_json(fields: object, *, default_id: str = UNNAMED) -> Record:
     """Read a record from a JSON object.
 
     Accepts more than `to_json` writes, so that a note can be typed by hand: only a question or some

@@ -35,7 +35,7 @@ def test_a_task_added_to_the_table_works_in_every_command(tmp_path: Path) -> Non
     example = json.loads((data / "manifest.json").read_text("utf-8"))["counts"]["train"]["examples"]
     assert example["title"] > 20
     assert "title: text (paste a report, or /file PATH)> " in done.stderr
-    assert "This model was trained to title: /task title" in done.stderr
+    assert "This model was trained to title; try /task title" in done.stderr
     assert "(reference:" not in done.stderr  # the conclusion is not what the task writes
     report = json.loads((out / "eval_val" / "report.json").read_text("utf-8"))
     assert list(report["texts"]) == ["title"]

@@ -229,10 +229,8 @@ def test_a_text_longer_than_the_context_is_trimmed_and_said_to_be(run: Sample) -
     record = json.dumps({"text": "It fell by nine. " * 99, "question": "Why? " + words[:250]})
     status, _, err = run("--task=answer", stdin=record.encode())
     assert status == 0 and "tokens of the context did not fit and were left out" in err
-    [shown] = [line for line in err.splitlines() if line.startswith("input: Why? word")]
-    assert len(shown) == len("input: ") + 200 and shown.endswith("…"), (
-        "a long question is shortened"
-    )
+    [shown] = [line for line in err.splitlines() if line.startswith("Why? word")]
+    assert len(shown) == 200 and shown.endswith("…"), "a long question is shortened"
 
 
 @pytest.mark.parametrize(
@@ -414,7 +412,7 @@ def test_a_terminal_starts_an_interactive_session(checkpoint: Path) -> None:
     shown = re.sub(rb"\r|\x1b\[\?2004[hl]", b"", shown)  # without the marks for bracketed paste
     assert b"\nA trial" in shown and b"probabilities: yes " in shown
     assert b"\n\xe2\x80\xa6IMPRESSION: Much better." in shown, "only the end of a paste is repeated"
-    assert shown.count(b"This model was trained to summarize: /task summarize\n") == 1
+    assert shown.count(b"This model was trained to summarize; try /task summarize\n") == 1
     assert shown.count(b"was not trained to answer, only to summarize.") == 1
     whole = b"FINDINGS: It helped. IMPRESSION: Much better.\n"
     history = [b"continue   A trial\n", b"continue   " + whole, b"answer     Does it? " + whole]

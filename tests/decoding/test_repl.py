@@ -154,6 +154,15 @@ def test_a_command_instead_of_a_question_drops_the_text() -> None:
     assert hold("/task answer", "A.", "/quit", "B.", "C?").asked == []
 
 
+def test_a_file_that_is_not_a_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"id": "7"}')
+    (tmp_path / "b.jsonl").write_text('{"text": "A."}\n')
+    notes = hold("/task summarize", f"/file {tmp_path}/a.json", f"/file {tmp_path}/b.jsonl").notes
+    lacks = "it has neither a question nor text; add one of them"
+    assert notes[0] == f"error: {tmp_path}/a.json is not a record: {lacks}"
+    assert "b.jsonl has a record in each line; leave, and run: python sample.py --task" in notes[1]
+
+
 def test_nothing_is_asked_without_a_text(tmp_path: Path) -> None:
     (tmp_path / "blank.txt").write_text(" \n\n")
     talk = hold("", "   ", "\n \n", '"""', " ", '"""', f"/file {tmp_path}/blank.txt", "/history")

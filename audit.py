@@ -10,7 +10,6 @@ model card shows the same figures. Plant canaries with prepare.py --canaries=12,
 that will be audited and never used.
 """
 
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clingpt.base import console, settings
-from clingpt.base.errors import CheckpointError, ConfigError, DataError
+from clingpt.base.errors import CheckpointError, ConfigError
 from clingpt.base.files import write_json, write_whole
 from clingpt.base.ownership import one_writer
 
@@ -189,7 +188,7 @@ def plan(audit: Audit) -> Audit:
     """Choose how much to measure in TIME_S, unless the flags do; say how long it will take."""
     cfg, scorer, train = audit.cfg, audit.scorers["model"], audit.data.split("train")
     a_written, a_read = seconds_per_token(audit)
-    planted, task = read_canaries(audit.data), task_of(audit.data)
+    planted, task = canaries.read(audit.data.folder), task_of(audit.data)
     wanted, compares = cfg.continued_tokens or LONGEST_CONTINUATION, len(audit.scorers) > 1
     # Two splits; targets and contexts are continued, and targets read again for the membership.
     a_record = 2 * (1 if task == COPIED else 2) * (wanted * a_written + cfg.shown_tokens * a_read)
@@ -239,7 +238,7 @@ def seconds_per_token(audit: Audit) -> tuple[float, float]:
 
 def measure(audit: Audit) -> dict[str, Any]:
     """Measure everything that the report contains."""
-    planted = read_canaries(audit.data)
+    planted = canaries.read(audit.data.folder)
     task = task_of(audit.data)
     return {
         "task": task,
@@ -248,18 +247,6 @@ def measure(audit: Audit) -> dict[str, Any]:
         "identifiers": measure_identifiers(audit),
         "membership": measure_membership(audit, task, planted),
     }
-
-
-def read_canaries(data: Prepared) -> list[canaries.Canary]:
-    """Read the canaries of the prepared folder; an empty list if it has none."""
-    path = data.folder / canaries.FILE
-    if not path.exists():
-        return []
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        raise DataError(f"{path} is not JSON; prepare the data again") from None
-    return canaries.from_json(content)
 
 
 def task_of(data: Prepared) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -68,14 +68,13 @@ class Canary:
 
     def __post_init__(self) -> None:
         settings.check_range(self, "copies", at_least=0)
-        settings.check(bool(SECRET.fullmatch(self.secret)), f"{FILE}: a secret is malformed")
+        settings.check(bool(SECRET.fullmatch(self.secret)), "a secret is malformed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """The content of canaries.json."""
+    """The content of canaries.json, besides its format."""
 
-    format: Literal[1]
     canaries: list[Canary]
 
 
@@ -150,9 +149,14 @@ def to_json(canaries: Sequence[Canary]) -> dict[str, object]:
     return {"format": FORMAT, "canaries": [asdict(canary) for canary in canaries]}
 
 
-def from_json(content: object) -> list[Canary]:
-    """Read the content of canaries.json; raise DataError if it is malformed."""
-    try:
-        return settings.from_dict(_File, content, source=FILE).canaries
-    except ConfigError as error:
-        raise DataError(f"{error}; prepare the data again") from None
+def read(folder: Path) -> list[Canary]:
+    """Read the canaries of a prepared folder; an empty list if it has none.
+
+    Raises DataError if the file is malformed.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return []
+    advice = "prepare the data again"
+    found = settings.read_json(_File, path, version=FORMAT, error=DataError, advice=advice)
+    return found.canaries

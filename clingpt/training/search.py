@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Literal
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.files import followed, try_lock, write_whole
+from clingpt.base.settings import read_json
 from clingpt.evaluation.bootstrap import Spread, spread
 from clingpt.evaluation.metrics import Interval
 from clingpt.nn.checkpoint import LINKS, RunFolder, key_of, read_card, score
@@ -263,13 +264,8 @@ def read_result(run: Path) -> Result | None:
     path = run / RESULT
     if not path.exists():
         return None
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        if content.pop("format") != FORMAT:
-            raise ValueError
-        return Result(**content)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path} is not a result of this version; remove {run}") from None
+    advice = f"remove {run}"
+    return read_json(Result, path, version=FORMAT, error=DataError, advice=advice)
 
 
 def drop_checkpoints(run: Path) -> None:

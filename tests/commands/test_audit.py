@@ -416,7 +416,7 @@ MISTAKES = [
         "has no test records; prepare it with more records or a",
     ),
     (["--checkpoint={fresh}", "--data={broken}"], 1, "canaries.json is not JSON"),
-    (["--checkpoint={fresh}", "--data={strange}"], 1, "canaries.json: format is missing"),
+    (["--checkpoint={fresh}", "--data={strange}"], 1, "canaries.json has no format number"),
     (["--checkpoint={fresh}", "--data={good}", "--base=./none"], 1, "./none is not a folder"),
 ]
 

@@ -274,8 +274,7 @@ def test_canaries_are_planted_only_in_training(tmp_path: Path) -> None:
     without = prepared(*flags, f"--out={tmp_path / 'without'}")
     printed = prepared(*flags, f"--out={tmp_path / 'data'}", "--canaries=5")
     data, bare = (open_prepared(tmp_path / name, GPT2) for name in ("data", "without"))
-    kept = json.loads((tmp_path / "data/canaries.json").read_text())
-    made = canaries.from_json(kept)
+    made = canaries.read(tmp_path / "data")
     assert made == canaries.make_canaries(5, 1337)
     texts = [text for _, text in examples(data, "answer")]
     for canary in made:

@@ -319,7 +319,8 @@ def test_malformed_result_is_named(bench: Bench, capsys: pytest.CaptureFixture[s
     for text in ("{", "[]", '{"format": 2}', '{"format": 1, "select": "loss"}'):
         path.write_text(text)
         assert bench.run() == 1
-        assert f"{path} is not a result" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert re.search(rf"{path}.*; remove {path.parent}\n", said)
     bench.starts()
     path.unlink()  # as the message says
     assert bench.run() == 0

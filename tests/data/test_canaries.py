@@ -1,6 +1,7 @@
 """Canaries depend only on the seed, do not show if they are planted, and are in every target."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,13 +9,14 @@ import pytest
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.data.canaries import (
     COPIES,
+    FILE,
     MOST,
     SECRET,
     Canary,
-    from_json,
     make_canaries,
     other_secrets,
     planted_records,
+    read,
     to_json,
 )
 from clingpt.text.records import Record
@@ -80,9 +82,11 @@ def test_other_secrets_never_include_the_canarys_own() -> None:
     assert others[7] not in again and len(set(again)) == 300
 
 
-def test_canaries_survive_a_json_round_trip() -> None:
+def test_canaries_survive_a_json_round_trip(tmp_path: Path) -> None:
     made = make_canaries(3, seed=2)
-    assert from_json(json.loads(json.dumps(to_json(made)))) == made
+    assert read(tmp_path) == []
+    (tmp_path / FILE).write_text(json.dumps(to_json(made)))
+    assert read(tmp_path) == made
 
 
 @pytest.mark.parametrize(
@@ -101,9 +105,10 @@ def test_canaries_survive_a_json_round_trip() -> None:
         },
     ],
 )
-def test_malformed_files_are_rejected(content: object) -> None:
+def test_malformed_files_are_rejected(content: object, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(json.dumps(content))
     with pytest.raises(DataError, match="; prepare the data again$"):
-        from_json(content)
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("n", [0, MOST + 1])

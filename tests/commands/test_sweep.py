@@ -320,7 +320,7 @@ def test_malformed_result_is_named(bench: Bench, capsys: pytest.CaptureFixture[s
         path.write_text(text)
         assert bench.run() == 1
         said = capsys.readouterr().err
-        assert re.search(rf"{path}.*; remove {path.parent}\n", said)
+        assert str(path) in said and f"; remove {path.parent}\n" in said
     bench.starts()
     path.unlink()  # as the message says
     assert bench.run() == 0

@@ -164,6 +164,7 @@ def test_a_calibration_is_kept_only_with_the_weights_and_data_it_describes(
     flags = [f"--checkpoint={run_folder}/best", "--texts=0", f"--out={tmp_path / 'eval'}"]
     assert here(evaluate, *flags, "--quantize=int8").returncode == 0
     assert not kept.exists()
+    kept.write_text('{"format": 1}')  # an older version's, which must be replaced
     for coverage in (0.5, 0.9):  # on test records: fitted again on validation records
         assert here(evaluate, *flags, "--split=test", f"--coverage={coverage}").returncode == 0
         fitted = json.loads(kept.read_text())

@@ -5,13 +5,17 @@ import math
 import re
 from collections import Counter
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from clingpt.base.errors import DataError
+from clingpt.data.prepared import FolderWriter, Piece, Prepared, open_prepared
 from clingpt.data.sources import from_official_item, official_folds, official_test_ids
+from clingpt.data.synthetic import iter_records
 from clingpt.evaluation import metrics
 from clingpt.evaluation.baselines import COMMONEST, NEAREST, SUMMARIES, CommonAnswers, answer_key
 from clingpt.evaluation.scorer import Output
@@ -21,17 +25,21 @@ from clingpt.reports.report import (
     TextScores,
     TextSection,
     Unsupported,
+    calibration_section,
     chosen_ids,
+    fit_calibration,
     label_figures,
     label_systems,
     nearest_labels,
     perplexity_section,
+    read_scores,
     source_counts,
     text_figures,
 )
 from clingpt.reports.tables import as_text, tables
-from clingpt.text.records import Record
-from clingpt.text.tasks import TASK_TABLE, prompt_text
+from clingpt.text.records import LABELS, Record
+from clingpt.text.tasks import TASK_TABLE, make_example, prompt_text
+from clingpt.text.tokenizer import Tokenizer
 from tests.helpers.reports import bare_report, corpus_bleu, full_report, typed
 from tests.helpers.shared import PUBMEDQA, official_items, shared_file
 
@@ -320,3 +328,61 @@ def test_baselines_get_their_known_scores(official: dict[str, Any]) -> None:
     for name, (accuracy, macro_f1, tolerance) in expected.items():
         found = 100 * systems[name].accuracy, 100 * systems[name].macro_f1
         assert found == pytest.approx((accuracy, macro_f1), abs=tolerance), name
+
+
+# Calibration
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Generated records; every fourth test record asks about a budget meeting instead."""
+    folder, tokenizer = tmp_path_factory.mktemp("prepared") / "data", Tokenizer.load()
+    meeting = (("", "The committee met on Tuesday and postponed the budget for new chairs."),)
+    with FolderWriter(folder, tokenizer) as writer:
+        for split, count in (("train", 200), ("val", 40), ("test", 40)):
+            piece = Piece(split)
+            for n, record in enumerate(iter_records(split, count=count, seed=3)):
+                if split == "test" and n % 4 == 0:
+                    record = replace(record, question="Is the moon cheese?", sections=meeting)
+                example = make_example("answer", record, tokenizer, budget=512)
+                piece.add(record, [("answer", example)])
+            writer.append(piece)
+        writer.finish({"tasks": ["answer"]})
+    return open_prepared(folder, tokenizer)
+
+
+def scored(data: Prepared, split: str, *, n_wrong: int) -> list[dict[str, Any]]:
+    """Return what a result store has of sure labels, so many of them wrong."""
+    items = []
+    for n, record in enumerate(data.records(split)):
+        wrong = LABELS[(LABELS.index(record.decision or "") + 1) % 3]
+        label = wrong if n < n_wrong else record.decision
+        log_probs = [-1e-4 if each == label else -9.9 for each in LABELS]
+        items.append({"id": record.id, "gold": record.decision, "log_probs": log_probs})
+    return [item | {"trimmed_tokens": 0} for item in items]
+
+
+def test_calibration_of_records_without_mistakes(prepared: Prepared, tmp_path: Path) -> None:
+    stored = {"labels": scored(prepared, "test", n_wrong=4)}
+    stored["val_labels"] = scored(prepared, "val", n_wrong=0)
+    parts = mock.Mock(items=stored.__getitem__)
+    card: dict[str, Any] = {"data": {"fingerprint": prepared.fingerprint}}
+    loaded = mock.Mock(card=card, folder=tmp_path)
+    fitted = fit_calibration(loaded, prepared, parts, "test", coverage=0.8)
+    assert fitted is not None
+    assert fitted.note == "not calibrated: 0 mistakes in 40 validation records"
+    section = calibration_section(fitted, read_scores(parts), prepared, "test")
+    assert section is not None
+    assert (section.note, section.temperature, section.threshold) == (fitted.note, 1.0, 0.999)
+    assert section.calibrated == section.raw and section.raw.ece == pytest.approx(0.1, abs=1e-3)
+    assert (section.abstained, section.accuracy_kept) == (0.0, 0.9)
+    assert section.unlike_training == pytest.approx(0.25, abs=0.051)
+    on_val = calibration_section(fitted, read_scores(parts, "val_labels"), prepared, "val")
+    assert on_val is not None and on_val.unlike_training == 0.025
+    # Records of other data cannot say what is familiar to the model, but the checkpoint can.
+    card["data"]["fingerprint"] = "other"
+    other = fit_calibration(loaded, prepared, parts, "test", coverage=0.8)
+    assert other is not None and other.familiarity is None
+    fitted.save(tmp_path)
+    other = fit_calibration(loaded, prepared, parts, "test", coverage=0.8)
+    assert other is not None and other.familiarity == fitted.familiarity

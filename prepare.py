@@ -23,6 +23,7 @@ from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import DataError
 from clingpt.base.ownership import one_writer
+from clingpt.base.signals import cleanup_on_sigterm
 from clingpt.base.workers import count_workers
 
 
@@ -180,7 +181,7 @@ FIRST_RECORDS = 20  # to make examples of where none can be read back
 def main() -> None:
     cfg = parse_flags()
     cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
-    with one_writer(cfg.folder):
+    with one_writer(cfg.folder), cleanup_on_sigterm():
         prepare(cfg)
 
 

@@ -3,7 +3,8 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from clingpt.base import console
@@ -14,6 +15,20 @@ GRACE_S = 2.0  # for Python to end by itself after a signal that takes effect at
 # What the first signal waits for, and what a second one would lose:
 # ("after this step (about 40 s)", "losing 3 steps since step_000500").
 Waiting = Callable[[], tuple[str, str]]
+
+
+@contextmanager
+def cleanup_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, so that unfinished files are removed as after Ctrl-C."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class StopSignals:

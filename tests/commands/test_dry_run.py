@@ -1,14 +1,17 @@
 """prepare.py --dry_run: it ends as the real run does, writes nothing, and shows no identifier."""
 
 import json
+import os
 import random
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clingpt.data.prepared import FolderWriter
 from clingpt.data.sources import official_test_ids
 from tests.helpers.commands import Done
 from tests.helpers.preparing import (
@@ -165,6 +168,25 @@ def test_a_dry_run_of_other_peoples_files_ends_as_the_real_run_does(
 ) -> None:
     for task in ("answer", "text"):
         ends_alike(tmp_path, f"--source={path}", f"--task={task}", f"--out={tmp_path / task}", *how)
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry_run"]])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_nothing_behind(
+    flags: list[str],
+    number: signal.Signals,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def struck(*args: Any, **kwargs: Any) -> None:
+        assert list(tmp_path.rglob("*.grams"))
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(FolderWriter, "append", struck)
+    done = in_process(f"--source={PUBMEDQA_FIXTURE}", f"--out={tmp_path / 'new/data'}", *flags)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("flags", [[], ["--redact=tags"], ["--redact=surrogates"], ["--dry_run"]])

@@ -131,30 +131,31 @@ def main() -> None:
     source = cfg.checkpoint or newest_best(Path("out"))
     folder = cfg.out or results_folder(locate(source)) / "audit"
     with one_writer(folder, inside=True):
-        audit(cfg, source, folder)
+        with console.on_interrupt(lambda: "nothing was written; the same command starts again"):
+            loaded, report = audit(cfg, source)
+        write(folder, loaded, report)
 
 
-def audit(cfg: AuditConfig, source: str, folder: Path) -> None:
-    """Measure a checkpoint, and write the report to a folder."""
+def audit(cfg: AuditConfig, source: str) -> tuple[Loaded, dict[str, Any]]:
+    """Measure a checkpoint; return it, and the report."""
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
     loaded = load_to_use(source)
     data = open_data(loaded, source, cfg.data, split="test")
     base, why = open_base(cfg, loaded)
     scorers = {"model": make_scorer(cfg, loaded, rt)}
     scorers |= {"base": make_scorer(cfg, base, rt)} if base else {}
-    audit = plan(Audit(cfg, data, scorers))
-    report = {
+    planned = plan(Audit(cfg, data, scorers))
+    return loaded, {
         "format": FORMAT,
         "checkpoint": str(loaded.folder),
         "step": loaded.card.get("step"),
         "base": {"name": base and run_name(cfg.base or loaded.card["settings"]["init_from"])}
         | {"why": why},
         "data": {"folder": str(data.folder), "fingerprint": data.fingerprint},
-        "settings": settings.to_json(audit.cfg),
+        "settings": settings.to_json(planned.cfg),
         "versions": versions(),
-        **measure(audit),
+        **measure(planned),
     }
-    write(folder, loaded, report)
 
 
 def open_base(cfg: AuditConfig, loaded: Loaded) -> tuple[Loaded | None, str | None]:

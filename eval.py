@@ -120,7 +120,8 @@ def main() -> None:
         # Before any checkpoint is measured: hours later, another process may write the last report.
         for folder in dict.fromkeys(folders_to_write(cfg)):
             owned.enter_context(rt.held_by_main(one_writer(folder, inside=True)))
-        done = [evaluate(cfg, source, rt) for source in cfg.checkpoint]
+        with console.on_interrupt(lambda: "the same command continues after the last result"):
+            done = [evaluate(cfg, source, rt) for source in cfg.checkpoint]
         rt.on_main(lambda: finish(cfg, [each for each in done if each is not None]))
 
 

@@ -182,15 +182,18 @@ def main() -> None:
     cfg = parse_flags()
     cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
     with one_writer(cfg.folder), cleanup_on_sigterm():
-        prepare(cfg)
+        # Refuses a folder that prepare.py did not write.
+        writer = FolderWriter(cfg.folder, Tokenizer.load(), dry=cfg.dry_run)
+        with console.on_interrupt(
+            lambda: f"{cfg.folder} is complete" if writer.finished else "nothing was written"
+        ):
+            prepare(cfg, writer)
 
 
-def prepare(cfg: PrepareConfig) -> None:
+def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
     """Read the sources three times: to count the records, to inspect them, and to write them."""
-    tokenizer, workers = Tokenizer.load(), count_workers(cfg.workers)
+    tokenizer, workers = writer.tokenizer, count_workers(cfg.workers)
     redactor = Redactor(cfg.redact) if cfg.redact else None
-    # Refuses a folder that prepare.py did not write.
-    writer = FolderWriter(cfg.folder, tokenizer, dry=cfg.dry_run)
     others = [open_prepared(Path(name), tokenizer) for name in cfg.against]
     sources = open_sources(cfg)
 

@@ -152,6 +152,7 @@ from clingpt.text.records import LABELS, UNNAMED, Record, from_json
 from clingpt.text.tasks import TASK_TABLE
 
 LINES_AT_ONCE = 4  # lines per row of a batch, so that short replies make room for others
+CONTINUE = "the same command continues"
 NOT_A_SETTING = ("output", "limit", "batch_size", "device")  # do not change replies
 
 
@@ -418,14 +419,15 @@ def write_file(session: Session, checkpoint: Path) -> None:
     settings = {k: v for k, v in config.to_json(cfg).items() if k not in NOT_A_SETTING}
     # Record what `best` and `auto` resolve to: either may change before the run is resumed.
     settings |= {"checkpoint": str(checkpoint.resolve()), "dtype": str(session.scorer.rt.dtype)[6:]}
-    n_replies, n_failed = answer_file(
-        source,
-        target,
-        lambda lines: answer_lines(session, lines),
-        settings=settings,
-        limit=cfg.limit,
-        at_once=cfg.batch_size * LINES_AT_ONCE,
-    )
+    with console.on_interrupt(lambda: f"replies so far are in {target}; {CONTINUE}"):
+        n_replies, n_failed = answer_file(
+            source,
+            target,
+            lambda lines: answer_lines(session, lines),
+            settings=settings,
+            limit=cfg.limit,
+            at_once=cfg.batch_size * LINES_AT_ONCE,
+        )
     console.say(f"Wrote {target}: {n_replies} replies, in the order of {source}.")
     if n_failed:
         console.note(

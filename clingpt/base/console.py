@@ -14,7 +14,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
@@ -92,14 +92,23 @@ def run(main: Callable[[], object], *, requirements: str = "requirements.txt") -
         if (line := missing_package(error, requirements)) is None:
             raise
         _end(f"error: {line}", status=1)
-    except KeyboardInterrupt:
-        _end("interrupted", status=SHELL_INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        _end(": ".join(["interrupted", *map(str, interrupt.args)]), status=SHELL_INTERRUPTED)
     except BrokenPipeError:
         _end(None, status=SHELL_BROKEN_PIPE)
     except OSError as error:
         if error.errno not in ADVICE:
             raise
         _end(f"error: {describe_os_error(error)}; {ADVICE[error.errno]}", status=1)
+
+
+@contextlib.contextmanager
+def on_interrupt(left: Callable[[], str]) -> Iterator[None]:
+    """Let `run` say after Ctrl-C what the block leaves behind, and how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(left()) from None
 
 
 def explain_missing_packages(requirements: str = "requirements.txt") -> None:

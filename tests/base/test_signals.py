@@ -26,7 +26,10 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_the_first_signal_requests_a_stop_and_the_second_forces_it() -> None:
+def test_the_first_signal_requests_a_stop_and_the_second_forces_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clingpt.base.console.note", Notes())
     before = signal.getsignal(signal.SIGINT)
     with StopSignals() as stop:
         stop.wait_for_steps(lambda: WAITING)

@@ -79,6 +79,62 @@ def test_a_dry_run_is_refused_as_the_real_run_would_be(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("main", "flags", "during", "left"),
+    [
+        (prepare.main, ["--source=synthetic"], "prepare.count_records", "nothing was written"),
+        (
+            sample.main,
+            ["--input=questions.jsonl", "--device=cpu"],
+            "sample.generate",
+            "replies so far are in {target}; the same command continues",
+        ),
+        (
+            evaluate,
+            ["--device=cpu"],
+            "eval.open_data",
+            "the same command continues after the last result",
+        ),
+        (
+            audit.main,
+            ["--device=cpu"],
+            "audit.open_data",
+            "nothing was written; the same command starts again",
+        ),
+        (
+            export.main,
+            ["--format=hf"],
+            "export.write_companions",
+            "nothing was written; the same command starts again",
+        ),
+    ],
+    ids=["prepare", "sample", "eval", "audit", "export"],
+)
+def test_after_ctrl_c_a_command_says_what_is_left(
+    main: Callable[[], None],
+    flags: list[str],
+    during: str,
+    left: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(during, interrupted)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "questions.jsonl").write_text('{"prompt": "Why"}\n')
+    target = tmp_path / "target"
+    if main is not prepare.main:
+        flags = [*flags, f"--checkpoint={checkpoint}"]
+    done = here(main, *flags, f"--{'output' if main is sample.main else 'out'}={target}")
+    assert done.returncode == 130
+    last = done.stderr.splitlines()[-1]
+    assert last == f"interrupted: {left.format(target=target)}"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def test_a_run_has_one_trainer_and_any_number_of_readers(
     thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,7 +104,8 @@ from clingpt.reports.report import versions
 from clingpt.text.tasks import TASKS, NotApplicable
 
 FORMAT = 1
-TIME_S = 300.0  # within which an audit should end if neither --records nor --samples is given
+# Within five minutes an audit should end, unless flags ask for more; loading takes time, too.
+TIME_S = 240.0
 MOST = {"records": 500, "samples": 1000}
 TOKENS_OF_SECRET = 8  # of a canary's, roughly
 LEAST = 20  # of both: fewer show nothing

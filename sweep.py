@@ -27,7 +27,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args, get_type_hints
@@ -54,12 +54,15 @@ class SweepConfig:
     seed: int = 0  # seed of TPE's proposals
 
     # --- data ---
-    folds: tuple[int, ...] = (0, 1, 2)  # PubMedQA folds that validate in turn; 0 for other data
+    # PubMedQA folds that validate in turn. Other data have none; there the validation split of the
+    # preset's own folder is used.
+    folds: tuple[int, ...] = (0, 1, 2)
 
     # --- run ---
     launcher: str = ""  # command that starts train.py, such as torchrun; empty is this Python
     train_flags: str = ""  # more flags for every train.py, as one string
-    prepare_flags: str = ""  # more flags for prepare.py, such as --source and --tasks
+    # Flags for prepare.py, which writes the folds; empty repeats those of the preset's folder.
+    prepare_flags: str = ""
 
     # --- output ---
     out: Path = Path("out/sweep")  # folder for the folds' data, the runs and their results
@@ -99,6 +102,20 @@ class SweepConfig:
                 _ = setting.grid  # refuses a range without a step
         return list(space.values())
 
+    def check_flags(self, searched: Iterable[str]) -> None:
+        """Refuse train.py flags that the sweep sets itself, before any run is started."""
+        given = shlex.split(self.train_flags)
+        for name in (*searched, "data", "out"):
+            config.check(
+                not config.is_flag_given(name, given),
+                f"--train_flags sets --{name}, which the sweep sets for each run; leave it out"
+                + (f", or pass --{name} to sweep.py" if hasattr(self, name) else ""),
+            )
+        config.check(
+            len(self.epochs) == 1 or not config.is_flag_given("steps", given),
+            "--train_flags sets --steps, so that --epochs would change nothing; leave one out",
+        )
+
     def flags(self, point: "Point") -> list[str]:
         """Return the train.py flags of a point, except its data and its folder."""
         more, values = shlex.split(self.train_flags), dict(point.values)
@@ -120,7 +137,7 @@ if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
     console.run(parse_flags, requirements="requirements-search.txt")
 
-from clingpt.data.prepared import MANIFEST
+from clingpt.data.prepared import MANIFEST, read_manifest
 from clingpt.reports import plots
 from clingpt.training.search import (
     POLL_S,
@@ -233,8 +250,14 @@ def main() -> None:
         stop.wait_for_steps(lambda: (UNTIL, LOSS))
         commands = Commands(cfg.launcher, stop)
         with locked(cfg.out) as lock:  # one process prepares while the others wait here
+            whole, flags = data_of(cfg)
             space = begin(cfg)
-            data = {fold: prepared_fold(cfg, fold, commands, lock) for fold in sorted(cfg.folds)}
+            if whole is not None:
+                cfg = replace(cfg, folds=(0,))
+            data = {
+                fold: whole or prepared_fold(cfg, fold, flags, commands, lock)
+                for fold in sorted(cfg.folds)
+            }
             check_folds(data)
             study = Study(
                 cfg.out,
@@ -249,14 +272,42 @@ def main() -> None:
         while trial := study.take():
             with trial:
                 trial.finish(measure_point(cfg, trial, data, commands))
-    report(cfg, study)
+    report(cfg, study, data)
+
+
+def data_of(cfg: SweepConfig) -> tuple[Path | None, list[str]]:
+    """Return the preset's prepared folder if it has no folds; else the flags that prepare folds."""
+    from clingpt.data.sources import official_folds
+    from train import TrainConfig
+
+    if not cfg.preset.is_file():
+        raise ConfigError(f"preset {cfg.preset} does not exist; choose one in config/")
+    if cfg.prepare_flags:
+        return None, shlex.split(cfg.prepare_flags)
+    argv = [str(cfg.preset), *shlex.split(cfg.train_flags)]
+    folder = config.parse(TrainConfig, argv, prog="train.py", description="", preset=True).data
+    if not (folder / MANIFEST).exists():
+        if folder == TrainConfig.data:  # PubMedQA's, and the Hub has it
+            return None, []
+        raise ConfigError(
+            f"{folder}, the data of {cfg.preset}, is not prepared; prepare it first, as the preset "
+            "says, or name a source of PubMedQA's records: --prepare_flags=--source=ori_pqal.json"
+        )
+    if official_folds((folder / "val.ids").read_text("utf-8").split()) is None:
+        console.note(
+            f"{folder} has no folds of PubMedQA: each point is trained on it once, and judged by "
+            "its validation split"
+        )
+        return folder, []
+    made = read_manifest(folder)["settings"]
+    flags = [f"--source={made['source']}", f"--block_size={made['block_size']}"]
+    return None, [*flags, "--tasks", *made["tasks"]]
 
 
 def begin(cfg: SweepConfig) -> list[Setting]:
     """Refuse a folder of runs with other settings, store these, and return the search space."""
-    if not cfg.preset.is_file():
-        raise ConfigError(f"preset {cfg.preset} does not exist; choose one in config/")
     space = cfg.space()
+    cfg.check_flags(setting.name for setting in space)
     path = cfg.out / "sweep.json"
     settings = {
         "format": 2,
@@ -288,12 +339,14 @@ def settings_before(path: Path) -> dict[str, Any] | None:
     return before
 
 
-def prepared_fold(cfg: SweepConfig, fold: int, commands: Commands, lock: int) -> Path:
+def prepared_fold(
+    cfg: SweepConfig, fold: int, flags: Sequence[str], commands: Commands, lock: int
+) -> Path:
     """Prepare a fold's data, unless an earlier command did."""
     folder = cfg.out / "data" / f"fold{fold}"
     if not (folder / MANIFEST).exists():
         console.note(f"preparing fold {fold}")
-        flags = [f"--fold={fold}", f"--out={folder}", "--show=0", *shlex.split(cfg.prepare_flags)]
+        flags = [f"--fold={fold}", f"--out={folder}", "--show=0", *flags]
         commands.run("prepare.py", flags, folder.with_suffix(".log"), lock=lock)
     return folder
 
@@ -321,7 +374,7 @@ def measure_point(
     for fold, folder in data.items():
         console.note(f"{trial.point.name}, fold {fold}")
         try:
-            results[fold] = measure(cfg, trial, folder, commands)
+            results[fold] = measure(cfg, trial, fold, folder, commands)
         except (Failed, DataError) as error:
             console.note(f"failed: {error}")
             failures[fold] = str(error)
@@ -333,9 +386,9 @@ def measure_point(
     return Outcome(point=trial.point, results=results, failures=failures)
 
 
-def measure(cfg: SweepConfig, trial: Trial, data: Path, commands: Commands) -> Result:
+def measure(cfg: SweepConfig, trial: Trial, fold: int, data: Path, commands: Commands) -> Result:
     """Return a point's result on one fold: from an earlier run, or trained and measured now."""
-    run = cfg.out / trial.point.name / data.name
+    run = cfg.out / trial.point.name / f"fold{fold}"
     result = read_result(run)
     if result is None:
         log = run.with_suffix(".log")
@@ -373,7 +426,7 @@ def collect(cfg: SweepConfig, study: Study) -> list[Outcome]:
     return outcomes
 
 
-def report(cfg: SweepConfig, study: Study) -> None:
+def report(cfg: SweepConfig, study: Study, data: Mapping[int, Path]) -> None:
     """Print the table, write its files, and name the command that trains the best point."""
     outcomes, states = collect(cfg, study), study.points()
     found = [result for each in outcomes for result in each.results.values()]
@@ -396,7 +449,7 @@ def report(cfg: SweepConfig, study: Study) -> None:
     best = order[0]
     if best.is_whole:
         n = sum(each.is_whole for each in order)
-        flags = [*cfg.flags(best.point), f"--data={cfg.out}/data/fold{min(cfg.folds)}"]
+        flags = [*cfg.flags(best.point), f"--data={data[min(data)]}"]
         command = console.command("train.py", *flags, f"--out={cfg.out}_best")
         console.say(
             f"\nWrote {cfg.out}: sweep.csv, sweep.svg. The figure of the best of {n} points is "

@@ -22,7 +22,7 @@ import torch
 import sweep
 from clingpt.base import console, settings
 from clingpt.base.signals import StopSignals
-from clingpt.data.prepared import Prepared
+from clingpt.data.prepared import FORMAT, Prepared
 from clingpt.evaluation.metrics import classification
 from clingpt.reports import plots
 from clingpt.text.records import LABELS
@@ -48,7 +48,8 @@ HEAD = """
 import json, math, os, signal, sys, time
 from pathlib import Path
 here = Path(__file__).parent
-flags = dict(flag[2:].split("=", 1) for flag in sys.argv[1:] if flag.startswith("--"))
+given = [flag[2:].split("=", 1) for flag in sys.argv[1:] if flag.startswith("--")]
+flags = dict(pair for pair in given if len(pair) == 2)
 with (here / "starts.txt").open("a") as file:
     file.write(" ".join([Path(__file__).name, *sys.argv[1:]]) + chr(10))
 out = Path(flags.get("out", here))
@@ -107,6 +108,8 @@ class Bench:
     """A sweep of stand-in commands in a folder."""
 
     folder: Path
+    preset: str = "config/tiny.py"
+    asks_preset: bool = False  # what to train on, instead of preparing a source
 
     @property
     def out(self) -> Path:
@@ -115,7 +118,10 @@ class Bench:
     def run(self, *flags: str, rates: str = "1e-3 1e-4", folds: str = "0 1") -> int:
         """Run sweep.py and return its exit status."""
         grid = ["--learning_rate", *rates.split(), "--folds", *folds.split()]
-        return exit_status(sweep.main, "config/tiny.py", *grid, f"--out={self.out}", *flags)
+        source = ["--prepare_flags=--source=mine"]
+        if self.asks_preset or settings.is_flag_given("prepare_flags", flags):
+            source = []
+        return exit_status(sweep.main, self.preset, *grid, f"--out={self.out}", *source, *flags)
 
     def say(self, **files: str) -> None:
         for name, text in files.items():
@@ -188,6 +194,35 @@ def test_weights_are_deleted_once_measured_unless_kept(bench: Bench, keep: bool)
         assert (run / "result.json").exists()
         left = {path.name for path in run.iterdir()} - {"result.json"}
         assert left == ({"step_000002", "best", "last"} if keep else set())
+
+
+@pytest.mark.parametrize(
+    ("ids", "n_prepared"), [(["S1", "S2"], 0), (["21645374", "16418930"], 2)], ids=["own", "folds"]
+)
+def test_the_data_are_those_of_the_preset(
+    ids: list[str], n_prepared: int, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It once asked the Hub for PubMedQA, whatever the preset trained on."""
+    data = bench.folder / "mine0"
+    bench.preset, bench.asks_preset = str(bench.folder / "preset.py"), True
+    Path(bench.preset).write_text(f"data = {str(data)!r}\n")
+    assert bench.run(rates="1e-3") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: {data}, the data of {bench.preset}, is not prepared; ")
+    data.mkdir()
+    made = {"source": "my.json", "block_size": 64, "tasks": ["answer"]}
+    manifest = {"format": FORMAT, "tokenizer": "", "settings": made, "counts": {}, "files": {}}
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    (data / "val.ids").write_text("".join(f"{name}\n" for name in ids))
+    assert bench.run("--train_flags=--steps=6", rates="1e-3") == 0
+    starts = bench.starts()
+    prepared = [line for line in starts if line.startswith("prepare.py")]
+    assert len(prepared) == n_prepared and len(starts) == n_prepared + (n_prepared or 1)
+    for line in prepared:
+        assert "--source=my.json --block_size=64 --tasks answer" in line
+    if not n_prepared:
+        assert f" --steps=6 --min_lr=0.0001 --data={data} " in starts[0]
+        assert f" --data={data} " in capsys.readouterr().out
 
 
 def test_what_a_run_does_is_told_once_a_minute(
@@ -267,6 +302,9 @@ def test_no_best_point_is_named_if_all_fail(
         ({}, ["--search", "dropout=0.1,0.1"], 2, "names a value twice", 0),
         ({}, ["--search", "dropout=0..0.3"], 2, "a grid needs the step of the range dropout", 0),
         ({}, ["--trials=0"], 2, "trials must be at least 1", 0),
+        ({}, ["--train_flags=--epochs=6"], 2, "sets --epochs, which the sweep sets for each", 0),
+        ({}, ["--train_flags=--out x"], 2, "sets --out, which the sweep sets for each", 0),
+        ({}, ["--train_flags=--steps=6", "--epochs", "1", "2"], 2, "--epochs would change no", 0),
     ],
 )  # fmt: skip
 def test_a_users_mistake_prints_one_line(
@@ -482,6 +520,7 @@ def test_processes_sharing_a_sweep_run_every_point_once(bench: Bench) -> None:
     """Start three processes and kill two at random moments: no run is lost or repeated."""
     rates = " ".join(f"{i}e-4" for i in range(1, 13))
     flags = ["config/tiny.py", "--learning_rate", *rates.split(), "--folds", "0"]
+    flags += ["--prepare_flags=--source=mine"]
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 import sweep

@@ -367,7 +367,8 @@ def read_file(argument: str) -> tuple[Path, str]:
         raise ConfigError("/file needs a path: /file PATH, a text file or a record in a .json file")
     names = [argument]
     with contextlib.suppress(ValueError):  # an apostrophe in a name is not an open quote
-        names += shlex.split(argument)[:1]  # "my note.txt", or my\\ note.txt from a dragged file
+        words = shlex.split(argument)  # "my note.txt", or my\ note.txt, as a dragged file appears
+        names += words if len(words) == 1 else []
     # Path.expanduser raises if there is no such user.
     paths = [Path(os.path.expanduser(name)) for name in names]
     path = next(filter(Path.exists, paths), paths[0])

@@ -118,6 +118,7 @@ def test_settings_and_help_list_everything() -> None:
     notes = hold("/help").notes
     assert notes == HELP.splitlines()
     assert [note.split()[0] for note in notes if note.startswith("  ")] == list(COMMANDS)
+    assert " ".join(COMMANDS) == "/task /set /settings /file /history /again /help /quit"
     done = {"/task": "/task answer", "/set": "/set seed=1"}
     for name in COMMANDS:
         assert not any("unknown" in note for note in hold("A", done.get(name, name)).notes)
@@ -190,6 +191,8 @@ def test_a_path_may_have_blanks_and_quotes(form: str, name: str, tmp_path: Path)
     assert (talk.asked, talk.notes) == ([(None, "It helped.")], [])
     talk = hold("/file " + path.replace(" ", r"\ ").replace("'", r"\'"))
     assert talk.asked == [(None, "It helped.")]
+    talk = hold(f"/file {tmp_path}/a missing.txt")
+    assert talk.asked == [] and "there is no file" in talk.notes[0], "not the file named a"
 
 
 def test_again_repeats_a_prompt_with_its_task_and_the_current_settings() -> None:

@@ -52,7 +52,7 @@ def ends_alike(folder: Path, *flags: object) -> Done:
 # The same verdict
 
 
-def radiology(path: Path, n: int = 80) -> Path:
+def radiology(path: Path, n: int = 40) -> Path:
     """Write reports from a template: only the patient and the date differ."""
     reports = [
         {
@@ -262,29 +262,26 @@ def with_a_leak(folder: Path, records: list[dict[str, Any]]) -> Path:
     return as_jsonl(folder, [r | {"long_answer": f"{r['long_answer']} {run}"} for r in records])
 
 
-@pytest.mark.parametrize("how", ["", "--redact=tags", "--redact=surrogates", "--allow_phi"])
+WRITERS = [as_csv, as_csv_without_header, as_texts, with_a_bad_record, with_a_duplicate]
+
+
 @pytest.mark.parametrize(
-    "write",
-    [
-        as_jsonl,
-        as_csv,
-        as_csv_without_header,
-        as_texts,
-        with_a_bad_record,
-        with_a_duplicate,
-        with_a_leak,
-    ],
+    ("write", "how"),
+    [(write, "") for write in WRITERS]
+    + [(with_a_leak, how) for how in ("", "--redact=tags", "--redact=surrogates", "--allow_phi")],
 )
 def test_no_identifier_is_printed(
     write: Callable[[Path, list[dict[str, Any]]], Path], how: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "source"
     folder.mkdir()
-    source = write(folder, [identifying(i) for i in range(40)])
-    flags = [f"--source={source}", "--tasks", "text", "summarize", "answer", "--test_share=0.2"]
+    source = write(folder, [identifying(i) for i in range(18)])
+    flags = [f"--source={source}", "--tasks", "text", "summarize", "answer", "--test_share=0.3"]
     flags += [f"--out={folder}/out", "--show=9", *([how] if how else [])]
-    for more in ([], ["--allow_overlap"], ["--skip_bad", "--allow_overlap"]):
+    for more in ([], ["--skip_bad", "--allow_overlap"]):
         for dry in (["--dry_run"], []):
             done = in_process(*flags, *more, *dry)
-            found = GOLD.findall((done.stdout + done.stderr).replace(str(folder), ""))
-            assert not found or how == "--redact=surrogates", (more, dry, done)
+            said = (done.stdout + done.stderr).replace(str(folder), "")
+            found = set(GOLD.findall(said))
+            # A surrogate's digits are drawn, and may begin as others do.
+            assert not {each for each in found if how != "--redact=surrogates" or each.isalpha()}

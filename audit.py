@@ -369,6 +369,9 @@ def write(folder: Path, loaded: Loaded, report: dict[str, Any]) -> None:
     trained_on = loaded.card.get("data", {}).get("fingerprint")
     if trained_on != report["data"]["fingerprint"]:
         return
+    if not loaded.folder.is_dir():  # by the run, which trains on
+        console.note(f"{loaded.folder} was deleted meanwhile; its card was not updated")
+        return
     write_whole(loaded.folder / AUDIT, section)
     readme = loaded.folder / "README.md"
     if readme.exists():

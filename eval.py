@@ -267,6 +267,9 @@ def write_beside_weights(
 
     A card with test figures is not replaced by one with validation figures.
     """
+    if not loaded.folder.is_dir():
+        console.note(f"{loaded.folder} was deleted meanwhile; its card was not written")
+        return
     if calibration is not None:
         calibration.save(loaded.folder)
     readme = loaded.folder / "README.md"

@@ -117,8 +117,11 @@ def followed(path: Path) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file's content atomically: readers see the old text or the new, never half."""
-    scratch = path.with_name(f".{path.name}.partial")
+    """Replace a file's content atomically: readers see the old text or the new, never half.
+
+    Each process has its own scratch file: two evaluations may write one checkpoint's card.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
 

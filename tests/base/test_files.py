@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,20 @@ def test_write_json_replaces_the_file(tmp_path: Path) -> None:
     files.write_json(path, {"name": "µ"})
     assert path.read_text("utf-8") == '{\n "name": "µ"\n}\n'
     assert [each.name for each in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_two_processes_may_replace_one_file_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "README.md", os.replace
+
+    def meanwhile(scratch: Path, target: Path) -> None:
+        monkeypatch.setattr("os.replace", replace)
+        monkeypatch.setattr("os.getpid", lambda: 0)
+        files.write_whole(path, "another process's")
+        replace(scratch, target)
+
+    monkeypatch.setattr("os.replace", meanwhile)
+    files.write_whole(path, "mine")
+    assert path.read_text() == "mine"
+    assert [each.name for each in tmp_path.iterdir()] == ["README.md"]

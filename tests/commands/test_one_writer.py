@@ -3,8 +3,10 @@
 import errno
 import importlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +153,25 @@ def test_a_run_has_one_trainer_and_any_number_of_readers(
         assert measured.returncode == 0, measured.stderr
     new = {path.name for path in run.rglob("*")} - {*before}
     assert "eval_val" in new and ".lock" not in new
+
+
+def test_an_evaluation_survives_that_training_deletes_its_checkpoint(
+    thirteen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    flags = [f"--data={thirteen}", "--sample=False", "--steps=1", f"--out={run}"]
+    assert train_here(*flags) == 0
+    plain = importlib.import_module("eval").write_report
+
+    def pruned(*args: Any) -> None:
+        plain(*args)
+        shutil.rmtree(run / "step_000001")
+
+    monkeypatch.setattr("eval.write_report", pruned)
+    done = here(evaluate, f"--checkpoint={run}/best", "--texts=0", "--device=cpu")
+    assert done.returncode == 0, done.stderr
+    assert f"{run}/step_000001 was deleted meanwhile; its card was not written" in done.stderr
+    assert (run / "eval_val" / "report.json").exists() and not (run / "step_000001").exists()
 
 
 def test_every_command_follows_best_where_symbolic_links_fail(

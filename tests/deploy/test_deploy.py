@@ -253,6 +253,11 @@ def test_model_is_found_where_the_platform_mounts_it(
         ENTRYPOINT.serve_flags([], {})
     (second / "best").mkdir(parents=True)
     assert ENTRYPOINT.model_folder(None) == second
+    (second / "best").rename(second / "step_000500")
+    with pytest.raises(ConfigError, match=f"no model in {first} or {second}"):
+        ENTRYPOINT.model_folder(None)
+    (second / "best").write_text("step_000500\n")  # where symbolic links fail
+    assert ENTRYPOINT.model_folder(None) == second
     (first / "config.json").touch()
     assert ENTRYPOINT.model_folder(None) == first
     assert ENTRYPOINT.model_folder(str(checkpoint)) == checkpoint
@@ -500,6 +505,11 @@ def test_kubernetes_grants_minimal_rights() -> None:
 
 def test_space_is_filled_with_what_its_dockerfile_copies(checkpoint: Path, tmp_path: Path) -> None:
     command = ["sh", str(DEPLOY / "space/fill.sh"), str(tmp_path), str(checkpoint)]
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint, run / "step_000500")
+    (run / "best").write_text("step_000500\n")  # where symbolic links fail
+    subprocess.run([*command[:3], str(run / "best")], check=True, capture_output=True)
+    assert (tmp_path / "model/config.json").exists()
     for _ in range(2):  # the second time over existing files
         subprocess.run(command, check=True, capture_output=True)
     for sources, _ in copies(tmp_path / "Dockerfile"):

@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -61,6 +62,26 @@ def test_a_folder_that_is_renamed_as_a_whole_stays_locked(tmp_path: Path) -> Non
         (tmp_path / ".data.partial").rename(target)
         with pytest.raises(BusyError), one_writer(target):
             pass
+
+
+def test_a_lock_on_a_file_that_the_last_owner_has_just_removed_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ".lock"
+
+    def removed(file: IO[str]) -> bool:
+        monkeypatch.undo()
+        path.unlink()  # the last owner ends, after this process has opened the file …
+        path.touch()  # … and a third process makes a new one
+        return files.try_lock(file)
+
+    monkeypatch.setattr("clingpt.base.ownership.try_lock", removed)
+    with (
+        one_writer(tmp_path, inside=True),
+        pytest.raises(BusyError),
+        one_writer(tmp_path, inside=True),
+    ):
+        pass
 
 
 def test_links_to_a_file_share_its_lock(tmp_path: Path) -> None:

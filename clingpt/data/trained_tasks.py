@@ -12,7 +12,7 @@ from typing import Any
 
 from clingpt.base.errors import DataError
 from clingpt.data.prepared import Prepared, read_manifest
-from clingpt.text.tasks import PROMPTED
+from clingpt.text.tasks import PROMPTED, TASK_TABLE
 
 RELEASED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # OpenAI's models
 
@@ -53,17 +53,18 @@ class TrainedTasks:
         """
         if task in self.latest:
             return None
+        asked = listed([task])
         if task in self.earlier:
             last = f"trained it to {listed(self.latest)}" if self.latest else "used plain text"
             return (
-                f"This model was trained to {task} only in an earlier phase, and the last one "
+                f"This model was trained to {asked} only in an earlier phase, and the last one "
                 f"{last}: it may have forgotten much."
             )
         model = "GPT-2 as released" if self.released else "This model"
         if known := (*self.latest, *self.earlier):
-            what = f"was not trained to {task}, only to {listed(known)}"
+            what = f"was not trained to {asked}, only to {listed(known)}"
         else:
-            what = f"was not trained to {task} or for any other task: it only continues text"
+            what = f"was not trained to {asked} or for any other task: it only continues text"
         return f"{model} {what}. Do not expect a useful reply."
 
     def notes(self, tasks: Iterable[str]) -> dict[str, str]:
@@ -73,8 +74,10 @@ class TrainedTasks:
 
 
 def listed(tasks: Sequence[str]) -> str:
-    """Join names: answer, summarize and explain."""
-    *others, last = tasks
+    """Name tasks after "trained to": answer, summarize and draft documents."""
+    # A card of another version may name a task that this one does not have.
+    verbs = {name: task.verb or name for name, task in TASK_TABLE.items()}
+    *others, last = [verbs.get(task, task) for task in tasks]
     return f"{', '.join(others)} and {last}" if others else last
 
 

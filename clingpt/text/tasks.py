@@ -86,6 +86,7 @@ class Task:
     longest_reply: int = 160  # new tokens to generate unless the caller asks for a different number
     limit_flag: str = "max_new_tokens"  # the flag of eval.py that limits its replies
     skill: str  # what the model does, for its card: "summarises a report"
+    verb: str = ""  # the same in short, after "trained to"; empty: the task's name
     # Baselines that copy from the record. Leave out those that copy what the target is made of.
     # Answers of the training split are baselines of every task.
     baselines: tuple[str, ...] = COPIES
@@ -187,6 +188,7 @@ TASK_TABLE = {
         longest_reply=448,
         limit_flag="max_document_tokens",
         skill="drafts a structured document from notes",
+        verb="draft documents",
         baselines=(),  # copying a document from its own sections would be the task itself
         needed=("document", "input"),
     ),

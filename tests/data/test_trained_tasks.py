@@ -62,6 +62,17 @@ def test_a_model_writes_only_the_passages_that_carried_a_loss() -> None:
             f"This model was not trained to summarize, only to answer and explain. {NO_REPLY}",
         ),
         (
+            TrainedTasks(("summarize", "document")),
+            "answer",
+            "This model was not trained to answer, only to summarize and draft documents. "
+            f"{NO_REPLY}",
+        ),
+        (
+            TrainedTasks(("answer",)),
+            "document",
+            f"This model was not trained to draft documents, only to answer. {NO_REPLY}",
+        ),
+        (
             TrainedTasks(("answer",), ("summarize",)),
             "summarize",
             "This model was trained to summarize only in an earlier phase, and the last one "

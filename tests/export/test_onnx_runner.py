@@ -505,7 +505,8 @@ def test_runner_output_matches_sample_py(
     assert ask(f"--model={folder}", *flags, "--batch_size=2") == 0
     printed = capsys.readouterr()
     found = [json.loads(line) for line in printed.out.splitlines()]
-    note = f"This model was not trained to {task}, only to answer. Do not expect a useful reply.\n"
+    what = "draft documents" if task == "document" else task
+    note = f"This model was not trained to {what}, only to answer. Do not expect a useful reply.\n"
     assert printed.err == ("" if task == "answer" else note)
     argv = ["sample.py", f"--checkpoint={checkpoint}", *flags, "--json=True", "--limit=5"]
     with mock.patch.object(sys, "argv", [*argv, "--device=cpu"]):

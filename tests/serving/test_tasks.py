@@ -157,8 +157,9 @@ def test_a_task_that_the_model_was_not_trained_on_is_named(
         fields = {**PAIN, "stream": stream, "max_new_tokens": 4}
         answer = scripted.server.ask(f"/v1/{task}", fields)
         result = frames(answer)[-1]["result"] if stream else answer.json
+        what = "draft documents" if task == "document" else task
         note = (
-            f"This model was not trained to {task}, only to answer. Do not expect a useful reply."
+            f"This model was not trained to {what}, only to answer. Do not expect a useful reply."
         )
         expected = None if task == "answer" else note
         assert result["task_note"] == answer.headers.get("x-clingpt-task-note") == expected

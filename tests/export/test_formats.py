@@ -36,7 +36,7 @@ from clingpt.export import formats, stateless
 from clingpt.export.onnx_int8 import block_size
 from clingpt.export.stateless import Stateless
 from clingpt.export.verify import Difference, Step, check, difference
-from clingpt.nn.checkpoint import load_model
+from clingpt.nn.checkpoint import Loaded, load_model, read_card
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
@@ -534,6 +534,15 @@ def test_next_step_can_be_pasted_for_any_path(kind: str, tmp_path: Path) -> None
 
 def calls_in(source: str) -> list[ast.Call]:
     return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize(("source", "tasks"), [("gpt2", []), ("someone/else", None)])
+def test_exported_gpt2_is_known_to_have_no_tasks(
+    source: str, tasks: list[str] | None, tmp_path: Path
+) -> None:
+    loaded = Loaded(make_tiny_model(), Tokenizer.load(), {}, tmp_path / "cache")
+    command.write_companions(loaded, source, tmp_path)
+    assert read_card(tmp_path).get("tasks") == tasks
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import prepare
 import sample
 from clingpt.base.ownership import Owner, one_writer
 from clingpt.nn.checkpoint import RunFolder, read_card
-from tests.helpers.commands import here, train_here
+from tests.helpers.commands import here, signal_in_step, train_here
 from tests.helpers.exports import make_checkpoint
 from tests.helpers.models import make_tiny_model
 
@@ -153,6 +154,17 @@ def test_a_run_has_one_trainer_and_any_number_of_readers(
         assert measured.returncode == 0, measured.stderr
     new = {path.name for path in run.rglob("*")} - {*before}
     assert "eval_val" in new and ".lock" not in new
+
+
+def test_a_signal_while_training_is_answered_at_once(
+    thirteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [f"--data={thirteen}", "--sample=False", "--steps=9", f"--out={tmp_path / 'run'}"]
+    with signal_in_step(3, here=True):
+        assert train_here(*flags) == 143
+    said = capsys.readouterr().err
+    assert f"stopping after this step; kill {os.getpid()} to stop now, losing 2 steps\n" in said
+    assert list(RunFolder(tmp_path / "run").steps()) == [3]
 
 
 def test_an_evaluation_survives_that_training_deletes_its_checkpoint(

@@ -1,5 +1,6 @@
 """Overlap: planted copies and shared runs of words are found, different texts are not."""
 
+import errno
 import random
 import re
 from itertools import combinations
@@ -242,3 +243,11 @@ def test_a_record_takes_272_bytes() -> None:
     found = collect([str(number) for number in range(50)])
     kept = (found._signatures, found._texts, found._answers)
     assert sum(len(memoryview(each).tobytes()) for each in kept) / 50 == 272
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_an_index_on_a_full_disk_gives_the_reason() -> None:
+    index = NgramIndex([np.arange(10_000, dtype=np.uint64)])
+    with pytest.raises(OSError, match="No space left on device") as error:
+        index.save(Path("/dev/full"))
+    assert error.value.errno == errno.ENOSPC

@@ -164,3 +164,17 @@ def test_json_line_is_one_printable_line_of_utf_8(text: str) -> None:
     line = json_line({"text": text})
     assert json.loads(line.encode()) == {"text": text}
     assert ("é" in text) == (not line.isascii()) and "\x7f" not in line and "\n" not in line
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.rename(path.with_name("b.jsonl"))])
+def test_a_file_that_is_removed_meanwhile_is_not_begun_again_in_the_middle(
+    source: Path, target: Path, lose: Any
+) -> None:
+    def losing(lines: Sequence[Line]) -> list[Mapping[str, Any]]:
+        if lines[0][0] > 1:
+            lose(target)
+        return answer(lines)
+
+    with pytest.raises(DataError, match="was removed or renamed while it was being written"):
+        run(source, target, losing, at_once=1)
+    assert not target.exists()

@@ -13,9 +13,18 @@ import torch
 from clingpt.base import console
 from clingpt.data.packing import build_rows
 from clingpt.evaluation.scorer import split_of_examples
-from clingpt.nn.checkpoint import FORMAT
+from clingpt.nn.checkpoint import FORMAT, RunFolder
 from clingpt.text.tasks import Example
-from clingpt.training.summary import PEAK_FLOPS, Meter, end, measured, peak_flops, training_flops
+from clingpt.training.summary import (
+    PEAK_FLOPS,
+    Meter,
+    Pace,
+    at_stake,
+    end,
+    measured,
+    peak_flops,
+    training_flops,
+)
 from model import GPTConfig
 
 
@@ -102,3 +111,31 @@ def test_the_scores_of_a_validation_name_their_records() -> None:
     assert measured(loss | scores, n_answered=4, is_best=False) == (
         "val_loss 2.0000; val_accuracy 0.5000, val_rougeL 20.0000 on 4 records"
     )
+
+
+def test_pace_says_how_long_the_step_at_work_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    pace = Pace()
+    pace.begin("step")
+    assert pace.until() == "after this step"  # nothing is known before the first one has ended
+    now = 90.0
+    pace.begin("step")
+    now = 140.0
+    assert pace.until() == "after this step (about 40 s)"
+    now = 185.0
+    assert pace.until() == "after this step"  # it takes longer than the last one
+    pace.begin("validation")
+    assert pace.until() == "as soon as this validation can be left"
+    now = 500.0
+    pace.begin("step")
+    assert pace.until() == "after this step (about 95 s)"  # a validation is not a step
+
+
+def test_at_stake_are_the_steps_since_the_last_checkpoint(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert at_stake(run, 0) == "losing this step"
+    assert at_stake(run, 12) == "losing 12 steps"
+    (tmp_path / "step_000500").mkdir()
+    assert at_stake(run, 501) == "losing 1 step since step_000500"
+    assert at_stake(run, 500) == "losing this step"

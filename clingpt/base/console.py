@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Cell = str | int | float | None
 
-PAGE_COLUMNS = 100  # tables wrap text to fit into this width
+PAGE_COLUMNS = 100  # tables are not wider
 LINE_EVERY_S = 60.0  # between two lines about progress, without a terminal
 NARROWEST_TEXT = 16  # but never narrow a column of text below this
 SHELL_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -297,9 +297,10 @@ def _location(executable: str) -> tuple[Path, Path]:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Format a plain-text table: numbers right-aligned, long text wrapped to PAGE_COLUMNS.
+    """Format a plain-text table: numbers right-aligned, long text and headings wrapped.
 
-    Without rows, the result is the title and "none".
+    It is as wide as the terminal at most; where even that is too narrow, each row becomes a list of
+    names and values. Without rows, the result is the title and "none".
     """
     body = [[cell_text(cell) for cell in row] for row in rows]
     if title and not body:
@@ -307,8 +308,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) ->
     head = [safe_line(column) for column in columns]
     cells = list(zip(head, *body, strict=True))  # one tuple per column
     right = [bool(body) and all(map(NUMERIC.fullmatch, column[1:])) for column in cells]
-    widths = [max(map(len, column)) for column in cells]
-    widths = fit_widths(widths, shrinkable=[not numeric for numeric in right])
+    widths = fit_widths(cells, right, page_columns())
+    if widths is None:
+        blocks = [key_values(row[0], zip(head[1:], row[1:], strict=True)) for row in body]
+        return "\n".join([safe_line(title), *blocks] if title else blocks)
     rule = ["-" * width for width in widths]
     lines = [line for row in [head, rule, *body] for line in row_lines(row, widths, right)]
     return "\n".join([safe_line(title), *lines] if title else lines)
@@ -333,15 +336,29 @@ def cell_text(cell: Cell) -> str:
     return count(cell) if isinstance(cell, int) else f"{cell:,.2f}"
 
 
-def fit_widths(widths: Sequence[int], *, shrinkable: Sequence[bool]) -> list[int]:
-    """Shrink column widths to PAGE_COLUMNS if possible, the widest column of text first."""
-    fitted = list(widths)
-    while sum(fitted) + 2 * (len(fitted) - 1) > PAGE_COLUMNS:
-        wide = [i for i, may in enumerate(shrinkable) if may and fitted[i] > NARROWEST_TEXT]
+def page_columns() -> int:
+    """Return the width of tables: PAGE_COLUMNS, or that of a narrower terminal."""
+    return min(PAGE_COLUMNS, shutil.get_terminal_size((PAGE_COLUMNS, 24)).columns)
+
+
+def fit_widths(
+    columns: Sequence[Sequence[str]], numeric: Sequence[bool], most: int
+) -> list[int] | None:
+    """Shrink the widest columns until a table of these cells fits; None if it cannot.
+
+    Headings, the first cell of each column, wrap between words, and so does text. Numbers do not.
+    """
+    widths = [max(map(len, column)) for column in columns]
+    least = []
+    for (heading, *cells), is_numeric, width in zip(columns, numeric, widths, strict=True):
+        kept = cells if is_numeric else ["x" * min(width, NARROWEST_TEXT)]
+        least.append(max(map(len, [*heading.split(), *kept, ""])))
+    while sum(widths) + 2 * (len(widths) - 1) > most:
+        wide = [i for i, width in enumerate(widths) if width > least[i]]
         if not wide:
-            break
-        fitted[max(wide, key=lambda i: fitted[i])] -= 1
-    return fitted
+            return None
+        widths[max(wide, key=lambda i: widths[i])] -= 1
+    return widths
 
 
 def row_lines(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:

@@ -275,6 +275,32 @@ def test_table_wraps_long_text_to_the_page_width() -> None:
     assert sum(line.count("x") for line in lines) == 130
 
 
+@pytest.mark.parametrize("width", [80, 110])
+def test_a_table_fits_into_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    head = ["text", "split", "continued by", "perplexity, GPT-2 124M", "longest run of tokens, %"]
+    row: list[console.Cell] = [
+        "context, only shown",
+        "training records",
+        "the model",
+        6_101_196.72,
+        "9.4 (8.1–10.0)",
+    ]
+    lines = console.table("Title", head, [row, row]).split("\n")
+    assert max(map(len, lines)) <= min(width, console.PAGE_COLUMNS)
+    rules = [line for line in lines if set(line) == {"-", " "}]
+    assert len(rules) == 1 and len(rules[0].split()) == len(head)  # whole, under the headings
+    assert sum("6,101,196.72" in line for line in lines) == 2  # a number is never broken
+
+
+def test_a_table_that_cannot_fit_becomes_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    head = ["system", *(f"perplexity{i}" for i in range(4))]
+    lines = console.table("Title", head, [["GPT-2", 1, 2, 3, 4], ["lead", 5, 6, 7, 8]]).split("\n")
+    assert lines[:3] == ["Title", "GPT-2", "  perplexity0  1"]
+    assert lines[-1] == "  perplexity3  8" and max(map(len, lines)) <= 40
+
+
 def test_table_without_rows_says_none() -> None:
     assert console.table("Spoons\x1b", ["a", "bc"], []) == "Spoons\\x1b: none"
     assert console.table("", ["a", "bc"], []).split("\n") == ["a  bc", "-  --"]

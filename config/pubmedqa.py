@@ -2,7 +2,7 @@
 #   prepare:  python prepare.py --source=pubmedqa --out=data/pubmedqa
 #   run:      python train.py config/pubmedqa.py
 # Hardware:  one GPU of 12 GB or more (2 GB of weights, gradients and moments, the rest
-#            activations). A CPU works too: --micro_batch_size=2 takes 5 GB.
+#            activations). A CPU works too, with a micro-batch that fits into memory.
 # Time:      not measured on a GPU; an epoch has 630,000 tokens, which take 40 minutes on two
 #            CPU cores at the measured 250 tokens/s.
 # Expected:  not measured. The majority class has 55.2 % accuracy; models of 110M parameters that

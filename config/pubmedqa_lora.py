@@ -6,7 +6,7 @@
 #                 --checkpoint_activations --out=out/pubmedqa_lora_xl
 #   share:    python export.py --checkpoint=out/pubmedqa_lora/best --format=adapter
 # Hardware:  one GPU of 8 GB or more: 0.5 GB of weights, few gradients and moments, the rest
-#            activations. A CPU works too, with --micro_batch_size=2.
+#            activations. A CPU works too, with a micro-batch that fits.
 # Time:      not measured on a GPU.
 # Expected:  not measured. The learning rate is ten times that of config/pubmedqa.py: Hu et al. 2021
 #            (table 11) fine-tuned GPT-2 with LoRA at 2e-4, with rank 4 and alpha 32.

@@ -278,7 +278,13 @@ def test_table_wraps_long_text_to_the_page_width() -> None:
 @pytest.mark.parametrize("width", [80, 110])
 def test_a_table_fits_into_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    head = ["text", "split", "continued by", "perplexity, GPT-2 124M", "longest run of tokens, %"]
+    head = [
+        "text",
+        "split",
+        "continued by",
+        "perplexity of contexts",
+        "longest run of correct tokens, %",
+    ]
     row: list[console.Cell] = [
         "context, only shown",
         "training records",

@@ -9,7 +9,7 @@ baselines should not spend. This module must not import torch.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,7 +35,6 @@ COMMONEST = "commonest training answer"
 NEAREST = "nearest training record"
 N_COMMON = 10  # training answers that count as common
 N_COLUMNS = 2**20  # of `nearest`: words and word pairs are hashed, so the vocabulary cannot grow
-N_FITTED = 10_000  # training texts that `nearest` estimates the rarity of a term from
 AT_ONCE = 2_000  # training texts that `nearest` holds in memory
 QUERIES_AT_ONCE = 500  # similarities to AT_ONCE texts take 8 MB
 
@@ -196,12 +195,13 @@ def answer_key(answer: str) -> bytes:
 def nearest(n_texts: int, text_of: Callable[[int], str], queries: Sequence[str]) -> list[int]:
     """Return the number of the training text that is most similar to each query.
 
-    Similarity is the cosine of TF-IDF over words and word pairs (log tf, smoothed idf), which are
-    hashed into N_COLUMNS columns. The first of equally similar texts wins. Memory depends on the
-    number of queries and not on `n_texts`, because texts are read in chunks, twice at most: the
-    rarity of terms is estimated from N_FITTED texts, evenly spaced.
+    Similarity is the cosine of TF-IDF as in `fit_tfidf`, but over words and word pairs that are
+    hashed into N_COLUMNS columns. The first of equally similar texts wins. Texts are read twice, in
+    chunks: first to count in how many of them each term occurs, then to compare them. So memory
+    depends on the number of queries, and not on `n_texts` or the size of the vocabulary.
     """
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.preprocessing import normalize
 
     if not queries:
         return []
@@ -213,18 +213,27 @@ def nearest(n_texts: int, text_of: Callable[[int], str], queries: Sequence[str])
         dtype=np.float32,
     ).transform
 
-    def counted(numbers: Iterable[int]) -> Any:
-        return count([text_of(number) for number in numbers])
+    def chunks(label: str) -> Iterator[tuple[int, Any]]:
+        starts = range(0, n_texts, AT_ONCE)
+        for start in console.progress(starts, label=f"nearest records: {label}", unit=" chunks"):
+            numbers = range(start, min(start + AT_ONCE, n_texts))
+            yield start, count([text_of(number) for number in numbers])
 
-    n_fitted = min(n_texts, N_FITTED)
-    evenly_spaced = [number * n_texts // n_fitted for number in range(n_fitted)]
-    tfidf = TfidfTransformer(sublinear_tf=True).fit(counted(evenly_spaced))
-    asked = tfidf.transform(count(queries), copy=False)
+    n_with_term = np.zeros(N_COLUMNS, dtype=np.int64)
+    for _, chunk in chunks("counting"):
+        n_with_term += np.bincount(chunk.indices, minlength=N_COLUMNS)
+    idf = 1 + np.log((1 + n_texts) / (1 + n_with_term))
+    idf[n_with_term < 2] = 0  # a term of a single text only makes that text harder to find
+    idf = idf.astype(np.float32)
+
+    def weighted(counts: Any) -> Any:
+        counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
+        return normalize(counts, copy=False)
+
+    asked = weighted(count(queries))
     best, found = np.full(len(queries), -1.0), np.zeros(len(queries), dtype=np.int64)
-    starts = range(0, n_texts, AT_ONCE)
-    for start in console.progress(starts, label="nearest training records", unit=" chunks"):
-        chunk = counted(range(start, min(start + AT_ONCE, n_texts)))
-        texts = tfidf.transform(chunk, copy=False).T.tocsr()
+    for start, chunk in chunks("comparing"):
+        texts = weighted(chunk).T.tocsr()
         for first in range(0, len(queries), QUERIES_AT_ONCE):
             some = slice(first, first + QUERIES_AT_ONCE)
             similarity = (asked[some] @ texts).toarray()  # rows have length 1

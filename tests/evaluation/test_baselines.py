@@ -35,10 +35,11 @@ from clingpt.evaluation.baselines import (
     question_plus_last_sentence,
 )
 from clingpt.evaluation.metrics import classification, rouge
-from clingpt.text.records import N_FOLDS, Record
+from clingpt.text.records import N_FOLDS, SPLITS, Record
+from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
 from tests.helpers.commands import exit_status
-from tests.helpers.shared import PUBMEDQA, PUBMEDQA_TRUTH, official_items, shared_file
+from tests.helpers.shared import INDIANA, PUBMEDQA, PUBMEDQA_TRUTH, official_items, shared_file
 
 GPT2 = Tokenizer.load()
 
@@ -411,3 +412,24 @@ def test_views_and_bare_labels_are_not_training_answers(tmp_path: Path) -> None:
     explained = examples.with_text()
     assert [explained.answer(n) for n in range(len(explained))] == ["It was not."]
     assert explained.prompt(0) == "Context:\nTEXT: It was not.\nQuestion: Was it?\nAnswer:"
+
+
+@pytest.mark.slow
+def test_radiology_reports_have_their_known_baselines(tmp_path: Path) -> None:
+    """The figures of docs/results.md on the validation split: R1, R2, RL."""
+    folder = tmp_path / "data"
+    flags = [f"--source={shared_file(INDIANA)}", f"--out={folder}", "--show=0"]
+    flags += ["--task=summarize", "--allow_overlap", "--allow_phi"]
+    assert exit_status(prepare.main, *flags) == 0
+    data = open_prepared(folder, GPT2)
+    assert [len(data.record_ids(split)) for split in SPLITS] == [2971, 156, 140]
+    records = list(data.records("val"))
+    wanted = [record.long_answer or "" for record in records]
+    examples = TrainingExamples.read(data, GPT2, "summarize")
+    asked = [prompt_text("summarize", record) for record in records]
+    closest = [examples.answer(n) for n in nearest(len(examples), examples.prompt, asked)]
+    constant = [CommonAnswers.count(examples).commonest] * len(records)
+    for said, expected in ((constant, (42.1, 31.8, 42.1)), (closest, (66.4, 60.1, 65.6))):
+        scores = rouge(said, wanted)
+        found = (scores.rouge1, scores.rouge2, scores.rougeL)
+        assert found == pytest.approx(expected, abs=0.1)

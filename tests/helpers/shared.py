@@ -25,6 +25,7 @@ SHARED = Path(os.environ.get("CLINGPT_SHARED", ROOT.parent / "shared"))
 PUBMEDQA = "pubmedqa/ori_pqal.json"
 PUBMEDQA_TRUTH = "pubmedqa/test_ground_truth.json"
 MEDQUAD = "medquad/medquad.jsonl.gz"
+INDIANA = "clinical/indiana_cxr.jsonl.gz"
 
 
 def shared_file(name: str) -> Path:

@@ -49,3 +49,21 @@ def test_a_comparison_report_contains_only_the_comparison() -> None:
     assert report.data.name == "records of several folders"
     assert not (report.labels or report.perplexity or report.texts or report.examples)
     assert Report.from_json(report.to_json(), source="x") == report
+
+
+def test_without_labels_the_data_decide_whether_the_records_are_the_same() -> None:
+    """Checkpoints of another task have no labels, and two folders may hold other records."""
+    one, other = typed(bare_report()), typed(bare_report())
+    other = replace(other, data=replace(other.data, fingerprint="another"))
+    assert comparison({"one": (one, {}), "two": (one, {})}).same_records
+    assert not comparison({"one": (one, {}), "two": (other, {})}).same_records
+
+
+def test_every_figure_of_a_comparison_names_its_records() -> None:
+    found = comparison({"one": reported(FIRST), "two": reported(FIRST)})
+    assert found.records == {
+        "accuracy": (3, 3),
+        "macro_f1": (3, 3),
+        "context bits per byte": (500, 500),
+    }
+    assert found.paired and found.paired.records == 3

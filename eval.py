@@ -88,6 +88,7 @@ from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.measure import Evaluation, ResultStore, count_look, open_data, passages_of
 from clingpt.evaluation.quantization_cost import quantization_section
 from clingpt.evaluation.scorer import Scorer
+from clingpt.evaluation.terms import Terms
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import Loaded, identity, load_to_use, locate, results_folder
 from clingpt.nn.runtime import Runtime
@@ -99,6 +100,7 @@ from clingpt.reports.report import (
     fit_calibration,
     read_scores,
     stored_outputs,
+    terms_of,
 )
 from clingpt.reports.tables import as_text, tables
 from clingpt.text.tasks import TASK_TABLE, TASKS
@@ -159,12 +161,14 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
     calibration = None
     if not cfg.reasoning_free:
         calibration = fit_calibration(loaded, data, parts, cfg.split, coverage=cfg.coverage)
+    terms = terms_of(data, loaded.tokenizer)
     report = build_report(
         loaded,
         data,
         parts,
         scores,
         calibration,
+        terms,
         split=cfg.split,
         setting="reasoning-free" if cfg.reasoning_free else "reasoning-required",
         parameters=n_parameters,
@@ -174,8 +178,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
         int8=int8,
     )
     write_report(folder, report)
-    predicted = {name: scored.label for name, scored in scores.items()}
-    write_json(folder / "predictions.json", predicted)
+    write_json(folder / "predictions.json", {name: one.label for name, one in scores.items()})
     shares = {name: scored.probabilities for name, scored in scores.items()}
     write_json(folder / "probabilities.json", shares)
     tasks = [task for task in TASKS if task in report.texts]
@@ -189,7 +192,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
         and not cfg.reasoning_free
     )
     if describes_weights:
-        write_beside_weights(loaded, data, report, calibration)
+        write_beside_weights(loaded, data, report, calibration, terms)
     console.say(as_text(tables(report)))
     console.say(
         f"\nWrote {folder}: report.html, report.md, report.json, predictions.json, outputs.jsonl."
@@ -261,9 +264,13 @@ def measure(cfg: EvalConfig, evaluation: Evaluation, *, needs_fit: bool) -> None
 
 
 def write_beside_weights(
-    loaded: Loaded, data: Prepared, report: Report, calibration: Calibration | None
+    loaded: Loaded,
+    data: Prepared,
+    report: Report,
+    calibration: Calibration | None,
+    terms: Terms,
 ) -> None:
-    """Write calibration.json and the model card into the checkpoint's folder.
+    """Write calibration.json, terms.json and the model card into the checkpoint's folder.
 
     A card with test figures is not replaced by one with validation figures.
     """
@@ -272,6 +279,7 @@ def write_beside_weights(
         return
     if calibration is not None:
         calibration.save(loaded.folder)
+    terms.save(loaded.folder)
     readme = loaded.folder / "README.md"
     if report.split == "test" or not readme.exists():
         card = model_card(

@@ -84,7 +84,7 @@ if __name__ == "__main__":
     console.run(parse_flags, requirements="requirements-export.txt")
 
 from clingpt.data.trained_tasks import trained_tasks
-from clingpt.evaluation import calibration
+from clingpt.evaluation import calibration, terms
 from clingpt.evaluation.measure import open_data
 from clingpt.export import formats
 from clingpt.export.onnx_cost import onnx_section
@@ -97,7 +97,7 @@ from clingpt.reports.tables import as_text, int8_table
 from model import SIZES
 
 HEADING = "A model exported by clinGPT"
-COMPANIONS = ("README.md", CARD, calibration.FILE)  # copied if the checkpoint has them
+COMPANIONS = ("README.md", CARD, calibration.FILE, terms.FILE)  # copied if the checkpoint has them
 
 
 def main() -> None:
@@ -146,7 +146,7 @@ def next_step(kind: str, out: Path) -> str:
 
 
 def write_companions(loaded: Loaded, source: str, folder: Path) -> None:
-    """Write the tokenizer, the card, the calibration and the README of a checkpoint."""
+    """Write the tokenizer and the COMPANIONS of a checkpoint."""
     loaded.tokenizer.save(folder)
     for name in COMPANIONS:
         if (loaded.folder / name).exists():

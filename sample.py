@@ -146,6 +146,7 @@ from clingpt.decoding.replies import Question, ReplyJson, ask_task, ask_to_conti
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration, LabelScores, percent
 from clingpt.evaluation.scorer import Scorer, score_labels
+from clingpt.evaluation.terms import find_warnings, learned_terms, warnings_json
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import load_to_use, newest_best
 from clingpt.text.records import LABELS, UNNAMED, Record, from_json
@@ -163,6 +164,7 @@ class Session:
     cfg: SampleConfig
     scorer: Scorer
     calibration: Calibration | None  # fitted by eval.py; None if it has not been run
+    terms: frozenset[str] = frozenset()  # learned from the training texts by eval.py
     is_chat: bool = False  # an interactive session, which need not repeat long prompts
 
 
@@ -203,7 +205,8 @@ def reply(cfg: SampleConfig) -> None:
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
     # A file of questions, an interactive session, or the prompts given by flags or a pipe.
     is_chat = cfg.output is None and not cfg.given and sys.stdin.isatty()
-    session = Session(cfg, scorer, Calibration.load(loaded.folder), is_chat)
+    calibration, terms = Calibration.load(loaded.folder), learned_terms(loaded.folder)
+    session = Session(cfg, scorer, calibration, terms, is_chat)
     task_notes = TaskNotes(trained_tasks(loaded.card, checkpoint))
     prompt_budget(scorer, cfg.sampling())  # fail before reading a prompt if none can fit
 
@@ -320,6 +323,10 @@ def to_json(
         seed=sampling.seed,
         stopped_by=completion.stopped_by,
     )
+    if question.record is not None and question.task is not None:
+        fields["warnings"] = warnings_json(
+            completion.text, question.record, question.task, session.terms
+        )
     if sampling.log_probs is not None:
         decode = session.scorer.tokenizer.decode
         fields["log_probs"] = [
@@ -357,6 +364,7 @@ def reply_to(session: Session, task: str | None, asked: Asked, sampling: Samplin
         console.say("")
         if completion.finish_reason == "length":
             console.note(f"(stopped after {chosen.max_new_tokens} tokens: max_new_tokens)")
+        warn(session, question, completion.text)
     # The conclusion is the reference of the tasks that write it.
     record = question.record
     if record and record.long_answer and question.task and TASK_TABLE[question.task].concludes:
@@ -392,6 +400,18 @@ def introduce(
                 "threshold that eval.py chose on "
                 f"{calibration.fitted_on.records} validation records"
             )
+
+
+def warn(session: Session, question: Question, text: str) -> None:
+    """Print what a reply says and the text it was given does not, terms on one line."""
+    if question.record is None or question.task is None:
+        return
+    flags = find_warnings(text, question.record, question.task, session.terms) or []
+    for flag in flags:
+        if flag.kind != "term":
+            console.note(f"check the {flag.kind} “{flag.text}”: {flag.message}")
+    if terms := dict.fromkeys(flag.text for flag in flags if flag.kind == "term"):
+        console.note(f"terms not in your text: {', '.join(terms)}")
 
 
 def show_piece(reply: Reply) -> None:

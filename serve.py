@@ -94,6 +94,7 @@ from clingpt.data.trained_tasks import trained_tasks
 from clingpt.decoding.decoders import make_decoder
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.scorer import Scorer
+from clingpt.evaluation.terms import learned_terms
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import identity, load_to_use, locate, newest_best, run_name
 from clingpt.serving import server
@@ -161,8 +162,8 @@ def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.rows)
     calibration = Calibration.load(loaded.folder)
     console.note(f"ready: {folder} on {rt.name()}, {precision}, {cfg.rows} rows")
-    tasks = trained_tasks(loaded.card, cfg.checkpoint or str(folder))
-    return Served(name, scorer, calibration, identity(loaded.folder), precision, tasks)
+    tasks, terms = trained_tasks(loaded.card, cfg.checkpoint or str(folder)), learned_terms(folder)
+    return Served(name, scorer, calibration, identity(loaded.folder), precision, tasks, terms)
 
 
 def read_keys(path: Path | None, variable: str) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ class ReplyJson(Judgement, total=False):
     trimmed_tokens: int  # of the context, left out because they did not fit
     new_tokens: int
     log_probs: list[dict[str, Any]]  # one entry per new token (sample.py --logprobs)
-    warnings: list[dict[str, Any]] | None  # unsupported numbers etc.; None: no source (ONNX)
+    warnings: list[dict[str, Any]] | None  # unsupported numbers, terms etc.; None: no source
 
 
 def reply_json(

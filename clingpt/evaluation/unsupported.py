@@ -12,12 +12,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import Match, SequenceMatcher
 from heapq import nlargest
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from clingpt.text.sentences import split_sentences
 
-FlagKind = Literal["number", "unit", "comparator", "negation"]
-KINDS: tuple[FlagKind, ...] = get_args(FlagKind)
+FlagKind = Literal["number", "unit", "comparator", "negation", "term"]  # term: see terms.py
+KINDS: tuple[FlagKind, ...] = ("number", "unit", "comparator", "negation")
+MESSAGES: dict[FlagKind, str] = {
+    "number": "the report does not contain this number",
+    "unit": "the report has this number with a different unit",
+    "comparator": "the report has this number with a different comparator",
+    "negation": "the report and the reply differ in a negation",
+    "term": "neither the report nor the question contains this term",
+}
 Place = tuple[int, int, FlagKind]
 
 TOKEN = re.compile(r"[0-9]+(?:[.,·][0-9]+)*|\w+(?:['’]\w+)*|[^\w\s]")
@@ -112,6 +119,10 @@ class Flag:
     start: int
     end: int
     text: str
+
+    @property
+    def message(self) -> str:
+        return MESSAGES[self.kind]
 
 
 class Use(NamedTuple):

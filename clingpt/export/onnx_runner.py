@@ -83,9 +83,9 @@ from clingpt.data.trained_tasks import trained_tasks
 from clingpt.decoding.batch_files import iter_lines
 from clingpt.decoding.replies import ReplyJson, ask_task, reply_json
 from clingpt.evaluation.calibration import Calibration, LabelScores
-from clingpt.evaluation.unsupported import find_flags
+from clingpt.evaluation.terms import learned_terms, warnings_json
 from clingpt.text.records import Record, from_json
-from clingpt.text.tasks import LABEL_IDS, TASK_TABLE, source_text
+from clingpt.text.tasks import LABEL_IDS, TASK_TABLE
 from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
 
 Ints = NDArray[np.int64]
@@ -116,6 +116,7 @@ class Runner:
         card = folder / "clingpt.json"
         facts = json.loads(card.read_text("utf-8")) if card.exists() else {}
         self.tasks = trained_tasks(facts, str(folder))
+        self.terms = learned_terms(folder)
         config = json.loads((folder / "config.json").read_text("utf-8"))
         self.context = int(config["n_positions"])
         self._empty = (config["n_head"], 0, config["n_embd"] // config["n_head"])
@@ -226,14 +227,9 @@ class Runner:
                 new_tokens=len(text.ids),
                 judgement=judgement,
             )
-            reply["warnings"] = warnings_of(text.text, source_text(record, task))
+            reply["warnings"] = warnings_json(text.text, record, task, self.terms)
             replies.append(reply)
         return replies
-
-
-def warnings_of(text: str, source: str | None) -> list[dict[str, Any]] | None:
-    """Return the claims of a reply that its source does not support; None without a source."""
-    return None if source is None else [vars(flag) for flag in find_flags(text.strip(), source)]
 
 
 def open_session(path: Path, threads: int = 0) -> Any:

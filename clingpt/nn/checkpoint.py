@@ -53,7 +53,8 @@ from model import GPT, SIZES, GPTConfig, hub_folder
 
 FORMAT = 1
 CARD = "clingpt.json"  # settings, data and figures of a checkpoint
-CALIBRATION = "calibration.json"  # written later by eval.py, so SHA256SUMS does not cover it
+# Written later by eval.py, so SHA256SUMS does not cover them.
+CALIBRATION, TERMS = "calibration.json", "terms.json"
 TRAINER = "trainer.pt"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 HUB_ID = re.compile(r"(?!out/)\w[\w.-]*/\w[\w.-]*")
@@ -214,7 +215,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
 def verify(folder: Path) -> None:
     """Compare a checkpoint with SHA256SUMS; raise CheckpointError if a file differs."""
     whole = {ADAPTER_WEIGHTS, ADAPTER_CONFIG} if is_adapter(folder) else {"model.safetensors"}
-    verify_sums(folder, required={CARD} | whole, exempt={CALIBRATION})
+    verify_sums(folder, required={CARD} | whole, exempt={CALIBRATION, TERMS})
 
 
 def key_of(select: str) -> str:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from clingpt.evaluation.bootstrap import paired_difference, spread
 from clingpt.reports.report import Comparison, NamedDifference, Report, label_figures
 
-UNSUPPORTED = "unsupported numbers etc."  # share of texts with one
+# Names of shares of texts.
+UNSUPPORTED, UNSUPPORTED_TERMS = "unsupported numbers etc.", "unsupported terms"
 Labels = Mapping[str, tuple[str, str]]  # record id -> gold label, predicted label
 
 
@@ -97,6 +98,8 @@ def figures(report: Report) -> dict[str, Figure]:
             found[f"{task} BLEU"] = Figure(text.bleu.score, text.texts)
         if unsupported := text.unsupported:
             found[f"{task} {UNSUPPORTED}"] = Figure(unsupported.flagged, unsupported.texts)
+        if terms := text.unsupported_terms:
+            found[f"{task} {UNSUPPORTED_TERMS}"] = Figure(terms.flagged, terms.texts)
     return found
 
 

@@ -197,12 +197,19 @@ def _text_tiles(task: str, section: TextSection, data: DataSource) -> Iterator[T
     if rare := section.by_reference.get(RARE):
         note = f"on {data.some(rare.records)}" + compared(rare.rouge, ROUGE_FIGURES["RL"])
         yield Tile(f"{task}: ROUGE-L, rare references", fixed(rare.rouge[MODEL].rougeL), note)
-    if model := section.model.unsupported:
-        reference = next(iter(section.systems.values())).unsupported
-        note = f"of {console.count(model.texts)} texts; of the references "
-        note += f"{percent(reference.flagged if reference else None)} %"
-        name = f"{task}: unsupported numbers, units, comparators or negations"
-        yield Tile(name, f"{percent(model.flagged)} %", note)
+    reference = next(iter(section.systems.values()))
+    for name, model, other in (
+        (
+            "unsupported numbers, units, comparators or negations",
+            section.model.unsupported,
+            reference.unsupported,
+        ),
+        ("unsupported terms", section.model.unsupported_terms, reference.unsupported_terms),
+    ):
+        if model:
+            note = f"of {console.count(model.texts)} texts; of the references "
+            note += f"{percent(other.flagged if other else None)} %"
+            yield Tile(f"{task}: {name}", f"{percent(model.flagged)} %", note)
 
 
 def _example(example: ShownExample) -> dict[str, Any]:

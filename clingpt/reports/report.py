@@ -9,7 +9,7 @@ memory. tables.py, plots.py and render.py decide how the figures are shown.
 import hashlib
 import heapq
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from importlib.metadata import version
 from itertools import islice
@@ -61,6 +61,7 @@ from clingpt.evaluation.metrics import (
     structure,
 )
 from clingpt.evaluation.scorer import Output
+from clingpt.evaluation.terms import Terms, find_terms, find_warnings, learn_terms
 from clingpt.evaluation.unsupported import KINDS, Flag, find_flags, find_numbers
 from clingpt.nn.checkpoint import Loaded
 from clingpt.text.records import N_FOLDS, Record
@@ -82,6 +83,7 @@ BASELINE_RECORDS = 5_000  # enough to fit a bag of words, and fitted within seco
 # (docs/results.md): below a tenth, they move an average by less than its interval is wide.
 COMMON_SHARE = 0.1
 COMMON, RARE = "common", "rare"  # kinds of reference in a section
+TERM_EXAMPLES = 10_000  # from which terms are learned, within seconds
 MODEL, REFERENCE = "model", "reference"  # names of systems in a section
 
 # How a field that is None is written to JSON: left out if None is its default, {} if it is marked
@@ -199,6 +201,15 @@ class Unsupported:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnsupportedTerms:
+    """Terms that neither the source nor the question has, in the texts that have a source."""
+
+    texts: int
+    flagged: float  # share of the texts with at least one
+    terms_per_text: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextFigures:
     """What one system's texts score against the references; the reference itself has no scores."""
 
@@ -207,6 +218,7 @@ class TextFigures:
     empty: int
     novel_bigrams: float | None
     unsupported: Unsupported | None
+    unsupported_terms: UnsupportedTerms | None
     rouge: Rouge | None = None
     rougeL_interval: Interval | None = None
     bleu: Bleu | None = None
@@ -237,6 +249,14 @@ class TextSection:
     @property
     def model(self) -> TextFigures:
         return self.systems[MODEL]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedTerms:
+    """Where the learned terms come from (evaluation/terms.py)."""
+
+    terms: int
+    training_texts: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,6 +371,7 @@ class Report:
     perplexity: dict[str, PerplexitySection]
     texts: dict[str, TextSection]
     task_notes: dict[str, str]  # sentences about the tasks that the model was not trained on
+    learned_terms: LearnedTerms | None = field(metadata=EMPTY)
     label_agreement: float | None  # share of the generated labels that are also scored highest
     labels_compared: int  # generated labels
     int8: Int8Section | None = field(metadata=EMPTY)
@@ -466,6 +487,7 @@ def build_report(
     parts: ResultStore,
     scores: Scores,
     calibration: Calibration | None,
+    terms: Terms,
     *,
     split: str,
     setting: str,
@@ -491,8 +513,10 @@ def build_report(
         if name.startswith("text ") and (passage := perplexity_section(parts.items(name))):
             perplexity[name.removeprefix("text ")] = replace(passage, records=None)
     texts, agreeing = dict[str, TextSection](), list[bool]()
+    learned = frozenset(terms.words)
     for task in data.tasks:
-        found = TextScores(task, *text_baselines(task, data, loaded.tokenizer, parts, split))
+        baselines = text_baselines(task, data, loaded.tokenizer, parts, split)
+        found = TextScores(task, *baselines, learned=learned)
         pairs = outputs_with_records(parts, data, split, task)
         for output, record in console.progress(pairs, label=f"scoring: {task}", unit=" texts"):
             scored = scores.get(record.id)
@@ -526,6 +550,7 @@ def build_report(
         perplexity=perplexity,
         texts=texts,
         task_notes=trained.notes(data.tasks) if trained else {},
+        learned_terms=LearnedTerms(terms=len(terms.words), training_texts=terms.texts),
         label_agreement=mean(agreeing) if agreeing else None,
         labels_compared=len(agreeing),
         int8=from_json(Int8Section, int8) if int8 else None,
@@ -541,6 +566,7 @@ def build_report(
                 scores,
                 calibration,
                 loaded.tokenizer,
+                learned,
                 count=N_EXAMPLES // len(texts),
             )
         ),
@@ -563,6 +589,20 @@ def training_curve(loaded: Loaded) -> tuple[CurvePoint, ...]:
         for row in rows
         if row.get("step", last + 1) <= last
     )
+
+
+def terms_of(data: Prepared, tokenizer: Tokenizer) -> Terms:
+    """Learn terms from the training examples that have a text to write, evenly spaced."""
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for task in data.tasks:
+            examples = TrainingExamples.read(data, tokenizer, task)
+            step = max(1, len(data.tasks) * len(examples) // TERM_EXAMPLES)
+            for number in range(0, len(examples) if task != "text" else 0, step):
+                if text := examples.answer(number):
+                    yield examples.prompt(number), text
+
+    return learn_terms(texts(), fingerprint=data.fingerprint)
 
 
 # Labels
@@ -749,7 +789,7 @@ def perplexity_section(items: Iterable[Mapping[str, Any]]) -> PerplexitySection 
 
 # What is counted of one text against its source. `compared` is 1 if there is a source; without
 # one, only the words are counted.
-COUNTED = ("compared", *KINDS, "flags", "numbers", "numbers_flagged", "words", "novel")
+COUNTED = ("compared", *KINDS, "flags", "numbers", "numbers_flagged", "words", "novel", "terms")
 
 
 @dataclass
@@ -759,6 +799,7 @@ class TextScores:
     task: str
     baselines: Mapping[str, Callable[[Record], str]] = field(default_factory=lambda: SUMMARIES)
     common: CommonAnswers | None = None  # of the training split
+    learned: Collection[str] = ()  # terms
     scores: dict[str, list[list[float]]] = field(default_factory=dict)  # ROUGE, BLEU's counts
     counts: dict[str, list[list[float]]] = field(default_factory=dict)  # COUNTED
     documents: list[tuple[str, str]] = field(default_factory=list)  # output, reference
@@ -782,7 +823,9 @@ class TextScores:
         systems = {name: copy(record) for name, copy in self.baselines.items()} | {MODEL: text}
         source = source_text(record, self.task)
         for name, hypothesis in {REFERENCE: reference, **systems}.items():
-            self.counts.setdefault(name, []).append(source_counts(hypothesis, source))
+            self.counts.setdefault(name, []).append(
+                source_counts(hypothesis, source, record.question, self.learned)
+            )
         for name, hypothesis in systems.items():
             row = [*metrics.rouge_scores(hypothesis, reference), len(reference.split())]
             row += metrics.bleu_counts(hypothesis, reference)
@@ -880,7 +923,9 @@ def training_notes(common: CommonAnswers | None) -> Iterator[str]:
         yield f"{COMMONEST}: that of {console.count(common.counts[0])} of {total} training records."
 
 
-def source_counts(text: str, source: str | None) -> list[float]:
+def source_counts(
+    text: str, source: str | None, question: str = "", learned: Collection[str] = ()
+) -> list[float]:
     """Count what one text says that its source does not; one number for each of COUNTED."""
     if source is None:
         return [len(text.split()) if name == "words" else 0 for name in COUNTED]
@@ -893,6 +938,7 @@ def source_counts(text: str, source: str | None) -> list[float]:
         kinds.count("number"),
         len(text.split()),
         novel_bigrams(text, source),
+        len(find_terms(text, f"{question}\n{source}", learned)),
     ]
 
 
@@ -913,6 +959,13 @@ def text_figures(rows: NDArray[np.float64]) -> TextFigures:
             per_kind={kind: total[kind] / compared for kind in KINDS},
             flags_per_text=total["flags"] / compared,
             unsupported_numbers=total["numbers_flagged"] / numbers if numbers else 0.0,
+        )
+        if compared
+        else None,
+        unsupported_terms=UnsupportedTerms(
+            texts=compared,
+            flagged=int((rows[:, COUNTED.index("terms")] > 0).sum()) / compared,
+            terms_per_text=total["terms"] / compared,
         )
         if compared
         else None,
@@ -951,6 +1004,7 @@ def shown_examples(
     scores: Scores,
     calibration: Calibration | None,
     tokenizer: Tokenizer,
+    learned: Collection[str],
     *,
     count: int,
 ) -> Iterator[ShownExample]:
@@ -962,7 +1016,7 @@ def shown_examples(
         scored = scores.get(record.id) if task == "answer" else None
         prompt = prompt_text(task, record)
         judgement = scored.judge(calibration, tokenizer.encode(prompt)) if scored else None
-        source = source_text(record, task)
+        flags = find_warnings(output.text, record, task, learned)
         yield ShownExample(
             id=output.record_id,
             task=task,
@@ -971,8 +1025,8 @@ def shown_examples(
             output=output.text,
             finish_reason=output.finish_reason,
             trimmed_tokens=output.trimmed_tokens,
-            compared=source is not None,
-            flags=tuple(find_flags(output.text, source)) if source is not None else (),
+            compared=flags is not None,
+            flags=tuple(flags or ()),
             gold=scored.gold if scored else None,
             label=judgement["label"] if judgement else None,
             probabilities=judgement["probabilities"] if judgement else {},

@@ -17,7 +17,7 @@ from clingpt.evaluation.calibration import MISTAKES_TO_SHARPEN
 from clingpt.evaluation.familiarity import UNLIKE_SHARE
 from clingpt.evaluation.metrics import Interval, Rouge
 from clingpt.evaluation.unsupported import KINDS
-from clingpt.reports.comparison import UNSUPPORTED
+from clingpt.reports.comparison import UNSUPPORTED, UNSUPPORTED_TERMS
 from clingpt.reports.report import (
     COMMON,
     MODEL,
@@ -49,6 +49,10 @@ MARKUP = re.compile(
 BLIND_SPOTS = (
     "This check cannot see a wrong disease, drug, outcome or patient group, a claim that is "
     "reversed in other words, or an omission."
+)
+TERM_BLIND_SPOTS = (
+    "This check cannot see a term of the source in the wrong place (drug and comparator swapped, "
+    "the wrong one of two groups), a wrong word that is not one of these terms, or an omission."
 )
 
 Row = list[console.Cell]
@@ -88,6 +92,7 @@ def tables(report: Report) -> list[Table]:
         found += with_note(report.task_notes.get(task), [table])
         found += reference_tables(task, section)
     found += unsupported_tables(report.texts)
+    found += term_tables(report)
     for task, section in report.texts.items():
         found += structure_tables(task, section, report.data)
     if report.perplexity:
@@ -371,6 +376,30 @@ def unsupported_tables(texts: Mapping[str, TextSection]) -> Iterator[Table]:
         yield Table(title, columns, rows, notes)
 
 
+def term_tables(report: Report) -> Iterator[Table]:
+    """One table over all tasks; none if no text has a source."""
+    rows: list[Row] = [
+        [task, name, found.texts, percent(found.flagged), fixed(found.terms_per_text, 2)]
+        for task, section in report.texts.items()
+        for name, figures in section.systems.items()
+        if (found := figures.unsupported_terms)
+    ]
+    known = "Terms are abbreviations and words with endings such as -itis, -ectomy or -statin"
+    if learned := report.learned_terms:
+        known += (
+            f", and {console.count(learned.terms)} words learned from "
+            f"{console.count(learned.training_texts)} training texts"
+        )
+    notes = [
+        f"{known}. Unsupported: neither the source nor the question has the term, in any spelling. "
+        "The rows named reference show how often texts written by people are flagged.",
+        TERM_BLIND_SPOTS,
+    ]
+    columns = ["task", "system", "texts", "any", "terms per text"]
+    if rows:
+        yield Table("Texts with unsupported terms, in percent", columns, rows, notes)
+
+
 def structure_tables(task: str, section: TextSection, data: DataSource) -> Iterator[Table]:
     """The headings of generated documents; none for other tasks."""
     if (found := section.structure) is None:
@@ -454,7 +483,7 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
     if found.spread:
         rows: list[Row] = []
         for name, values in found.spread.items():
-            is_share = name in ("accuracy", "macro_f1") or name.endswith(UNSUPPORTED)
+            is_share = name.endswith(("accuracy", "macro_f1", UNSUPPORTED, UNSUPPORTED_TERMS))
             scale, digits = (100, 1) if is_share else (1, 4 if "bits per byte" in name else 1)
             shown = (values.mean, values.sd, values.low, values.high)
             rows.append([name, *(fixed(value, digits, scale) for value in shown), values.n])

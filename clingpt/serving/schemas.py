@@ -300,12 +300,12 @@ class ExplainRequest(TaskRequest):
 
 
 class Warning(BaseModel):  # noqa: A001 -- its name in the API
-    """A number, unit, comparator or negation that the source does not support.
+    """A number, unit, comparator, negation or term that the source does not support.
 
     Offsets are in characters of the reply.
     """
 
-    kind: Literal["number", "unit", "comparator", "negation"]
+    kind: Literal["number", "unit", "comparator", "negation", "term"]
     start: int
     end: int
     text: str
@@ -319,9 +319,11 @@ class Result(BaseModel):
     model: str
     finish_reason: Literal["stop", "length"] | None
     warnings: list[Warning] | None = Field(
-        description="Unsupported numbers, units, comparators and negations of the reply. An empty "
-        "list does not mean that the reply is correct: a wrong disease, drug or patient group is "
-        "not seen. null if only a question was sent: there is no source to compare with."
+        description="Unsupported numbers, units, comparators and negations of the reply, and terms "
+        "(such as diseases and drugs) that neither the text nor the question has. An empty list "
+        "does not mean that the reply is correct: a term of the text in the wrong place is not "
+        "seen, nor is everything that is a term known to be one. null if only a question was sent: "
+        "there is no source to compare with."
     )
     trimmed_tokens: int = Field(
         description="Tokens of the report that were left out because they did not fit."

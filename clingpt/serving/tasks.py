@@ -1,13 +1,13 @@
 """POST /v1/answer, /v1/summarize, /v1/document and /v1/explain: one record or a batch.
 
 Each result contains what a reader needs to judge it: the probability of the label, how much of the
-report did not fit or was split, and which numbers, units, comparators and negations the report does
-not support.
+report did not fit or was split, and which numbers, units, comparators, negations and terms the
+report does not support.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from clingpt.base.errors import ConfigError, DataError
@@ -15,7 +15,7 @@ from clingpt.decoding.replies import what_is_wrong
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import LabelScores
 from clingpt.evaluation.scorer import label_prompt
-from clingpt.evaluation.unsupported import FlagKind, find_flags
+from clingpt.evaluation.terms import warnings_json
 from clingpt.reports import DISCLAIMER
 from clingpt.serving.errors import ApiError, invalid_setting
 from clingpt.serving.responses import Emit, run_together
@@ -31,17 +31,10 @@ from clingpt.text.tasks import (
     Prompt,
     explained,
     make_prompt,
-    source_text,
 )
 from clingpt.text.windows import join_summaries, split_windows
 
 T = TypeVar("T")
-MESSAGES: dict[FlagKind, str] = {
-    "number": "the report does not contain this number",
-    "unit": "the report has this number with a different unit",
-    "comparator": "the report has this number with a different comparator",
-    "negation": "the report and the reply differ in a negation",
-}
 
 
 @dataclass(frozen=True)
@@ -234,10 +227,9 @@ class Tasks:
         counts: dict[str, int],
     ) -> dict[str, Any]:
         """Compare the reply with its source, and emit and return the result."""
-        source, warnings = source_text(item.record, self._request.task), None
-        if source is not None:
-            flags = await asyncio.to_thread(find_flags, text, source)
-            warnings = [{**asdict(flag), "message": MESSAGES[flag.kind]} for flag in flags]
+        warnings = await asyncio.to_thread(
+            warnings_json, text, item.record, self._request.task, self._served.terms
+        )
         result = {
             "id": item.id,
             "model": self._served.name,

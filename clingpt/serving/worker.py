@@ -34,6 +34,7 @@ class Served:
     fingerprint: str  # a hash of the weights
     precision: str  # float32, bfloat16, float16 or int8
     tasks: TrainedTasks | None = None  # that the model was trained on; None: not known
+    terms: frozenset[str] = frozenset()  # learned from the training texts by eval.py
 
     @property
     def context(self) -> int:

@@ -33,6 +33,7 @@ from clingpt.data.prepared import FolderWriter
 from clingpt.decoding.engine import Completion, generate
 from clingpt.decoding.replies import ask_task
 from clingpt.decoding.sampling import Sampling
+from clingpt.evaluation import terms
 from clingpt.evaluation.calibration import FILE, NOT_FITTED
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.export import onnx_runner
@@ -520,7 +521,7 @@ def test_runner_output_matches_sample_py(
         assert {reply["unlike_training"] for reply in found} == {True, False}
     for ours, theirs in zip(found, expected, strict=True):
         assert theirs.keys() - ours.keys() == {"stopped_by", "seed"}
-        assert ours.keys() - theirs.keys() == {"warnings"}
+        assert ours.keys() <= theirs.keys()
         shares = theirs.pop("probabilities", None)
         assert ours.pop("probabilities", None) == (shares and pytest.approx(shares, abs=1e-5))
         assert {key: ours[key] for key in theirs.keys() & ours.keys()} == {
@@ -535,7 +536,7 @@ def test_unsupported_number_is_flagged(runner: Runner) -> None:
         [reply] = runner.do("answer", [record])
     [flag] = reply["warnings"] or []
     assert (flag["kind"], flag["text"]) == ("number", "57")
-    assert reply["text"].strip()[flag["start"] : flag["end"]] == "57"
+    assert reply["text"][flag["start"] : flag["end"]] == "57"
 
 
 @pytest.mark.parametrize(
@@ -552,7 +553,7 @@ def test_claims_are_checked_only_against_the_prompts_source(
     record = Record(
         id="1", question="Is it 5?", sections=(("A", "six"), ("B", "7")), long_answer="No: 8."
     )
-    with mock.patch.object(onnx_runner, "find_flags", return_value=[]) as found:
+    with mock.patch.object(terms, "find_flags", return_value=[]) as found:
         runner.do(task, [record], max_new_tokens=1)
     assert found.call_args.args[1] == shown
 
@@ -560,7 +561,7 @@ def test_claims_are_checked_only_against_the_prompts_source(
 @pytest.mark.parametrize("task", ["answer", "explain"])
 def test_question_alone_has_no_warnings(task: str, runner: Runner, scorer: Scorer) -> None:
     record = from_json({"id": 1, "question": "What is asthma?"})
-    with mock.patch.object(onnx_runner, "find_flags") as found:
+    with mock.patch.object(terms, "find_flags") as found:
         [reply] = runner.do(task, [record], max_new_tokens=12)
     assert reply["warnings"] is None and not found.called
     sampling = Sampling(max_new_tokens=12)

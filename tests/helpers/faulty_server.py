@@ -28,8 +28,9 @@ import serve
 from clingpt.base import console
 from clingpt.decoding.engine import Engine, Reply
 from clingpt.decoding.sampling import Sampling
+from clingpt.evaluation import terms
 from clingpt.evaluation.unsupported import Flag, find_flags
-from clingpt.serving import responses, tasks
+from clingpt.serving import responses
 from clingpt.serving.service import Finished, Service
 from clingpt.serving.worker import Served
 from clingpt.text.tokenizer import EOT, Tokenizer
@@ -152,7 +153,7 @@ def main() -> None:
         (Engine, "step", lambda engine: faults.step(engine)),
         (Reply, "take", lambda *args: faults.take(*args)),
         (Tokenizer, "encode", partialmethod(slow_encode, Tokenizer.encode)),
-        (tasks, "find_flags", failing_search),
+        (terms, "find_flags", failing_search),
         (Service, "reply", partialmethod(reply_with_stray, Service.reply)),
         (serve, "listen", partial(listen_with_small_buffer, serve.listen)),
         (serve, "load", partial(load_slowly, serve.load, settings)),

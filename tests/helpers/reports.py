@@ -67,6 +67,10 @@ def unsupported(texts: int, flagged: float) -> dict[str, Any]:
     }
 
 
+def unsupported_terms(texts: int, flagged: float) -> dict[str, Any]:
+    return {"texts": texts, "flagged": flagged, "terms_per_text": 1.2 * flagged}
+
+
 def text_entry(texts: int, rouge_l: float, words: float, novel: float) -> dict[str, Any]:
     return {
         "texts": texts,
@@ -94,6 +98,7 @@ def text_entry(texts: int, rouge_l: float, words: float, novel: float) -> dict[s
         "novel_bigrams": novel,
         "empty": 0,
         "unsupported": unsupported(texts, novel / 2),
+        "unsupported_terms": unsupported_terms(texts, novel / 4),
     }
 
 
@@ -104,6 +109,7 @@ def task_entry(texts: int, baselines: dict[str, float], model: float) -> dict[st
         "novel_bigrams": 0.62,
         "empty": 0,
         "unsupported": unsupported(texts, 0.084),
+        "unsupported_terms": unsupported_terms(texts, 0.042),
     }
     systems = {"reference": reference}
     systems |= {name: text_entry(texts, score, 61, 0) for name, score in baselines.items()}
@@ -358,6 +364,7 @@ def full_report() -> dict[str, Any]:
             "summarize": task_entry(500, copies, 25.2),
             "document": document,
         },
+        "learned_terms": {"terms": 81, "training_texts": 450},
         "label_agreement": 0.984,
         "labels_compared": 60,
         "int8": {
@@ -393,6 +400,7 @@ def bare_report() -> dict[str, Any]:
         "perplexity": {"context": perplexity_entry(812, 3.2, 24.53) | {"with_end": None}},
         "texts": {},
         "task_notes": {},
+        "learned_terms": {},
         "label_agreement": None,
         "labels_compared": 0,
         "int8": {},

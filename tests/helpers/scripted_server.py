@@ -16,8 +16,7 @@ import torch
 
 import serve
 from clingpt.decoding import engine
-from clingpt.evaluation import unsupported
-from clingpt.serving import tasks
+from clingpt.evaluation import terms, unsupported
 from clingpt.text.tokenizer import EOT
 
 
@@ -49,6 +48,6 @@ def find_flags(output: str, source: str) -> list[unsupported.Flag]:
 
 
 def main() -> None:
-    mock.patch.object(tasks, "find_flags", find_flags).start()
+    mock.patch.object(terms, "find_flags", find_flags).start()
     mock.patch.object(engine, "Reply", ScriptedReply).start()
     serve.main()

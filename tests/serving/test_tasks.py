@@ -19,6 +19,7 @@ from clingpt.decoding.engine import generate
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import NOT_FITTED, Calibration, LabelScores
 from clingpt.evaluation.scorer import Scorer, score_labels
+from clingpt.evaluation.terms import find_terms
 from clingpt.evaluation.unsupported import find_flags
 from clingpt.nn import runtime
 from clingpt.reports import DISCLAIMER
@@ -359,6 +360,7 @@ def test_report_of_too_many_windows_is_refused(plain: Server) -> None:
         ("Pain fell by 31 mg with the drug.", ["unit"]),
         ("Pain fell by more than 31 % with the drug.", ["comparator"]),
         ("Pain fell by 31 % with the drug. It did fall with placebo.", ["negation"]),
+        ("Pain fell by 31 % in nephropathy.", ["term"]),
     ],
 )
 @pytest.mark.parametrize("task", ALL)
@@ -373,7 +375,8 @@ def test_warnings_point_at_unsupported_claims(
     assert [warning["kind"] for warning in warnings] == kinds
     source = " ".join([PAIN["question"], *(text for _, text in PAIN["sections"])])
     found = [(w["kind"], w["start"], w["end"], w["text"]) for w in warnings]
-    assert found == [(f.kind, f.start, f.end, f.text) for f in find_flags(text, source)]
+    flags = find_flags(text, source) + find_terms(text, source)
+    assert found == [(f.kind, f.start, f.end, f.text) for f in flags]
     for warning in warnings:
         assert text[warning["start"] : warning["end"]] == warning["text"] and warning["message"]
 

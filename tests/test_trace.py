@@ -51,11 +51,11 @@ def test_a_record_reaches_its_loss_through_at_most_40_files(tmp_path: Path) -> N
     assert len(prepared | trained) <= 40, "\n".join(sorted(prepared | trained))
 
 
-def test_a_checkpoint_becomes_a_report_through_at_most_33_files(tmp_path: Path, data: Path) -> None:
+def test_a_checkpoint_becomes_a_report_through_at_most_34_files(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "run"
     run("train.py", *TINY_RUN, f"--data={data}", f"--out={out}", "--steps=2", "--sample=False")
     flags = [f"--checkpoint={out}/best", f"--data={data}", "--split=test", "--texts=4"]
     measured = files_of("eval.py", *flags, "--device=cpu")
     assert (out / "eval_test" / "report.html").exists()
     assert {"clingpt/decoding/engine.py", "clingpt/evaluation/metrics.py"} <= measured
-    assert len(measured) <= 33, "\n".join(sorted(measured))
+    assert len(measured) <= 34, "\n".join(sorted(measured))

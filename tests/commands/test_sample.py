@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,6 +29,7 @@ from clingpt.decoding.sampling import Sampling, TokenLogProb
 from clingpt.evaluation.calibration import NOT_FITTED, Calibration, LabelScores
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
+from clingpt.text.records import Record
 from clingpt.text.tasks import Prompt
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
@@ -143,6 +145,28 @@ def test_json_contains_the_label_and_token_log_probabilities(scorer: Scorer) -> 
     top = {" yes": -0.1235, " a": -2.0}
     assert reply["log_probs"] == [{"token": " yes", "log_prob": -0.1235, "top": top}]
     assert "label" not in reply
+
+
+def test_unsupported_terms_and_numbers_are_warned_of(
+    scorer: Scorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = Record(id="r9", question="Why?", sections=(("A", "9 men with diabetes."),))
+    question = Question("r9", Prompt(ids=[1, 2, 3], trimmed_tokens=0), "explain", record)
+    completion = Completion([5], " 8 men with epilepsy, epilepsy and COPD.", "stop", None, [])
+    learned = frozenset({"epilepsy"})
+    session = sample.Session(sample.SampleConfig(prompt=""), scorer, None, learned)
+    sample.warn(session, question, completion.text)
+    shown = capsys.readouterr().err
+    assert "check the number “8”: the report does not contain this number\n" in shown
+    assert shown.endswith("terms not in your text: epilepsy, COPD\n")
+    warnings = sample.to_json(session, question, completion, Sampling(), None)["warnings"] or []
+    assert [one["kind"] for one in warnings] == ["number", "term", "term", "term"]
+    assert warnings[1] == {
+        "kind": "term", "start": 12, "end": 20, "text": "epilepsy",
+        "message": "neither the report nor the question contains this term",
+    }  # fmt: skip
+    sample.warn(session, replace(question, record=None, task=None), completion.text)
+    assert capsys.readouterr().err == ""
 
 
 def test_json_escapes_terminal_controls(run: Sample, monkeypatch: Patch) -> None:

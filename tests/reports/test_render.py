@@ -109,7 +109,7 @@ def test_an_example_shows_its_label_and_how_it_ended() -> None:
         "unlike the training data; prompt trimmed by 118" in text
     )
     assert "stopped at the length limit" in text
-    assert "Flagged: negation “not”; number “48”" in text
+    assert "Unsupported: negation “not”; number “48”" in text
     bars = Parsed(page(typed(full_report()))).named("i")
     assert [bar["style"] for bar in bars[3:]] == ["width:38.1%", "width:20.7%", "width:41.2%"]
 

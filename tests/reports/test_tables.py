@@ -36,6 +36,11 @@ def test_figures_are_in_the_columns_that_name_them() -> None:
     assert rows[5][:4] == ["summarize", "reference", "500", "8.4"]
     assert rows[-1] == ["document", "model", "120", *"15.5 10.8 1.6 2.3 4.7 0.22 9.3".split()]
     assert "cannot see a wrong disease, drug, outcome or patient group" in unsupported.notes[-1]
+    terms = found(report, "Texts with unsupported terms, in percent")
+    assert terms.texts()[5] == ["summarize", "reference", "500", "4.2", "0.05"]
+    assert terms.texts()[-1] == ["document", "model", "120", "7.8", "0.09"]
+    assert "and 81 words learned from 450 training texts" in terms.notes[0]
+    assert "cannot see a term of the source in the wrong place" in terms.notes[-1]
     assert found(report, "document: headings").texts() == [
         ["96.2", "0.8", "94.1", "87.5", "41.2", "52.8", "47.1", "12.3", "22.9"]
     ]

@@ -90,6 +90,10 @@ class Runtime:
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
+    def n_ranks_here(self) -> int:
+        """Return how many ranks share this machine's memory, by torchrun's count."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
     def launcher(self) -> str:
         """Return the command prefix that starts as many processes as this run has."""
         python = shlex.quote(console.python())

@@ -59,7 +59,7 @@ def choose_micro_batch(
         return feed
     free = available_memory()
     if free is not None:
-        free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # each process needs as much
+        free //= rt.n_ranks_here()  # each process needs as much
     most = min(feed.micro_batch_size, rt.largest_share(batch_size))
     random_numbers = rt.rng_state()
     per_token, per_target = _saved_bytes(model)

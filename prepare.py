@@ -42,7 +42,8 @@ class PrepareConfig:
     # Column with the text to write: a summary, an answer or a document; None guesses.
     target: str | None = None
     question: str | None = None  # column with the question; None guesses from the names
-    # Column that identifies a record; None takes a column named like one, else file and line.
+    # Column that identifies a record; None takes a column named like one, else a record is known
+    # by its number and text.
     id: str | None = None
     skip_bad: bool = False  # drop and count unusable records instead of stopping at the first
     synthetic_records: int = 8000  # training records of --source=synthetic
@@ -65,6 +66,12 @@ class PrepareConfig:
     section_dropout: float = 0.0
 
     # --- splits ---
+    # Column with the patient, encounter or article, which is kept in one split; None takes a column
+    # named like one (subject_id, patient_id, mrn, hadm_id, pmcid, …), --group= takes none.
+    group: str | None = None
+    # Column with the source's own splits: train, validation, test; None takes a column named split,
+    # --split= takes none.
+    split: str | None = None
     fold: int = 0  # which of PubMedQA's ten official folds is the validation split, 0 to 9
     val_share: float = 0.05  # share of records for validation, outside the official splits
     test_share: float = 0.05  # share of records for the test split, outside the official splits
@@ -117,8 +124,8 @@ class PrepareConfig:
         config.check("answer" in self.chosen_tasks or not varied, reason)
         both = bool(self.mix) and self.source != type(self).source
         config.check(not both, "pass one of --source and --mix")
-        columns = (self.input, self.target, self.question, self.id)
-        named = self.source == "synthetic" and any(name is not None for name in columns)
+        columns = (self.input, self.target, self.question, self.id, self.group, self.split)
+        named = self.source == "synthetic" and any(columns)
         config.check(not named, "synthetic has no columns to choose from; do not name any")
         parse_mix(self.mix)
         check_encoding(self.encoding)
@@ -131,7 +138,7 @@ class PrepareConfig:
     def columns(self) -> "Columns":
         """The columns that the user named."""
         named = {"input": self.input, "target": self.target, "question": self.question}
-        return Columns(id=self.id, **named)
+        return Columns(id=self.id, group=self.group, split=self.split, **named)
 
     @property
     def folder(self) -> Path:
@@ -215,7 +222,9 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
         drop_overlap=cfg.drop_overlap,
         copies=frozenset(chain.from_iterable(findings.copies.values())),
     )
-    tally, reasons = None, reasons_to_refuse_records(findings, sources, cfg)
+    tally = None
+    reasons = reasons_to_refuse_splits(survey, sources, cfg)
+    reasons += reasons_to_refuse_records(findings, sources, cfg)
 
     # The third pass makes the examples and writes them. A dry run makes them too, because text
     # shared with the test split is found only there. Unless `finish` is called, no folder is left.
@@ -281,6 +290,40 @@ def open_sources(cfg: PrepareConfig) -> list[Source]:
             )
         )
     return sources
+
+
+def reasons_to_refuse_splits(
+    survey: Survey, sources: list[Source], cfg: PrepareConfig
+) -> list[str]:
+    """List what is wrong with the splits: a divided group, or a held-out split without records."""
+    found = []
+    columns = [source.columns for source in sources if source.columns]
+    has_splits = any(each.split for each in columns)
+    if divided := survey.divided_groups():
+        names = sorted({shown_name(each.group) for each in columns if each.group}) or ["group"]
+        advice = "pass --split= to keep groups together, or" if has_splits else "pass"
+        counts = [f"{' and '.join(splits)} ({n})" for splits, n in sorted(divided.items())]
+        found.append(
+            f"the official splits divide {console.count(divided.total())} groups of "
+            f"{' and '.join(map(repr, names))}, whose records are in {', '.join(counts)}; {advice} "
+            "--group= to keep the official splits"
+        )
+    n_hashed, n_all = survey.hashed.total(), survey.records.total()
+    for split, share in {"val": cfg.val_share, "test": cfg.test_share}.items():
+        if not share or any(survey.records[number, split] for number in range(len(sources))):
+            continue
+        if n_hashed:
+            among = prepare_report.among_groups(survey)
+            why = f"a share of {share:.1%} of {console.count(n_hashed)} records{among} gave none"
+            advice = f"pass a larger --{split}_share"
+        else:
+            why = f"the official splits have none among {console.count(n_all)} records"
+            advice = "pass --split= to split by a hash" if has_splits else ""
+        advice = f"{advice}, or" if advice else "pass"
+        found.append(
+            f"the {split} split is empty: {why}; {advice} --{split}_share=0 to do without it"
+        )
+    return found
 
 
 def reasons_to_refuse_records(

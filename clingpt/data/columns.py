@@ -7,10 +7,10 @@ the user must choose.
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
@@ -26,6 +26,8 @@ class Columns:
     """The names of the columns with a record's parts; None for parts without a column."""
 
     id: str | None = None
+    group: str | None = None  # the patient, encounter or article; "": none, and do not guess
+    split: str | None = None  # train, val or test, as the source publishes it; "": as for group
     question: str | None = None
     input: str | None = None  # what the model reads: a note, a report, a context
     target: str | None = None  # what the model writes: a summary, an answer in prose
@@ -42,8 +44,15 @@ NAMES = {
         "id",
         "note_id record_id report_id document_id doc_id text_id sample_id question_id",
         "pmid pubid pubmed_id accession_number study_id",
-        "uid uuid row_id qid",
+        "uid uuid row_id qid idx",
     ),
+    # The widest first: a patient has several encounters, and an encounter several notes.
+    "group": (
+        "subject_id patient_id person_id mrn medical_record_number pat_id patient_sk patient_key",
+        "hadm_id encounter_id visit_id visit_occurrence_id stay_id icustay_id csn admission_id",
+        "pmcid pmid pubmed_id doi article_id paper_id",
+    ),
+    "split": ("split splits data_split dataset_split partition",),
     "question": ("question questions question_text", "query instruction prompt q"),
     "decision": ("decision final_decision", "label answer verdict yes_no outcome"),
     "input": (
@@ -72,6 +81,7 @@ REPLIES = (
 )
 PROSE_WORDS = 8  # a column may be a note, whatever its name, if half of its cells are this long
 MOST_LISTED = 20  # columns that a message names
+UNASKED = ("id", "group", "split")  # where several names fit, the first of NAMES is taken
 FLAG = {"decision": "--target", "document": "--target"}  # for roles without a separate flag
 
 
@@ -82,15 +92,17 @@ def guess_columns(
     names: Sequence[str], rows: Sequence[Row], task: str, given: Columns | None = None
 ) -> Columns:
     """Choose a task's columns, keeping those `given`; raise ConfigError if that is ambiguous."""
-    chosen = _given(given or Columns(), names, rows, task)
+    given = given or Columns()
+    chosen = _given(given, names, rows, task)
     needed = TASK_TABLE[task].needed
-    roles = (*needed, *TASK_TABLE[task].welcome, "id", "keywords")
+    roles = [*needed, *TASK_TABLE[task].welcome, *UNASKED, "keywords"]
+    roles = [role for role in roles if getattr(given, role) != ""]
     for role in (role for role in roles if chosen[role] is None):
         free = [name for name in names if name not in chosen.values()]
         found = _candidates(role, task, free, rows)
-        if len(found) > 1 and (role in needed or task == "text" and role != "id"):
+        if len(found) > 1 and (role in needed or task == "text" and role not in UNASKED):
             raise _open_question(f"{_listed(found)} all fit", role, task, names)
-        chosen[role] = found[0] if len(found) == 1 or (found and role == "id") else None
+        chosen[role] = found[0] if len(found) == 1 or (found and role in UNASKED) else None
     for role in needed:
         if chosen[role] is None:
             raise _open_question("no column has a known name", role, task, names)
@@ -103,7 +115,9 @@ def _given(
     given: Columns, names: Sequence[str], rows: Sequence[Row], task: str
 ) -> dict[str, str | None]:
     """Map roles to the user's columns; --target may name a decision or a document."""
-    chosen: dict[str, str | None] = dataclasses.asdict(given)
+    chosen: dict[str, str | None] = {
+        role: name or None for role, name in dataclasses.asdict(given).items()
+    }
     roles: dict[str, str] = {}
     for role, name in chosen.items():
         if name is None:
@@ -130,7 +144,7 @@ def _candidates(role: str, task: str, names: Iterable[str], rows: Sequence[Row])
     for known in REPLIES if role == "target" and asks else NAMES[role]:
         plain = [_plain(each) for each in known.split()]
         if found := [name for name in fit if _plain(name) in plain]:
-            if role == "id":
+            if role in UNASKED:
                 found.sort(key=lambda name: plain.index(_plain(name)))
             return [
                 name for name in found if cells[name]
@@ -151,7 +165,7 @@ def _may_be(role: str, values: Sequence[object]) -> bool:
     """Return whether a column's values are compatible with a role; an empty list is."""
     if not values or role == "keywords":
         return True
-    if role == "id":
+    if role in UNASKED:
         return all(isinstance(value, str | int | float) for value in values)
     if role == "decision":
         return _decides(values)
@@ -220,11 +234,11 @@ def _masked(value: object) -> str:
 # Reading
 
 
-def record_of(row: Row, columns: Columns, place: str) -> Record:
-    """Turn a row into a Record; if it has no id, its file and line become the id.
+def record_of(row: Row, columns: Columns) -> Record:
+    """Turn a row into a Record, whose id is empty if the row has none.
 
-    A blank cell counts as missing. Only ids may be numbers: a number in place of a text is an
-    error. Keywords in one text are separated by semicolons, bars or commas.
+    A blank cell counts as missing. Only ids and groups may be numbers: a number in place of a text
+    is an error. Keywords in one text are separated by semicolons, bars or commas.
     """
 
     def text(name: str | None) -> str | None:
@@ -238,7 +252,8 @@ def record_of(row: Row, columns: Columns, place: str) -> Record:
 
     note = text(columns.input)
     return make_record(
-        record_id=_record_id(row, columns, place),
+        record_id=identifier(row, columns.id),
+        group=identifier(row, columns.group),
         question=text(columns.question) or "",
         sections=[] if note is None else [("TEXT", note)],
         long_answer=text(columns.target),
@@ -248,12 +263,14 @@ def record_of(row: Row, columns: Columns, place: str) -> Record:
     )
 
 
-def _record_id(row: Row, columns: Columns, place: str) -> object:
-    value = None if columns.id is None else row.get(columns.id)
+def identifier(row: Row, name: str | None) -> object:
+    """Return a row's id, group or split; None if the cell is missing or blank."""
+    value = None if name is None else row.get(name)
     if isinstance(value, float) and value.is_integer():
         return int(value)  # pandas turns whole numbers into floats in a column with gaps
-    missing = value is None or (isinstance(value, str) and not clean(value))
-    return Path(place).name if missing else value
+    is_gap = isinstance(value, float) and math.isnan(value)
+    is_blank = isinstance(value, str) and not clean(value)
+    return None if is_gap or is_blank else value
 
 
 def _keywords(row: Row, columns: Columns) -> Sequence[object]:

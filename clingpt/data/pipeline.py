@@ -31,7 +31,7 @@ from clingpt.base.workers import map_chunks, split_chunks
 from clingpt.data.hygiene import Inspection, Receipt, inspect
 from clingpt.data.overlap import NgramIndex, ngram_hashes
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Piece, Prepared
-from clingpt.data.sources import Source
+from clingpt.data.sources import SPELLINGS, Source
 from clingpt.data.tabular import OnBad, shown_name
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.records import LABELS, SPLITS, Record
@@ -59,6 +59,8 @@ class Item(NamedTuple):
     source: int  # number of the source that it comes from
     split: str
     record: Record
+    key: str  # what the record is known by (sources.Read), and what every draw is a hash of
+    official: bool  # the source or PubMedQA's lists gave the split; otherwise a hash did
     renamed: bool = False  # another record had its id before
     planted: bool = False  # a canary: neither inspected nor redacted, and never dropped
 
@@ -67,30 +69,30 @@ def read_sources(sources: Sequence[Source], on_bad: OnBad) -> Iterator[Item]:
     """Yield all records of all sources, each under a unique id; every call yields the same.
 
     Ids stay as they are, so that PubMedQA's official lists apply. If an id recurs with a different
-    text, the later record is renamed to `id#2` and follows the first one into its split: notes that
-    share a patient's number are never split between training and test. Exact duplicates count as
-    bad records.
+    text, the later record is renamed to `id#2`; a hash of their id or group has put both into the
+    same split. Exact duplicates of a record with an id count as bad records. Without ids, equal
+    records may be different patients', and all are kept.
     """
-    split_of_id: dict[str, str] = {}
+    names = set[str]()
     seen = set[int]()  # hashes of whole records, ids included: 8 bytes each, not their texts
     repeats = Counter[str]()
     for number, source in enumerate(sources):
-        for split, record in source.read(on_bad):
-            if hash(record) in seen:
+        for split, record, key, own_id, official in source.read(on_bad):
+            if own_id and hash(record) in seen:
                 name = record.id if source.published else shown_name(record.id)
                 on_bad(DataError(f"duplicate record {name} in {source.name}"))
                 continue
-            seen.add(hash(record))
-            if record.id not in split_of_id:
-                split_of_id[record.id] = split
-                yield Item(number, split, record)
-                continue
-            repeats[record.id] += 1
-            new_id = f"{record.id}#{repeats[record.id] + 1}"
-            while new_id in split_of_id:  # the source itself has a record of this name
-                new_id += "#2"
-            split_of_id[new_id] = split_of_id[record.id]
-            yield Item(number, split_of_id[record.id], replace(record, id=new_id), renamed=True)
+            if own_id:
+                seen.add(hash(record))
+            item = Item(number, split, record, key, official)
+            if record.id in names:
+                repeats[record.id] += 1
+                new_id = f"{record.id}#{repeats[record.id] + 1}"
+                while new_id in names:  # the source itself has a record of this name
+                    new_id += "#2"
+                item = item._replace(record=replace(record, id=new_id), renamed=own_id)
+            names.add(item.record.id)
+            yield item
 
 
 def reread(sources: Sequence[Source]) -> Iterator[Item]:
@@ -118,6 +120,9 @@ class Survey:
     records: Counter[tuple[int, str]] = field(default_factory=Counter)  # (source, split)
     labels: Counter[tuple[int, str, str | None]] = field(default_factory=Counter)
     renamed: Counter[int] = field(default_factory=Counter)  # source
+    hashed: Counter[str] = field(default_factory=Counter)  # split -> records that a hash put there
+    groups: Counter[tuple[int, int, str]] = field(default_factory=Counter)  # see `note_group`
+    ungrouped: Counter[int] = field(default_factory=Counter)  # source -> records without a group
     bad: Counter[str] = field(default_factory=Counter)  # first message of its kind -> records
     kinds: dict[str, str] = field(default_factory=dict)  # kind of message -> the first one
 
@@ -125,6 +130,25 @@ class Survey:
         """Count an unusable record together with others that failed for the same reason."""
         kind = _PARTICULARS.sub("", str(error))
         self.bad[self.kinds.setdefault(kind, str(error))] += 1
+
+    def note_group(self, item: Item) -> None:
+        """Count a record under (hash of its group, source, split): the group itself is private."""
+        if item.record.group is None:
+            self.ungrouped[item.source] += 1
+        else:
+            self.groups[hash(item.record.group), item.source, item.split] += 1
+
+    def count_groups(self, source: int, split: str) -> int:
+        """Count the groups with records in a split of a source."""
+        return sum((number, name) == (source, split) for _, number, name in self.groups)
+
+    def divided_groups(self) -> Counter[tuple[str, ...]]:
+        """Count the groups with records in several splits, by these splits."""
+        places: dict[int, set[str]] = {}
+        for group, _, split in self.groups:
+            places.setdefault(group, set()).add(split)
+        divided = (tuple(s for s in SPLITS if s in found) for found in places.values())
+        return Counter(splits for splits in divided if len(splits) > 1)
 
 
 def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
@@ -145,11 +169,34 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
         survey.records[item.source, item.split] += 1
         survey.labels[item.source, item.split, item.record.decision] += 1
         survey.renamed[item.source] += item.renamed
+        survey.hashed[item.split] += not item.official
+        survey.note_group(item)
+    check_spellings(survey, sources)
     if not any(n for (_, split), n in survey.records.items() if split == "train"):
         raise DataError(
             f"{names_of(sources)} contains no record to train on; is it the right file?"
         )
     return survey
+
+
+def check_spellings(survey: Survey, sources: Sequence[Source]) -> None:
+    """Raise DataError if a source's own splits have names other than train, val and test."""
+    for number, source in enumerate(sources):
+        unknown = {
+            split: n
+            for (each, split), n in survey.records.items()
+            if each == number and split not in SPLITS
+        }
+        if unknown:
+            assert source.columns and source.columns.split
+            shown = [f"{name} ({console.count(n)} records)" for name, n in sorted(unknown.items())]
+            more = f" and {len(shown) - SHOWN_IDS} more" if len(shown) > SHOWN_IDS else ""
+            known = ", ".join(f"{name} ({spelt})" for name, spelt in SPELLINGS.items())
+            raise DataError(
+                f"column {shown_name(source.columns.split)!r} of {source.name} has splits that "
+                f"are not known: {', '.join(shown[:SHOWN_IDS])}{more}; rename them to {known}, "
+                "or pass --split= to split by a hash instead"
+            )
 
 
 def share_of_yes_to_keep(
@@ -332,7 +379,7 @@ def write_examples(
         findings.grams[split].save(path)
     recipe = replace(recipe, held_out=held_out)
 
-    canaries = (Item(0, "train", record, planted=True) for record in planted)
+    canaries = (Item(0, "train", r, r.id, official=True, planted=True) for r in planted)
     chunks = in_chunks(chain(reread(sources), canaries))
     tally = Tally()
     total = survey.records.total()
@@ -369,19 +416,22 @@ def make_examples(recipe: Recipe, chunk: Sequence[Item]) -> tuple[list[Piece], T
             if recipe.drop_overlap and (sharing or item.record.id in recipe.copies):
                 tally.dropped["record", OVERLAPPING] += 1
                 continue
-            copies = count_copies(item.record.id, recipe.weights[item.source])
+            copies = count_copies(item.key, recipe.weights[item.source])
             if not copies:
                 tally.dropped["record", UNWEIGHTED] += 1
                 continue
             surplus = item.record.decision == "yes" and (
-                unit_hash(f"surplus {item.record.id}") > recipe.keep_yes
+                unit_hash(f"surplus {item.key}") > recipe.keep_yes
             )
             if "answer" in tasks and surplus:
                 tally.dropped["answer", "surplus yes"] += 1
                 tasks = tuple(task for task in tasks if task != "answer")
             if "answer" in tasks:
                 extra_views = views(
-                    record, recipe.views, dropout=recipe.section_dropout, key=recipe.key
+                    record,
+                    recipe.views,
+                    dropout=recipe.section_dropout,
+                    key=f"{recipe.key}\n{item.key}",
                 )[1:]
 
         piece = pieces[item.split]
@@ -438,13 +488,13 @@ def fitting_examples(
     return examples
 
 
-def count_copies(record_id: str, weight: float) -> int:
+def count_copies(key: str, weight: float) -> int:
     """Return how often to write a training record: weight 0.3 keeps 30 %, 2 writes all twice.
 
-    A hash of the id decides the fractional part, so every run keeps the same records.
+    A hash of the record's key decides the fractional part, so every run keeps the same records.
     """
     whole = math.floor(weight)
-    return whole + (unit_hash(f"weight {record_id}") < weight - whole)
+    return whole + (unit_hash(f"weight {key}") < weight - whole)
 
 
 # Views
@@ -472,9 +522,9 @@ def views(record: Record, kinds: Collection[str], *, dropout: float, key: str) -
 def undropped_sections(record: Record, *, dropout: float, key: str) -> tuple[tuple[str, str], ...]:
     """Drop each section with probability `dropout`; if all would go, keep the highest draw.
 
-    A section's draw is a hash of `key`, the record's id and its place, so it never changes.
+    A section's draw is a hash of `key`, which names the record, and its place in the record.
     """
-    draws = [unit_hash(f"{key}\n{record.id}\n{place}") for place in range(len(record.sections))]
+    draws = [unit_hash(f"{key}\n{place}") for place in range(len(record.sections))]
     limit = min(dropout, max(draws, default=1))
     pairs = zip(record.sections, draws, strict=True)
     return tuple(section for section, draw in pairs if draw >= limit)

@@ -1,5 +1,6 @@
 """The tables and examples that prepare.py prints."""
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from clingpt.base import console
+from clingpt.data.columns import Columns
 from clingpt.data.pipeline import Findings, Survey, Tally
 from clingpt.data.prepared import DONE, HELD_OUT, Piece, Prepared
 from clingpt.data.sources import Source
@@ -19,6 +21,7 @@ from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
 
 Rows = list[Sequence[console.Cell]]
+FAR = 4  # standard deviations of a split's size
 MOST_REASONS = 20  # rows of the table of dropped records
 LIKENESS = {
     "same_text": "the same text",
@@ -35,13 +38,15 @@ def records_table(
     """Count the records and labels of each split, and of each source if there are several."""
     rows: Rows = []
     several = len(sources) > 1
+    grouped = bool(survey.groups)
     for number, source in enumerate(sources):
         for split in SPLITS:
             row: list[console.Cell] = [source.name, source.weight] if several else []
             row += [split, survey.records[number, split]]
+            row += [survey.count_groups(number, split)] if grouped else []
             row += [survey.labels[number, split, label] for label in (*LABELS, None)]
             rows.append(row if several else [*row, counts[split]["tokens"] if counts else None])
-    columns = ["split", "records", *LABELS, "no label"]
+    columns = ["split", "records", *["groups"] * grouped, *LABELS, "no label"]
     if several:
         return console.table("Records", ["source", "weight", *columns], rows)
     return console.table(f"Records of {sources[0].name}", [*columns, "tokens"], rows)
@@ -85,17 +90,73 @@ def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
             }
             read = ", ".join(f"{shown_name(name)!r} as {role}" for role, name in roles.items())
             lines.append(f"Columns of {source.name}: {read}.")
+            lines += split_rules(source.columns)
+    for number, n in survey.ungrouped.items():
+        columns = sources[number].columns
+        if n and columns and columns.group:
+            lines.append(
+                f"{console.count(n)} records of {sources[number].name} have no "
+                f"{shown_name(columns.group)!r}: each counts as a group of its own."
+            )
     for number, n in survey.renamed.items():
         if n:
             lines.append(
                 f"{console.count(n)} records of {sources[number].name} repeat an earlier id: they "
-                "are renamed to id#2, id#3, … and stay in the split of the first."
+                "are renamed to id#2, id#3, … . Records that share an id share a split, unless a "
+                "group or the source's own split says otherwise."
             )
+    lines += far_from_share(sources, survey)
     if n := tally.windowed["text"]:
         lines.append(
             f"{console.count(n)} texts exceed the context and were split into several examples."
         )
     return "\n".join(lines)
+
+
+def split_rules(columns: Columns) -> list[str]:
+    """Say which columns decide the splits, and how to choose otherwise."""
+    lines = []
+    if columns.group:
+        lines.append(
+            f"Records with the same {shown_name(columns.group)!r} stay in one split; --group= "
+            "splits record by record."
+        )
+    if columns.split:
+        lines.append(
+            f"The splits are those of the column {shown_name(columns.split)!r}; --split= splits by "
+            "a hash."
+        )
+    return lines
+
+
+def among_groups(survey: Survey) -> str:
+    """Describe the groups of the records, for a split whose size they explain; "" without any."""
+    sizes = Counter[int]()
+    for (group, _, _), n in survey.groups.items():
+        sizes[group] += n
+    if not sizes:
+        return ""
+    largest = console.count(max(sizes.values()))
+    return f" in {console.count(len(sizes))} groups, the largest of {largest},"
+
+
+def far_from_share(sources: Sequence[Source], survey: Survey) -> list[str]:
+    """Note each held-out split that is much larger or smaller than the share that was asked for.
+
+    A hash of single records would be this far off once in 15,000 times (four standard deviations).
+    Groups make it likelier: whole patients move, not single notes.
+    """
+    n = survey.hashed.total()
+    lines = []
+    for split, share in (("val", sources[0].val_share), ("test", sources[0].test_share)):
+        found = survey.hashed[split]
+        if found and abs(found - n * share) > FAR * math.sqrt(n * share * (1 - share)):
+            lines.append(
+                f"The {split} split has {found / n:.1%} of the {console.count(n)} records"
+                f"{among_groups(survey)} and not {share:.1%}: groups and records that share an id "
+                "or a text are never divided."
+            )
+    return lines
 
 
 def receipt_tables(receipt: Mapping[str, Any]) -> list[str]:

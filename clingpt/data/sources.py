@@ -1,9 +1,9 @@
 """Sources of records: PubMedQA from the Hub or its official JSON file, tables, and texts.
 
-`Source.read` yields cleaned records one by one, each with its split, and starts again at every
-call, so that memory does not grow with a source. Malformed input raises a DataError that names the
-file and the line. clingpt/data/tabular.py reads the rows of a file; clingpt/data/columns.py decides
-what its columns mean.
+`Source.read` yields cleaned records one by one, each with its split and what it is known by, and
+starts again at every call, so that memory does not grow with a source. Malformed input raises a
+DataError that names the file and the line. clingpt/data/tabular.py reads the rows of a file;
+clingpt/data/columns.py decides what its columns mean.
 """
 
 import hashlib
@@ -12,20 +12,50 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from clingpt.base.errors import ConfigError, DataError, hub_reason
-from clingpt.data.columns import Columns, guess_columns, guess_table, record_of
+from clingpt.data.columns import Columns, guess_columns, guess_table, identifier, record_of
 from clingpt.data.tabular import AUTO, OnBad, Row, format_of, iter_rows, shown_name
-from clingpt.text.records import FIELDS, SPLITS, Record, RecordError, from_json, make_record
+from clingpt.text.records import (
+    FIELDS,
+    SPLITS,
+    Record,
+    RecordError,
+    clean,
+    from_json,
+    make_record,
+)
 
 HUB_NAME = "qiaojin/PubMedQA"
 HUB_TIMEOUT_S = 5.0
 SAMPLED_ROWS = 200
 SAMPLED_CHARS = 10_000  # of a cell
+
+# How data sets spell the names of their splits, besides numbers as in test1 and test2.
+SPELLINGS = {
+    "train": "train training",
+    "val": "val valid validation dev devel development",
+    "test": "test testing",
+}
+_SPLIT_OF = {name: split for split, names in SPELLINGS.items() for name in names.split()}
+
+
+class Read(NamedTuple):
+    """A record as a source yields it."""
+
+    split: str  # train, val or test; another text of the source's split column, if it is neither
+    record: Record
+    key: str  # what the record is known by, whatever its place: its own id, or a hash of its text
+    own_id: bool  # the source gave the id; otherwise it is the record's number and text
+    official: bool  # the source or PubMedQA's lists gave the split; otherwise a hash did
+
+
+# Hexadecimal digits as letters: a name with many digits would be taken for a chart number.
+_LETTERS = str.maketrans("0123456789", "ghijklmnop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,42 +75,56 @@ class Source:
     synthetic_counts: Mapping[str, int] = field(default_factory=dict)  # split -> records
     seed: int = 1337  # of synthetic records
 
-    def read(self, on_bad: OnBad) -> Iterator[tuple[str, Record]]:
-        """Yield every record with its split; `on_bad` gets the error of each unusable one."""
+    def read(self, on_bad: OnBad) -> Iterator[Read]:
+        """Yield every record; `on_bad` gets the error of each unusable one.
+
+        A record without an id is named after its number in the source and its text. The number is
+        for people; it decides nothing, so that rows in another order are the same records.
+        """
         if self.name == "synthetic":  # the generator keeps its splits apart by itself
             from clingpt.data import synthetic  # builds its tables on import
 
             for split in SPLITS:
                 count = self.synthetic_counts[split]
                 for record in synthetic.iter_records(split, count=count, seed=self.seed):
-                    yield split, record
+                    yield Read(split, record, record.id, own_id=True, official=True)
             return
-        for record in self._records(on_bad):
-            split = split_of(
+        for number, (record, published) in enumerate(self._records(on_bad), start=1):
+            given = official_split(record.id, self.fold) or published
+            official = given is not None
+            split = given or split_of(
                 record, fold=self.fold, val_share=self.val_share, test_share=self.test_share
             )
-            yield split, record
+            if record.id:
+                yield Read(split, record, record.id, own_id=True, official=official)
+            else:
+                key = hashlib.sha256(record.full_text().lower().encode()).hexdigest()
+                named = replace(record, id=f"{number}-{key[:10].translate(_LETTERS)}")
+                yield Read(split, named, key, own_id=False, official=official)
 
-    def _records(self, on_bad: OnBad) -> Iterator[Record]:
+    def _records(self, on_bad: OnBad) -> Iterator[tuple[Record, str | None]]:
+        """Yield the records, and the split of each if a column gives it."""
         path = Path(self.name)
         if self.name == "pubmedqa":
-            yield from read_hub(HUB_NAME, self.subset, on_bad)
+            yield from ((record, None) for record in read_hub(HUB_NAME, self.subset, on_bad))
         elif format_of(path) is None:  # not a table or a folder of texts
-            yield from read_hub(self.name, self.subset, on_bad)
+            yield from ((record, None) for record in read_hub(self.name, self.subset, on_bad))
         else:
+            column = self.columns.split if self.columns else None
             for place, row in iter_rows(path, on_bad, encoding=self.encoding):
                 try:
                     if self.columns is None:
-                        record = from_known_row(row, place)
+                        record = from_known_row(row)
                     else:
-                        record = record_of(row, self.columns, place)
+                        record = record_of(row, self.columns)
                 except RecordError as error:
                     name = error.record_id if self.published else shown_name(error.record_id)
-                    on_bad(DataError(f"{place}: record {name}: {error.problem}"))
+                    who = f"record {name}: " if name else ""
+                    on_bad(DataError(f"{place}: {who}{error.problem}"))
                 except DataError as error:
                     on_bad(DataError(f"{place}: {error}"))
                 else:
-                    yield record
+                    yield record, published_split(row, column) if column else None
 
 
 def check_source(name: str) -> None:
@@ -142,14 +186,15 @@ def choose_columns(
     path = Path(source)
     wanted = given or Columns()
     kind = format_of(path) if source else None
+    named = any(astuple(wanted))  # an empty name switches a guess off, and needs no column
     if kind in (None, "txt"):
-        if wanted != Columns():
+        if named:
             raise ConfigError(f"{source} has no columns to choose from; do not name any")
         return None
     rows = _sample(path, encoding)
     first = rows[0]
     is_known = first and (first.keys() <= FIELDS or _is_official(first) or _is_hubs(first))
-    if kind not in ("csv", "tsv") and wanted == Columns() and is_known:
+    if kind not in ("csv", "tsv") and not named and is_known:
         return None
     names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
     columns = guess_columns(names, rows, task, wanted)
@@ -189,13 +234,13 @@ def _is_hubs(row: Row) -> bool:
     return isinstance(row.get("context"), Mapping)
 
 
-def from_known_row(row: Row, place: str) -> Record:
+def from_known_row(row: Row) -> Record:
     """Read a row in PubMedQA's official layout, in the Hub's, or in the form of records.to_json."""
     if "QUESTION" in row or "CONTEXTS" in row:  # our own form has no such field
         return from_official_item((row.get("id"), row))
     if _is_hubs(row):
         return from_hub_row(row)
-    return from_json(row, default_id=Path(place).name)
+    return from_json(row, default_id=None)
 
 
 def from_official_item(pair: tuple[object, Any]) -> Record:
@@ -246,6 +291,8 @@ def _from_lists(
     *, record_id: object, texts: Any, labels: Any, keywords: Any, **rest: Any
 ) -> Record:
     """Build a record from PubMedQA's parallel lists of section texts and labels."""
+    if record_id is None:  # unlike other records: without it, the official lists cannot apply
+        raise DataError("a record's id must be a string or an integer, not NoneType")
     labels, keywords = labels or [], keywords or []
     for name, value in (("contexts", texts), ("labels", labels), ("keywords", keywords)):
         if not isinstance(value, list):  # a text would pass as a list of letters
@@ -327,18 +374,32 @@ def official_folds(ids: Iterable[str]) -> list[int] | None:
     return None if None in folds else [fold for fold in folds if fold is not None]
 
 
-def split_of(record: Record, *, fold: int, val_share: float, test_share: float) -> str:
-    """Return the official split of a PubMedQA-L record; for others a hash of the text decides.
+def official_split(record_id: str, fold: int) -> str | None:
+    """Return the split of a PubMedQA-L record by its PMID; None for any other."""
+    found = _official().get(record_id)
+    return None if found is None else "test" if found == -1 else "val" if found == fold else "train"
 
-    It is a hash of the text, not the id, so that a copy under another id cannot cross into another
-    split. The order of records plays no part, so that a record added to a file does not move
-    others.
+
+def published_split(row: Row, column: str) -> str:
+    """Return train, val or test, as a column spells it; any other cell as a text for a message."""
+    value = identifier(row, column)
+    name = "" if value is None else clean(str(value))
+    known = _SPLIT_OF.get(name.lower().rstrip("0123456789-_ "))
+    return known or shown_name(name) or "(empty)"
+
+
+def split_of(record: Record, *, fold: int, val_share: float, test_share: float) -> str:
+    """Return the official split of a PubMedQA-L record; for others a hash decides.
+
+    It is a hash of the group if the record has one, else of its own id, else of what a model reads.
+    So a patient's notes stay together, and a note that is corrected stays where it was. Neither
+    order nor place plays a part: the same rows in another order or format are split the same, and a
+    record that is added moves no others.
     """
-    official = _official().get(record.id)
-    if official is not None:
-        return "test" if official == -1 else "val" if official == fold else "train"
+    if official := official_split(record.id, fold):
+        return official
     text = "\n".join([record.question, *(body for _, body in record.sections)]).lower()
-    digest = hashlib.sha256(text.encode()).digest()
+    digest = hashlib.sha256((record.group or record.id or text).encode()).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
     if position < test_share:
         return "test"

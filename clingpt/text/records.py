@@ -16,7 +16,7 @@ LABELS = ("yes", "no", "maybe")
 SPLITS = ("train", "val", "test")
 N_FOLDS = 10  # of PubMedQA's labelled records (Jin et al. 2019, section 3.4)
 # Keys that a record's JSON object may have.
-FIELDS = frozenset("id question sections text long_answer decision keywords document".split())
+FIELDS = frozenset("id group question sections text long_answer decision keywords document".split())
 
 # Debris of PubMedQA's own parsing, where a label was cut at a slash: "…controls.QUESTIONS/".
 _LABEL_DEBRIS = re.compile(r"(?<=[.?!])\s*[A-Z]{3}[A-Z &]*/$")
@@ -29,7 +29,7 @@ class RecordError(DataError):
     """A record that cannot be used. Its id may be a patient's; prepare.py masks it."""
 
     def __init__(self, record_id: str, problem: str) -> None:
-        super().__init__(f"record {record_id}: {problem}")
+        super().__init__(f"record {record_id}: {problem}" if record_id else problem)
         self.record_id, self.problem = record_id, problem
 
 
@@ -41,6 +41,10 @@ class Record:
     `decision` one of LABELS; both may be unknown. `document` is a structured document that somebody
     wrote from the sections, line breaks included. Without one, the task `document` derives it from
     the sections and the conclusion.
+
+    `id` is the source's own, and empty if the source gives none; clingpt/data/sources.py then names
+    the record after its number and text. `group` is the patient, encounter or article that the
+    record belongs to. It keeps a group in one split, and is never written or printed.
     """
 
     id: str
@@ -50,6 +54,7 @@ class Record:
     decision: str | None = None
     keywords: tuple[str, ...] = ()
     document: str | None = None
+    group: str | None = None
 
     def context(self) -> str:
         """Return the text of all sections, without their labels, joined with spaces."""
@@ -112,13 +117,21 @@ def make_record(
     decision: object = None,
     keywords: Iterable[object] = (),
     document: object = None,
+    group: object = None,
 ) -> Record:
-    """Clean raw fields into a Record; raise DataError if it is unusable."""
-    if not isinstance(record_id, str | int) or isinstance(record_id, bool):
-        kind = type(record_id).__name__
-        raise DataError(f"a record's id must be a string or an integer, not {kind}")
-    name = clean(str(record_id))
-    if not name:
+    """Clean raw fields into a Record; raise DataError if it is unusable.
+
+    A `record_id` or `group` of None means that the source gives none.
+    """
+
+    def identifier(field: str, value: object) -> str:
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            kind = type(value).__name__
+            raise DataError(f"a record's {field} must be a string or an integer, not {kind}")
+        return clean(str(value))
+
+    name = "" if record_id is None else identifier("id", record_id)
+    if not name and record_id is not None:
         raise DataError("a record's id is empty; give every record a unique id")
 
     def text(field: str, value: object, cleaned: Callable[[str], str] = clean) -> str:
@@ -155,6 +168,7 @@ def make_record(
         decision=verdict,
         keywords=tuple(text("a keyword", keyword) for keyword in keywords),
         document=optional("the document", document, clean_lines),
+        group=(None if group is None else identifier("group", group)) or None,
     )
 
 
@@ -166,16 +180,17 @@ def _without_debris(text: str) -> str:
 def to_json(record: Record) -> dict[str, Any]:
     """Return a record as a JSON object, the form of a line in val.jsonl and test.jsonl.
 
-    `document` is omitted if the record has none, so that files without documents keep the bytes
-    they had before the field was added.
+    Its group is left out, because it identifies a patient. `document` is omitted if the record has
+    none, so that files without documents keep the bytes they had before the field was added.
     """
     fields = asdict(record)
+    del fields["group"]
     if record.document is None:
         del fields["document"]
     return fields
 
 
-def from_json(fields: object, *, default_id: str = UNNAMED) -> Record:
+def from_json(fields: object, *, default_id: str | None = UNNAMED) -> Record:
     """Read a record from a JSON object.
 
     Accepts more than `to_json` writes, so that a note can be typed by hand: only a question or some
@@ -189,16 +204,18 @@ def from_json(fields: object, *, default_id: str = UNNAMED) -> Record:
     if {"sections", "text"} <= fields.keys():
         raise DataError("a record has both sections and text; make the text one of the sections")
     question, keywords = fields.get("question"), fields.get("keywords") or ()
+    record_id = fields.get("id")
     if not isinstance(keywords, list | tuple):
         raise DataError('keywords must be a list of strings: ["pain", …]')
     return make_record(
-        record_id=fields.get("id", default_id),
+        record_id=default_id if record_id is None else record_id,
         question="" if question is None else question,
         sections=_section_pairs(fields.get("sections", fields.get("text"))),
         long_answer=fields.get("long_answer"),
         decision=fields.get("decision"),
         keywords=keywords,
         document=fields.get("document"),
+        group=fields.get("group"),
     )
 
 

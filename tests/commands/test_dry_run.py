@@ -106,13 +106,13 @@ VERDICTS: dict[str, tuple[list[str], str | None]] = {
     "copy": (COPY, "1 training records are near-duplicates of test records, first planted"),
     "copy, dropped": ([*COPY, "--drop_overlap"], None),
     "notes": (NOTES, "likely identifiers"),
-    "notes, surrogates": ([*NOTES, "--redact=surrogates"], None),
+    "notes, surrogates": ([*NOTES, "--redact=surrogates", "--allow_overlap"], None),
     "against": (
         ["--source={copying}", *NONE_HELD_OUT, "--tasks=answer", "--against", "{earlier}"],
         "near-duplicates",
     ),
     "no examples": ([f"--source={NOTES_FIXTURE}", "--task=text", "--long=drop", "--block_size=16",
-                     "--redact=tags"], "yields no training example"),
+                     "--redact=tags", *NONE_HELD_OUT], "yields no training example"),
     "bad record": (["--source={bad}"], r"bad.jsonl:2: not valid JSON"),
     "bad record, skipped": (["--source={bad}", "--skip_bad", *NONE_HELD_OUT], None),
     "missing": (["--source={missing}"], "No such file or directory"),
@@ -127,7 +127,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     texts = ({"id": f"t{n}", "text": random_text(random.Random(n))} for n in range(9))
     bad = write_lines(folder / "bad.jsonl", [made_records(1)[0], "{oops", *made_records(9)[1:]])
     mine = write_lines(folder / "texts.jsonl", texts)
-    prepared(f"--source={mine}", "--task=text", "--show=0", f"--out={folder / 'earlier'}")
+    flags = ["--task=text", "--show=0", *NONE_HELD_OUT]
+    prepared(f"--source={mine}", f"--out={folder / 'earlier'}", *flags)
     (folder / "strange").mkdir()
     (folder / "strange/letter.txt").write_text("Dear all")
     return {

@@ -164,7 +164,7 @@ def test_bad_records_stop_the_run_or_are_counted(tmp_path: Path) -> None:
         *records[10:],
     ]
     path = write_lines(tmp_path / "a.jsonl", lines)
-    flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0")
+    flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0", "--val_share=0")
     advice = "(--skip_bad=True drops and counts such records)"
     said = refused(*flags)
     assert said.startswith(f"{path}:11: not valid JSON (")

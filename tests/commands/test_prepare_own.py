@@ -138,7 +138,7 @@ def notes_csv(path: Path, n: int = 30) -> Path:
 def test_columns_named_on_the_command_line_are_used(tmp_path: Path) -> None:
     path = notes_csv(tmp_path / "notes.csv")
     flags = [f"--source={path}", f"--out={tmp_path / 'data'}", "--task=summarize"]
-    flags += ["--input=transcription", "--target=description", "--val_share=0.2"]
+    flags += ["--input=transcription", "--target=description", "--val_share=0.2", "--test_share=0"]
     printed = prepared(*flags)
     data = open_prepared(tmp_path / "data", GPT2)
     assert data.tasks == ["summarize"]
@@ -154,7 +154,7 @@ def test_columns_named_on_the_command_line_are_used(tmp_path: Path) -> None:
 def test_a_dry_run_shows_everything_and_writes_nothing(tmp_path: Path) -> None:
     path = notes_csv(tmp_path / "notes.csv.gz".removesuffix(".gz"))
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--task=summarize")
-    printed = prepared(*flags, "--dry_run=True")
+    printed = prepared(*flags, "--dry_run=True", "--val_share=0", "--test_share=0")
     assert cells(printed, "Columns")["transcription"][0] == "input"
     assert cells(printed, "Columns")["note_id"][0] == "id"
     records = cells(printed, f"Records of {path}")
@@ -431,7 +431,7 @@ def test_canaries_are_never_redacted(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Redactor, "record", nothing_left)
     path = write_lines(tmp_path / "a.jsonl", made_records(20))
-    flags = ["--task=explain", "--redact=tags", "--canaries=3", "--workers=0", "--show=0"]
+    flags = ["--task=explain", "--redact=tags", "--canaries=3", "--workers=0", *NONE_HELD_OUT]
     prepared(f"--source={path}", f"--out={tmp_path / 'data'}", *flags)
     data = open_prepared(tmp_path / "data", GPT2)
     said = GPT2.decode(data.split("train").tokens.tolist())
@@ -536,7 +536,7 @@ def test_against_counts_the_held_out_text_of_other_folders(tmp_path: Path) -> No
 
 def test_a_folder_without_a_receipt_opens_with_the_same_fingerprint(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", made_records(30))
-    prepared(f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0")
+    prepared(f"--source={path}", f"--out={tmp_path / 'data'}", *NONE_HELD_OUT)
     data = open_prepared(tmp_path / "data", GPT2)
     assert data.receipt is not None
     names = {path.name for path in data.folder.iterdir()}
@@ -548,7 +548,7 @@ def test_a_folder_without_a_receipt_opens_with_the_same_fingerprint(tmp_path: Pa
     older = open_prepared(tmp_path / "data", GPT2)
     assert older.receipt is None
     assert older.fingerprint == data.fingerprint
-    prepared(f"--source={path}", f"--out={tmp_path / 'data'}", "--show=0")
+    prepared(f"--source={path}", f"--out={tmp_path / 'data'}", *NONE_HELD_OUT)
 
 
 @pytest.mark.parametrize(

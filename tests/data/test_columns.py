@@ -44,7 +44,7 @@ GUESSES: list[tuple[str, str, str]] = [
     (  # radiology
         "summarize",
         "Study ID number, subject_id number, FINDINGS prose, Impression short",
-        "id=Study ID, input=FINDINGS, target=Impression",
+        "id=Study ID, group=subject_id, input=FINDINGS, target=Impression",
     ),
     (  # a record of ours as CSV
         "answer",
@@ -95,14 +95,19 @@ GUESSES: list[tuple[str, str, str]] = [
         "note none, text prose, summary short",
         "input=text, target=summary",
     ),
-    ("text", "mrn number, befund prose, ward short", "input=befund"),
+    ("text", "mrn number, befund prose, ward short", "group=mrn, input=befund"),
     ("text", "question prose, answer prose", "question=question, target=answer"),
     ("text", "note prose, summary short", "input=note, target=summary"),
     # An id is never chosen by its values; which of several by the order of their names.
     ("text", "row_id int, pmid int, text prose", "id=pmid, input=text"),
     ("text", "note_id float, text prose", "id=note_id, input=text"),
     ("text", "id list, text prose", "input=text"),
-    ("text", "mrn int, subject_id int, patient_id int, text prose", "input=text"),
+    # A group is the widest: patient before encounter before article.
+    ("text", "hadm_id int, mrn int, subject_id int, text prose", "group=subject_id, input=text"),
+    ("text", "Encounter ID int, pmcid short, text prose", "group=Encounter ID, input=text"),
+    ("text", "pmid int, PMCID short, text prose", "id=pmid, group=PMCID, input=text"),
+    ("text", "patient_id list, text prose", "input=text"),
+    ("text", "split short, subset short, text prose", "split=split, input=text"),
 ]
 
 
@@ -250,7 +255,16 @@ def test_the_table_shows_roles_and_masked_cells() -> None:
 
 # Rows as records
 
-ALL = Columns(id="i", question="q", input="t", target="a", document="w", decision="d", keywords="k")
+ALL = Columns(
+    id="i",
+    group="g",
+    question="q",
+    input="t",
+    target="a",
+    document="w",
+    decision="d",
+    keywords="k",
+)
 
 
 def test_a_row_with_every_column_becomes_a_record() -> None:
@@ -265,25 +279,25 @@ def test_a_row_with_every_column_becomes_a_record() -> None:
         document="PLAN: rest\n\nDr X",
         keywords=("x", "y", "z"),
     )
-    assert record_of(row, ALL, "dir/notes.csv:3") == wanted
-    assert record_of(row | {"k": ["x", "y", "z"]}, ALL, "") == wanted
+    assert record_of(row, ALL) == wanted
+    assert record_of(row | {"k": ["x", "y", "z"]}, ALL) == wanted
 
 
 @pytest.mark.parametrize("blank", [None, "", " \u2003\n", "\0", "\0" * 99])
 def test_blank_and_missing_cells_become_none(blank: str | None) -> None:
-    full: dict[str, object] = dict.fromkeys("iqawdk", blank)
+    full: dict[str, object] = dict.fromkeys("igqawdk", blank)
     for row in (full | {"t": "x"}, {"t": "x"}):
-        record = record_of(row, ALL, "dir/notes.csv:3")
-        assert record == Record(id="notes.csv:3", question="", sections=(("TEXT", "x"),))
-    assert record_of({"q": "Why?", "t": blank}, ALL, "a:1").sections == ()
-    assert record_of({"q": "\0" * 99 + "Why?"}, ALL, "a:1").question == "Why?"
-    with pytest.raises(DataError, match="notes.csv:3: it has neither a question nor text"):
-        record_of({"a": "an answer", "t": blank}, ALL, "dir/notes.csv:3")
+        assert record_of(row, ALL) == Record(id="", question="", sections=(("TEXT", "x"),))
+    assert record_of({"q": "Why?", "t": blank}, ALL).sections == ()
+    assert record_of({"q": "\0" * 99 + "Why?"}, ALL).question == "Why?"
+    with pytest.raises(DataError, match="^it has neither a question nor text"):
+        record_of({"a": "an answer", "t": blank}, ALL)
 
 
 @pytest.mark.parametrize(("value", "name"), [(17, "17"), (17.0, "17"), ("017", "017"), (0, "0")])
-def test_ids_may_be_numbers(value: object, name: str) -> None:
-    assert record_of({"i": value, "t": "x"}, ALL, "a:1").id == name
+def test_ids_and_groups_may_be_numbers(value: object, name: str) -> None:
+    record = record_of({"i": value, "g": value, "t": "x"}, ALL)
+    assert (record.id, record.group) == (name, name)
 
 
 @pytest.mark.parametrize(
@@ -299,11 +313,11 @@ def test_ids_may_be_numbers(value: object, name: str) -> None:
         ({"k": [5]}, "record 1: a keyword must be a string, not int"),
         ({"d": "perhaps"}, "record 1: the decision must be yes, no or maybe"),
         ({"i": 1.5}, "a record's id must be a string or an integer, not float"),
-        ({"i": float("nan")}, "a record's id must be a string or an integer, not float"),
+        ({"g": 1.5}, "a record's group must be a string or an integer, not float"),
         ({"i": True}, "a record's id must be a string or an integer, not bool"),
         ({"i": ["1"]}, "a record's id must be a string or an integer, not list"),
     ],
 )
 def test_cells_of_the_wrong_type_are_refused(cells: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
-        record_of({"i": "1", "t": "x"} | cells, ALL, "a:1")
+        record_of({"i": "1", "t": "x"} | cells, ALL)

@@ -1,7 +1,7 @@
 """Reading several sources as one: weights, unique ids, and ids that never cross splits."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -22,8 +22,8 @@ class Listed(Source):
 
     listed: tuple[Record, ...]
 
-    def _records(self, on_bad: OnBad) -> Iterator[Record]:
-        yield from self.listed
+    def _records(self, on_bad: OnBad) -> Iterator[tuple[Record, str | None]]:
+        yield from ((record, None) for record in self.listed)
 
 
 def source(name: str, *records: Record) -> Source:
@@ -70,10 +70,11 @@ def test_sources_are_read_in_order_and_keep_their_ids() -> None:
     assert names_of(both) == "a and b"
 
 
-def test_a_repeated_id_is_numbered_and_follows_the_first_into_its_split() -> None:
+def test_records_that_share_an_id_are_numbered_and_share_a_split() -> None:
     """Notes of one patient must not be spread over several splits."""
     texts = [f"Note {n} of a patient." for n in range(40)]
-    alone = {split_of(record("7", t), fold=0, val_share=0.3, test_share=0.3) for t in texts}
+    nameless = [replace(record("7", text), id="") for text in texts]
+    alone = {split_of(note, fold=0, val_share=0.3, test_share=0.3) for note in nameless}
     assert alone == {"train", "val", "test"}  # their texts alone would spread them
     notes = [record("7", text) for text in texts]
     items = list(read_sources([source("a", *notes[:20]), source("b", *notes[20:])], refuse))
@@ -81,6 +82,24 @@ def test_a_repeated_id_is_numbered_and_follows_the_first_into_its_split() -> Non
     assert {item.split for item in items} == {items[0].split}
     assert [item.renamed for item in items] == [False] + [True] * 39
     assert [item.record.sections[0][1] for item in items] == texts
+    later = list(read_sources([source("b", *reversed(notes))], refuse))
+    assert {item.split for item in later} == {items[0].split}
+
+
+def test_without_ids_equal_records_are_all_kept_under_different_names() -> None:
+    twice = [replace(record("7"), id=""), replace(record("7"), id="")]
+    both = [source("a.csv", *twice), source("b.csv", *twice)]
+    items = list(read_sources(both, refuse))
+    assert len(set(ids(items))) == len(items) == 4
+    assert len({item.split for item in items}) == len({item.key for item in items}) == 1
+    assert not any(item.renamed for item in items)
+
+
+def test_a_group_in_two_sources_stays_in_one_split() -> None:
+    notes = [replace(record(str(n), f"Note {n}."), group=f"p{n % 20}") for n in range(200)]
+    items = list(read_sources([source("a", *notes[:100]), source("b", *notes[100:])], refuse))
+    assert {item.split for item in items} == {"train", "val", "test"}
+    assert len({(item.record.group, item.split) for item in items}) == 20
 
 
 def test_a_numbered_id_never_collides_with_an_id_of_the_source() -> None:

@@ -113,7 +113,7 @@ def read_in_subprocess(source: Path, subset: str, folder: Path) -> list[dict[str
     code = (
         "import json; from clingpt.text.records import Record, to_json\n"
         "from clingpt.data.sources import *\n"
-        f"for _, record in Source(name={str(source)!r}, subset={subset!r}).read(refuse):\n"
+        f"for _, record, *_ in Source(name={str(source)!r}, subset={subset!r}).read(refuse):\n"
         "    print(json.dumps(to_json(record)))\n"
     )
     done = in_subprocess(code, folder)
@@ -292,7 +292,7 @@ def test_jsonl_errors_name_file_and_line(tmp_path: Path) -> None:
     path.write_bytes(b"\r\n".join(line for line, _ in LINES))
     errors: list[str] = []
     records = read_records(path, lambda error: errors.append(str(error)))
-    assert [record.id for record in records] == ["a", "notes.jsonl:9", "g"]
+    assert [record.id for record in records] == ["a", "2-fengmkompn", "g"]
     wanted = [f"{path}:{n}: {said}" for n, (_, said) in enumerate(LINES, start=1) if said]
     assert len(errors) == len(wanted)
     for error, start in zip(errors, wanted, strict=True):
@@ -313,8 +313,9 @@ def records_of(
     columns = chosen[0] if chosen else None
     source = Source(name=str(path), columns=columns, encoding=encoding)
     bad: list[DataError] = []
-    records = [record for _, record in source.read(bad.append)]
-    assert [record for _, record in source.read(lambda _: None)] == records  # from the start
+    records = [read.record for read in source.read(bad.append)]
+    again = [read.record for read in source.read(lambda _: None)]
+    assert again == records  # from the start
     return records, [str(error) for error in bad]
 
 
@@ -330,17 +331,17 @@ def test_a_table_in_any_format_becomes_the_same_records(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    places = {"a.csv": (2, 3, 4), "a.tsv.gz": (2, 3, 4), "a.json": (2, 6, 10)}
+    names = ["1-bmlnbepieh", "2-ddndhpjcof", "3-pofgiepnbj"]  # number and text
     for path in tmp_path.iterdir():
         records, bad = records_of(path, "summarize")
         wanted = [
             Record(
-                id=f"{path.name}:{place}",
+                id=name,
                 question="",
                 sections=(("TEXT", f"Note {n}."),),
                 long_answer=f"Brief {n}.",
             )
-            for n, place in enumerate(places.get(path.name, (1, 2, 3)))
+            for n, name in enumerate(names)
         ]
         assert (records, bad) == (wanted, [])
 
@@ -349,7 +350,7 @@ BAD_ROWS: list[tuple[str, bytes, list[str], list[str]]] = [  # ids of records, w
     ("twice.csv", b"id,note\n7,a\n7,b\n", ["7", "7"], []),  # prepare.py's to refuse or to count
     ("empty.csv", b"id,note\n1,\n2,b\n", ["2"], ["empty.csv:2: record 1: it has neither"]),
     ("cells.csv", b"id,note\n1,a,b\n2,b\n", ["2"], ["cells.csv:2: 3 cells under a header of 2"]),
-    ("blank.csv", b"id,note\n,a\n\0,b\n", ["blank.csv:2", "blank.csv:3"], []),
+    ("blank.csv", b"id,note\n,a\n\0,b\n", ["1-eeidnolben", "2-eajninancb"], []),
     ("number.csv", b"id,note\n1,5\n2,b\n3,c\n", ["1", "2", "3"], []),
     (
         "number.jsonl",
@@ -448,7 +449,7 @@ def test_medquad_is_read_with_guessed_columns() -> None:
     assert chosen is not None
     assert chosen[0] == Columns(id="id", question="question", target="answer")
     n_records = 0
-    for _, record in Source(name=str(path), columns=chosen[0]).read(refuse):
+    for _, record, *_ in Source(name=str(path), columns=chosen[0]).read(refuse):
         n_records += 1
         assert record.question and record.long_answer
         assert not re.search(r"\s\s|[^\S ]", record.question + record.long_answer)

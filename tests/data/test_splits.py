@@ -1,4 +1,4 @@
-"""Splits: PubMedQA's official lists by id, everything else by its text, never by order."""
+"""Splits: PubMedQA's official lists by id; others by group, id or text, never by place."""
 
 import hashlib
 import json
@@ -120,10 +120,16 @@ def test_split_sizes_match_the_requested_shares(val: float, test: float) -> None
         assert abs(counts[name] - n * share) <= 4 * deviation + 1e-6
 
 
-def test_only_the_text_decides_the_split() -> None:
+def test_the_group_decides_the_split_else_the_id_else_the_text() -> None:
     for record in synthetic(50):
+        other = replace(record, question="Who?", sections=(("TEXT", record.id * 2),))
+        wanted = split(record, val=0.3, test=0.3)
+        assert split(other, val=0.3, test=0.3) == wanted
+        wanted = split(replace(record, id="", group=record.id), val=0.3, test=0.3)
+        for each in (record, other, replace(other, id="17"), replace(other, id="")):
+            assert split(replace(each, group=record.id), val=0.3, test=0.3) == wanted
+        record = replace(record, id="")
         copies = [
-            replace(record, id="another"),
             replace(record, decision="yes", long_answer="Because.", keywords=("pain",)),
             replace(record, question="WHY?"),
             replace(record, sections=(("RESULTS", record.sections[0][1]),)),

@@ -56,28 +56,28 @@ def test_duplicate_views_and_views_without_an_answer_are_omitted(
 
 
 def test_dropout_omits_its_share_of_sections_and_never_all() -> None:
-    records = [replace(RECORD, id=str(number)) for number in range(2000)]
-    kept = [undropped_sections(record, dropout=0.3, key="k") for record in records]
+    keys = [str(number) for number in range(2000)]
+    kept = [undropped_sections(RECORD, dropout=0.3, key=key) for key in keys]
     assert all(sections for sections in kept)
     assert {len(sections) for sections in kept} == {1, 2, 3, 4}
-    left_out = sum(4 - len(sections) for sections in kept) / (4 * len(records))
+    left_out = sum(4 - len(sections) for sections in kept) / (4 * len(keys))
     assert abs(left_out - 0.3) < 0.02  # 0.2979 by arithmetic: all four would go in 0.8 %
     for place in range(4):  # every section is as likely to go
-        share = sum(SECTIONS[place] not in sections for sections in kept) / len(records)
+        share = sum(SECTIONS[place] not in sections for sections in kept) / len(keys)
         assert abs(share - 0.3) < 0.04
-    nearly_all = [undropped_sections(record, dropout=0.999, key="k") for record in records]
+    nearly_all = [undropped_sections(RECORD, dropout=0.999, key=key) for key in keys]
     assert all(len(sections) >= 1 for sections in nearly_all)
     assert len(set(nearly_all)) > 3  # and which one stays varies
 
 
 def test_dropout_adds_a_view_only_if_it_omits_something() -> None:
     for number in range(50):
-        record = replace(RECORD, id=str(number))
-        kept = undropped_sections(record, dropout=0.3, key="k")
-        found = views(record, (), dropout=0.3, key="k")
+        record, key = replace(RECORD, id=str(number)), str(number)
+        kept = undropped_sections(record, dropout=0.3, key=key)
+        found = views(record, (), dropout=0.3, key=key)
         view = replace(record, id=f"{number}#dropout", sections=kept)
         assert found == ([record] if kept == SECTIONS else [record, view])
-        both = views(record, ("results",), dropout=0.3, key="k")
+        both = views(record, ("results",), dropout=0.3, key=key)
         assert len({each.sections for each in both}) == len(both)
 
 
@@ -88,7 +88,7 @@ def test_views_depend_only_on_the_key_and_the_id() -> None:
 
     assert all_views("7") == all_views("7") != all_views("8")
     # Fixed values, so that a change between versions is noticed.
-    drawn = [undropped_sections(replace(RECORD, id=name), dropout=0.5, key="1337") for name in "12"]
+    drawn = [undropped_sections(RECORD, dropout=0.5, key=f"1337\n{name}") for name in "12"]
     assert drawn == [(SECTIONS[1], SECTIONS[3]), (SECTIONS[1],)]
 
 

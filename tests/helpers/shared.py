@@ -44,4 +44,4 @@ def official_items(path: Path = PUBMEDQA_FIXTURE) -> dict[str, dict[str, Any]]:
 
 def read_records(path: Path, on_bad: Callable[[DataError], None] = refuse) -> list[Record]:
     """Read a file whose rows describe their own content, as prepare.py does."""
-    return [record for _, record in Source(name=str(path)).read(on_bad)]
+    return [read.record for read in Source(name=str(path)).read(on_bad)]

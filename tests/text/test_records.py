@@ -143,7 +143,7 @@ def test_blank_sections_are_dropped() -> None:
     ("fields", "message"),
     [
         ({"record_id": " \t"}, "a record's id is empty"),
-        ({"record_id": None}, "a record's id must be a string or an integer, not NoneType"),
+        ({"group": 1.5}, "a record's group must be a string or an integer, not float"),
         ({"record_id": True}, "a record's id must be a string or an integer, not bool"),
         ({"record_id": ["7"]}, "a record's id must be a string or an integer, not list"),
         ({"question": None}, "record 7: the question must be a string, not NoneType"),
@@ -201,7 +201,7 @@ def test_from_json_accepts_records_typed_by_hand(
         ({"text": " ", "question": "\n"}, "has neither a question nor text"),
         ({"text": "a", "sections": "b"}, "a record has both sections and text"),
         ({"txt": "a", "Question": "b"}, "unknown field Question, txt; a record's fields are"),
-        ({"id": None, "text": "a"}, "a record's id must be a string or an integer, not NoneType"),
+        ({"id": [], "text": "a"}, "a record's id must be a string or an integer, not list"),
         ({"text": 5}, "sections must be pairs"),
         ({"question": 5}, "record input: the question must be a string, not int"),
         ({"question": 0, "text": "a"}, "the question must be a string, not int"),

@@ -19,8 +19,7 @@ from typing import Any, Literal
 
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError
-from clingpt.base.files import write_json, write_whole
-from clingpt.base.ownership import one_writer
+from clingpt.base.files import one_writer, write_json, write_whole
 
 
 @dataclass(frozen=True, kw_only=True)

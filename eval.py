@@ -23,8 +23,7 @@ from typing import Any, Literal
 from clingpt.base import console, jsonl
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError
-from clingpt.base.files import sha256, write_json, write_whole
-from clingpt.base.ownership import one_writer
+from clingpt.base.files import one_writer, sha256, write_json, write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +79,7 @@ if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
     console.run(parse_flags)
 
-from clingpt.data.prepared import Prepared
-from clingpt.data.trained_tasks import trained_tasks
+from clingpt.data.prepared import Prepared, trained_tasks
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import Calibration

@@ -27,8 +27,7 @@ from typing import Literal
 
 from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError
-from clingpt.base.files import written_whole
-from clingpt.base.ownership import one_writer
+from clingpt.base.files import one_writer, written_whole
 
 OTHER_NAMES = {  # of formats, in other tools
     **dict.fromkeys(("hub", "huggingface", "transformers", "safetensors"), "hf"),
@@ -83,7 +82,7 @@ if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
     console.run(parse_flags, requirements="requirements-export.txt")
 
-from clingpt.data.trained_tasks import trained_tasks
+from clingpt.data.prepared import trained_tasks
 from clingpt.evaluation import calibration, terms
 from clingpt.evaluation.measure import open_data
 from clingpt.export import formats

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import DataError
-from clingpt.base.ownership import one_writer
+from clingpt.base.files import one_writer
 from clingpt.base.signals import cleanup_on_sigterm
 from clingpt.base.workers import count_workers
 

@@ -26,8 +26,7 @@ from typing import Any, Literal
 from clingpt.base import console
 from clingpt.base import settings as config
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.base.files import read_text
-from clingpt.base.ownership import one_writer
+from clingpt.base.files import one_writer, read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +129,7 @@ if __name__ == "__main__":
     # Answer --help and refuse mistaken flags before the imports below, which take seconds.
     console.run(parse_flags)
 
-from clingpt.data.trained_tasks import TrainedTasks, listed, trained_tasks
+from clingpt.data.prepared import TrainedTasks, listed, trained_tasks
 from clingpt.decoding.batch_files import Line, answer_file, iter_lines, json_line
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import Completion, Reply, generate

@@ -90,7 +90,7 @@ if __name__ == "__main__":
 
 import torch
 
-from clingpt.data.trained_tasks import trained_tasks
+from clingpt.data.prepared import trained_tasks
 from clingpt.decoding.decoders import make_decoder
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.scorer import Scorer

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clingpt.base import console
-from clingpt.base.ownership import one_writer
+from clingpt.base.files import one_writer
 from clingpt.base.settings import check, check_range, is_flag_given, parse, to_json
 from clingpt.base.signals import StopSignals
 
@@ -143,8 +143,14 @@ if __name__ == "__main__":
 from torch import nn
 
 from clingpt.data.packing import Rows, build_rows, rows_of_step
-from clingpt.data.prepared import Prepared, carried, open_prepared
-from clingpt.data.trained_tasks import TrainedTasks, after_training, trained_tasks
+from clingpt.data.prepared import (
+    Prepared,
+    TrainedTasks,
+    after_training,
+    carried,
+    open_prepared,
+    trained_tasks,
+)
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
 from clingpt.nn.lora import Lora, adapter_weights

@@ -1,17 +1,25 @@
-"""Label scores, their calibration, and abstention from uncertain labels.
+"""How far a label can be relied on: calibration, abstention, and inputs unlike the training data.
 
 A temperature and a threshold are fitted on validation records and stored as calibration.json in
 the checkpoint. They must not be fitted on the records that a result is reported on. Columns are the
 labels in the order of LABELS; shares, risks and errors range from 0 to 1, losses are in nats per
 record. The order of the records does not change any figure.
 
+Probabilities were only measured on records like the training data, but a model answers a question
+about anything. So an input that is unlike them is pointed out, by its tokens alone, without the
+model (`Familiarity`). That shows an unusual subject or kind of text, but not whether a
+familiar-looking text answers the question. docs/journal.md tells which other signals were tried.
+
 Does not import torch, because the ONNX runner uses this module.
 """
 
+import base64
 import json
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -24,7 +32,6 @@ from clingpt.base.files import write_whole
 from clingpt.base.settings import check, check_range, read_json
 from clingpt.base.types import Floats, Ints
 from clingpt.decoding.replies import Judgement
-from clingpt.evaluation.familiarity import Familiarity
 from clingpt.text.records import LABELS
 
 FORMAT = 2
@@ -36,6 +43,77 @@ MISTAKES_TO_SHARPEN = 10
 HIGHEST_THRESHOLD = 0.999  # the highest share that `percent` shows; no threshold is "100 %"
 NOT_FITTED = "not calibrated: eval.py has not fitted the probabilities"
 ROUNDING = 1e-5  # tolerance for sums of float32 probabilities
+VOCABULARY = 2**16  # token ids fit uint16
+BACKGROUND_TOKENS = 500  # weight of the background in the counts, in tokens
+UNLIKE_SHARE = 0.025  # share of validation prompts that may be further away than the limit
+FEWEST_PROMPTS = 20  # with fewer validation prompts the limit would flag over 5 % of new ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class Familiarity:
+    """The token counts of the training prompts, and how far from them a prompt may be.
+
+    The distance is the mean over a prompt's tokens of ln(background / training), in nats: how much
+    more likely its tokens are in general than in a training prompt. The training distribution is
+    smoothed by the background (Dirichlet smoothing; Zhai and Lafferty 2001). The background is
+    Zipf's law over the token ids, since byte-pair vocabularies are numbered from frequent to rare.
+    """
+
+    counts: str  # base64 of zlib-compressed uint64 numbers, one per token id up to the last seen
+    limit: float
+
+    def __post_init__(self) -> None:
+        try:
+            readable = len(self._counts) > 0
+        except (ValueError, zlib.error):
+            readable = False
+        check(readable, "counts must be compressed token counts as eval.py writes them")
+
+    @classmethod
+    def fit(cls, train: Iterable[ArrayLike], val: Iterable[ArrayLike]) -> Self | None:
+        """Count the tokens of training prompts and set the limit on validation prompts.
+
+        At most UNLIKE_SHARE of the validation prompts are beyond the limit. Returns None if there
+        are too few validation prompts or no training prompts. Memory does not grow with them.
+        """
+        counts = np.zeros(VOCABULARY, dtype=np.int64)
+        for ids in train:
+            np.add.at(counts, np.asarray(ids, dtype=np.int64), 1)
+        if not counts.any():
+            return None
+        packed = np.trim_zeros(counts, "b").astype("<u8").tobytes()
+        unlimited = cls(counts=base64.b64encode(zlib.compress(packed)).decode(), limit=0.0)
+        distances = np.sort([unlimited.distance(ids) for ids in val])
+        if len(distances) < FEWEST_PROMPTS:
+            return None
+        limit = float(distances[-1 - int(UNLIKE_SHARE * len(distances))])
+        return cls(counts=unlimited.counts, limit=limit)
+
+    def distance(self, ids: ArrayLike) -> float:
+        """Return the distance of a prompt in nats per token; the prompt must not be empty."""
+        return float(self._log_ratios[np.asarray(ids, dtype=np.int64)].mean())
+
+    def is_unlike(self, ids: ArrayLike) -> bool:
+        """Return whether a prompt is further from the training prompts than the limit."""
+        return self.distance(ids) > self.limit
+
+    @cached_property
+    def _counts(self) -> Ints:
+        stream = zlib.decompressobj()
+        packed = stream.decompress(base64.b64decode(self.counts, validate=True), 8 * VOCABULARY)
+        if not stream.eof:  # a damaged file must not fill the memory
+            raise ValueError
+        return np.frombuffer(packed, dtype="<u8").astype(np.int64)
+
+    @cached_property
+    def _log_ratios(self) -> Floats:
+        """ln(background / training) for each token id."""
+        counts = np.zeros(VOCABULARY)
+        counts[: len(self._counts)] = self._counts
+        background = 1 / (np.arange(VOCABULARY) + 10.0)  # Zipf's law; 10 flattens its first ranks
+        background /= background.sum()
+        smoothed = counts + BACKGROUND_TOKENS * background
+        return np.asarray(np.log(background * smoothed.sum() / smoothed))
 
 
 @dataclass(frozen=True, kw_only=True)

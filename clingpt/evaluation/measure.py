@@ -16,7 +16,7 @@ from typing import Any
 
 from clingpt.base import console, files, jsonl
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.base.ownership import check_still_owned
+from clingpt.base.files import check_still_owned
 from clingpt.data.prepared import Prepared, open_prepared
 from clingpt.decoding.engine import Completion, Engine, Reply
 from clingpt.decoding.sampling import Sampling

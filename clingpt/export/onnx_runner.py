@@ -79,7 +79,7 @@ from numpy.typing import NDArray
 
 from clingpt.base.errors import CheckpointError, DataError
 from clingpt.base.files import verify_sums
-from clingpt.data.trained_tasks import trained_tasks
+from clingpt.data.prepared import trained_tasks
 from clingpt.decoding.batch_files import iter_lines
 from clingpt.decoding.replies import ReplyJson, ask_task, reply_json
 from clingpt.evaluation.calibration import Calibration, LabelScores

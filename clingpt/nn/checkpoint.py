@@ -25,6 +25,7 @@ from clingpt.base import console, settings
 from clingpt.base.errors import CheckpointError, ConfigError, hub_reason
 from clingpt.base.files import (
     SUMS,
+    check_still_owned,
     followed,
     note_once,
     point,
@@ -33,7 +34,6 @@ from clingpt.base.files import (
     write_whole,
     written_whole,
 )
-from clingpt.base.ownership import check_still_owned
 from clingpt.data.prepared import warning
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.lora import (

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from clingpt.base import console, jsonl
 from clingpt.base.errors import DataError
 from clingpt.base.types import Ints
-from clingpt.data.prepared import Prepared
+from clingpt.data.prepared import Prepared, TrainedTasks
 from clingpt.data.sources import official_folds, official_test_ids
-from clingpt.data.trained_tasks import TrainedTasks
 from clingpt.evaluation import calibration as probabilities
 from clingpt.evaluation import metrics
 from clingpt.evaluation.baselines import (
@@ -46,8 +45,7 @@ from clingpt.evaluation.bootstrap import (
     bootstrap_ratio,
     bootstrap_sums,
 )
-from clingpt.evaluation.calibration import Bin, Calibration, FittedOn, LabelScores
-from clingpt.evaluation.familiarity import Familiarity
+from clingpt.evaluation.calibration import Bin, Calibration, Familiarity, FittedOn, LabelScores
 from clingpt.evaluation.measure import ResultStore, passages_of
 from clingpt.evaluation.metrics import (
     ROUGE_TYPES,

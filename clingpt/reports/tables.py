@@ -13,8 +13,7 @@ from clingpt.base import console
 from clingpt.evaluation import calibration
 from clingpt.evaluation.baselines import N_COMMON
 from clingpt.evaluation.bootstrap import PairedDifference
-from clingpt.evaluation.calibration import MISTAKES_TO_SHARPEN
-from clingpt.evaluation.familiarity import UNLIKE_SHARE
+from clingpt.evaluation.calibration import MISTAKES_TO_SHARPEN, UNLIKE_SHARE
 from clingpt.evaluation.metrics import Interval, Rouge
 from clingpt.evaluation.unsupported import KINDS
 from clingpt.reports.comparison import UNSUPPORTED, UNSUPPORTED_TERMS

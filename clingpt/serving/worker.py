@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from clingpt.base.errors import ClingptError
-from clingpt.data.trained_tasks import TrainedTasks
+from clingpt.data.prepared import TrainedTasks
 from clingpt.decoding.engine import Engine, FinishReason, Reply
 from clingpt.decoding.sampling import Sampling, TokenLogProb
 from clingpt.evaluation.calibration import Calibration

@@ -15,8 +15,7 @@ from typing import Any, Protocol
 
 from clingpt.base import jsonl
 from clingpt.base.errors import ConfigError
-from clingpt.base.files import write_json
-from clingpt.base.ownership import check_still_owned
+from clingpt.base.files import check_still_owned, write_json
 from clingpt.reports.plots import save_training_curve
 
 PROJECT = "clingpt"  # the project at W&B, the experiment at MLflow

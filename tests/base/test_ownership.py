@@ -16,7 +16,7 @@ import pytest
 
 from clingpt.base import files
 from clingpt.base.errors import BusyError
-from clingpt.base.ownership import Owner, check_still_owned, one_writer
+from clingpt.base.files import Owner, check_still_owned, one_writer
 
 SPAWN = multiprocessing.get_context("spawn")
 ELSEWHERE = {"command": "train.py", "pid": 12, "host": "node7", "since": "2026-11-30 08:00:00"}
@@ -75,7 +75,7 @@ def test_a_lock_on_a_file_that_the_last_owner_has_just_removed_does_not_count(
         path.touch()  # … and a third process makes a new one
         return files.try_lock(file)
 
-    monkeypatch.setattr("clingpt.base.ownership.try_lock", removed)
+    monkeypatch.setattr("clingpt.base.files.try_lock", removed)
     with (
         one_writer(tmp_path, inside=True),
         pytest.raises(BusyError),

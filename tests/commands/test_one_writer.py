@@ -15,7 +15,7 @@ import audit
 import export
 import prepare
 import sample
-from clingpt.base.ownership import Owner, one_writer
+from clingpt.base.files import Owner, one_writer
 from clingpt.nn.checkpoint import RunFolder, read_card
 from tests.helpers.commands import here, signal_in_step, train_here
 from tests.helpers.exports import make_checkpoint

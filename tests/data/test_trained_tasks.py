@@ -9,8 +9,14 @@ from unittest import mock
 
 import pytest
 
-from clingpt.data.prepared import Prepared, open_prepared
-from clingpt.data.trained_tasks import RELEASED, TrainedTasks, after_training, trained_tasks
+from clingpt.data.prepared import (
+    RELEASED,
+    Prepared,
+    TrainedTasks,
+    after_training,
+    open_prepared,
+    trained_tasks,
+)
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
 from model import SIZES

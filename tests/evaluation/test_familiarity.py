@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from clingpt.base.errors import CheckpointError
 from clingpt.data.synthetic import iter_records
-from clingpt.evaluation.calibration import FILE, Calibration
-from clingpt.evaluation.familiarity import (
+from clingpt.evaluation.calibration import (
     BACKGROUND_TOKENS,
     FEWEST_PROMPTS,
+    FILE,
     UNLIKE_SHARE,
     VOCABULARY,
+    Calibration,
     Familiarity,
 )
 from clingpt.text.records import Record, from_json

@@ -20,8 +20,7 @@ import torch
 from clingpt.base import console, jsonl
 from clingpt.base.files import sha256
 from clingpt.data.prepared import open_prepared
-from clingpt.evaluation.calibration import Calibration, FittedOn
-from clingpt.evaluation.familiarity import FEWEST_PROMPTS, Familiarity
+from clingpt.evaluation.calibration import FEWEST_PROMPTS, Calibration, Familiarity, FittedOn
 from clingpt.nn.checkpoint import RunFolder, load_trainer
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training.step import accumulate_gradients

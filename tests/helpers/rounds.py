@@ -29,7 +29,7 @@ import torch
 import prepare
 import sample
 import train
-from clingpt.base import console, jsonl, ownership
+from clingpt.base import console, files, jsonl
 from clingpt.data.prepared import open_prepared
 from clingpt.nn.checkpoint import RunFolder, verify
 from clingpt.text.tokenizer import Tokenizer
@@ -99,7 +99,7 @@ def start(kind: Kind, child: Child) -> None:
     os.dup2(os.open(child.said, os.O_WRONLY | os.O_CREAT), 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
-    plain = ownership.one_writer
+    plain = files.one_writer
 
     @contextmanager
     def witnessed(target: Path, **flags: object) -> Iterator[None]:

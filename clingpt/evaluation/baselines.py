@@ -7,6 +7,7 @@ baselines should not spend. This module must not import torch.
 """
 
 import hashlib
+import heapq
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from clingpt.base import console
 from clingpt.base.errors import DataError
+from clingpt.data import canaries
 from clingpt.data.prepared import Prepared, Split, origin
 from clingpt.text.records import LABELS, Record
 from clingpt.text.sentences import split_sentences
@@ -112,7 +114,8 @@ class BagOfWords:
 class TrainingExamples:
     """The training examples of one task, each decoded from its tokens when it is asked for.
 
-    A prepared folder keeps no training records. Augmented views of a record are left out.
+    A prepared folder keeps no training records. Each record counts once, whatever its source's
+    weight. Augmented views and planted canaries are left out.
     """
 
     task: str
@@ -125,8 +128,11 @@ class TrainingExamples:
         """Find the training examples of a task; there may be none."""
         split, ids = data.split("train"), data.record_ids("train")
         rows = split.rows_of(task)
-        whole = [origin(ids[number]) == ids[number] for number in rows[:, 4]]
-        return cls(task, split, rows[whole], tokenizer)
+        rows = rows[np.unique(rows[:, 4], return_index=True)[1]]  # weights repeat examples
+        planted = {record.id for record in canaries.planted_records(canaries.read(data.folder))}
+        names = [ids[number] for number in rows[:, 4]]
+        own = [origin(name) == name and name not in planted for name in names]
+        return cls(task, split, rows[own], tokenizer)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -160,20 +166,24 @@ class TrainingExamples:
 class CommonAnswers:
     """The commonest answers of the training split; case and punctuation do not distinguish two."""
 
-    commonest: str  # the first answer in the split that is among the most frequent
+    commonest: str  # as it is first written in the split
     counts: tuple[int, ...]  # how often each of the N_COMMON commonest occurs, in falling order
     total: int  # training answers
     keys: frozenset[bytes]
 
     @classmethod
     def count(cls, examples: TrainingExamples) -> Self:
-        """Count the answers of at least one example; equally frequent ones keep their order."""
+        """Count the answers of at least one example.
+
+        Equally frequent answers are ranked by their hash, so that the order of the records does not
+        decide which of them count as common.
+        """
         counts, first = Counter[bytes](), dict[bytes, int]()
         for number in range(len(examples)):
             key = answer_key(examples.answer(number))
             counts[key] += 1
             first.setdefault(key, number)
-        top = counts.most_common(N_COMMON)
+        top = heapq.nsmallest(N_COMMON, counts.items(), key=lambda item: (-item[1], item[0]))
         return cls(
             commonest=examples.answer(first[top[0][0]]),
             counts=tuple(n for _, n in top),

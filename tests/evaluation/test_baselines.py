@@ -393,8 +393,31 @@ def test_commonest_answers_are_counted_without_case_and_punctuation(tmp_path: Pa
     assert answer_key("A b") != answer_key("Ab")
 
 
-def test_the_first_of_equally_common_answers_is_the_commonest(tmp_path: Path) -> None:
-    assert CommonAnswers.count(examples_of(tmp_path, ["Two.", "One."])).commonest == "Two."
+def test_the_order_of_the_records_does_not_decide_which_answers_are_common(tmp_path: Path) -> None:
+    answers = [f"Finding {n}." for n in range(15)] * 2  # the tenth is as common as five others
+    (tmp_path / "turned").mkdir()
+    found = CommonAnswers.count(examples_of(tmp_path, answers))
+    turned = CommonAnswers.count(examples_of(tmp_path / "turned", answers[::-1]))
+    assert found == turned and len(found.keys) == 10
+
+
+def test_canaries_and_repeated_records_are_not_training_answers(tmp_path: Path) -> None:
+    """Sixteen copies of a canary, or one source's weight, would decide what is commonest."""
+    often = [{"id": f"{n}", "text": f"T{n}.", "long_answer": "Clear."} for n in range(3)]
+    once = [{"id": "x", "text": "X.", "long_answer": "Rare."}]
+    for name, rows in (("often", often), ("once", once)):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    mix = ["--mix", f"{tmp_path}/often.jsonl=1", f"{tmp_path}/once.jsonl=5"]
+    flags = [f"--out={tmp_path / 'data'}", "--val_share=0", "--test_share=0", "--show=0"]
+    flags += ["--task=summarize", "--canaries=3", "--allow_overlap=True"]
+    assert exit_status(prepare.main, *mix, *flags) == 0
+    data = open_prepared(tmp_path / "data", GPT2)
+    assert len(data.split("train").rows_of("summarize")) == 3 + 5 + (1 + 4 + 16)
+    examples = TrainingExamples.read(data, GPT2, "summarize")
+    found = [examples.answer(n) for n in range(len(examples))]
+    assert found == ["Clear.", "Clear.", "Clear.", "Rare."]
+    assert CommonAnswers.count(examples).counts == (3, 1)
 
 
 def test_views_and_bare_labels_are_not_training_answers(tmp_path: Path) -> None:

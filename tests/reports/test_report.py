@@ -147,8 +147,8 @@ def test_notes_say_where_the_training_answers_come_from() -> None:
     assert section_of(found).notes == (
         "nearest training record: the answer of the training record, among 30, whose prompt is "
         "most similar to the record's, by the TF-IDF of words and word pairs.",
-        "commonest training answer: no answer occurs twice in the training split, so this is the "
-        "first.",
+        "commonest training answer: no answer occurs twice in the training split, so this is an "
+        "arbitrary one.",
     )
     found = TextScores("summarize")
     found.add(Output("1", "summarize", "x", "y", "stop", 0), RECORD, None)

@@ -12,7 +12,6 @@ import platform
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from importlib.metadata import version
-from itertools import islice
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -614,14 +613,17 @@ def label_section(
     Returns None if no record has a known label, or if no training record can fit a baseline.
     """
     records = [r for r in data.records(split) if r.id in scores and scores[r.id].gold]
-    train = list(islice(training_answers(data, tokenizer), BASELINE_RECORDS))
+    examples = TrainingExamples.read(data, tokenizer, "answer")
+    train = training_answers(examples, data.record_ids("train"), at_most=BASELINE_RECORDS)
     if not records or not train:
         return None
     # PubMedQA has ten official folds of 450 training records, so few that a bag of words fitted on
     # one fold scores 3 points above another's. The baselines are the mean over all ten.
     held_out = [r for r in data.records("val") if r.question and r.decision]
     folds = official_folds(record.id for record in train + held_out)
-    fitted_on = f"the {console.count(len(train))} labelled training records"
+    fitted_on = f"the {console.count(len(examples))} labelled training records"
+    if len(train) < len(examples):
+        fitted_on = f"{console.count(len(train))} of {fitted_on}, evenly spaced"
     sets = [train]
     asked = [prompt_text("answer", record) for record in records]
     if split == "test" and folds is not None and set(folds) == set(range(N_FOLDS)):
@@ -631,7 +633,6 @@ def label_section(
         n_searched = "as many"
         looked_up = [nearest_labels(each, asked) for each in sets]
     else:
-        examples = TrainingExamples.read(data, tokenizer, "answer")
         n_searched = console.count(len(examples))
         looked_up = [
             [examples.label(number) for number in nearest(len(examples), examples.prompt, asked)]
@@ -656,12 +657,20 @@ def nearest_labels(train: Sequence[Record], prompts: Sequence[str]) -> list[str]
     return [train[number].decision or "" for number in numbers]
 
 
-def training_answers(data: Prepared, tokenizer: Tokenizer) -> Iterator[Record]:
-    """Read the labelled records back from the tokens of the training answers."""
-    examples, ids = TrainingExamples.read(data, tokenizer, "answer"), data.record_ids("train")
-    for number, row in enumerate(examples.rows):
+def training_answers(
+    examples: TrainingExamples, ids: Sequence[str], *, at_most: int
+) -> list[Record]:
+    """Read labelled records back from the tokens of the training answers, evenly spaced.
+
+    The first ones could all have the same label or come from the same source. `ids` are those of
+    all training records.
+    """
+    count = min(at_most, len(examples))
+    records = []
+    for number in (place * len(examples) // count for place in range(count)):
         record = parse_answer(examples.prompt(number), examples.target(number))
-        yield replace(record, id=ids[row[4]])
+        records.append(replace(record, id=ids[examples.rows[number, 4]]))
+    return records
 
 
 def label_systems(
@@ -916,7 +925,7 @@ def training_notes(common: CommonAnswers | None) -> Iterator[str]:
         "similar to the record's, by the TF-IDF of words and word pairs."
     )
     if common.counts[0] == 1:
-        yield f"{COMMONEST}: no answer occurs twice in the training split, so this is an arbitrary one."
+        yield f"{COMMONEST}: no answer occurs twice in the training split; one is shown."
     else:
         yield f"{COMMONEST}: that of {console.count(common.counts[0])} of {total} training records."
 

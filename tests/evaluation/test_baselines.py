@@ -285,13 +285,14 @@ def test_bag_of_words_scores_as_expected_over_the_ten_official_folds(
 
 
 @pytest.mark.parametrize(
-    ("only_question", "balanced", "accuracy"), [(True, False, 40.0), (False, True, 88.7)]
+    ("only_question", "balanced", "accuracy"), [(True, False, 41.3), (False, True, 88.3)]
 )
 def test_bag_of_words_scores_as_expected_on_the_quickstart(
     only_question: bool, balanced: bool, accuracy: float
 ) -> None:
     """The figures of docs/results.md, to the digit."""
-    train = list(iter_records("train", count=5000, seed=1337))
+    train = list(iter_records("train", count=24_000, seed=1337))
+    train = [train[place * 24_000 // 5000] for place in range(5000)]
     test = list(iter_records("test", count=300, seed=1337))
 
     def source(record: Record) -> str:

@@ -17,8 +17,17 @@ from clingpt.data.prepared import FolderWriter, Piece, Prepared, open_prepared
 from clingpt.data.sources import from_official_item, official_folds, official_test_ids
 from clingpt.data.synthetic import iter_records
 from clingpt.evaluation import metrics
-from clingpt.evaluation.baselines import COMMONEST, NEAREST, SUMMARIES, CommonAnswers, answer_key
+from clingpt.evaluation.baselines import (
+    COMMONEST,
+    NEAREST,
+    SUMMARIES,
+    CommonAnswers,
+    TrainingExamples,
+    answer_key,
+)
+from clingpt.evaluation.calibration import LabelScores
 from clingpt.evaluation.scorer import Output
+from clingpt.reports import report as report_module
 from clingpt.reports.comparison import figures
 from clingpt.reports.report import (
     Report,
@@ -29,12 +38,14 @@ from clingpt.reports.report import (
     chosen_ids,
     fit_calibration,
     label_figures,
+    label_section,
     label_systems,
     nearest_labels,
     perplexity_section,
     read_scores,
     source_counts,
     text_figures,
+    training_answers,
 )
 from clingpt.reports.tables import as_text, tables
 from clingpt.text.records import LABELS, Record
@@ -147,8 +158,7 @@ def test_notes_say_where_the_training_answers_come_from() -> None:
     assert section_of(found).notes == (
         "nearest training record: the answer of the training record, among 30, whose prompt is "
         "most similar to the record's, by the TF-IDF of words and word pairs.",
-        "commonest training answer: no answer occurs twice in the training split, so this is an "
-        "arbitrary one.",
+        "commonest training answer: no answer occurs twice in the training split; one is shown.",
     )
     found = TextScores("summarize")
     found.add(Output("1", "summarize", "x", "y", "stop", 0), RECORD, None)
@@ -328,6 +338,34 @@ def test_baselines_get_their_known_scores(official: dict[str, Any]) -> None:
     for name, (accuracy, macro_f1, tolerance) in expected.items():
         found = 100 * systems[name].accuracy, 100 * systems[name].macro_f1
         assert found == pytest.approx((accuracy, macro_f1), abs=tolerance), name
+
+
+def test_baselines_of_labels_learn_from_all_of_the_training_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sources, or sorted records, follow one another: the first ones can all be of one kind."""
+    monkeypatch.setattr(report_module, "BASELINE_RECORDS", 10)
+    tokenizer = Tokenizer.load()
+    training = sorted(iter_records("train", count=60, seed=3), key=lambda r: r.decision or "")
+    with FolderWriter(tmp_path / "data", tokenizer) as writer:
+        for split, records in (("train", training), ("val", training[:6])):
+            piece = Piece(split)
+            for record in records:
+                example = make_example("answer", record, tokenizer, budget=512)
+                piece.add(record, [("answer", example)])
+            writer.append(piece)
+        writer.finish({"tasks": ["answer"]})
+    data = open_prepared(tmp_path / "data", tokenizer)
+    examples = TrainingExamples.read(data, tokenizer, "answer")
+    found = training_answers(examples, data.record_ids("train"), at_most=10)
+    assert {record.decision for record in found} == set(LABELS)
+    assert {record.id for record in found} < {record.id for record in training}
+    scores = {
+        r.id: LabelScores(r.id, r.decision, (-1.0, -1.0, -1.0), 0) for r in data.records("val")
+    }
+    section = label_section(data, tokenizer, "val", scores)
+    assert section is not None
+    assert "fitted on 10 of the 60 labelled training records, evenly spaced." in section.notes[0]
 
 
 # Calibration

@@ -316,6 +316,7 @@ def reasons_to_refuse_splits(
             among = prepare_report.among_groups(survey)
             why = f"a share of {share:.1%} of {console.count(n_hashed)} records{among} gave none"
             advice = f"pass a larger --{split}_share"
+            advice += ", --group= to divide groups" if survey.groups else ""
         else:
             why = f"the official splits have none among {console.count(n_all)} records"
             advice = "pass --split= to split by a hash" if has_splits else ""

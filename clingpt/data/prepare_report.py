@@ -102,8 +102,8 @@ def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
         if n:
             lines.append(
                 f"{console.count(n)} records of {sources[number].name} repeat an earlier id: they "
-                "are renamed to id#2, id#3, … . Records that share an id share a split, unless a "
-                "group or the source's own split says otherwise."
+                "are renamed to id#2, id#3 and so on. Records that share an id share a split, "
+                "unless a group or the source's own split says otherwise."
             )
     lines += far_from_share(sources, survey)
     if n := tally.windowed["text"]:
@@ -137,6 +137,8 @@ def among_groups(survey: Survey) -> str:
     if not sizes:
         return ""
     largest = console.count(max(sizes.values()))
+    if len(sizes) == 1:
+        return ", all in one group,"
     return f" in {console.count(len(sizes))} groups, the largest of {largest},"
 
 

@@ -190,7 +190,8 @@ def test_an_empty_split_is_refused_with_the_reason(dry: bool, tmp_path: Path) ->
     error = refused(*flags)
     assert (
         "the val split is empty: a share of 5.0% of 40 records in 2 groups, the largest of 20, "
-        "gave none; pass a larger --val_share, or --val_share=0 to do without it" in error
+        "gave none; pass a larger --val_share, --group= to divide groups, or --val_share=0 to do "
+        "without it" in error
     )
     assert "the test split is empty" in error
     assert not (tmp_path / "data").exists()
@@ -212,3 +213,13 @@ def test_a_split_far_from_its_share_is_noted_with_the_reason(tmp_path: Path) -> 
     note = "split has 50.0% of the 600 records in 4 groups, the largest of 150, and not 30.0%"
     assert note in prepared(*flags)
     assert "and not 30.0%" not in prepared(*flags, "--group=")
+
+
+def test_a_source_without_training_records_is_refused_with_the_reason(tmp_path: Path) -> None:
+    flags = (f"--out={tmp_path / 'data'}", "--task=text", "--dry_run", "--val_share=0.5")
+    held_out = notes(30, split=lambda n: "dev" if n % 3 else "test")
+    error = refused(f"--source={write(tmp_path / 'table.csv', held_out)}", *flags)
+    assert "no record to train on; the official splits have 20 for val and 10 for test; " in error
+    one_patient = write(tmp_path / "lines.jsonl", notes(30, mrn=lambda n: "a0"))
+    error = refused(f"--source={one_patient}", *flags)
+    assert "a hash put 30 for val and 0 for test; pass smaller shares, or --group= to" in error

@@ -15,6 +15,7 @@ from typing import Any
 from clingpt.base import console, jsonl
 from clingpt.base.errors import DataError
 from clingpt.base.files import write_whole
+from clingpt.text.records import clean
 
 Line = tuple[int, bytes]  # line number, from 1, and content
 Answer = Callable[[Sequence[Line]], Sequence[Mapping[str, Any]]]  # one reply per line, in order
@@ -42,6 +43,7 @@ def answer_file(
             "--output"
         )
     if n_done:
+        check_order(source, target, limit)
         console.note(f"{target} already answers {n_done} of {n_lines} lines; continuing")
     lines = islice(iter_lines(source, limit), n_done, None)
     with console.progress_bar(
@@ -96,6 +98,27 @@ def open_target(target: Path, settings: Mapping[str, Any]) -> tuple[int, int]:
                 )
     jsonl.truncate_torn_line(target)
     return n_done, n_failed
+
+
+def check_order(source: Path, target: Path, limit: int | None) -> None:
+    """Raise DataError if a reply is not that of the line in its place, by the line's own id.
+
+    Replies are matched to lines by their order, which the user may have changed between two runs.
+    """
+    with target.open("rb") as replies:
+        for (number, line), reply in zip(iter_lines(source, limit), replies, strict=False):
+            replied = read_object(reply, target)
+            try:
+                asked = json.loads(line.decode("utf-8-sig"))
+            except (ValueError, RecursionError):
+                continue  # not a record: the reply in its place is an error
+            own = asked.get("id") if isinstance(asked, dict) else None
+            if own is not None and "error" not in replied and "id" in replied:
+                if clean(str(own)) != clean(str(replied["id"])):
+                    raise DataError(
+                        f"{source}:{number} is not the record that {target} answers in its place: "
+                        "the lines were changed or moved; restore them, or choose another --output"
+                    )
 
 
 def read_object(content: bytes, place: object) -> dict[str, Any]:

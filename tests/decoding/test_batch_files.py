@@ -122,6 +122,25 @@ def test_more_replies_than_lines_are_rejected(source: Path, target: Path) -> Non
     assert target.read_bytes() == WHOLE
 
 
+def test_lines_that_were_moved_between_two_runs_are_refused(tmp_path: Path, target: Path) -> None:
+    """Otherwise some records would be answered twice, and others never."""
+
+    def reply(lines: Sequence[Line]) -> list[Mapping[str, Any]]:
+        return [{"id": str(json.loads(line).get("id", f"in.jsonl:{n}"))} for n, line in lines]
+
+    lines = [b'{"id": 7, "text": "a"}\n', b'{"text": "b"}\n', b'{"id": "c", "text": "c"}\n']
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b"".join(lines))
+    assert run(source, target, reply, limit=2) == (2, 0)
+    source.write_bytes(b"".join(reversed(lines)))
+    before = target.read_bytes()
+    with pytest.raises(DataError, match=r"in\.jsonl:1 is not the record that .*out\.jsonl answers"):
+        run(source, target, reply)
+    assert target.read_bytes() == before
+    source.write_bytes(b"".join(lines))
+    assert run(source, target, reply) == (3, 0)
+
+
 @pytest.mark.parametrize("content", [b"}", b"[1]", b"\xff", b"[" * 100_000, b""])
 def test_malformed_files_are_named_and_left_untouched(
     content: bytes, source: Path, target: Path

@@ -8,7 +8,7 @@ BIN := .venv/bin
 help:
 	@echo "make quickstart  set up, then prepare, train, evaluate and prompt a small model (CPU, offline)."
 	@echo "                 The same command goes on where it stopped. On Linux without a GPU,"
-	@echo "                 TORCH_INDEX=https://download.pytorch.org/whl/cpu saves gigabytes"
+	@echo "                 TORCH_INDEX=… with PyTorch's index for CPUs (pytorch.org) saves gigabytes"
 	@echo "make pubmedqa    GPT-2 124M on PubMedQA: first its noisy labels, then its experts' labels, then"
 	@echo "                 a report. Downloads weights and data, and needs a GPU to be fast. The same"
 	@echo "                 command resumes. DOMAIN=notes.jsonl trains on that text first. Offline:"

@@ -24,6 +24,7 @@ from clingpt.data.sources import (
     refuse,
 )
 from clingpt.text.records import Record, to_json
+from tests.helpers.patience import PATIENCE
 from tests.helpers.shared import (
     MEDQUAD,
     PUBMEDQA,
@@ -161,7 +162,7 @@ def test_without_a_network_the_hub_fails_quickly_in_one_line(tmp_path: Path) -> 
         for environ, reason in cases:
             started_at = time.perf_counter()
             done = in_subprocess(READ_HUB, tmp_path, **environ)
-            assert time.perf_counter() - started_at < 10, environ
+            assert time.perf_counter() - started_at < 20 * PATIENCE, environ  # 3 s when idle
             assert (done.returncode, done.stdout) == (1, "")
             start = "error: cannot load qiaojin/PubMedQA (pqa_labeled) from the Hub or its cache: "
             advice = r"; with no network, download ori_pqal\.json .*\n"

@@ -36,8 +36,10 @@ from clingpt.reports.report import (
 )
 from clingpt.reports.tables import (
     LABEL_FIGURES,
+    LABEL_INTERVALS,
     ROUGE_FIGURES,
     TEXT_FIGURES,
+    TEXT_INTERVALS,
     System,
     Table,
     as_markdown,
@@ -394,11 +396,14 @@ def _limits(report: Report) -> Iterator[str]:
         yield f"Not measured: {', '.join(missing)}."
     if report.calibration and report.calibration.note:
         yield f"Label probabilities are {report.calibration.note}."
-    if report.labels and (worse := below_best(report.labels.systems, LABEL_FIGURES, 100)):
-        yield worse
+    if report.labels:
+        systems = report.labels.systems
+        if worse := below_best(systems, LABEL_FIGURES, 100, intervals=LABEL_INTERVALS):
+            yield worse
     for task, section in report.texts.items():
         about = f"For {task}, the model"
-        if worse := below_best(section.systems, TEXT_FIGURES, subject=about):
+        texts = section.systems
+        if worse := below_best(texts, TEXT_FIGURES, subject=about, intervals=TEXT_INTERVALS):
             yield worse
     if report.split == "val":
         yield "Evaluated on validation records, which may have been used to choose this checkpoint."

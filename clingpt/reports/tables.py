@@ -143,12 +143,15 @@ def below_best(
     scale: float = 1,
     *,
     subject: str = "The model",
+    intervals: Mapping[str, Callable[[System], Interval | None]] | None = None,
 ) -> str | None:
     """Say by which figures the model is worse than the best baseline, or return None.
 
-    Figures are compared as they are shown, with one decimal.
+    Figures are compared as they are shown, with one decimal. `intervals` are those of the figures
+    that have one; a baseline within the model's is named, since the difference may be chance.
     """
     said: dict[str, list[str]] = {}  # by baseline
+    within = []
     for name, figure in figures.items():
         own, best = figure(systems[MODEL]), best_baseline(systems, figure)
         if own is None or best is None or round(scale * own, 1) >= round(scale * best[1], 1):
@@ -156,13 +159,24 @@ def below_best(
         baseline, theirs = best
         pair = f"{name} {fixed(own, 1, scale)} against {fixed(theirs, 1, scale)}"
         said.setdefault(baseline, []).append(pair)
+        around = intervals[name](systems[MODEL]) if intervals and name in intervals else None
+        if around and theirs <= around.high:
+            within.append(name)
+    if not said:
+        return None
     pairs = [f"{', '.join(each)} ({baseline})" for baseline, each in said.items()]
-    return f"{subject} is below the best baseline: {'; '.join(pairs)}." if pairs else None
+    chance = " Within the model's 95 % interval, so perhaps by chance: "
+    chance = f"{chance}{', '.join(within)}." if within else ""
+    return f"{subject} is below the best baseline: {'; '.join(pairs)}.{chance}"
 
 
 LABEL_FIGURES: Mapping[str, Callable[[LabelFigures], float | None]] = {
     "accuracy": lambda figures: figures.accuracy,
     "macro-F1": lambda figures: figures.macro_f1,
+}
+LABEL_INTERVALS: Mapping[str, Callable[[LabelFigures], Interval | None]] = {
+    "accuracy": lambda figures: figures.accuracy_interval,
+    "macro-F1": lambda figures: figures.macro_f1_interval,
 }
 ROUGE_FIGURES: Mapping[str, Callable[[Rouge], float | None]] = {
     "R1": lambda rouge: rouge.rouge1,
@@ -176,12 +190,16 @@ TEXT_FIGURES: Mapping[str, Callable[[TextFigures], float | None]] = {
     "RLsum": lambda figures: figures.rouge.rougeLsum if figures.rouge else None,
     "BLEU": lambda figures: figures.bleu.score if figures.bleu else None,
 }
+TEXT_INTERVALS: Mapping[str, Callable[[TextFigures], Interval | None]] = {
+    "RL": lambda figures: figures.rougeL_interval,
+    "BLEU": lambda figures: figures.bleu_interval,
+}
 
 
 def label_tables(labels: LabelSection, data: DataSource) -> Iterator[Table]:
     """Accuracy and macro-F1 of every system, then the model's confusion matrix."""
     notes = []
-    if worse := below_best(labels.systems, LABEL_FIGURES, 100):
+    if worse := below_best(labels.systems, LABEL_FIGURES, 100, intervals=LABEL_INTERVALS):
         notes.append(worse)
     notes.append("95 % confidence intervals: Wilson for accuracy, bootstrap for macro-F1.")
     lost = [f"{name} {s.unparseable}" for name, s in labels.systems.items() if s.unparseable]
@@ -274,7 +292,7 @@ def text_table(
     """ROUGE, BLEU and length of every system's texts for one task."""
     model = section.model
     notes = []
-    if worse := below_best(section.systems, TEXT_FIGURES):
+    if worse := below_best(section.systems, TEXT_FIGURES, intervals=TEXT_INTERVALS):
         notes.append(worse)
     notes += section.notes
     if model.rouge and model.bleu:

@@ -142,6 +142,17 @@ def test_the_table_says_where_the_best_baseline_is_better() -> None:
     assert "below the best baseline 65.3 (closest sentence)" in page(typed(report))
 
 
+def test_a_better_baseline_within_the_interval_is_not_called_proven() -> None:
+    report = full_report()  # accuracy 65.0, 95 % CI 60.7 to 69.1; macro-F1 50.5, 47.2 to 56.1
+    report["labels"]["systems"]["majority"] |= {"accuracy": 0.67, "macro_f1": 0.6}
+    assert found(report, "yes / no").notes[0] == (
+        "The model is below the best baseline: accuracy 65.0 against 67.0, macro-F1 50.5 against "
+        "60.0 (majority). Within the model's 95 % interval, so perhaps by chance: accuracy."
+    )
+    report["texts"]["summarize"]["systems"]["closest sentence"]["rouge"]["rougeL"] = 26.0
+    assert found(report, "summarize: ROUGE").notes[0].endswith("so perhaps by chance: RL.")
+
+
 def test_a_perplexity_of_texts_that_were_only_read_is_never_without_a_word() -> None:
     report = full_report()
     report["perplexity"]["context"]["trained"] = False

@@ -473,8 +473,7 @@ def save(run: Run, figures: Mapping[str, float] | None) -> None:
     )
     if figures is not None:
         best = rt.on_main(lambda: run.folder.keep_best(cfg.select, keep=cfg.keep))
-        n_answered = min(cfg.eval_records, len(run.data.record_ids("val")))
-        found = summary.measured(figures, n_answered=n_answered, is_best=saved == best)
+        found = summary.measured(figures, is_best=saved == best)
         console.note(f"step {state.step}/{run.steps}: {found}")
 
 

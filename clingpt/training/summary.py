@@ -171,15 +171,21 @@ def gist(row: Mapping[str, Any]) -> str:
     return f"loss {row['train_loss']:.3f}, {row['tokens_per_s']:,.0f} tokens/s{mfu}"
 
 
-def measured(figures: Mapping[str, float], *, n_answered: int, is_best: bool) -> str:
+def measured(figures: Mapping[str, float], *, is_best: bool) -> str:
     """Describe the result of a validation.
 
-    The loss covers the whole split, and the scores only the `n_answered` records of --eval_records.
+    The loss covers the whole split, and the scores only some records of --eval_records.
     """
-    shown = [f"{name} {value:.4f}" for name, value in figures.items()]
-    if scores := ", ".join(shown[1:]):
-        shown[1:] = [f"{scores} on {console.count(n_answered)} records"]
-    return ("; ".join(shown) or "no validation split") + (" (best so far)" if is_best else "")
+    shown = {name: f"{name} {value:.4f}" for name, value in figures.items()}
+    parts = [shown[name] for name in ("val_loss",) if name in shown]
+    for names, counted, unit in (
+        (("val_accuracy", "val_macro_f1"), "scored_labels", "records"),
+        (("val_rougeL",), "scored_texts", "texts"),
+    ):
+        if counted in figures:
+            scores = ", ".join(shown[name] for name in names)
+            parts.append(f"{scores} on {console.count(int(figures[counted]))} {unit}")
+    return ("; ".join(parts) or "no validation split") + (" (best so far)" if is_best else "")
 
 
 def end(

@@ -84,9 +84,11 @@ class Validator:
     def _score_answers(self, scorer: Scorer) -> dict[str, float]:
         """Return val_accuracy and val_macro_f1 (0 to 1), val_rougeL (0 to 100), if the tasks allow.
 
-        ROUGE-L covers the outputs of all tasks; of an answer only its explanation counts.
+        ROUGE-L covers the outputs of all tasks; of an answer only its explanation counts. Records
+        without a label or a reference are left out, so `scored_labels` and `scored_texts` count
+        what the figures were measured on.
         """
-        figures = {}
+        figures: dict[str, float] = {}
         mine = self.rt.share(list(self.records))
         if "answer" in self.tasks:
             known = [record for record in mine if record.decision]
@@ -96,10 +98,11 @@ class Validator:
             if labels := self._of_all_ranks(found):
                 scores = classification([gold for _, gold, _ in labels], [x for _, _, x in labels])
                 figures = {"val_accuracy": scores.accuracy, "val_macro_f1": scores.macro_f1}
+                figures["scored_labels"] = len(labels)
         texts = self._of_all_ranks([prose(output) for output in self._write(scorer, mine)])
         if pairs := [(text, reference) for *_, text, reference in texts if reference]:
             f1 = rouge([text for text, _ in pairs], [reference for _, reference in pairs])
-            figures["val_rougeL"] = f1.rougeL
+            figures |= {"val_rougeL": f1.rougeL, "scored_texts": len(pairs)}
         return figures
 
     def _show_sample(self, scorer: Scorer) -> None:

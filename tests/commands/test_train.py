@@ -203,6 +203,7 @@ def test_validating_logging_and_saving_do_not_change_training(
     rows = [row for row in jsonl.read(tmp_path / "often/metrics.jsonl") if "val_loss" in row]
     assert [row["step"] for row in rows] == list(range(2, 25, 2))
     assert all({"val_accuracy", "val_macro_f1", "val_rougeL"} <= row.keys() for row in rows)
+    assert all((row["scored_labels"], row["scored_texts"]) == (3, 3) for row in rows)
 
 
 def test_running_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(

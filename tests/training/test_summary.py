@@ -104,13 +104,16 @@ def test_the_next_command_is_quoted_and_never_names_the_test_split(
 
 
 def test_the_scores_of_a_validation_name_their_records() -> None:
-    """The loss covers the whole split; the answers are as few as --eval_records says."""
-    loss, scores = {"val_loss": 2.0}, {"val_accuracy": 0.5, "val_rougeL": 20.0}
-    assert measured({}, n_answered=4, is_best=False) == "no validation split"
-    assert measured(loss, n_answered=0, is_best=True) == "val_loss 2.0000 (best so far)"
-    assert measured(loss | scores, n_answered=4, is_best=False) == (
-        "val_loss 2.0000; val_accuracy 0.5000, val_rougeL 20.0000 on 4 records"
+    """The loss covers the whole split, accuracy the labelled records, ROUGE those with a text."""
+    loss, labels = {"val_loss": 2.0}, {"val_accuracy": 0.5, "val_macro_f1": 0.4, "scored_labels": 4}
+    texts = {"val_rougeL": 20.0, "scored_texts": 3}
+    assert measured({}, is_best=False) == "no validation split"
+    assert measured(loss, is_best=True) == "val_loss 2.0000 (best so far)"
+    assert measured(loss | labels | texts, is_best=False) == (
+        "val_loss 2.0000; val_accuracy 0.5000, val_macro_f1 0.4000 on 4 records; "
+        "val_rougeL 20.0000 on 3 texts"
     )
+    assert measured(loss | texts, is_best=False) == "val_loss 2.0000; val_rougeL 20.0000 on 3 texts"
 
 
 def test_pace_says_how_long_the_step_at_work_will_take(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,18 @@
 """Selection of the best checkpoint, patience, and criteria that the data cannot measure."""
 
 import math
+from typing import Any
+from unittest import mock
 
 import pytest
 
 from clingpt.base.errors import ConfigError
+from clingpt.evaluation.calibration import LabelScores
+from clingpt.evaluation.scorer import Output
 from clingpt.nn.checkpoint import score
-from clingpt.training.validation import check_measurable, lacks_improvement
+from clingpt.text.records import Record
+from clingpt.training import validation
+from clingpt.training.validation import Validator, check_measurable, lacks_improvement
 
 
 def test_scores_are_higher_for_better_checkpoints() -> None:
@@ -57,3 +63,36 @@ def test_a_criterion_that_the_data_cannot_measure_is_refused(
 def test_the_loss_can_always_be_selected() -> None:
     check_measurable("loss", tasks=["text"], held_out=False)
     check_measurable("rougeL", tasks=["answer", "text"], held_out=True)
+
+
+def test_the_scores_count_the_records_that_they_cover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record without a label has no accuracy, and one without a reference has no ROUGE."""
+    labels = {"a": "yes", "b": "no", "c": None}
+    records = [
+        Record(id=name, question="?", sections=(), decision=label) for name, label in labels.items()
+    ]
+    outputs = [Output("a", "summarize", "x", text, "stop", 0) for text in ("x", "")]
+    rt = mock.Mock(share=list, gathered=lambda mine: [mine])
+    whatever: Any = None
+    validator = Validator(
+        feed=None,
+        records=records,
+        tasks=["answer", "summarize"],
+        tokenizer=whatever,
+        rt=rt,
+        max_new_tokens=1,
+        answer=True,
+        sample=False,
+        mask=False,
+        lora=False,
+        stop=lambda: False,
+    )
+    monkeypatch.setattr(
+        validation,
+        "score_labels",
+        lambda _, asked: [LabelScores(r.id, r.decision, (-0.1, -3.0, -4.0), 0) for r in asked],
+    )
+    monkeypatch.setattr(Validator, "_write", lambda *_: outputs)
+    found = validator._score_answers(whatever)
+    assert (found["val_accuracy"], found["scored_labels"]) == (0.5, 2)
+    assert (found["val_rougeL"], found["scored_texts"]) == (100.0, 1)

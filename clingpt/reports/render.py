@@ -164,7 +164,10 @@ def _tiles(report: Report) -> Iterator[Tile]:
             yield Tile(sentence(name), f"{percent(figure(model))} %", note)
     if found := report.calibration:
         on = f"on {report.data.some(found.records)}"
-        before = f"{on}; {found.note or f'before calibration {fixed(found.raw.ece, 3)}'}"
+        raw = fixed(found.raw.ece, 3)
+        before = f"{on}; {found.note or f'before calibration {raw}'}"
+        if found.note and found.temperature > 1:
+            before += f", so only flattened; before that {raw}"
         yield Tile("Calibration error (ECE)", fixed(found.calibrated.ece, 3), before)
         right = f"{on}; accuracy of these answers {percent(found.accuracy_kept)} %"
         yield Tile("Answered at the threshold", f"{percent(1 - found.abstained)} %", right)
@@ -369,6 +372,8 @@ def _figures(report: Report) -> Iterator[tuple[tuple[str, str, int], str, float,
         yield about, "f1", model.macro_f1, "macro-F1, 0 to 1"
         if found := report.calibration:
             of = " of uncalibrated probabilities" if found.note else ""
+            if found.note and found.temperature > 1:
+                of = " of flattened, uncalibrated probabilities"
             yield about, "ece", found.calibrated.ece, f"calibration error{of}, 0 to 1"
     for task, section in report.texts.items():
         kind = "summarization" if task == "summarize" else "text-generation"

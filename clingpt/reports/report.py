@@ -815,8 +815,10 @@ class TextScores:
     is_common: list[bool] = field(default_factory=list)  # whether `common` has the reference
 
     def add(self, output: Output, record: Record, scored_label: str | None) -> None:
-        """Score one output, and what each baseline returns for its record."""
-        self.endings.append((output.finish_reason == "length", output.trimmed_tokens))
+        """Score one output, and what each baseline returns for its record.
+
+        An answer whose reference is only a label counts for the agreement of labels alone.
+        """
         text, reference = output.text, output.reference
         if self.task == "answer":
             if scored_label:
@@ -824,6 +826,7 @@ class TextScores:
             text, reference = explained(text), explained(reference)
             if not reference:
                 return
+        self.endings.append((output.finish_reason == "length", output.trimmed_tokens))
         if self.task == "document":
             self.documents.append((output.text, output.reference))
         self.is_common.append(self.common is not None and reference in self.common)

@@ -53,6 +53,7 @@ TERM_BLIND_SPOTS = (
     "This check cannot see a term of the source in the wrong place (drug and comparator swapped, "
     "the wrong one of two groups), a wrong word that is not one of these terms, or an omission."
 )
+OPTIMISTIC = "Measured on the same records, the errors after fitting are somewhat too low."
 
 Row = list[console.Cell]
 System = TypeVar("System")  # the figures of a system
@@ -84,7 +85,7 @@ def tables(report: Report) -> list[Table]:
         labels = label_tables(report.labels, report.data)
         found += with_note(report.task_notes.get("answer"), labels)
     if report.calibration:
-        found.append(calibration_table(report.calibration, report.data))
+        found.append(calibration_table(report.calibration, report.data, report.split))
     for task, section in report.texts.items():
         agreeing = list(agreement_notes(report)) if task == "answer" else []
         table = text_table(task, section, report.data, agreeing)
@@ -232,7 +233,7 @@ def label_row(name: str, figures: LabelFigures | PairedDifference) -> Row:
     ]
 
 
-def calibration_table(found: CalibrationSection, data: DataSource) -> Table:
+def calibration_table(found: CalibrationSection, data: DataSource, split: str) -> Table:
     systems = {"before": found.raw, "calibrated": found.calibrated}
     if found.note:
         systems = {"not calibrated": found.raw}
@@ -244,15 +245,22 @@ def calibration_table(found: CalibrationSection, data: DataSource) -> Table:
     ]
     fit = found.fitted_on
     notes = []
-    if found.note:
+    if found.note and fit.mistakes < MISTAKES_TO_SHARPEN:
         notes.append(
             f"{sentence(found.note)}. A temperature below 1 needs at least {MISTAKES_TO_SHARPEN} "
             "mistakes, because without mistakes every probability would become 1."
         )
+    elif found.note:
+        lowest, highest = calibration.LOWEST_TEMPERATURE, calibration.HIGHEST_TEMPERATURE
+        notes.append(
+            f"{sentence(found.note)}. These do not determine a temperature between {lowest:g} and "
+            f"{highest:g}."
+        )
     notes += [
         f"Temperature {found.temperature:.3f} and threshold {shown_threshold(found.threshold)}, "
         f"chosen to answer {percent(found.coverage, 0)} % of {console.count(fit.records)} records "
-        f"of the {fit.split} split ({fit.fingerprint[:12]}).",
+        f"of the {fit.split} split ({fit.fingerprint[:12]})."
+        + (f" {OPTIMISTIC}" if (fit.split, fit.fingerprint) == (split, data.fingerprint) else ""),
         f"Unanswered because below the threshold: {percent(found.abstained)} %. Accuracy of the "
         f"answered rest: {percent(found.accuracy_kept)} %. Area under the risk-coverage curve: "
         f"{found.aurc:.3f}.",

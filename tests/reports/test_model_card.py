@@ -76,6 +76,10 @@ def test_a_card_says_where_the_probabilities_are_not_calibrated() -> None:
     assert says in card
     about = "calibration error of uncalibrated probabilities, 0 to 1"
     assert [r.metric_value for r in results(card) if r.metric_name == about] == [0.1174]
+    report["calibration"] = not_calibrated(temperature=1.5)
+    found = results(model_card(typed(report), base="gpt2", tasks=["answer"]))
+    about = "calibration error of flattened, uncalibrated probabilities, 0 to 1"
+    assert [r.metric_value for r in found if r.metric_name == about] == [0.0316]
 
 
 def test_a_card_contains_only_measured_figures() -> None:

@@ -120,7 +120,9 @@ def test_probabilities_are_not_shown_as_certain_or_calibrated_if_they_are_not() 
     report["examples"][0]["probabilities"] = {"yes": 1.0, "no": 2.4e-87, "maybe": 0.0}
     text = Parsed(page(typed(report))).text
     assert text.count("ot calibrated: 0 mistakes in 300 validation records") == 2  # tile, table
-    assert "before calibration" not in text
+    assert "before calibration" not in text and "flattened" not in text
+    flattened = full_report() | {"calibration": not_calibrated(temperature=1.5)}
+    assert "records, so only flattened; before that 0.117" in page(typed(flattened))
     shown = text[text.index("Examples") :]
     assert ">99.9 %" in shown and shown.count("<0.1 %") == 2 and "100.0 %" not in shown
 

@@ -175,8 +175,11 @@ def test_an_answer_is_scored_without_its_label() -> None:
     assert found.agreeing == [True, False]
     model = section_of(found).model
     assert model.rouge and model.rouge.rouge1 == 100
-    found.add(Output("1", "answer", "yes", "yes", "stop", 0), RECORD, "yes")
-    assert section_of(found).model.texts == 2  # the third reference has no explanation
+    found.add(Output("1", "answer", "yes", "yes", "length", 9), RECORD, "yes")
+    # The third reference has no explanation, so nothing of it is among figures on 2 texts.
+    section = section_of(found)
+    assert section.model.texts == 2 and len(found.agreeing) == 3
+    assert (section.hit_the_limit, section.trimmed_prompts, section.trimmed_tokens) == (0, 0, 0)
 
 
 def test_structure_of_documents_is_scored() -> None:

@@ -217,6 +217,29 @@ def test_calibration_table_says_where_the_probabilities_are_not_calibrated() -> 
     ]
 
 
+def test_calibration_table_gives_the_reason_that_holds() -> None:
+    """At a bound of the temperature, the number of mistakes is not the reason."""
+    report = full_report()
+    report["calibration"] = not_calibrated(temperature=20.0)
+    report["calibration"]["fitted_on"] |= {"mistakes": 150}
+    report["calibration"] |= {"note": "not calibrated: 150 mistakes in 300 validation records"}
+    note = found(report, "Calibration").notes[0]
+    assert note == (
+        "Not calibrated: 150 mistakes in 300 validation records. These do not determine a "
+        "temperature between 0.05 and 20."
+    )
+
+
+def test_calibration_table_says_where_it_measures_the_records_of_the_fit() -> None:
+    report = full_report()
+    same = "Measured on the same records"
+    assert report["split"] == "test" and same not in found(report, "Calibration").notes[0]
+    report["split"] = "val"
+    assert same in found(report, "Calibration").notes[0]
+    report["data"]["fingerprint"] = "0" * 64
+    assert same not in found(report, "Calibration").notes[0]
+
+
 def test_a_coverage_of_1_has_no_threshold() -> None:
     report = full_report()
     report["calibration"] |= {"threshold": 0.0, "coverage": 1.0}

@@ -98,7 +98,9 @@ def guess_columns(
     roles = [*needed, *TASK_TABLE[task].welcome, *UNASKED, "keywords"]
     roles = [role for role in roles if getattr(given, role) != ""]
     for role in (role for role in roles if chosen[role] is None):
-        free = [name for name in names if name not in chosen.values()]
+        # A column that the user names as the group may be read as well: --group=question.
+        taken = {name for other, name in chosen.items() if not (other == "group" and given.group)}
+        free = [name for name in names if name not in taken]
         found = _candidates(role, task, free, rows)
         if len(found) > 1 and (role in needed or task == "text" and role not in UNASKED):
             raise _open_question(f"{_listed(found)} all fit", role, task, names)
@@ -124,6 +126,8 @@ def _given(
             continue
         if name not in names:
             raise ConfigError(f"no column {name!r}{_nearest(name, names)}")
+        if role == "group":
+            continue
         if name in roles:
             raise ConfigError(f"--{roles[name]} and --{role} both name the column {name!r}")
         roles[name] = role
@@ -210,7 +214,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def guess_table(names: Sequence[str], rows: Sequence[Row], columns: Columns) -> str:
     """Format a table of columns: each one's role and two cells, masked to the kind of text."""
-    roles = {name: role for role, name in dataclasses.asdict(columns).items()}
+    roles = dict[str, str]()
+    for role, column in dataclasses.asdict(columns).items():
+        if column is not None:
+            roles[column] = f"{role}, {roles[column]}" if column in roles else role
     body = []
     for name in names:
         shown = [_masked(value) for value in _values(name, rows)[:2]]

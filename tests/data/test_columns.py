@@ -122,6 +122,18 @@ def test_given_columns_are_kept_and_the_others_are_guessed() -> None:
     assert guess("summarize", columns, given) == {"id=mrn", "input=report", "target=summary"}
 
 
+def test_a_column_that_is_given_as_the_group_may_have_another_role() -> None:
+    given, names = Columns(group="question"), "question prose, answer prose"
+    assert guess("explain", names, given) == {
+        "group=question",
+        "question=question",
+        "target=answer",
+    }
+    columns = Columns(id="id", group="question", question="question")
+    shown = guess_table(["id", "question"], [], columns)
+    assert "question, group" in shown
+
+
 def test_a_target_column_of_yes_no_and_maybe_is_the_decision() -> None:
     told = Columns(target="urteil")
     wanted = {"question=question", "decision=urteil"}

@@ -119,7 +119,7 @@ def test_an_interrupted_run_keeps_the_old_folder(number: signal.Signals, tmp_pat
     _, said = process.communicate(timeout=60)
     assert contents(tmp_path / "data") == before
     if number == signal.SIGINT:
-        assert (process.returncode, said) == (130, "interrupted\n")
+        assert (process.returncode, said) == (130, "interrupted: nothing was written\n")
         assert not partial.parent.exists()
     prepared(f"--source={path}", *flags)  # starts cleanly
     assert contents(tmp_path / "data") == before

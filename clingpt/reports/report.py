@@ -159,7 +159,8 @@ class CalibrationSection:
     aurc: float
     abstained: float
     accuracy_kept: float | None
-    unlike_training: float | None  # share of the split's prompts
+    prompts: int  # of the split's answer examples
+    unlike_training: float | None  # share of these prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -760,6 +761,7 @@ def calibration_section(
         aurc=probabilities.area_under_risk_coverage(curve),
         abstained=1 - kept[-1].coverage if kept else 1.0,
         accuracy_kept=1 - kept[-1].risk if kept else None,
+        prompts=len(unlike),
         unlike_training=mean(unlike) if unlike else None,
     )
 

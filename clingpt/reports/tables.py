@@ -267,8 +267,9 @@ def calibration_table(found: CalibrationSection, data: DataSource, split: str) -
     ]
     if found.unlike_training is not None:
         notes.append(
-            f"Unlike the training data: {percent(found.unlike_training)} % of the prompts. Of the "
-            f"validation prompts, at most {percent(UNLIKE_SHARE)} % are."
+            f"Unlike the training data: {percent(found.unlike_training)} % of "
+            f"{console.count(found.prompts)} prompts. Of the validation prompts, at most "
+            f"{percent(UNLIKE_SHARE)} % are."
         )
     columns = ["probabilities", "ECE", "NLL (nats)", "Brier"]
     title = f"Calibration of the label probabilities: {data.some(found.records)}"

@@ -164,6 +164,7 @@ def calibration() -> dict[str, Any]:
         "aurc": 0.1632,
         "abstained": 0.214,
         "accuracy_kept": 0.7328,
+        "prompts": 498,
         "unlike_training": 0.044,
     }
 

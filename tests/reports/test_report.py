@@ -417,6 +417,7 @@ def test_calibration_of_records_without_mistakes(prepared: Prepared, tmp_path: P
     assert (section.note, section.temperature, section.threshold) == (fitted.note, 1.0, 0.999)
     assert section.calibrated == section.raw and section.raw.ece == pytest.approx(0.1, abs=1e-3)
     assert (section.abstained, section.accuracy_kept) == (0.0, 0.9)
+    assert section.prompts == 40
     assert section.unlike_training == pytest.approx(0.25, abs=0.051)
     on_val = calibration_section(fitted, read_scores(parts, "val_labels"), prepared, "val")
     assert on_val is not None and on_val.unlike_training == 0.025

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.data.tabular import shown_name
-from clingpt.text.records import LABELS, Record, clean, make_record
+from clingpt.text.records import LABELS, PASTED, Record, clean, make_record
 from clingpt.text.tasks import TASK_TABLE
 
 Row = Mapping[str, object]
@@ -262,7 +262,7 @@ def record_of(row: Row, columns: Columns) -> Record:
         record_id=identifier(row, columns.id),
         group=identifier(row, columns.group),
         question=text(columns.question) or "",
-        sections=[] if note is None else [("TEXT", note)],
+        sections=[] if note is None else [(PASTED, note)],
         long_answer=text(columns.target),
         decision=text(columns.decision),
         document=text(columns.document),

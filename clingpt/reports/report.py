@@ -61,11 +61,12 @@ from clingpt.evaluation.scorer import Output
 from clingpt.evaluation.terms import Terms, find_terms, find_warnings, learn_terms
 from clingpt.evaluation.unsupported import KINDS, Flag, find_flags, find_numbers
 from clingpt.nn.checkpoint import Loaded
-from clingpt.text.records import N_FOLDS, Record
+from clingpt.text.records import N_FOLDS, Record, in_one_piece
 from clingpt.text.tasks import (
     TASK_TABLE,
     TASKS,
     explained,
+    make_prompt,
     parse_answer,
     prompt_text,
     source_text,
@@ -459,7 +460,7 @@ def fit_calibration(
         return None if split == "val" else Calibration.load(loaded.folder)
     # Only the data that the model was trained on can say what is familiar to it.
     if loaded.card.get("data", {}).get("fingerprint") == data.fingerprint:
-        familiarity = Familiarity.fit(answer_prompts(data, "train"), answer_prompts(data, "val"))
+        familiarity = Familiarity.fit(answer_prompts(data, "train"), pasted_prompts(loaded, data))
     else:
         stored = Calibration.load(loaded.folder)
         familiarity = stored.familiarity if stored else None
@@ -477,6 +478,18 @@ def answer_prompts(data: Prepared, split: str) -> Iterator[Ints]:
     found = data.split(split)
     for start, first_target, *_ in found.rows_of("answer").tolist():
         yield found.tokens[start:first_target].astype(np.int64)
+
+
+def pasted_prompts(loaded: Loaded, data: Prepared) -> Iterator[list[int]]:
+    """Yield the prompts of the validation questions, each with its text pasted in one piece.
+
+    A pasted text has its headings within one section. A model of labelled sections has not seen
+    those tokens, but that alone must not make an abstract unlike the training data.
+    """
+    budget = loaded.model.config.block_size - 1  # one token for the label
+    for record in data.records("val"):
+        if record.question:
+            yield make_prompt("answer", in_one_piece(record), loaded.tokenizer, budget=budget).ids
 
 
 def build_report(

@@ -268,7 +268,8 @@ def calibration_table(found: CalibrationSection, data: DataSource, split: str) -
     if found.unlike_training is not None:
         notes.append(
             f"Unlike the training data: {percent(found.unlike_training)} % of "
-            f"{console.count(found.prompts)} prompts. Of the validation prompts, at most "
+            f"{console.count(found.prompts)} prompts. Of the validation prompts, each with its "
+            f"text pasted in one piece, at most "
             f"{percent(UNLIKE_SHARE)} % are."
         )
     columns = ["probabilities", "ECE", "NLL (nats)", "Brier"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from clingpt.base.errors import DataError
 
+PASTED = "TEXT"  # label of a text that comes in one piece
 UNNAMED = "input"  # id of a single record without one, typed or from a file
 LABELS = ("yes", "no", "maybe")
 SPLITS = ("train", "val", "test")
@@ -219,11 +220,19 @@ def from_json(fields: object, *, default_id: str | None = UNNAMED) -> Record:
     )
 
 
+def in_one_piece(record: Record) -> Record:
+    """Return the record as if its text had been pasted, with the labels of its sections inside."""
+    if not record.sections or record.sections[0][0] == PASTED:
+        return record
+    text = " ".join(f"{label}: {body}" for label, body in record.sections)
+    return replace(record, sections=((PASTED, text),))
+
+
 def _section_pairs(sections: object) -> Iterable[tuple[object, object]]:
     if sections is None:
         return ()
     if isinstance(sections, str):
-        return [("TEXT", sections)]
+        return [(PASTED, sections)]
     if isinstance(sections, Mapping):
         return sections.items()
     # Check types, not just lengths: the string "ab" and {"label": …, "text": …} also unpack in two.

@@ -41,6 +41,7 @@ from clingpt.reports.report import (
     label_section,
     label_systems,
     nearest_labels,
+    pasted_prompts,
     perplexity_section,
     read_scores,
     source_counts,
@@ -408,7 +409,8 @@ def test_calibration_of_records_without_mistakes(prepared: Prepared, tmp_path: P
     stored["val_labels"] = scored(prepared, "val", n_wrong=0)
     parts = mock.Mock(items=stored.__getitem__)
     card: dict[str, Any] = {"data": {"fingerprint": prepared.fingerprint}}
-    loaded = mock.Mock(card=card, folder=tmp_path)
+    model = {"model.config.block_size": 512}
+    loaded = mock.Mock(card=card, folder=tmp_path, tokenizer=Tokenizer.load(), **model)
     fitted = fit_calibration(loaded, prepared, parts, "test", coverage=0.8)
     assert fitted is not None
     assert fitted.note == "not calibrated: 0 mistakes in 40 validation records"
@@ -420,7 +422,10 @@ def test_calibration_of_records_without_mistakes(prepared: Prepared, tmp_path: P
     assert section.prompts == 40
     assert section.unlike_training == pytest.approx(0.25, abs=0.051)
     on_val = calibration_section(fitted, read_scores(parts, "val_labels"), prepared, "val")
-    assert on_val is not None and on_val.unlike_training == 0.025
+    assert on_val is not None and on_val.unlike_training == 0.0
+    # An abstract is not unlike because it is pasted, with its headings inside the text.
+    pasted = [fitted.is_unlike(ids) for ids in pasted_prompts(loaded, prepared)]
+    assert pasted.count(True) == 1 and len(pasted) == 40
     # Records of other data cannot say what is familiar to the model, but the checkpoint can.
     card["data"]["fingerprint"] = "other"
     other = fit_calibration(loaded, prepared, parts, "test", coverage=0.8)

@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make quickstart  set up, then prepare, train, evaluate and prompt a small model (CPU, offline)."
-	@echo "                 The same command goes on where it stopped. On Linux without a GPU,"
+	@echo "                 The same command resumes. On Linux without a GPU,"
 	@echo "                 TORCH_INDEX=… with PyTorch's index for CPUs (pytorch.org) saves gigabytes"
 	@echo "make pubmedqa    GPT-2 124M on PubMedQA: first its noisy labels, then its experts' labels, then"
 	@echo "                 a report. Downloads weights and data, and needs a GPU to be fast. The same"
@@ -23,7 +23,7 @@ setup: .venv/core
 
 .venv/core: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing packages into .venv: 1.3 GB or, with PyTorch for CUDA, several; a few minutes"
+	@echo "Installing packages into .venv (1.3 GB, or several with PyTorch for CUDA); takes a few minutes"
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) \
 		"$$(grep -o '^torch==[0-9.]*' requirements.txt)")
 	$(BIN)/python -m pip install --quiet -r requirements.txt
@@ -31,7 +31,7 @@ setup: .venv/core
 
 .venv/dev: requirements.txt requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing the tests' packages into .venv, a few minutes"
+	@echo "Installing the tests' packages into .venv; takes a few minutes"
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@ .venv/core
 
@@ -65,7 +65,7 @@ quickstart: data/quickstart/manifest.json
 	@echo "        $(BIN)/python train.py --help           # every setting"
 	@echo "        make pubmedqa                           # GPT-2 on the real data"
 
-# Again if its preset or the generator changed; a run on other data must then have another --out.
+# Prepared again if its preset or the generator changed; a run on other data then needs another --out.
 data/quickstart/manifest.json: config/quickstart_data.py clingpt/data/synthetic.py | .venv/core
 	$(BIN)/python prepare.py config/quickstart_data.py $(PREPARE_FLAGS)
 

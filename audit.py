@@ -103,11 +103,11 @@ from clingpt.reports.report import versions
 from clingpt.text.tasks import TASKS, NotApplicable
 
 FORMAT = 1
-# Within five minutes an audit should end, unless flags ask for more; loading takes time, too.
+# An audit should end within five minutes, some of which loading takes, unless flags ask for more.
 TIME_S = 240.0
 MOST = {"records": 500, "samples": 1000}
 TOKENS_OF_SECRET = 8  # of a canary's, roughly
-LEAST = 20  # of both: fewer show nothing
+LEAST = 20  # records, and texts: fewer show nothing
 LONGEST_CONTINUATION, SHORTEST_CONTINUATION = 50, 10  # tokens; 50 as in Carlini et al. 2022
 COPIED = "document"  # its target repeats its prompt, so writing it is not evidence of memorisation
 
@@ -131,7 +131,9 @@ def main() -> None:
     source = cfg.checkpoint or newest_best(Path("out"))
     folder = cfg.out or results_folder(locate(source)) / "audit"
     with one_writer(folder, inside=True):
-        with console.on_interrupt(lambda: "nothing was written; the same command starts again"):
+        with console.on_interrupt(
+            lambda: "nothing was written; run the same command to start again"
+        ):
             loaded, report = audit(cfg, source)
         write(folder, loaded, report)
 
@@ -275,7 +277,7 @@ def measure_extraction(
         _, room = memorisation.places(
             examples_of(audit, "train", task, planted), part, cfg.shown_tokens
         )
-        # What half of the training records can be continued for.
+        # Half of the training records can be continued for at least this many tokens.
         usual = int(np.median(room)) if len(room) else 0
         cut = memorisation.Cut(
             shown=cfg.shown_tokens,
@@ -368,8 +370,8 @@ def write(folder: Path, loaded: Loaded, report: dict[str, Any]) -> None:
     trained_on = loaded.card.get("data", {}).get("fingerprint")
     if trained_on != report["data"]["fingerprint"]:
         return
-    if not loaded.folder.is_dir():  # by the run, which trains on
-        console.note(f"{loaded.folder} was deleted meanwhile; its card was not updated")
+    if not loaded.folder.is_dir():  # the run is still training, and deletes old checkpoints
+        console.note(f"{loaded.folder} was deleted during the audit; its card was not updated")
         return
     write_whole(loaded.folder / AUDIT, section)
     readme = loaded.folder / "README.md"

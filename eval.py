@@ -120,7 +120,7 @@ def main() -> None:
         # Before any checkpoint is measured: hours later, another process may write the last report.
         for folder in dict.fromkeys(folders_to_write(cfg)):
             owned.enter_context(rt.held_by_main(one_writer(folder, inside=True)))
-        with console.on_interrupt(lambda: "the same command continues after the last result"):
+        with console.on_interrupt(lambda: "run the same command to continue after the last result"):
             done = [evaluate(cfg, source, rt) for source in cfg.checkpoint]
         rt.on_main(lambda: finish(cfg, [each for each in done if each is not None]))
 
@@ -273,7 +273,7 @@ def write_beside_weights(
     A card with test figures is not replaced by one with validation figures.
     """
     if not loaded.folder.is_dir():
-        console.note(f"{loaded.folder} was deleted meanwhile; its card was not written")
+        console.note(f"{loaded.folder} was deleted during the evaluation; its card was not written")
         return
     if calibration is not None:
         calibration.save(loaded.folder)

@@ -117,7 +117,7 @@ def export(cfg: ExportConfig, out: Path) -> None:
     data = open_data(loaded, source, cfg.data, split="val") if cfg.data else None
     loaded.model.eval()
     console.note(f"exporting {source} to {cfg.format} and comparing it with the model")
-    nothing = "nothing was written; the same command starts again"
+    nothing = "nothing was written; run the same command to start again"
     with console.on_interrupt(lambda: nothing), written_whole(out) as scratch:
         if cfg.format != "adapter":  # an adapter has its base's configuration
             loaded.model.save_pretrained(scratch, weights=False)

@@ -143,7 +143,7 @@ from clingpt.decoding.repl import (
 )
 from clingpt.decoding.replies import Question, ReplyJson, ask_task, ask_to_continue, reply_json
 from clingpt.decoding.sampling import Sampling
-from clingpt.evaluation.calibration import Calibration, LabelScores, percent
+from clingpt.evaluation.calibration import Calibration, LabelScores, shown_probability
 from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.evaluation.terms import find_warnings, learned_terms, warnings_json
 from clingpt.nn import runtime
@@ -152,7 +152,6 @@ from clingpt.text.records import LABELS, UNNAMED, Record, from_json
 from clingpt.text.tasks import TASK_TABLE
 
 LINES_AT_ONCE = 4  # lines per row of a batch, so that short replies make room for others
-CONTINUE = "the same command continues"
 NOT_A_SETTING = ("output", "limit", "batch_size", "device")  # do not change replies
 
 
@@ -164,7 +163,7 @@ class Session:
     scorer: Scorer
     calibration: Calibration | None  # fitted by eval.py; None if it has not been run
     terms: frozenset[str] = frozenset()  # learned from the training texts by eval.py
-    is_chat: bool = False  # an interactive session, which need not repeat long prompts
+    is_interactive: bool = False  # an interactive session, which need not repeat long prompts
 
 
 class TaskNotes:
@@ -203,13 +202,13 @@ def reply(cfg: SampleConfig) -> None:
     console.note(f"model: {checkpoint} on {rt.name()}, {precision}")
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
     # A file of questions, an interactive session, or the prompts given by flags or a pipe.
-    is_chat = cfg.output is None and not cfg.given and sys.stdin.isatty()
+    is_interactive = cfg.output is None and not cfg.given and sys.stdin.isatty()
     calibration, terms = Calibration.load(loaded.folder), learned_terms(loaded.folder)
-    session = Session(cfg, scorer, calibration, terms, is_chat)
+    session = Session(cfg, scorer, calibration, terms, is_interactive)
     task_notes = TaskNotes(trained_tasks(loaded.card, checkpoint))
     prompt_budget(scorer, cfg.sampling())  # fail before reading a prompt if none can fit
 
-    if is_chat:
+    if is_interactive:
         repl = Repl(
             lambda *asked: reply_to(session, *asked), cfg.sampling(), cfg.task, task_notes.on_task
         )
@@ -350,7 +349,7 @@ def reply_to(session: Session, task: str | None, asked: Asked, sampling: Samplin
     scores = label_scores(scorer, [question])[0]
     introduce(question, scores, session.calibration)
     repeated = asked if isinstance(asked, str) else ""
-    if session.is_chat and sys.stdout.isatty():
+    if session.is_interactive and sys.stdout.isatty():
         repeated = shortened_before_reply(repeated)
     for n in range(cfg.samples):
         chosen = replace(sampling, seed=sampling.seed + n)
@@ -385,24 +384,22 @@ def introduce(
     if scores is not None:
         judgement = scores.judge(calibration, question.prompt.ids)
         found = judgement["probabilities"]
-        shares = ", ".join(f"{label} {percent(found[label])}" for label in LABELS)
+        shares = ", ".join(f"{label} {shown_probability(found[label])}" for label in LABELS)
         console.note(f"probabilities: {shares}")
         if judgement["calibration_note"]:
             console.note(judgement["calibration_note"])
         if judgement["unlike_training"]:
-            console.note(
-                "unlike the training data: how often such answers are right was not measured"
-            )
+            console.note("unlike the training data: accuracy on such inputs was not measured")
         if calibration is not None and judgement["abstained"]:
             console.note(
-                f"too unsure to answer: no label reaches {percent(calibration.threshold)}, the "
-                "threshold that eval.py chose on "
+                "too unsure to answer: no label reaches "
+                f"{shown_probability(calibration.threshold)}, the threshold that eval.py chose on "
                 f"{calibration.fitted_on.records} validation records"
             )
 
 
 def warn(session: Session, question: Question, text: str) -> None:
-    """Print what a reply says and the text it was given does not, terms on one line."""
+    """Print what the reply's source does not support, one line each; terms share a line."""
     if question.record is None or question.task is None:
         return
     flags = find_warnings(text, question.record, question.task, session.terms) or []
@@ -410,7 +407,9 @@ def warn(session: Session, question: Question, text: str) -> None:
         if flag.kind != "term":
             console.note(f"check the {flag.kind} “{flag.text}”: {flag.message}")
     if terms := dict.fromkeys(flag.text for flag in flags if flag.kind == "term"):
-        console.note(f"terms not in your text: {', '.join(terms)}")
+        console.note(
+            f"check the terms {', '.join(terms)}: neither the report nor the question contains them"
+        )
 
 
 def show_piece(reply: Reply) -> None:
@@ -438,7 +437,8 @@ def write_file(session: Session, checkpoint: Path) -> None:
     settings = {k: v for k, v in config.to_json(cfg).items() if k not in NOT_A_SETTING}
     # Record what `best` and `auto` resolve to: either may change before the run is resumed.
     settings |= {"checkpoint": str(checkpoint.resolve()), "dtype": str(session.scorer.rt.dtype)[6:]}
-    with console.on_interrupt(lambda: f"replies so far are in {target}; {CONTINUE}"):
+    left = f"replies so far are in {target}; run the same command to continue"
+    with console.on_interrupt(lambda: left):
         n_replies, n_failed = answer_file(
             source,
             target,

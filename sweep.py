@@ -295,8 +295,8 @@ def data_of(cfg: SweepConfig) -> tuple[Path | None, list[str]]:
         )
     if official_folds((folder / "val.ids").read_text("utf-8").split()) is None:
         console.note(
-            f"{folder} has no folds of PubMedQA: each point is trained on it once, and judged by "
-            "its validation split"
+            f"{folder} has none of PubMedQA's folds: each point is trained on it once and judged "
+            "by its validation split"
         )
         return folder, []
     made = read_manifest(folder)["settings"]
@@ -458,7 +458,7 @@ def report(cfg: SweepConfig, study: Study, data: Mapping[int, Path]) -> None:
         )
     if failed := sum(len(each.failures) for each in order):
         total = len(order) * len(cfg.folds)
-        raise Failed(f"{failed} of {total} runs failed; the same command tries them again")
+        raise Failed(f"{failed} of {total} runs failed; run the same command to try them again")
 
 
 if __name__ == "__main__":

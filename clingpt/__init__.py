@@ -2,7 +2,8 @@
 
 import sys
 
-# Here, because every command imports this first, and newer syntax would end in a traceback.
+# Checked here because every command imports this package first: further on, an older Python would
+# stop at newer syntax with a traceback.
 if sys.version_info < (3, 11):  # noqa: UP036
     raise SystemExit(
         f"error: clinGPT needs Python 3.11 or newer, but {sys.executable} is "

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Cell = str | int | float | None
 
-PAGE_COLUMNS = 100  # tables are not wider
-LINE_EVERY_S = 60.0  # between two lines about progress, without a terminal
+PAGE_COLUMNS = 100  # the widest table
+LINE_EVERY_S = 60.0  # between two lines of progress where there is no terminal
 NARROWEST_TEXT = 16  # but never narrow a column of text below this
 SHELL_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 SHELL_BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -44,7 +44,7 @@ BOLD_GREEN, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 RED, YELLOW = "\x1b[31m", "\x1b[33m"
 UNSURE, NOT_SURE = 0.5, 0.9  # words below these probabilities are marked red, or yellow
 
-OURS = ("clingpt", "benchmarks", "model", "train")  # a missing module of these is a bug
+OURS = ("clingpt", "benchmarks", "model", "train")  # if one of these is missing, it is a bug
 
 _muted = False  # set by mute()
 
@@ -104,7 +104,7 @@ def run(main: Callable[[], object], *, requirements: str = "requirements.txt") -
 
 @contextlib.contextmanager
 def on_interrupt(left: Callable[[], str]) -> Iterator[None]:
-    """Let `run` say after Ctrl-C what the block leaves behind, and how to continue."""
+    """Let `run` report after Ctrl-C what the block has left behind, and how to continue."""
     try:
         yield
     except KeyboardInterrupt:
@@ -114,7 +114,7 @@ def on_interrupt(left: Callable[[], str]) -> Iterator[None]:
 def explain_missing_packages(requirements: str = "requirements.txt") -> None:
     """From now on, report a package that is not installed in one line instead of a traceback.
 
-    A hook, because commands import most packages outside of any run(). `requirements` names the
+    A hook, because commands import most packages before they call run(). `requirements` names the
     file that lists what the command needs.
     """
 
@@ -279,7 +279,7 @@ def command(*arguments: object) -> str:
 def python() -> str:
     """Return "python" if that starts this interpreter, else its path.
 
-    Without an activated environment "python" is another one, without our packages.
+    Unless the environment is activated, "python" is another interpreter, without our packages.
     """
     found = shutil.which("python")
     if not sys.executable or (found and _location(found) == _location(sys.executable)):
@@ -299,7 +299,7 @@ def _location(executable: str) -> tuple[Path, Path]:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """Format a plain-text table: numbers right-aligned, long text and headings wrapped.
 
-    It is as wide as the terminal at most; where even that is too narrow, each row becomes a list of
+    It is at most as wide as the terminal; where even that is too narrow, each row becomes a list of
     names and values. Without rows, the result is the title and "none".
     """
     body = [[cell_text(cell) for cell in row] for row in rows]
@@ -389,14 +389,14 @@ def progress(
 ) -> "tqdm[Item]":
     """Iterate with a progress bar on standard error, or a line a minute without a terminal.
 
-    Without a terminal, nothing is printed about what takes less than a minute.
+    Without a terminal, nothing is printed if it takes less than a minute.
     """
     from tqdm import tqdm  # imported late: most commands show no bar
 
     if sys.stderr.isatty():
         how: dict[str, Any] = {"file": sys.stderr, "dynamic_ncols": True}
     else:
-        # Lines of a log: no bar, and checked at every item, however unevenly they come.
+        # A log gets lines instead of a bar. Items may be uneven, so each one checks the time.
         how = {"file": _Lines(), "ncols": 0, "miniters": 1}
         how |= {"delay": LINE_EVERY_S, "mininterval": LINE_EVERY_S}
     return tqdm(
@@ -412,7 +412,7 @@ def progress(
 
 
 class _Lines(io.TextIOBase):
-    """Takes what tqdm draws with carriage returns and cursor movements; prints plain lines."""
+    """Turns what tqdm draws, with carriage returns and cursor movements, into plain lines."""
 
     def write(self, drawn: str) -> int:
         if line := drawn.replace("\x1b[A", "").strip():
@@ -423,7 +423,7 @@ class _Lines(io.TextIOBase):
 def progress_bar(
     *, label: str, total: int | None, unit: str = "it", initial: int = 0
 ) -> "tqdm[None]":
-    """Return the same for manual updates: update(n), set_postfix_str(…, refresh=False), close()."""
+    """Return a bar to be updated by hand: update(n), set_postfix_str(…, refresh=False), close()."""
     return progress((), label=label, total=total, unit=unit, initial=initial)
 
 

@@ -1,9 +1,9 @@
 """Crash-safe file access: atomic replacement, fsync, locks and hashes.
 
 While a command writes a folder or file, a lock keeps other processes from writing it too. It is
-flock on a small file that names its owner. The kernel releases it when the process ends, however it
-ends, so a lock file that a killed process left behind never blocks the next one. Only writers take
-it: a checkpoint can be read while its run is training.
+flock on a small file that names its owner. The kernel releases it however the process ends, so a
+lock file left behind by a killed process never blocks the next one. Only writers take it: a
+checkpoint can be read while its run is training.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ HASHED = {".safetensors", ".json", ".pt", ".onnx", ".data", ".ts", ".pt2"}
 NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 LONGEST_NAME = 255  # bytes of a file's name
 NAME_S = 1.0  # seconds to wait for a new owner to write its name into the lock file
-ATTEMPTS = 100  # at a lock file that others keep removing, or whose inode number is not stable
+ATTEMPTS = 100  # to lock a file that others keep removing, or whose inode number is not stable
 
 
 def sha256(path: Path) -> str:
@@ -229,8 +229,8 @@ def one_writer(target: Path, *, inside: bool = False, flag: str = "--out") -> It
     """Keep other processes from writing `target`; raise BusyError at once if one already does.
 
     The lock file is .lock in a folder that is filled in place (`inside`), and .NAME.lock next to
-    a file, or next to a folder that is renamed as a whole. It is removed at the end. `flag` is the
-    one with which the user chose `target`.
+    a file, or next to a folder that is renamed as a whole. It is removed at the end. The user
+    chose `target` with `flag`.
     """
     real = Path(os.path.realpath(target))  # one lock for all links to it
     path = real / ".lock" if inside else real.with_name(f".{real.name}.lock")
@@ -257,7 +257,7 @@ def one_writer(target: Path, *, inside: bool = False, flag: str = "--out") -> It
 def check_still_owned(target: Path) -> None:
     """Raise BusyError if this process took `target` with `one_writer` but has lost it since.
 
-    That happens if somebody removes the folder of a run that they have forgotten, and starts anew.
+    That happens if someone deletes the folder of a run that is still going, or starts another one.
     """
     if (held := _held.get(Path(os.path.realpath(target)))) is None:
         return
@@ -266,8 +266,8 @@ def check_still_owned(target: Path) -> None:
         now = _read(path)
     except FileNotFoundError:
         raise BusyError(
-            f"{target} was removed while this process was writing it, so it stops; the same "
-            "command starts again"
+            f"{target} was removed while this process was writing it; run the same command to "
+            "start again"
         ) from None
     if now != me:
         raise BusyError(
@@ -290,7 +290,7 @@ def _acquire(target: Path, path: Path, me: Owner, flag: str) -> IO[str]:
                     f"choose another {flag}"
                 )
             is_current = os.path.samestat(path.stat(), os.fstat(file.fileno()))
-        except FileNotFoundError:  # the last owner has ended in between, and removed it
+        except FileNotFoundError:  # the last owner has just ended and removed it
             continue
         if is_current or attempt == ATTEMPTS - 1:
             _note_other_host(target, _read(path))
@@ -303,7 +303,7 @@ def _acquire(target: Path, path: Path, me: Owner, flag: str) -> IO[str]:
 
 
 def _note_other_host(target: Path, before: Owner | None) -> None:
-    """Say whose lock is taken over, if only its host could tell for certain that it has ended."""
+    """Name the last owner if it ran on another host, where this one cannot see whether it ended."""
     if before is not None and not before.is_here:
         console.note(
             f"{target} was last written by {before}, which did not finish and no longer holds its "

@@ -103,12 +103,12 @@ def parse(
             if _typed_values(cls, values, needed | {name: texts}) is None:
                 wanted = _describe(get_type_hints(cls)[name])
                 raise ConfigError(f"--{name} must be {wanted}, got {' '.join(texts)!r}")
-        raise AssertionError("tyro refuses together what it accepts one by one")
+        raise AssertionError("tyro rejects flags together that it accepts one by one")
     return _build(cls, values | given, "--")
 
 
 def is_flag_given(name: str, argv: Iterable[str]) -> bool:
-    """Return whether a command line has this flag, so that no preset or default decides."""
+    """Return whether a command line sets this flag, which then overrides presets and defaults."""
     return any(word.partition("=")[0].replace("-", "_") == f"__{name}" for word in argv)
 
 
@@ -316,6 +316,12 @@ def _hint(wrong: str, names: Iterable[str], prefix: str = "") -> str:
     near = [name for name in SYNONYMS.get(wrong, ()) if name in names]
     near += difflib.get_close_matches(wrong, names, n=1, cutoff=CLOSE)
     return f"; did you mean {prefix}{near[0]}?" if near else "; --help lists them all"
+
+
+def did_you_mean(wrong: str, names: Iterable[str]) -> str:
+    """Return a hint at the most similar name, or nothing if none is similar."""
+    near = difflib.get_close_matches(wrong, list(names), n=1)
+    return f"; did you mean {near[0]}?" if near and near[0] != wrong else ""
 
 
 # Values

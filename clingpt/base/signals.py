@@ -36,8 +36,8 @@ class StopSignals:
 
     Before `wait_for_steps` is called there is nothing to save, so the first one exits at once too.
     Python handles a signal only between two bytecodes, and the backward pass of a large batch is a
-    single one that can take a minute. A thread, which the signal wakes, therefore says at once what
-    is being waited for, and ends the process if it does not react to a signal that should end it.
+    single bytecode that can take a minute. So a thread that the signal wakes says at once what the
+    process is waiting for, and ends it if it does not react to a signal that should end it.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class StopSignals:
         os.close(reader)
 
     def _explain(self, number: signal.Signals, until: str, loss: str) -> str:
-        """Say what is waited for, and how not to wait."""
+        """Say what the process is waiting for, and how to end it now."""
         ignored = self._before[signal.SIGINT] == signal.SIG_IGN  # as after `nohup … &` in a script
         by_key = number == signal.SIGINT and not ignored
         again = "press Ctrl-C again" if by_key else f"kill {os.getpid()}"

@@ -59,7 +59,7 @@ class Item(NamedTuple):
     source: int  # number of the source that it comes from
     split: str
     record: Record
-    key: str  # what the record is known by (sources.Read), and what every draw is a hash of
+    key: str  # identifies the record (sources.Read); every draw is a hash of it
     official: bool  # the source or PubMedQA's lists gave the split; otherwise a hash did
     renamed: bool = False  # another record had its id before
     planted: bool = False  # a canary: neither inspected nor redacted, and never dropped
@@ -71,7 +71,7 @@ def read_sources(sources: Sequence[Source], on_bad: OnBad) -> Iterator[Item]:
     Ids stay as they are, so that PubMedQA's official lists apply. If an id recurs with a different
     text, the later record is renamed to `id#2`; a hash of their id or group has put both into the
     same split. Exact duplicates of a record with an id count as bad records. Without ids, equal
-    records may be different patients', and all are kept.
+    records may belong to different patients, so all are kept.
     """
     names = set[str]()
     seen = set[int]()  # hashes of whole records, ids included: 8 bytes each, not their texts
@@ -204,8 +204,8 @@ def check_spellings(survey: Survey, sources: Sequence[Source]) -> None:
             more = f" and {len(shown) - SHOWN_IDS} more" if len(shown) > SHOWN_IDS else ""
             known = ", ".join(f"{name} ({spelt})" for name, spelt in SPELLINGS.items())
             raise DataError(
-                f"column {shown_name(source.columns.split)!r} of {source.name} has splits that "
-                f"are not known: {', '.join(shown[:SHOWN_IDS])}{more}; rename them to {known}, "
+                f"column {shown_name(source.columns.split)!r} of {source.name} has "
+                f"unknown splits: {', '.join(shown[:SHOWN_IDS])}{more}; rename them to {known}, "
                 "or pass --split= to split by a hash instead"
             )
 

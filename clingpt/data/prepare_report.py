@@ -96,7 +96,7 @@ def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
         if n and columns and columns.group:
             lines.append(
                 f"{console.count(n)} records of {sources[number].name} have no "
-                f"{shown_name(columns.group)!r}: each counts as a group of its own."
+                f"{shown_name(columns.group)!r}: each counts as a separate group."
             )
     for number, n in survey.renamed.items():
         if n:
@@ -130,7 +130,7 @@ def split_rules(columns: Columns) -> list[str]:
 
 
 def among_groups(survey: Survey) -> str:
-    """Describe the groups of the records, for a split whose size they explain; "" without any."""
+    """Describe the groups of the records, which explain the size of a split; "" without groups."""
     sizes = Counter[int]()
     for (group, _, _), n in survey.groups.items():
         sizes[group] += n
@@ -138,12 +138,12 @@ def among_groups(survey: Survey) -> str:
         return ""
     largest = console.count(max(sizes.values()))
     if len(sizes) == 1:
-        return ", all in one group,"
-    return f" in {console.count(len(sizes))} groups, the largest of {largest},"
+        return " (all in one group)"
+    return f" (in {console.count(len(sizes))} groups, the largest of {largest})"
 
 
 def far_from_share(sources: Sequence[Source], survey: Survey) -> list[str]:
-    """Note each held-out split that is much larger or smaller than the share that was asked for.
+    """Note each held-out split that is much larger or smaller than the requested share.
 
     A hash of single records would be this far off once in 15,000 times (four standard deviations).
     Groups make it likelier: whole patients move, not single notes.
@@ -155,8 +155,8 @@ def far_from_share(sources: Sequence[Source], survey: Survey) -> list[str]:
         if found and abs(found - n * share) > FAR * math.sqrt(n * share * (1 - share)):
             lines.append(
                 f"The {split} split has {found / n:.1%} of the {console.count(n)} records"
-                f"{among_groups(survey)} and not {share:.1%}: groups and records that share an id "
-                "or a text are never divided."
+                f"{among_groups(survey)} instead of {share:.1%}: groups and records that share an "
+                "id or a text are never divided."
             )
     return lines
 

@@ -4,7 +4,7 @@ docs/formats.md describes every file. A folder is written next to its final loca
 a whole, so that a crash leaves the old folder or the new one. It is read only after every byte has
 been checked against the manifest.
 
-Also what a checkpoint's card (clingpt.json) says of the data behind it: whether they contained
+Also what a checkpoint's card (clingpt.json) says about the training data: whether they contained
 identifiers, and which tasks they taught. The card names the tasks of the last phase of training,
 which the model knows best, and those that only earlier phases trained. A phase on plain text
 (--tasks=text) teaches no task. A model answers any task nevertheless, so this informs and never
@@ -121,7 +121,7 @@ class FolderWriter:
         return self
 
     def _open_files(self) -> None:
-        shutil.rmtree(self.partial, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(self.partial, ignore_errors=True)  # left by a process that was killed
         self.partial.mkdir(parents=True)
         if self.old.exists() and not self.folder.exists():  # … between the two renames
             self.old.rename(self.folder)
@@ -428,11 +428,11 @@ class TrainedTasks:
         known = {"tasks": tasks, "earlier_tasks": earlier, "generated_data": self.generated}
         return known | {"plain_text": self.plain_text}
 
-    def wrote(self, passage: str) -> bool | None:
-        """Whether a phase trained the model to write passages of this name, not just to read them.
+    def trained_to_write(self, passage: str) -> bool | None:
+        """Whether a phase trained the model to write such passages, not just to read them.
 
-        Names are those of clingpt/evaluation/measure.passages_of. None of a released model, whose
-        training text is not known.
+        Passages are named as in clingpt/evaluation/measure.passages_of. Returns None for a released
+        model, whose training text is not known.
         """
         if self.released:
             return None
@@ -452,8 +452,8 @@ class TrainedTasks:
         if task in self.earlier:
             last = f"trained it to {listed(self.latest)}" if self.latest else "used plain text"
             return (
-                f"This model was trained to {asked} only in an earlier phase, and the last one "
-                f"{last}: it may have forgotten much."
+                f"This model was trained to {asked} only in an earlier phase. The last phase "
+                f"{last}, so it may have forgotten much."
             )
         model = "GPT-2 as released" if self.released else "This model"
         if known := (*self.latest, *self.earlier):

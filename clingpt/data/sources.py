@@ -47,9 +47,9 @@ _SPLIT_OF = {name: split for split, names in SPELLINGS.items() for name in names
 class Read(NamedTuple):
     """A record as a source yields it."""
 
-    split: str  # train, val or test; another text of the source's split column, if it is neither
+    split: str  # train, val or test; any other text that the source's split column has
     record: Record
-    key: str  # what the record is known by, whatever its place: its own id, or a hash of its text
+    key: str  # identifies the record wherever it is in the source: its id, or a hash of its text
     own_id: bool  # the source gave the id; otherwise it is the record's number and text
     official: bool  # the source or PubMedQA's lists gave the split; otherwise a hash did
 
@@ -79,7 +79,7 @@ class Source:
         """Yield every record; `on_bad` gets the error of each unusable one.
 
         A record without an id is named after its number in the source and its text. The number is
-        for people; it decides nothing, so that rows in another order are the same records.
+        for readers only: it decides nothing, so rows in another order are the same records.
         """
         if self.name == "synthetic":  # the generator keeps its splits apart by itself
             from clingpt.data import synthetic  # builds its tables on import
@@ -391,10 +391,10 @@ def published_split(row: Row, column: str) -> str:
 def split_of(record: Record, *, fold: int, val_share: float, test_share: float) -> str:
     """Return the official split of a PubMedQA-L record; for others a hash decides.
 
-    It is a hash of the group if the record has one, else of its own id, else of what a model reads.
-    So a patient's notes stay together, and a note that is corrected stays where it was. Neither
-    order nor place plays a part: the same rows in another order or format are split the same, and a
-    record that is added moves no others.
+    The hash is that of the group if the record has one, else of its id, else of what a model reads.
+    So a patient's notes stay together, and a corrected note stays where it was. Order plays no
+    part: the same rows in another order or format are split the same, and an added record moves no
+    others.
     """
     if official := official_split(record.id, fold):
         return official

@@ -54,8 +54,8 @@ def answer_file(
             n_failed += sum("error" in reply for reply in replies)
             if not target.exists():  # appending would make a new file without the first replies
                 raise DataError(
-                    f"{target} was removed or renamed while it was being written; the same command "
-                    "starts again"
+                    f"{target} was removed or renamed while it was being written; run the same "
+                    "command to start again"
                 )
             jsonl.append(target, *replies, dumps=json_line, sync=True)
             progress.update(len(batch))

@@ -4,13 +4,12 @@ Prompts stay in memory and no history is written to disk, because they may be cl
 """
 
 import contextlib
-import difflib
 import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -27,7 +26,7 @@ CONTINUE = "continue"  # the name, at the prompt, of continuing a text without a
 COMMANDS = {
     "/task": ("/task NAME", f"set the task: {CONTINUE}, {', '.join(PROMPTED)}"),
     "/set": ("/set NAME=VALUE", "change one of the settings"),
-    "/settings": ("/settings", "show the settings that decide how a reply is sampled and ends"),
+    "/settings": ("/settings", "list the settings and their values"),
     "/file": ("/file PATH", "use the text of a file, or a record in a .json file"),
     "/history": ("/history", "list the prompts of this session"),
     "/again": ("/again [N]", "repeat the last prompt, or number N of the history"),
@@ -51,7 +50,7 @@ PASTES_SINCE = 7  # GNU readline's first version that can insert a paste of seve
 
 Asked = str | Record  # a text to continue, or a record for a task
 OnAsked = Callable[[str | None, Asked, Sampling], None]  # task (None: continue); prints a reply
-OnTask = Callable[[str | None], object]  # is told which task the next prompts are for
+OnTask = Callable[[str | None], object]  # called with the task of the next prompts
 
 
 class Leave(Exception):
@@ -87,7 +86,7 @@ class Repl:
         self.sampling, self.task = sampling, task
         self.history: list[tuple[str | None, Asked]] = []
         self._reply, self._on_task = reply, on_task
-        self._may_leave = False  # the last key was Ctrl-C, at rest
+        self._may_leave = False  # Ctrl-C was just pressed at the prompt
 
     def run(self) -> None:
         """Read and answer inputs until the user leaves."""
@@ -154,7 +153,11 @@ class Repl:
     def _set_task(self, name: str) -> None:
         names = (CONTINUE, *PROMPTED)
         if name not in names:
-            what = f"unknown task {name!r}{nearest(name, names)}" if name else "/task needs a name"
+            what = (
+                f"unknown task {name!r}{settings.did_you_mean(name, names)}"
+                if name
+                else "/task needs a name"
+            )
             raise ConfigError(f"{what}; choose from {', '.join(names)}")
         self.task = None if name == CONTINUE else name
         self._on_task(self.task)
@@ -192,7 +195,7 @@ class Repl:
         name, equals, text = assignment.partition("=")
         name = name.strip()
         if not equals or name not in SETTINGS:
-            near = nearest(name, SETTINGS)
+            near = settings.did_you_mean(name, SETTINGS)
             raise ConfigError(
                 f"expected NAME=VALUE, where NAME is one of {', '.join(SETTINGS)}{near}"
             )
@@ -204,10 +207,9 @@ class Repl:
         if self.task is None:
             self._ask(text)
         elif path.suffix == ".jsonl":
-            raise DataError(
-                f"{path} has a record in each line; leave, and run: python sample.py "
-                f"--task={self.task} --input={shlex.quote(str(path))} --output=replies.jsonl"
-            )
+            flags = (f"--task={self.task}", f"--input={path}", "--output=replies.jsonl")
+            command = console.command("sample.py", *flags)
+            raise DataError(f"{path} has a record in each line; leave, and run: {command}")
         elif path.suffix == ".json":
             self._ask_record(parse_record(text, str(path)))
         else:
@@ -227,7 +229,7 @@ class Repl:
         by_number = {str(n): each for n, each in enumerate(self.history, start=1)}
         chosen = by_number.get(number or str(len(by_number)))
         if chosen is None:
-            raise ConfigError(f"no prompt has the number {shortened(number)}; /history lists them")
+            raise ConfigError(f"there is no prompt {shortened(number)}; /history lists them")
         self._reply(*chosen, self.sampling)
 
 
@@ -241,21 +243,15 @@ def asks_first(task: str) -> bool:
     return TASK_TABLE[task].context == "optional"
 
 
-def nearest(wrong: str, names: Iterable[str]) -> str:
-    """Return a hint at the most similar name, or nothing if none is similar."""
-    near = difflib.get_close_matches(wrong, list(names), n=1)
-    return f"; did you mean {near[0]}?" if near and near[0] != wrong else ""
-
-
 def hint(typed: Typed) -> str:
-    """Return a hint at the command that an unknown one might stand for."""
+    """Return a hint at the command that was probably meant."""
     if os.path.isfile(typed.text.strip()):  # such as a file dragged into the terminal
         return f"; did you mean /file {typed.text.strip()}?"
-    return nearest(typed.command, COMMANDS)
+    return settings.did_you_mean(typed.command, COMMANDS)
 
 
 def shortened(text: str, most: int = SHOWN) -> str:
-    """Return the beginning of a text on one line, at most so many characters."""
+    """Return the beginning of a text on one line, of at most `most` characters."""
     line = console.one_line(text)
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
@@ -287,7 +283,7 @@ def line_breaks(text: str) -> str:
 def keeps_pastes_whole() -> bool:
     """Let the line editor insert a pasted text as it is; return False if it cannot.
 
-    Without this "bracketed paste", each line of a paste is an input of its own. Python turns it off
+    Without this "bracketed paste", each line of a paste is a separate input. Python turns it off
     in GNU readline, and libedit (Apple's and many portable builds of Python) lacks it.
     """
     try:

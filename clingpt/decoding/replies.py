@@ -58,7 +58,7 @@ class Judgement(TypedDict):
     label: str  # yes, no or maybe
     probabilities: dict[str, float]  # of each label, after the temperature if one was fitted
     calibration_note: str | None  # why they are not calibrated; None: they are
-    unlike_training: bool | None  # the input; None: eval.py has not measured it
+    unlike_training: bool | None  # the input; None: eval.py has not fitted this
     abstained: bool | None  # below the threshold; None: eval.py has not fitted one
 
 

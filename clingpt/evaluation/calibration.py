@@ -6,9 +6,9 @@ labels in the order of LABELS; shares, risks and errors range from 0 to 1, losse
 record. The order of the records does not change any figure.
 
 Probabilities were only measured on records like the training data, but a model answers a question
-about anything. So an input that is unlike them is pointed out, by its tokens alone, without the
+about anything. So inputs that are unlike them are pointed out, judged by their tokens without the
 model (`Familiarity`). That shows an unusual subject or kind of text, but not whether a
-familiar-looking text answers the question. docs/journal.md tells which other signals were tried.
+familiar-looking text answers the question. docs/journal.md lists the other signals that were tried.
 
 Does not import torch, because the ONNX runner uses this module.
 """
@@ -40,8 +40,8 @@ LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 # With fewer wrong labels than this, a temperature below 1 rests on next to nothing. With none at
 # all the loss falls for ever as T goes to 0, and every answer would get a probability of 1.
 MISTAKES_TO_SHARPEN = 10
-HIGHEST_THRESHOLD = 0.999  # the highest share that `percent` shows; no threshold is "100 %"
-NOT_FITTED = "not calibrated: eval.py has not fitted the probabilities"
+HIGHEST_THRESHOLD = 0.999  # the highest that `shown_probability` shows; no threshold is "100 %"
+NOT_FITTED = "not calibrated: eval.py has not fitted a temperature"
 ROUNDING = 1e-5  # tolerance for sums of float32 probabilities
 VOCABULARY = 2**16  # token ids fit uint16
 BACKGROUND_TOKENS = 500  # weight of the background in the counts, in tokens
@@ -256,7 +256,7 @@ class Calibration:
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """Read what `save` wrote; return None, with a note, for a file of an older version.
+        """Read what `save` wrote; return None, with a note, for a file in an older format.
 
         An older fit is not used because it could be one on records without mistakes, which made
         every answer certain. Returns None if there is no file either, and raises CheckpointError
@@ -267,7 +267,7 @@ class Calibration:
             return None
         advice = "fit it again by running eval.py, or remove it"
         if is_older(path):
-            console.note(f"{path} is of an older version and is not used; {advice}")
+            console.note(f"{path} has an older format and is not used; {advice}")
             return None
         return read_json(cls, path, version=FORMAT, error=CheckpointError, advice=advice)
 
@@ -318,8 +318,8 @@ def is_older(path: Path) -> bool:
     return type(version) is int and 0 < version < FORMAT
 
 
-def percent(share: float) -> str:
-    """Format a probability for people, such as 52.0 %, rounded down to a tenth of a percent.
+def shown_probability(share: float) -> str:
+    """Format a probability for display, such as 52.0 %, rounded down to a tenth of a percent.
 
     Rounding down keeps labels and thresholds comparable: a label is shown below the threshold
     exactly if it is below it. Near 0 and 1 it says <0.1 % and >99.9 %, because no estimate is
@@ -328,6 +328,11 @@ def percent(share: float) -> str:
     if share < 0.001:
         return "<0.1 %"
     return ">99.9 %" if share > HIGHEST_THRESHOLD else f"{100 * rounded_down(share):.1f} %"
+
+
+def shown_threshold(threshold: float) -> str:
+    """Format a threshold for the middle of a sentence; at 0 no label is withheld."""
+    return f"threshold {shown_probability(threshold)}" if threshold else "no threshold"
 
 
 def rounded_down(share: float) -> float:

@@ -10,8 +10,8 @@ that file only abbreviations and endings are looked at.
 A term is supported if the source has it in any spelling: inflected, British or American, hyphenated
 or joined, or as the abbreviation of a longer name or the other way round. So a supported term can
 still be used wrongly: this check does not see that a text says the opposite, or that it swaps the
-drug and the comparator of the source. Needs no torch and no package but the standard library,
-because the ONNX runner uses it.
+drug and the comparator of the source. Needs no torch and nothing outside the standard
+library, because the ONNX runner uses it.
 """
 
 import re
@@ -43,7 +43,7 @@ SHORTEST = 4  # letters of a learned term; shorter words are mostly function wor
 
 WORD = re.compile(r"[^\W\d_](?:[^\W_]|['’](?=[^\W_]))*")
 ABBREVIATION = re.compile(r"(?=.*[A-Z].*[A-Z])[A-Z][A-Za-z0-9]{1,5}")
-# Of research in general, so that a text may use them for any source; nor are II and XXXX names.
+# General to research, so any text may use them whatever its source.
 GENERAL = frozenset("ci eu gp hr iv mesh or rct rr sd uk us usa who".split())
 FUNCTION_WORDS = frozenset("a an and at by for from in of on or the to with".split())  # of names
 
@@ -206,6 +206,7 @@ def base_form(word: str) -> str:
 
 @lru_cache(1 << 16)
 def american(word: str) -> str:
+    """Return a word in lower case and in American spelling, without a possessive 's."""
     form = word.lower().replace("’", "'").removesuffix("'s")
     for british, spelling in SPELLINGS:
         form = british.sub(spelling, form)

@@ -53,7 +53,8 @@ from model import GPT, SIZES, GPTConfig, hub_folder
 
 FORMAT = 1
 CARD = "clingpt.json"  # settings, data and figures of a checkpoint
-# Written later by eval.py, so SHA256SUMS does not cover them.
+# Written later by eval.py, so SHA256SUMS does not cover them. clingpt/evaluation, which this layer
+# must not import, names them again.
 CALIBRATION, TERMS = "calibration.json", "terms.json"
 TRAINER = "trainer.pt"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
@@ -292,12 +293,12 @@ class RunFolder:
         self._try_file_system()
 
     def _try_file_system(self) -> None:
-        """Try what saving needs: to rename a folder, to fsync, and to replace a link."""
+        """Try what saving needs: renaming a folder, fsync, and replacing a link."""
         for name in LINKS:
             if (self.path / name).is_dir() and not (self.path / name).is_symlink():
                 raise CheckpointError(
                     f"{self.path / name} is a folder instead of a link, as when a run is copied "
-                    "without its links; remove it, since the checkpoint is also there as step_…"
+                    "without its links; remove it: the checkpoint is also in a folder step_…"
                 )
         trial, link = self.path / ".trial", self.path / ".trial_link"
         shutil.rmtree(trial, ignore_errors=True)

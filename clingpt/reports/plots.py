@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clingpt.base.types import Floats
-from clingpt.evaluation.calibration import percent
+from clingpt.evaluation.calibration import shown_threshold
 from clingpt.evaluation.metrics import wilson_interval
 from clingpt.text.records import LABELS
 
@@ -96,7 +96,7 @@ def risk_coverage(report: "Report") -> str | None:
         if found.accuracy_kept is not None:
             answered, wrong = 100 - 100 * found.abstained, 100 - 100 * found.accuracy_kept
             label = (
-                f"threshold {percent(found.threshold)}: {answered:.0f} % answered, "
+                f"{shown_threshold(found.threshold)}: {answered:.0f} % answered, "
                 f"{wrong:.0f} % wrong"
             )
             axes.plot(answered, wrong, "o", color=ORANGE, markersize=8, label=label)

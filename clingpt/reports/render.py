@@ -129,7 +129,7 @@ def page(report: Report) -> str:
             tables=tables(report),
             examples=[_example(example) for example in report.examples[:N_EXAMPLES]],
             settings=settings,
-            percent=calibration.percent,
+            percent=calibration.shown_probability,
         )
     )
 

@@ -516,7 +516,7 @@ def build_report(
     """
     passages = {name: perplexity_section(parts.items(name)) for name in passages_of(TASKS)}
     perplexity = {
-        name: replace(passage, trained=trained.wrote(name) if trained else None)
+        name: replace(passage, trained=trained.trained_to_write(name) if trained else None)
         for name, passage in passages.items()
         if passage
     }
@@ -943,7 +943,7 @@ def training_notes(common: CommonAnswers | None) -> Iterator[str]:
         "similar to the record's, by the TF-IDF of words and word pairs."
     )
     if common.counts[0] == 1:
-        yield f"{COMMONEST}: no answer occurs twice in the training split; one is shown."
+        yield f"{COMMONEST}: no answer occurs twice in the training split; this is one of them."
     else:
         yield f"{COMMONEST}: that of {console.count(common.counts[0])} of {total} training records."
 

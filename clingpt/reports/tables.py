@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from clingpt.base import console
-from clingpt.evaluation import calibration
 from clingpt.evaluation.baselines import N_COMMON
 from clingpt.evaluation.bootstrap import PairedDifference
-from clingpt.evaluation.calibration import MISTAKES_TO_SHARPEN, UNLIKE_SHARE
+from clingpt.evaluation.calibration import MISTAKES_TO_SHARPEN, UNLIKE_SHARE, shown_threshold
 from clingpt.evaluation.metrics import Interval, Rouge
 from clingpt.evaluation.unsupported import KINDS
 from clingpt.reports.comparison import UNSUPPORTED, UNSUPPORTED_TERMS
@@ -257,7 +256,7 @@ def calibration_table(found: CalibrationSection, data: DataSource, split: str) -
             f"{highest:g}."
         )
     notes += [
-        f"Temperature {found.temperature:.3f} and threshold {shown_threshold(found.threshold)}, "
+        f"Temperature {found.temperature:.3f} and {shown_threshold(found.threshold)}, "
         f"chosen to answer {percent(found.coverage, 0)} % of {console.count(fit.records)} records "
         f"of the {fit.split} split ({fit.fingerprint[:12]})."
         + (f" {OPTIMISTIC}" if (fit.split, fit.fingerprint) == (split, data.fingerprint) else ""),
@@ -275,11 +274,6 @@ def calibration_table(found: CalibrationSection, data: DataSource, split: str) -
     columns = ["probabilities", "ECE", "NLL (nats)", "Brier"]
     title = f"Calibration of the label probabilities: {data.some(found.records)}"
     return Table(title, columns, rows, notes)
-
-
-def shown_threshold(threshold: float) -> str:
-    """Format a threshold as it is compared; at 0 no label is withheld."""
-    return calibration.percent(threshold) if threshold else "none"
 
 
 def sentence(note: str) -> str:

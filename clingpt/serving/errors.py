@@ -3,7 +3,6 @@
 No message, and nothing that is logged about an exception, contains text that a client sent.
 """
 
-import difflib
 import traceback
 from collections.abc import Collection
 
@@ -11,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from clingpt.base.errors import ConfigError
+from clingpt.base.settings import did_you_mean
 
 FOR_REPORTS = "/v1/answer, /v1/summarize, /v1/document or /v1/explain"
 ROUTES = ("completions", "models", "answer", "summarize", "document", "explain")  # after /v1/
@@ -35,7 +35,7 @@ KNOWN_FIELDS = frozenset(
     response_format safety_identifier service_tier store stream_options suffix text tool_choice
     tools top_logprobs truncation user verbosity web_search_options
 
-    add_generation_prompt add_special_tokens allowed_token_ids bad_words best_of chat_template
+    add_generation_prompt add_special_tokens allowed_token_ids bad_words chat_template
     do_sample grammar guided_choice guided_json guided_regex ignore_eos
     include_stop_str_in_output inputs length_penalty logits_processors max_length min_length
     min_tokens n_predict n_probs no_repeat_ngram_size num_beams num_return_sequences parameters
@@ -47,18 +47,25 @@ KNOWN_FIELDS = frozenset(
     instances long_answer no_repeat_ngram note notes report source summary target task
     """.split()
 )
-# What does the job of a field that a request does not have: the first one that it has, or a route.
+# What to use instead of a field that a request does not have: the first field here that it has, or
+# a route.
 INSTEAD = {
     **dict.fromkeys(
-        ("max_tokens", "max_new_tokens", "max_completion_tokens", "max_output_tokens"),
+        (
+            "max_tokens",
+            "max_new_tokens",
+            "max_completion_tokens",
+            "max_output_tokens",
+            "n_predict",
+            "max_length",
+        ),
         ("max_tokens", "max_new_tokens"),
-    ),
-    **dict.fromkeys(("n_predict", "max_length"), ("max_tokens", "max_new_tokens")),
+    ),  # fmt: skip
     **dict.fromkeys(
         ("prompt", "input", "inputs", "messages", "text"), ("prompt", "text", "instances")
     ),
     **dict.fromkeys(("abstract", "context", "report", "note", "notes", "findings"), ("text",)),
-    **dict.fromkeys(("contexts",), ("sections",)),
+    "contexts": ("sections",),
     **dict.fromkeys(("question", "sections", "records", "explain"), ("/v1/answer",)),
     **dict.fromkeys(
         ("presence_penalty", "frequency_penalty", "repeat_penalty"), ("repetition_penalty",)
@@ -73,7 +80,7 @@ INSTEAD = {
     "stop_sequences": ("stop",),
     "no_repeat_ngram_size": ("no_repeat_ngram",),
 }
-LONGEST_NAME = 40  # of a field that is compared with ours, which takes time for a long one
+LONGEST_NAME = 40  # characters that are compared with our fields: comparing long names is slow
 
 
 class ApiError(HTTPException):
@@ -140,8 +147,7 @@ def unsupported_field(name: str, fields: Collection[str]) -> ApiError:
     found = [each for each in INSTEAD.get(name, ()) if each in fields or each.startswith("/")]
     advice = f"; use {found[0]}" if found else ""
     if not known:
-        near = difflib.get_close_matches(name[:LONGEST_NAME], fields, n=1)
-        advice = f"; did you mean {near[0]}?" if near else "; /docs lists the fields"
+        advice = did_you_mean(name[:LONGEST_NAME], fields) or "; /docs lists the fields"
     return ApiError(
         400,
         f"{shown} is not supported{advice}",

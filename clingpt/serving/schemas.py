@@ -178,13 +178,14 @@ class Model(BaseModel):
     )
     precision: str
     threshold: float | None = Field(
-        description="Labels with a lower probability are withheld; null if there is none."
+        description="Labels with a lower probability are withheld; null if eval.py has not "
+        "chosen one."
     )
     tasks: list[str] | None = Field(
         description="Tasks that the last phase of training taught; null if that is not known."
     )
     task_notes: dict[str, str] = Field(
-        description="What to know about each task that the model was not trained on."
+        description="A sentence for each task that the model was not trained on."
     )
     generated_data: bool = Field(
         description="Whether it was trained on the invented abstracts of --source=synthetic."
@@ -321,15 +322,15 @@ class Result(BaseModel):
     warnings: list[Warning] | None = Field(
         description="Unsupported numbers, units, comparators and negations of the reply, and terms "
         "(such as diseases and drugs) that neither the text nor the question has. An empty list "
-        "does not mean that the reply is correct: a term of the text in the wrong place is not "
-        "seen, nor is everything that is a term known to be one. null if only a question was sent: "
+        "does not mean that the reply is correct: the check misses terms that it does not know and "
+        "terms of the text that are used in the wrong place. null if only a question was sent: "
         "there is no source to compare with."
     )
     trimmed_tokens: int = Field(
         description="Tokens of the report that were left out because they did not fit."
     )
     task_note: str | None = Field(
-        description="What to know if the model was not trained on this task; null if it was, or if "
+        description="A sentence if the model was not trained on this task; null if it was, or if "
         "that is not known. Also in the header X-ClinGPT-Task-Note."
     )
     seed: int
@@ -349,8 +350,8 @@ class Answer(Result):
         description="Why the probabilities are not calibrated; null if they are."
     )
     unlike_training: bool | None = Field(
-        description="Whether the question and the report are unlike the training data, for which "
-        "the probabilities were measured; null if eval.py has not measured it."
+        description="Whether the question and the report are unlike the training data, so that "
+        "accuracy on such inputs was not measured; null if eval.py has not fitted this."
     )
     abstained: bool | None = Field(description="null if eval.py has not chosen a threshold.")
     threshold: float | None

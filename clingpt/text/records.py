@@ -153,7 +153,7 @@ def make_record(
     ]
     verdict = None if decision is None else text("the decision", decision).lower()
     if verdict is not None and verdict not in LABELS:
-        # Not quoted: a wrong column may hold anything that a note may hold.
+        # Not quoted: a wrong column may contain anything that a note contains.
         problem = (
             f"the decision must be yes, no or maybe, not another text ({len(verdict)} characters)"
         )

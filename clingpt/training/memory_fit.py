@@ -1,6 +1,6 @@
 """Before the first step: find a micro-batch size that fits into memory, and compile validation.
 
-A GPU reports that its memory is full, so a step is rehearsed there. For a CPU the system kills the
+A GPU reports that its memory is full, so a step is rehearsed there. On a CPU the system kills the
 process instead, or swaps, so the memory of a step is estimated before anything is allocated.
 """
 
@@ -85,7 +85,7 @@ def choose_micro_batch(
     elif fitting:
         console.note(
             f"memory: {totals[fitting]} with {fitting} rows at a time, since {most} would take "
-            f"{totals[most]}{room} (a step keeps its {batch_size} rows)"
+            f"{totals[most]}{room} (a step still has {batch_size} rows)"
         )
     else:
         console.note(
@@ -124,7 +124,8 @@ def _bytes_to_train(
 def _saved_bytes(model: GPT) -> tuple[float, float]:
     """Measure what a forward pass keeps for the backward pass: bytes per token and per target.
 
-    Both are linear, so that short passes tell. They depend on dropout, LoRA and checkpointing.
+    Both are linear in the length, so short passes are enough. They depend on dropout, LoRA and
+    checkpointing.
     """
     sizes = dict[int, int]()
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -156,7 +157,7 @@ def _saved_bytes(model: GPT) -> tuple[float, float]:
 
 
 def resident_bytes() -> int:
-    """Return how much memory this process has now; at most so far, where /proc is missing."""
+    """Return this process's resident memory; where /proc is missing, its peak so far."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
         return pages * resource.getpagesize()
@@ -228,7 +229,7 @@ def fit_micro_batch(
             raise ConfigError(TOO_LARGE)
         console.note(
             f"out of memory with micro_batch_size={feed.micro_batch_size}; using {half} instead "
-            f"(a step keeps its {batch_size} rows)"
+            f"(a step still has {batch_size} rows)"
         )
         torch.compiler.reset()  # a second static shape, not one slower graph for both
         feed = replace(feed, micro_batch_size=half)

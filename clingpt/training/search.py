@@ -5,7 +5,6 @@ journal file in the sweep's folder. sweep.py starts the runs. A search never use
 """
 
 import csv
-import difflib
 import io
 import json
 import math
@@ -22,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Literal
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.files import followed, try_lock, write_whole
-from clingpt.base.settings import read_json
+from clingpt.base.settings import did_you_mean, read_json
 from clingpt.evaluation.bootstrap import Spread, spread
 from clingpt.evaluation.metrics import Interval
 from clingpt.nn.checkpoint import LINKS, RunFolder, key_of, read_card, score
@@ -98,8 +97,7 @@ def parse_setting(text: str, types: Mapping[str, type]) -> Setting:
     """
     name, _, rest = text.partition("=")
     if name not in types:
-        near = difflib.get_close_matches(name, types, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, types)
         raise ConfigError(f"search: {name!r} is not a numeric setting of train.py{hint}")
     bounds, _, ending = rest.partition(":")
     low, dots, high = bounds.partition("..")

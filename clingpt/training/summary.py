@@ -122,7 +122,7 @@ class Pace:
     def until(self) -> str:
         """Say what must end before the run can stop, and in how many seconds that will be."""
         if self._doing == "validation":  # it looks for a signal after every batch and every token
-            return "as soon as this validation can be left"
+            return "as soon as this validation can be interrupted"
         left_s = self._last_s.get("step", 0) - (time.perf_counter() - self._began_at)
         return "after this step" + (f" (about {left_s:.0f} s)" if left_s >= 1 else "")
 

@@ -90,25 +90,25 @@ def test_a_dry_run_is_refused_as_the_real_run_would_be(tmp_path: Path) -> None:
             sample.main,
             ["--input=questions.jsonl", "--device=cpu"],
             "sample.generate",
-            "replies so far are in {target}; the same command continues",
+            "replies so far are in {target}; run the same command to continue",
         ),
         (
             evaluate,
             ["--device=cpu"],
             "eval.open_data",
-            "the same command continues after the last result",
+            "run the same command to continue after the last result",
         ),
         (
             audit.main,
             ["--device=cpu"],
             "audit.open_data",
-            "nothing was written; the same command starts again",
+            "nothing was written; run the same command to start again",
         ),
         (
             export.main,
             ["--format=hf"],
             "export.write_companions",
-            "nothing was written; the same command starts again",
+            "nothing was written; run the same command to start again",
         ),
     ],
     ids=["prepare", "sample", "eval", "audit", "export"],
@@ -182,7 +182,10 @@ def test_an_evaluation_survives_that_training_deletes_its_checkpoint(
     monkeypatch.setattr("eval.write_report", pruned)
     done = here(evaluate, f"--checkpoint={run}/best", "--texts=0", "--device=cpu")
     assert done.returncode == 0, done.stderr
-    assert f"{run}/step_000001 was deleted meanwhile; its card was not written" in done.stderr
+    assert (
+        f"{run}/step_000001 was deleted during the evaluation; its card was not written"
+        in done.stderr
+    )
     assert (run / "eval_val" / "report.json").exists() and not (run / "step_000001").exists()
 
 

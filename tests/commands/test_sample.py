@@ -158,7 +158,9 @@ def test_unsupported_terms_and_numbers_are_warned_of(
     sample.warn(session, question, completion.text)
     shown = capsys.readouterr().err
     assert "check the number “8”: the report does not contain this number\n" in shown
-    assert shown.endswith("terms not in your text: epilepsy, COPD\n")
+    assert shown.endswith(
+        "check the terms epilepsy, COPD: neither the report nor the question contains them\n"
+    )
     warnings = sample.to_json(session, question, completion, Sampling(), None)["warnings"] or []
     assert [one["kind"] for one in warnings] == ["number", "term", "term", "term"]
     assert warnings[1] == {
@@ -216,7 +218,7 @@ def test_a_sure_label_is_not_shown_as_certain(
     assert capsys.readouterr().err == (
         "probabilities: yes 99.8 %, no 0.1 %, maybe <0.1 %\n"
         "not calibrated: 0 mistakes in 300 validation records\n"
-        "unlike the training data: how often such answers are right was not measured\n"
+        "unlike the training data: accuracy on such inputs was not measured\n"
         "too unsure to answer: no label reaches 99.9 %, the threshold that eval.py chose on 300 "
         "validation records\n"
     )

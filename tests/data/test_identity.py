@@ -163,9 +163,7 @@ def test_unknown_splits_are_refused_by_name_and_count(tmp_path: Path) -> None:
     path = write(tmp_path / "table.csv", notes(40, split=lambda n: names[n % 4]))
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--task=text")
     error = refused(*flags)
-    assert (
-        f"column 'split' of {path} has splits that are not known: (empty) (10 records), " in error
-    )
+    assert f"column 'split' of {path} has unknown splits: (empty) (10 records), " in error
     assert "phase_II (10 records); rename them to train (train training), val (" in error
     prepared(*flags, "--split=", "--val_share=0.3", "--test_share=0.3", "--dry_run")
 
@@ -189,7 +187,7 @@ def test_an_empty_split_is_refused_with_the_reason(dry: bool, tmp_path: Path) ->
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--task=text", f"--dry_run={dry}")
     error = refused(*flags)
     assert (
-        "the val split is empty: a share of 5.0% of 40 records in 2 groups, the largest of 20, "
+        "the val split is empty: a share of 5.0% of 40 records (in 2 groups, the largest of 20) "
         "gave none; pass a larger --val_share, --group= to divide groups, or --val_share=0 to do "
         "without it" in error
     )
@@ -210,7 +208,7 @@ def test_a_split_far_from_its_share_is_noted_with_the_reason(tmp_path: Path) -> 
     path = write(tmp_path / "table.csv", table)
     shares = ("--val_share=0.3", "--test_share=0.4")
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--task=text", "--dry_run", *shares)
-    note = "split has 50.0% of the 600 records in 4 groups, the largest of 150, and not 30.0%"
+    note = "split has 50.0% of the 600 records (in 4 groups, the largest of 150) instead of 30.0%"
     assert note in prepared(*flags)
     assert "and not 30.0%" not in prepared(*flags, "--group=")
 

@@ -50,12 +50,14 @@ def test_plain_text_is_not_a_task_and_replaces_none(thirteen: Path) -> None:
 
 def test_a_model_writes_only_the_passages_that_carried_a_loss() -> None:
     answer = TrainedTasks(("answer",))
-    assert answer.wrote("explanation") and not answer.wrote("context")
-    assert not answer.wrote("prose") and TrainedTasks(("explain",)).wrote("prose")
-    assert replace(answer, plain_text=True).wrote("context")
-    assert TrainedTasks(("document",)).wrote("context"), "a document restates it"
-    assert TrainedTasks((), ("explain",)).wrote("prose"), "in an earlier phase"
-    assert TrainedTasks((), released=True).wrote("context") is None, "nobody knows"
+    assert answer.trained_to_write("explanation") and not answer.trained_to_write("context")
+    assert not answer.trained_to_write("prose") and TrainedTasks(("explain",)).trained_to_write(
+        "prose"
+    )
+    assert replace(answer, plain_text=True).trained_to_write("context")
+    assert TrainedTasks(("document",)).trained_to_write("context"), "a document restates it"
+    assert TrainedTasks((), ("explain",)).trained_to_write("prose"), "in an earlier phase"
+    assert TrainedTasks((), released=True).trained_to_write("context") is None, "nobody knows"
 
 
 @pytest.mark.parametrize(
@@ -81,13 +83,13 @@ def test_a_model_writes_only_the_passages_that_carried_a_loss() -> None:
         (
             TrainedTasks(("answer",), ("summarize",)),
             "summarize",
-            "This model was trained to summarize only in an earlier phase, and the last one "
+            "This model was trained to summarize only in an earlier phase. The last phase "
             "trained it to answer: it may have forgotten much.",
         ),
         (
             TrainedTasks((), ("answer",)),
             "answer",
-            "This model was trained to answer only in an earlier phase, and the last one used "
+            "This model was trained to answer only in an earlier phase. The last phase used "
             "plain text: it may have forgotten much.",
         ),
         (

@@ -228,7 +228,7 @@ MISTAKES: list[tuple[str | Exception, str]] = [
     ("/set top_p=1.5", "top_p must be above 0 and at most 1"),
     ("/set seed=none", "seed must be a whole number, got None"),
     ("/set seed=" + "[" * 100_000, "seed must be a number or none"),
-    *((f"/again {n}", "no prompt has the number") for n in ("0", "2", "-1", "x", "²", "9" * 5000)),
+    *((f"/again {n}", "there is no prompt") for n in ("0", "2", "-1", "x", "²", "9" * 5000)),
     ("/file {tmp}/none.txt", "there is no file {tmp}/none.txt; check the path"),
     ("/file ~no-such-user/a.txt", "there is no file ~no-such-user/a.txt"),
     ("/file", "/file needs a path: /file PATH"),

@@ -36,10 +36,10 @@ from clingpt.evaluation.calibration import (
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
-    percent,
     reliability,
     risk_coverage,
     rounded_down,
+    shown_probability,
 )
 from clingpt.text.records import LABELS
 
@@ -170,19 +170,21 @@ def test_shown_percentages_compare_like_the_numbers_behind_them(share: float, ot
     threshold = min(rounded_down(other), HIGHEST_THRESHOLD)
     assert 0 <= other - rounded_down(other) < 0.001
     if 0.001 <= threshold:
-        shown = percent(threshold)
+        shown = shown_probability(threshold)
         assert shown == f"{100 * threshold:.1f} %"  # exact: the threshold is what is shown
 
         def number(text: str) -> float:
             return {"<0.1 %": 0.0, ">99.9 %": 100.0}.get(text) or float(text.strip("<> %"))
 
-        assert (number(percent(share)) >= number(shown)) == (share >= threshold)
+        assert (number(shown_probability(share)) >= number(shown)) == (share >= threshold)
 
 
 def test_nothing_is_shown_as_certain() -> None:
-    assert [percent(share) for share in (0.0, 2.4e-87, 0.000999)] == ["<0.1 %"] * 3
-    assert [percent(share) for share in (0.99901, math.nextafter(1, 0), 1.0)] == [">99.9 %"] * 3
-    assert [percent(share) for share in (0.001, 0.2899999, 0.29, 0.999)] == [
+    assert [shown_probability(share) for share in (0.0, 2.4e-87, 0.000999)] == ["<0.1 %"] * 3
+    assert [shown_probability(share) for share in (0.99901, math.nextafter(1, 0), 1.0)] == [
+        ">99.9 %"
+    ] * 3
+    assert [shown_probability(share) for share in (0.001, 0.2899999, 0.29, 0.999)] == [
         "0.1 %", "28.9 %", "29.0 %", "99.9 %",
     ]  # fmt: skip
 

@@ -244,7 +244,7 @@ def test_calibration_table_says_where_it_measures_the_records_of_the_fit() -> No
 def test_a_coverage_of_1_has_no_threshold() -> None:
     report = full_report()
     report["calibration"] |= {"threshold": 0.0, "coverage": 1.0}
-    assert "and threshold none, chosen to answer 100 %" in found(report, "Calibration").notes[0]
+    assert "and no threshold, chosen to answer 100 %" in found(report, "Calibration").notes[0]
 
 
 def test_outputs_without_a_label_are_counted_in_a_note() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from clingpt.data.synthetic import iter_records
-from clingpt.evaluation.calibration import percent
+from clingpt.evaluation.calibration import shown_probability
 from clingpt.reports import DISCLAIMER
 from clingpt.text.records import LABELS
 from model import GPT, GPTConfig
@@ -435,7 +435,9 @@ def test_withheld_label_is_not_shown_as_an_answer(watched: Watched) -> None:
     watched.replies(answered("The drug may help.", abstained=True, threshold=0.548))
     watched.run_example()
     verdict = watched.result(".verdict").inner_text()
-    assert "Not sure enough to answer: below 54.8 %" in verdict and "yes" not in verdict.lower()
+    assert (
+        "Too unsure to answer: no label reaches 54.8 %" in verdict and "yes" not in verdict.lower()
+    )
     assert watched.result(".chosen").count() == 0
     assert "likeliest label, which is withheld" in watched.shown()
     limits = watched.result(".track").evaluate_all(
@@ -456,11 +458,11 @@ def test_label_above_the_threshold_is_shown_as_the_answer(watched: Watched) -> N
 
 
 def test_uncalibrated_label_has_no_threshold(watched: Watched) -> None:
-    said = "not calibrated: eval.py has not fitted the probabilities"
+    said = "not calibrated: eval.py has not fitted a temperature"
     watched.replies(answered("It does.", abstained=None, threshold=None, calibration_note=said))
     watched.run_example()
     assert watched.result(".limited").count() == 0
-    assert f"Probabilities {said}." in watched.shown()
+    assert f"The probabilities are {said}." in watched.shown()
 
 
 def test_a_label_is_never_shown_as_certain(watched: Watched) -> None:
@@ -478,18 +480,20 @@ def test_a_label_is_never_shown_as_certain(watched: Watched) -> None:
     watched.run_example()
     assert watched.result(".share").all_inner_texts() == [">99.9 %", "<0.1 %", "<0.1 %"]
     assert "An answer needs at least 99.9 %." in watched.shown()
-    assert f"Probabilities {said}." in watched.shown()
+    assert f"The probabilities are {said}." in watched.shown()
     unlike = watched.result(".verdict .unlike").inner_text()
-    assert unlike.startswith("Unlike the training data: how often such answers are right")
-    assert "Unlike the training data: how often such answers are right" in watched.copied()
-    assert f"yes >99.9 %, no <0.1 %, maybe <0.1 %\nProbabilities {said}." in watched.copied()
+    assert unlike.startswith("Unlike the training data: accuracy on such inputs")
+    assert "Unlike the training data: accuracy on such inputs" in watched.copied()
+    assert (
+        f"yes >99.9 %, no <0.1 %, maybe <0.1 %\nThe probabilities are {said}." in watched.copied()
+    )
 
 
 @pytest.mark.parametrize(
     "share", [0.0, 0.0009999, 0.001, 0.29, 0.2899999, 0.5205, 0.57, 0.999, 0.9990001, 1.0]
 )
 def test_the_page_rounds_probabilities_as_the_terminal_does(share: float, watched: Watched) -> None:
-    assert watched.page.evaluate(f"percent({share!r})") == percent(share)
+    assert watched.page.evaluate(f"percent({share!r})") == shown_probability(share)
 
 
 IN_PIECES = """(body) => { window.fetch = async () => {
@@ -641,7 +645,7 @@ def test_copied_text_includes_the_warnings(watched: Watched) -> None:
     watched.replies(answered(text, warnings=[warning(text, "48")], abstained=True, threshold=0.55))
     watched.run_example()
     assert watched.copied().splitlines() == [
-        "Not sure enough to answer: below 55.0 %",
+        "Too unsure to answer: no label reaches 55.0 %",
         "yes 42.1 %, no 30.0 %, maybe 27.8 %",
         "",
         "Explanation of the likeliest label, which is withheld:",

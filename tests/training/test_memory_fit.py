@@ -56,7 +56,7 @@ def test_the_largest_micro_batch_that_fits_is_chosen_and_reported(
     assert choose(model, documents, needed(model, documents, 4)) == 4
     [note] = capsys.readouterr().err.splitlines()
     assert " with 4 rows at a time, since 8 would take about " in note
-    assert note.endswith("(a step keeps its 8 rows)")
+    assert note.endswith("(a step still has 8 rows)")
     assert choose(model, documents, needed(model, documents, 1) - 1) == 1
     assert "even one row at a time will probably not fit" in capsys.readouterr().err
     assert choose(model, documents, None) == 8  # the memory of this machine is not known

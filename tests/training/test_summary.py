@@ -129,7 +129,7 @@ def test_pace_says_how_long_the_step_at_work_will_take(monkeypatch: pytest.Monke
     now = 185.0
     assert pace.until() == "after this step"  # it takes longer than the last one
     pace.begin("validation")
-    assert pace.until() == "as soon as this validation can be left"
+    assert pace.until() == "as soon as this validation can be interrupted"
     now = 500.0
     pace.begin("step")
     assert pace.until() == "after this step (about 95 s)"  # a validation is not a step

@@ -60,7 +60,7 @@ INSTEAD = {
             "max_length",
         ),
         ("max_tokens", "max_new_tokens"),
-    ),  # fmt: skip
+    ),
     **dict.fromkeys(
         ("prompt", "input", "inputs", "messages", "text"), ("prompt", "text", "instances")
     ),

@@ -170,13 +170,13 @@ class TaskNotes:
     """Says once for each task if the model was not trained on it."""
 
     def __init__(self, known: TrainedTasks | None) -> None:
-        self._known, self._told = known, set[str | None]()
+        self._known, self._noted = known, set[str | None]()
 
     def on_task(self, task: str | None) -> None:
         """Print the note on a task that is about to be used, or the model's tasks for None."""
-        if self._known is None or task in self._told:
+        if self._known is None or task in self._noted:
             return
-        self._told.add(task)
+        self._noted.add(task)
         note = self._known.note(task) if task is not None else None
         if task is None and (tasks := self._known.latest):
             note = f"This model was trained to {listed(tasks)}; try /task {tasks[0]}"

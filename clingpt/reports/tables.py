@@ -12,7 +12,13 @@ from typing import TypeVar
 from clingpt.base import console
 from clingpt.evaluation.baselines import N_COMMON
 from clingpt.evaluation.bootstrap import PairedDifference
-from clingpt.evaluation.calibration import MISTAKES_TO_SHARPEN, UNLIKE_SHARE, shown_threshold
+from clingpt.evaluation.calibration import (
+    HIGHEST_TEMPERATURE,
+    LOWEST_TEMPERATURE,
+    MISTAKES_TO_SHARPEN,
+    UNLIKE_SHARE,
+    shown_threshold,
+)
 from clingpt.evaluation.metrics import Interval, Rouge
 from clingpt.evaluation.unsupported import KINDS
 from clingpt.reports.comparison import UNSUPPORTED, UNSUPPORTED_TERMS
@@ -250,7 +256,7 @@ def calibration_table(found: CalibrationSection, data: DataSource, split: str) -
             "mistakes, because without mistakes every probability would become 1."
         )
     elif found.note:
-        lowest, highest = calibration.LOWEST_TEMPERATURE, calibration.HIGHEST_TEMPERATURE
+        lowest, highest = LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE
         notes.append(
             f"{sentence(found.note)}. These do not determine a temperature between {lowest:g} and "
             f"{highest:g}."

@@ -1,4 +1,4 @@
-"""One writer at a time: the second is told who writes, and dead ones keep nobody out."""
+"""One writer at a time: the second learns who the first is, and a dead one blocks nobody."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_the_second_writer_is_told_who_the_first_is_and_what_to_do(
+def test_the_second_writer_learns_who_the_first_is_and_what_to_do(
     tmp_path: Path, inside: bool
 ) -> None:
     target = tmp_path / "out" / "run"
@@ -139,7 +139,7 @@ def test_a_lock_file_without_a_name_is_taken_over(tmp_path: Path, left: str) -> 
         pass
 
 
-def test_without_locks_this_is_said_once_and_work_goes_on(
+def test_a_file_system_without_locks_is_noted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def flock(*_: object) -> None:

@@ -92,7 +92,7 @@ def test_the_first_signal_says_what_it_waits_for_and_what_a_second_one_loses(
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_it_says_so_at_once_even_during_a_long_operation_outside_of_python(
+def test_the_first_signal_is_answered_even_during_a_long_native_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     notes = Notes()
@@ -130,7 +130,7 @@ def test_a_second_signal_ends_a_process_that_does_not_return_to_python() -> None
     assert child.returncode == 130
 
 
-def test_nothing_of_it_is_left_afterwards() -> None:
+def test_the_thread_and_the_wakeup_descriptor_are_gone_afterwards() -> None:
     threads, wakeup = threading.active_count(), signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(wakeup)
     with pytest.raises(SystemExit), StopSignals():

@@ -147,7 +147,7 @@ def test_json_contains_the_label_and_token_log_probabilities(scorer: Scorer) -> 
     assert "label" not in reply
 
 
-def test_unsupported_terms_and_numbers_are_warned_of(
+def test_unsupported_terms_and_numbers_are_flagged(
     scorer: Scorer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = Record(id="r9", question="Why?", sections=(("A", "9 men with diabetes."),))
@@ -248,7 +248,7 @@ def test_int8_weights_change_log_probabilities_little(run: Sample) -> None:
     assert 0 < abs(rounded - exact) < 1
 
 
-def test_a_text_longer_than_the_context_is_trimmed_and_said_to_be(run: Sample) -> None:
+def test_a_text_longer_than_the_context_is_trimmed_with_a_note(run: Sample) -> None:
     words = "word " * 400
     status, out, err = run(f"--prompt={words}")
     assert status == 0 and out.startswith(words) and "tokens at the start of the prompt did" in err

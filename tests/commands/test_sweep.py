@@ -199,7 +199,7 @@ def test_weights_are_deleted_once_measured_unless_kept(bench: Bench, keep: bool)
 @pytest.mark.parametrize(
     ("ids", "n_prepared"), [(["S1", "S2"], 0), (["21645374", "16418930"], 2)], ids=["own", "folds"]
 )
-def test_the_data_are_those_of_the_preset(
+def test_a_sweep_uses_the_data_of_its_preset(
     ids: list[str], n_prepared: int, bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It once asked the Hub for PubMedQA, whatever the preset trained on."""
@@ -225,7 +225,7 @@ def test_the_data_are_those_of_the_preset(
         assert f" --data={data} " in capsys.readouterr().out
 
 
-def test_what_a_run_does_is_told_once_a_minute(
+def test_the_progress_of_a_run_is_reported_once_a_minute(
     bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.say(works="yes")

@@ -1,4 +1,4 @@
-"""What a card says about the tasks of its model, and what users are told."""
+"""What a card says about the tasks of its model, and the notes that users see."""
 
 import json
 import os

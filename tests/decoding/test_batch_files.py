@@ -186,7 +186,7 @@ def test_json_line_is_one_printable_line_of_utf_8(text: str) -> None:
 
 
 @pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.rename(path.with_name("b.jsonl"))])
-def test_a_file_that_is_removed_meanwhile_is_not_begun_again_in_the_middle(
+def test_a_file_that_is_removed_while_it_is_written_stops_the_run(
     source: Path, target: Path, lose: Any
 ) -> None:
     def losing(lines: Sequence[Line]) -> list[Mapping[str, Any]]:

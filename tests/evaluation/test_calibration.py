@@ -166,7 +166,7 @@ shares = st.floats(0, 1) | st.integers(0, 1000).map(lambda k: k / 1000)
 
 
 @given(shares, shares)
-def test_shown_percentages_compare_like_the_numbers_behind_them(share: float, other: float) -> None:
+def test_shown_probabilities_compare_like_the_exact_ones(share: float, other: float) -> None:
     threshold = min(rounded_down(other), HIGHEST_THRESHOLD)
     assert 0 <= other - rounded_down(other) < 0.001
     if 0.001 <= threshold:

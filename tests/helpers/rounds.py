@@ -4,7 +4,7 @@
 
 KIND is train, sample, prepare or eval. Each process is a fork of this one, so that no time is spent
 on imports. Prints a line of JSON for each round, and raises AssertionError if a promise is broken:
-there is one writer at a time, nothing is written twice or lost, and the other is told why.
+there is one writer at a time, nothing is written twice or lost, and the other says why it stops.
 """
 
 import importlib

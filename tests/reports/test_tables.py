@@ -153,7 +153,7 @@ def test_a_better_baseline_within_the_interval_is_not_called_proven() -> None:
     assert found(report, "summarize: ROUGE").notes[0].endswith("so perhaps by chance: RL.")
 
 
-def test_a_perplexity_of_texts_that_were_only_read_is_never_without_a_word() -> None:
+def test_a_perplexity_of_texts_that_were_only_read_is_never_shown_without_a_note() -> None:
     report = full_report()
     report["perplexity"]["context"]["trained"] = False
     table = found(report, "Corpus perplexity")

@@ -1,4 +1,4 @@
-"""Measure checkpoints on labels, perplexity and generated text, and compare baselines.
+"""Measure checkpoints on labels, perplexity and generated text, beside baselines.
 
     python eval.py --checkpoint=out/pubmedqa/best --split=test
     python eval.py --checkpoint=gpt2 --data=data/pubmedqa --text=news.txt
@@ -46,7 +46,7 @@ class EvalConfig:
     # --- decoding ---
     max_new_tokens: int = 160  # longest answer or summary, in tokens
     max_document_tokens: int = 448  # longest document, in tokens
-    max_prose_tokens: int = 256  # longest answer to a question without context, in tokens
+    max_prose_tokens: int = 256  # longest reply of the task explain, in tokens
     # Share of validation records that should get a label; the model abstains on the others.
     coverage: float = 0.8
 

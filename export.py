@@ -11,7 +11,7 @@ The ONNX model takes and returns keys and values under optimum's names; a second
 one has 8-bit weights. clingpt/export/onnx_runner.py runs them without torch.
 Every format is loaded again and compared with the model on a grid of shapes; if
 it differs by more than rounding, nothing is kept. The folder also contains the
-tokenizer, the model card, the calibration and SHA256SUMS.
+tokenizer, the model card, calibration.json, terms.json and SHA256SUMS.
 
 Not intended to inform diagnosis, treatment or patient management.
 """

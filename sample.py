@@ -1,6 +1,6 @@
 """Prompt a checkpoint in the terminal, or answer a file of questions.
 
-    python sample.py  # chat with the best checkpoint of the newest run
+    python sample.py  # prompt the best checkpoint of the newest run
     python sample.py --prompt="Aspirin in the elderly" --temperature=0.8
     python sample.py --task=answer --input=note.json  # question and text
     python sample.py --task=explain --input=question.json  # text is optional

@@ -1,5 +1,5 @@
 """Serve a checkpoint over HTTP: OpenAI's completions API, answers, summaries,
-documents, and a web page.
+documents, explanations, and a web page.
 
     python serve.py  # best checkpoint of the newest run, on 127.0.0.1:8000
     python serve.py --checkpoint=out/pubmedqa/best --quantize=int8 --rows=16

@@ -173,18 +173,18 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
         survey.note_group(item)
     check_spellings(survey, sources)
     if not any(n for (_, split), n in survey.records.items() if split == "train"):
-        raise DataError(f"{names_of(sources)} contains no record to train on; {_why(survey)}")
+        raise DataError(f"{names_of(sources)} contains no record to train on; {_why_none_to_train_on(survey)}")
     return survey
 
 
-def _why(survey: Survey) -> str:
+def _why_none_to_train_on(survey: Survey) -> str:
     """Say where the records are if none is for training, and what to do."""
     held_out = Counter[str]()
     for (_, split), n in survey.records.items():
         held_out[split] += n
     if not held_out.total():
         return "is it the right file?"
-    counts = " and ".join(f"{console.count(held_out[split])} for {split}" for split in HELD_OUT)
+    counts = " and ".join(f"{console.count(held_out[split])} in {split}" for split in HELD_OUT)
     if survey.hashed.total() < held_out.total():
         return f"the official splits have {counts}; pass --split= to split by a hash instead"
     return f"a hash put {counts}; pass smaller shares, or --group= to divide large groups"

@@ -217,7 +217,7 @@ def test_a_source_without_training_records_is_refused_with_the_reason(tmp_path: 
     flags = (f"--out={tmp_path / 'data'}", "--task=text", "--dry_run", "--val_share=0.5")
     held_out = notes(30, split=lambda n: "dev" if n % 3 else "test")
     error = refused(f"--source={write(tmp_path / 'table.csv', held_out)}", *flags)
-    assert "no record to train on; the official splits have 20 for val and 10 for test; " in error
+    assert "no record to train on; the official splits have 20 in val and 10 in test; " in error
     one_patient = write(tmp_path / "lines.jsonl", notes(30, mrn=lambda n: "a0"))
     error = refused(f"--source={one_patient}", *flags)
-    assert "a hash put 30 for val and 0 for test; pass smaller shares, or --group= to" in error
+    assert "a hash put 30 in val and 0 in test; pass smaller shares, or --group= to" in error

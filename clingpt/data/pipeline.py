@@ -173,7 +173,9 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
         survey.note_group(item)
     check_spellings(survey, sources)
     if not any(n for (_, split), n in survey.records.items() if split == "train"):
-        raise DataError(f"{names_of(sources)} contains no record to train on; {_why_none_to_train_on(survey)}")
+        raise DataError(
+            f"{names_of(sources)} contains no record to train on; {_why_none_to_train_on(survey)}"
+        )
     return survey
 
 

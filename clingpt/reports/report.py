@@ -943,7 +943,7 @@ def training_notes(common: CommonAnswers | None) -> Iterator[str]:
         "similar to the record's, by the TF-IDF of words and word pairs."
     )
     if common.counts[0] == 1:
-        yield f"{COMMONEST}: no answer occurs twice in the training split; this is one of them."
+        yield f"{COMMONEST}: no answer occurs twice in the training split; one is shown."
     else:
         yield f"{COMMONEST}: that of {console.count(common.counts[0])} of {total} training records."
 

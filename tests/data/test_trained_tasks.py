@@ -84,13 +84,13 @@ def test_a_model_writes_only_the_passages_that_carried_a_loss() -> None:
             TrainedTasks(("answer",), ("summarize",)),
             "summarize",
             "This model was trained to summarize only in an earlier phase. The last phase "
-            "trained it to answer: it may have forgotten much.",
+            "trained it to answer, so it may have forgotten much.",
         ),
         (
             TrainedTasks((), ("answer",)),
             "answer",
             "This model was trained to answer only in an earlier phase. The last phase used "
-            "plain text: it may have forgotten much.",
+            "plain text, so it may have forgotten much.",
         ),
         (
             TrainedTasks((), released=True),

@@ -161,7 +161,8 @@ def test_a_file_that_is_not_a_record_is_named(tmp_path: Path) -> None:
     notes = hold("/task summarize", f"/file {tmp_path}/a.json", f"/file {tmp_path}/b.jsonl").notes
     lacks = "it has neither a question nor text; add one of them"
     assert notes[0] == f"error: {tmp_path}/a.json is not a record: {lacks}"
-    assert "b.jsonl has a record in each line; leave, and run: python sample.py --task" in notes[1]
+    assert "b.jsonl has a record in each line; leave, and run: " in notes[1]
+    assert " sample.py --task=summarize --input=" in notes[1]
 
 
 def test_nothing_is_asked_without_a_text(tmp_path: Path) -> None:

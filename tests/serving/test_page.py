@@ -454,7 +454,9 @@ def test_label_above_the_threshold_is_shown_as_the_answer(watched: Watched) -> N
     assert watched.result(".chosen").inner_text().split() == ["yes", "42.1", "%"]
     assert "An answer needs at least 40.0 %." in watched.shown()
     assert "Unlike" not in watched.shown() and "alibrated" not in watched.shown()
-    assert "A wrong disease, drug or patient group is not seen" in watched.shown()
+    assert (
+        "This check misses terms of the report that are used in the wrong place." in watched.shown()
+    )
 
 
 def test_uncalibrated_label_has_no_threshold(watched: Watched) -> None:

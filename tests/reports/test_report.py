@@ -334,7 +334,7 @@ def test_baselines_get_their_known_scores(official: dict[str, Any]) -> None:
     systems = label_systems(sets, test, looked_up, ["yes"] * len(test))
     expected = {
         "majority": (55.2, 23.7, 0.05),
-        "nearest training record": (46.2, 37.5, 1.5),
+        "nearest training record": (47.0, 37.9, 0.3),  # accuracy 47.5 without hashing
         "question only (bag of words)": (54.6, 32.2, 1.5),
         "question and results (bag of words)": (58.3, 42.6, 1.5),
         "model": (55.2, 23.7, 0.05),

@@ -69,9 +69,9 @@ def read_sources(sources: Sequence[Source], on_bad: OnBad) -> Iterator[Item]:
     """Yield all records of all sources, each under a unique id; every call yields the same.
 
     Ids stay as they are, so that PubMedQA's official lists apply. If an id recurs with a different
-    text, the later record is renamed to `id#2`; a hash of their id or group has put both into the
-    same split. Exact duplicates of a record with an id count as bad records. Without ids, equal
-    records may belong to different patients, so all are kept.
+    text, the later record is renamed to `id#2`; after `count_records`, both are in the same split.
+    Exact duplicates of a record with an id count as bad records. Without ids, equal records may
+    belong to different patients, so all are kept.
     """
     names = set[str]()
     seen = set[int]()  # hashes of whole records, ids included: 8 bytes each, not their texts
@@ -120,6 +120,7 @@ class Survey:
     records: Counter[tuple[int, str]] = field(default_factory=Counter)  # (source, split)
     labels: Counter[tuple[int, str, str | None]] = field(default_factory=Counter)
     renamed: Counter[int] = field(default_factory=Counter)  # source
+    shared_ids: set[str] = field(default_factory=set)  # of several records
     hashed: Counter[str] = field(default_factory=Counter)  # split -> records that a hash put there
     groups: Counter[tuple[int, int, str]] = field(default_factory=Counter)  # see `note_group`
     ungrouped: Counter[int] = field(default_factory=Counter)  # source -> records without a group
@@ -152,25 +153,34 @@ class Survey:
 
 
 def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
-    """Read everything once and count it.
+    """Read everything and count it.
 
+    Records that share an id must share a split, so their id decides it instead of their texts. Only
+    this pass finds such ids: it stores them in the sources, and reads them again if there are any.
     Raises DataError at the first unusable record unless `skip_bad`, and if nothing is left to
     train on.
     """
-    survey = Survey()
 
     def on_bad(error: DataError) -> None:
         if not skip_bad:
             raise DataError(f"{error} (--skip_bad=True drops and counts such records)")
         survey.note_bad(error)
 
-    items = read_sources(sources, on_bad)
-    for item in console.progress(items, label="reading", unit=" records"):
-        survey.records[item.source, item.split] += 1
-        survey.labels[item.source, item.split, item.record.decision] += 1
-        survey.renamed[item.source] += item.renamed
-        survey.hashed[item.split] += not item.official
-        survey.note_group(item)
+    while True:
+        survey = Survey()
+        items = read_sources(sources, on_bad)
+        for item in console.progress(items, label="reading", unit=" records"):
+            survey.records[item.source, item.split] += 1
+            survey.labels[item.source, item.split, item.record.decision] += 1
+            survey.renamed[item.source] += item.renamed
+            if item.renamed:
+                survey.shared_ids.add(item.key)
+            survey.hashed[item.split] += not item.official
+            survey.note_group(item)
+        if all(survey.shared_ids <= source.shared_ids for source in sources):
+            break
+        for source in sources:
+            source.shared_ids.update(survey.shared_ids)
     check_spellings(survey, sources)
     if not any(n for (_, split), n in survey.records.items() if split == "train"):
         raise DataError(

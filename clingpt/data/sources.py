@@ -74,6 +74,7 @@ class Source:
     test_share: float = 0.05
     synthetic_counts: Mapping[str, int] = field(default_factory=dict)  # split -> records
     seed: int = 1337  # of synthetic records
+    shared_ids: set[str] = field(default_factory=set)  # of several records; see count_records
 
     def read(self, on_bad: OnBad) -> Iterator[Read]:
         """Yield every record; `on_bad` gets the error of each unusable one.
@@ -93,7 +94,11 @@ class Source:
             given = official_split(record.id, self.fold) or published
             official = given is not None
             split = given or split_of(
-                record, fold=self.fold, val_share=self.val_share, test_share=self.test_share
+                record,
+                fold=self.fold,
+                val_share=self.val_share,
+                test_share=self.test_share,
+                by_id=record.id in self.shared_ids,
             )
             if record.id:
                 yield Read(split, record, record.id, own_id=True, official=official)
@@ -388,18 +393,21 @@ def published_split(row: Row, column: str) -> str:
     return known or shown_name(name) or "(empty)"
 
 
-def split_of(record: Record, *, fold: int, val_share: float, test_share: float) -> str:
+def split_of(
+    record: Record, *, fold: int, val_share: float, test_share: float, by_id: bool = False
+) -> str:
     """Return the official split of a PubMedQA-L record; for others a hash decides.
 
-    The hash is that of the group if the record has one, else of its id, else of what a model reads.
-    So a patient's notes stay together, and a corrected note stays where it was. Order plays no
-    part: the same rows in another order or format are split the same, and an added record moves no
-    others.
+    The hash is that of the group if the record has one, else of its id if several records have that
+    (`by_id`), else of what a model reads. So a patient's notes stay together, and a text that
+    recurs under another id cannot cross into another split. Order plays no part: the same rows in
+    another order or format are split the same.
     """
     if official := official_split(record.id, fold):
         return official
     text = "\n".join([record.question, *(body for _, body in record.sections)]).lower()
-    digest = hashlib.sha256((record.group or record.id or text).encode()).digest()
+    decisive = record.group or (record.id if by_id else text)
+    digest = hashlib.sha256(decisive.encode()).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
     if position < test_share:
         return "test"

@@ -1,5 +1,6 @@
 """A record is known by its own id or its text: not by its line, its file or its order."""
 
+import contextlib
 import csv
 import json
 import random
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clingpt.base.errors import DataError
 from clingpt.data.columns import Columns
-from clingpt.data.pipeline import Item, read_sources
+from clingpt.data.pipeline import Item, count_records, read_sources
 from clingpt.data.sources import Source, choose_columns, refuse
 from tests.helpers.preparing import prepared, random_text, refused
 
@@ -50,6 +52,8 @@ def items_of(*paths: Path, given: Columns | None = None) -> list[Item]:
         chosen = choose_columns(str(path), "text", given=given)
         columns = chosen[0] if chosen else None
         sources.append(Source(name=str(path), columns=columns, val_share=0.3, test_share=0.3))
+    with contextlib.suppress(DataError):  # it refuses sources without training records
+        count_records(sources, skip_bad=False)
     return list(read_sources(sources, refuse))
 
 

@@ -1,12 +1,13 @@
 """Reading several sources as one: weights, unique ids, and ids that never cross splits."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.data.pipeline import Item, count_copies, names_of, read_sources
+from clingpt.data.pipeline import Item, count_copies, count_records, names_of, read_sources
 from clingpt.data.sources import Source, parse_mix, refuse, split_of
 from clingpt.data.tabular import OnBad
 from clingpt.text.records import Record, make_record
@@ -73,17 +74,33 @@ def test_sources_are_read_in_order_and_keep_their_ids() -> None:
 def test_records_that_share_an_id_are_numbered_and_share_a_split() -> None:
     """Notes of one patient must not be spread over several splits."""
     texts = [f"Note {n} of a patient." for n in range(40)]
-    nameless = [replace(record("7", text), id="") for text in texts]
-    alone = {split_of(note, fold=0, val_share=0.3, test_share=0.3) for note in nameless}
-    assert alone == {"train", "val", "test"}  # their texts alone would spread them
     notes = [record("7", text) for text in texts]
-    items = list(read_sources([source("a", *notes[:20]), source("b", *notes[20:])], refuse))
+    alone = {split_of(note, fold=0, val_share=0.3, test_share=0.3) for note in notes}
+    assert alone == {"train", "val", "test"}  # their texts alone would spread them
+    others = [record(f"case-{n}", f"Another note {n}.") for n in range(20)]
+    both = [source("a", *notes[:20], *others), source("b", *notes[20:])]
+    counted = count_records(both, skip_bad=False).records
+    items = list(read_sources(both, refuse))
+    assert counted == Counter((item.source, item.split) for item in items)
+    items = [item for item in items if item.key == "7"]
     assert ids(items) == ["7", *(f"7#{n}" for n in range(2, 41))]
     assert {item.split for item in items} == {items[0].split}
     assert [item.renamed for item in items] == [False] + [True] * 39
     assert [item.record.sections[0][1] for item in items] == texts
-    later = list(read_sources([source("b", *reversed(notes))], refuse))
+    backwards = [source("b", *others, *reversed(notes))]
+    count_records(backwards, skip_bad=False)
+    later = [item for item in read_sources(backwards, refuse) if item.key == "7"]
     assert {item.split for item in later} == {items[0].split}
+
+
+def test_a_text_that_recurs_under_another_id_stays_in_one_split() -> None:
+    """Normal reports are the same for many patients."""
+    normal = [record(f"case-{n}", f"Normal report {n % 10}.") for n in range(100)]
+    found = [source("a", *normal)]
+    count_records(found, skip_bad=False)
+    items = list(read_sources(found, refuse))
+    assert {item.split for item in items} == {"train", "val", "test"}
+    assert len({(item.record.full_text(), item.split) for item in items}) == 10
 
 
 def test_without_ids_equal_records_are_all_kept_under_different_names() -> None:

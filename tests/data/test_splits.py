@@ -5,6 +5,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -120,27 +121,14 @@ def test_split_sizes_match_the_requested_shares(val: float, test: float) -> None
         assert abs(counts[name] - n * share) <= 4 * deviation + 1e-6
 
 
-def test_the_group_decides_the_split_else_the_id_else_the_text() -> None:
+def test_the_group_decides_the_split_else_a_shared_id_else_the_text() -> None:
+    place = partial(split_of, fold=0, val_share=0.3, test_share=0.3)
     for record in synthetic(50):
         other = replace(record, question="Who?", sections=(("TEXT", record.id * 2),))
-        wanted = split(record, val=0.3, test=0.3)
-        assert split(other, val=0.3, test=0.3) == wanted
-        wanted = split(replace(record, id="", group=record.id), val=0.3, test=0.3)
+        assert place(replace(record, id="17")) == place(record)
+        assert place(other, by_id=True) == place(record, by_id=True)
+        wanted = place(replace(record, id="", group=record.id))
         for each in (record, other, replace(other, id="17"), replace(other, id="")):
-            assert split(replace(each, group=record.id), val=0.3, test=0.3) == wanted
-        record = replace(record, id="")
-        copies = [
-            replace(record, decision="yes", long_answer="Because.", keywords=("pain",)),
-            replace(record, question="WHY?"),
-            replace(record, sections=(("RESULTS", record.sections[0][1]),)),
-        ]
-        wanted = split(record, val=0.3, test=0.3)
-        assert {split(copy, val=0.3, test=0.3) for copy in copies} == {wanted}
-        assert {split(record, fold=fold, val=0.3, test=0.3) for fold in range(10)} == {wanted}
-
-
-def test_a_larger_test_share_keeps_all_test_records_in_test() -> None:
-    records = synthetic(1000)
-    before = {record.id for record in records if split(record, test=0.05) == "test"}
-    after = {record.id for record in records if split(record, test=0.1) == "test"}
-    assert before < after
+            for by_id in (False, True):
+                grouped = replace(each, group=record.id)
+                assert place(grouped, by_id=by_id) == wanted

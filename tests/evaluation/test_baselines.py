@@ -446,14 +446,14 @@ def test_radiology_reports_have_their_known_baselines(tmp_path: Path) -> None:
     flags += ["--task=summarize", "--allow_overlap", "--allow_phi"]
     assert exit_status(prepare.main, *flags) == 0
     data = open_prepared(folder, GPT2)
-    assert [len(data.record_ids(split)) for split in SPLITS] == [2945, 161, 161]
+    assert [len(data.record_ids(split)) for split in SPLITS] == [2971, 156, 140]
     records = list(data.records("val"))
     wanted = [record.long_answer or "" for record in records]
     examples = TrainingExamples.read(data, GPT2, "summarize")
     asked = [prompt_text("summarize", record) for record in records]
     closest = [examples.answer(n) for n in nearest(len(examples), examples.prompt, asked)]
     constant = [CommonAnswers.count(examples).commonest] * len(records)
-    for said, expected in ((constant, (48.0, 36.0, 48.0)), (closest, (67.4, 60.7, 67.1))):
+    for said, expected in ((constant, (42.1, 31.8, 42.1)), (closest, (66.4, 60.1, 65.6))):
         scores = rouge(said, wanted)
         found = (scores.rouge1, scores.rouge2, scores.rougeL)
         assert found == pytest.approx(expected, abs=0.1)

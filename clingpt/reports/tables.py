@@ -153,10 +153,10 @@ def below_best(
 ) -> str | None:
     """Say by which figures the model is worse than the best baseline, or return None.
 
-    Figures are compared as they are shown, with one decimal. `intervals` are those of the figures
-    that have one; a baseline within the model's is named, since the difference may be chance.
+    Figures are compared as they are shown, with one decimal. `intervals` returns the model's
+    interval for figures that have one; if the baseline is within it, the note says so.
     """
-    said: dict[str, list[str]] = {}  # by baseline
+    worse: dict[str, list[str]] = {}  # pairs of figures, by baseline
     within = []
     for name, figure in figures.items():
         own, best = figure(systems[MODEL]), best_baseline(systems, figure)
@@ -164,16 +164,17 @@ def below_best(
             continue
         baseline, theirs = best
         pair = f"{name} {fixed(own, 1, scale)} against {fixed(theirs, 1, scale)}"
-        said.setdefault(baseline, []).append(pair)
+        worse.setdefault(baseline, []).append(pair)
         around = intervals[name](systems[MODEL]) if intervals and name in intervals else None
         if around and theirs <= around.high:
             within.append(name)
-    if not said:
+    if not worse:
         return None
-    pairs = [f"{', '.join(each)} ({baseline})" for baseline, each in said.items()]
-    chance = " Within the model's 95 % interval, so perhaps by chance: "
-    chance = f"{chance}{', '.join(within)}." if within else ""
-    return f"{subject} is below the best baseline: {'; '.join(pairs)}.{chance}"
+    pairs = [f"{', '.join(each)} ({baseline})" for baseline, each in worse.items()]
+    note = f"{subject} is below the best baseline: {'; '.join(pairs)}."
+    if within:
+        note += f" Within the model's 95 % interval, so perhaps by chance: {', '.join(within)}."
+    return note
 
 
 LABEL_FIGURES: Mapping[str, Callable[[LabelFigures], float | None]] = {
@@ -273,9 +274,9 @@ def calibration_table(found: CalibrationSection, data: DataSource, split: str) -
     if found.unlike_training is not None:
         notes.append(
             f"Unlike the training data: {percent(found.unlike_training)} % of "
-            f"{console.count(found.prompts)} prompts. Of the validation prompts, each with its "
-            f"text pasted in one piece, at most "
-            f"{percent(UNLIKE_SHARE)} % are."
+            f"{console.count(found.prompts)} prompts. The limit was set so that at most "
+            f"{percent(UNLIKE_SHARE)} % of the validation prompts are, each with its text pasted "
+            "in one piece."
         )
     columns = ["probabilities", "ECE", "NLL (nats)", "Brier"]
     title = f"Calibration of the label probabilities: {data.some(found.records)}"

@@ -200,8 +200,8 @@ def test_calibration_table_says_where_the_probabilities_are_not_calibrated() -> 
     report = full_report()
     assert "Threshold" not in (note := found(report, "Calibration").notes[0])
     unlike = (
-        "Unlike the training data: 4.4 % of 498 prompts. Of the validation prompts, each with its "
-        "text pasted in one piece, at most 2.5 %"
+        "Unlike the training data: 4.4 % of 498 prompts. The limit was set so that at most 2.5 % "
+        "of the validation prompts are"
     )
     assert found(report, "Calibration").notes[-1].startswith(unlike)
     assert "Temperature 1.417 and threshold 52.1 %, chosen to answer 80 % of 50" in note

@@ -411,7 +411,7 @@ def test_explanation_without_a_report_is_marked_as_unchecked(watched: Watched) -
     sent = watched.posted[-1]
     assert sent.url.endswith("/v1/explain") and sent.post_data_json["text"] == ""
     assert "No report to compare this with" in watched.shown()
-    assert "was flagged" not in watched.shown()
+    assert "No unsupported" not in watched.shown()
     assert "No report to compare this with" in watched.copied()
 
 

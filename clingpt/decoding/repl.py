@@ -153,11 +153,8 @@ class Repl:
     def _set_task(self, name: str) -> None:
         names = (CONTINUE, *PROMPTED)
         if name not in names:
-            what = (
-                f"unknown task {name!r}{settings.did_you_mean(name, names)}"
-                if name
-                else "/task needs a name"
-            )
+            near = settings.did_you_mean(name, names)
+            what = f"unknown task {name!r}{near}" if name else "/task needs a name"
             raise ConfigError(f"{what}; choose from {', '.join(names)}")
         self.task = None if name == CONTINUE else name
         self._on_task(self.task)

@@ -38,7 +38,7 @@ FILE, FORMAT = "terms.json", 1  # written by eval.py, so SHA256SUMS does not cov
 FEWEST_TEXTS = 10  # that have a learned term
 REPEATED = 0.7  # of them have it more than once
 BROUGHT_IN = 0.02  # at most: share of the references with it whose source lacks it
-COMMON = 0.5  # a word that more of the texts have, such as "patients", does not tell them apart
+COMMON = 0.5  # a word in more of the texts, such as "patients", does not tell them apart
 SHORTEST = 4  # letters of a learned term; shorter words are mostly function words
 
 WORD = re.compile(r"[^\W\d_](?:[^\W_]|['’](?=[^\W_]))*")

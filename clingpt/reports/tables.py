@@ -396,8 +396,8 @@ def unsupported_tables(texts: Mapping[str, TextSection]) -> Iterator[Table]:
     columns = ["task", "system", "texts", "any", *KINDS, "flags per text", "of all numbers"]
     title = "Texts with unsupported numbers, units, comparators or negations, in percent"
     notes = [
-        "Unsupported: the text that the model was given does not have it. The rows named reference "
-        "show what the rules flag in texts written by people.",
+        "Unsupported: the text that the model was given does not have it. The reference rows show "
+        "what the rules flag in human-written texts.",
         BLIND_SPOTS,
     ]
     if rows:
@@ -420,7 +420,7 @@ def term_tables(report: Report) -> Iterator[Table]:
         )
     notes = [
         f"{known}. Unsupported: neither the source nor the question has the term, in any spelling. "
-        "The rows named reference show how often texts written by people are flagged.",
+        "The reference rows show how often human-written texts are flagged.",
         TERM_BLIND_SPOTS,
     ]
     columns = ["task", "system", "texts", "any", "terms per text"]

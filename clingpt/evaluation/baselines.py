@@ -37,8 +37,8 @@ COMMONEST = "commonest training answer"
 NEAREST = "nearest training record"
 N_COMMON = 10  # training answers that count as common
 # `nearest` hashes words and word pairs, so that the vocabulary cannot grow. Terms that share a
-# column count as one: hashing changes the neighbour of one in twenty of PubMedQA's test records, and
-# of one in nine with a quarter of the columns.
+# column count as one: hashing changes the neighbour of one in twenty of PubMedQA's test records,
+# and of one in nine with a quarter of the columns.
 N_COLUMNS = 2**22
 AT_ONCE = 2_000  # training texts that `nearest` holds in memory
 QUERIES_AT_ONCE = 500  # similarities to AT_ONCE texts take 8 MB

@@ -41,7 +41,8 @@ def write_notes(path: Path) -> Path:
 def test_a_record_reaches_its_loss_through_at_most_38_files(tmp_path: Path) -> None:
     notes, data = write_notes(tmp_path / "notes.csv"), tmp_path / "data"
     flags = ["--task=summarize", "--input=findings", "--target=impression", "--redact=tags"]
-    flags += ["--drop_overlap=True", "--workers=1", f"--source={notes}", f"--out={data}"]
+    flags += ["--drop_overlap=True", "--workers=1", "--test_share=0.2"]
+    flags += [f"--source={notes}", f"--out={data}"]
     prepared = files_of("prepare.py", *flags)
     run_flags = [*TINY_RUN, f"--data={data}", f"--out={tmp_path / 'run'}", "--steps=2"]
     trained = files_of("train.py", *run_flags, "--sample=False")

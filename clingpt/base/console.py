@@ -325,6 +325,14 @@ def key_values(title: str, pairs: Iterable[tuple[str, Cell]]) -> str:
     return "\n".join([safe_line(title), *lines] if title else lines)
 
 
+def paragraph(text: str) -> str:
+    """Break a text into lines of the terminal's width, between words."""
+    wrapped = textwrap.wrap(
+        safe_line(text), page_columns(), break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(wrapped)
+
+
 def cell_text(cell: Cell) -> str:
     """Format a cell on one line: thousands separators, two decimals, a dash for None."""
     if cell is None:

@@ -535,7 +535,7 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
 
 def as_text(found: Sequence[Table]) -> str:
     """Format tables for the terminal."""
-    notes = ["".join(f"\n{console.safe_line(note)}" for note in table.notes) for table in found]
+    notes = ["".join(f"\n{console.paragraph(note)}" for note in table.notes) for table in found]
     shown = [console.table(table.title, table.columns, table.rows) for table in found]
     return "\n\n".join(map("".join, zip(shown, notes, strict=True)))
 

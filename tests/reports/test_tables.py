@@ -253,6 +253,16 @@ def test_outputs_without_a_label_are_counted_in_a_note() -> None:
     assert "Outputs without a label, counted as wrong: model 3." in as_text(tables(typed(report)))
 
 
+@pytest.mark.parametrize("columns", [80, 110])
+def test_notes_are_wrapped_between_words(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    note = " ".join(["a well-known limit"] * 30)
+    shown = as_text([Table("t", ["a"], [["1"]], notes=[note])]).split("\n", 4)
+    wrapped = "\n".join(shown[4:])
+    assert max(map(len, wrapped.splitlines())) <= columns
+    assert " ".join(wrapped.split()) == note and "well-\n" not in wrapped
+
+
 def test_markdown_shows_every_text_unchanged() -> None:
     """An independent Markdown parser finds the cells of the tables and no other markup."""
     markdown_it = pytest.importorskip("markdown_it")

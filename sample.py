@@ -407,9 +407,7 @@ def warn(session: Session, question: Question, text: str) -> None:
         if flag.kind != "term":
             console.note(f"check the {flag.kind} “{flag.text}”: {flag.message}")
     if terms := dict.fromkeys(flag.text for flag in flags if flag.kind == "term"):
-        console.note(
-            f"check the terms {', '.join(terms)}: neither the report nor the question contains them"
-        )
+        console.note(f"terms that are not in the report or the question: {', '.join(terms)}")
 
 
 def show_piece(reply: Reply) -> None:

@@ -63,7 +63,7 @@ quickstart: data/quickstart/manifest.json
 	@echo "Files:  data/quickstart (tokens), out/quickstart (checkpoints, curves.png, eval_test/report.html)"
 	@echo "Next:   $(BIN)/python sample.py --task=answer   # ask about a text of your own"
 	@echo "        $(BIN)/python train.py --help           # every setting"
-	@echo "        make pubmedqa                           # GPT-2 on the real data"
+	@echo "        make pubmedqa                              # GPT-2 on the real data"
 
 # Prepared again if its preset or the generator changed; a run on other data then needs another --out.
 data/quickstart/manifest.json: config/quickstart_data.py clingpt/data/synthetic.py | .venv/core

@@ -106,7 +106,8 @@ class Runtime:
         """Return the device's name for display."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return f"{self.device.type}, {torch.get_num_threads()} threads"
+        n_threads = torch.get_num_threads()
+        return f"{self.device.type}, {n_threads} thread{'s' if n_threads > 1 else ''}"
 
     # Random numbers
 

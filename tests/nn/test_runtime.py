@@ -58,6 +58,14 @@ def test_a_missing_gpu_is_an_error_and_not_replaced_by_the_cpu(
         runtime.start(device="cuda")
 
 
+@pytest.mark.parametrize(("threads", "name"), [(1, "cpu, 1 thread"), (2, "cpu, 2 threads")])
+def test_the_name_of_a_cpu_counts_its_threads(
+    threads: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert runtime.start(device="cpu", dtype="auto").name() == name
+
+
 def test_restored_random_numbers_continue_the_sequence() -> None:
     rt = runtime.start(device="cpu", seed=3)
     state = rt.rng_state()

@@ -277,7 +277,7 @@ def main() -> None:
 
 def data_of(cfg: SweepConfig) -> tuple[Path | None, list[str]]:
     """Return the preset's prepared folder if it has no folds; else the flags that prepare folds."""
-    from clingpt.data.sources import official_folds
+    from clingpt.data.prepared import official_folds
     from train import TrainConfig
 
     if not cfg.preset.is_file():

@@ -52,11 +52,11 @@ def test_a_record_reaches_its_loss_through_at_most_38_files(tmp_path: Path) -> N
     assert len(prepared | trained) <= 38, "\n".join(sorted(prepared | trained))
 
 
-def test_a_checkpoint_becomes_a_report_through_at_most_31_files(tmp_path: Path, data: Path) -> None:
+def test_a_checkpoint_becomes_a_report_through_at_most_30_files(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "run"
     run("train.py", *TINY_RUN, f"--data={data}", f"--out={out}", "--steps=2", "--sample=False")
     flags = [f"--checkpoint={out}/best", f"--data={data}", "--split=test", "--texts=4"]
     measured = files_of("eval.py", *flags, "--device=cpu")
     assert (out / "eval_test" / "report.html").exists()
     assert {"clingpt/decoding/engine.py", "clingpt/evaluation/metrics.py"} <= measured
-    assert len(measured) <= 31, "\n".join(sorted(measured))
+    assert len(measured) <= 30, "\n".join(sorted(measured))

@@ -20,7 +20,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
@@ -345,6 +345,30 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not whole:
         raise DataError(f"{path} is not a valid manifest; remove {folder} and run prepare.py again")
     return manifest
+
+
+@cache
+def official_places() -> dict[str, int]:
+    """Map each official PMID to its validation fold, or to -1 for the test set.
+
+    Jin et al. 2019, section 3.4: 500 test ids and ten folds of 50 for validation. The official
+    script derives them from the order of keys in its file; pubmedqa_ids.json keeps the resulting
+    ids, so that they apply however the records arrive.
+    """
+    lists = json.loads(Path(__file__).with_name("pubmedqa_ids.json").read_text("utf-8"))
+    folds = {str(pmid): fold for fold, pmids in enumerate(lists["folds"]) for pmid in pmids}
+    return folds | {str(pmid): -1 for pmid in lists["test"]}
+
+
+def official_test_ids() -> set[str]:
+    """Return the 500 PMIDs that PubMedQA's leaderboard scores."""
+    return {pmid for pmid, fold in official_places().items() if fold == -1}
+
+
+def official_folds(ids: Iterable[str]) -> list[int] | None:
+    """Return the validation fold of each id, -1 for a test id; None unless all are PubMedQA-L's."""
+    folds = [official_places().get(name) for name in ids]
+    return None if None in folds else [fold for fold in folds if fold is not None]
 
 
 def open_prepared(folder: Path, tokenizer: Tokenizer) -> Prepared:

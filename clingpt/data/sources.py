@@ -8,17 +8,16 @@ clingpt/data/columns.py decides what its columns mean.
 
 import hashlib
 import itertools
-import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from clingpt.base.errors import ConfigError, DataError, hub_reason
 from clingpt.data.columns import Columns, guess_columns, guess_table, identifier, record_of
+from clingpt.data.prepared import official_places
 from clingpt.data.tabular import AUTO, OnBad, Row, format_of, iter_rows, shown_name
 from clingpt.text.records import (
     FIELDS,
@@ -355,33 +354,9 @@ def _ask_hub(name: str) -> Exception | None:
 # Splits
 
 
-@cache
-def _official() -> dict[str, int]:
-    """Map each official PMID to its validation fold, or to -1 for the test set.
-
-    Jin et al. 2019, section 3.4: 500 test ids and ten folds of 50 for validation. The official
-    script derives them from the order of keys in its file; pubmedqa_ids.json keeps the resulting
-    ids, so that they apply however the records arrive.
-    """
-    lists = json.loads(Path(__file__).with_name("pubmedqa_ids.json").read_text("utf-8"))
-    folds = {str(pmid): fold for fold, pmids in enumerate(lists["folds"]) for pmid in pmids}
-    return folds | {str(pmid): -1 for pmid in lists["test"]}
-
-
-def official_test_ids() -> set[str]:
-    """Return the 500 PMIDs that PubMedQA's leaderboard scores."""
-    return {pmid for pmid, fold in _official().items() if fold == -1}
-
-
-def official_folds(ids: Iterable[str]) -> list[int] | None:
-    """Return the validation fold of each id, -1 for a test id; None unless all are PubMedQA-L's."""
-    folds = [_official().get(name) for name in ids]
-    return None if None in folds else [fold for fold in folds if fold is not None]
-
-
 def official_split(record_id: str, fold: int) -> str | None:
     """Return the split of a PubMedQA-L record by its PMID; None for any other."""
-    found = _official().get(record_id)
+    found = official_places().get(record_id)
     return None if found is None else "test" if found == -1 else "val" if found == fold else "train"
 
 

@@ -132,7 +132,9 @@ class TrainingExamples:
         split, ids = data.split("train"), data.record_ids("train")
         rows = split.rows_of(task)
         rows = rows[np.unique(rows[:, 4], return_index=True)[1]]  # weights repeat examples
-        planted = {record.id for record in canaries.planted_records(canaries.read(data.folder))}
+        planted = set[str]()
+        if (data.folder / canaries.FILE).exists():
+            planted |= {r.id for r in canaries.planted_records(canaries.read(data.folder))}
         names = [ids[number] for number in rows[:, 4]]
         own = [origin(name) == name and name not in planted for name in names]
         return cls(task, split, rows[own], tokenizer)

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from clingpt.base import console, jsonl
 from clingpt.base.errors import DataError
 from clingpt.base.types import Ints
-from clingpt.data.prepared import Prepared, TrainedTasks
-from clingpt.data.sources import official_folds, official_test_ids
+from clingpt.data.prepared import Prepared, TrainedTasks, official_folds, official_test_ids
 from clingpt.evaluation import calibration as probabilities
 from clingpt.evaluation import metrics
 from clingpt.evaluation.baselines import (

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from clingpt.data.prepared import FolderWriter
-from clingpt.data.sources import official_test_ids
+from clingpt.data.prepared import FolderWriter, official_test_ids
 from tests.helpers.commands import Done
 from tests.helpers.preparing import (
     in_process,

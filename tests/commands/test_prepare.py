@@ -13,8 +13,7 @@ import pytest
 
 import prepare
 from clingpt.base import settings
-from clingpt.data.prepared import open_prepared
-from clingpt.data.sources import official_test_ids
+from clingpt.data.prepared import official_test_ids, open_prepared
 from clingpt.text.tasks import TASKS
 from tests.helpers.commands import ROOT
 from tests.helpers.preparing import (

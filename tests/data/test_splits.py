@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 
-from clingpt.data.sources import official_test_ids, split_of
+from clingpt.data.prepared import official_test_ids
+from clingpt.data.sources import split_of
 from clingpt.text.records import N_FOLDS, Record
 from tests.helpers.shared import (
     PUBMEDQA,

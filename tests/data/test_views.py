@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from clingpt.data.pipeline import undropped_sections, views
-from clingpt.data.prepared import VIEWS, origin
-from clingpt.data.sources import official_test_ids
+from clingpt.data.prepared import VIEWS, official_test_ids, origin
 from clingpt.text.records import LABELS, Record
 from clingpt.text.tasks import NotApplicable, make_example
 from clingpt.text.tokenizer import Tokenizer

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 import prepare
 from clingpt.base.errors import DataError
-from clingpt.data.prepared import Prepared, open_prepared
-from clingpt.data.sources import official_folds
+from clingpt.data.prepared import Prepared, official_folds, open_prepared
 from clingpt.data.synthetic import iter_records
 from clingpt.evaluation import baselines
 from clingpt.evaluation.baselines import (

@@ -10,7 +10,8 @@ import pytest
 
 from clingpt.base.errors import CheckpointError
 from clingpt.data import synthetic
-from clingpt.data.sources import from_official_item, official_test_ids
+from clingpt.data.prepared import official_test_ids
+from clingpt.data.sources import from_official_item
 from clingpt.evaluation.terms import FILE, Terms, find_terms, find_warnings, learn_terms
 from clingpt.text.records import Record
 from tests.helpers.shared import PUBMEDQA, official_items, shared_file

@@ -13,8 +13,15 @@ import numpy as np
 import pytest
 
 from clingpt.base.errors import DataError
-from clingpt.data.prepared import FolderWriter, Piece, Prepared, open_prepared
-from clingpt.data.sources import from_official_item, official_folds, official_test_ids
+from clingpt.data.prepared import (
+    FolderWriter,
+    Piece,
+    Prepared,
+    official_folds,
+    official_test_ids,
+    open_prepared,
+)
+from clingpt.data.sources import from_official_item
 from clingpt.data.synthetic import iter_records
 from clingpt.evaluation import metrics
 from clingpt.evaluation.baselines import (

@@ -1,6 +1,7 @@
 """Run prepare.py, make records for it, and read what it prints."""
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -27,6 +28,8 @@ def in_subprocess(*flags: object) -> Done:
     return subprocess.run(
         [sys.executable, "prepare.py", *map(str, flags)],
         cwd=ROOT,
+        # Without a COLUMNS that readline, once imported by pytest, hands on beside os.environ.
+        env=os.environ.copy(),
         capture_output=True,
         text=True,
         timeout=120,

@@ -311,10 +311,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) ->
     widths = fit_widths(cells, right, page_columns())
     if widths is None:
         blocks = [key_values(row[0], zip(head[1:], row[1:], strict=True)) for row in body]
-        return "\n".join([safe_line(title), *blocks] if title else blocks)
+        return "\n".join([paragraph(title), *blocks] if title else blocks)
     rule = ["-" * width for width in widths]
     lines = [line for row in [head, rule, *body] for line in row_lines(row, widths, right)]
-    return "\n".join([safe_line(title), *lines] if title else lines)
+    return "\n".join([paragraph(title), *lines] if title else lines)
 
 
 def key_values(title: str, pairs: Iterable[tuple[str, Cell]]) -> str:

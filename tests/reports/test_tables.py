@@ -261,6 +261,8 @@ def test_notes_are_wrapped_between_words(columns: int, monkeypatch: pytest.Monke
     wrapped = "\n".join(shown[4:])
     assert max(map(len, wrapped.splitlines())) <= columns
     assert " ".join(wrapped.split()) == note and "well-\n" not in wrapped
+    title, _, _ = as_text([Table(note, ["a"], [["1"]])]).partition("\na\n")
+    assert max(map(len, title.splitlines())) <= columns and " ".join(title.split()) == note
 
 
 def test_markdown_shows_every_text_unchanged() -> None:

@@ -51,7 +51,8 @@ class EvalConfig:
     coverage: float = 0.8
 
     # --- output ---
-    out: Path | None = None  # folder to write; None is eval_SPLIT in the run folder
+    # Folder to write; None is eval_SPLIT in the run folder, or eval_SPLIT_NAME for other data.
+    out: Path | None = None
 
     # --- hardware ---
     batch_size: int = 16  # rows per forward pass
@@ -88,7 +89,7 @@ from clingpt.evaluation.quantization_cost import quantization_section
 from clingpt.evaluation.scorer import Scorer
 from clingpt.evaluation.terms import Terms
 from clingpt.nn import runtime
-from clingpt.nn.checkpoint import Loaded, identity, load_to_use, locate, results_folder
+from clingpt.nn.checkpoint import Loaded, identity, load_to_use, locate, read_card, results_folder
 from clingpt.nn.runtime import Runtime
 from clingpt.reports.comparison import comparison_report
 from clingpt.reports.render import model_card, with_audit, write_report
@@ -223,9 +224,13 @@ def comparison_folder(cfg: EvalConfig) -> Path:
 def report_folder(cfg: EvalConfig, checkpoint: Path) -> Path:
     """Return the folder of a checkpoint's report.
 
-    Several checkpoints may belong to one run, so each then gets a subfolder of the run folder.
+    Several checkpoints may belong to one run, so each then gets a subfolder of the run folder. Data
+    other than those of the training get a folder of their own, so that no report is replaced.
     """
     name = f"eval_{cfg.split}" + ("_reasoning_free" if cfg.reasoning_free else "")
+    trained_on = read_card(checkpoint).get("data", {}).get("folder")
+    if cfg.data and trained_on and cfg.data.resolve() != Path(trained_on).resolve():
+        name += f"_{cfg.data.resolve().name}"
     if len(cfg.checkpoint) > 1:
         return results_folder(checkpoint) / name / checkpoint.resolve().name
     return cfg.out or results_folder(checkpoint) / name

@@ -214,7 +214,9 @@ def next_line(folder: Path, source: str, tasks: Sequence[str]) -> str:
         preset = usual = "quickstart"
     else:
         preset = usual = "domain" if list(tasks) == ["text"] else "pubmedqa"
-    flags = [] if folder == Path("data") / usual else [f"--data={folder}"]
+    # The preset's own run folder is for the preset's own data.
+    is_usual = folder == Path("data") / usual
+    flags = [] if is_usual else [f"--data={folder}", f"--out={Path('out') / folder.name}"]
     command = console.command("train.py", f"config/{preset}.py", *flags)
     return f"\nWrote {folder}. Next:  {command}"
 

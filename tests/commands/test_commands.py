@@ -22,12 +22,14 @@ import sample
 from clingpt.base import console, jsonl
 from clingpt.data import synthetic
 from clingpt.data.prepared import open_prepared
+from clingpt.nn.checkpoint import CARD, FORMAT
 from clingpt.text.records import to_json
 from clingpt.text.tokenizer import Tokenizer
 from tests.helpers.commands import ROOT, TINY_RUN, here, run, train_here, train_losses
 from tests.helpers.shared import PUBMEDQA, PUBMEDQA_TRUTH, shared_file
 
-evaluate = importlib.import_module("eval").main  # a builtin's name
+eval_py = importlib.import_module("eval")  # a builtin's name
+evaluate = eval_py.main
 
 
 @pytest.fixture(scope="session")
@@ -451,3 +453,18 @@ def test_help_lists_every_setting(command: str) -> None:
     for name in settings.__dataclass_fields__:
         assert f"--{name}" in printed
     assert "\x1b" not in printed
+
+
+def test_an_evaluation_on_other_data_replaces_no_report(tmp_path: Path) -> None:
+    best = tmp_path / "run" / "step_000002"
+    best.mkdir(parents=True)
+    own, other = tmp_path / "own", tmp_path / "other"
+    card = {"format": FORMAT, "data": {"folder": str(own)}}
+    (best / CARD).write_text(json.dumps(card), "utf-8")
+
+    def folder(data: Path | None) -> Path:
+        cfg = eval_py.EvalConfig(checkpoint=("run",), data=data)
+        return Path(eval_py.report_folder(cfg, best))
+
+    assert folder(None) == folder(own) == tmp_path / "run" / "eval_val"
+    assert folder(other) == tmp_path / "run" / "eval_val_other"

@@ -238,10 +238,10 @@ def test_the_default_folder_is_named_after_the_source(
     monkeypatch.chdir(tmp_path)
     printed = prepared("--source=ward.jsonl", "--val_share=0", "--test_share=0")
     assert "\nWrote data/ward. Next:  " in printed
-    assert printed.endswith(" train.py config/pubmedqa.py --data=data/ward\n")
+    assert printed.endswith(" train.py config/pubmedqa.py --data=data/ward --out=out/ward\n")
     assert open_prepared(tmp_path / "data" / "ward", GPT2).record_ids("train")
     printed = prepared("--source=ward.jsonl", "--val_share=0", "--test_share=0", "--task=text")
-    assert printed.endswith(" train.py config/domain.py --data=data/ward\n")
+    assert printed.endswith(" train.py config/domain.py --data=data/ward --out=out/ward\n")
 
 
 def test_help_lists_every_task() -> None:

@@ -76,12 +76,10 @@ def write_lines(path: Path, lines: Iterable[object]) -> Path:
 
 
 def cells(printed: str, table: str) -> dict[str, list[str]]:
-    """Parse the rows of a printed table by their first cell."""
-    lines = iter(printed.splitlines())
-    for line in lines:
-        if line.startswith(table):
-            break
-    next(lines), next(lines)
+    """Parse the rows of a printed table by their first cell; its title may be broken into lines."""
+    body = re.search(re.escape(table).replace(r"\ ", r"\s") + r"(?s:.*?)\n-[- ]*\n", printed)
+    assert body, f"no table {table!r} in {printed}"
+    lines = printed[body.end() :].splitlines()
     rows: dict[str, list[str]] = {}
     for line in lines:
         if not line:

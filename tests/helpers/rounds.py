@@ -89,6 +89,7 @@ class Child:
 def start(kind: Kind, child: Child) -> None:
     """Fork a process that runs a command."""
     child.held.touch()
+    child.said.touch()  # it may be killed before it does anything
     # Signals wait until the command runs, so that it is never this function that they interrupt.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     child.pid = os.fork()

@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 Cell = str | int | float | None
 
 PAGE_COLUMNS = 100  # the widest table
-LINE_EVERY_S = 60.0  # between two lines of progress where there is no terminal
+LINE_EVERY_S = 60.0  # between progress lines, if stderr is not a terminal
 NARROWEST_TEXT = 16  # but never narrow a column of text below this
 SHELL_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 SHELL_BROKEN_PIPE = 141  # 128 + SIGPIPE

@@ -222,11 +222,11 @@ class Repl:
 
     def _again(self, number: str) -> None:
         if not self.history:
-            raise ConfigError("there is no prompt to repeat yet")
+            raise ConfigError("no prompt to repeat yet")
         by_number = {str(n): each for n, each in enumerate(self.history, start=1)}
         chosen = by_number.get(number or str(len(by_number)))
         if chosen is None:
-            raise ConfigError(f"there is no prompt {shortened(number)}; /history lists them")
+            raise ConfigError(f"no prompt {shortened(number)}; /history lists them")
         self._reply(*chosen, self.sampling)
 
 
@@ -362,11 +362,11 @@ def read_file(argument: str) -> tuple[Path, str]:
     with contextlib.suppress(ValueError):  # an apostrophe in a name is not an open quote
         words = shlex.split(argument)  # "my note.txt", or my\ note.txt, as a dragged file appears
         names += words if len(words) == 1 else []
-    # Path.expanduser raises if there is no such user.
+    # Path.expanduser would raise for an unknown user.
     paths = [Path(os.path.expanduser(name)) for name in names]
     path = next(filter(Path.exists, paths), paths[0])
     if not path.exists():
-        raise DataError(f"there is no file {path}; check the path")
+        raise DataError(f"{path} does not exist; check the path")
     if path.is_dir():
         raise DataError(f"{path} is a folder; name one of its files")
     text = read_text(path)

@@ -137,7 +137,7 @@ def between(interval: Interval | None, scale: float = 1, digits: int = 1) -> str
 def best_baseline(
     systems: Mapping[str, System], figure: Callable[[System], float | None]
 ) -> tuple[str, float] | None:
-    """Return the name and the figure of the best baseline, or None if there is no baseline."""
+    """Return the best baseline's name and figure; None if nothing was compared."""
     known = {name: figure(each) for name, each in systems.items() if name not in (MODEL, REFERENCE)}
     found = [(name, value) for name, value in known.items() if value is not None]
     return max(found, key=lambda item: item[1], default=None)

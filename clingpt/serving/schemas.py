@@ -323,8 +323,8 @@ class Result(BaseModel):
         description="Unsupported numbers, units, comparators and negations of the reply, and terms "
         "(such as diseases and drugs) that neither the text nor the question has. An empty list "
         "does not mean that the reply is correct: the check misses terms that it does not know and "
-        "terms of the text that are used in the wrong place. null if only a question was sent: "
-        "there is no source to compare with."
+        "terms of the text that are used in the wrong place. null if only a question was sent, "
+        "because a reply can only be compared with a text."
     )
     trimmed_tokens: int = Field(
         description="Tokens of the report that were left out because they did not fit."

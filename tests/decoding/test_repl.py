@@ -193,12 +193,12 @@ def test_a_path_may_have_blanks_and_quotes(form: str, name: str, tmp_path: Path)
     talk = hold("/file " + path.replace(" ", r"\ ").replace("'", r"\'"))
     assert talk.asked == [(None, "It helped.")]
     talk = hold(f"/file {tmp_path}/a missing.txt")
-    assert talk.asked == [] and "there is no file" in talk.notes[0], "not the file named a"
+    assert talk.asked == [] and "does not exist" in talk.notes[0], "not the file named a"
 
 
 def test_again_repeats_a_prompt_with_its_task_and_the_current_settings() -> None:
     talk = hold("/again", "A", "/task summarize", "C", "/set seed=5", "/again 1", "/again")
-    assert talk.notes == ["error: there is no prompt to repeat yet"]
+    assert talk.notes == ["error: no prompt to repeat yet"]
     assert [talk.asked.index(asked) for asked in talk.asked] == [0, 1, 0, 1]
     assert [sampling.seed for sampling in talk.settings] == [0, 0, 5, 5]
     talk = hold("A", "/task summarize", "C\tD", "/again 1", "/history")
@@ -229,9 +229,9 @@ MISTAKES: list[tuple[str | Exception, str]] = [
     ("/set top_p=1.5", "top_p must be above 0 and at most 1"),
     ("/set seed=none", "seed must be a whole number, got None"),
     ("/set seed=" + "[" * 100_000, "seed must be a number or none"),
-    *((f"/again {n}", "there is no prompt") for n in ("0", "2", "-1", "x", "²", "9" * 5000)),
-    ("/file {tmp}/none.txt", "there is no file {tmp}/none.txt; check the path"),
-    ("/file ~no-such-user/a.txt", "there is no file ~no-such-user/a.txt"),
+    *((f"/again {n}", "no prompt ") for n in ("0", "2", "-1", "x", "²", "9" * 5000)),
+    ("/file {tmp}/none.txt", "{tmp}/none.txt does not exist; check the path"),
+    ("/file ~no-such-user/a.txt", "~no-such-user/a.txt does not exist"),
     ("/file", "/file needs a path: /file PATH"),
     ("/file   ", "/file needs a path"),
     ("/file {tmp}", "{tmp} is a folder; name one of its files"),

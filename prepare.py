@@ -97,8 +97,8 @@ class PrepareConfig:
         # Imported here because these checks run before the imports below the class.
         from clingpt.data.canaries import MOST
         from clingpt.data.prepared import VIEWS
+        from clingpt.data.readers.text_file import check_encoding
         from clingpt.data.sources import parse_mix
-        from clingpt.data.tabular import check_encoding
         from clingpt.text.records import N_FOLDS
         from clingpt.text.tasks import TASKS
 
@@ -177,8 +177,8 @@ from clingpt.data.pipeline import (
     write_examples,
 )
 from clingpt.data.prepared import RECEIPT, FolderWriter, open_prepared
+from clingpt.data.readers.text_file import shown_name
 from clingpt.data.sources import Source, check_source, choose_columns, is_published, parse_mix
-from clingpt.data.tabular import shown_name
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.tokenizer import Tokenizer
 

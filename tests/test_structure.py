@@ -50,7 +50,7 @@ def test_model_imports_only_torch() -> None:
 
 def test_preparing_data_needs_no_torch() -> None:
     packages = ("base", "text", "privacy", "data")
-    parts = [path for name in packages for path in (ROOT / "clingpt" / name).glob("*.py")]
+    parts = [path for name in packages for path in (ROOT / "clingpt" / name).rglob("*.py")]
     names = sorted({"prepare", *(module_name(path) for path in parts)})
     code = f"import {', '.join(names)}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.data.tabular import shown_name
+from clingpt.data.readers.text_file import shown_name
 from clingpt.text.records import LABELS, PASTED, Record, clean, make_record
 from clingpt.text.tasks import TASK_TABLE
 

@@ -31,8 +31,8 @@ from clingpt.base.workers import map_chunks, split_chunks
 from clingpt.data.hygiene import Inspection, Receipt, inspect
 from clingpt.data.overlap import NgramIndex, ngram_hashes
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Piece, Prepared
+from clingpt.data.readers.text_file import OnBad, shown_name
 from clingpt.data.sources import SPELLINGS, Source
-from clingpt.data.tabular import OnBad, shown_name
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.records import LABELS, SPLITS, Record
 from clingpt.text.tasks import Example, NotApplicable, heading, make_example, text_windows

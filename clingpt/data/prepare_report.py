@@ -14,8 +14,8 @@ from clingpt.base import console
 from clingpt.data.columns import Columns
 from clingpt.data.pipeline import Findings, Survey, Tally
 from clingpt.data.prepared import DONE, HELD_OUT, Piece, Prepared
+from clingpt.data.readers.text_file import shown_name
 from clingpt.data.sources import Source
-from clingpt.data.tabular import shown_name
 from clingpt.text.records import LABELS, SPLITS
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer

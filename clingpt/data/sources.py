@@ -2,7 +2,7 @@
 
 `Source.read` yields cleaned records one by one, each with its split and what it is known by, and
 starts again at every call, so that memory does not grow with a source. Malformed input raises a
-DataError that names the file and the line. clingpt/data/tabular.py reads the rows of a file;
+DataError that names the file and the line. clingpt/data/readers/ reads the rows of a file;
 clingpt/data/columns.py decides what its columns mean.
 """
 
@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from clingpt.base.errors import ConfigError, DataError, hub_reason
 from clingpt.data.columns import Columns, guess_columns, guess_table, identifier, record_of
 from clingpt.data.prepared import official_places
-from clingpt.data.tabular import AUTO, OnBad, Row, format_of, iter_rows, shown_name
+from clingpt.data.readers.formats import format_of, iter_rows
+from clingpt.data.readers.text_file import AUTO, OnBad, Row, shown_name
 from clingpt.text.records import (
     FIELDS,
     SPLITS,

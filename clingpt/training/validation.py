@@ -14,7 +14,7 @@ from torch import nn
 
 from clingpt.base import console
 from clingpt.base.errors import ConfigError
-from clingpt.data.tabular import shown_name
+from clingpt.data.readers.text_file import shown_name
 from clingpt.decoding.decoders import make_decoder
 from clingpt.decoding.engine import Reply, generate
 from clingpt.decoding.sampling import Sampling

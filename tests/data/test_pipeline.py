@@ -8,8 +8,8 @@ import pytest
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.data.pipeline import Item, count_copies, count_records, names_of, read_sources
+from clingpt.data.readers.text_file import OnBad
 from clingpt.data.sources import Source, parse_mix, refuse, split_of
-from clingpt.data.tabular import OnBad
 from clingpt.text.records import Record, make_record
 
 

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt.base.errors import ConfigError, DataError
-from clingpt.data import tabular
-from clingpt.data.tabular import TextFile, format_of, iter_json_items, iter_rows
+from clingpt.data.readers import delimited, json_values, text_folder
+from clingpt.data.readers.formats import format_of, iter_rows
+from clingpt.data.readers.json_values import iter_json_items
+from clingpt.data.readers.text_file import TextFile
 from clingpt.text.records import clean
 
 NOTE, SUMMARY = "Fièvre à 39 °C – “stable”", "Fieber: 5 µg"
@@ -282,7 +284,7 @@ def test_parquet_with_a_duplicate_column_is_refused(tmp_path: Path) -> None:
 def test_an_unclosed_quote_is_refused_before_the_file_fills_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tabular, "LONGEST_CELL_CHARS", 1 << 20)
+    monkeypatch.setattr(delimited, "LONGEST_CELL_CHARS", 1 << 20)
     path = tmp_path / "open.csv"
     with path.open("wb") as file:
         file.write(H + b'1,a\n2,"b\n')
@@ -325,8 +327,8 @@ def test_a_field_of_ten_megabytes_is_read(tmp_path: Path, name: str) -> None:
 def test_endless_lines_and_texts_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clingpt.data.tabular.LONGEST_LINE_CHARS", 100)
-    monkeypatch.setattr(tabular, "LONGEST_RECORD_CHARS", 100)
+    monkeypatch.setattr("clingpt.data.readers.text_file.LONGEST_LINE_CHARS", 100)
+    monkeypatch.setattr(text_folder, "LONGEST_RECORD_CHARS", 100)
     (tmp_path / "a.jsonl").write_text("{}\n" + "x" * 101)
     assert refusal(tmp_path / "a.jsonl").startswith("a.jsonl:2: a line of more than 100 charac")
     (tmp_path / "notes").mkdir()
@@ -572,7 +574,7 @@ def test_memory_does_not_grow_with_the_size_of_a_json_file() -> None:
 
 
 def test_an_endless_json_record_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tabular, "LONGEST_RECORD_CHARS", 3 << 20)
+    monkeypatch.setattr(json_values, "LONGEST_RECORD_CHARS", 3 << 20)
     endless = Endless(10**9, "x" * 99_000)
     next(endless.parts)  # what follows begins with a comma
     with pytest.raises(DataError, match="some.json:1: not valid JSON near here"):

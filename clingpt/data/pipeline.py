@@ -31,7 +31,7 @@ from clingpt.base.workers import map_chunks, split_chunks
 from clingpt.data.hygiene import Inspection, Receipt, inspect
 from clingpt.data.overlap import NgramIndex, ngram_hashes
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Piece, Prepared
-from clingpt.data.readers.text_file import OnBad, shown_name
+from clingpt.data.readers.text_file import LeftOut, OnBad, shown_name
 from clingpt.data.sources import SPELLINGS, Source
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.records import LABELS, SPLITS, Record
@@ -162,7 +162,7 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
     """
 
     def on_bad(error: DataError) -> None:
-        if not skip_bad:
+        if not skip_bad and not isinstance(error, LeftOut):
             raise DataError(f"{error} (--skip_bad=True drops and counts such records)")
         survey.note_bad(error)
 

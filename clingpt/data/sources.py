@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 from clingpt.base.errors import ConfigError, DataError, hub_reason
 from clingpt.data.columns import Columns, guess_columns, guess_table, identifier, record_of
 from clingpt.data.prepared import official_places
-from clingpt.data.readers.formats import format_of, iter_rows
+from clingpt.data.readers.formats import KNOWN, format_of, iter_rows
 from clingpt.data.readers.text_file import AUTO, OnBad, Row, shown_name
 from clingpt.text.records import (
     FIELDS,
+    PASTED,
     SPLITS,
     Record,
     RecordError,
@@ -115,11 +116,13 @@ class Source:
         elif format_of(path) is None:  # not a table or a folder of texts
             yield from ((record, None) for record in read_hub(self.name, self.subset, on_bad))
         else:
-            column = self.columns.split if self.columns else None
+            kind, column = format_of(path), self.columns.split if self.columns else None
             for place, row in iter_rows(path, on_bad, encoding=self.encoding):
                 try:
                     if self.columns is None:
                         record = from_known_row(row)
+                    elif kind in KNOWN:
+                        record = from_known_fields(row, self.columns)
                     else:
                         record = record_of(row, self.columns)
                 except RecordError as error:
@@ -197,6 +200,14 @@ def choose_columns(
             raise ConfigError(f"{source} has no columns to choose from; do not name any")
         return None
     rows = _sample(path, encoding)
+    if kind in KNOWN:
+        if named:
+            raise ConfigError(
+                f"{source} is {KNOWN[kind]}, which says itself what its parts are; do not name "
+                "columns (only --group= without a name, to split record by record)"
+            )
+        columns = known_fields(rows, grouped=wanted.group != "")
+        return columns, guess_table(list(rows[0]), rows, columns)
     first = rows[0]
     is_known = first and (first.keys() <= FIELDS or _is_official(first) or _is_hubs(first))
     if kind not in ("csv", "tsv") and not named and is_known:
@@ -204,6 +215,22 @@ def choose_columns(
     names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
     columns = guess_columns(names, rows, task, wanted)
     return columns, guess_table(names, rows, columns)
+
+
+def known_fields(rows: Sequence[Row], *, grouped: bool) -> Columns:
+    """Describe the fields of a format in KNOWN as columns: their names are their roles."""
+    roles = {
+        role: next((name for name in names if any(row.get(name) for row in rows)), None)
+        for role, names in {
+            "id": ["id"],
+            "group": ["group"] if grouped else [],
+            "question": ["question"],
+            "input": ["sections", "text"],
+            "target": ["target"],
+            "keywords": ["keywords"],
+        }.items()
+    }
+    return Columns(**roles)
 
 
 def is_published(source: str, encoding: str = AUTO) -> bool:
@@ -246,6 +273,18 @@ def from_known_row(row: Row) -> Record:
     if _is_hubs(row):
         return from_hub_row(row)
     return from_json(row, default_id=None)
+
+
+def from_known_fields(row: Mapping[str, Any], columns: Columns) -> Record:
+    """Read a row of a format in KNOWN, whose names are those of a record's fields."""
+    return make_record(
+        record_id=row.get("id"),
+        group=row.get("group") if columns.group else None,
+        question=row.get("question") or "",
+        sections=row.get("sections") or [(PASTED, row.get("text") or "")],
+        long_answer=row.get("target"),
+        keywords=row.get("keywords") or (),
+    )
 
 
 def from_official_item(pair: tuple[object, Any]) -> Record:

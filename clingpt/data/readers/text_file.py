@@ -17,6 +17,12 @@ from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
 
 OnBad = Callable[[DataError], None]  # raises, or counts and returns
+
+
+class LeftOut(DataError):
+    """A part of a source that holds no record by design; counted, and never a reason to stop."""
+
+
 Row = Mapping[str, object]
 Placed = tuple[str, Row]  # file:line, row
 
@@ -122,6 +128,18 @@ def open_bytes(path: Path) -> BinaryIO:
     """Open a file's bytes, decompressed if its name ends in .gz."""
     zipped = path.suffix.lower() == ".gz"
     return cast(BinaryIO, gzip.open(path, "rb")) if zipped else path.open("rb")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a file of one record; raise DataError if it is damaged or too long."""
+    try:
+        with open_bytes(path) as file:
+            data = file.read(LONGEST_RECORD_CHARS + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"the file is damaged or truncated ({error}); copy it again") from None
+    if len(data) > LONGEST_RECORD_CHARS:
+        raise DataError(f"more than {LONGEST_RECORD_CHARS:,} bytes; split it")
+    return data
 
 
 def check_encoding(name: str) -> None:

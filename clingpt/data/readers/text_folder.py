@@ -1,7 +1,7 @@
-"""Folders of text files, one record a file."""
+"""Folders of files with one ending, such as .txt: which files they hold, and reading texts."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clingpt.base.errors import DataError
@@ -10,21 +10,28 @@ from clingpt.data.readers.text_file import LONGEST_RECORD_CHARS, OnBad, Placed, 
 
 def is_text_folder(path: Path) -> bool:
     """Return whether a folder contains texts but no Parquet, as a copy of a Hub data set does."""
-    return any(_texts_in(path)) and not any(path.rglob("*.parquet"))
+    return any(files_in(path, [".txt"])) and not any(path.rglob("*.parquet"))
 
 
-def _texts_in(folder: Path) -> Iterator[Path]:
-    """Yield .txt and .txt.gz files except hidden ones (._note.txt, .ipynb_checkpoints/a.txt)."""
+def files_in(folder: Path, endings: Sequence[str]) -> Iterator[Path]:
+    """Yield the files with one of these endings, also as .gz, in a folder and in its subfolders.
+
+    Hidden ones are left out (._note.txt, .ipynb_checkpoints/a.txt).
+    """
     for path in folder.rglob("*"):
-        is_text = path.name.lower().removesuffix(".gz").endswith(".txt") and path.is_file()
-        if is_text and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+        is_one = path.name.lower().removesuffix(".gz").endswith(tuple(endings)) and path.is_file()
+        if is_one and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
+
+
+def stem_in(folder: Path, path: Path) -> str:
+    """Return a file's path within a folder, without the ending: the id of its record."""
+    return re.sub(r"\.\w+(\.gz)?$", "", path.relative_to(folder).as_posix(), flags=re.IGNORECASE)
 
 
 def iter_text_folder(folder: Path, on_bad: OnBad, encoding: str) -> Iterator[Placed]:
     """Yield each file's text; its path within the folder, without the ending, is the id."""
-    for path in sorted(_texts_in(folder)):
-        name = path.relative_to(folder).as_posix()
+    for path in sorted(files_in(folder, [".txt"])):
         try:
             with open_text(path, encoding) as file:
                 text = file.read(LONGEST_RECORD_CHARS)
@@ -35,5 +42,4 @@ def iter_text_folder(folder: Path, on_bad: OnBad, encoding: str) -> Iterator[Pla
         except DataError as error:
             on_bad(error)
         else:
-            stem = re.sub(r"\.txt(\.gz)?$", "", name, flags=re.IGNORECASE)
-            yield str(path), {"id": stem, "text": text}
+            yield str(path), {"id": stem_in(folder, path), "text": text}

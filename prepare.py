@@ -30,13 +30,20 @@ from clingpt.base.workers import count_workers
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
     # --- source ---
-    # pubmedqa (from the Hugging Face Hub), synthetic, or a file or folder: .csv, .tsv, .json,
-    # .jsonl, .parquet, .txt and others; see docs/recipes.md.
+    # pubmedqa (from the Hugging Face Hub), synthetic, or a file or folder: .csv, .tsv, .xlsx,
+    # .json, .jsonl, .parquet, .txt and others; see docs/recipes.md.
     source: str = "pubmedqa"
     mix: tuple[str, ...] = ()  # several weighted sources instead: a.csv=1 b.jsonl.gz=0.3
     # Subset of PubMedQA on the Hub.
     subset: Literal["pqa_labeled", "pqa_artificial", "pqa_unlabeled"] = "pqa_labeled"
     encoding: str = "auto"  # of text files: auto (UTF-8, or as the byte-order mark says), cp1252, …
+    # How a CSV or TSV writes quotes within cells: doubled (auto, which recognises backslashes),
+    # as \" (backslash), or as ordinary characters of cells that are never quoted (none).
+    quoting: Literal["auto", "none", "backslash"] = "auto"
+    sheet: str | None = None  # sheet of a spreadsheet; None takes the only one
+    # Key of the records in a JSON file, as in data or data.train; None finds it, and --records=
+    # takes the whole file as one record.
+    records: str | None = None
     # Column with the text to read, such as a note or a report; None guesses from the names.
     input: str | None = None
     # Column with the text to write: a summary, an answer or a document; None guesses.
@@ -141,6 +148,12 @@ class PrepareConfig:
         return Columns(id=self.id, group=self.group, split=self.split, **named)
 
     @property
+    def options(self) -> "ReadOptions":
+        return ReadOptions(
+            encoding=self.encoding, quoting=self.quoting, sheet=self.sheet, records=self.records
+        )
+
+    @property
     def folder(self) -> Path:
         if self.out is not None:
             return self.out
@@ -177,6 +190,7 @@ from clingpt.data.pipeline import (
     write_examples,
 )
 from clingpt.data.prepared import RECEIPT, FolderWriter, open_prepared
+from clingpt.data.readers.reading import ReadOptions
 from clingpt.data.readers.text_file import shown_name
 from clingpt.data.sources import Source, check_source, choose_columns, is_published, parse_mix
 from clingpt.privacy.redaction import Redactor
@@ -265,16 +279,16 @@ def open_sources(cfg: PrepareConfig) -> list[Source]:
     for name, weight in parse_mix(cfg.mix) if cfg.mix else [(cfg.source, 1.0)]:
         columns, table, published = None, "", True
         if name != "synthetic":
-            choice = choose_columns(name, cfg.tasks[0], given=cfg.columns, encoding=cfg.encoding)
-            check_source(name)
+            check_source(name, cfg.encoding)
+            choice = choose_columns(name, cfg.tasks[0], given=cfg.columns, options=cfg.options)
             columns, table = choice or (None, "")
-            published = columns is None and is_published(name, cfg.encoding)
+            published = columns is None and is_published(name, cfg.options)
         sources.append(
             Source(
                 name=name,
                 weight=weight,
                 subset=cfg.subset,
-                encoding=cfg.encoding,
+                options=cfg.options,
                 columns=columns,
                 columns_table=table,
                 published=published,

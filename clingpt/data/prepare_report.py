@@ -84,6 +84,8 @@ def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
     """Describe the columns that were read and the records that were renamed or windowed."""
     lines = []
     for source in sources:
+        if source.shape.facts:
+            lines.append(f"Read {source.name} as {', '.join(source.shape.facts)}.")
         if source.columns:
             roles = {
                 role: name for role, name in asdict(source.columns).items() if name is not None

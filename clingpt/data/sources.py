@@ -6,6 +6,7 @@ DataError that names the file and the line. clingpt/data/readers/ reads the rows
 clingpt/data/columns.py decides what its columns mean.
 """
 
+import difflib
 import hashlib
 import itertools
 import math
@@ -18,8 +19,11 @@ from typing import Any, NamedTuple
 from clingpt.base.errors import ConfigError, DataError, hub_reason
 from clingpt.data.columns import Columns, guess_columns, guess_table, identifier, record_of
 from clingpt.data.prepared import official_places
-from clingpt.data.readers.formats import KNOWN, format_of, iter_rows
-from clingpt.data.readers.text_file import AUTO, OnBad, Row, shown_name
+from clingpt.data.readers.contents import ENDINGS
+from clingpt.data.readers.folders import find_files, iter_folder
+from clingpt.data.readers.formats import BY_ENDING, READABLE, ending_of, format_of, iter_file
+from clingpt.data.readers.reading import AS_IT_IS, Reading, ReadOptions, Shape
+from clingpt.data.readers.text_file import AUTO, OnBad, Placed, Row, shown_name
 from clingpt.text.records import (
     FIELDS,
     PASTED,
@@ -33,6 +37,7 @@ from clingpt.text.records import (
 
 HUB_NAME = "qiaojin/PubMedQA"
 HUB_TIMEOUT_S = 5.0
+NEAR = 0.75  # likeness of two names of which one may be mistyped
 SAMPLED_ROWS = 200
 SAMPLED_CHARS = 10_000  # of a cell
 
@@ -66,7 +71,7 @@ class Source:
     name: str  # pubmedqa, synthetic, a Hub data set or its local copy, a file or a folder
     weight: float = 1.0  # how often each training record is written, on average
     subset: str = "pqa_labeled"  # of a data set on the Hub
-    encoding: str = AUTO  # of text files
+    options: ReadOptions = AS_IT_IS  # of a file or folder
     columns: Columns | None = None  # None: a known layout, or no rows at all
     columns_table: str = ""  # the choice of columns, for the user to confirm
     published: bool = False  # open to anyone: names in it are not a reason to refuse it
@@ -76,6 +81,7 @@ class Source:
     synthetic_counts: Mapping[str, int] = field(default_factory=dict)  # split -> records
     seed: int = 1337  # of synthetic records
     shared_ids: set[str] = field(default_factory=set)  # of several records; see count_records
+    shape: Shape = field(default_factory=Shape)  # what the last reading took it for
 
     def read(self, on_bad: OnBad) -> Iterator[Read]:
         """Yield every record; `on_bad` gets the error of each unusable one.
@@ -110,18 +116,17 @@ class Source:
 
     def _records(self, on_bad: OnBad) -> Iterator[tuple[Record, str | None]]:
         """Yield the records, and the split of each if a column gives it."""
-        path = Path(self.name)
-        if self.name == "pubmedqa":
-            yield from ((record, None) for record in read_hub(HUB_NAME, self.subset, on_bad))
-        elif format_of(path) is None:  # not a table or a folder of texts
-            yield from ((record, None) for record in read_hub(self.name, self.subset, on_bad))
+        if is_on_hub(self.name):
+            name = HUB_NAME if self.name == "pubmedqa" else self.name
+            yield from ((record, None) for record in read_hub(name, self.subset, on_bad))
         else:
-            kind, column = format_of(path), self.columns.split if self.columns else None
-            for place, row in iter_rows(path, on_bad, encoding=self.encoding):
+            column = self.columns.split if self.columns else None
+            reading = Reading(on_bad, self.options, self.shape)
+            for place, row in iter_rows(Path(self.name), reading):
                 try:
                     if self.columns is None:
                         record = from_known_row(row)
-                    elif kind in KNOWN:
+                    elif self.shape.known:
                         record = from_known_fields(row, self.columns)
                     else:
                         record = record_of(row, self.columns)
@@ -135,20 +140,64 @@ class Source:
                     yield record, published_split(row, column) if column else None
 
 
-def check_source(name: str) -> None:
+def iter_rows(path: Path, reading: Reading) -> Iterator[Placed]:
+    """Yield the rows of a file or a folder, each with its place; note what it was taken for."""
+    reading.shape.facts.clear()
+    if path.is_dir():
+        yield from iter_folder(path, reading)
+    else:
+        kind = format_of(path, reading.options.encoding)
+        reading.shape.facts.append(kind.name)
+        yield from iter_file(path, kind, reading)
+
+
+def is_on_hub(name: str) -> bool:
+    """Return whether a source is read through `datasets`: from the Hub, or PubMedQA's local copy.
+
+    OWNER/NAME can also be a path. It is one if it has the ending of a file, or if OWNER, or a name
+    much like it, is a folder here.
+    """
+    path = Path(name)
+    if name == "pubmedqa":
+        return True
+    if path.exists() and name:
+        return path.is_dir() and any(path.glob("pqa_*/*.parquet"))
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) or ending_of(path) in {*BY_ENDING, *ENDINGS}:
+        return False
+    return not path.parent.is_dir() and not _near_names(path.parent)
+
+
+def check_source(name: str, encoding: str = AUTO) -> None:
     """Raise DataError unless a source is one that `Source` can read."""
     path = Path(name)
-    if name in ("pubmedqa", "synthetic"):
+    if name == "synthetic" or is_on_hub(name):
         return
-    if name and (format_of(path) is not None or path.is_dir()):  # Path("") is the current folder
-        return
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.is_file():  # OWNER/NAME on the Hub
-        return
-    raise DataError(
-        f"unknown source {name!r}; use pubmedqa, synthetic, a Hub data set or its local copy, a "
-        ".csv, .tsv, .jsonl, .json or .parquet (also as .gz), or a folder of .txt; a spreadsheet "
-        "can be saved as .csv"
+    if name and path.is_dir():  # Path("") is the current folder
+        find_files(path)
+    elif name and path.exists():
+        format_of(path, encoding)
+    else:
+        raise _missing(name)
+
+
+def _missing(name: str) -> DataError:
+    """Build the error for a source that does not exist."""
+    near = _near_names(Path(name)) if name else []
+    if "/" in name or ending_of(Path(name)) in {*BY_ENDING, *ENDINGS}:
+        advice = f"did you mean {' or '.join(near)}?" if near else "check the path"
+        return DataError(f"{name}: no such file or folder; {advice}")
+    hint = f"did you mean {' or '.join(near)}? Otherwise use" if near else "use"
+    return DataError(
+        f"unknown source {name!r}; {hint} pubmedqa, synthetic, OWNER/NAME of a data set on the "
+        f"Hub, or a file or folder; {READABLE}"
     )
+
+
+def _near_names(path: Path) -> list[str]:
+    """List the files in the folder of a missing one whose names are much like its name."""
+    names = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=2, cutoff=NEAR)
+    return [str(path.with_name(each)) for each in near if shown_name(each) == each]
 
 
 def parse_mix(texts: Sequence[str]) -> list[tuple[str, float]]:
@@ -184,33 +233,34 @@ def refuse(error: DataError) -> None:
 
 
 def choose_columns(
-    source: str, task: str, *, given: Columns | None = None, encoding: str = AUTO
+    source: str, task: str, *, given: Columns | None = None, options: ReadOptions = AS_IT_IS
 ) -> tuple[Columns, str] | None:
     """Choose the columns of a table for a task; also returns the choice as a table to print.
 
     Returns None if rows describe their own content (the Hub, PubMedQA's official file, our
     own JSON form, texts in a folder), unless the user names columns.
     """
-    path = Path(source)
     wanted = given or Columns()
-    kind = format_of(path) if source else None
     named = any(astuple(wanted))  # an empty name switches a guess off, and needs no column
-    if kind in (None, "txt"):
+    if source == "synthetic" or is_on_hub(source):
+        rows, shape = list[Row](), Shape(plain=True)
+    else:
+        rows, shape = _sample(source, options)
+    if shape.plain:
         if named:
             raise ConfigError(f"{source} has no columns to choose from; do not name any")
         return None
-    rows = _sample(path, encoding)
-    if kind in KNOWN:
+    if shape.known:
         if named:
             raise ConfigError(
-                f"{source} is {KNOWN[kind]}, which says itself what its parts are; do not name "
+                f"{source} is {shape.known}, which says itself what its parts are; do not name "
                 "columns (only --group= without a name, to split record by record)"
             )
         columns = known_fields(rows, grouped=wanted.group != "")
         return columns, guess_table(list(rows[0]), rows, columns)
     first = rows[0]
     is_known = first and (first.keys() <= FIELDS or _is_official(first) or _is_hubs(first))
-    if kind not in ("csv", "tsv") and not named and is_known:
+    if is_known and not named and not shape.flat:
         return None
     names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
     columns = guess_columns(names, rows, task, wanted)
@@ -218,7 +268,7 @@ def choose_columns(
 
 
 def known_fields(rows: Sequence[Row], *, grouped: bool) -> Columns:
-    """Describe the fields of a format in KNOWN as columns: their names are their roles."""
+    """Describe the fields of a known format as columns: their names are their roles."""
     roles = {
         role: next((name for name in names if any(row.get(name) for row in rows)), None)
         for role, names in {
@@ -233,26 +283,25 @@ def known_fields(rows: Sequence[Row], *, grouped: bool) -> Columns:
     return Columns(**roles)
 
 
-def is_published(source: str, encoding: str = AUTO) -> bool:
+def is_published(source: str, options: ReadOptions = AS_IT_IS) -> bool:
     """Return whether a source is PubMedQA, by its name or its layout: abstracts open to anyone."""
-    path = Path(source)
-    kind = format_of(path)
-    if kind in (None, "txt"):
-        return kind is None  # a data set on the Hub is read in PubMedQA's layout
-    row = _sample(path, encoding)[0]
+    if is_on_hub(source):  # a data set on the Hub is read in PubMedQA's layout
+        return True
+    row = _sample(source, options)[0][0]
     return _is_official(row) or _is_hubs(row)
 
 
-def _sample(path: Path, encoding: str) -> list[Row]:
+def _sample(source: str, options: ReadOptions) -> tuple[list[Row], Shape]:
     """Read the first rows, with long texts cut. Bad rows are reported later, by count_records."""
     bad: list[DataError] = []
     rows: list[Row] = []
-    for _, row in itertools.islice(iter_rows(path, bad.append, encoding=encoding), SAMPLED_ROWS):
+    reading = Reading(bad.append, options)
+    for _, row in itertools.islice(iter_rows(Path(source), reading), SAMPLED_ROWS):
         cut = {k: v[:SAMPLED_CHARS] if isinstance(v, str) else v for k, v in row.items()}
         rows.append(cut)
     if not rows:
-        raise bad[0] if bad else DataError(f"{path} contains no record; is it the right file?")
-    return rows
+        raise bad[0] if bad else DataError(f"{source} contains no record; is it the right file?")
+    return rows, reading.shape
 
 
 # Rows that describe their own content
@@ -276,7 +325,7 @@ def from_known_row(row: Row) -> Record:
 
 
 def from_known_fields(row: Mapping[str, Any], columns: Columns) -> Record:
-    """Read a row of a format in KNOWN, whose names are those of a record's fields."""
+    """Read a row of a known format, whose names are those of a record's fields."""
     return make_record(
         record_id=row.get("id"),
         group=row.get("group") if columns.group else None,

@@ -15,6 +15,7 @@ import pytest
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.data.columns import Columns
+from clingpt.data.readers.reading import ReadOptions
 from clingpt.data.sources import (
     Source,
     check_source,
@@ -227,14 +228,31 @@ def test_malformed_official_items_are_refused(item: object, message: str) -> Non
         from_official_item(("5", item))
 
 
-def test_unknown_sources_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_sources_are_named_with_what_is_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.txt").write_text("A note that nobody asked for.")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/notes.xlsx").write_bytes(b"PK")
-    for name in ("notes.doc", "a/b/c", "", "some where", "data/notes.xlsx"):
-        with pytest.raises(DataError, match=re.escape(f"unknown source {name!r}; use pubmedqa")):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/ward1.csv").write_text("note\nA note that nobody asked for.\n")
+    (tmp_path / "notes/Mary Novak 1.csv").write_text("note\n")
+    missing = {
+        "ntes": "unknown source 'ntes'; did you mean notes? Otherwise use pubmedqa, synthetic, ",
+        "": "unknown source ''; use pubmedqa, synthetic, OWNER/NAME of a data set on the Hub, or",
+        "some where": "unknown source 'some where'; use pubmedqa",
+        "notes/ward2.csv": "notes/ward2.csv: no such file or folder; did you mean notes/ward1.csv?",
+        "nots/ward1": "nots/ward1: no such file or folder; check the path",  # not a data set's name
+        "notes/beds": "notes/beds: no such file or folder; check the path",
+        "notes/Mary Novak 2.csv": "notes/Mary Novak 2.csv: no such file or folder; check the path",
+        "a/b/c": "a/b/c: no such file or folder; check the path",
+        "notes.doc": "notes.doc: no such file or folder; check the path",
+        "owner/notes.csv": "owner/notes.csv: no such file or folder; check the path",
+    }
+    for name, said in missing.items():
+        with pytest.raises(DataError) as refused:
             check_source(name)
+        assert str(refused.value).startswith(said)
+        assert "PubMedQA" not in str(refused.value)
+    check_source("owner/notes")  # a data set on the Hub, which reading will find or not
 
 
 # Files
@@ -260,14 +278,6 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path.write_bytes('{"1": {"QUESTION": "5 µg?"'.encode("latin-1"))
     with pytest.raises(DataError, match=r"some\.json:1: not UTF-8 text; --encoding=cp1252"):
         read_records(path)
-
-
-def test_missing_files_raise_file_not_found_error(tmp_path: Path) -> None:
-    for name in ("none.json", "none.jsonl.gz", "none.csv", "none.parquet"):
-        with pytest.raises(FileNotFoundError):
-            read_records(tmp_path / name)
-        with pytest.raises(FileNotFoundError):
-            choose_columns(str(tmp_path / name), "answer")
 
 
 LINES: list[tuple[bytes, str | None]] = [
@@ -310,9 +320,10 @@ def records_of(
     path: Path, task: str, given: Columns | None = None, encoding: str = "auto"
 ) -> tuple[list[Record], list[str]]:
     """Return records and errors, with columns chosen as in prepare.py."""
-    chosen = choose_columns(str(path), task, given=given, encoding=encoding)
+    options = ReadOptions(encoding=encoding)
+    chosen = choose_columns(str(path), task, given=given, options=options)
     columns = chosen[0] if chosen else None
-    source = Source(name=str(path), columns=columns, encoding=encoding)
+    source = Source(name=str(path), columns=columns, options=options)
     bad: list[DataError] = []
     records = [read.record for read in source.read(bad.append)]
     again = [read.record for read in source.read(lambda _: None)]

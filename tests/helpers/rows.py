@@ -5,22 +5,31 @@ from typing import Any
 
 import pytest
 
-from clingpt.base.errors import DataError
-from clingpt.data.readers.formats import iter_rows
+from clingpt.base.errors import ClingptError, DataError
+from clingpt.data.readers.reading import Reading, ReadOptions
+from clingpt.data.sources import iter_rows
 
 Rows = list[dict[str, Any]]
 
 
-def read(path: Path, encoding: str = "auto") -> tuple[Rows, list[str]]:
+def read(path: Path, encoding: str = "auto", **options: Any) -> tuple[Rows, list[str]]:
     """Return rows and errors, without the folder's path."""
+    rows, errors, _ = read_shape(path, encoding=encoding, **options)
+    return rows, errors
+
+
+def read_shape(path: Path, **options: Any) -> tuple[Rows, list[str], list[str]]:
+    """Return rows, errors without the folder's path, and what the file was taken for."""
     bad: list[DataError] = []
-    rows = [dict(row) for _, row in iter_rows(path, bad.append, encoding=encoding)]
-    return rows, [str(error).replace(f"{path.parent}/", "") for error in bad]
+    reading = Reading(bad.append, ReadOptions(**options))
+    rows = [dict(row) for _, row in iter_rows(path, reading)]
+    errors = [str(error).replace(f"{path.parent}/", "") for error in bad]
+    return rows, errors, reading.shape.facts
 
 
-def refusal(path: Path, encoding: str = "auto") -> str:
-    with pytest.raises(DataError) as refused:
-        read(path, encoding)
+def refusal(path: Path, encoding: str = "auto", **options: Any) -> str:
+    with pytest.raises(ClingptError) as refused:
+        read(path, encoding, **options)
     return str(refused.value).replace(f"{path.parent}/", "")
 
 

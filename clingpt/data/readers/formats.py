@@ -1,62 +1,298 @@
-"""The table of formats, and the rows of a file or folder in any of them, one by one.
+"""The table of formats: the endings of each, what messages call it, and its reader.
 
-A row maps names to values. Where a format says what its parts are (KNOWN), the names are those of a
-record's fields; for other rows clingpt/data/columns.py decides what the names mean. Memory does not
-grow with the file. An error in one row goes to `on_bad` with the file and the line where the row
-starts (in Parquet the row's number). An error that hides where the next row starts stops the
-reading. An empty cell of a CSV becomes None, like a null.
+The content of a file has the last word: a spreadsheet that somebody renamed to .csv is read as a
+spreadsheet, and what cannot be read is refused by its name (contents.py).
 """
 
-from collections.abc import Iterator
+import gzip
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
-from clingpt.data.readers.delimited import DELIMITERS, iter_delimited
-from clingpt.data.readers.hl7 import iter_hl7
-from clingpt.data.readers.json_values import iter_json, iter_json_lines
-from clingpt.data.readers.parquet import iter_parquet
-from clingpt.data.readers.rtf import iter_rtf
-from clingpt.data.readers.text_file import AUTO, OnBad, Placed, TextFile, open_text
-from clingpt.data.readers.text_folder import files_in, is_text_folder, iter_text_folder
+from clingpt.base.errors import DataError
+from clingpt.data.readers import contents
+from clingpt.data.readers.delimited import read_delimited, read_tabbed
+from clingpt.data.readers.hl7 import read_hl7
+from clingpt.data.readers.json_values import read_json, read_json_lines
+from clingpt.data.readers.parquet import read_parquet
+from clingpt.data.readers.reading import Reading, Shape
+from clingpt.data.readers.rtf import read_rtf
+from clingpt.data.readers.spreadsheet import read_spreadsheet
+from clingpt.data.readers.text_file import (
+    AUTO,
+    BYTE_ORDER_MARKS,
+    HEAD_BYTES,
+    OnBad,
+    Placed,
+    Row,
+    check_encoding,
+    open_bytes,
+    shown_name,
+)
+from clingpt.data.readers.texts import read_passages, read_text
 
-KNOWN = {"rtf": "RTF", "hl7": "HL7 v2"}  # format -> its name in a message
+Reader = Callable[[Path, Reading], Iterator[Placed]]
 
 
-def format_of(path: Path) -> str | None:
-    """Return csv, tsv, jsonl, json, parquet, rtf, hl7 or txt (a folder); None for anything else."""
-    if path.is_dir():
-        if is_text_folder(path):
-            return "txt"
-        return next((kind for kind in KNOWN if any(files_in(path, [f".{kind}"]))), None)
-    ending = Path(path.name.lower().removesuffix(".gz")).suffix
-    kinds = (".csv", ".tsv", ".jsonl", ".json", ".parquet", *(f".{kind}" for kind in KNOWN))
-    return ending[1:] if ending in kinds else None
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A kind of file that can be read."""
+
+    name: str  # in messages
+    endings: tuple[str, ...]  # in lower case, without .gz
+    read: Reader
+    flags: tuple[str, ...] = ()  # the flags of prepare.py that say how to read it
+    is_text: bool = True  # of bytes that need an encoding
+    has_header: bool = True  # so that all rows have the same columns
+    flat: bool = False  # all cells are texts
+    # Whether it says itself what its parts are: rows have the columns `id`, `group`, `question`,
+    # `sections` or `text`, `target`, `keywords`, and there is nothing to guess.
+    known: bool = False
+    starts: re.Pattern[str] | None = None  # how such a text begins, whatever its ending
+    # What reads a file in a folder whose files are one record each: rows without an id, which is
+    # the file's path. None: the files of a folder are parts of one table.
+    read_in_folder: Reader | None = None
 
 
-def iter_rows(path: Path, on_bad: OnBad, *, encoding: str = AUTO) -> Iterator[Placed]:
-    """Yield the rows of a file or folder that `format_of` knows, each with its place."""
-    kind = format_of(path)
-    if kind == "txt":
-        yield from iter_text_folder(path, on_bad, encoding)
+CSV = Format(
+    name="CSV",
+    endings=(".csv", ".psv"),
+    read=read_delimited,
+    flags=("encoding", "quoting"),
+    flat=True,
+)
+TSV = Format(
+    name="TSV",
+    endings=(".tsv", ".tab"),
+    read=read_tabbed,
+    flags=("encoding", "quoting"),
+    flat=True,
+)
+JSON_LINES = Format(
+    name="JSON lines",
+    endings=(".jsonl", ".ndjson", ".jsonlines"),
+    read=read_json_lines,
+    flags=("encoding",),
+    has_header=False,
+)
+JSON = Format(
+    name="JSON",
+    endings=(".json",),
+    read=read_json,
+    flags=("encoding", "records"),
+    has_header=False,
+    starts=contents.JSON,
+)
+PARQUET = Format(
+    name="Parquet",
+    endings=(".parquet", ".pq", ".parq"),
+    read=read_parquet,
+    is_text=False,
+)
+SPREADSHEET = Format(
+    name="a spreadsheet",
+    endings=(".xlsx", ".xlsm"),
+    read=read_spreadsheet,
+    flags=("sheet",),
+    flat=True,
+    is_text=False,
+)
+TEXT = Format(
+    name="plain text",
+    endings=(".txt", ".text"),
+    read=read_passages,
+    flags=("encoding",),
+    read_in_folder=read_text,
+)
+RTF = Format(
+    name="RTF",
+    endings=(".rtf",),
+    read=read_rtf,
+    flags=("encoding",),
+    known=True,
+    starts=re.compile(r"\s*\{\\rtf"),
+    read_in_folder=read_rtf,
+)
+HL7 = Format(
+    name="HL7 v2",
+    endings=(".hl7",),
+    read=read_hl7,
+    flags=("encoding",),
+    has_header=False,
+    known=True,
+    starts=re.compile(r"\s*(MSH|FHS|BHS)[^\w\s]"),
+)
+# Their order decides only the order of names in messages.
+FORMATS = (CSV, TSV, JSON_LINES, JSON, PARQUET, SPREADSHEET, TEXT, RTF, HL7)
+BY_ENDING = {ending: each for each in FORMATS for ending in each.endings}
+BY_CONTENT = {"xlsx": SPREADSHEET, "parquet": PARQUET}
+
+
+class RowLayout(NamedTuple):
+    """A published layout whose rows hold records within objects and lists."""
+
+    name: str  # in messages
+    fits: Callable[[Row], bool]  # whether the first row of a file has this layout
+    convert: Callable[[Iterable[Placed], OnBad], Iterator[Placed]]  # rows to rows of records
+    known: bool = True  # as for Format
+
+
+# The first that fits is taken, for rows of JSON and of Parquet.
+ROW_LAYOUTS: tuple[RowLayout, ...] = ()
+
+
+def ending_of(path: Path) -> str:
+    """Return the ending of a file's name in lower case, without .gz; "" if it has none."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def format_by_name(path: Path) -> Format | None:
+    """Return the format of a file's ending; None if none has it."""
+    return BY_ENDING.get(ending_of(path))
+
+
+def format_of(path: Path, encoding: str = AUTO) -> Format:
+    """Return the format of a file by its content and its ending.
+
+    Raises DataError, with the name of what the file is, if it cannot be read.
+    """
+    named, ending = format_by_name(path), ending_of(path)
+    content = content_of(path)
+    if content in BY_CONTENT:
+        return BY_CONTENT[content]
+    if content and not (content == "zip" and named is SPREADSHEET):  # a damaged one: let it say so
+        raise refusal(path, content)
+    if ending in contents.ENDINGS:
+        raise refusal(path, contents.ENDINGS[ending])
+    if named and not named.is_text:
+        return named
+    head = head_of_text(path, encoding)
+    if content := content_of_text(head):
+        raise refusal(path, content)
+    found = next((each for each in FORMATS if each.starts and each.starts.match(head)), None)
+    if found is JSON and named is JSON_LINES and not contents.JSON_NOT_BY_LINE.match(head):
+        found = None
+    if named is TEXT and not found:
+        head = head_of_text(path, encoding, contents.TABLE_HEAD_BYTES)
+        found = {"\t": TSV, "|": CSV, None: None}[table_delimiter(head)]
+    if chosen := found or named:
+        return chosen
+    raise refusal(path, None)
+
+
+def refusal(path: Path, kind: str | None) -> DataError:
+    """Build the error for a file of a kind in contents.UNREADABLE, or of none that is known."""
+    if kind is not None:
+        name, advice = contents.UNREADABLE[kind]
+        return DataError(f"{path} is {name}; {advice}")
+    return DataError(
+        f"{path} has {shown_ending(path)}, and its content is of no known format; {READABLE}"
+    )
+
+
+def shown_ending(path: Path) -> str:
+    """Return a file's ending for a message, masked if it may be part of a person's name."""
+    ending = ending_of(path)
+    return f"the ending {shown_name(ending)}" if ending else "no ending"
+
+
+ENDINGS = ", ".join(each.endings[0] for each in FORMATS)
+READABLE = f"what can be read: {ENDINGS} (also as .gz)"
+
+
+# Reading
+
+
+def iter_file(path: Path, kind: Format, reading: Reading) -> Iterator[Placed]:
+    """Yield the rows of a file; rows of a known layout come out as the records within them."""
+    rows = kind.read(path, reading)
+    first = next(rows, None)
+    if first is None:
         return
-    if kind == "parquet":
-        yield from iter_parquet(path)
-        return
-    files = sorted(files_in(path, [f".{kind}"])) if path.is_dir() else [path]
-    if kind == "rtf":
-        folder = path if path.is_dir() else path.parent
-        yield from iter_rtf(folder, files, on_bad, encoding)
-        return
-    for each in files:
-        with open_text(each, encoding) as file:
-            yield from _iter_text_rows(kind, file, on_bad)
+    describe(kind, reading.shape)
+    rows = chain([first], rows)
+    for layout in ROW_LAYOUTS:
+        if layout.fits(first[1]):
+            reading.shape.facts.append(layout.name)
+            reading.shape.known = layout.name if layout.known else ""
+            rows = layout.convert(rows, reading.on_bad)
+            break
+    yield from rows
 
 
-def _iter_text_rows(kind: str | None, file: TextFile, on_bad: OnBad) -> Iterator[Placed]:
-    if kind == "jsonl":
-        yield from iter_json_lines(file, on_bad)
-    elif kind == "json":
-        yield from iter_json(file, on_bad)
-    elif kind == "hl7":
-        yield from iter_hl7(file, on_bad)
-    else:
-        yield from iter_delimited(file, "\t" if kind == "tsv" else DELIMITERS, on_bad)
+def describe(kind: Format, shape: Shape) -> None:
+    """Note what the rows of a format are."""
+    shape.known = kind.name if kind.known else ""
+    shape.flat = kind.flat
+    shape.plain = kind.read_in_folder is not None and not kind.known
+
+
+# Contents
+
+
+def content_of(path: Path) -> str | None:
+    """Return what a file is by its first bytes: parquet, xlsx or a key of UNREADABLE; else None.
+
+    Of a compressed file, the bytes are those of its content.
+    """
+    try:
+        with open_bytes(path) as file:
+            head = file.read(HEAD_BYTES)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return None  # reading will report it
+    for offset, magic, kind in contents.MAGIC:
+        if head.startswith(magic, offset):
+            return _content_of_zip(path) if kind == "zip" else kind
+    return "pickle" if contents.PICKLE.match(head) else None
+
+
+def _content_of_zip(path: Path) -> str:
+    try:
+        with open_bytes(path) as file, zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            for name, kind in contents.PARTS_OF_ZIP.items():
+                if name in names:
+                    return kind
+            if "mimetype" in names:
+                return contents.OPEN_DOCUMENT.get(archive.read("mimetype")[:60].strip(), "zip")
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError):
+        pass  # damaged: its reader says so, if its ending tells which
+    return "zip"
+
+
+def content_of_text(head: str) -> str | None:
+    """Return which key of UNREADABLE a text is by its beginning; None for anything else."""
+    return "html" if contents.HTML.match(head) else "lfs" if head.startswith(contents.LFS) else None
+
+
+def head_of_text(path: Path, encoding: str, n_bytes: int = HEAD_BYTES) -> str:
+    """Return the beginning of a text without its byte-order mark; what is no text is replaced."""
+    check_encoding(encoding)
+    try:
+        with open_bytes(path) as file:
+            head = file.read(n_bytes)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return ""  # reading will report it
+    marked = (name for mark, name in BYTE_ORDER_MARKS if head.startswith(mark))
+    name = next(marked, "utf-8" if encoding == AUTO else encoding)
+    return head.decode(name, "replace").lstrip("\ufeff")
+
+
+def table_delimiter(head: str) -> str | None:
+    """Return the tab or bar that separates cells in all lines of a text; None if it is no table.
+
+    Excel saves tables as .txt: "Unicode text" and "Text (tab delimited)".
+    """
+    lines = [line for line in head.split("\n")[:-1][: contents.TABLE_LINES] if line.strip()]
+    for delimiter in "\t|":
+        counts = {line.count(delimiter) for line in lines}
+        names = lines[0].split(delimiter) if len(lines) > 1 else []
+        if len(counts) == 1 and len(names) > 1:
+            if all(0 < len(name.strip()) <= contents.NAME_CHARS for name in names):
+                return delimiter
+    return None

@@ -8,9 +8,11 @@ unescaping drops all text after a lone backslash and prints it to stderr as a wa
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 from clingpt.base.errors import DataError
+from clingpt.data.readers.reading import Reading
 from clingpt.data.readers.sections import is_conclusion, set_apart
 from clingpt.data.readers.text_file import (
     UNDECODED,
@@ -19,6 +21,7 @@ from clingpt.data.readers.text_file import (
     Placed,
     Row,
     TextFile,
+    open_text,
 )
 
 TEXT_TYPES = ("TX", "FT", "ST")  # of an OBX segment: text, formatted text, string
@@ -49,6 +52,12 @@ class Message(NamedTuple):
     def component(self, field: str, number: int) -> str:
         parts = field.split(self.separators[1])
         return unescape(parts[number - 1], self.separators).strip() if number <= len(parts) else ""
+
+
+def read_hl7(path: Path, reading: Reading) -> Iterator[Placed]:
+    """Read a file of messages; see `iter_hl7`."""
+    with open_text(path, reading.options.encoding) as file:
+        yield from iter_hl7(file, reading.on_bad)
 
 
 def iter_hl7(file: TextFile, on_bad: OnBad) -> Iterator[Placed]:

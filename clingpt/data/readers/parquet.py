@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from clingpt.base.errors import DataError
+from clingpt.data.readers.reading import Reading
 from clingpt.data.readers.text_file import Placed, check_unique, open_bytes
 
 PARQUET_ROWS = 64  # decoded at a time: a cell may have 10 MB
 
 
-def iter_parquet(path: Path) -> Iterator[Placed]:
+def read_parquet(path: Path, _reading: Reading) -> Iterator[Placed]:
     """Yield row by row; only one batch is decoded at a time."""
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet

@@ -5,27 +5,26 @@ are RTF at all, which encoding they declare, and whether the document ends befor
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from clingpt.base.errors import DataError
-from clingpt.data.readers.text_file import AUTO, OnBad, Placed, read_bytes
-from clingpt.data.readers.text_folder import stem_in
+from clingpt.data.readers.reading import Reading
+from clingpt.data.readers.text_file import AUTO, Placed, read_bytes
 
 _CODE_PAGE = re.compile(rb"\\ansicpg(\d{1,5})")
 _CHARACTER_SETS = {b"\\mac": "mac_roman", b"\\pca": "cp850", b"\\pc": "cp437"}
 _LONE_HALVES = re.compile("[\ud800-\udfff]+")
 
 
-def iter_rtf(folder: Path, files: Iterable[Path], on_bad: OnBad, encoding: str) -> Iterator[Placed]:
-    """Yield each file's text; its path within the folder, without the ending, is the id."""
-    for path in files:
-        try:
-            text = rtf_to_text(read_bytes(path), encoding)
-        except DataError as error:
-            on_bad(DataError(f"{path}: {error}"))
-        else:
-            yield str(path), {"id": stem_in(folder, path), "text": text}
+def read_rtf(path: Path, reading: Reading) -> Iterator[Placed]:
+    """Yield the text of a file, whose name without the ending is the id."""
+    try:
+        text = rtf_to_text(read_bytes(path), reading.options.encoding)
+    except DataError as error:
+        reading.on_bad(DataError(f"{path}: {error}"))
+    else:
+        yield str(path), {"id": path.name.partition(".")[0], "text": text}
 
 
 def rtf_to_text(data: bytes, encoding: str = AUTO) -> str:

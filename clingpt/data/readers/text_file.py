@@ -35,6 +35,7 @@ SHOWN_CHARS = 40  # of a name in a message
 AUTO = "auto"  # the encoding if the user specified none
 UNDECODED = "\udfff"  # replaces undecodable bytes: half a surrogate pair, which no decoder returns
 HEAD_BYTES = 4096
+GZIP = b"\x1f\x8b"
 BYTE_ORDER_MARKS = (  # UTF-32 first, because its mark starts with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -125,9 +126,14 @@ def open_text(path: Path, encoding: str = AUTO) -> Iterator[TextFile]:
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a file's bytes, decompressed if its name ends in .gz."""
-    zipped = path.suffix.lower() == ".gz"
-    return cast(BinaryIO, gzip.open(path, "rb")) if zipped else path.open("rb")
+    """Open a file's bytes, decompressed if its name ends in .gz or if it begins like gzip."""
+    file = path.open("rb")
+    zipped = path.suffix.lower() == ".gz" or file.read(len(GZIP)) == GZIP
+    file.seek(0)
+    if not zipped:
+        return file
+    file.close()
+    return cast(BinaryIO, gzip.open(path, "rb"))
 
 
 def read_bytes(path: Path) -> bytes:

@@ -174,7 +174,7 @@ def test_messages_without_text_do_not_stop_the_run(tmp_path: Path) -> None:
     [
         ("PID|1||77", "a.hl7:1: no message header; an HL7 v2 message starts with MSH: is this "),
         ("", "a.hl7 has no HL7 message; a message starts with MSH"),
-        ("{}", "a.hl7:1: no message header"),
+        ("<>", "a.hl7:1: no message header"),
     ],
 )
 def test_what_is_not_hl7_is_refused(text: str, why: str, tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ class PrepareConfig:
     # Column with the text to write: a summary, an answer or a document; None guesses.
     target: str | None = None
     question: str | None = None  # column with the question; None guesses from the names
+    # Column with the heading of the one section that the target is (task document); None takes a
+    # column named section, section_header, heading, …; --heading= takes none.
+    heading: str | None = None
     # Column that identifies a record; None takes a column named like one, else a record is known
     # by its number and text.
     id: str | None = None
@@ -62,8 +65,10 @@ class PrepareConfig:
     task: str | None = None  # a single task, instead of --tasks
     block_size: int = 1024  # longest example in tokens, prompt and target together
     # What to do with a longer text of the task text: split it into windows, keep its first window
-    # (trim), or drop it. Prompts of other tasks lose whole sentences instead.
-    long: Literal["window", "trim", "drop"] = "window"
+    # (trim), or drop it. Prompts of other tasks lose whole sentences instead, and a document longer
+    # than the context is dropped. sections: examples of the task document ask for one section of
+    # one window of the notes each, so that dialogues of any length can be used.
+    long: Literal["window", "sections", "trim", "drop"] = "window"
     # Share of yes among training answers, reached by dropping some; None keeps all.
     yes_share: float | None = None
     # More training examples for the task answer, each showing part of the context: results and/or
@@ -129,10 +134,12 @@ class PrepareConfig:
         varied = bool(self.views or self.section_dropout)
         reason = "views and section_dropout need the task answer; add it or leave them out"
         config.check("answer" in self.chosen_tasks or not varied, reason)
+        reason = "--long=sections needs the task document; add it or leave --long out"
+        config.check("document" in self.chosen_tasks or self.long != "sections", reason)
         both = bool(self.mix) and self.source != type(self).source
         config.check(not both, "pass one of --source and --mix")
-        columns = (self.input, self.target, self.question, self.id, self.group, self.split)
-        named = self.source == "synthetic" and any(columns)
+        columns = (self.input, self.target, self.question, self.heading, self.id)
+        named = self.source == "synthetic" and any((*columns, self.group, self.split))
         config.check(not named, "synthetic has no columns to choose from; do not name any")
         parse_mix(self.mix)
         check_encoding(self.encoding)
@@ -145,6 +152,7 @@ class PrepareConfig:
     def columns(self) -> "Columns":
         """The columns that the user named."""
         named = {"input": self.input, "target": self.target, "question": self.question}
+        named |= {"heading": self.heading}
         return Columns(id=self.id, group=self.group, split=self.split, **named)
 
     @property
@@ -182,6 +190,7 @@ from clingpt.data.pipeline import (
     Survey,
     Tally,
     count_records,
+    document_form,
     inspect_records,
     make_examples,
     names_of,
@@ -223,10 +232,12 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
     findings = inspect_records(
         sources, survey, redactor, allow_phi=cfg.allow_phi, others=others, workers=workers
     )
+    form = document_form(findings, long=cfg.long, block_size=cfg.block_size)
     recipe = Recipe(
         tasks=cfg.tasks,
         budget=cfg.block_size,
         long=cfg.long,
+        form=form,
         weights=tuple(source.weight for source in sources),
         keep_yes=share_of_yes_to_keep(survey, sources, cfg.yes_share),
         views=cfg.views,
@@ -254,7 +265,8 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
             reasons = reasons_to_refuse_examples(tally, writer.n_tokens["train"], sources, cfg)
             if not (reasons or cfg.dry_run):
                 writer.add_json(RECEIPT, findings.receipt)
-                writer.finish(settings_to_keep(cfg))
+                own_form = form if "document" in cfg.tasks and findings.headings else None
+                writer.finish(settings_to_keep(cfg), own_form)
 
     finished = not (reasons or cfg.dry_run)
     if finished:
@@ -376,10 +388,10 @@ def reasons_to_refuse_examples(
         )
     if not n_tokens:
         why = ", ".join(f"{task}: {reason} ({n})" for (task, reason), n in tally.dropped.items())
-        found.append(
-            f"{names_of(sources)} yields no training example ({why}); choose other --tasks or "
-            "records"
-        )
+        advice = "choose other --tasks or records"
+        if tally.dropped["document", "target too long"] and cfg.long != "sections":
+            advice = "pass --long=sections to write documents section by section, or " + advice
+        found.append(f"{names_of(sources)} yields no training example ({why}); {advice}")
     return found
 
 
@@ -425,6 +437,9 @@ def print_tables(
     if tally:
         tables.append(prepare_report.examples_table(counts, tally, cfg.tasks))
     tables.append(prepare_report.dropped_table(survey, tally or Tally()))
+    if "document" in cfg.tasks:
+        form = document_form(findings, long=cfg.long, block_size=cfg.block_size)
+        tables.append(prepare_report.headings_table(findings, form))
     if tally:
         templated = cfg.source == "synthetic"
         tables.append(prepare_report.overlap_table(tally, findings, templated=templated))

@@ -32,6 +32,7 @@ class Columns:
     input: str | None = None  # what the model reads: a note, a report, a context
     target: str | None = None  # what the model writes: a summary, an answer in prose
     document: str | None = None  # a structured document written from notes; keeps its lines
+    heading: str | None = None  # of the one section that the document is; "": as for group
     decision: str | None = None  # yes, no or maybe
     keywords: str | None = None
 
@@ -70,6 +71,10 @@ NAMES = {
         "target output",
         "document structured_report structured_note discharge_summary letter",
         "report summary",
+    ),
+    "heading": (
+        "section_header section_heading section_title section_name",
+        "section heading header",
     ),
     "keywords": ("keywords keyword meshes mesh mesh_terms tags",),
 }
@@ -173,6 +178,8 @@ def _may_be(role: str, values: Sequence[object]) -> bool:
         return all(isinstance(value, str | int | float) for value in values)
     if role == "decision":
         return _decides(values)
+    if role == "heading" and _is_prose(values):
+        return False
     lettered = [v for v in values if isinstance(v, str) and any(map(str.isalpha, v))]
     return 2 * len(lettered) > len(values) and not _decides(values)
 
@@ -266,6 +273,7 @@ def record_of(row: Row, columns: Columns) -> Record:
         long_answer=text(columns.target),
         decision=text(columns.decision),
         document=text(columns.document),
+        heading=text(columns.heading),
         keywords=_keywords(row, columns),
     )
 

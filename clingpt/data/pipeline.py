@@ -33,12 +33,15 @@ from clingpt.data.overlap import NgramIndex, ngram_hashes
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Piece, Prepared
 from clingpt.data.readers.text_file import LeftOut, OnBad, shown_name
 from clingpt.data.sources import SPELLINGS, Source
+from clingpt.privacy.identifiers import find_identifiers
 from clingpt.privacy.redaction import Redactor
+from clingpt.text.documents import DocumentForm, HeadingCounts, opened
 from clingpt.text.records import LABELS, SPLITS, Record
 from clingpt.text.tasks import Example, NotApplicable, heading, make_example, text_windows
 from clingpt.text.tokenizer import Tokenizer
+from clingpt.text.windows import section_examples, section_window
 
-Long = Literal["window", "trim", "drop"]
+Long = Literal["window", "sections", "trim", "drop"]
 TOO_LONG = "longer than the context"
 OVERLAPPING = "its text is in val or test"
 UNWEIGHTED = "left out by its source's weight"
@@ -251,6 +254,10 @@ class Findings:
     # Held-out split -> ids, not redacted, of training records of nearly equal text.
     copies: dict[str, list[str]]
     grams: dict[str, NgramIndex]  # held-out split -> its runs of 13 words
+    # Headings of the training documents that recur, in their order, with how many have them. Empty
+    # if no record comes with a document.
+    headings: dict[str, int] = field(default_factory=dict)
+    asks_headings: bool = False  # every document is one section, whose heading a column names
 
 
 class Seen(NamedTuple):
@@ -260,6 +267,7 @@ class Seen(NamedTuple):
     inspection: Inspection
     replaced: dict[str, int]  # kind of identifier -> how many redaction replaced
     hashes: NDArray[np.uint64] | None  # of its runs of 13 words, if it is held out
+    headings: Sequence[str] | None  # of its document; None: it has none, or is held out
 
 
 def inspect_chunk(redactor: Redactor | None, chunk: Sequence[Item]) -> list[Seen]:
@@ -274,8 +282,17 @@ def inspect_chunk(redactor: Redactor | None, chunk: Sequence[Item]) -> list[Seen
             inspection = replace(inspection, fingerprint=before.fingerprint)
         text = as_compared(redactor, item.record, record).full_text()
         hashes = ngram_hashes(text) if item.split in HELD_OUT else None
-        seen.append(Seen(record.id, inspection, before.counts if before else {}, hashes))
+        headings = own_headings(record) if item.split == "train" else None
+        replaced = before.counts if before else {}
+        seen.append(Seen(record.id, inspection, replaced, hashes, headings))
     return seen
+
+
+def own_headings(record: Record) -> Sequence[str] | None:
+    """Return the headings of a record's own document; None if it has no document."""
+    if record.document is None:
+        return None
+    return [record.heading] if record.heading else opened(record.document)
 
 
 def as_compared(redactor: Redactor | None, before: Record, after: Record) -> Record:
@@ -304,6 +321,7 @@ def inspect_records(
     receipt = Receipt(done=redactor.how if redactor else "none")
     hashes: dict[str, list[NDArray[np.uint64]]] = {split: [] for split in HELD_OUT}
     id_before = dict[str, str]()  # of records whose id was redacted
+    headings, n_asking = HeadingCounts(), 0
     total = survey.records.total()
     inspecting = map_chunks(
         partial(inspect_chunk, redactor), in_chunks(reread(sources)), workers=workers
@@ -320,6 +338,9 @@ def inspect_records(
                     id_before[one.record_id] = item.record.id
                 if one.hashes is not None:
                     hashes[item.split].append(one.hashes)
+                if one.headings is not None:
+                    headings.see(one.headings, item.record.group or item.key)
+                    n_asking += item.record.heading is not None
             bar.update(len(chunk))
     for prepared in others:
         for split in HELD_OUT:
@@ -338,6 +359,9 @@ def inspect_records(
             for split in HELD_OUT
         },
         grams={split: NgramIndex(found) for split, found in hashes.items()},
+        # The manifest and the card are in clear text: what recurs may still be a doctor's name.
+        headings={name: n for name, n in headings.common().items() if not find_identifiers(name)},
+        asks_headings=0 < n_asking == headings.documents,
     )
 
 
@@ -374,6 +398,7 @@ class Recipe:
     tasks: tuple[str, ...]
     budget: int  # tokens of an example
     long: Long
+    form: DocumentForm = DocumentForm()  # of the documents
     weights: tuple[float, ...]  # of the sources
     keep_yes: float  # share of the training answers yes
     views: tuple[str, ...]
@@ -477,7 +502,7 @@ def add_examples(
     made: list[tuple[str, Example]] = []
     for task in tasks:
         try:
-            examples = fitting_examples(task, record, recipe, tokenizer)
+            examples = fitting_examples(task, record, recipe, tokenizer, tally)
         except NotApplicable as reason:
             tally.dropped[task, str(reason)] += 1
             continue
@@ -491,19 +516,40 @@ def add_examples(
     piece.add(record, made * copies)
 
 
+def document_form(findings: Findings, *, long: Long, block_size: int) -> DocumentForm:
+    """Return the form of the documents that the second pass found."""
+    if not findings.headings:
+        return DocumentForm()
+    by_section = long == "sections" or findings.asks_headings
+    return DocumentForm(
+        tuple(findings.headings), section_window(block_size) if by_section else None
+    )
+
+
 def fitting_examples(
-    task: str, record: Record, recipe: Recipe, tokenizer: Tokenizer
+    task: str, record: Record, recipe: Recipe, tokenizer: Tokenizer, tally: Tally
 ) -> list[Example]:
     """Make a record's examples of one task, each within the budget.
 
-    The task `text` cuts a long text into windows. Other tasks cannot: no window of a report has the
-    whole report's summary or answer, so their prompts lose sentences or are dropped.
+    The task `text` cuts a long text into windows, and so does `document` by sections. Other tasks
+    cannot: no window of a report has the whole report's summary or answer, so their prompts lose
+    sentences or are dropped.
     """
     if task == "text":
         examples = list(text_windows(record, tokenizer, budget=recipe.budget))
         if len(examples) > 1 and recipe.long == "trim":
             cut = sum(len(example.target_ids) for example in examples[1:])
             examples = [replace(examples[0], trimmed_tokens=cut)]
+    elif task == "document" and record.document and recipe.long == "sections":
+        if not recipe.form.window:
+            raise NotApplicable("no heading that recurs in the data")
+        examples, n_too_long = section_examples(
+            record, tokenizer, recipe.form, budget=recipe.budget
+        )
+        if n_too_long:
+            tally.dropped[task, "a section too long"] += n_too_long
+        if not examples:
+            raise NotApplicable("target too long")
     else:
         examples = [make_example(task, record, tokenizer, budget=recipe.budget)]
     if recipe.long == "drop" and (len(examples) > 1 or examples[0].trimmed_tokens):

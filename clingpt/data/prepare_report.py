@@ -16,6 +16,7 @@ from clingpt.data.pipeline import Findings, Survey, Tally
 from clingpt.data.prepared import DONE, HELD_OUT, Piece, Prepared
 from clingpt.data.readers.text_file import shown_name
 from clingpt.data.sources import Source
+from clingpt.text.documents import DocumentForm
 from clingpt.text.records import LABELS, SPLITS
 from clingpt.text.tasks import TASKS
 from clingpt.text.tokenizer import Tokenizer
@@ -80,6 +81,17 @@ def dropped_table(survey: Survey, tally: Tally) -> str | None:
     return console.table("Dropped", ["task", "reason", "count"], rows) if rows else None
 
 
+def headings_table(findings: Findings, form: DocumentForm) -> str | None:
+    """List the headings of the training documents; None if no record comes with a document."""
+    if not findings.headings:
+        return None
+    title = "Headings of the training documents"
+    if form.window:
+        title += f", each asked for separately, of windows of {form.window} tokens"
+    rows: Rows = [[name, n] for name, n in findings.headings.items()]
+    return console.table(title, ["heading", "documents"], rows)
+
+
 def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
     """Describe the columns that were read and the records that were renamed or windowed."""
     lines = []
@@ -111,6 +123,11 @@ def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
     if n := tally.windowed["text"]:
         lines.append(
             f"{console.count(n)} texts exceed the context and were split into several examples."
+        )
+    if n := tally.dropped["document", "target too long"]:
+        lines.append(
+            f"{console.count(n)} documents do not fit into one example together with their notes; "
+            "--long=sections writes examples section by section."
         )
     return "\n".join(lines)
 

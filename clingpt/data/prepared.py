@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from clingpt.base.errors import DataError
 from clingpt.base.files import sha256, sync
 from clingpt.data import canaries
+from clingpt.text.documents import DocumentForm
 from clingpt.text.records import SPLITS, Record, from_json, to_json
 from clingpt.text.tasks import PROMPTED, TASK_TABLE, TASKS, Example
 from clingpt.text.tokenizer import Tokenizer
@@ -168,8 +169,11 @@ class FolderWriter:
             file.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
         self.beside.add(name)
 
-    def finish(self, settings: dict[str, Any]) -> None:
-        """Close the files, add the tokenizer and the manifest, and move the folder into place."""
+    def finish(self, settings: dict[str, Any], form: DocumentForm | None = None) -> None:
+        """Close the files, add the tokenizer and the manifest, and move the folder into place.
+
+        `form` is that of the documents, if their headings are the data's own.
+        """
         for file in self.files.values():
             file.close()
         for path in self.scratches:
@@ -181,6 +185,7 @@ class FolderWriter:
             "tokenizer": self.tokenizer.fingerprint,
             "settings": settings,
             "counts": self.counts(),
+            **({"document": form.to_json()} if form else {}),
             "files": {path.name: file_entry(path) for path in written},
         }
         text = json.dumps(manifest, indent=1) + "\n"
@@ -301,6 +306,14 @@ class Prepared:
         """List the tasks that the folder was prepared for."""
         settings: dict[str, Any] = self.manifest["settings"]
         return [task for task in TASKS if task in settings["tasks"]]
+
+    @property
+    def document_form(self) -> DocumentForm:
+        """Return the headings of the folder's documents, and whether they are asked for one by one.
+
+        Folders whose manifest names none have documents made of structured abstracts.
+        """
+        return DocumentForm.from_json(self.manifest.get("document"))
 
     @cached_property
     def receipt(self) -> dict[str, Any] | None:
@@ -445,12 +458,14 @@ class TrainedTasks:
     generated: bool = False  # the last phase's data were prepare.py's --source=synthetic
     released: bool = False  # one of OpenAI's models, not fine-tuned
     plain_text: bool = False  # a phase used --tasks=text, so the model learned to write contexts
+    form: DocumentForm = DocumentForm()  # of the documents that the model learned to write
 
     def to_card(self) -> dict[str, Any]:
         """Return the entries of a card."""
         tasks, earlier = list(self.latest), list(self.earlier)
         known = {"tasks": tasks, "earlier_tasks": earlier, "generated_data": self.generated}
-        return known | {"plain_text": self.plain_text}
+        form = {"document": self.form.to_json()} if self.form != DocumentForm() else {}
+        return known | {"plain_text": self.plain_text} | form
 
     def trained_to_write(self, passage: str) -> bool | None:
         """Whether a phase trained the model to write such passages, not just to read them.
@@ -507,7 +522,10 @@ def after_training(before: TrainedTasks | None, data: Prepared) -> TrainedTasks:
     known = {*before.latest, *before.earlier} if before else {}
     earlier = tuple(task for task in PROMPTED if task in known and task not in latest)
     plain_text = len(rows_of("text")) > 0 or (before is not None and before.plain_text)
-    return TrainedTasks(latest, earlier, generated=is_generated(data), plain_text=plain_text)
+    form = before.form if before and "document" not in latest else data.document_form
+    return TrainedTasks(
+        latest, earlier, generated=is_generated(data), plain_text=plain_text, form=form
+    )
 
 
 def trained_tasks(card: Mapping[str, Any], source: str) -> TrainedTasks | None:
@@ -520,7 +538,9 @@ def trained_tasks(card: Mapping[str, Any], source: str) -> TrainedTasks | None:
         latest, earlier = (tuple(card.get(name, ())) for name in ("tasks", "earlier_tasks"))
         flags = {"generated": "generated_data", "plain_text": "plain_text"}
         known = {field: card.get(name, False) for field, name in flags.items()}
-        return TrainedTasks(latest, earlier, **known)
+        return TrainedTasks(
+            latest, earlier, **known, form=DocumentForm.from_json(card.get("document"))
+        )
     if not card:
         is_copy = Path(source).name in RELEASED and Path(source).is_dir()
         name = source.removeprefix("openai-community/")
@@ -532,7 +552,12 @@ def trained_tasks(card: Mapping[str, Any], source: str) -> TrainedTasks | None:
         if data.fingerprint == trained_on["fingerprint"]:
             latest = tuple(task for task in data.tasks if task in PROMPTED)
             plain_text = "text" in data.tasks
-            return TrainedTasks(latest, generated=is_generated(data), plain_text=plain_text)
+            return TrainedTasks(
+                latest,
+                generated=is_generated(data),
+                plain_text=plain_text,
+                form=data.document_form,
+            )
     except (DataError, OSError, KeyError, TypeError):
         pass  # the data are elsewhere, or another tool wrote the card
     return None

@@ -10,15 +10,21 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from statistics import fmean
 from typing import Any
 
 from clingpt.base.errors import DataError
-from clingpt.text.documents import HEADINGS, Sections, parse_document
+from clingpt.text.documents import (
+    HEADINGS,
+    OPENING,
+    Sections,
+    heading_key,
+    parse_document,
+)
 from clingpt.text.records import LABELS
 from clingpt.text.sentences import split_sentences
 
@@ -280,57 +286,87 @@ def check_pairs(gold: Sequence[str], candidates: Sequence[str], *, of: str) -> N
 class Structure:
     """Agreement of generated documents with the headings and sections of their references.
 
-    Covers documents whose reference has at least one of HEADINGS; the others are only counted, as
+    Covers documents whose reference has at least one of `headings`; the others are only counted, as
     `unheaded`. Shares are from 0 to 1, and 0 if there is nothing to divide by. A heading counts
     once per document in `present` and `spurious`. An output without headings is neither in order
-    nor complete.
+    nor complete. Outputs that were asked for one section have no structure of their own, but their
+    texts count under the heading that was asked for.
     """
 
     documents: int
-    unheaded: int  # references without any of HEADINGS, left out of all figures below
-    present: float  # share of the references' headings that the outputs have
-    spurious: float  # share of the outputs' headings that the references lack
-    in_order: float  # share of outputs with their headings in the order of HEADINGS, each once
+    unheaded: int  # references without any of the headings, left out of all figures below
+    present: float  # share of the references' headings that the outputs have (recall)
+    spurious: float  # share of the outputs' headings that the references lack (1 - precision)
+    # Share of outputs with each heading once, and those of the reference in the reference's order.
+    in_order: float
     complete: float  # share of outputs with exactly the reference's headings, in the same order
-    section_rougeL: dict[str, float]  # mean F1 × 100 by heading
+    section_rougeL: dict[str, float]  # mean F1 × 100 by heading, where both have the section
     signature: str
+    # Added later, hence the defaults: a report of an earlier version can still be read.
+    headings: tuple[str, ...] = HEADINGS  # by which the documents were scored
+    in_references: dict[str, int] = field(default_factory=dict)  # references, by heading
+    in_both: dict[str, int] = field(default_factory=dict)  # references and their outputs
+    asked: int = 0  # outputs that were asked for one section
 
 
-def structure(outputs: Sequence[str], references: Sequence[str]) -> Structure:
+def structure(
+    outputs: Sequence[str],
+    references: Sequence[str],
+    headings: Sequence[str] = HEADINGS,
+    asked: Sequence[str | None] = (),
+) -> Structure:
     """Compare each document with its reference; raise DataError if the lists do not pair up.
 
-    This scores the form of a document; whether its statements are supported is the subject of
-    unsupported.py.
+    `asked` has the heading that the prompt asked for, if it asked for one section. This scores the
+    form of a document; whether its statements are supported is the subject of unsupported.py.
     """
     check_pairs(references, outputs, of="outputs")
-    parsed = [
-        (parse_document(output), parse_document(reference))
-        for output, reference in zip(outputs, references, strict=True)
-    ]
-    pairs = [(output, reference) for output, reference in parsed if reference]
-    n_shared = n_output = n_reference = n_ordered = n_complete = 0
-    scores = defaultdict(list)
-    for output, reference in pairs:
-        found, wanted = [name for name, _ in output], [name for name, _ in reference]
-        n_shared += len({*found} & {*wanted})
-        n_output += len({*found})
-        n_reference += len({*wanted})
-        n_ordered += bool(found) and found == [name for name in HEADINGS if name in found]
-        n_complete += found == wanted
-        texts = join_sections(output)
-        for name, text in join_sections(reference).items():  # a section that is missing scores 0
-            rouge_l = rouge_scores(texts.get(name, ""), text)[ROUGE_TYPES.index("rougeL")]
-            scores[name].append(rouge_l)
-    settings = "rougeL|f1|stemmer:porter|mean of documents"
+    by_key = {heading_key(name): name for name in headings}
+    n_documents = n_unheaded = n_shared = n_output = n_reference = n_ordered = n_complete = 0
+    scores, in_references = defaultdict[str, list[float]](list), Counter[str]()
+    for output, reference, one in zip_longest(outputs, references, asked):
+        if one is not None:
+            name = by_key.get(heading_key(one), one)
+            written, wanted = [(name, output)], [(name, reference)]
+        else:
+            written, wanted = (
+                [pair for pair in parse_document(text, headings) if pair[0] != OPENING]
+                for text in (output, reference)
+            )
+            if not wanted:
+                n_unheaded += 1
+                continue
+            found, expected = [name for name, _ in written], [name for name, _ in wanted]
+            shared = {*found} & {*expected}
+            n_documents += 1
+            n_shared += len(shared)
+            n_output += len({*found})
+            n_reference += len({*expected})
+            ordered = [name for name in dict.fromkeys(expected) if name in shared]
+            is_once = bool(found) and len(found) == len({*found})
+            n_ordered += is_once and ordered == [name for name in found if name in shared]
+            n_complete += found == expected
+        texts = join_sections(written)
+        for name, text in join_sections(wanted).items():
+            in_references[name] += 1
+            if name in texts:
+                rouge_l = rouge_scores(texts[name], text)[ROUGE_TYPES.index("rougeL")]
+                scores[name].append(rouge_l)
+    names = [*headings, *sorted(in_references.keys() - {*headings})]
+    settings = "rougeL|f1|stemmer:porter|mean of documents where both have the section"
     return Structure(
-        documents=len(pairs),
-        unheaded=len(parsed) - len(pairs),
+        documents=n_documents,
+        unheaded=n_unheaded,
         present=n_shared / max(1, n_reference),
         spurious=(n_output - n_shared) / max(1, n_output),
-        in_order=n_ordered / max(1, len(pairs)),
-        complete=n_complete / max(1, len(pairs)),
-        section_rougeL={name: fmean(scores[name]) for name in HEADINGS if name in scores},
+        in_order=n_ordered / max(1, n_documents),
+        complete=n_complete / max(1, n_documents),
+        section_rougeL={name: fmean(scores[name]) for name in names if name in scores},
         signature=f"rouge-score:{version('rouge-score')}|{settings}",
+        headings=tuple(headings),
+        in_references={name: in_references[name] for name in names if in_references[name]},
+        in_both={name: len(scores[name]) for name in names if name in scores},
+        asked=sum(one is not None for one in asked),
     )
 
 

@@ -60,6 +60,7 @@ from clingpt.evaluation.scorer import Output
 from clingpt.evaluation.terms import Terms, find_terms, find_warnings, learn_terms
 from clingpt.evaluation.unsupported import KINDS, Flag, find_flags, find_numbers
 from clingpt.nn.checkpoint import Loaded
+from clingpt.text.documents import HEADINGS
 from clingpt.text.records import N_FOLDS, Record, in_one_piece
 from clingpt.text.tasks import (
     TASK_TABLE,
@@ -526,7 +527,7 @@ def build_report(
     learned = frozenset(terms.words)
     for task in data.tasks:
         baselines = text_baselines(task, data, loaded.tokenizer, parts, split)
-        found = TextScores(task, *baselines, learned=learned)
+        found = TextScores(task, *baselines, learned=learned, headings=data.document_form.headings)
         pairs = outputs_with_records(parts, data, split, task)
         for output, record in console.progress(pairs, label=f"scoring: {task}", unit=" texts"):
             scored = scores.get(record.id)
@@ -821,9 +822,11 @@ class TextScores:
     baselines: Mapping[str, Callable[[Record], str]] = field(default_factory=lambda: SUMMARIES)
     common: CommonAnswers | None = None  # of the training split
     learned: Collection[str] = ()  # terms
+    headings: Sequence[str] = HEADINGS  # of the data's documents
     scores: dict[str, list[list[float]]] = field(default_factory=dict)  # ROUGE, BLEU's counts
     counts: dict[str, list[list[float]]] = field(default_factory=dict)  # COUNTED
-    documents: list[tuple[str, str]] = field(default_factory=list)  # output, reference
+    # Output, reference, and the heading that the prompt asked for.
+    documents: list[tuple[str, str, str | None]] = field(default_factory=list)
     endings: list[tuple[bool, int]] = field(default_factory=list)  # cut off, trimmed tokens
     agreeing: list[bool] = field(default_factory=list)  # label in the text scores highest
     is_common: list[bool] = field(default_factory=list)  # whether `common` has the reference
@@ -842,7 +845,7 @@ class TextScores:
                 return
         self.endings.append((output.finish_reason == "length", output.trimmed_tokens))
         if self.task == "document":
-            self.documents.append((output.text, output.reference))
+            self.documents.append((output.text, output.reference, record.heading))
         self.is_common.append(self.common is not None and reference in self.common)
         systems = {name: copy(record) for name, copy in self.baselines.items()} | {MODEL: text}
         source = source_text(record, self.task)
@@ -871,8 +874,12 @@ class TextScores:
             hit_the_limit=mean(limits),
             trimmed_prompts=sum(tokens > 0 for tokens in trimmed),
             trimmed_tokens=sum(trimmed),
-            structure=structure(*zip(*self.documents, strict=True)) if self.documents else None,
+            structure=self._structure() if self.documents else None,
         )
+
+    def _structure(self) -> Structure:
+        outputs, references, asked = zip(*self.documents, strict=True)
+        return structure(outputs, references, self.headings, asked)
 
     def _by_reference(self, systems: Sequence[str]) -> Iterator[tuple[str, ReferenceGroup]]:
         """Split the scores by kind of reference, if there are enough of both kinds."""

@@ -429,22 +429,42 @@ def term_tables(report: Report) -> Iterator[Table]:
 
 
 def structure_tables(task: str, section: TextSection, data: DataSource) -> Iterator[Table]:
-    """The headings of generated documents; none for other tasks."""
+    """The headings of generated documents, and their sections; none for other tasks."""
     if (found := section.structure) is None:
         return
+    by_heading = found.headings != HEADINGS
     columns = ["present", "spurious", "in order", "complete"]
-    columns += [f"RL {heading}" for heading in found.section_rougeL]
     shares = (found.present, found.spurious, found.in_order, found.complete)
     row = [percent(share if found.documents else None) for share in shares]
-    row += map(fixed, found.section_rougeL.values())
-    title = f"{task}: headings in percent, on {data.some(found.documents)}, and ROUGE-L by "
-    notes = [found.signature]
+    notes, title = [], f"{task}: headings in percent, on {data.some(found.documents)}"
+    if not by_heading:
+        columns += [f"RL {heading}" for heading in found.section_rougeL]
+        row += map(fixed, found.section_rougeL.values())
+        title += ", and ROUGE-L by section"
+        notes.append(found.signature)
     if found.unheaded:
+        what = "headings listed below" if by_heading else f"headings {', '.join(HEADINGS)}"
         notes.append(
-            f"Only references with one of the headings {', '.join(HEADINGS)} are scored. Left "
-            f"out: {console.count(found.unheaded)}."
+            f"Only references with one of the {what} are scored. Left out: "
+            f"{console.count(found.unheaded)}."
         )
-    yield Table(f"{title}section", columns, [row], notes)
+    if found.documents or not found.asked:
+        yield Table(title, columns, [row], notes)
+    if by_heading and found.in_references:
+        rows: list[Row] = [
+            [name, n, found.in_both.get(name, 0), fixed(found.section_rougeL.get(name))]
+            for name, n in found.in_references.items()
+        ]
+        notes = [
+            "The headings are those that recur in the training documents.",
+            found.signature,
+        ]
+        if found.asked:
+            notes.append(
+                f"{console.count(found.asked)} prompts asked for the section by its heading."
+            )
+        columns = ["heading", "references", "outputs too", "RL"]
+        yield Table(f"{task}: sections by heading", columns, rows, notes)
 
 
 def perplexity_table(perplexity: Mapping[str, PerplexitySection]) -> Table:

@@ -17,7 +17,9 @@ LABELS = ("yes", "no", "maybe")
 SPLITS = ("train", "val", "test")
 N_FOLDS = 10  # of PubMedQA's labelled records (Jin et al. 2019, section 3.4)
 # Keys that a record's JSON object may have.
-FIELDS = frozenset("id group question sections text long_answer decision keywords document".split())
+FIELDS = frozenset(
+    "id group question sections text long_answer decision keywords document heading".split()
+)
 
 # Debris of PubMedQA's own parsing, where a label was cut at a slash: "…controls.QUESTIONS/".
 _LABEL_DEBRIS = re.compile(r"(?<=[.?!])\s*[A-Z]{3}[A-Z &]*/$")
@@ -41,7 +43,8 @@ class Record:
     `sections` are (LABEL, text) pairs in reading order. `long_answer` is the conclusion in prose,
     `decision` one of LABELS; both may be unknown. `document` is a structured document that somebody
     wrote from the sections, line breaks included. Without one, the task `document` derives it from
-    the sections and the conclusion.
+    the sections and the conclusion. `heading` names the one section that is asked for; `document`
+    is then its text.
 
     `id` is the source's own, and empty if the source gives none; clingpt/data/sources.py then names
     the record after its number and text. `group` is the patient, encounter or article that the
@@ -56,6 +59,7 @@ class Record:
     keywords: tuple[str, ...] = ()
     document: str | None = None
     group: str | None = None
+    heading: str | None = None
 
     def context(self) -> str:
         """Return the text of all sections, without their labels, joined with spaces."""
@@ -74,7 +78,8 @@ class Record:
         """
         section_parts = [part for section in self.sections for part in section]
         whole = [self.question, self.long_answer or "", self.document or ""]
-        return [*whole, *section_parts, *self.keywords]
+        heading = [] if self.heading is None else [self.heading]
+        return [*whole, *section_parts, *self.keywords, *heading]
 
     def with_texts(self, texts: Sequence[str]) -> "Record":
         """Return a copy with edited texts, given in the order of `texts`.
@@ -83,13 +88,15 @@ class Record:
         """
         first_keyword = 3 + 2 * len(self.sections)
         section_parts = texts[3:first_keyword]
+        after_keywords = first_keyword + len(self.keywords)
         return replace(
             self,
             question=texts[0],
             long_answer=None if self.long_answer is None else texts[1],
             document=None if self.document is None else texts[2],
             sections=tuple(zip(section_parts[::2], section_parts[1::2], strict=True)),
-            keywords=tuple(texts[first_keyword:]),
+            keywords=tuple(texts[first_keyword:after_keywords]),
+            heading=None if self.heading is None else texts[after_keywords],
         )
 
 
@@ -119,6 +126,7 @@ def make_record(
     keywords: Iterable[object] = (),
     document: object = None,
     group: object = None,
+    heading: object = None,
 ) -> Record:
     """Clean raw fields into a Record; raise DataError if it is unusable.
 
@@ -170,6 +178,7 @@ def make_record(
         keywords=tuple(text("a keyword", keyword) for keyword in keywords),
         document=optional("the document", document, clean_lines),
         group=(None if group is None else identifier("group", group)) or None,
+        heading=optional("the heading", heading),
     )
 
 
@@ -181,13 +190,14 @@ def _without_debris(text: str) -> str:
 def to_json(record: Record) -> dict[str, Any]:
     """Return a record as a JSON object, the form of a line in val.jsonl and test.jsonl.
 
-    Its group is left out, because it identifies a patient. `document` is omitted if the record has
-    none, so that files without documents keep the bytes they had before the field was added.
+    Its group is left out, because it identifies a patient. `document` and `heading` are omitted if
+    the record has none, so that other files keep the bytes they had before the fields were added.
     """
     fields = asdict(record)
     del fields["group"]
-    if record.document is None:
-        del fields["document"]
+    for name in ("document", "heading"):
+        if fields[name] is None:
+            del fields[name]
     return fields
 
 
@@ -217,6 +227,7 @@ def from_json(fields: object, *, default_id: str | None = UNNAMED) -> Record:
         keywords=keywords,
         document=fields.get("document"),
         group=fields.get("group"),
+        heading=fields.get("heading"),
     )
 
 

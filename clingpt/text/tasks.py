@@ -65,8 +65,9 @@ class NotApplicable(Exception):
 class Task:
     """Everything that the rest of the project needs to know about a task.
 
-    A prompt consists of `opening`, the context, the question if `asks`, and `cue`. The task `text`
-    alone has no cue, and therefore no prompt, target or reply.
+    A prompt consists of `opening`, the context, the question if `asks`, and `cue`. The prompt of a
+    document may ask for one section: `Section: HEADING` is then in the place of the question. The
+    task `text` alone has no cue, and therefore no prompt, target or reply.
     """
 
     # What the model reads.
@@ -191,6 +192,7 @@ TASK_TABLE = {
         verb="draft documents",
         baselines=(),  # copying a document from its own sections would be the task itself
         needed=("document", "input"),
+        welcome=("heading",),
     ),
     "text": Task(skill="continues text", welcome=("question", "target", "input")),
     "explain": Task(
@@ -225,6 +227,8 @@ def prompt_text(task: str, record: Record) -> str:
         lines = "".join(f"{label}: {text}\n" for label, text in record.sections)
     opening = f"{facts.opening}\n" if lines or facts.context != "optional" else ""
     question = f"Question: {record.question}\n" if facts.asks else ""
+    if facts.restates and record.heading:
+        question = f"Section: {record.heading}\n"
     return f"{opening}{lines}{question}{facts.cue}"
 
 

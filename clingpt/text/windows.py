@@ -1,17 +1,41 @@
 """Split a text longer than a model's context into several prompts, and join the replies.
 
 Windows do not overlap, no word is left out, and no sentence that fits into a window is split.
+
+A document can be written section by section (`prepare.py --long=sections`): each prompt shows one
+window of the notes and asks for one section, and the model writes what that window says about it,
+or NONE. So it reads the whole of a dialogue that does not fit, in training exactly as at inference:
+
+    Notes:
+    {one window of the dialogue}
+    Section: {HEADING}
+    Document: {what this window says under that heading}<|endoftext|>
 """
 
+import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
+from clingpt.text.documents import OPENING, DocumentForm, parse_document, write_document
 from clingpt.text.records import Record
-from clingpt.text.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
-from clingpt.text.tokenizer import Tokenizer
+from clingpt.text.sentences import split_sentences
+from clingpt.text.tasks import (
+    NO_ROOM,
+    Example,
+    NotApplicable,
+    Prompt,
+    make_prompt,
+    prompt_text,
+    text_pieces,
+)
+from clingpt.text.tokenizer import EOT, Tokenizer
+
+NONE = "None"  # written for a section of which a window says nothing
+_WORD = re.compile(r"\w+")
 
 
 class Piece(NamedTuple):
@@ -32,19 +56,29 @@ def split_windows(
     Raises NotApplicable if the record has no text or the budget leaves no room for any.
     """
 
+    windows = _windows(task, record, tokenizer, budget)
+    found = windows if most is None else islice(windows, most + 1)
+    return [Prompt(ids=ids, trimmed_tokens=0) for _, ids in found]
+
+
+def _windows(
+    task: str, record: Record, tokenizer: Tokenizer, budget: int
+) -> Iterator[tuple[Record, list[int]]]:
+    """Yield the record with only the text of each window, and the prompt made of it."""
+
     def prompt(pieces: Sequence[Piece]) -> list[int]:
         return tokenizer.encode(prompt_text(task, _record(record, pieces)))
 
     ids = tokenizer.encode(prompt_text(task, record))
     if len(ids) <= budget:
-        return [Prompt(ids=ids, trimmed_tokens=0)]
+        yield record, ids
+        return
     rest = deque(
         _sized(section, f" {piece}", tokenizer)
         for section, (_, text) in enumerate(record.sections)
         for piece in text_pieces(text)
     )
-    prompts: list[Prompt] = []
-    while rest and (most is None or len(prompts) <= most):
+    while rest:
         # Take as many pieces as could possibly fit, judging by their separate token counts, then
         # bisect for how many really do: labels and merges across pieces show up only in the whole
         # prompt.
@@ -54,10 +88,9 @@ def split_windows(
         n = bisect_right(range(1, len(taken) + 1), budget, key=lambda n: len(prompt(taken[:n])))
         rest.extendleft(reversed(taken[n:]))
         if n:
-            prompts.append(Prompt(ids=prompt(taken[:n]), trimmed_tokens=0))
+            yield _record(record, taken[:n]), prompt(taken[:n])
         else:
             rest.extendleft(reversed(_halves(rest.popleft(), tokenizer)))
-    return prompts
 
 
 def _sized(section: int, text: str, tokenizer: Tokenizer) -> Piece:
@@ -87,3 +120,146 @@ def _record(record: Record, pieces: Sequence[Piece]) -> Record:
 def join_summaries(texts: Sequence[str]) -> str:
     """Join the summaries of consecutive windows."""
     return " ".join(text.strip() for text in texts if text.strip())
+
+
+# Documents, section by section
+
+
+def section_window(block_size: int) -> int:
+    """Return how many tokens a prompt for one section may have; the rest is for the section.
+
+    In ACI-Bench, 5/8 of 1,024 tokens leave room for all but a few of the sections.
+    """
+    return block_size * 5 // 8
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The prompts of one reply: a single one, or one for each section and window of a document."""
+
+    prompts: tuple[Prompt, ...]
+    headings: tuple[str, ...] = ()  # the sections asked for; none: the reply is in one piece
+    is_section: bool = False  # one section was asked for, so its text needs no heading
+
+    @property
+    def windows(self) -> int:
+        """Return the number of windows, each of which is asked for every section."""
+        return len(self.prompts) // max(1, len(self.headings))
+
+    def heading(self, number: int) -> str | None:
+        """Return the section that a prompt asks for."""
+        return self.headings[number // self.windows] if self.headings else None
+
+    def join(self, texts: Sequence[str]) -> str:
+        """Join the replies to the prompts, given in their order."""
+        if not self.headings:
+            return texts[0].strip()
+        found: dict[str, list[str]] = {name: [] for name in self.headings}
+        for number, text in enumerate(map(str.strip, texts)):
+            if text and text != NONE:
+                found[self.headings[number // self.windows]].append(text)
+        sections = [(name, "\n".join(parts)) for name, parts in found.items() if parts]
+        return sections[0][1] if self.is_section and sections else write_document(sections)
+
+
+def draft(
+    task: str,
+    record: Record,
+    tokenizer: Tokenizer,
+    form: DocumentForm,
+    *,
+    budget: int,
+    headings: Sequence[str] = (),
+    most: int | None = None,
+) -> Draft:
+    """Make the prompts of a reply, each of at most `budget` tokens.
+
+    A document is asked for section by section if the model's `form` is so, or if `headings` are
+    given. The sections are these `headings`, the one of the record, or all of the form. Any other
+    prompt is a single one, trimmed by its rule. Stops after `most` + 1 windows. Raises
+    NotApplicable if the record lacks what the task needs.
+    """
+    if task != "document" or not (form.window or headings):
+        return Draft((make_prompt(task, record, tokenizer, budget=budget),))
+    is_section = bool(record.heading) and not headings
+    asked = (*headings,) or ((record.heading,) if record.heading else form.headings)
+    windows = section_windows(record, asked, tokenizer, min(budget, form.window or budget))
+    parts = list(windows if most is None else islice(windows, most + 1))
+    prompts = (
+        tokenizer.encode(prompt_text(task, replace(part, heading=name)))
+        for name in asked
+        for part in parts
+    )
+    return Draft(tuple(Prompt(ids=ids, trimmed_tokens=0) for ids in prompts), asked, is_section)
+
+
+def section_windows(
+    record: Record, headings: Sequence[str], tokenizer: Tokenizer, budget: int
+) -> Iterator[Record]:
+    """Yield the record with only the text of each window, whichever section is asked for."""
+    longest = max(headings, key=lambda name: len(tokenizer.encode(name)))
+    asked = replace(record, heading=longest)
+    return (part for part, _ in _windows("document", asked, tokenizer, budget))
+
+
+def section_examples(
+    record: Record, tokenizer: Tokenizer, form: DocumentForm, *, budget: int
+) -> tuple[list[Example], int]:
+    """Make the examples of a document section by section, and count those that are too long.
+
+    Each sentence of a section belongs to the window that has most of its words. Every window is
+    asked for every section, those that the document lacks included, because nobody knows at
+    inference which sections a window has something for.
+    """
+    assert record.document is not None and form.window is not None
+    if record.heading:
+        sections = [(record.heading, record.document)]
+    else:
+        sections = parse_document(record.document, form.headings)
+        if not any(name != OPENING for name, _ in sections):
+            raise NotApplicable("no heading that recurs in the data")
+    texts: dict[str, str] = {}
+    for name, text in sections:
+        texts[name] = f"{texts[name]}\n{text}" if name in texts else text
+    headings = (record.heading,) if record.heading else form.headings
+    windows = list(section_windows(record, headings, tokenizer, form.window))
+    vocabularies = [_words(" ".join(text for _, text in each.sections)) for each in windows]
+    examples, n_too_long = [], 0
+    for name in headings:
+        parts = share_out(texts.get(name, ""), vocabularies)
+        for window, part in zip(windows, parts, strict=True):
+            prompt = tokenizer.encode(prompt_text("document", replace(window, heading=name)))
+            target = [*tokenizer.encode(f" {part or NONE}"), EOT]
+            if len(prompt) + len(target) > budget:
+                n_too_long += 1
+                continue
+            examples.append(Example(prompt_ids=prompt, target_ids=target, trimmed_tokens=0))
+    return examples, n_too_long
+
+
+def share_out(text: str, vocabularies: Sequence[set[str]]) -> list[str]:
+    """Divide the sentences of a text among windows, given the words of each.
+
+    A sentence goes to the first of the windows that have most of its words, and one whose words no
+    window has goes where the sentence before it went. Line breaks are kept.
+    """
+    parts: list[list[str]] = [[] for _ in vocabularies]
+    place = 0
+    for line in filter(None, map(str.strip, text.split("\n"))):
+        starts = set[int]()  # windows that have the beginning of this line already
+        for sentence in split_sentences(line):
+            words = _words(sentence)
+            overlaps = [len(words & vocabulary) for vocabulary in vocabularies]
+            place = overlaps.index(max(overlaps)) if max(overlaps) else place
+            if place in starts:
+                parts[place][-1] += f" {sentence}"
+            else:
+                parts[place].append(sentence)
+            starts.add(place)
+    return ["\n".join(lines) for lines in parts]
+
+
+def _words(text: str) -> set[str]:
+    """Return the words that show what a text is about: with digits, or of four letters or more."""
+    words = _WORD.findall(text.casefold())
+    return {word for word in words if len(word) > 3 or any(map(str.isdigit, word))}

@@ -260,14 +260,62 @@ def test_section_rouge_matches_values_worked_by_hand() -> None:
     outputs = ["RESULTS: Nausea.\nMETHODS: treating a patient", "CONCLUSION: Pain fell."]
     score = structure(outputs, references)
     assert score.section_rougeL == {"METHODS": pytest.approx(100 * 2 / 7), "RESULTS": 0}
-    assert score.signature == "rouge-score:0.1.2|rougeL|f1|stemmer:porter|mean of documents"
-
-
-def test_section_rouge_averages_over_references_with_that_section() -> None:
-    score = structure(
-        ["RESULTS: Pain fell.", "METHODS: x", "x"], ["RESULTS: Pain fell."] * 2 + ["x"]
+    assert score.signature == (
+        "rouge-score:0.1.2|rougeL|f1|stemmer:porter|mean of documents where both have the section"
     )
+
+
+def test_section_rouge_averages_over_documents_where_both_have_the_section() -> None:
+    outputs = ["RESULTS: Pain fell.", "RESULTS: Nausea.", "METHODS: x", "x"]
+    score = structure(outputs, ["RESULTS: Pain fell."] * 3 + ["x"])
     assert score.section_rougeL == {"RESULTS": pytest.approx(50)}
+    assert (score.in_references, score.in_both) == ({"RESULTS": 3}, {"RESULTS": 2})
+    assert (score.documents, score.unheaded) == (3, 1)
+    assert score.present == pytest.approx(2 / 3)
+
+
+OWN = ("opening", "HPI", "Assessment and Plan")
+
+
+def test_structure_is_scored_by_the_headings_of_the_data() -> None:
+    reference = "A cough.\nHPI\n\nA cough for 3 days.\n\nASSESSMENT & PLAN\n1. Rest."
+    right = "HPI: A cough for 3 days.\nAssessment and Plan: Rest."
+    wrong = "## Assessment and plan\nDrink.\nBP: 120/80"
+    score = structure([right, wrong, "", "HPI: x"], [reference] * 3 + ["BACKGROUND: y"], OWN)
+    assert (score.documents, score.unheaded) == (3, 1)
+    assert (score.present, score.spurious) == pytest.approx((3 / 6, 0))
+    assert (score.in_order, score.complete) == pytest.approx((2 / 3, 1 / 3))
+    assert score.in_references == {"HPI": 3, "Assessment and Plan": 3}
+    assert score.in_both == {"HPI": 1, "Assessment and Plan": 2}
+    assert score.section_rougeL["HPI"] == 100 > score.section_rougeL["Assessment and Plan"]
+    assert score.headings == OWN
+
+
+@pytest.mark.parametrize(
+    ("output", "in_order"),
+    [
+        ("HPI: a\nPLAN: b", 1),
+        ("PLAN: b\nHPI: a", 0),
+        ("HPI: a\nROS: c\nPLAN: b", 1),  # where a heading of its own stands does not matter
+        ("HPI: a\nPLAN: b\nHPI: c", 0),
+    ],
+)
+def test_order_is_that_of_the_reference(output: str, in_order: int) -> None:
+    headings = ("ROS", "PLAN", "HPI")  # not the usual order, but the reference's decides
+    score = structure([output], ["HPI: a\nPLAN: b"], headings)
+    assert score.in_order == in_order
+
+
+def test_a_section_that_was_asked_for_is_scored_under_its_heading() -> None:
+    score = structure(
+        ["Pain fell.", "HPI: x", "Rest."],
+        ["Pain fell.", "HPI: x", "Sleep."],
+        ["HPI", "PLAN"],
+        ["hpi", None, "RARE"],
+    )
+    assert (score.documents, score.asked, score.present) == (1, 2, 1)
+    assert score.section_rougeL == {"HPI": pytest.approx(100), "RARE": 0}
+    assert score.in_references == score.in_both == {"HPI": 2, "RARE": 1}
 
 
 def test_repeated_section_is_scored_as_one_text() -> None:

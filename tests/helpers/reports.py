@@ -321,6 +321,10 @@ def full_report() -> dict[str, Any]:
         "complete": 0.875,
         "section_rougeL": dict(zip(headings, (41.2, 52.8, 47.1, 12.3, 22.9), strict=True)),
         "signature": ROUGE_SIGNATURE,
+        "headings": list(headings),
+        "in_references": dict.fromkeys(headings, 110),
+        "in_both": dict.fromkeys(headings, 104),
+        "asked": 0,
     }
     copies = {"lead-3": 20.1, "question + last sentence": 21.5, "closest sentence": 23.1}
     int8_labels = {"records": 500, "changed": 9, "labelled": 500, "right_fp32": 325}

@@ -46,10 +46,10 @@ def test_a_page_is_complete_and_loads_nothing(make: Callable[[], dict[str, Any]]
 
 
 def test_no_string_of_a_report_becomes_markup() -> None:
-    clean, attacked = (
-        Parsed(page(typed(full_report()))),
-        Parsed(page(typed(hostile(full_report())))),
-    )
+    report = full_report()
+    # Headings of the data have a table of their own, and hostile ones are of the data.
+    report["texts"]["document"]["structure"]["headings"] = ["HPI", "PLAN"]
+    clean, attacked = Parsed(page(typed(report))), Parsed(page(typed(hostile(report))))
     assert attacked.kinds() <= clean.kinds()
     assert attacked.others == clean.others
     assert len(attacked.named("tr")) == len(clean.named("tr"))

@@ -294,7 +294,7 @@ def open_sources(cfg: PrepareConfig) -> list[Source]:
             check_source(name, cfg.encoding)
             choice = choose_columns(name, cfg.tasks[0], given=cfg.columns, options=cfg.options)
             columns, table = choice or (None, "")
-            published = columns is None and is_published(name, cfg.options)
+            published = is_published(name, columns, cfg.options)
         sources.append(
             Source(
                 name=name,

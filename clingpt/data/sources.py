@@ -23,7 +23,7 @@ from clingpt.data.readers.contents import ENDINGS
 from clingpt.data.readers.folders import find_files, iter_folder
 from clingpt.data.readers.formats import BY_ENDING, READABLE, ending_of, format_of, iter_file
 from clingpt.data.readers.reading import AS_IT_IS, Reading, ReadOptions, Shape
-from clingpt.data.readers.text_file import AUTO, OnBad, Placed, Row, shown_name
+from clingpt.data.readers.text_file import AUTO, LeftOut, OnBad, Placed, Row, shown_name
 from clingpt.text.records import (
     FIELDS,
     PASTED,
@@ -283,12 +283,15 @@ def known_fields(rows: Sequence[Row], *, grouped: bool) -> Columns:
     return Columns(**roles)
 
 
-def is_published(source: str, options: ReadOptions = AS_IT_IS) -> bool:
-    """Return whether a source is PubMedQA, by its name or its layout: abstracts open to anyone."""
-    if is_on_hub(source):  # a data set on the Hub is read in PubMedQA's layout
+def is_published(source: str, columns: Columns | None, options: ReadOptions = AS_IT_IS) -> bool:
+    """Return whether a source is PubMed or PubMedQA, by its format or layout: open to anyone.
+
+    A table whose columns were chosen is the user's own, whatever their names.
+    """
+    if source == "synthetic" or is_on_hub(source):  # the Hub's are read in PubMedQA's layout
         return True
-    row = _sample(source, options)[0][0]
-    return _is_official(row) or _is_hubs(row)
+    rows, shape = _sample(source, options)
+    return shape.published or not columns and (_is_official(rows[0]) or _is_hubs(rows[0]))
 
 
 def _sample(source: str, options: ReadOptions) -> tuple[list[Row], Shape]:
@@ -299,9 +302,13 @@ def _sample(source: str, options: ReadOptions) -> tuple[list[Row], Shape]:
     for _, row in itertools.islice(iter_rows(Path(source), reading), SAMPLED_ROWS):
         cut = {k: v[:SAMPLED_CHARS] if isinstance(v, str) else v for k, v in row.items()}
         rows.append(cut)
-    if not rows:
-        raise bad[0] if bad else DataError(f"{source} contains no record; is it the right file?")
-    return rows, reading.shape
+    if rows:
+        return rows, reading.shape
+    if not bad:
+        raise DataError(f"{source} contains no record; is it the right file?")
+    if isinstance(bad[0], LeftOut):
+        raise DataError(f"{source} contains no record that can be read: {bad[0]}")
+    raise bad[0]
 
 
 # Rows that describe their own content

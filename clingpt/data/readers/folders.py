@@ -149,6 +149,7 @@ def _add(whole: Shape, part: Shape) -> None:
     """Add what a file was taken for to what is known of its folder."""
     whole.facts += [fact for fact in part.facts if fact not in whole.facts]
     whole.known, whole.flat, whole.plain = part.known, part.flat, part.plain
+    whole.published = part.published
 
 
 def _check_alike(

@@ -17,9 +17,11 @@ from typing import NamedTuple
 from clingpt.base.errors import DataError
 from clingpt.data.readers import contents
 from clingpt.data.readers.delimited import read_delimited, read_tabbed
+from clingpt.data.readers.fhir import is_fhir, iter_fhir
 from clingpt.data.readers.hl7 import read_hl7
 from clingpt.data.readers.json_values import read_json, read_json_lines
 from clingpt.data.readers.parquet import read_parquet
+from clingpt.data.readers.pubmed import read_medline, read_pubmed
 from clingpt.data.readers.reading import Reading, Shape
 from clingpt.data.readers.rtf import read_rtf
 from clingpt.data.readers.spreadsheet import read_spreadsheet
@@ -53,6 +55,7 @@ class Format:
     # Whether it says itself what its parts are: rows have the columns `id`, `group`, `question`,
     # `sections` or `text`, `target`, `keywords`, and there is nothing to guess.
     known: bool = False
+    published: bool = False  # open to anyone: a name in it is an author's, not a patient's
     starts: re.Pattern[str] | None = None  # how such a text begins, whatever its ending
     # What reads a file in a folder whose files are one record each: rows without an id, which is
     # the file's path. None: the files of a folder are parts of one table.
@@ -127,8 +130,25 @@ HL7 = Format(
     known=True,
     starts=re.compile(r"\s*(MSH|FHS|BHS)[^\w\s]"),
 )
+PUBMED = Format(
+    name="PubMed XML",
+    endings=(".xml",),
+    read=read_pubmed,
+    known=True,
+    published=True,
+    starts=re.compile(r"\s*<(\?xml|!DOCTYPE\s+Pubmed|Pubmed)"),
+)
+MEDLINE = Format(
+    name="MEDLINE text",
+    endings=(".nbib", ".medline"),
+    read=read_medline,
+    flags=("encoding",),
+    known=True,
+    published=True,
+    starts=re.compile(r"\s*PMID- ?\d"),
+)
 # Their order decides only the order of names in messages.
-FORMATS = (CSV, TSV, JSON_LINES, JSON, PARQUET, SPREADSHEET, TEXT, RTF, HL7)
+FORMATS = (CSV, TSV, JSON_LINES, JSON, PARQUET, SPREADSHEET, TEXT, RTF, HL7, PUBMED, MEDLINE)
 BY_ENDING = {ending: each for each in FORMATS for ending in each.endings}
 BY_CONTENT = {"xlsx": SPREADSHEET, "parquet": PARQUET}
 
@@ -143,7 +163,7 @@ class RowLayout(NamedTuple):
 
 
 # The first that fits is taken, for rows of JSON and of Parquet.
-ROW_LAYOUTS: tuple[RowLayout, ...] = ()
+ROW_LAYOUTS: tuple[RowLayout, ...] = (RowLayout("FHIR", is_fhir, iter_fhir),)
 
 
 def ending_of(path: Path) -> str:
@@ -228,6 +248,7 @@ def iter_file(path: Path, kind: Format, reading: Reading) -> Iterator[Placed]:
 def describe(kind: Format, shape: Shape) -> None:
     """Note what the rows of a format are."""
     shape.known = kind.name if kind.known else ""
+    shape.published = kind.published
     shape.flat = kind.flat
     shape.plain = kind.read_in_folder is not None and not kind.known
 

@@ -27,6 +27,7 @@ class Shape:
 
     facts: list[str] = field(default_factory=list)  # "CSV", "separated by commas"
     known: str = ""  # name of the format or layout that says itself what its parts are
+    published: bool = False  # open to anyone
     flat: bool = False  # a table of texts, whose columns are always to be chosen
     plain: bool = False  # whole texts, without columns
 

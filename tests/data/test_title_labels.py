@@ -1,0 +1,117 @@
+"""Titles become questions with yes or no, or are left out with a reason."""
+
+import json
+
+import pytest
+
+from clingpt.data import title_labels
+from clingpt.data.title_labels import Unlabelled, label
+from tests.helpers.shared import PUBMEDQA, shared_file
+
+
+@pytest.mark.parametrize(
+    ("title", "question", "decision"),
+    [
+        # The two examples of Jin et al. 2019.
+        (
+            "Spontaneous electrocardiogram alterations predict ventricular fibrillation in Brugada "
+            "syndrome.",
+            "Do spontaneous electrocardiogram alterations predict ventricular fibrillation in "
+            "Brugada syndrome?",
+            "yes",
+        ),
+        (
+            "Liver grafts from selected older donors do not have significantly more ischaemia "
+            "reperfusion injury.",
+            "Do liver grafts from selected older donors have significantly more ischaemia "
+            "reperfusion injury?",
+            "no",
+        ),
+        # be
+        ("Fever is common in gout: a cohort study.", "Is fever common in gout?", "yes"),
+        ("The drugs are not equally safe.", "Are the drugs equally safe?", "no"),
+        ("Rest is no better than exercise", "Is rest any better than exercise?", "no"),
+        ("The dose is of no importance", "Is the dose of any importance?", "no"),
+        ("Fever is also not rare", "Is fever also rare?", "no"),
+        # have
+        ("The drug has no effect on pain", "Does the drug have any effect on pain?", "no"),
+        ("Smokers have increased levels of CRP", "Do smokers have increased levels of CRP?", "yes"),
+        ("Survival has improved in Norway", "Has survival improved in Norway?", "yes"),
+        ("Mortality has not been reduced", "Has mortality been reduced?", "no"),
+        # other verbs
+        ("Yoga relieves back pain", "Does yoga relieve back pain?", "yes"),
+        ("Yoga doesn't relieve pain", None, None),
+        ("ACE inhibitors lower mortality", "Do ACE inhibitors lower mortality?", "yes"),
+        ("Diet modifies risk and cuts pain", "Does diet modify risk and cut pain?", "yes"),
+        ("Training shows no benefit in stroke", "Does training show any benefit in stroke?", "no"),
+        ("Yoga does not relieve pain", "Does yoga relieve pain?", "no"),
+        ("Pain passes", None, None),
+        ("Weight loss results in pain", "Does weight loss result in pain?", "yes"),
+        ("Long-term results in children with gout", None, None),
+        ("Levels of CRP predict gout", "Do levels of CRP predict gout?", "yes"),
+        ("High dose increases in CRP after exercise", None, None),
+        ("Exercise increases strength", "Does exercise increase strength?", "yes"),
+        ("Effects of dose increases on strength", None, None),
+        ("Biomarkers to predict gout", None, None),
+        ("Lung support formula for asthma", None, None),
+        # capitals
+        ("Aspirin Reduces Fever In Old Mice", "Does aspirin reduce fever in old mice?", "yes"),
+        ("A rare gene causes gout", "Does a rare gene cause gout?", "yes"),
+        ("DNA damage precedes cancer", "Does DNA damage precede cancer?", "yes"),
+        ("Survival IS measured", None, None),
+        # subtitles
+        ("Yoga relieves pain - a trial", "Does yoga relieve pain?", "yes"),
+        ("Yoga relieves pain\u2014a trial", "Does yoga relieve pain?", "yes"),
+        ("Yoga relieves pain. Results of a trial", "Does yoga relieve pain?", "yes"),
+        ("Yoga (It Relieves Pain) trial", None, None),
+    ],
+)  # fmt: skip
+def test_titles(title: str, question: str | None, decision: str | None) -> None:
+    if question is None:
+        with pytest.raises(Unlabelled):
+            label(title)
+    else:
+        assert label(title) == (question, decision)
+
+
+@pytest.mark.parametrize(
+    ("title", "reason"),
+    [
+        ("Does yoga relieve pain?", title_labels.ASKS),
+        ("Does yoga relieve pain? A trial", title_labels.ASKS),
+        ("YOGA RELIEVES PAIN", title_labels.IN_CAPITALS),
+        ("How yoga relieves pain", title_labels.NOT_STATED),
+        ("When pain is severe", title_labels.NOT_STATED),
+        ("Is yoga safe", title_labels.NOT_STATED),
+        ("Yoga for pain: a randomised trial", title_labels.NO_VERB),
+        ("Yoga relieved pain", title_labels.NO_VERB),
+        ("", title_labels.NO_VERB),
+        (".", title_labels.NO_VERB),
+        ("has", title_labels.NOT_STATED),
+        ("Yoga has", title_labels.NO_VERB),
+        ("Yoga is not", title_labels.NO_VERB),
+        ("Yoga may relieve pain", title_labels.MODAL),
+        ("Drugs cannot relieve pain", title_labels.MODAL),
+        ("No drug relieves pain", title_labels.NEGATED_ELSEWHERE),
+        ("Lack of sleep causes pain", title_labels.NEGATED_ELSEWHERE),
+        ("Yoga relieves pain but not fever", title_labels.NEGATED_ELSEWHERE),
+        ("Yoga is not only cheap", title_labels.NEGATED_ELSEWHERE),
+        ("Yoga is no longer rare", title_labels.NEGATED_ELSEWHERE),
+        ("Yoga is rarely harmful", title_labels.NEGATED_ELSEWHERE),
+        ("A gene that regulates sleep causes pain", title_labels.CLAUSES),
+        ("Yoga relieves pain and is cheap", title_labels.CLAUSES),
+        ("Yoga is cheap and relieves pain", title_labels.CLAUSES),
+        ("Yoga relieves pain: study protocol", title_labels.PROTOCOL),
+    ],
+)
+def test_titles_that_are_left_out(title: str, reason: str) -> None:
+    with pytest.raises(Unlabelled) as left_out:
+        label(title)
+    assert str(left_out.value) == reason
+
+
+def test_pubmedqas_own_questions_are_left_as_they_are() -> None:
+    items = json.loads(shared_file(PUBMEDQA).read_text("utf-8"))
+    for item in items.values():
+        with pytest.raises(Unlabelled, match=title_labels.ASKS):
+            label(item["QUESTION"])

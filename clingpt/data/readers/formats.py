@@ -187,7 +187,7 @@ def format_of(path: Path, encoding: str = AUTO) -> Format:
         return BY_CONTENT[content]
     if content and not (content == "zip" and named is SPREADSHEET):  # a damaged one: let it say so
         raise refusal(path, content)
-    if ending in contents.ENDINGS:
+    if named is None and ending in contents.ENDINGS:
         raise refusal(path, contents.ENDINGS[ending])
     if named and not named.is_text:
         return named

@@ -41,7 +41,7 @@ class Kind(NamedTuple):
 
 
 OBJECT, OBJECTS, TEXT, PROSE = "an object", "a list of objects", "a short text", "a text"
-KINDS = {'"': "texts", "{": "objects", "[": "lists"}
+KINDS = {'"': "texts", "{": "objects", "[": "lists", "n": "nulls"}
 # An object with one of these keys is a record, whatever lists of objects it has.
 RECORD_KEYS = frozenset("messages conversations resourceType paragraphs qas".split())
 # Keys of records in a wrapper that may describe itself in prose, while any other object with prose
@@ -58,10 +58,15 @@ def find_layout(text: JsonText, records: str | None = None) -> Layout:
     keys = _descend(text, records) if records else ()
     opens, line = text.peek(), text.line
     if opens == "[":
-        kind = next((found for _ in text.items() if (found := _item_kind(text))), "nothing")
-        if kind == "objects":
-            return Layout("list", keys)
-        raise _refusal(text, f"a list of {kind}", keys)
+        kind = "an empty list"
+        for _ in text.items():
+            kind = f"a list of {KINDS.get(text.peek(), 'numbers')}"
+            if kind == OBJECTS:
+                return Layout("list", keys)
+            if kind != "a list of nulls":  # which may precede objects
+                break
+            text.skip()
+        raise _refusal(text, kind, keys)
     if opens != "{":
         raise _refusal(text, "neither a list nor an object", keys)
     if records == "":
@@ -105,11 +110,11 @@ def _kind_of(text: JsonText, depth: int = 0) -> Kind:
     """Read a value and return its kind; of an object, with those of its first values."""
     opens = text.peek()
     if opens == "[":
-        first = None
+        found = ""
         for _ in text.items():
-            first = first or _item_kind(text)
+            found = found or KINDS.get(text.peek(), "numbers")
             text.skip()
-        return Kind(f"a list of {first or 'nothing'}")
+        return Kind(f"a list of {found}" if found else "an empty list")
     if opens == "{":
         inner: dict[str, Kind] = {}
         for _, key in text.items():
@@ -122,12 +127,6 @@ def _kind_of(text: JsonText, depth: int = 0) -> Kind:
     if isinstance(value, str):
         return Kind(PROSE if len(value.split()) >= PROSE_WORDS else TEXT)
     return Kind("null" if value is None else "a number")
-
-
-def _item_kind(text: JsonText) -> str | None:
-    """Return the kind of the items of a list by the next one; None if it is null."""
-    opens = text.peek()
-    return None if opens == "n" else KINDS.get(opens, "numbers")
 
 
 def _layout_of(text: JsonText, kinds: Mapping[str, Kind], keys: tuple[str, ...]) -> Layout:
@@ -149,7 +148,7 @@ def _layout_of(text: JsonText, kinds: Mapping[str, Kind], keys: tuple[str, ...])
             f"{text.path} has several lists of records: {_listed(dotted)}; choose one with "
             f"--records={_listed(dotted[:1])}"
         )
-    if all(name.startswith("a list of ") for name in names.values()):
+    if all(" list" in name for name in names.values()):
         if "a list of texts" in names.values():
             return Layout("lists", keys)
     elif TEXT in names.values() or PROSE in names.values():
@@ -209,10 +208,9 @@ def _described(kinds: Mapping[str, Kind]) -> str:
 
 
 def _refusal(text: JsonText, what: str, keys: Sequence[str]) -> DataError:
-    if what in ("an empty object", "a list of nothing"):
+    if what in ("an empty object", "an empty list"):
         return DataError(
-            f"{_under(text, keys)} is {what.replace('a list of nothing', 'an empty list')} and "
-            "contains no record; is it the right file?"
+            f"{_under(text, keys)} is {what} and contains no record; is it the right file?"
         )
     return DataError(
         f"{_under(text, keys)} is {what}; records are read from a list of objects, [{{…}}, …], or "

@@ -201,7 +201,15 @@ from clingpt.data.pipeline import (
 from clingpt.data.prepared import RECEIPT, FolderWriter, open_prepared
 from clingpt.data.readers.reading import ReadOptions
 from clingpt.data.readers.text_file import shown_name
-from clingpt.data.sources import Source, check_source, choose_columns, is_published, parse_mix
+from clingpt.data.sources import (
+    Source,
+    check_options,
+    check_source,
+    choose_columns,
+    is_published,
+    parse_mix,
+    splits_by_file,
+)
 from clingpt.privacy.redaction import Redactor
 from clingpt.text.tokenizer import Tokenizer
 
@@ -288,19 +296,24 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
 def open_sources(cfg: PrepareConfig) -> list[Source]:
     """Describe each source: its weight, its columns, and how its records are split."""
     sources = []
-    for name, weight in parse_mix(cfg.mix) if cfg.mix else [(cfg.source, 1.0)]:
+    weights = parse_mix(cfg.mix) if cfg.mix else [(cfg.source, 1.0)]
+    for name, _ in weights:
+        check_source(name, cfg.encoding)
+    check_options([name for name, _ in weights], cfg.options)
+    for name, weight in weights:
         columns, table, published = None, "", True
         if name != "synthetic":
-            check_source(name, cfg.encoding)
             choice = choose_columns(name, cfg.tasks[0], given=cfg.columns, options=cfg.options)
             columns, table = choice or (None, "")
             published = is_published(name, columns, cfg.options)
+        has_split_column = columns is not None and columns.split is not None
         sources.append(
             Source(
                 name=name,
                 weight=weight,
                 subset=cfg.subset,
                 options=cfg.options,
+                split_files={} if has_split_column or cfg.split == "" else splits_by_file(name),
                 columns=columns,
                 columns_table=table,
                 published=published,
@@ -324,7 +337,7 @@ def reasons_to_refuse_splits(
     """List what is wrong with the splits: a divided group, or a held-out split without records."""
     found = []
     columns = [source.columns for source in sources if source.columns]
-    has_splits = any(each.split for each in columns)
+    has_splits = any(each.split for each in columns) or any(s.split_files for s in sources)
     if divided := survey.divided_groups():
         names = sorted({shown_name(each.group) for each in columns if each.group}) or ["group"]
         advice = "pass --split= to keep groups together, or" if has_splits else "pass"

@@ -96,15 +96,7 @@ def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
     """Describe the columns that were read and the records that were renamed or windowed."""
     lines = []
     for source in sources:
-        if source.shape.facts:
-            lines.append(f"Read {source.name} as {', '.join(source.shape.facts)}.")
-        if source.columns:
-            roles = {
-                role: name for role, name in asdict(source.columns).items() if name is not None
-            }
-            read = ", ".join(f"{shown_name(name)!r} as {role}" for role, name in roles.items())
-            lines.append(f"Columns of {source.name}: {read}.")
-            lines += split_rules(source.columns)
+        lines += what_was_read(source)
     for number, n in survey.ungrouped.items():
         columns = sources[number].columns
         if n and columns and columns.group:
@@ -130,6 +122,25 @@ def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
             "--long=sections writes examples section by section."
         )
     return "\n".join(lines)
+
+
+def what_was_read(source: Source) -> list[str]:
+    """Say what a source was taken for: its format, its columns, and what decides its splits."""
+    lines = []
+    if source.shape.facts:
+        lines.append(f"Read {source.name} as {', '.join(source.shape.facts)}.")
+    if source.columns:
+        roles = {role: name for role, name in asdict(source.columns).items() if name is not None}
+        read = ", ".join(f"{shown_name(name)!r} as {role}" for role, name in roles.items())
+        lines.append(f"Columns of {source.name}: {read}.")
+        lines += split_rules(source.columns)
+    if source.split_files:
+        files = Counter(source.split_files.values())
+        counts = ", ".join(f"{split} ({files[split]})" for split in SPLITS if files[split])
+        lines.append(
+            f"The splits are those in the files' names: {counts}; --split= splits by a hash."
+        )
+    return lines
 
 
 def split_rules(columns: Columns) -> list[str]:

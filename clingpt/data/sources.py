@@ -21,7 +21,14 @@ from clingpt.data.columns import Columns, guess_columns, guess_table, identifier
 from clingpt.data.prepared import official_places
 from clingpt.data.readers.contents import ENDINGS
 from clingpt.data.readers.folders import find_files, iter_folder
-from clingpt.data.readers.formats import BY_ENDING, READABLE, ending_of, format_of, iter_file
+from clingpt.data.readers.formats import (
+    BY_ENDING,
+    FORMATS,
+    READABLE,
+    ending_of,
+    format_of,
+    iter_file,
+)
 from clingpt.data.readers.reading import AS_IT_IS, Reading, ReadOptions, Shape
 from clingpt.data.readers.text_file import AUTO, LeftOut, OnBad, Placed, Row, shown_name
 from clingpt.text.records import (
@@ -82,6 +89,8 @@ class Source:
     seed: int = 1337  # of synthetic records
     shared_ids: set[str] = field(default_factory=set)  # of several records; see count_records
     shape: Shape = field(default_factory=Shape)  # what the last reading took it for
+    # Split of each file of a folder, if their names say it; see `splits_by_file`.
+    split_files: Mapping[Path, str] = field(default_factory=dict)
 
     def read(self, on_bad: OnBad) -> Iterator[Read]:
         """Yield every record; `on_bad` gets the error of each unusable one.
@@ -137,7 +146,8 @@ class Source:
                 except DataError as error:
                     on_bad(DataError(f"{place}: {error}"))
                 else:
-                    yield record, published_split(row, column) if column else None
+                    by_file = self.split_files.get(reading.file) if reading.file else None
+                    yield record, published_split(row, column) if column else by_file
 
 
 def iter_rows(path: Path, reading: Reading) -> Iterator[Placed]:
@@ -198,6 +208,22 @@ def _near_names(path: Path) -> list[str]:
     names = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=2, cutoff=NEAR)
     return [str(path.with_name(each)) for each in near if shown_name(each) == each]
+
+
+def check_options(names: Sequence[str], options: ReadOptions) -> None:
+    """Raise ConfigError for an option that is for a format which none of the sources has."""
+    flags = set[str]()
+    for name in names:
+        path = Path(name)
+        if name != "synthetic" and not is_on_hub(name):
+            kind = find_files(path).format if path.is_dir() else format_of(path, options.encoding)
+            flags |= {*kind.flags} if kind else set()
+    for flag in {"quoting", "sheet", "records"} - flags:
+        if getattr(options, flag) != getattr(AS_IT_IS, flag):
+            usable = " and ".join(each.name for each in FORMATS if flag in each.flags)
+            raise ConfigError(
+                f"--{flag} is for {usable}, and {' and '.join(names)} is not; omit it"
+            )
 
 
 def parse_mix(texts: Sequence[str]) -> list[tuple[str, float]]:
@@ -462,6 +488,25 @@ def published_split(row: Row, column: str) -> str:
     name = "" if value is None else clean(str(value))
     known = _SPLIT_OF.get(name.lower().rstrip("0123456789-_ "))
     return known or shown_name(name) or "(empty)"
+
+
+def splits_by_file(source: str) -> dict[Path, str]:
+    """Return the split of each file of a folder if all their names, or their folders', say it.
+
+    As in train.csv, valid.csv and MTS-Dialog-TestSet-1.csv, or train/ and test/.
+    """
+    path = Path(source)
+    if is_on_hub(source) or not path.is_dir():
+        return {}
+    found: dict[Path, str] = {}
+    for file in find_files(path).files:
+        name = file.relative_to(path).as_posix().rpartition(".")[0]
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+        splits = {_SPLIT_OF[word.lower()] for word in words if word.lower() in _SPLIT_OF}
+        if len(splits) != 1:
+            return {}
+        found[file] = splits.pop()
+    return found if len({*found.values()}) > 1 and "train" in found.values() else {}
 
 
 def split_of(

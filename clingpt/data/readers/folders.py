@@ -1,5 +1,6 @@
 """Read a folder: its files of one format, as records or as the parts of one table."""
 
+import mimetypes
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,8 @@ from clingpt.data.readers.text_file import Placed, shown_name
 # Files that come with a data set and are not records, whatever their ending.
 NOTICES = frozenset(
     "license licence copying copyright readme citation notice authors contributors contributing "
-    "changelog changes code_of_conduct disclaimer requirements".split()
+    "changelog changes code_of_conduct disclaimer requirements dataset_info dataset_infos "
+    "dataset_dict state".split()  # the last of these are written by `datasets`
 )
 MOST_LISTED = 5  # files that a message names
 
@@ -51,9 +53,9 @@ def find_files(folder: Path) -> Folder:
     for path in sorted(_walk(folder)):
         each = format_by_name(path)
         if path.name.split(".")[0].lower() in NOTICES:
-            found.left_out[path.name] += 1
+            found.left_out[path.name.split(".")[0]] += 1
         elif each is None:
-            found.left_out[shown_name(ending_of(path)) or "no ending"] += 1
+            found.left_out[_shown_ending(path)] += 1
         else:
             kinds.setdefault(each.name, []).append(path)
     if not kinds:
@@ -65,6 +67,13 @@ def find_files(folder: Path) -> Folder:
     return found
 
 
+def _shown_ending(path: Path) -> str:
+    """Return a well-known ending; others may be part of a name or a date (Novak.12.3.1968)."""
+    ending = ending_of(path)
+    known = ending in contents.ENDINGS or ending in mimetypes.types_map
+    return ending if known else "of other kinds"
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -74,9 +83,9 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _nothing_to_read(folder: Folder) -> DataError:
     if not folder.left_out:
         return DataError(f"{folder.path} is an empty folder; {READABLE}")
-    [(ending, n), *_] = folder.left_out.most_common(1)
-    kind = contents.UNREADABLE.get(contents.ENDINGS.get(ending, ""))
-    advice = f"{ending} is {kind.name}: {kind.advice}" if kind else READABLE
+    known = [name for name, _ in folder.left_out.most_common() if name in contents.ENDINGS]
+    kind = contents.UNREADABLE[contents.ENDINGS[known[0]]] if known else None
+    advice = f"{known[0]} is {kind.name}: {kind.advice}" if kind else READABLE
     return DataError(
         f"{folder.path} contains nothing that can be read, but {counted(folder.left_out)}; {advice}"
     )
@@ -84,12 +93,14 @@ def _nothing_to_read(folder: Folder) -> DataError:
 
 def _several_formats(folder: Folder, kinds: Mapping[str, list[Path]]) -> DataError:
     counts = Counter({ending_of(files[0]): len(files) for files in kinds.values()})
-    single = [files[0] for files in kinds.values() if len(files) == 1]
-    choices = [f"--source={path}" for path in single[:MOST_LISTED]]
-    choices.append("a folder with files of one kind only")
+    choices = [
+        f"pass --source={files[0]}"
+        if len(files) == 1
+        else f"move the {ending_of(files[0])} files to a folder of their own"
+        for files in kinds.values()
+    ]
     return DataError(
-        f"{folder.path} contains several kinds of files: {counted(counts)}; pass "
-        f"{' or '.join(choices)}"
+        f"{folder.path} contains several kinds of files: {counted(counts)}; {', or '.join(choices)}"
     )
 
 
@@ -118,6 +129,7 @@ def _iter_records(folder: Folder, kind: Format, reading: Reading) -> Iterator[Pl
     """Read files that are a record each, whose id is the path in the folder, without the ending."""
     assert kind.read_in_folder
     for path in folder.files:
+        reading.file = path
         try:
             if content := content_of(path):
                 raise refusal(path, content)
@@ -134,6 +146,7 @@ def _iter_parts(folder: Folder, reading: Reading) -> Iterator[Placed]:
     """Read files that are parts of one table and must have the same columns."""
     first: tuple[Path, frozenset[str]] | None = None
     for path in folder.files:
+        reading.file = path
         part = Reading(reading.on_bad, reading.options)
         kind, is_new = format_of(path, reading.options.encoding), True
         for place, row in iter_file(path, kind, part):

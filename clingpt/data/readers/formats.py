@@ -48,7 +48,7 @@ class Format:
     name: str  # in messages
     endings: tuple[str, ...]  # in lower case, without .gz
     read: Reader
-    flags: tuple[str, ...] = ()  # the flags of prepare.py that say how to read it
+    flags: tuple[str, ...] = ()  # flags of prepare.py that are for this format
     is_text: bool = True  # of bytes that need an encoding
     has_header: bool = True  # so that all rows have the same columns
     flat: bool = False  # all cells are texts
@@ -66,28 +66,27 @@ CSV = Format(
     name="CSV",
     endings=(".csv", ".psv"),
     read=read_delimited,
-    flags=("encoding", "quoting"),
+    flags=("quoting",),
     flat=True,
 )
 TSV = Format(
     name="TSV",
     endings=(".tsv", ".tab"),
     read=read_tabbed,
-    flags=("encoding", "quoting"),
+    flags=("quoting",),
     flat=True,
 )
 JSON_LINES = Format(
     name="JSON lines",
     endings=(".jsonl", ".ndjson", ".jsonlines"),
     read=read_json_lines,
-    flags=("encoding",),
     has_header=False,
 )
 JSON = Format(
     name="JSON",
     endings=(".json",),
     read=read_json,
-    flags=("encoding", "records"),
+    flags=("records",),
     has_header=False,
     starts=contents.JSON,
 )
@@ -109,14 +108,12 @@ TEXT = Format(
     name="plain text",
     endings=(".txt", ".text"),
     read=read_passages,
-    flags=("encoding",),
     read_in_folder=read_text,
 )
 RTF = Format(
     name="RTF",
     endings=(".rtf",),
     read=read_rtf,
-    flags=("encoding",),
     known=True,
     starts=re.compile(r"\s*\{\\rtf"),
     read_in_folder=read_rtf,
@@ -125,7 +122,6 @@ HL7 = Format(
     name="HL7 v2",
     endings=(".hl7",),
     read=read_hl7,
-    flags=("encoding",),
     has_header=False,
     known=True,
     starts=re.compile(r"\s*(MSH|FHS|BHS)[^\w\s]"),
@@ -142,7 +138,6 @@ MEDLINE = Format(
     name="MEDLINE text",
     endings=(".nbib", ".medline"),
     read=read_medline,
-    flags=("encoding",),
     known=True,
     published=True,
     starts=re.compile(r"\s*PMID- ?\d"),

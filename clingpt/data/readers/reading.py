@@ -1,6 +1,7 @@
 """What a reader is given: the options, what to do with unusable rows, where to note the shape."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from clingpt.data.readers.text_file import AUTO, OnBad
@@ -39,3 +40,4 @@ class Reading:
     on_bad: OnBad  # gets the error of each unusable row
     options: ReadOptions = AS_IT_IS
     shape: Shape = field(default_factory=Shape)
+    file: Path | None = None  # the file of a folder that is being read

@@ -52,6 +52,9 @@ class PrepareConfig:
     # Column with the heading of the one section that the target is (task document); None takes a
     # column named section, section_header, heading, …; --heading= takes none.
     heading: str | None = None
+    # What the values of the column with yes, no or maybe stand for, where it has others:
+    # "significantly increased=yes" "no significant difference=maybe".
+    labels: tuple[str, ...] = ()
     # Column that identifies a record; None takes a column named like one, else a record is known
     # by its number and text.
     id: str | None = None
@@ -108,6 +111,7 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         # Imported here because these checks run before the imports below the class.
         from clingpt.data.canaries import MOST
+        from clingpt.data.columns import parse_labels
         from clingpt.data.prepared import VIEWS
         from clingpt.data.readers.text_file import check_encoding
         from clingpt.data.sources import parse_mix
@@ -141,6 +145,10 @@ class PrepareConfig:
         columns = (self.input, self.target, self.question, self.heading, self.id)
         named = self.source == "synthetic" and any((*columns, self.group, self.split))
         config.check(not named, "synthetic has no columns to choose from; do not name any")
+        config.check(
+            not (self.labels and self.source == "synthetic"), "synthetic has its own labels"
+        )
+        parse_labels(self.labels)
         parse_mix(self.mix)
         check_encoding(self.encoding)
 
@@ -151,9 +159,16 @@ class PrepareConfig:
     @property
     def columns(self) -> "Columns":
         """The columns that the user named."""
-        named = {"input": self.input, "target": self.target, "question": self.question}
-        named |= {"heading": self.heading}
-        return Columns(id=self.id, group=self.group, split=self.split, **named)
+        return Columns(
+            id=self.id,
+            group=self.group,
+            split=self.split,
+            question=self.question,
+            input=self.input,
+            target=self.target,
+            heading=self.heading,
+            labels=parse_labels(self.labels),
+        )
 
     @property
     def options(self) -> "ReadOptions":
@@ -183,7 +198,7 @@ if __name__ == "__main__":
     console.run(parse_flags)
 
 from clingpt.data import canaries, prepare_report
-from clingpt.data.columns import Columns
+from clingpt.data.columns import Columns, parse_labels
 from clingpt.data.pipeline import (
     Findings,
     Recipe,
@@ -237,6 +252,7 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
 
     # Two passes over the sources before anything is written.
     survey = count_records(sources, skip_bad=cfg.skip_bad)
+    check_labels(cfg, sources)
     findings = inspect_records(
         sources, survey, redactor, allow_phi=cfg.allow_phi, others=others, workers=workers
     )
@@ -329,6 +345,16 @@ def open_sources(cfg: PrepareConfig) -> list[Source]:
             )
         )
     return sources
+
+
+def check_labels(cfg: PrepareConfig, sources: list[Source]) -> None:
+    """Raise DataError if --labels maps a value that no record has."""
+    for value in cfg.columns.labels:
+        if not any(source.cell_counts["label", value] for source in sources):
+            raise DataError(
+                f"--labels maps {shown_name(value)!r}, a value that no record of "
+                f"{names_of(sources)} has; without --labels, prepare.py lists the values"
+            )
 
 
 def reasons_to_refuse_splits(

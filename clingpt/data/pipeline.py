@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.base.workers import map_chunks, split_chunks
+from clingpt.data.cells import CellError
 from clingpt.data.hygiene import Inspection, Receipt, inspect
 from clingpt.data.overlap import NgramIndex, ngram_hashes
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Piece, Prepared
@@ -46,6 +47,8 @@ TOO_LONG = "longer than the context"
 OVERLAPPING = "its text is in val or test"
 UNWEIGHTED = "left out by its source's weight"
 SHOWN_IDS = 3
+MOST_LOOKS, SHOWN_LOOKS = 200, 10  # different values of a column with cells that cannot be read
+OTHERS = "other values"
 
 # What differs between two messages of the same kind: the place, the id, quoted text, numbers.
 _PARTICULARS = re.compile(
@@ -129,11 +132,21 @@ class Survey:
     ungrouped: Counter[int] = field(default_factory=Counter)  # source -> records without a group
     bad: Counter[str] = field(default_factory=Counter)  # first message of its kind -> records
     kinds: dict[str, str] = field(default_factory=dict)  # kind of message -> the first one
+    # (column, what its cells must be) -> what they look like instead -> records; see `refuse_cells`
+    cells: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    first_cells: dict[tuple[str, str], str] = field(default_factory=dict)  # the first one's place
 
     def note_bad(self, error: DataError) -> None:
         """Count an unusable record together with others that failed for the same reason."""
         kind = _PARTICULARS.sub("", str(error))
         self.bad[self.kinds.setdefault(kind, str(error))] += 1
+
+    def note_cell(self, error: CellError) -> None:
+        """Count a cell that cannot be read together with others of its column."""
+        key = error.column, error.wanted
+        looks = self.cells.setdefault(key, Counter())
+        looks[error.looks if error.looks in looks or len(looks) < MOST_LOOKS else OTHERS] += 1
+        self.first_cells.setdefault(key, error.place)
 
     def note_group(self, item: Item) -> None:
         """Count a record under (hash of its group, source, split): the group itself is private."""
@@ -165,6 +178,9 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
     """
 
     def on_bad(error: DataError) -> None:
+        if not skip_bad and isinstance(error, CellError):
+            survey.note_cell(error)  # refused after the last row, with all their counts
+            return
         if not skip_bad and not isinstance(error, LeftOut):
             raise DataError(f"{error} (--skip_bad=True drops and counts such records)")
         survey.note_bad(error)
@@ -184,6 +200,7 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
             break
         for source in sources:
             source.shared_ids.update(survey.shared_ids)
+    refuse_cells(survey)
     check_spellings(survey, sources)
     if not any(n for (_, split), n in survey.records.items() if split == "train"):
         raise DataError(
@@ -203,6 +220,28 @@ def _why_none_to_train_on(survey: Survey) -> str:
     if survey.hashed.total() < held_out.total():
         return f"the official splits have {counts}; pass --split= to split by a hash instead"
     return f"a hash put {counts}; pass smaller shares, or --group= to divide large groups"
+
+
+def refuse_cells(survey: Survey) -> None:
+    """Raise DataError if a column has cells that cannot be read: what they are, and how many."""
+    if not survey.cells:
+        return
+    key, looks = max(survey.cells.items(), key=lambda item: item[1].total())
+    column, wanted = shown_name(key[0]), key[1]
+    n, total = looks.total(), survey.records.total() + looks.total()
+    shown = [f"{each} ({console.count(times)})" for each, times in looks.most_common(SHOWN_LOOKS)]
+    more = f" and {len(looks) - SHOWN_LOOKS} more" if len(looks) > SHOWN_LOOKS else ""
+    found = (
+        f"the column {column!r} must be {wanted}, but in {console.count(n)} of "
+        f"{console.count(total)} records it is {', '.join(shown)}{more}, first at "
+        f"{survey.first_cells[key]}"
+    )
+    if wanted == "yes, no or maybe":
+        flags = " ".join(f'"{each[1:-1]}=…"' for each in list(looks)[:SHOWN_IDS] if each[0] == "'")
+        advice = f"say which is which, as yes, no or maybe: --labels {flags or 'VALUE=yes'}"
+    else:
+        advice = "write it as plain text, or name another column"
+    raise DataError(f"{found}; {advice} (--skip_bad=True drops and counts such records)")
 
 
 def check_spellings(survey: Survey, sources: Sequence[Source]) -> None:

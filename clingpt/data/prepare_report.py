@@ -4,7 +4,6 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +129,11 @@ def what_was_read(source: Source) -> list[str]:
     if source.shape.facts:
         lines.append(f"Read {source.name} as {', '.join(source.shape.facts)}.")
     if source.columns:
-        roles = {role: name for role, name in asdict(source.columns).items() if name is not None}
+        roles = source.columns.roles()
         read = ", ".join(f"{shown_name(name)!r} as {role}" for role, name in roles.items())
         lines.append(f"Columns of {source.name}: {read}.")
+        lines += source.columns.notes
+        lines += html_notes(source)
         lines += split_rules(source.columns)
     if source.split_files:
         files = Counter(source.split_files.values())
@@ -140,6 +141,20 @@ def what_was_read(source: Source) -> list[str]:
         lines.append(
             f"The splits are those in the files' names: {counts}; --split= splits by a hash."
         )
+    return lines
+
+
+def html_notes(source: Source) -> list[str]:
+    """Say in how many cells HTML became text, and in how many it was left."""
+    lines = []
+    for (what, column), n in source.cell_counts.items():
+        if what == "html" and n:
+            lines.append(f"HTML became text in {console.count(n)} cells of {shown_name(column)!r}.")
+        if what == "html left" and n:
+            lines.append(
+                f"{console.count(n)} cells of {shown_name(column)!r} have HTML tags or entities, "
+                "but none of the first rows: they were left as they are."
+            )
     return lines
 
 

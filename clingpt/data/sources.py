@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clingpt.base.errors import ConfigError, DataError, hub_reason
+from clingpt.data.cells import CellError, Counts, refuse_printed, sampled
 from clingpt.data.columns import Columns, guess_columns, guess_table, identifier, record_of
 from clingpt.data.prepared import official_places
 from clingpt.data.readers.contents import ENDINGS
@@ -46,7 +47,6 @@ HUB_NAME = "qiaojin/PubMedQA"
 HUB_TIMEOUT_S = 5.0
 NEAR = 0.75  # likeness of two names of which one may be mistyped
 SAMPLED_ROWS = 200
-SAMPLED_CHARS = 10_000  # of a cell
 
 # How data sets spell the names of their splits, besides numbers as in test1 and test2.
 SPELLINGS = {
@@ -91,6 +91,7 @@ class Source:
     shape: Shape = field(default_factory=Shape)  # what the last reading took it for
     # Split of each file of a folder, if their names say it; see `splits_by_file`.
     split_files: Mapping[Path, str] = field(default_factory=dict)
+    cell_counts: Counts = field(default_factory=Counts)  # of the last reading; see record_of
 
     def read(self, on_bad: OnBad) -> Iterator[Read]:
         """Yield every record; `on_bad` gets the error of each unusable one.
@@ -129,16 +130,20 @@ class Source:
             name = HUB_NAME if self.name == "pubmedqa" else self.name
             yield from ((record, None) for record in read_hub(name, self.subset, on_bad))
         else:
+            self.cell_counts.clear()
             column = self.columns.split if self.columns else None
             reading = Reading(on_bad, self.options, self.shape)
             for place, row in iter_rows(Path(self.name), reading):
                 try:
                     if self.columns is None:
                         record = from_known_row(row)
+                        refuse_printed(record)
                     elif self.shape.known:
                         record = from_known_fields(row, self.columns)
                     else:
-                        record = record_of(row, self.columns)
+                        record = record_of(row, self.columns, self.cell_counts)
+                except CellError as error:
+                    on_bad(error.at(place))
                 except RecordError as error:
                     name = error.record_id if self.published else shown_name(error.record_id)
                     who = f"record {name}: " if name else ""
@@ -289,7 +294,11 @@ def choose_columns(
     if is_known and not named and not shape.flat:
         return None
     names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
-    columns = guess_columns(names, rows, task, wanted)
+
+    def every() -> Iterator[Row]:
+        return (row for _, row in iter_rows(Path(source), Reading(lambda _: None, options)))
+
+    columns = guess_columns(names, rows, task, wanted, every=every)
     return columns, guess_table(names, rows, columns)
 
 
@@ -306,7 +315,7 @@ def known_fields(rows: Sequence[Row], *, grouped: bool) -> Columns:
             "keywords": ["keywords"],
         }.items()
     }
-    return Columns(**roles)
+    return Columns.of(roles)
 
 
 def is_published(source: str, columns: Columns | None, options: ReadOptions = AS_IT_IS) -> bool:
@@ -326,8 +335,7 @@ def _sample(source: str, options: ReadOptions) -> tuple[list[Row], Shape]:
     rows: list[Row] = []
     reading = Reading(bad.append, options)
     for _, row in itertools.islice(iter_rows(Path(source), reading), SAMPLED_ROWS):
-        cut = {k: v[:SAMPLED_CHARS] if isinstance(v, str) else v for k, v in row.items()}
-        rows.append(cut)
+        rows.append({name: sampled(cell) for name, cell in row.items()})
     if rows:
         return rows, reading.shape
     if not bad:
@@ -345,7 +353,8 @@ def _is_official(row: Row) -> bool:
 
 
 def _is_hubs(row: Row) -> bool:
-    return isinstance(row.get("context"), Mapping)
+    context = row.get("context")
+    return "pubid" in row and isinstance(context, Mapping) and "contexts" in context
 
 
 def from_known_row(row: Row) -> Record:

@@ -28,6 +28,16 @@ _EMPTY_LINES = re.compile(r"\n{3,}")
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 
 
+# Fields in which data sets publish opinions and predictions about a record: PubMedQA's
+# reasoning_required_pred equals the label in 916 of 1,000 records.
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+ANNOTATIONS = frozenset("pred preds prediction predictions predicted".split())
+# Such a field within a text: {'contexts': …, 'reasoning_free_pred': ['y', 'e', 's']}.
+_PRINTED_FIELD = re.compile(
+    r"""(?:['"]([A-Za-z_ .]{4,40})['"]|\b([A-Za-z]+(?:_[A-Za-z]+)+))\s*[:=]"""
+)
+
+
 class RecordError(DataError):
     """A record that cannot be used. Its id may be a patient's; prepare.py masks it."""
 
@@ -100,6 +110,24 @@ class Record:
         )
 
 
+def is_annotation(name: str) -> bool:
+    """Return whether a column, key or label is an annotator's or a model's opinion on a record.
+
+    "reasoning_free_pred", "modelPrediction" and "Predicted label" are; "reasoning" alone may be a
+    text that somebody wrote.
+    """
+    words = [word.lower() for word in _WORDS.findall(name)]
+    return not ANNOTATIONS.isdisjoint(words) or len(words) > 1 and words[0] == "reasoning"
+
+
+def has_annotation(text: str) -> bool:
+    """Return whether a text contains an annotator's field as printed or serialised structure."""
+    lower = text.lower()
+    if "pred" not in lower and "reasoning_" not in lower:  # quick, for nearly all texts
+        return False
+    return any(is_annotation(quoted or bare) for quoted, bare in _PRINTED_FIELD.findall(text))
+
+
 def clean(text: str) -> str:
     """Collapse white space into single spaces; drop control characters and lone surrogates.
 
@@ -159,7 +187,7 @@ def make_record(
         (text("a section's label", label), _without_debris(text("a section", body)))
         for label, body in sections
     ]
-    verdict = None if decision is None else text("the decision", decision).lower()
+    verdict = None if decision is None else text("the decision", decision).lower().rstrip(".")
     if verdict is not None and verdict not in LABELS:
         # Not quoted: a wrong column may contain anything that a note contains.
         problem = (
@@ -169,7 +197,7 @@ def make_record(
     asked, given = text("the question", question), tuple(pair for pair in cleaned if pair[1])
     if not asked and not given:
         raise RecordError(name, "it has neither a question nor text; add one of them")
-    return Record(
+    record = Record(
         id=name,
         question=asked,
         sections=given,
@@ -180,6 +208,23 @@ def make_record(
         group=(None if group is None else identifier("group", group)) or None,
         heading=optional("the heading", heading),
     )
+    _refuse_annotations(record)
+    return record
+
+
+def _refuse_annotations(record: Record) -> None:
+    """Raise RecordError if a section is an annotator's field, or a text contains one, printed.
+
+    The conclusion and the document count too: the task `document` shows them in its prompts.
+    """
+    # "RISK PREDICTION" is a heading of an abstract, "reasoning_required_pred" is a name.
+    names = (label for label, _ in record.sections if " " not in label and not label.isupper())
+    if any(map(is_annotation, names)):
+        problem = "a section is an annotator's field; leave it out of the sections"
+        raise RecordError(record.id, problem)
+    if any(map(has_annotation, record.texts())):
+        problem = "a text contains an annotator's field in printed form; remove it from the text"
+        raise RecordError(record.id, problem)
 
 
 def _without_debris(text: str) -> str:

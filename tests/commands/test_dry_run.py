@@ -57,7 +57,7 @@ def radiology(path: Path, n: int = 40) -> Path:
         {
             "findings": f"Patient {PEOPLE[i % 3]}, seen {i % 12 + 1:02}/{i % 28 + 1:02}/2019. The "
             "heart is normal in size and the lungs are clear, with no effusion seen today.",
-            "impression": "No acute disease.",
+            "impression": f"No acute disease in film {i}.",
         }
         for i in range(n)
     ]

@@ -25,8 +25,8 @@ def table(columns: str) -> tuple[list[str], list[dict[str, Any]]]:
 
 def guess(task: str, columns: str, given: Columns | None = None) -> set[str]:
     """Return the guess as role=name."""
-    found = vars(guess_columns(*table(columns), task, given))
-    return {f"{role}={name}" for role, name in found.items() if name is not None}
+    found = guess_columns(*table(columns), task, given).roles()
+    return {f"{role}={name}" for role, name in found.items()}
 
 
 GUESSES: list[tuple[str, str, str]] = [
@@ -318,12 +318,12 @@ def test_ids_and_groups_may_be_numbers(value: object, name: str) -> None:
         ({"t": 5}, "column 't' must be text, not int"),
         ({"q": 1.5}, "column 'q' must be text, not float"),
         ({"a": True}, "column 'a' must be text, not bool"),
-        ({"d": True}, "column 'd' must be text, not bool"),
-        ({"a": ["x"]}, "column 'a' must be text, not list"),
-        ({"t": {"x": 1}}, "column 't' must be text, not dict"),
+        ({"d": True}, "column 'd' must be yes, no or maybe, not 'true'"),
+        ({"a": ["x"]}, "column 'a' must be text, not a list of texts"),
+        ({"t": {"x": 1}}, "column 't' must be text, not an object with 'x'"),
         ({"k": 5}, "column 'k' must be keywords, not int"),
-        ({"k": [5]}, "record 1: a keyword must be a string, not int"),
-        ({"d": "perhaps"}, "record 1: the decision must be yes, no or maybe"),
+        ({"k": [5]}, "column 'k' must be keywords, not a list of numbers"),
+        ({"d": "perhaps"}, "column 'd' must be yes, no or maybe, not 'perhaps'"),
         ({"i": 1.5}, "a record's id must be a string or an integer, not float"),
         ({"g": 1.5}, "a record's group must be a string or an integer, not float"),
         ({"i": True}, "a record's id must be a string or an integer, not bool"),

@@ -1,5 +1,7 @@
 """Read the rows of a file, and damage files to see that every damage is refused in one line."""
 
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +52,12 @@ def read_truncated(path: Path, step: int = 50) -> list[str]:
         told.append("; ".join(errors))
     path.write_bytes(data)
     return told
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from clingpt.data.readers import json_values
-from tests.helpers.rows import Rows, read, read_shape, refusal
+from clingpt.data.readers import json_text, json_values
+from clingpt.data.readers.reading import Reading
+from clingpt.data.sources import iter_rows, refuse
+from tests.helpers.rows import Rows, peak_bytes, read, read_shape, refusal
 
 ROWS: Rows = [
     {"id": "a1", "note": "The first note, which is long.", "summary": "First."},
@@ -535,3 +537,21 @@ def test_columns_of_a_frame_are_held_in_memory_only_up_to_a_limit(
         (tmp_path / name).write_bytes(as_json(value))
         said = f"{name} has more than 100 characters, and columns are held in memory; save it row b"
         assert refusal(tmp_path / name).startswith(said)
+
+
+def test_wrapped_records_and_what_is_skipped_are_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_text, "SKIPPED_CHARS", 1 << 18)
+    path = tmp_path / "a.json"
+    row = json.dumps({"id": 1, "note": "x" * 5000})
+    many = ",\n".join([row] * 1500)  # 7.5 MB
+    path.write_text(
+        f'{{"index": [["{"x" * 99}", {many}]], "data": [{many}], "n": {{"a": [[{many}]]}}}}'
+    )
+
+    def count() -> None:
+        rows = iter_rows(path, Reading(refuse))
+        assert sum(1 for _ in rows) == 1500
+
+    assert peak_bytes(count) < 6 << 20 < path.stat().st_size / 3

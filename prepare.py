@@ -13,6 +13,7 @@ with their size. No GPU and no PyTorch are needed.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -72,6 +73,9 @@ class PrepareConfig:
     # than the context is dropped. sections: examples of the task document ask for one section of
     # one window of the notes each, so that dialogues of any length can be used.
     long: Literal["window", "sections", "trim", "drop"] = "window"
+    # Noisy yes/no labels for the task answer from titles that are statements, in PubMed XML or in a
+    # column title: "X reduces Y" becomes the question "Does X reduce Y?" with the answer yes.
+    make_labels: Literal["titles"] | None = None
     # Share of yes among training answers, reached by dropping some; None keeps all.
     yes_share: float | None = None
     # More training examples for the task answer, each showing part of the context: results and/or
@@ -274,6 +278,7 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
     tally = None
     reasons = reasons_to_refuse_splits(survey, sources, cfg)
     reasons += reasons_to_refuse_records(findings, sources, cfg)
+    reasons += reasons_to_refuse_labels(sources, cfg)
 
     # The third pass makes the examples and writes them. A dry run makes them too, because text
     # shared with the test split is found only there. Unless `finish` is called, no folder is left.
@@ -319,7 +324,9 @@ def open_sources(cfg: PrepareConfig) -> list[Source]:
     for name, weight in weights:
         columns, table, published = None, "", True
         if name != "synthetic":
-            choice = choose_columns(name, cfg.tasks[0], given=cfg.columns, options=cfg.options)
+            # Labels made from titles need the columns that a summary does, and none with answers.
+            task = "summarize" if cfg.make_labels else cfg.tasks[0]
+            choice = choose_columns(name, task, given=cfg.columns, options=cfg.options)
             columns, table = choice or (None, "")
             published = is_published(name, columns, cfg.options)
         has_split_column = columns is not None and columns.split is not None
@@ -333,6 +340,7 @@ def open_sources(cfg: PrepareConfig) -> list[Source]:
                 columns=columns,
                 columns_table=table,
                 published=published,
+                make_labels=cfg.make_labels == "titles",
                 fold=cfg.fold,
                 val_share=cfg.val_share,
                 test_share=cfg.test_share,
@@ -434,6 +442,18 @@ def reasons_to_refuse_examples(
     return found
 
 
+def reasons_to_refuse_labels(sources: list[Source], cfg: PrepareConfig) -> list[str]:
+    """List the reason not to go on if no title became a question with a label."""
+    found = sum((source.title_labels for source in sources), Counter[str]())
+    if not cfg.make_labels or found["yes"] + found["no"]:
+        return []
+    why = ", ".join(f"{reason}: {console.count(n)}" for reason, n in found.most_common())
+    return [
+        f"make_labels: no title of {names_of(sources)} became a question ({why or 'no titles'}); "
+        "titles come from PubMed XML, .nbib or a column title, beside a text and its conclusion"
+    ]
+
+
 def shown_ids(record_ids: list[str], sources: list[Source]) -> str:
     """List ids for a message; those that may identify somebody are masked."""
     if any(not source.published for source in sources):
@@ -473,6 +493,8 @@ def print_tables(
     """Print what was found, dropped and made; `tally` is None if no examples were made."""
     tables: list[str | None] = [] if finished else [source.columns_table for source in sources]
     tables.append(prepare_report.records_table(sources, survey, counts if tally else None))
+    if cfg.make_labels:
+        tables.append(prepare_report.labels_table(sources))
     if tally:
         tables.append(prepare_report.examples_table(counts, tally, cfg.tasks))
     tables.append(prepare_report.dropped_table(survey, tally or Tally()))

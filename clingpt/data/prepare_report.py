@@ -52,6 +52,14 @@ def records_table(
     return console.table(f"Records of {sources[0].name}", [*columns, "tokens"], rows)
 
 
+def labels_table(sources: Sequence[Source]) -> str:
+    """Count what --make_labels=titles made of the titles: yes, no, and why others got no label."""
+    found = sum((source.title_labels for source in sources), Counter[str]())
+    rows: Rows = [[label, found.pop(label, 0)] for label in ("yes", "no")]
+    rows += [[f"none: {reason}", n] for reason, n in found.most_common()]
+    return console.table("Labels from titles (noisy)", ["label", "records"], rows)
+
+
 def examples_table(counts: Mapping[str, Any], tally: Tally, tasks: Iterable[str]) -> str:
     """Count the examples of each task, their lengths in tokens, and what was trimmed."""
     columns = ["task", *SPLITS, "tokens, mean", "max", "> 512", "> 1024", "trimmed", "tokens cut"]

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from clingpt.data.readers.formats import (
 )
 from clingpt.data.readers.reading import AS_IT_IS, Reading, ReadOptions, Shape
 from clingpt.data.readers.text_file import AUTO, LeftOut, OnBad, Placed, Row, shown_name
+from clingpt.data.title_labels import label_record
 from clingpt.text.records import (
     FIELDS,
     PASTED,
@@ -92,6 +94,9 @@ class Source:
     # Split of each file of a folder, if their names say it; see `splits_by_file`.
     split_files: Mapping[Path, str] = field(default_factory=dict)
     cell_counts: Counts = field(default_factory=Counts)  # of the last reading; see record_of
+    make_labels: bool = False  # from titles; see title_labels.py
+    # What the last reading made of the titles: yes, no, or why none -> records.
+    title_labels: Counter[str] = field(default_factory=Counter)
 
     def read(self, on_bad: OnBad) -> Iterator[Read]:
         """Yield every record; `on_bad` gets the error of each unusable one.
@@ -133,6 +138,7 @@ class Source:
             self.cell_counts.clear()
             column = self.columns.split if self.columns else None
             reading = Reading(on_bad, self.options, self.shape)
+            self.title_labels.clear()
             for place, row in iter_rows(Path(self.name), reading):
                 try:
                     if self.columns is None:
@@ -151,6 +157,9 @@ class Source:
                 except DataError as error:
                     on_bad(DataError(f"{place}: {error}"))
                 else:
+                    if self.make_labels:
+                        record, outcome = label_record(record, row)
+                        self.title_labels[outcome] += 1
                     by_file = self.split_files.get(reading.file) if reading.file else None
                     yield record, published_split(row, column) if column else by_file
 

@@ -15,8 +15,14 @@ by whether the subject is plural. A title that these rules do not understand is 
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple
+
+from clingpt.text.records import Record
+
+TITLES = ("title", "Title", "TITLE", "article_title")  # columns that may have it
 
 
 class Labelled(NamedTuple):
@@ -30,6 +36,12 @@ class Unlabelled(Exception):
     """A title that gets no label; the message is the reason, one of those below."""
 
 
+# Of records whose titles are not looked at.
+NO_TITLE = "no title"
+HAS_LABEL = "it has a label already"
+HAS_QUESTION = "it has a question already"
+NO_CONCLUSION = "no conclusion, or no text before it"
+# Of titles.
 ASKS = "it asks a question already"
 IN_CAPITALS = "it is in capitals"
 PROTOCOL = "it announces a study protocol"
@@ -133,20 +145,37 @@ def _third_person(base: str) -> str:
     return f"{base}es" if re.search("(s|x|z|ch|sh|[^o]o)$", base) else f"{base}s"
 
 
-def _forms() -> Mapping[str, _Verb]:
+@cache
+def verb_forms() -> Mapping[str, _Verb]:
+    """Map each form of a verb to it, in American and in British spelling."""
     forms = {}
     for words, noun_too in ((VERBS, False), (NOUNS_TOO, True)):
-        spelt = {
-            *words,
-            *(re.sub("iz(e)$|yz(e)$", lambda m: m[0].replace("z", "s"), w) for w in words),
-        }
-        for base in spelt:
+        british = (re.sub("([iy])ze$", r"\1se", word) for word in words)
+        for base in (*words, *british):
             forms[base] = _Verb(base, plural=True, noun_too=noun_too)
             forms[_third_person(base)] = _Verb(base, plural=False, noun_too=noun_too)
     return MappingProxyType(forms)
 
 
-FORMS = _forms()
+def label_record(record: Record, row: Mapping[str, object]) -> tuple[Record, str]:
+    """Add a question and a label to a record by the title in its row, if that can be done.
+
+    Also returns yes, no, or the reason why the record stays as it is.
+    """
+    title = next((text for name in TITLES if isinstance(text := row.get(name), str)), "")
+    for reason, applies in (
+        (HAS_LABEL, record.decision),
+        (HAS_QUESTION, record.question),
+        (NO_TITLE, not title.strip()),
+        (NO_CONCLUSION, not (record.sections and record.long_answer)),
+    ):
+        if applies:
+            return record, reason
+    try:
+        question, decision = label(title)
+    except Unlabelled as reason:
+        return record, str(reason)
+    return replace(record, question=question, decision=decision), decision
 
 
 def label(title: str) -> Labelled:
@@ -170,7 +199,7 @@ def label(title: str) -> Labelled:
     if verb in AUXILIARIES:
         auxiliary, rest, negated = _after_auxiliary(verb, rest)
     else:
-        form = FORMS[verb]
+        form = verb_forms()[verb]
         auxiliary = "Do" if form.plural else "Does"
         negated = bool(rest) and rest[0].lower() == "no"
         rest = [form.base, *(["any", *rest[1:]] if negated else rest)]
@@ -190,7 +219,7 @@ def _find_verb(words: Sequence[str], lower: Sequence[str]) -> int:
         if word in AUXILIARIES and at + 1 < len(words):
             if word not in ("do", "does") or lower[at + 1] == "not":
                 return at
-        if word in FORMS and _is_verb(FORMS[word], lower, at):
+        if word in verb_forms() and _is_verb(verb_forms()[word], lower, at):
             return at
     raise Unlabelled(NO_VERB)
 
@@ -275,7 +304,7 @@ def _joined_verbs(rest: list[str], auxiliary: str) -> list[str]:
         raise Unlabelled(NEGATED_ELSEWHERE)
     for at in range(1, len(lower)):
         joined = lower[at - 1] in ("and", "or", "but", "then", "yet")
-        form = FORMS.get(lower[at])
+        form = verb_forms().get(lower[at])
         if lower[at] in ("is", "are", "does", "do", "has", "have") or lower[at] in MODALS:
             raise Unlabelled(CLAUSES)
         if joined and form and not form.plural and _is_verb(form, ["it", *lower[at:]], 1):

@@ -1,11 +1,26 @@
 """Titles become questions with yes or no, or are left out with a reason."""
 
+import csv
 import json
+import random
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from clingpt.data import title_labels
-from clingpt.data.title_labels import Unlabelled, label
+from clingpt.data.prepared import open_prepared
+from clingpt.data.title_labels import Unlabelled, label, label_record
+from clingpt.text.records import Record
+from tests.helpers.preparing import (
+    GPT2,
+    cells,
+    made_records,
+    prepared,
+    random_text,
+    refused,
+    write_lines,
+)
 from tests.helpers.shared import PUBMEDQA, shared_file
 
 
@@ -115,3 +130,77 @@ def test_pubmedqas_own_questions_are_left_as_they_are() -> None:
     for item in items.values():
         with pytest.raises(Unlabelled, match=title_labels.ASKS):
             label(item["QUESTION"])
+
+
+# Through prepare.py
+
+FLAGS = ("--task=answer", "--make_labels=titles", "--val_share=0", "--test_share=0", "--show=0")
+
+
+def abstracts(n: int) -> list[dict[str, str]]:
+    """Make abstracts whose titles assert, deny, only name, or ask something."""
+    titles = (
+        "Drug {n} relieves pain",
+        "Drug {n} does not relieve pain",
+        "Drug {n} for pain",
+        "Drug {n}?",
+    )
+    rng = random.Random(1)
+    return [
+        {
+            "id": f"a{i}",
+            "title": titles[i % 4].format(n=i),
+            "abstract": random_text(rng),
+            "conclusion": random_text(rng, 4),
+        }
+        for i in range(n)
+    ]
+
+
+def test_labels_are_counted_and_written(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.csv", tmp_path / "out"
+    rows = [*abstracts(40), {"id": "x", "title": "", "abstract": "Text.", "conclusion": "So."}]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    printed = prepared(f"--source={path}", f"--out={out}", *FLAGS)
+    counts = cells(printed, "Labels from titles")
+    assert (counts["yes"], counts["no"]) == (["10"], ["10"])
+    assert counts[f"none: {title_labels.NO_VERB}"] == ["10"]
+    assert counts[f"none: {title_labels.ASKS}"] == ["10"]
+    assert counts[f"none: {title_labels.NO_TITLE}"] == ["1"]
+    assert cells(printed, "Records of")["train"][:3] == ["41", "10", "10"]
+    data = open_prepared(out, GPT2)
+    [text] = [
+        GPT2.decode(data.split("train").example(row).prompt_ids)
+        for row in data.split("train").index[1:2]
+    ]
+    assert "Question: Does drug 1 relieve pain?" in text
+    assert data.manifest["settings"]["make_labels"] == "titles"
+
+
+def test_without_titles_there_is_nothing_to_label(tmp_path: Path) -> None:
+    rows = [{**row, "title": "Drugs for pain"} for row in abstracts(9)]
+    path = write_lines(tmp_path / "a.jsonl", rows)
+    told = refused(f"--source={path}", f"--out={tmp_path / 'out'}", *FLAGS)
+    why = f"{title_labels.NO_VERB}: 9"
+    assert told.startswith(f"make_labels: no title of {path} became a question ({why}); titles ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_and_questions_that_are_there_stay(tmp_path: Path) -> None:
+    records = [{**row, "title": "Drugs relieve pain"} for row in made_records(6)]
+    records[0]["decision"] = None
+    path = write_lines(tmp_path / "a.jsonl", records)
+    columns = ["--input=question", "--target=long_answer"]
+    told = prepared(f"--source={path}", f"--out={tmp_path / 'out'}", *FLAGS, *columns)
+    assert cells(told, "Labels from titles")["yes"] == ["6"]  # the chosen columns have no label
+    record = Record(id="1", question="Why?", sections=(("TEXT", "a"),), long_answer="b")
+    row = {"title": "Drugs relieve pain"}
+    assert label_record(record, row) == (record, title_labels.HAS_QUESTION)
+    labelled = replace(record, decision="no")
+    assert label_record(labelled, row) == (labelled, title_labels.HAS_LABEL)
+    bare = replace(record, question="", long_answer=None)
+    assert label_record(bare, row) == (bare, title_labels.NO_CONCLUSION)
+    assert label_record(replace(record, question=""), {"title": 7})[1] == title_labels.NO_TITLE

@@ -231,7 +231,7 @@ def iter_file(path: Path, kind: Format, reading: Reading) -> Iterator[Placed]:
         return
     describe(kind, reading.shape)
     rows = chain([first], rows)
-    for layout in ROW_LAYOUTS:
+    for layout in () if kind.flat or kind.known else ROW_LAYOUTS:
         if layout.fits(first[1]):
             reading.shape.facts.append(layout.name)
             reading.shape.known = layout.name if layout.known else ""

@@ -276,9 +276,11 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
         copies=frozenset(chain.from_iterable(findings.copies.values())),
     )
     tally = None
-    reasons = reasons_to_refuse_splits(survey, sources, cfg)
-    reasons += reasons_to_refuse_records(findings, sources, cfg)
-    reasons += reasons_to_refuse_labels(sources, cfg)
+    reasons = [
+        *reasons_to_refuse_splits(survey, sources, cfg),
+        *reasons_to_refuse_records(findings, sources, cfg),
+        *reasons_to_refuse_labels(sources, cfg),
+    ]
 
     # The third pass makes the examples and writes them. A dry run makes them too, because text
     # shared with the test split is found only there. Unless `finish` is called, no folder is left.

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from clingpt.base.errors import DataError
+from clingpt.data.markup import html_to_text
 from clingpt.data.readers.rtf import rtf_to_text
 from clingpt.data.readers.text_file import LeftOut, OnBad, Placed, Row
-from clingpt.text.markup import html_to_text
 from clingpt.text.records import PASTED
 
 Resource = Mapping[str, Any]
@@ -154,7 +154,13 @@ def _concept(code: object) -> str:
 
 def _narrative(narrative: object) -> str:
     """Return the text of a Narrative, whose div is XHTML."""
-    return html_to_text(_text(_get(narrative, "div")))
+    return _html(_text(_get(narrative, "div")))
+
+
+def _html(text: str) -> str:
+    """Return the text of a whole page, where a line break in the source is only a space."""
+    lines = html_to_text(text.replace("\n", " ")).split("\n")
+    return "\n".join(filter(None, (" ".join(line.split()) for line in lines)))
 
 
 # Attachments
@@ -196,7 +202,7 @@ def _attachment_text(attachment: object) -> tuple[int, str]:
         text = rtf_to_text(data)
     else:
         text = _decoded(data, content_type)
-        text = html_to_text(text) if rank == 1 else text
+        text = _html(text) if rank == 1 else text
     if not text.strip():
         raise DataError("an empty attachment")
     return rank, text

@@ -134,6 +134,24 @@ def test_a_model_does_not_read_the_conclusion(text: str, conclusion: str, left: 
     assert row["target"] == (conclusion or None)
 
 
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>One</p><p>two\n  lines</p>", "One\ntwo lines"),
+        ("A<br/>B<br>C", "A\nB\nC"),
+        ("&#181;g &micro;g &#xb5;g&nbsp;&lt;b&gt; &amp;amp;", "µg µg µg <b> &amp;"),
+        ("p &lt; 0.05", "p < 0.05"),
+        (
+            "<table><tr><th>Hb</th><td>13</td></tr><tr><td>Na</td><td>140</td></tr></table>",
+            "Hb 13\nNa 140",
+        ),
+        ("<style>p {color: red}</style>text<!-- not shown -->", "text"),
+    ],
+)
+def test_narratives_are_xhtml(html: str, text: str) -> None:
+    assert read(report(text=narrative(html)))[0][0]["text"] == text
+
+
 # Attachments
 
 

@@ -2,7 +2,10 @@
 
 A date with a day is a `date` ("3/4/1931", "05-MAY-19", "May 3", "3rd of May 2019", "2019-05-03
 14:30"). A month with its year is a `month_year`. A year alone is neither, because HIPAA's Safe
-Harbor (45 CFR 164.514(b)(2)(i)(C)) permits years. Months alone ("in May") are not searched for.
+Harbor (45 CFR 164.514(b)(2)(i)(C)) permits years.
+
+Notes abbreviate dates in ways that in an abstract would be fractions, ratios and scores: "6/23",
+"5/92", "6-14-91", "the 19th", "since May". `find_short_dates` finds these; call it only on notes.
 """
 
 import calendar
@@ -27,8 +30,10 @@ _SHORT_YEAR = r"['’]?(?P<short_year>\d\d)(?![\w%]|[./,]\d)"
 _DAY = r"(?P<day>0[1-9]|[12]\d|3[01]|[1-9])(?!\d)(?P<nth>\s?(?:st|nd|rd|th)\b)?"
 _OTHER = _DAY.replace("day", "other").replace("nth", "other_nth")  # the 3 of "3-5 May"
 _TO = r"\s?(?:[-–—&]|to|through|and)\s?"
-_OF = r"(?:[\s.-]|\s(?:day\s)?of\s)?"
-_TIME = r"(?:(?:T|,?\s(?:at\s)?)\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:\s?[ap]\.?m\b)?Z?)?"
+_OF = r"(?:[\s./-]|\s(?:day\s)?of\s)?"
+_TIME = (
+    r"(?:(?:T|@|,?\s(?:at\s)?)\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:\s?[ap]\.?m\b)?Z?|-\d{4})?"
+)
 _END = r"(?![\d/%]|[.,-]\d)"
 _NO_UNIT = r"(?!\s?(?:%|(?:[mkµμ]?g|m[lgm]|cm|units?|times|days?|weeks?|months?|years?)\b))"
 
@@ -71,14 +76,166 @@ _DAY_MONTH = re.compile(
     re.IGNORECASE,
 )
 _MONTH_DAY = re.compile(
-    rf"{_MONTH}(?:\.?[\s-]|\.)(?:the\s)?{_DAY}(?:{_TO}{_OTHER})?"
-    rf"(?:,?\s?(?:of\s)?{_YEAR}{_TIME}|[-/]{_SHORT_YEAR}|{_END}{_NO_UNIT})",
+    rf"{_MONTH}(?:\.?[\s/-]|\.)(?:the\s)?{_DAY}(?:{_TO}{_OTHER})?"
+    rf"(?:,?\s?(?:of\s)?{_YEAR}{_TIME}|(?:[-/]|,?\s(?=['’])){_SHORT_YEAR}|{_END}{_NO_UNIT})",
     re.IGNORECASE,
 )
 _MONTH_YEAR = re.compile(
     rf"{_MONTH}\.?(?:(?:,?\s|-)?(?:of\s)?{_YEAR}|\s?(?=['’]){_SHORT_YEAR})", re.IGNORECASE
 )
-_SPELLINGS = [*_NUMERIC, _YEAR_MONTH_DAY, _DAY_MONTH, _MONTH_DAY, _MONTH_YEAR, _PARTIAL]
+
+# The dates that only notes have: 6/23, 11-07, 26.04., 5/92, the 19th, November, Christmas.
+_SHORT = re.compile(
+    r"(?P<one>\d(?<![\w./+].)\d?)(?:(?P<mark>[/-])(?P<two>\d\d?)(?![\w/%]|[.,]\d)"
+    r"|\.(?P<dotted>\d\d?)\.(?!\w))"
+)
+_SHORT_DAY = re.compile(r"(?P<one>\d\d?)(?P<mark>[-/.])(?P<two>\d\d?)\.?")
+_SHORT_MONTH = re.compile(r"(?P<month>\d\d?)/(?P<short_year>\d\d)")
+# 10/12/22-12/10/22
+_SPAN = re.compile(
+    r"(?<![\w./-])(?P<from>\d\d?[/.-]\d\d?[/.-](?:\d{4}|\d\d))\s?[-–]\s?"
+    r"(?P<to>\d\d?[/.-]\d\d?[/.-](?:\d{4}|\d\d))(?![\w/])"
+)
+_ORDINAL = re.compile(
+    r"(?:the\s)?(?P<day>0[1-9]|[12]\d|3[01]|[1-9])(?P<nth>st|nd|rd|th)", re.IGNORECASE
+)
+_ORDINAL_PLACE = re.compile(
+    r"\b(?:on|since|until|till?|by|for|from|before|after|around|due|dated|the|(?:mon|tue|tues"
+    r"|wed|thu|thur|thurs|fri|sat|sun|\w{3,6}day))\s"
+    rf"(?P<date>{_ORDINAL.pattern})"
+    r"(?=\Z|[.,;:)/\]\n–-]|\s(?!and\s\d)(?:at|and|but|for|to|w|with|or|if|when|as|after|before"
+    r"|in|by"
+    r"|from|so|then|per|he|she|they|we|pt|who|which|because|due|daughter|son|wife|husband|will"
+    r"|\d{1,2}[:ap]|(?-i:[A-Z]{2})))",
+    re.IGNORECASE,
+)
+_MONTH_ALONE = re.compile(rf"{_MONTH}\.?", re.IGNORECASE)
+_HOLIDAYS = {  # movable ones on a day in the middle of their range; only the shift needs a day
+    "christmas eve": (12, 24),
+    "christmas day": (12, 25),
+    "christmas": (12, 25),
+    "xmas": (12, 25),
+    "boxing day": (12, 26),
+    "new year's eve": (12, 31),
+    "new years eve": (12, 31),
+    "new year's day": (1, 1),
+    "new year's": (1, 1),
+    "thanksgiving": (11, 25),
+    "halloween": (10, 31),
+    "labor day": (9, 4),
+    "labour day": (9, 4),
+    "memorial day": (5, 28),
+    "independence day": (7, 4),
+    "fourth of july": (7, 4),
+    "canada day": (7, 1),
+    "anzac day": (4, 25),
+    "australia day": (1, 26),
+    "valentine's day": (2, 14),
+    "valentine's": (2, 14),
+    "st patrick's day": (3, 17),
+    "paddy's day": (3, 17),
+    "mother's day": (5, 12),
+    "father's day": (6, 16),
+    "good friday": (4, 10),
+    "easter": (4, 12),
+    "easter sunday": (4, 12),
+    "easter monday": (4, 13),
+    "ash wednesday": (2, 25),
+    "palm sunday": (4, 5),
+    "diwali": (10, 30),
+    "holi": (3, 15),
+    "ramadan": (4, 1),
+    "passover": (4, 12),
+    "purim": (3, 12),
+    "rosh hashanah": (9, 20),
+    "yom kippur": (9, 28),
+    "sukkot": (10, 5),
+    "hanukkah": (12, 15),
+    "chinese new year": (2, 5),
+    "lunar new year": (2, 5),
+    "cny": (2, 5),
+    "new year": (1, 1),
+    "st. patrick's day": (3, 17),
+    "sukkos": (10, 5),
+    "paddy's": (3, 17),
+    "hogmanay": (12, 31),
+    "eid": (5, 1),
+    "vesak": (5, 15),
+    "songkran": (4, 14),
+    "guy fawkes": (11, 5),
+    "bonfire night": (11, 5),
+    "veterans day": (11, 11),
+    "remembrance day": (11, 11),
+    "waitangi day": (2, 6),
+    "bank holiday": (5, 25),
+}
+_HOLIDAY = re.compile(
+    rf"\b(?:{'|'.join(sorted(_HOLIDAYS, key=len, reverse=True))})(?!\w)"
+    r"(?!\s(?:disease|factor|tree|egg|eggs|seals?)\b)".replace("'", "['’]"),
+    re.IGNORECASE,
+)
+# Words before a day and month without a year, or a month alone.
+_CUES = frozenset(
+    "on since from until till til thru through by before after around circa dated date last next"
+    " seen admitted admit adm discharged started start starting stopped begun began placed removed"
+    " inserted repeat repeated extubated intubated proned transferred arrived returned return due"
+    " expires collected drawn received filled refilled issued signed typed faxed reviewed updated"
+    " note visit appt appointment f/u r/v rv review echo tte tee ecg ekg cxr ct mri us uss xr pet"
+    " dexa eeg emg cath holter colonoscopy egd biopsy bx labs lab"
+    " lp pfts pft mammogram mammo pap smear tetanus tdap td flu vaccine vaccinated booster lmp edd"
+    " edc dos doa dod doi dob tcu surgery op booked scheduled re-scheduled rescheduled cert mon"
+    " tue tues wed thu thur thurs fri sat sun monday tuesday wednesday thursday friday saturday"
+    " sunday beginning ending effective approx born changed done f2f dictated slip court h/v"
+    " hv".split()
+)
+_NO_CUES = ("incre", "decre", "improv", "reduc", "grad", "rat", "scor", "worsen", "measur", "need")
+_CUES_OF_DURATIONS = _CUES - frozenset(
+    "from last next by after before repeat review r/v f/u".split()
+)
+_CUES_OF_MONTHS = frozenset(
+    "in since from until till til by of last next this early late mid end before after during"
+    " through thru to around circa every each past begin beginning starting nung for".split()
+)
+_CLEAR_CUES_OF_MONTHS = frozenset("since until till last next early late mid".split())
+_SCORES = re.compile(  # "strength 5/5", "Apgars 8 / 9", "VA 6/9"
+    r"\b(?:strength|motor|power|grade|gr|gcs|scores?|scored|pain|nrs|vas|nprs|apgars?|murmur"
+    r"|reflex\w*"
+    r"|dtrs?|pulses?|mmse|moca|phq\S*|gad\S*|bishop|mallampati|va|vision|visual|acuity|snellen"
+    r"|mrc|ef"
+    r"|ratio|x|q|for|over|every|times|bp|hr|pd|k|moderate|severe|worst|best|intensity|rated|rates"
+    r"|pg|page|allred|kps|ecog|max|min|missed|size|foley|epworth|obs|curb|wells|heart|aldrete"
+    r"|braden|morse|qol|worse|currently|level)"
+    r"\W{0,3}(?:is|was|of|at|re|le|od|os|r|l)?\W{0,3}\Z",
+    re.IGNORECASE,
+)
+_NO_DATE_AFTER = re.compile(
+    r"\s?(?:strength|power|motor|pain|murmur|SEM|[hp]sm|systolic|diastolic|grade|pulses|reflex|DTR"
+    r"|bilat|throughout|tabs?|hrly|hourly|mg|mcg|ml|cups?|oz|inch|cm|mm|hpf|lpf|of|weeks?|wks?"
+    r"|months?|mos?|years?"
+    r"|yrs?|days?|pos|points?|words?|items?|criteria|history|hx|h/o|ago|old|vicryl|prolene|nylon"
+    r"|monocryl|silk|pds|recall|correct|intensity|severity|in\s(?:all|both)|[lr][ue]e?\b|x\s?\d)"
+    r"(?!\w)|\s?[×x]\s?\d",
+    re.IGNORECASE,
+)
+_TIME_AFTER = re.compile(
+    r"\s?(?::(?!\d)|@|at\s\d|\d\d?:\d\d|\d{4}\s?h|(?:HD|POD|[ap]m)\b|\d{4}(?!\w|\s?m[lg]))",
+    re.IGNORECASE,
+)
+_JOINED_AFTER = re.compile(
+    r"\s?(?:-|–|to|&|and|thru|through|until|then|,\sand)\s?(?:again\s)?(?:on\s)?\d{1,2}[/.]\d"
+)
+_JOINED_BEFORE = re.compile(
+    r"\d[/.]\d{1,2}\.?\s?(?:-|–|to|&|and|thru|through|until|then|,\sand)\s?(?:again\s)?(?:on\s)?\Z"
+)
+_LAST_WORD = re.compile(r"(?P<word>[A-Za-z][A-Za-z/]*)['’]?d?[\s:.,(~=@#-]{1,3}\Z")
+_LEAST_FRACTION = 13  # denominators from here on are days, unless a score precedes
+_TOTALS = frozenset((14, 15, 16, 20, 21, 22, 24, 25, 27, 28, 30))  # of scores: MMSE 24/30, 9/27
+_FIRST_CLEAR_YEAR = 61  # "6/60" is an acuity, "5/42" a stroke score; "5/92" is a month
+
+_SPELLINGS = [
+    *(*_NUMERIC, _YEAR_MONTH_DAY, _DAY_MONTH, _MONTH_DAY, _MONTH_YEAR, _PARTIAL),
+    *(_SHORT_DAY, _SHORT_MONTH, _ORDINAL, _MONTH_ALONE),
+]
 
 
 def find_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[str, int, int]]:
@@ -91,7 +248,7 @@ def find_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[str, in
             yield _kind(match), *match.span()
     for pattern in _NUMERIC:
         for match in pattern.finditer(text):
-            if _read(match):
+            if _read(match) and not _is_terse(match):
                 yield _kind(match), *match.span()
     for match in _PARTIAL.finditer(text) if "/" in text else ():
         start, end = match.span()
@@ -100,9 +257,114 @@ def find_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[str, in
             yield _kind(match), start, end
 
 
+def _is_terse(match: re.Match[str]) -> bool:
+    """Whether a date is so short that it may be a section, a score or a version: "1.2.03"."""
+    return match.groupdict().get("mark", "/") in ".-" and len(match[0]) < len("05-03-19")
+
+
+def find_short_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[str, int, int]]:
+    """Yield (kind, start, end) of dates as only notes abbreviate them, possibly overlapping."""
+    for match in _NUMBERS.finditer(text):  # 6-14-91, 9.7.20
+        if _is_terse(match) and _read(match):
+            yield "date", *match.span()
+    for match in _SPAN.finditer(text):
+        yield "date", *match.span("from")
+        yield "date", *match.span("to")
+    for match in _SHORT.finditer(text):
+        if kind := _short_kind(text, match):
+            yield kind, *match.span()
+    for match in _ORDINAL_PLACE.finditer(text):
+        yield "date", *match.span("date")
+    for match in _HOLIDAY.finditer(text):
+        yield "date", *match.span()
+    for start in month_places:
+        alone = _MONTH_ALONE.match(text, start)
+        if alone and _is_month_alone(text, alone):
+            # Without the full stop: it may end the sentence.
+            yield "month_year", start, alone.end("month")
+
+
+def _short_kind(text: str, match: re.Match[str]) -> str | None:
+    """Return the kind of a date without a year, or of 5/92; None for a fraction or a score."""
+    start, end = match.span()
+    before, after = text[max(0, start - 24) : start], text[end : end + 24]
+    last = _LAST_WORD.search(before)
+    cue = last["word"].lower() if last else ""
+    one, two = int(match["one"]), int(match["two"] or match["dotted"])
+    if _SCORES.search(before) or _NO_DATE_AFTER.match(after):
+        return None
+    joined = bool(_JOINED_BEFORE.search(before) or _JOINED_AFTER.match(after))
+    if match["mark"] == "/" and 1 <= one <= 12 and two > 31:  # 5/92
+        if two == 52:  # weeks of a duration
+            return "month_year" if cue in ("since", "dated") else None
+        return "month_year" if two >= _FIRST_CLEAR_YEAR or cue in (_CUES | {"in"}) else None
+    if not (0 < min(one, two) <= 12 and max(one, two) <= 31):
+        return None
+    past = cue.endswith("ed") and not cue.startswith(_NO_CUES)  # "changed 2/9"
+    introduced = cue in _CUES or joined or past
+    if match["dotted"]:  # "from 26.04. to", but not "a pH of 7.2. Then"
+        padded = "0" in (match["one"][0], match["dotted"][0])
+        goes_on = re.match(r"\s[a-z]|[,;)]|\s?[-–]|\n|\Z", after)
+        sure = cue.endswith("day") or (goes_on and (introduced or padded))
+        return "date" if sure else None
+    if match["mark"] == "-":  # "admitted on 11-07 with", but not "for 3-4 days"
+        sure = cue in _CUES_OF_DURATIONS and not re.match(r"\s?[a-z]{1,3}\b", after)
+        return "date" if sure else None
+    return "date" if _is_slashed_date(match, one, two, cue, introduced, before, after) else None
+
+
+def _is_slashed_date(
+    match: re.Match[str],
+    one: int,
+    two: int,
+    cue: str,
+    introduced: bool,
+    before: str,
+    after: str,
+) -> bool:
+    """Whether 6/23 is a day, not a fraction: "5/5", "3/10", or a British "5/7" or "6/12".
+
+    The last two are days and months of a duration.
+    """
+    if (two == 7 and one in (*range(1, 15), 21, 28)) or (two == 12 and one <= 18):
+        return cue in _CUES_OF_DURATIONS or bool(_TIME_AFTER.match(after)) or "0" in match["one"]
+    padded = "0" in (match["one"][0], match["two"][0])
+    if padded or (max(one, two) >= _LEAST_FRACTION and two not in _TOTALS):
+        return True
+    begins = not before.strip(" \t") or before.rstrip(" \t").endswith(("\n", "|", "\0"))
+    begins = begins and two in _TOTALS
+    more = one > two and two not in (1, 2, 10)  # not 5/1 or 30/10
+    return introduced or begins or more or bool(_TIME_AFTER.match(after)) or before.endswith("(")
+
+
+def _is_month_alone(text: str, match: re.Match[str]) -> bool:
+    """Whether a month's name means a month: "since May", "in october", but not "may be"."""
+    start, end = match.span()
+    word = match["month"]
+    last = _LAST_WORD.search(text, max(0, start - 12), start)
+    cue = last["word"].lower() if last else ""
+    if word == "march" and cue == "in":
+        return True
+    if word.islower():
+        cues = _CLEAR_CUES_OF_MONTHS if word in AMBIGUOUS else _CUES_OF_MONTHS
+        return cue in cues and len(word) > 3
+    short = len(word) <= 4 and word.lower() not in ("june", "july")
+    if word.isupper() and short and word.lower() in ("oct", "dec", "mar", "sep", "jan", "may"):
+        return cue in _CLEAR_CUES_OF_MONTHS
+    ends = bool(re.match(r"\.?[,;)\n/]|\.?\Z", text[end:][:2]))  # "Oct)", "TT1 Jan, TT2 Feb."
+    if short and word.lower() not in ("mar", "may", "dec"):
+        return cue in _CUES_OF_MONTHS or cue == "done" or ends
+    if word.lower() in AMBIGUOUS or word.lower() in ("april", "june", "august"):
+        return cue in _CUES_OF_MONTHS or cue == "done"
+    return not re.match(r"\s?\d", text[end:][:2])
+
+
 def is_day_first(dates: Iterable[str]) -> bool:
     """Whether one of a text's dates can only be day/month/year, so that all of them are."""
-    return any((match := _NUMBERS.fullmatch(date)) and int(match["one"]) > 12 for date in dates)
+    return any(
+        (match := _NUMBERS.fullmatch(date) or _SHORT_DAY.fullmatch(date)) and int(match["one"]) > 12
+        for date in dates
+    )
 
 
 def shifted(written: str, days: int, *, day_first: bool = False) -> str | None:
@@ -111,6 +373,10 @@ def shifted(written: str, days: int, *, day_first: bool = False) -> str | None:
     A month without a day counts as its fifteenth. Two entangled dates ("May 3/4/2019") are not
     one date.
     """
+    if written.lower().replace("’", "'") in _HOLIDAYS:
+        month, day = _HOLIDAYS[written.lower().replace("’", "'")]
+        later = datetime.date(ANY_YEAR, month, day) + datetime.timedelta(days)
+        return f"{MONTHS[later.month - 1]} {later.day}"
     match, date = _parsed(written, day_first=day_first)
     if match is None or date is None:
         return None
@@ -162,11 +428,8 @@ def _read(match: re.Match[str], *, day_first: bool = False) -> datetime.date | N
         month, day = int(found["one"]), int(found["two"])
         if _is_swapped(month, day, day_first=day_first):
             month, day = day, month
-        # "1.2.03" and "1-2-03" are just as often sections, scores or versions.
-        if found["mark"] != "/" and len(match[0]) < len("05-03-19"):
-            return None
     else:
-        name = found["month"].lower()
+        name = (found.get("month") or "1").lower()  # the 19th, of any month
         full = [each.lower()[: len(name)] for each in MONTHS]
         month = int(name) if name.isdigit() else full.index(name) + 1
         day = int(found.get("day") or 15)
@@ -217,7 +480,7 @@ def _replaced(match: re.Match[str], parts: dict[str, str]) -> str:
     """Replace groups of a match, zero-padded to the old width where the old text was padded."""
     text, end = "", match.end()
     month = match.groupdict().get("month")
-    padded = month is None or month.isdigit()
+    padded = (month is None or month.isdigit()) and "nth" not in parts
     for name in sorted(parts, key=match.start, reverse=True):
         old, new = match[name], parts[name]
         new = new.zfill(len(old)) if padded or old[0] == "0" else new

@@ -19,12 +19,14 @@ can skip to that character.
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from clingpt.privacy.dates import MONTH_WORDS, find_dates
+from clingpt.privacy import note_structure
+from clingpt.privacy.dates import MONTH_WORDS, find_dates, find_short_dates
 from clingpt.privacy.keyword_rules import CITY, PUBLIC, STATE, find_by_keyword
 from clingpt.privacy.name_rules import find_names
+from clingpt.privacy.note_names import find_note_names
 
 # Where two findings overlap, the kind listed first wins.
 KINDS = (
@@ -55,7 +57,8 @@ _PHONES = [
 _AGE = re.compile(
     r"(?P<value>9(?<![\w.,/–-].)\d|1(?<![\w.,/–-].)[0-2]\d)"
     r"(?:[\s-]{0,2}(?:years?|yrs?)[\s-]{0,2}(?:old|of\sage)\b(?!\s(?:or|and)\s(?:older|over|above))"
-    r"|[\s-]?y\.?\s?/?o[FM]?\b|\s?y\s?[FM]\b|[FM](?=,|\s(?:with|who|w/|c/o|h/o|s/p|p/w|present|admitted)))",
+    r"|[\s-]?y\.?\s?/?o[FM]?\b|\s?y\s?[FM]\b|[FM](?=,|\s(?:with|who|w/|c/o|h/o|s/p|p/w|present"
+    r"|admitted)))",
     re.IGNORECASE,
 )
 _BEYOND = re.compile(r"(?:[≥>≤<=~]|\b(?:over|above|under|below|than|least|most|to|or|and))\s?\Z")
@@ -71,6 +74,19 @@ _SHAPES = [
     )
 ]
 _NUMBER_AFTER_NAME = re.compile(r"(?:\s\|)?\s\(?(?P<value>\d{6,9})(?![\w%-]|[.,]\d)")
+# In a note, a shorter chart number or an age of 90 or more after a name: "Wei 11204", "Wei (92)".
+_NUMBER_OF_A_NAME = re.compile(
+    r"(?:\s?\|)?,?\s(?:(?P<open>\()?(?P<value>(?:9\d|10\d)(?=\)|[,.;/]\s|\s?[MFmf]\b)"
+    r"|[A-Z]?\d{5,9}[A-Z]{0,2}))(?![\w%:-]|[.,/]\d|\s?(?:mg|ml|units))"
+)
+_AGE_IN_A_NOTE = re.compile(
+    r"\b(?:he|she|who|pt|patient|mother|father|mom|mum|dad|wife|husband|age|age/sex|turns"
+    r"|turning|turned|aged)"
+    r"(?:'s|’s|\sis|\swas|\s?:)?\s(?P<value>9\d|10\d)\b(?!\s?(?:%|kg|lbs?|/|cm|bpm|on\s|[.]\d))"
+    r"|\b[MF]\s?/\s?(?P<sexed>9\d|10\d)\b|\b(?P<slashed>9\d"
+    r"|10\d)\s?(?:[yY](?:rs?)?)?\s?/\s?[MFmf]\b",
+    re.IGNORECASE,
+)
 _AGE_AFTER_NAME = re.compile(r",\s(?P<value>9\d|1[0-2]\d)(?=[,.;]\s)")
 _PAGERS = re.compile(r"(?:[,;(]|\b(?:at|on))\s?(?P<value>x\d{4,5})(?!\w)")
 _STREETS = (
@@ -89,8 +105,10 @@ _SMALL_STREET = re.compile(
 )
 # Words no street name contains: "2 weeks on the road", "CHEST CT", "10 Mr. Smith saw Dr".
 _NO_STREET = re.compile(
-    r"\s(?:on|in|of|the|to|at|by|per|and|with|for|off|from|their|his|her|weeks?|days?|months?|years?|miles?|patients"
-    r"|Mrs?\.|Ms\.|CT|(?:Jan|Febr)uary|March|April|May|June|July|August|(?:Sept|Nov|Dec)ember|October|Post|Pre|With|In|On|Of|The|To|At|And|For|By|Was|Is)\b"
+    r"\s(?:on|in|of|the|to|at|by|per|and|with|for|off|from|their|his|her|weeks?|days?|months?"
+    r"|years?|miles?|patients"
+    r"|Mrs?\.|Ms\.|CT|(?:Jan|Febr)uary|March|April|May|June|July|August|(?:Sept|Nov|Dec)ember"
+    r"|October|Post|Pre|With|In|On|Of|The|To|At|And|For|By|Was|Is)\b"
 )
 _ZIP = re.compile(r"\d(?<=[A-Za-z]\s.)\d{4}(?:-\d{4})?(?![\w-])")
 _POSTCODE = re.compile(  # British and Canadian
@@ -117,16 +135,49 @@ class Detector(Protocol):
 
 def find_identifiers(text: str) -> list[Found]:
     """Find all identifiers, in order and without overlaps."""
-    candidates = sorted(_candidates(text), key=lambda c: (_RANK[c.kind], c.start - c.end, c.start))
-    taken, kept = bytearray(len(text)), []
-    for one in candidates:
+    text = _without_placeholders(text)
+    words = list(_WORD.finditer(text))
+    small = [word[0].lower() for word in words]
+    candidates = list(_strict_candidates(text, words, small))
+    found = _joined(text, _without_overlaps(candidates, len(text)))
+    if note_structure.is_note(small, text, {one.kind for one in found}):
+        found = _joined(text, _merged(found, _note_candidates(text, words, small)))
+    return found
+
+
+def _without_overlaps(candidates: list[Found], length: int) -> list[Found]:
+    """Return candidates in order, without those that overlap one of a higher rank."""
+    taken, kept = bytearray(length), []
+    for one in sorted(candidates, key=lambda c: (_RANK[c.kind], c.start - c.end, c.start)):
         mark = _RANK[one.kind] + 1
         # Overlapping findings of one kind are kept and joined later: "Baker Street" and
         # "Street, London NW1 6XE". Any other overlap drops the candidate of lower rank.
         if not set(taken[one.start : one.end]) - {0, mark}:
             taken[one.start : one.end] = bytes([mark]) * (one.end - one.start)
             kept.append(one)
-    return _joined(text, sorted(kept, key=lambda one: one.start))
+    return sorted(kept, key=lambda one: one.start)
+
+
+def _merged(strict: list[Found], others: Iterable[Found]) -> list[Found]:
+    """Join findings that overlap. The kind is that of a strict finding, or else of the longest.
+
+    In a note, everything that any rule finds is covered: "(802) 555-0119" is one number, although
+    "555-0119" alone looks like a code.
+    """
+    merged: list[Found] = []
+    best = (False, 0)
+    ranked = [(one, (True, one.end - one.start)) for one in strict]
+    ranked += [(one, (False, one.end - one.start)) for one in others]
+    for one, weight in sorted(ranked, key=lambda each: (each[0].start, each[0].end)):
+        last = merged[-1] if merged else None
+        if last is None or one.start >= last.end:
+            merged.append(one)
+            best = weight
+            continue
+        kind = one.kind if weight > best else last.kind
+        merged[-1] = Found(kind, last.start, max(last.end, one.end))
+        best = max(best, weight)
+    return merged
 
 
 def masked(text: str, found: Found) -> str:
@@ -144,9 +195,55 @@ def masked(text: str, found: Found) -> str:
 _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
-def _candidates(text: str) -> Iterator[Found]:
-    words = list(_WORD.finditer(text))
-    small = [word[0].lower() for word in words]
+# Marks of text that has been de-identified already.
+_PLACEHOLDER = re.compile(
+    r"\[\*\*[^\]\n]{0,80}\*\*\]|\*\*[A-Z][A-Z-]{1,20}(?:\[[^\]\n]{0,60}\])?|(?<!\w)\*{3,}(?!\w)"
+    r"|(?<![^\W_Xx])(?:X{3,}|x{3,})(?:[-/.](?:X{3,}|x{3,})){0,3}(?![^\W_])|_{3,}"
+    r"|\[[A-Z][A-Z_ -]{1,30}\d{0,3}\]|<[A-Z][A-Z_ -]{1,30}\d{0,3}>"
+    r"|[\[<{](?i:name|date|patient|doctor|hospital|location|place|phone|id|age|redacted|removed"
+    r"|deidentified)[\]>}]"
+)
+_SIGNS_OF_PLACEHOLDERS = ("XXX", "xxx", "***", "___", "**", "[", "<", "{")
+
+
+def _without_placeholders(text: str) -> str:
+    """Put NUL characters, which no identifier contains, in place of placeholders like "XXXX"."""
+    if not any(sign in text for sign in _SIGNS_OF_PLACEHOLDERS):
+        return text
+    return _PLACEHOLDER.sub(lambda match: "\0" * len(match[0]), text)
+
+
+def _note_candidates(
+    text: str, words: Sequence[re.Match[str]], small: Sequence[str]
+) -> Iterator[Found]:
+    """Yield what identifies in a note, but may be something else in published prose."""
+    labels = list(note_structure.labels(text))
+    months = [words[at].start() for at, word in enumerate(small) if word in MONTH_WORDS]
+    yield from (Found(*found) for found in find_short_dates(text, months))
+    for kind, spans in (
+        ("record_number", note_structure.labelled_codes(text, labels)),
+        ("record_number", note_structure.codes_after_words(text, words, small)),
+        ("date", note_structure.labelled_dates(text, labels)),
+        ("phone", note_structure.labelled_phones(text, labels)),
+        ("phone", note_structure.find_phones(text)),
+        ("name", find_note_names(text, words, small, labels)),
+        ("address", note_structure.find_places(text, words, labels)),
+    ):
+        for start, end in spans:
+            yield Found(kind, start, end)
+            if kind == "name" and (number := _NUMBER_OF_A_NAME.match(text, end)):
+                age = number["value"].isdigit() and len(number["value"]) < 4
+                yield Found("age" if age else "record_number", *number.span("value"))
+    for match in _AGE_IN_A_NOTE.finditer(text):
+        yield Found("age", *match.span(match.lastgroup or 0))
+    yield from (Found(*found) for found in note_structure.bare_codes(text))
+    yield from (Found(*found) for found in note_structure.footers(text))
+    yield from (Found(*found) for found in note_structure.hl7_fields(text))
+
+
+def _strict_candidates(
+    text: str, words: Sequence[re.Match[str]], small: Sequence[str]
+) -> Iterator[Found]:
     for start, end in find_names(text, words, small):
         yield Found("name", start, end)
         # A chart number and an age of 90 or more often follow a name without a label.

@@ -18,6 +18,7 @@ from pathlib import Path
 from clingpt.base.errors import ConfigError
 from clingpt.text.tokenizer import Tokenizer, packaged_file
 
+CUE_FILES = ("cue_words.txt", "note_words.txt")
 COMMONEST = 300  # this many of the commonest first names may precede any last name
 EVERYDAY = 1000  # ids in GPT-2's vocabulary below this are words too common to be lower-case names
 # A listed name is also a word unless its lower-case form is this many times rarer than its
@@ -41,7 +42,9 @@ Span = tuple[int, int]  # index of a name's first word, and of the word after it
 @cache
 def _cue_sections() -> dict[str, frozenset[str]]:
     sections: dict[str, list[str]] = {}
-    for line in Path(__file__).with_name("cue_words.txt").read_text("utf-8").splitlines():
+    folder = Path(__file__).parent
+    texts = (folder.joinpath(name).read_text("utf-8") for name in CUE_FILES)
+    for line in "\n".join(texts).splitlines():
         if line.startswith("["):
             words = sections[line.strip("[]")] = []
         elif line and not line.startswith("#"):
@@ -51,7 +54,7 @@ def _cue_sections() -> dict[str, frozenset[str]]:
 
 @cache
 def cues(*sections: str) -> frozenset[str]:
-    """Return the words of one or more sections of cue_words.txt."""
+    """Return the words of one or more sections of CUE_FILES."""
     return frozenset[str]().union(*(_cue_sections()[name] for name in sections))
 
 

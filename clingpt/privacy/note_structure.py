@@ -1,0 +1,473 @@
+"""Tell a clinical note from published prose; read identifiers from its structure and shapes.
+
+Machines and typists write identifiers next to what says what they are: after a label ("MRN:
+QB-61234", "HPCSA MP0788213"), in a table under its column, in a field of an HL7 segment, in the
+footer of a dictation ("JQR:smith D:07/20/83"). In a note, any number with the look of a code is
+also taken, unless its label is a vital sign, a test, a score or a measurement; so are streets,
+towns and telephone numbers of many countries. All this works with line breaks and without, since
+most fields of a record are cleaned to one line.
+
+The labels are in note_words.txt, the patterns in note_patterns.py. Names are read by note_names.py.
+"""
+
+import re
+from collections.abc import Iterator, Sequence, Set
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import phonenumbers
+
+from clingpt.privacy import note_patterns as patterns
+from clingpt.privacy.dates import day_of
+from clingpt.privacy.keyword_rules import PUBLIC
+from clingpt.privacy.names import Standing, cues, plain, standing
+
+
+def is_note(words: Sequence[str], text: str, kinds: Set[str]) -> bool:
+    """Whether a text is a clinical note rather than published prose.
+
+    `words` are the text's words in lower case, `kinds` the kinds of identifiers that the strict
+    rules found. Shorthand, headings and identifiers speak for a note, words of research against it.
+    """
+    points = min(4, len(cues("note_words").intersection(words)))
+    points += sum(1 if kind == "date" else 2 for kind in kinds - {"month_year", "url"})
+    points -= min(6, len(patterns.RESEARCH_WORDS.intersection(words)))
+    if len(words) > patterns.TERSE_WORDS:
+        share = sum(map(patterns.FUNCTION_WORDS.__contains__, words)) / len(words)
+        points += 2 * (share < patterns.TERSE)
+    if points <= -4:
+        return False  # spares most abstracts the searches below
+    if "/" in text:
+        points += min(
+            3, len({text[m.start() - 1 : m.end()].lower() for m in patterns.SLASHED.finditer(text)})
+        )
+    if ":" in text:
+        headings = {match["word"].lower() for match in patterns.HEADING.finditer(text)}
+        points += min(4, len(cues("note_headings") & headings))
+    return points + min(3, len(patterns.CLINICAL.findall(text))) >= patterns.FEWEST_POINTS
+
+
+class Label(NamedTuple):
+    """A label and where its value starts; `kinds` are the names of sections of note_words.txt."""
+
+    kinds: frozenset[str]
+    words: str
+    start: int
+    value: int
+    sign: str
+
+
+@cache
+def _labels() -> dict[str, frozenset[str]]:
+    table: dict[str, set[str]] = {}
+    for kind in patterns.LABEL_KINDS:
+        for label in cues(f"{kind}_labels"):
+            table.setdefault(label, set()).add(kind)
+    return {label: frozenset(kinds) for label, kinds in table.items()}
+
+
+def kinds_of_label(label: str) -> frozenset[str]:
+    """Return the kinds of a label's longest known ending: "our ref" and "ref" are codes."""
+    words = label.lower().replace("’", "'").split()[-3:]
+    table = _labels()
+    for first in range(len(words)):
+        name = "_".join(word.strip(".,()") for word in words[first:])
+        if kinds := table.get(name) or table.get(name.replace(".", "")):
+            return kinds
+    return frozenset()
+
+
+def labels(text: str) -> Iterator[Label]:
+    """Yield the labels of a text: words before a colon, "#", "|", "=" or "no."."""
+    for sign in patterns.LABEL_SIGN.finditer(text):
+        start = max(0, sign.start() - patterns.LONGEST_LABEL)
+        before = re.split(r"[\n\t|:;,\0]|\s{2,}", text[start : sign.start()])[-1]
+        words = patterns.LABEL_WORD.findall(before)
+        if words and before.rstrip(" .)").endswith(words[-1].rstrip(".")):
+            label = " ".join(words[-3:])
+            numbered = "#" in sign[0] or sign[0].strip()[:1] in ("n", "N")
+            kinds = kinds_of_label(label)
+            if numbered and (more := _labels().get(f"{words[-1].lower()}_no")):
+                kinds = more
+            yield Label(kinds, label.lower(), start, sign.end(), sign[0])
+
+
+def labelled_codes(text: str, found: Sequence[Label]) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of codes after a label that is not a vital sign, a test or a score."""
+    for label in found:
+        match = patterns.CODE_VALUE.match(text, label.value)
+        if not match or label.kinds & {"org"}:
+            continue
+        value = match["value"]
+        digits = sum(map(str.isdigit, value))
+        known = "code" in label.kinds
+        if _is_measured(text, value, match.end("value")):
+            continue
+        if known:
+            least = (
+                4 if label.words.split()[-1] in patterns.COMMON_LABELS and value.isdigit() else 3
+            )
+            least -= "#" in label.sign or not value.isdigit()
+        elif label.kinds:
+            continue
+        else:
+            # An unknown label: only what looks like nothing but a code.
+            least = 6 if value.isdigit() or " " in value else 5
+        if least <= digits <= 24:
+            yield match.span("value")
+
+
+def _is_measured(text: str, value: str, end: int) -> bool:
+    """Whether a value is a date, a time, an amount, or public."""
+    if _is_date(value) or patterns.MEASURED.fullmatch(value) or value.upper().startswith(PUBLIC):
+        return True
+    return (
+        value.isdigit()
+        and len(value) < patterns.SURE_DIGITS
+        and not patterns.NOT_MEASURED.match(text, end)
+    )
+
+
+def _is_date(value: str) -> bool:
+    return bool(patterns.DATE_LIKE.fullmatch(value)) and (
+        len(value) < 6 or day_of(value) is not None
+    )
+
+
+def codes_after_words(
+    text: str, words: Sequence[re.Match[str]], small: Sequence[str]
+) -> Iterator[tuple[int, int]]:
+    """Yield codes after a label without a sign: "GMC 6098712", "Medicare 2FH7-QR8-LN41"."""
+    table = _labels()
+    for place, word in enumerate(small):
+        if "code" not in table.get(word, ()):
+            continue
+        gap = patterns.AFTER_LABEL_WORD.match(text, words[place].end())
+        match = (
+            patterns.CODE_VALUE.match(text, gap.end())
+            if gap and gap.end() > words[place].end()
+            else None
+        )
+        if not match or _is_measured(text, match["value"], match.end("value")):
+            continue
+        value = match["value"]
+        digits = sum(map(str.isdigit, value))
+        upper = value.upper() == value
+        if upper and digits >= (6 if word in patterns.WEAK_LABELS else 4):
+            yield match.span("value")
+
+
+def bare_codes(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield (kind, start, end) of numbers in a note whose shape only codes have."""
+    for match in patterns.PLATE.finditer(text):
+        yield "vehicle", *match.span("value")
+    for pattern in patterns.WEB:
+        for match in pattern.finditer(text):
+            yield "url", *match.span("value" if "value" in pattern.groupindex else 0)
+    for match in patterns.FILE.finditer(text):
+        yield "record_number", *match.span()
+    for pattern in patterns.BARE_CODES:
+        for match in pattern.finditer(text):
+            if _is_code(text, match[0], *match.span()):
+                yield "record_number", *match.span()
+
+
+def _is_code(text: str, value: str, start: int, end: int) -> bool:
+    digits = sum(map(str.isdigit, value))
+    if digits < (6 if value[0].isdigit() else 4) or patterns.KNOWN_CODES.fullmatch(value):
+        return False
+    if value.isdigit() and (
+        value.endswith("000") or value.startswith(("19", "20")) and digits == 6
+    ):
+        return False
+    if value[0].isdigit() and not value.isdigit() and not value.isalnum():
+        groups = re.split(r"[-.]", value)
+        # 10-20-30 is a taper, 2004-2005 a range, 12.5-25.0 a dose.
+        ranges = len(groups) == 2 and (len(groups[0]) == len(groups[1]) or "." in value)
+        if ranges or _is_date(value) or min(map(len, groups[:2])) < 2:
+            return False
+        if "." in value and len(groups) < 3:
+            return False
+    if _is_measured(text, value, end):
+        return False
+    return not patterns.NO_CODE_BEFORE.search(text, max(0, start - 14), start)
+
+
+def labelled_dates(text: str, found: Sequence[Label]) -> Iterator[tuple[int, int]]:
+    """Yield dates after their labels, in shapes that elsewhere would be numbers."""
+    for label in found:
+        match = patterns.DATE_VALUE.match(text, label.value) if "date" in label.kinds else None
+        if match and "no" not in label.kinds:
+            born = (
+                label.words.replace(" ", "_") in patterns.BORN
+                or label.words.split()[-1] in patterns.BORN
+            )
+            shaped = not match["value"].isdigit() and " " not in match["value"]
+            if born or shaped or re.fullmatch(r"(?:19|20)\d{6,12}", match["value"]):
+                yield match.span("value")
+
+
+def labelled_phones(text: str, found: Sequence[Label]) -> Iterator[tuple[int, int]]:
+    """Yield telephone numbers of any length after their labels: "ext. 4409", "DID: 6555 4418"."""
+    for label in found:
+        match = patterns.PHONE_VALUE.match(text, label.value) if "phone" in label.kinds else None
+        if match and (len(label.words) > 1 or sum(map(str.isdigit, match["value"])) >= 7):
+            yield match.span("value")
+
+
+def footers(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield typists' initials ("JQR:smith", "MK/dp") and codes in the footer of a dictation."""
+    for match in patterns.TYPIST.finditer(text):
+        value = match["value"]
+        around = text[max(0, match.start() - 60) : match.start()] + " " + text[match.end() :][:40]
+        last = len(text) - match.end() < 12
+        if (
+            value.lower() not in patterns.CLINICAL_PAIRS
+            and not patterns.RATE.match(value)
+            and (last or patterns.FOOTER.search(around))
+        ):
+            upper = value[0].isupper() or last
+            if upper and len(re.split(r"[:/]", value)[1]) > 1:
+                yield "name", *match.span("value")
+    for match in patterns.FOOTER_CODE.finditer(text):
+        yield "record_number", *match.span()
+
+
+def hl7_fields(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield (kind, start, end) of what identifies in the fields of HL7 v2 segments."""
+    starts = list(patterns.HL7_SEGMENT.finditer(text)) if "|" in text else []
+    for number, segment in enumerate(starts):
+        end = starts[number + 1].start() if number + 1 < len(starts) else len(text)
+        line_end = text.find("\n", segment.start(), end)
+        end = line_end if line_end >= 0 else end
+        name = segment[0][:3]
+        place = segment.end()
+        for index, value in enumerate(text[place:end].split("|"), 1):
+            if kind := patterns.HL7_FIELDS.get(name, {}).get(index):
+                yield from _parts(kind, value, place)
+            place += len(value) + 1
+
+
+def _parts(kind: str, field: str, offset: int) -> Iterator[tuple[str, int, int]]:
+    """Yield the identifying components of one field."""
+    place = offset
+    for part in re.split(r"[\^~&]", field):
+        if kind == "person":
+            if part.isalpha() is False and (
+                match := patterns.HL7_PART["code"].fullmatch(part.strip())
+            ):
+                yield "record_number", place + match.start(), place + match.end()
+            elif (
+                match := patterns.HL7_NAME.search(part)
+            ) and part.strip().upper() not in patterns.HL7_CODED:
+                yield "name", place + match.start(), place + match.end()
+        elif kind == "place":
+            if (
+                match := patterns.HL7_PLACE.search(part)
+            ) and part.strip().upper() not in patterns.HL7_CODED:
+                yield "address", place + match.start(), place + match.end()
+        elif match := patterns.HL7_PART[kind].search(part):
+            yield (
+                {"code": "record_number"}.get(kind, kind),
+                place + match.start(),
+                place + match.end(),
+            )
+        place += len(part) + 1
+
+
+def table_cells(text: str) -> Iterator[tuple[frozenset[str], int, int]]:
+    """Yield (kinds, start, end) of the cells of a table whose header names its columns."""
+    header: list[frozenset[str]] = []
+    sign, place = "", 0
+    for line in text.splitlines(keepends=True):
+        sign = (
+            sign if header else "|" if line.count("|") > 1 else "\t" if line.count("\t") > 1 else ""
+        )
+        cells = line.rstrip("\r\n").split(sign) if sign else []
+        if not header:
+            kinds = [kinds_of_label(cell.strip()) for cell in cells]
+            header = kinds if sum(map(bool, kinds)) > 1 else []
+        elif len(cells) < 2:
+            header = []
+        else:
+            start = place
+            for kind, cell in zip(header, cells, strict=False):
+                bare = cell.strip()
+                if kind and bare:
+                    left = start + cell.index(bare)
+                    yield kind, left, left + len(bare)
+                start += len(cell) + 1
+        place += len(line)
+
+
+# Addresses and towns
+
+
+@cache
+def _towns() -> frozenset[str]:
+    text = Path(__file__).with_name("towns.txt").read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return frozenset(name.strip().lower() for name in " ".join(lines).split(";"))
+
+
+def find_places(
+    text: str, words: Sequence[re.Match[str]], found_labels: Sequence[Label]
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of streets, towns and post codes in a note, possibly overlapping."""
+    yield from _streets(text)
+    yield from _post_codes(text)
+    yield from _towns_at(text, words)
+    for pattern in (patterns.UNITS_OF_LAND, patterns.COUNTY, patterns.AFTER_ORGANISATION):
+        for match in pattern.finditer(text):
+            words_of_place = {plain(word) for word in match["place"].replace(",", " ").split()}
+            if not words_of_place & cues("never", "not_names", "degrees_small"):
+                yield match.span("place")
+    for match in patterns.TOWN_STATE.finditer(text):
+        town = match["town"]
+        listed = not town.isupper() or town.lower() in _towns() or match[0][-1].isdigit()
+        if listed and plain(town.split()[0]) not in cues("never", "not_names"):
+            yield match.span()
+    for label in found_labels:
+        if "place" in label.kinds and "no" not in label.kinds:
+            yield from _after_label(text, label)
+
+
+def _streets(text: str) -> Iterator[tuple[int, int]]:
+    for number, pattern in enumerate(patterns.STREETS):
+        for match in pattern.finditer(text):
+            # "3:51 PM. Attending Dr" and "1.5 Park" are no streets.
+            if not patterns.NO_STREET.search(match[0]):
+                start = match.start()
+                yield start, match.end()
+                town = patterns.NEXT_TOWN.match(text, match.end())
+                if town and number != 2:
+                    yield start, town.end()
+
+
+def _post_codes(text: str) -> Iterator[tuple[int, int]]:
+    for pattern in patterns.POSTCODES:
+        for match in pattern.finditer(text):
+            before = patterns.BEFORE_CODE.search(text, max(0, match.start() - 60), match.start())
+            yield (before or match).start(), match.end()
+    for match in patterns.CODE_BEFORE_TOWN.finditer(text):
+        if standing(plain(match["town"])) in (Standing.CLEAR, Standing.UNLISTED):
+            yield match.span()
+
+
+def _towns_at(text: str, words: Sequence[re.Match[str]]) -> Iterator[tuple[int, int]]:
+    place = 0
+    while place < len(words):
+        end = _town_at(text, words, place)
+        if end:
+            yield words[place].start(), words[end - 1].end()
+        place = max(place + 1, end)
+
+
+def _town_at(text: str, words: Sequence[re.Match[str]], place: int) -> int:
+    """Return the place after the town that starts at a place, or 0."""
+    first = words[place]
+    before = words[place - 1] if place else None
+    gap = text[before.end() : first.start()] if before else ""
+    cue = before[0].lower() if before and gap in (" ", ", ") else ""
+    if first[0].islower():  # "came from rotherham"
+        small = cue in ("from", "near") or (
+            cue == "in" and text[: before.start()].endswith("lives ") if before else False
+        )
+        name = first[0]
+        known = small and len(name) > 4 and name in _towns()
+        return place + 1 if known and standing(name) in (Standing.CLEAR, Standing.UNLISTED) else 0
+    end = _town_end(text, words, place, _towns())
+    if end:
+        bracketed = gap.endswith("(") and text[words[end - 1].end() :][:1] == ")"
+        if not (cue in patterns.BEFORE_TOWN or end - place > 1 or bracketed):
+            return 0
+    elif cue == "from" or (
+        cue and patterns.SURE_BEFORE_TOWN.search(text, max(0, first.start() - 48), first.start())
+    ):
+        end = _unlisted_end(text, words, place)
+        if cue == "from" and first[0].isupper() and standing(plain(first[0])) is Standing.WORD:
+            return 0
+    return 0 if end and patterns.ORG_AFTER.match(text, words[end - 1].end()) else end
+
+
+def _town_end(text: str, words: Sequence[re.Match[str]], place: int, towns: frozenset[str]) -> int:
+    """Return the place after the longest town that starts at a place, or 0."""
+    for end in range(min(len(words), place + patterns.MOST_WORDS), place, -1):
+        name = text[words[place].start() : words[end - 1].end()]
+        if len(name) < 40 and name.lower() in towns and (end - place == 1 or name[0].isupper()):
+            single = end - place == 1
+            if single and plain(name) in cues("never", "not_names", "relations", "titles"):
+                return 0
+            return end
+    return 0
+
+
+def _unlisted_end(text: str, words: Sequence[re.Match[str]], place: int) -> int:
+    """Return the place after the capitalised words at a place that may be an unlisted town, or"
+    " 0."""
+    end = place
+    while end < len(words) and end - place < 3:
+        word = words[end][0]
+        if end > place and text[words[end - 1].end() : words[end].start()] != " ":
+            break
+        if not word[0].isupper() or plain(word) in cues("never", "not_names"):
+            break
+        if word.isupper() and len(word) < 5:
+            break  # "from ICU", "in SNF"
+        end += 1
+    names = [plain(word[0]) for word in words[place:end]]
+    return end if any(standing(name) is not Standing.NONE for name in names) else 0
+
+
+def _after_label(text: str, label: Label) -> Iterator[tuple[int, int]]:
+    stop = patterns.LABEL_END.search(
+        text, label.value, min(len(text), label.value + patterns.LONGEST)
+    )
+    end = stop.start() if stop else min(len(text), label.value + patterns.LONGEST)
+    value = text[label.value : end].rstrip(" .,")
+    if len(value) > 2 and any(char.isupper() or char.isdigit() for char in value):
+        yield label.value, label.value + len(value)
+
+
+# Telephone numbers
+
+
+def find_phones(text: str) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of telephone numbers in a note, possibly overlapping."""
+    for match in patterns.PHONE_CANDIDATE.finditer(text):
+        number = match[0].rstrip()
+        digits = sum(map(str.isdigit, re.split("[xe]", number, maxsplit=1)[0]))
+        if not patterns.FEWEST_DIGITS <= digits <= patterns.MOST_DIGITS or number.count(
+            "("
+        ) != number.count(")"):
+            continue
+        introduced = patterns.PHONE_INTRODUCED.search(
+            text, max(0, match.start() - 28), match.start()
+        )
+        if introduced or _is_valid(number):
+            yield match.start(), match.end()
+    for match in patterns.PHONE_LOCAL.finditer(text):
+        yield match.span()
+    for match in patterns.PHONE_SHORT.finditer(text):
+        yield match.span("value" if match["value"] else "glued" if match["glued"] else "desk")
+
+
+@lru_cache(maxsize=1 << 12)
+def _is_valid(number: str) -> bool:
+    """Whether a number is possible with its country code, or in a layout of one of REGIONS."""
+    if number.startswith("+"):
+        regions: list[str | None] = [None]
+    elif any(layout.fullmatch(number) for layout in patterns.PHONE_LAYOUTS):
+        regions = [*patterns.REGIONS]
+    else:
+        return False
+    return any(_parses(number, region) for region in regions)
+
+
+def _parses(number: str, region: str | None) -> bool:
+    try:
+        parsed = phonenumbers.parse(number, region)
+    except phonenumbers.NumberParseException:
+        return False
+    return phonenumbers.is_possible_number(parsed)

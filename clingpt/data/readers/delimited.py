@@ -154,7 +154,10 @@ def _dialect(lines: list[str], delimiters: str, reading: Reading) -> tuple[str, 
     """Choose the delimiter and the quoting by the first lines, and note what was chosen."""
     quoting = reading.options.quoting
     delimiter = _find_delimiter(lines, delimiters, quoting)
-    reading.shape.facts.append(f"separated by {NAMES.get(delimiter, repr(delimiter))}")
+    if any(delimiter in line for line in lines[:1]):
+        reading.shape.facts.append(f"separated by {NAMES.get(delimiter, repr(delimiter))}")
+    else:
+        reading.shape.facts.append("one column")
     if quoting == "auto" and _needs_backslashes(lines, delimiter):
         quoting = "backslash"
     if quoting == "backslash":

@@ -176,6 +176,10 @@ def format_of(path: Path, encoding: str = AUTO) -> Format:
 
     Raises DataError, with the name of what the file is, if it cannot be read.
     """
+    if not path.is_file():  # a pipe, for instance
+        raise DataError(
+            f"{path} is not a regular file, and sources are read several times; save it"
+        )
     named, ending = format_by_name(path), ending_of(path)
     content = content_of(path)
     if content in BY_CONTENT:
@@ -276,7 +280,7 @@ def _content_of_zip(path: Path) -> str:
                     return kind
             if "mimetype" in names:
                 return contents.OPEN_DOCUMENT.get(archive.read("mimetype")[:60].strip(), "zip")
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError):
+    except (zipfile.BadZipFile, EOFError, OSError, zlib.error, RuntimeError):
         pass  # damaged: its reader says so, if its ending tells which
     return "zip"
 

@@ -74,7 +74,12 @@ class JsonText:
                 RecursionError,
             ) as error:  # malformed, or continued in the next chunk
                 offset = getattr(error, "pos", self._at) - self._at
-                if len(self._buffer) - self._at > LONGEST_RECORD_CHARS or not self._more():
+                if len(self._buffer) - self._at > LONGEST_RECORD_CHARS:
+                    raise DataError(
+                        f"{self.path}:{self.line}: a value of more than "
+                        f"{LONGEST_RECORD_CHARS:,} characters, or not valid JSON"
+                    ) from None
+                if not self._more():
                     raise self._malformed(offset) from None
                 continue
             self._advance(end)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.data.readers.reading import Reading
 from clingpt.data.readers.text_file import Placed, check_unique, open_bytes
@@ -30,7 +31,7 @@ def read_parquet(path: Path, _reading: Reading) -> Iterator[Placed]:
                     n_rows += 1
                     yield f"{path}:{n_rows}", dict(zip(names, cells, strict=True))
         except (OSError, EOFError, zlib.error, pyarrow.ArrowException, UnicodeError) as error:
-            reason = textwrap.shorten(str(error), 200, placeholder=" …")
+            reason = textwrap.shorten(console.safe_line(str(error)), 200, placeholder=" …")
             raise DataError(
                 f"{path}: damaged or not Parquet (after row {n_rows}: {reason}); copy the file "
                 "again"

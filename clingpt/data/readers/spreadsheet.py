@@ -1,6 +1,7 @@
 """Spreadsheets (.xlsx): the rows of one sheet, with cells as the texts of a CSV."""
 
 import datetime
+import errno
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,8 +41,8 @@ def read_spreadsheet(path: Path, reading: Reading) -> Iterator[Placed]:
         except (ClingptError, MemoryError):
             raise
         except Exception as error:  # of a damaged file, openpyxl's errors have no common base class
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise  # of the disk; EINVAL comes of places beyond the file
             raise DataError(
                 f"{path}: damaged or not a spreadsheet ({type(error).__name__}); copy it again"
             ) from None

@@ -4,6 +4,7 @@ import datetime
 import gzip
 import io
 import json
+import os
 import pickle
 import sqlite3
 import zipfile
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from clingpt.base.errors import DataError
 from clingpt.data.readers import json_text, json_values
 from clingpt.data.readers.reading import Reading
 from clingpt.data.sources import iter_rows, refuse
@@ -90,6 +92,12 @@ TABLES: list[Case] = [
         lambda: lines("id|note", "1|a, b; c", "2|d, e; f"),
         ["CSV", "separated by bars (|)"],
         [{"id": "1", "note": "a, b; c"}, {"id": "2", "note": "d, e; f"}],
+    ),
+    (
+        "one.csv",
+        lambda: lines("note", "a", '"b, c"'),
+        ["CSV", "one column"],
+        [{"note": "a"}, {"note": "b, c"}],
     ),
     (
         "bars.psv",
@@ -435,6 +443,25 @@ def test_the_databases_and_pickles_of_this_python_are_recognised(tmp_path: Path)
     with sqlite3.connect(tmp_path / "b.csv") as database:
         database.execute("create table notes (note text)")
     assert "b.csv is a SQLite database" in refusal(tmp_path / "b.csv")
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    said = "a.csv is not a regular file, and sources are read several times; save it"
+    assert refusal(tmp_path / "a.csv") == said
+
+
+def test_a_damaged_workbook_is_refused_in_one_line(tmp_path: Path) -> None:
+    whole, path = workbook({"a": CELLS}), tmp_path / "a.xlsx"
+    for start in range(0, len(whole), 97):
+        for damaged in (whole[:start], whole[start:], whole[:start] + whole[start + 50 :]):
+            path.write_bytes(damaged)
+            try:
+                found = read(path)
+            except DataError as error:
+                assert str(error).isprintable()
+            else:
+                assert found == (ROWS, [])
 
 
 # Options

@@ -71,9 +71,28 @@ ADVICE = {
     errno.EBUSY: "close the program that uses it",
     errno.ELOOP: "check the path",
     errno.ENOTSUP: "choose another file system",
+    errno.EXDEV: "choose another file system",
+    errno.ENOLCK: "choose another file system",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+    errno.ENOMEM: "close other programs, or use a machine with more memory",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u), or start fewer workers",
     errno.EADDRINUSE: "choose another port, or stop the program that uses this one",
 }
+UNKNOWN_REASON = "check that the disk has space and is still connected"
+
+# What a library says if the system refused something, but its exception is not an OSError:
+# safetensors, SQLite and torch's writer of archives, its allocator, and Python's threads.
+QUOTED = (
+    (re.compile(r"\(os error (\d+)\)"), None),
+    (re.compile(r"database or disk is full"), errno.ENOSPC),
+    (re.compile(r"disk I/O error"), errno.EIO),
+    (re.compile(r"readonly database"), errno.EROFS),
+    (re.compile(r"DefaultCPUAllocator: can't allocate memory"), errno.ENOMEM),
+    (re.compile(r"can't start new thread"), errno.EAGAIN),
+)
+# Reasons for which any other exception may be raised while an OSError with one is being handled.
+OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
 def run(main: Callable[[], object], *, requirements: str = "requirements.txt") -> None:
@@ -81,11 +100,13 @@ def run(main: Callable[[], object], *, requirements: str = "requirements.txt") -
 
     `requirements` names the file that lists the packages of this command.
     """
+    _open_closed_streams()
     _show_what_cannot_be_encoded()
     explain_missing_packages(requirements)
     try:
         main()
-        sys.stdout.flush()  # so that a full disk or a closed pipe is reported here, not at shutdown
+        with _naming(sys.stdout):  # report a full disk or a closed pipe here, not at shutdown
+            sys.stdout.flush()
     except ClingptError as error:
         _end(f"error: {error}", status=error.exit_status)
     except ModuleNotFoundError as error:
@@ -96,10 +117,11 @@ def run(main: Callable[[], object], *, requirements: str = "requirements.txt") -
         _end(": ".join(["interrupted", *map(str, interrupt.args)]), status=SHELL_INTERRUPTED)
     except BrokenPipeError:
         _end(None, status=SHELL_BROKEN_PIPE)
-    except OSError as error:
-        if error.errno not in ADVICE:
+    except Exception as error:
+        cause = os_error_in(error)
+        if cause is None or (advice := advice_on(cause)) is None:
             raise
-        _end(f"error: {describe_os_error(error)}; {ADVICE[error.errno]}", status=1)
+        _end(f"error: {describe_os_error(cause)}; {advice}", status=1)
 
 
 @contextlib.contextmanager
@@ -155,23 +177,49 @@ def missing_package(error: BaseException, requirements: str) -> str | None:
 def describe_os_error(error: OSError) -> str:
     """Describe an error as the file or files concerned, then the reason."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    return f"{' -> '.join(names)}: {error.strerror}" if names else str(error.strerror)
+    reason = error.strerror or one_line(str(error)) or type(error).__name__
+    return f"{' -> '.join(names)}: {reason}" if names else reason
+
+
+def os_error_in(error: BaseException) -> OSError | None:
+    """Return the system's error that an exception is, wraps or only quotes; None if there is none.
+
+    torch.save raises a RuntimeError whose context is the OSError of a full disk, and others give
+    the reason as text (QUOTED).
+    """
+    if isinstance(error, OSError):
+        return None if isinstance(error, io.UnsupportedOperation) else error
+    if isinstance(error, MemoryError):
+        return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.errno in OF_DISKS:
+            return link
+        for pattern, code in QUOTED:
+            if found := pattern.search(str(link)):
+                code = code or int(found[1])
+                return OSError(code, os.strerror(code))
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def advice_on(error: OSError) -> str | None:
+    """Say what to do about an error of the system; None if it is a bug of the program.
+
+    numpy's tofile and Pillow raise an OSError without a number if a disk is full.
+    """
+    if error.errno in ADVICE:
+        return ADVICE[error.errno]
+    return UNKNOWN_REASON if error.errno is None or error.filename is not None else None
 
 
 def why_not_written(error: BaseException) -> tuple[str, str]:
-    """Return the system's reason why something could not be written, and what to do about it.
-
-    torch raises a RuntimeError whose context is the OSError; safetensors only quotes its number.
-    """
-    link: BaseException | None = error
-    while link is not None:
-        code = link.errno if isinstance(link, OSError) else None
-        if found := re.search(r"\(os error (\d+)\)", str(link)):
-            code = int(found[1])
-        if code is not None:
-            return os.strerror(code), ADVICE.get(code, "check the disk")
-        link = link.__cause__ or link.__context__
-    return one_line(str(error)), "check the disk"
+    """Return why something could not be written, without its path, and what to do about it."""
+    cause = os_error_in(error)
+    if cause is None:
+        return one_line(str(error)), UNKNOWN_REASON
+    reason = cause.strerror or describe_os_error(cause)
+    return reason, advice_on(cause) or UNKNOWN_REASON
 
 
 def _end(message: str | None, *, status: int) -> NoReturn:
@@ -193,6 +241,25 @@ def _give_up_broken_streams() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Open standard streams that the caller has closed (`>&-`), for which Python has None.
+
+    Otherwise the next file that is opened would get a stream's number, and whatever a library
+    prints would be written into it.
+    """
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream or open(number, mode, encoding="utf-8", closefd=False)
+        for number, (stream, mode) in enumerate(
+            ((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w"))
+        )
+    )
 
 
 def _show_what_cannot_be_encoded() -> None:
@@ -220,11 +287,23 @@ def note(text: str) -> None:
 def _write(text: str, stream: TextIO, *, end: str) -> None:
     if _muted:
         return
-    if (bars := sys.modules.get("tqdm")) is not None:
-        bars.tqdm.write(text, file=stream, end=end)  # redraws progress bars below the text
-    else:
-        stream.write(f"{text}{end}")
-    stream.flush()
+    with _naming(stream):
+        if (bars := sys.modules.get("tqdm")) is not None:
+            bars.tqdm.write(text, file=stream, end=end)  # redraws progress bars below the text
+        else:
+            stream.write(f"{text}{end}")
+        stream.flush()
+
+
+@contextlib.contextmanager
+def _naming(stream: TextIO) -> Iterator[None]:
+    """Name the stream in an OSError of the block: the system gives no name for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = "standard output" if stream is sys.stdout else "standard error"
+        raise
 
 
 def visible(text: str) -> str:

@@ -31,6 +31,7 @@ SUMS = "SHA256SUMS"
 # Suffixes of files that must be listed in SHA256SUMS.
 HASHED = {".safetensors", ".json", ".pt", ".onnx", ".data", ".ts", ".pt2"}
 NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # errors that reading cannot have
 LONGEST_NAME = 255  # bytes of a file's name
 NAME_S = 1.0  # seconds to wait for a new owner to write its name into the lock file
 ATTEMPTS = 100  # to lock a file that others keep removing, or whose inode number is not stable
@@ -129,14 +130,40 @@ def followed(path: Path) -> Path:
     return target if target.name == name != ".." and target.is_dir() else path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file's content atomically: readers see the old text or the new, never half.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a scratch file that replaces `path` if the block succeeds, and is removed if not.
 
-    Each process has its own scratch file: two evaluations may write one checkpoint's card.
+    Each process has its own: two evaluations may write one checkpoint's card. An OSError names
+    `path` instead of the scratch file, or of nothing, as on a full disk.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
+    try:
+        yield scratch
+        os.replace(scratch, path)
+    except OSError as error:
+        if error.filename in (None, str(scratch), scratch):
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file's content atomically: readers see the old text or the new, never half."""
+    with replacing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name `path`, which the user knows, in an OSError of the block."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_json(path: Path, content: object) -> None:
@@ -234,21 +261,29 @@ def one_writer(target: Path, *, inside: bool = False, flag: str = "--out") -> It
     """
     real = Path(os.path.realpath(target))  # one lock for all links to it
     path = real / ".lock" if inside else real.with_name(f".{real.name}.lock")
-    me = Owner()
+    me, created = Owner(), list[Path]()
     try:
-        created = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-        file = _acquire(target, path, me, flag)
-    except OSError as error:  # name what the user chose, not the lock file
-        raise OSError(error.errno, error.strerror, str(target)) from error
-    _held[real] = path, me
-    try:
-        yield
+        with naming(target):
+            created += (each for each in (path.parent, *path.parent.parents) if not each.exists())
+            file = _acquire(target, path, me, flag)
+        _held[real] = path, me
+        try:
+            yield
+        except Exception as error:
+            cause = console.os_error_in(error)
+            if cause is None or cause.errno not in OF_WRITING or cause.filename is not None:
+                raise
+            raise OSError(cause.errno, cause.strerror, str(target)) from error
+        finally:
+            del _held[real]
+            with contextlib.suppress(OSError):
+                # It may be another process's, if somebody removed the folder. It is removed while
+                # it is still locked: then nobody else can have taken it over.
+                if _read(path) == me:
+                    path.unlink()
+            with contextlib.suppress(OSError):
+                file.close()
     finally:
-        del _held[real]
-        with contextlib.suppress(OSError):
-            if _read(path) == me:  # it may be another process's, if somebody removed the folder
-                path.unlink()  # while it is still locked: then nobody else can have taken it over
-        file.close()
         with contextlib.suppress(OSError):  # they have content: the command wrote something
             for folder in created:
                 folder.rmdir()
@@ -294,9 +329,15 @@ def _acquire(target: Path, path: Path, me: Owner, flag: str) -> IO[str]:
             continue
         if is_current or attempt == ATTEMPTS - 1:
             _note_other_host(target, _read(path))
-            file.truncate(0)
-            file.write(json.dumps(asdict(me)) + "\n")
-            file.flush()
+            try:
+                file.truncate(0)
+                file.write(json.dumps(asdict(me)) + "\n")
+                file.flush()
+            except OSError:  # such as a full disk
+                path.unlink()  # while it is still locked
+                with contextlib.suppress(OSError):
+                    file.close()  # which tries to write once more
+                raise
             return file
         file.close()  # the last owner has removed this file, and another process may have a new one
     raise BusyError(f"{target} is being written by other processes; choose another {flag}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from clingpt.base.files import fsync
+from clingpt.base.files import fsync, naming, replacing
 
 Row = dict[str, Any]
 
@@ -24,18 +24,15 @@ def append(
 ) -> None:
     """Append rows to a file, creating it if necessary; with `sync`, fsync them before returning."""
     lines = "".join(f"{dumps(row)}\n" for row in rows).encode()
-    try:
-        with path.open("ab+") as file:
-            if file.seek(0, os.SEEK_END) > 0:
-                file.seek(-1, os.SEEK_END)
-                if file.read() != b"\n":
-                    lines = b"\n" + lines
-            file.write(lines)
-            if sync:
-                file.flush()
-                fsync(file.fileno())
-    except OSError as error:  # of a full disk, it does not name the file
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with naming(path), path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END) > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                lines = b"\n" + lines
+        file.write(lines)
+        if sync:
+            file.flush()
+            fsync(file.fileno())
 
 
 def read(path: Path) -> list[Row]:
@@ -63,10 +60,8 @@ def scan(path: Path) -> Iterator[tuple[int, Row]]:
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace a file as a whole, in constant memory; text is written as it is, not escaped."""
-    scratch = path.with_name(f".{path.name}.partial")
-    with scratch.open("w", encoding="utf-8") as file:
+    with replacing(path) as scratch, scratch.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    scratch.replace(path)
 
 
 def keep(path: Path, wanted: Callable[[Row], bool]) -> None:

@@ -5,6 +5,7 @@ with the model. Of these formats only safetensors is safe to open from an untrus
 TorchScript and torch.export archives contain programs, and ONNX graphs can refer to other files.
 """
 
+import io
 import logging
 import shutil
 import warnings
@@ -71,7 +72,8 @@ def write_torchscript(model: GPT, folder: Path) -> Step:
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             Stateless(model), example_inputs(model), check_trace=False
         )
-        torch.jit.save(traced, folder / TORCHSCRIPT)
+        with (folder / TORCHSCRIPT).open("wb") as file:  # see write_torch_export
+            torch.jit.save(traced, file)
         _remove_debug_tables(folder / TORCHSCRIPT)
         found: Step = torch.jit.load(folder / TORCHSCRIPT)  # type: ignore[no-untyped-call]
     return found
@@ -94,7 +96,10 @@ def write_torch_export(model: GPT, folder: Path) -> Step:
         )
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # contains paths of this machine
-        torch.export.save(program, folder / TORCH_EXPORT)
+        # torch aborts the process if it writes to a full disk itself.
+        packed = io.BytesIO()
+        torch.export.save(program, packed)
+        (folder / TORCH_EXPORT).write_bytes(packed.getbuffer())
         return torch.export.load(folder / TORCH_EXPORT).module()
 
 

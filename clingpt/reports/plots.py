@@ -7,7 +7,6 @@ without it.
 """
 
 import io
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clingpt.base.files import replacing
 from clingpt.base.types import Floats
 from clingpt.evaluation.calibration import shown_threshold
 from clingpt.evaluation.metrics import wilson_interval
@@ -145,9 +145,10 @@ def save_training_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the training curve of the rows of metrics.jsonl to a PNG file, atomically."""
     scored = any(name in row for row in rows for name in ANSWER_SCORES)
     figure = _figure((7, 8 if scored else 4), lambda figure: draw_training(figure, rows))
-    scratch = path.with_name(f".{path.name}")
-    figure.savefig(scratch, format="png", dpi=120)
-    os.replace(scratch, path)
+    drawn = io.BytesIO()  # writing a file itself, Pillow would not say why that fails
+    figure.savefig(drawn, format="png", dpi=120)
+    with replacing(path) as scratch:
+        scratch.write_bytes(drawn.getvalue())
 
 
 def draw_training(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:

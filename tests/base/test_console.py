@@ -56,6 +56,40 @@ def raiser(error: BaseException) -> Callable[[], None]:
             1,
             "error: x: Permission denied; check its owner and permissions",
         ),
+        (  # numpy's tofile
+            OSError("12288 requested and 4096 written"),
+            1,
+            "error: 12288 requested and 4096 written; check that the disk has space and is still "
+            "connected",
+        ),
+        (
+            OSError(errno.EREMCHG, "Remote address changed", "a.csv"),
+            1,
+            "error: a.csv: Remote address changed; check that the disk has space and is still "
+            "connected",
+        ),
+        (  # safetensors
+            RuntimeError("I/O error: No space left on device (os error 28)"),
+            1,
+            "error: No space left on device; free some space or choose another disk",
+        ),
+        (  # MLflow's SQLite
+            RuntimeError("(sqlite3.OperationalError) database or disk is full [SQL: …]"),
+            1,
+            "error: No space left on device; free some space or choose another disk",
+        ),
+        (
+            MemoryError(),
+            1,
+            "error: Cannot allocate memory; close other programs, or use a machine with more "
+            "memory",
+        ),
+        (
+            RuntimeError("can't start new thread"),
+            1,
+            "error: Resource temporarily unavailable; raise the limit on processes (ulimit -u), or "
+            "start fewer workers",
+        ),
     ],
 )
 def test_run_reports_a_mistake_in_one_line(
@@ -68,12 +102,39 @@ def test_run_reports_a_mistake_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "bug", [ValueError("x"), OSError("no number"), OSError(errno.ECHILD, "child"), SystemExit(7)]
+    "bug",
+    [
+        ValueError("x"),
+        OSError(errno.ECHILD, "child"),
+        io.UnsupportedOperation("not readable"),
+        SystemExit(7),
+    ],
 )
 def test_run_lets_other_exceptions_through(bug: BaseException) -> None:
     with pytest.raises(type(bug)) as escaped:
         console.run(raiser(bug))
     assert escaped.value is bug
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.ENOENT, None)]
+)
+def test_an_exception_raised_while_a_disk_fails_is_not_a_bug(
+    code: int, status: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As torch.save does. But a missing file may be the reason of any bug."""
+
+    def main() -> None:
+        try:
+            raise OSError(code, os.strerror(code))
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904
+
+    with pytest.raises(SystemExit if status else RuntimeError) as ended:
+        console.run(main)
+    if status:
+        assert isinstance(ended.value, SystemExit) and ended.value.code == status
+        assert capsys.readouterr().err.startswith(f"error: {os.strerror(code)}; free some space")
 
 
 def test_run_returns_after_success(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,8 +166,26 @@ def test_a_closed_pipe_is_not_an_error(body: str) -> None:
 def test_a_full_disk_under_standard_output_is_reported_in_one_line() -> None:
     result = run_python("console.say('x')", after="> /dev/full")
     assert result.returncode == 1
-    assert result.stderr.decode().startswith("error: No space left on device; free some space")
-    assert result.stderr.count(b"\n") == 1
+    assert result.stderr.decode() == (
+        "error: standard output: No space left on device; free some space or choose another disk\n"
+    )
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_not_an_error(closed: str, tmp_path: Path) -> None:
+    """What is printed must not end up in the next file that is opened."""
+    path = tmp_path / "file"
+    body = (
+        f"import os, sys; file = open({str(path)!r}, 'w'); console.say('said'); "
+        "console.note('noted'); os.write(1, b'by a library'); sys.stdin.read(); file.write('data')"
+    )
+    result = run_python(body, after=closed)
+    assert result.returncode == 0
+    assert path.read_text() == "data"
+    assert (b"said" in result.stdout, b"noted" in result.stderr) == (
+        " >&-" not in f" {closed}",
+        "2>&-" not in closed,
+    )
 
 
 def test_a_bug_keeps_its_traceback() -> None:

@@ -1,14 +1,18 @@
 """Files: read as text, locked, replaced atomically."""
 
+import contextlib
 import errno
 import io
 import os
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from clingpt.base import files
+from clingpt.base import files, jsonl
 from clingpt.base.errors import DataError
+from clingpt.reports.plots import save_training_curve
 
 
 def test_read_text_removes_the_byte_order_mark_and_trailing_newlines(tmp_path: Path) -> None:
@@ -122,6 +126,59 @@ def test_write_json_replaces_the_file(tmp_path: Path) -> None:
     files.write_json(path, {"name": "µ"})
     assert path.read_text("utf-8") == '{\n "name": "µ"\n}\n'
     assert [each.name for each in tmp_path.iterdir()] == ["report.json"]
+
+
+@contextlib.contextmanager
+def full_after(n_bytes: int) -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: files.write_whole(path, "new" * 1000),
+        lambda path: jsonl.write(path, [{"n": n} for n in range(10_000)]),
+        lambda path: save_training_curve([{"step": 1, "train_loss": 2.0}], path),
+    ],
+    ids=["text", "lines", "curve"],
+)
+def test_a_full_disk_leaves_the_old_file_and_no_scratch_file(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with full_after(1000), pytest.raises(OSError, match="File too large") as failed:
+        write(path)
+    assert failed.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_cannot_be_replaced_is_named_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace(scratch: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted", str(scratch), None, str(target))
+
+    path = tmp_path / "file"
+    path.write_text("old")
+    monkeypatch.setattr("os.replace", replace)
+    with pytest.raises(OSError, match="Operation not permitted") as failed:
+        files.write_whole(path, "new")
+    assert (failed.value.filename, failed.value.filename2) == (str(path), None)
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_in_another_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as failed, files.replacing(tmp_path / "file"):
+        (tmp_path / "source").read_text()
+    assert failed.value.filename == str(tmp_path / "source")
 
 
 def test_two_processes_may_replace_one_file_at_the_same_time(

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import time
@@ -53,6 +54,45 @@ def test_the_lock_file_and_folders_without_content_are_removed_at_the_end(tmp_pa
         assert names(tmp_path / "new") == [".replies.jsonl.lock"]
         (tmp_path / "new" / "replies.jsonl").touch()
     assert names(tmp_path / "new") == ["replies.jsonl"]
+
+
+def test_a_lock_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    target, limits = tmp_path / "out" / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as failed, one_writer(target):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert failed.value.filename == str(target)
+    assert names(tmp_path) == []
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (FULL, True),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), True),
+        (OSError(errno.ENOSPC, "No space left on device", "standard output"), False),
+        (OSError(errno.EIO, "Input/output error"), False),  # perhaps of the source
+        (ValueError("a bug"), False),
+    ],
+    ids=repr,
+)
+def test_a_full_disk_names_what_was_being_written(
+    error: Exception, named: bool, tmp_path: Path
+) -> None:
+    with pytest.raises(Exception) as failed, one_writer(tmp_path / "run"):
+        raise error
+    if named:
+        assert isinstance(failed.value, OSError) and failed.value.errno == errno.ENOSPC
+        assert failed.value.filename == str(tmp_path / "run")
+    else:
+        assert failed.value is error
+    assert names(tmp_path) == []
 
 
 def test_a_folder_that_is_renamed_as_a_whole_stays_locked(tmp_path: Path) -> None:

@@ -249,6 +249,38 @@ def test_16_bit_weights_are_half_as_large(
     assert (model(ids) - ours).abs().max() > 1e-4 * ours.abs().max(), "nothing was rounded"
 
 
+FULL_DISK = """
+import resource, sys
+sys.path.insert(0, {root!r})
+import export
+from clingpt.base import console
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+for form in {forms!r}:
+    sys.argv = ["export.py", "--checkpoint={checkpoint}", f"--format={{form}}", "--out={out}"]
+    try:
+        console.run(export.main)
+    except SystemExit as end:
+        print(end.code)
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_every_export_in_one_line(checkpoint: Path, tmp_path: Path) -> None:
+    """In a process of its own: torch's writer of archives would abort it."""
+    weights = (checkpoint / "model.safetensors").stat().st_size
+    forms = ["hf", "torchscript", "torch_export"]
+    out = tmp_path / "exported"
+    code = FULL_DISK.format(
+        root=str(ROOT), limit=weights // 2, forms=forms, checkpoint=checkpoint, out=out
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["1"] * len(forms), done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    said = f"error: {out}: File too large; choose a disk that allows larger files"
+    assert errors == [said] * len(forms)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_exporting_an_export_changes_nothing(hf: Path, tmp_path: Path, capsys: Capture) -> None:
     assert export(f"--checkpoint={hf}", "--format=hf", f"--out={tmp_path / 'again'}") == 0
     for path in hf.iterdir():

@@ -111,6 +111,8 @@ def looks_printed(text: str) -> str | None:
         parsed = _parsed(text)
         if not isinstance(parsed, str):
             return describe(parsed)
+        if parsed != text:
+            return "bytes"
     return next((name for name, pattern in _LOOKS_LIKE if pattern.fullmatch(text)), None)
 
 
@@ -320,12 +322,19 @@ def texts_in(value: object) -> list[str]:
             raise NotText("a list of lists")
         if any(isinstance(item, bool | int | float) and not is_gap(item) for item in value):
             raise NotText(describe(value))
-        return [text for item in value for text in texts_in(item)]
+        return [text for item in value for text in _texts_within(item)]
     if isinstance(value, Mapping):
         keys = [key for key in TEXT_KEYS if key in value]
         if len(keys) == 1:
-            return texts_in(value[keys[0]])
+            return _texts_within(value[keys[0]])
     raise NotText(describe(value))
+
+
+def _texts_within(item: object) -> list[str]:
+    """List the texts of an item of a list or an object, which may not be printed structure."""
+    if isinstance(item, str) and (looks := looks_printed(item)):
+        raise NotText(f"{looks} within a list or an object")
+    return texts_in(item)
 
 
 def sections_in(value: object) -> list[Section]:
@@ -341,7 +350,7 @@ def sections_in(value: object) -> list[Section]:
     return [
         (label, joined(texts))
         for label, body in found
-        if not is_annotation(label) and (texts := texts_in(body))
+        if not is_annotation(label) and (texts := _texts_within(body))
     ]
 
 
@@ -442,11 +451,7 @@ class CellRule:
         raise NotText(describe(cell))
 
     def _texts(self, texts: list[str], counts: Counts) -> list[str]:
-        """Check the texts within a cell, and turn their HTML into text."""
-        if self.structured:
-            for text in texts:
-                if looks := looks_printed(text):
-                    raise NotText(f"{looks} within a list or an object")
+        """Turn the HTML of a cell's texts into text."""
         if not any("<" in text or "&" in text for text in texts):
             return texts
         from clingpt.data import markup  # few texts need it
@@ -513,7 +518,8 @@ def _is_printed_bytes(cell: object) -> bool:
 def _known_texts(value: object) -> list[str]:
     """List the texts within a value, or none if its meaning is not plain."""
     try:
-        return [text for _, text in _labels_of(value)] or texts_in(value)
+        labelled = _labelled(value)
+        return texts_in(value) if labelled is None else [text for _, text in sections_in(value)]
     except NotText:
         return []
 

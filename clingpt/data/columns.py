@@ -125,7 +125,8 @@ MOST_OTHERS = 20  # rows with another value, after which the share decides witho
 MOST_ROWS = 0.9  # share of the sampled rows that is called "nearly all"
 UNASKED = ("id", "group", "split")  # where several names fit, the first of NAMES is taken
 # Parts that a constant column cannot be: there is nothing to read in it, or to learn.
-VARYING = ("question", "input", "target", "document", "decision", "system")
+VARYING = ("question", "input", "target", "document", "system")
+WRITTEN = ("target", "document", "decision")  # parts whose empty cells are no value of their own
 FLAG = {"decision": "--target", "document": "--target"}  # for roles without a separate flag
 
 
@@ -254,7 +255,8 @@ def _candidates(role: str, task: str, table: Table, names: Iterable[str]) -> lis
             if role in UNASKED:
                 found.sort(key=lambda name: plain.index(_plain(name)))
             # Prefer columns that are not empty.
-            found = [name for name in found if table.cells[name]] or found
+            filled = [name for name in found if table.cells[name]]
+            found = filled or ([] if role == "system" else found)
             if found := [name for name in found if _varies(role, name, table)]:
                 return found
     if role == "decision":
@@ -300,9 +302,10 @@ def _may_be(role: str, values: Sequence[object], table: Table) -> bool:
     if not values or role == "keywords":
         return True
     if role in UNASKED:
-        plain = all(isinstance(value, str | int | float) for value in values)
+        if not all(isinstance(value, str | int | float) for value in values):
+            return False
         repeats = len(values) >= CONSTANT_ROWS and 2 * len(set(values)) < len(values)
-        return plain and not (role == "id" and repeats)
+        return role != "id" or not repeats
     if role == "decision":
         return _decides(values, table.labels)
     if role == "heading" and _is_prose(values):
@@ -361,7 +364,7 @@ def _varies(role: str, name: str, table: Table) -> bool:
     """Return whether a column has different values; a constant one is set aside, with a note."""
     if role not in VARYING or name in table.set_aside:
         return name not in table.set_aside
-    if _is_constant(name, table):
+    if _is_constant(role, name, table):
         table.set_aside[name] = "the same in every row"
         table.notes.append(
             f"The column {shown_name(name)!r} has one value in nearly every row and is not used."
@@ -369,17 +372,19 @@ def _varies(role: str, name: str, table: Table) -> bool:
     return name not in table.set_aside
 
 
-def _is_constant(name: str, table: Table) -> bool:
+def _is_constant(role: str, name: str, table: Table) -> bool:
     """Return whether nearly all rows have one value, in the sample and then in the whole source."""
     values = Counter(_cell_key(value) for value in _values(name, table.rows))
     [(usual, n)] = values.most_common(1) or [("", 0)]
-    if values.total() < CONSTANT_ROWS or n < CONSTANT * values.total():
+    total = values.total() if role in WRITTEN else len(table.rows)
+    if total < CONSTANT_ROWS or n < CONSTANT * total:
         return False
     others = total = 0
     for row in table.every():
-        for value in _values(name, [row]):
+        [value] = _values(name, [row]) or [None]
+        if value is not None or role not in WRITTEN:
             total += 1
-            others += _cell_key(value) != usual
+            others += value is None or _cell_key(value) != usual
         if others >= MOST_OTHERS and others > (1 - CONSTANT) * total:
             return False
     return others <= (1 - CONSTANT) * total
@@ -397,11 +402,18 @@ def _with_rules(columns: Columns, table: Table, task: str) -> Columns:
         name: cells.rule_for(role, name, _values(name, table.rows)) for role, name in texts.items()
     }
     columns = dataclasses.replace(columns, rules=rules, labels=table.labels)
-    for role in ("target", "document", "input", "decision"):
-        if role in roles and role not in table.set_aside and _is_constant(roles[role], table):
+    constant = [
+        role
+        for role in ("question", "input", *WRITTEN)
+        if role in roles and _is_constant(role, roles[role], table)
+    ]
+    for role in constant:
+        fact = f"column {shown_name(roles[role])!r} has one value in nearly every row"
+        if role == "question" or role == "decision" and {"target", "input"} <= roles.keys():
+            table.notes.append(f"The {fact}, as the {role} of all records.")
+        else:
             raise ConfigError(
-                f"the column {shown_name(roles[role])!r} has one value in nearly every row, so it "
-                f"cannot be the {role} of the task {task}; name another"
+                f"the {fact}, so it cannot be the {role} of the task {task}; name another"
             )
     return _compared(columns, table, task)
 
@@ -496,9 +508,10 @@ def _check_giveaways(columns: Columns, sampled: Sequence[Mapping[str, str]]) -> 
 
 
 def _why_none(table: Table) -> str:
-    aside = [f"{shown_name(name)!r} ({why})" for name, why in table.set_aside.items()]
-    more = f", and not used are {', '.join(aside[:MOST_LISTED])}" if aside else ""
-    return f"no column has a known name{more}"
+    aside = [f"{shown_name(name)!r} is {why}" for name, why in table.set_aside.items()]
+    if not aside:
+        return "no column has a known name"
+    return f"{', '.join(aside[:MOST_LISTED])}, and no other column has a known name"
 
 
 def _open_question(why: str, role: str, task: str, table: Table) -> ConfigError:

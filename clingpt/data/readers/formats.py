@@ -16,6 +16,14 @@ from typing import NamedTuple
 
 from clingpt.base.errors import DataError
 from clingpt.data.readers import contents
+from clingpt.data.readers.conversations import (
+    is_bioasq,
+    is_conversation,
+    is_squad,
+    iter_bioasq,
+    iter_conversations,
+    iter_squad,
+)
 from clingpt.data.readers.delimited import read_delimited, read_tabbed
 from clingpt.data.readers.fhir import is_fhir, iter_fhir
 from clingpt.data.readers.hl7 import read_hl7
@@ -155,10 +163,16 @@ class RowLayout(NamedTuple):
     fits: Callable[[Row], bool]  # whether the first row of a file has this layout
     convert: Callable[[Iterable[Placed], OnBad], Iterator[Placed]]  # rows to rows of records
     known: bool = True  # as for Format
+    printed: bool = False  # whether it is also read where it was printed into a cell
 
 
 # The first that fits is taken, for rows of JSON and of Parquet.
-ROW_LAYOUTS: tuple[RowLayout, ...] = (RowLayout("FHIR", is_fhir, iter_fhir),)
+ROW_LAYOUTS: tuple[RowLayout, ...] = (
+    RowLayout("FHIR", is_fhir, iter_fhir),
+    RowLayout("conversations", is_conversation, iter_conversations, known=False, printed=True),
+    RowLayout("SQuAD", is_squad, iter_squad, known=False),
+    RowLayout("BioASQ", is_bioasq, iter_bioasq, known=False),
+)
 
 
 def ending_of(path: Path) -> str:
@@ -235,8 +249,8 @@ def iter_file(path: Path, kind: Format, reading: Reading) -> Iterator[Placed]:
         return
     describe(kind, reading.shape)
     rows = chain([first], rows)
-    for layout in () if kind.flat or kind.known else ROW_LAYOUTS:
-        if layout.fits(first[1]):
+    for layout in () if kind.known else ROW_LAYOUTS:
+        if (layout.printed or not kind.flat) and layout.fits(first[1]):
             reading.shape.facts.append(layout.name)
             reading.shape.known = layout.name if layout.known else ""
             rows = layout.convert(rows, reading.on_bad)

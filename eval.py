@@ -137,7 +137,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
     model = loaded.model.to(rt.device).eval()
     n_parameters = sum(p.numel() for p in model.parameters())  # before the decoder packs layers
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
-    scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
+    scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size, data.document_form)
 
     # Measure. Each result is stored at once, so an interrupted evaluation can continue, and several
     # processes share the records.

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,6 +149,7 @@ from clingpt.evaluation.scorer import Scorer, score_labels
 from clingpt.evaluation.terms import find_warnings, learned_terms, warnings_json
 from clingpt.nn import runtime
 from clingpt.nn.checkpoint import load_to_use, newest_best
+from clingpt.text.documents import DocumentForm
 from clingpt.text.records import LABELS, UNNAMED, Record, from_json
 from clingpt.text.tasks import TASK_TABLE
 
@@ -200,13 +202,15 @@ def reply(cfg: SampleConfig) -> None:
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")
     console.note(f"model: {checkpoint} on {rt.name()}, {precision}")
-    scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size)
+    tasks = trained_tasks(loaded.card, checkpoint)
+    form = tasks.form if tasks else DocumentForm()
+    scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.batch_size, form)
     # A file of questions, an interactive session, or the prompts given by flags or a pipe.
     is_interactive = cfg.output is None and not cfg.given and sys.stdin.isatty()
     calibration, terms = Calibration.load(loaded.folder), learned_terms(loaded.folder)
     session = Session(cfg, scorer, calibration, terms, is_interactive)
-    task_notes = TaskNotes(trained_tasks(loaded.card, checkpoint))
-    prompt_budget(scorer, cfg.sampling())  # fail before reading a prompt if none can fit
+    task_notes = TaskNotes(tasks)
+    check_room(scorer, cfg.sampling())  # fail before reading a prompt if none can fit
 
     if is_interactive:
         repl = Repl(
@@ -261,21 +265,20 @@ def ask(
     scorer: Scorer, task: str | None, asked: Asked, sampling: Sampling, name: str = "input"
 ) -> Question:
     """Tokenize a prompt or a record, trimmed so that the longest reply still fits."""
-    budget = prompt_budget(scorer, sampling)
+    check_room(scorer, sampling)
+    room: Any = {"context": scorer.context, "longest": sampling.max_new_tokens}
     if isinstance(asked, Record):
-        return ask_task(task or "answer", asked, scorer.tokenizer, budget=budget)
-    return ask_to_continue(asked, scorer.tokenizer, budget=budget, name=name)
+        return ask_task(task or "answer", asked, scorer.tokenizer, form=scorer.form, **room)
+    return ask_to_continue(asked, scorer.tokenizer, name=name, **room)
 
 
-def prompt_budget(scorer: Scorer, sampling: Sampling) -> int:
-    """Return how many tokens a prompt may have so that the longest reply still fits after it."""
-    budget = scorer.context - sampling.max_new_tokens
-    if budget < 1:
+def check_room(scorer: Scorer, sampling: Sampling) -> None:
+    """Raise ConfigError if the longest reply leaves no room for a prompt before it."""
+    if sampling.max_new_tokens >= scorer.context:
         raise ConfigError(
             f"max_new_tokens {sampling.max_new_tokens} leaves no room for a prompt in a context of "
             f"{scorer.context}; lower it"
         )
-    return budget
 
 
 def label_scores(scorer: Scorer, questions: Sequence[Question]) -> list[LabelScores | None]:
@@ -291,17 +294,38 @@ def answer(
     sampling: Sampling,
     on_reply: Callable[[Reply], None] | None = None,
 ) -> Completion:
-    """Generate one reply; `on_reply` is called after each of its tokens."""
+    """Generate one reply; `on_reply` is called after each of its tokens.
+
+    A document in sections has many prompts, which are answered together; `on_reply` is not called.
+    """
+    plan = question.plan
+    on_any = None
+    if on_reply and not plan.headings:
+        on_any = lambda _, reply: on_reply(reply)  # noqa: E731
     with scorer.rt.autocast():
-        [completion] = generate(
+        completions = generate(
             scorer.decoder,
             scorer.tokenizer,
-            [question.prompt.ids],
-            sampling,
+            [prompt.ids for prompt in plan.prompts],
+            replace(sampling, max_new_tokens=plan.longest),
             context=scorer.context,
-            on_reply=on_reply and (lambda _, reply: on_reply(reply)),
+            rows=scorer.batch_size,
+            on_reply=on_any,
         )
-    return completion
+    return joined(question, completions)
+
+
+def joined(question: Question, completions: Sequence[Completion]) -> Completion:
+    """Join the replies to the prompts of a question."""
+    if len(completions) == 1 and not question.plan.headings:
+        return completions[0]
+    is_cut = any(one.finish_reason == "length" for one in completions)
+    return Completion(
+        ids=[token for one in completions for token in one.ids],
+        text=question.plan.join([one.text for one in completions]),
+        finish_reason="length" if is_cut else "stop",
+        log_probs=[each for one in completions for each in one.log_probs],
+    )
 
 
 def to_json(
@@ -359,9 +383,10 @@ def reply_to(session: Session, task: str | None, asked: Asked, sampling: Samplin
             continue
         console.say(repeated, end="")
         completion = answer(scorer, question, chosen, show_piece)
-        console.say("")
+        console.say(completion.text if question.plan.headings else "")
         if completion.finish_reason == "length":
-            console.note(f"(stopped after {chosen.max_new_tokens} tokens: max_new_tokens)")
+            what = "a section was " if question.plan.headings else ""
+            console.note(f"({what}stopped after {question.plan.longest} tokens: max_new_tokens)")
         warn(session, question, completion.text)
     # The conclusion is the reference of the tasks that write it.
     record = question.record
@@ -473,15 +498,23 @@ def answer_lines(session: Session, lines: Sequence[Line]) -> list[Mapping[str, A
         completions = generate(
             scorer.decoder,
             scorer.tokenizer,
-            [question.prompt.ids for question in questions.values()],
-            sampling,
+            [prompt.ids for question in questions.values() for prompt in question.plan.prompts],
+            # The same for all lines: they have the same task.
+            replace(
+                sampling,
+                max_new_tokens=min((q.plan.longest for q in questions.values()), default=1),
+            ),
             context=scorer.context,
             rows=cfg.batch_size,
-            seeds=[sampling.seed + number for number in questions],
+            seeds=[
+                sampling.seed + number
+                for number, question in questions.items()
+                for _ in question.plan.prompts
+            ],
         )
-    for (number, question), score, completion in zip(
-        questions.items(), scores, completions, strict=True
-    ):
+    replies = iter(completions)
+    for (number, question), score in zip(questions.items(), scores, strict=True):
+        completion = joined(question, list(islice(replies, len(question.plan.prompts))))
         chosen = replace(sampling, seed=sampling.seed + number)
         found[number] = to_json(session, question, completion, chosen, score)
     return [found[number] for number, _ in lines]

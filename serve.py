@@ -99,6 +99,7 @@ from clingpt.nn import runtime
 from clingpt.nn.checkpoint import identity, load_to_use, locate, newest_best, run_name
 from clingpt.serving import server
 from clingpt.serving.worker import Served
+from clingpt.text.documents import DocumentForm
 
 OLDEST_TORCH = (2, 10)  # earlier, weights_only could be circumvented (CVE-2026-24747)
 
@@ -159,10 +160,11 @@ def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
     model = loaded.model.to(rt.device).eval()
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")
-    scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.rows)
+    tasks, terms = trained_tasks(loaded.card, cfg.checkpoint or str(folder)), learned_terms(folder)
+    form = tasks.form if tasks else DocumentForm()
+    scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.rows, form)
     calibration = Calibration.load(loaded.folder)
     console.note(f"ready: {folder} on {rt.name()}, {precision}, {cfg.rows} rows")
-    tasks, terms = trained_tasks(loaded.card, cfg.checkpoint or str(folder)), learned_terms(folder)
     return Served(name, scorer, calibration, identity(loaded.folder), precision, tasks, terms)
 
 

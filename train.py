@@ -328,6 +328,7 @@ def train(run: Run) -> str:
         tasks=run.data.tasks,
         tokenizer=run.tokenizer,
         rt=rt,
+        form=run.data.document_form,
         max_new_tokens=cfg.max_new_tokens,
         answer=cfg.eval_records > 0,
         sample=cfg.sample,

@@ -94,7 +94,7 @@ def headings_table(findings: Findings, form: DocumentForm) -> str | None:
         return None
     title = "Headings of the training documents"
     if form.window:
-        title += f", each asked for separately, of windows of {form.window} tokens"
+        title += f", asked for one by one in prompts of up to {form.window} tokens"
     rows: Rows = [[name, n] for name, n in findings.headings.items()]
     return console.table(title, ["heading", "documents"], rows)
 

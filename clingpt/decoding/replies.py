@@ -8,37 +8,60 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from clingpt.base.errors import DataError
+from clingpt.text.documents import DocumentForm
 from clingpt.text.records import UNNAMED, Record
-from clingpt.text.tasks import NO_ROOM, TASK_TABLE, NotApplicable, Prompt, make_prompt
+from clingpt.text.tasks import NO_ROOM, TASK_TABLE, NotApplicable, Prompt
 from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.windows import Draft, draft
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt short enough to leave room for its reply, and where it came from."""
+    """Prompts short enough to leave room for their replies, and where they came from."""
 
     id: str
-    prompt: Prompt
+    plan: Draft  # one prompt, or those of a document that is written section by section
     task: str | None = None  # None: a text to continue
     record: Record | None = None
 
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt, or the first of several."""
+        return self.plan.prompts[0]
 
-def ask_to_continue(text: str, tokenizer: Tokenizer, *, budget: int, name: str) -> Question:
-    """Make a prompt of a text to continue: its last `budget` tokens."""
+
+def ask_to_continue(
+    text: str, tokenizer: Tokenizer, *, context: int, longest: int, name: str
+) -> Question:
+    """Make a prompt of a text to continue: its last tokens, with room for `longest` new ones."""
+    budget = context - longest
     # GPT-2 was trained with an end of text between documents, so an end of text makes it start a
     # new text.
     ids = tokenizer.encode(text) or [EOT]
-    return Question(name, Prompt(ids=ids[-budget:], trimmed_tokens=max(0, len(ids) - budget)))
+    prompt = Prompt(ids=ids[-budget:], trimmed_tokens=max(0, len(ids) - budget))
+    return Question(name, Draft((prompt,), longest))
 
 
-def ask_task(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Question:
-    """Apply a task to a record, trimmed by its rule; raise DataError if a field is missing."""
+def ask_task(
+    task: str,
+    record: Record,
+    tokenizer: Tokenizer,
+    *,
+    context: int,
+    longest: int,
+    form: DocumentForm = DocumentForm(),  # noqa: B008 -- frozen
+) -> Question:
+    """Apply a task to a record, with room for `longest` new tokens in the context.
+
+    `form` is the one in which the model writes documents. Raises DataError if the record lacks a
+    field that the task needs.
+    """
     try:
-        prompt = make_prompt(task, record, tokenizer, budget=budget)
+        plan = draft(task, record, tokenizer, form, context=context, longest=longest)
     except NotApplicable as reason:
         name = "the record" if record.id == UNNAMED else f"record {record.id}"
         raise DataError(f"{name} {what_is_wrong(task, str(reason))}") from None
-    return Question(record.id, prompt, task, record)
+    return Question(record.id, plan, task, record)
 
 
 def what_is_wrong(task: str, reason: str) -> str:
@@ -103,8 +126,8 @@ def reply_json(
     if seed is not None:
         fields |= {"stopped_by": stopped_by, "seed": seed}
     fields |= {
-        "prompt_tokens": len(question.prompt.ids),
-        "trimmed_tokens": question.prompt.trimmed_tokens,
+        "prompt_tokens": sum(len(prompt.ids) for prompt in question.plan.prompts),
+        "trimmed_tokens": sum(prompt.trimmed_tokens for prompt in question.plan.prompts),
         "new_tokens": new_tokens,
     }
     reply: ReplyJson = fields

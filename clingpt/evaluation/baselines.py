@@ -23,7 +23,8 @@ from clingpt.data import canaries
 from clingpt.data.prepared import Prepared, Split, origin
 from clingpt.text.records import LABELS, Record
 from clingpt.text.sentences import split_sentences
-from clingpt.text.tasks import explained
+from clingpt.text.tasks import Example, explained
+from clingpt.text.windows import SECTION, join_sections, join_windows
 
 if TYPE_CHECKING:
     from clingpt.text.tokenizer import Tokenizer
@@ -160,11 +161,44 @@ class TrainingExamples:
         target = self.target(number)
         return explained(target) if self.task == "answer" else target
 
+    def by_section(self) -> "DocumentsBySection":
+        """Return the whole documents, if the examples of the task ask for one section each."""
+        rows = self.split.rows_of(self.task)
+        return DocumentsBySection(self.task, self.split, self.rows, self.tokenizer, rows)
+
     def with_text(self) -> "TrainingExamples":
         """Leave out the examples whose answer is only a label."""
         if self.task != "answer":
             return self
         return replace(self, rows=self.rows[[bool(self.answer(i)) for i in range(len(self))]])
+
+
+@dataclass(frozen=True)
+class DocumentsBySection(TrainingExamples):
+    """Training documents, put together from the examples that ask for their sections."""
+
+    sections: NDArray[np.int64]  # rows of the index, of all sections and windows
+
+    def _examples(self, number: int) -> Iterator[Example]:
+        """Yield the examples of a document: section by section, and each window by window."""
+        first, last = np.searchsorted(self.sections[:, 4], self.rows[number, 4] + np.array([0, 1]))
+        return map(self.split.example, self.sections[first:last])
+
+    def prompt(self, number: int) -> str:
+        """Return the notes, whose windows every section repeats."""
+        prompts = (self.tokenizer.decode(one.prompt_ids) for one in self._examples(number))
+        return " ".join(dict.fromkeys(text.partition(SECTION)[0] for text in prompts))
+
+    def target(self, number: int) -> str:
+        """Return the document, or the text of its only section."""
+        parts: dict[str, dict[str, str]] = {}  # heading -> prompt -> what was to be written
+        for one in self._examples(number):
+            prompt, target = map(self.tokenizer.decode, (one.prompt_ids, one.target_ids[:-1]))
+            heading = prompt.rpartition(SECTION)[2].partition("\n")[0]
+            parts.setdefault(heading, {})[prompt] = target
+        if len(parts) == 1:
+            return join_windows(*map(dict.values, parts.values()))
+        return join_sections((name, texts.values()) for name, texts in parts.items())
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ batch size. clingpt/reports/report.py turns the stored results into figures.
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -34,14 +34,15 @@ from clingpt.evaluation.scorer import (
 from clingpt.nn.checkpoint import Loaded
 from clingpt.nn.runtime import Runtime
 from clingpt.text.records import Record
-from clingpt.text.tasks import NotApplicable, Prompt
+from clingpt.text.tasks import NotApplicable
+from clingpt.text.windows import Draft
 
 AHEAD = 8  # batches of records that are read ahead and sorted by length
 TEXT_PIECE = 20_000  # characters of a text file that are scored as one item
 LOOKS = "test_looks.jsonl"
 
 Numbered = tuple[int, Record]  # a record and its number in the split
-Asked = tuple[Record, Prompt, str]  # a record, its prompt and its reference
+Asked = tuple[Record, Draft, str]  # a record, its prompts and its reference
 
 
 def open_data(loaded: Loaded, source: str, folder: Path | None, *, split: str) -> Prepared:
@@ -194,8 +195,8 @@ class Evaluation:
             self.scorer.rt.autocast(),
         ):
             requests = self._requests(task, self._chosen(split, todo), sampling, bar.update)
-            for n, (record, prompt, reference), reply in answer_each(engine, requests, sampling):
-                output = output_of(record.id, task, prompt, reference, reply)
+            for n, (record, plan, reference), replies in answer_each(engine, requests, sampling):
+                output = output_of(record.id, task, plan, reference, replies)
                 self.store.add(task, [(n, asdict(output))])
                 bar.update()
 
@@ -214,7 +215,7 @@ class Evaluation:
                 except NotApplicable as reason:
                     self.store.add(task, [(n, {"id": record.id, "skipped": str(reason)})])
                     skip()
-            yield sorted(asked, key=lambda item: -len(item[1][1].ids))
+            yield sorted(asked, key=lambda item: -len(item[1][1].prompts[0].ids))
 
     def losses(
         self, name: str, split: str, passage_of: Callable[[Scorer, Record], Passage]
@@ -273,19 +274,31 @@ class Evaluation:
         return n_records if limit is None else min(limit, n_records)
 
 
+@dataclass
+class Pending:
+    """A record whose prompts are being answered; holding the replies keeps their ids unique."""
+
+    n: int
+    asked: Asked
+    replies: list[Reply]
+    n_open: int
+
+
 def answer_each(
     engine: Engine, windows: Iterator[list[tuple[int, Asked]]], sampling: Sampling
-) -> Iterator[tuple[int, Asked, Completion]]:
-    """Yield completions as they finish; the next window is read when no request waits."""
-    pending: dict[int, tuple[int, Asked, Reply]] = {}
+) -> Iterator[tuple[int, Asked, list[Completion]]]:
+    """Yield the completions of each record when its last prompt has been answered.
+
+    The next window is read when no request waits.
+    """
+    pending: dict[int, Pending] = {}
     for window in windows:
         for n, asked in window:
-            reply = engine.submit(asked[1].ids, sampling)
-            pending[id(reply)] = (
-                n,
-                asked,
-                reply,
-            )  # keeps the reply alive, so that its id stays unique
+            plan = asked[1]
+            chosen = replace(sampling, max_new_tokens=plan.longest)
+            replies = [engine.submit(prompt.ids, chosen) for prompt in plan.prompts]
+            one = Pending(n, asked, replies, len(replies))
+            pending |= {id(reply): one for reply in replies}
         while engine.n_waiting:
             yield from _finished(engine, pending)
     while engine.n_at_work:
@@ -293,15 +306,17 @@ def answer_each(
 
 
 def _finished(
-    engine: Engine, pending: dict[int, tuple[int, Asked, Reply]]
-) -> Iterator[tuple[int, Asked, Completion]]:
-    """Decode one step and yield the requests that it finished."""
+    engine: Engine, pending: dict[int, Pending]
+) -> Iterator[tuple[int, Asked, list[Completion]]]:
+    """Decode one step and yield the records whose last open request it finished."""
     for reply in engine.step():
         if reply.error is not None:
             raise reply.error
         if reply.finish_reason is not None:
-            n, asked, _ = pending.pop(id(reply))
-            yield n, asked, reply.completion()
+            one = pending.pop(id(reply))
+            one.n_open -= 1
+            if not one.n_open:
+                yield one.n, one.asked, [each.completion() for each in one.replies]
 
 
 def record_context(scorer: Scorer, record: Record) -> Passage:

@@ -8,6 +8,7 @@ counted.
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from clingpt.decoding.engine import Completion, Decoder, OnReply, generate, labe
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import LabelScores
 from clingpt.nn.runtime import Runtime
+from clingpt.text.documents import DocumentForm
 from clingpt.text.records import Record
 from clingpt.text.tasks import (
     LABEL_IDS,
@@ -31,6 +33,7 @@ from clingpt.text.tasks import (
     target_text,
 )
 from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.windows import Draft, draft
 from model import GPT, Batch
 
 
@@ -43,6 +46,7 @@ class Scorer:
     tokenizer: Tokenizer
     rt: Runtime
     batch_size: int  # rows per forward
+    form: DocumentForm = DocumentForm()  # in which the model writes documents
 
     @property
     def context(self) -> int:
@@ -103,11 +107,20 @@ class Output:
     trimmed_tokens: int
 
 
-def ask(scorer: Scorer, task: str, record: Record, sampling: Sampling) -> tuple[Prompt, str]:
-    """Return the prompt of a task and its reference; raise NotApplicable if the record has none."""
+def ask(scorer: Scorer, task: str, record: Record, sampling: Sampling) -> tuple[Draft, str]:
+    """Return the prompts of a task and its reference; raise NotApplicable if there is none."""
     reference = target_text(task, record).strip()
-    budget = scorer.context - sampling.max_new_tokens
-    return make_prompt(task, record, scorer.tokenizer, budget=budget), reference
+    # A document derived from an abstract is always written whole.
+    form = scorer.form if record.document is not None else DocumentForm()
+    plan = draft(
+        task,
+        record,
+        scorer.tokenizer,
+        form,
+        context=scorer.context,
+        longest=sampling.max_new_tokens,
+    )
+    return plan, reference
 
 
 def write_outputs(
@@ -119,32 +132,42 @@ def write_outputs(
     on_reply: OnReply | None = None,
 ) -> list[Output]:
     """Generate a reply to every record that has a reference for the task."""
-    items: list[tuple[Record, Prompt, str]] = []
+    items: list[tuple[Record, Draft, str]] = []
     for record in records:
         with contextlib.suppress(NotApplicable):
             items.append((record, *ask(scorer, task, record, sampling)))
+    longest = min((plan.longest for _, plan, _ in items), default=sampling.max_new_tokens)
     with scorer.rt.autocast():
-        replies = generate(
-            scorer.decoder,
-            scorer.tokenizer,
-            [prompt.ids for _, prompt, _ in items],
-            sampling,
-            context=scorer.context,
-            rows=scorer.batch_size,
-            on_reply=on_reply,
+        replies = iter(
+            generate(
+                scorer.decoder,
+                scorer.tokenizer,
+                [prompt.ids for _, plan, _ in items for prompt in plan.prompts],
+                replace(sampling, max_new_tokens=longest),
+                context=scorer.context,
+                rows=scorer.batch_size,
+                on_reply=on_reply,
+            )
         )
     return [
-        output_of(record.id, task, prompt, reference, reply)
-        for (record, prompt, reference), reply in zip(items, replies, strict=True)
+        output_of(record.id, task, plan, reference, list(islice(replies, len(plan.prompts))))
+        for record, plan, reference in items
     ]
 
 
 def output_of(
-    record_id: str, task: str, prompt: Prompt, reference: str, reply: Completion
+    record_id: str, task: str, plan: Draft, reference: str, replies: Sequence[Completion]
 ) -> Output:
-    """Combine a reply with its reference in the form that the metrics expect."""
-    text, trimmed = reply.text.strip(), prompt.trimmed_tokens
-    return Output(record_id, task, text, reference, reply.finish_reason, trimmed)
+    """Combine the replies to a record with its reference in the form that the metrics expect."""
+    is_cut = any(reply.finish_reason == "length" for reply in replies)
+    return Output(
+        record_id,
+        task,
+        text=plan.join([reply.text for reply in replies]).strip(),
+        reference=reference,
+        finish_reason="length" if is_cut else "stop",
+        trimmed_tokens=sum(prompt.trimmed_tokens for prompt in plan.prompts),
+    )
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,10 @@ from clingpt.base.errors import CheckpointError, DataError
 from clingpt.base.files import verify_sums
 from clingpt.data.prepared import trained_tasks
 from clingpt.decoding.batch_files import iter_lines
-from clingpt.decoding.replies import ReplyJson, ask_task, reply_json
+from clingpt.decoding.replies import Question, ReplyJson, ask_task, reply_json
 from clingpt.evaluation.calibration import Calibration, LabelScores
 from clingpt.evaluation.terms import learned_terms, warnings_json
+from clingpt.text.documents import DocumentForm
 from clingpt.text.records import Record, from_json
 from clingpt.text.tasks import LABEL_IDS, TASK_TABLE
 from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
@@ -194,9 +195,15 @@ class Runner:
 
     def label_scores(self, record: Record) -> LabelScores:
         """Score yes, no and maybe; the prompt may fill the context except for the label's token."""
-        prompt = ask_task("answer", record, self.tokenizer, budget=self.context - 1).prompt
+        prompt = self._ask("answer", record, longest=1).prompt
         log_probs = tuple(self.label_log_probs(prompt.ids))
         return LabelScores(record.id, record.decision, log_probs, prompt.trimmed_tokens)
+
+    def _ask(self, task: str, record: Record, *, longest: int) -> Question:
+        form = self.tasks.form if self.tasks else DocumentForm()
+        return ask_task(
+            task, record, self.tokenizer, context=self.context, longest=longest, form=form
+        )
 
     def do(
         self,
@@ -208,14 +215,25 @@ class Runner:
     ) -> list[ReplyJson]:
         """Apply a task to several records at once; return a reply to each, with its warnings."""
         longest = max_new_tokens or min(TASK_TABLE[task].longest_reply, self.context // 2)
-        budget = self.context - longest
-        questions = [ask_task(task, record, self.tokenizer, budget=budget) for record in records]
+        questions = [self._ask(task, record, longest=longest) for record in records]
+        for question in questions:
+            if len(question.plan.prompts) > 1:
+                raise DataError(
+                    "this model writes documents section by section, from several prompts; name "
+                    'one section in the record, such as "heading": '
+                    f"{json.dumps(question.plan.headings[0])}, and shorten a text that does not "
+                    "fit, or use sample.py, which writes all sections of long texts"
+                )
         prompts = [question.prompt.ids for question in questions]
         judgements = [
             self.label_scores(record).judge(self.calibration, ids) if task == "answer" else None
             for record, ids in zip(records, prompts, strict=True)
         ]
-        texts = self.generate(prompts, max_new_tokens=longest, on_text=on_text)
+        texts = self.generate(
+            prompts,
+            max_new_tokens=min((one.plan.longest for one in questions), default=longest),
+            on_text=on_text,
+        )
         replies = []
         for record, question, judgement, text in zip(
             records, questions, judgements, texts, strict=True

@@ -928,6 +928,8 @@ def text_baselines(
     if not asked:
         return found, None
     examples = TrainingExamples.read(data, tokenizer, task).with_text()
+    if task == "document" and data.manifest["settings"].get("long") == "sections":
+        examples = examples.by_section()
     if not len(examples):
         return found, None
     common = CommonAnswers.count(examples)

@@ -18,6 +18,7 @@ from clingpt.text.tasks import TASK_TABLE
 MAX_PROMPTS, MAX_CHOICES = 16, 8
 MAX_STOPS, MAX_STOP_LENGTH = 4, 64
 MAX_SECTIONS = 1000
+MAX_HEADINGS, MAX_HEADING_LENGTH = 64, 100
 MIN_PENALTY = 0.01  # a smaller repetition penalty makes logits overflow
 Stop = Annotated[str, Len(1, MAX_STOP_LENGTH)]
 Ids = Annotated[list[int], Field(min_length=1, fail_fast=True)]  # else one error per element
@@ -215,6 +216,7 @@ class ErrorBody(BaseModel):
 
 
 Section = Annotated[list[str], Len(2, 2)]
+Heading = Annotated[str, Len(1, MAX_HEADING_LENGTH)]
 
 
 class RecordIn(Strict):
@@ -292,6 +294,12 @@ class DocumentRequest(TaskRequest):
     """Notes to turn into a structured report; long ones are split into windows."""
 
     task = "document"
+    headings: Annotated[list[Heading], Len(1, MAX_HEADINGS)] | None = Field(
+        None,
+        description="Sections to write, each asked for separately and in this order, such as "
+        '["HISTORY OF PRESENT ILLNESS", "PLAN"]. null: the whole document at once or, if the model '
+        "was trained to write sections, all those of its training documents.",
+    )
 
 
 class ExplainRequest(TaskRequest):
@@ -383,7 +391,7 @@ class Document(Result):
 
     document: str
     sections: list[SectionOut]
-    windows: int
+    windows: int = Field(description="Number of windows that the notes were split into.")
 
 
 class Batch(BaseModel, Generic[ResultT]):

@@ -6,7 +6,7 @@ report does not support.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,11 +19,17 @@ from clingpt.evaluation.terms import warnings_json
 from clingpt.reports import DISCLAIMER
 from clingpt.serving.errors import ApiError, invalid_setting
 from clingpt.serving.responses import Emit, run_together
-from clingpt.serving.schemas import AnswerRequest, RecordIn, TaskRequest, usage
+from clingpt.serving.schemas import (
+    AnswerRequest,
+    DocumentRequest,
+    RecordIn,
+    TaskRequest,
+    usage,
+)
 from clingpt.serving.service import PROSE_TOKEN_BYTES, Finished, Service
 from clingpt.serving.worker import Piece
-from clingpt.text.documents import join_documents, parse_document
-from clingpt.text.records import LABELS, Record, from_json
+from clingpt.text.documents import OPENING, join_documents, parse_document
+from clingpt.text.records import LABELS, Record, clean, from_json
 from clingpt.text.tasks import (
     LABEL_IDS,
     TASK_TABLE,
@@ -32,7 +38,7 @@ from clingpt.text.tasks import (
     explained,
     make_prompt,
 )
-from clingpt.text.windows import join_summaries, split_windows
+from clingpt.text.windows import draft, join_summaries, join_windows, split_windows
 
 T = TypeVar("T")
 
@@ -59,6 +65,9 @@ class Tasks:
         tasks = self._served.tasks
         self.task_note = tasks.note(request.task) if tasks else None
         self._sampling = self._make_sampling()
+        if any(name != clean(name) for name in self._headings):
+            message = "headings must be lines of text without surrounding or repeated spaces"
+            raise ApiError(400, message, param="headings")
         self._items = [self._make_item(n, given) for n, given in enumerate(request.given)]
         self.n_replies, self.stream = len(self._items), request.stream
 
@@ -166,25 +175,82 @@ class Tasks:
         """Write a summary or a document; a long report is split into windows, one after another."""
         task, context, budget = self._request.task, self._served.context, self._budget
         if task == "document":
+            if self._headings or self._served.scorer.form.window:
+                return await self._write_sections(item, emit)
             # A document is as long as its notes: with longer ones it would be cut off.
             budget = min(budget, max(self._sampling.max_new_tokens, context // 4))
         tokenizer, most = self._served.scorer.tokenizer, self._service.limits.max_windows
         prompts = await self._prepare(
             item, lambda: split_windows(task, item.record, tokenizer, budget=budget, most=most)
         )
-        if len(prompts) > most:
-            message = f"{item.name} needs more than {most} windows; split it into parts"
-            raise ApiError(400, message, param="text", code="context_length_exceeded")
+        self._check_windows(item, len(prompts))
         replies = [await self._reply(item, emit, p, window=n) for n, p in enumerate(prompts)]
         texts = [reply.text for reply in replies]
         if task == "summarize":
             text = join_summaries(texts)
             fields: dict[str, Any] = {"summary": text}
         else:
-            text = join_documents(texts)
-            sections = [{"heading": name, "text": body} for name, body in parse_document(text)]
-            fields = {"document": text, "sections": sections}
+            text = join_documents(texts, self._served.scorer.form.headings)
+            fields = self._document(text, self._served.scorer.form.headings)
         fields["windows"] = len(prompts)
+        return await self._finish_written(item, emit, text, fields, prompts, replies)
+
+    async def _write_sections(self, item: Item, emit: Emit) -> dict[str, Any]:
+        """Write a document section by section, each from all windows of the notes."""
+        scorer, most = self._served.scorer, self._service.limits.max_windows
+        plan = await self._prepare(
+            item,
+            lambda: draft(
+                "document",
+                item.record,
+                scorer.tokenizer,
+                scorer.form,
+                context=scorer.context,
+                longest=self._sampling.max_new_tokens,
+                headings=self._headings,
+                most=most,
+            ),
+        )
+        self._check_windows(item, plan.windows)
+        sampling = replace(self._sampling, max_new_tokens=plan.longest)
+        replies = []
+        for n, prompt in enumerate(plan.prompts):
+            replies.append(await self._service.reply(prompt.ids, sampling))
+            # Shown when it is complete, because "None" is not to be shown.
+            if text := join_windows([replies[-1].text]):
+                place = {"window": n % plan.windows, "heading": plan.heading(n)}
+                emit({"type": "text", "index": item.index, **place, "text": text})
+        text = plan.join([reply.text for reply in replies])
+        fields = self._document(text, plan.headings) | {"windows": plan.windows}
+        return await self._finish_written(item, emit, text, fields, plan.prompts, replies)
+
+    @property
+    def _headings(self) -> tuple[str, ...]:
+        """The sections that the client asks for; () leaves the choice to the model's training."""
+        given = self._request.headings if isinstance(self._request, DocumentRequest) else None
+        return tuple(dict.fromkeys(given or ()))
+
+    def _document(self, text: str, headings: Sequence[str]) -> dict[str, Any]:
+        """Return a document and its sections; text before the first heading is in none."""
+        names = [name for name in headings if name != OPENING]
+        sections = [{"heading": name, "text": body} for name, body in parse_document(text, names)]
+        return {"document": text, "sections": sections}
+
+    def _check_windows(self, item: Item, n_windows: int) -> None:
+        if n_windows > (most := self._service.limits.max_windows):
+            message = f"{item.name} needs more than {most} windows; split it into parts"
+            raise ApiError(400, message, param="text", code="context_length_exceeded")
+
+    async def _finish_written(
+        self,
+        item: Item,
+        emit: Emit,
+        text: str,
+        fields: dict[str, Any],
+        prompts: Sequence[Prompt],
+        replies: Sequence[Finished],
+    ) -> dict[str, Any]:
+        """Finish a text that was written from several prompts."""
         is_cut = any(reply.finish_reason == "length" for reply in replies)
         counts = usage(sum(len(p.ids) for p in prompts), sum(len(r.ids) for r in replies))
         reason = "length" if is_cut else "stop"

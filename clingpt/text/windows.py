@@ -15,9 +15,10 @@ or NONE. So it reads the whole of a dialogue that does not fit, in training exac
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from random import Random
 from typing import NamedTuple
 
 from clingpt.text.documents import OPENING, DocumentForm, parse_document, write_document
@@ -34,6 +35,7 @@ from clingpt.text.tasks import (
 )
 from clingpt.text.tokenizer import EOT, Tokenizer
 
+SECTION = "\nSection: "  # before the heading that a prompt asks for (tasks.prompt_text)
 NONE = "None"  # written for a section of which a window says nothing
 _WORD = re.compile(r"\w+")
 
@@ -138,6 +140,7 @@ class Draft:
     """The prompts of one reply: a single one, or one for each section and window of a document."""
 
     prompts: tuple[Prompt, ...]
+    longest: int  # new tokens of the reply to each prompt
     headings: tuple[str, ...] = ()  # the sections asked for; none: the reply is in one piece
     is_section: bool = False  # one section was asked for, so its text needs no heading
 
@@ -153,13 +156,23 @@ class Draft:
     def join(self, texts: Sequence[str]) -> str:
         """Join the replies to the prompts, given in their order."""
         if not self.headings:
-            return texts[0].strip()
-        found: dict[str, list[str]] = {name: [] for name in self.headings}
-        for number, text in enumerate(map(str.strip, texts)):
-            if text and text != NONE:
-                found[self.headings[number // self.windows]].append(text)
-        sections = [(name, "\n".join(parts)) for name, parts in found.items() if parts]
-        return sections[0][1] if self.is_section and sections else write_document(sections)
+            return texts[0]
+        n = self.windows
+        replies = [texts[start : start + n] for start in range(0, len(texts), n)]
+        if self.is_section:
+            return join_windows(replies[0])
+        return join_sections(zip(self.headings, replies, strict=True))
+
+
+def join_windows(texts: Iterable[str]) -> str:
+    """Join what consecutive windows say about a section, leaving out those that say nothing."""
+    return "\n".join(text for text in map(str.strip, texts) if text and text != NONE)
+
+
+def join_sections(sections: Iterable[tuple[str, Iterable[str]]]) -> str:
+    """Write a document of the sections about which any window says something."""
+    joined = ((name, join_windows(texts)) for name, texts in sections)
+    return write_document((name, text) for name, text in joined if text)
 
 
 def draft(
@@ -168,11 +181,12 @@ def draft(
     tokenizer: Tokenizer,
     form: DocumentForm,
     *,
-    budget: int,
+    context: int,
+    longest: int,
     headings: Sequence[str] = (),
     most: int | None = None,
 ) -> Draft:
-    """Make the prompts of a reply, each of at most `budget` tokens.
+    """Make the prompts of a reply of up to `longest` tokens, so that both fit into the context.
 
     A document is asked for section by section if the model's `form` is so, or if `headings` are
     given. The sections are these `headings`, the one of the record, or all of the form. Any other
@@ -180,17 +194,24 @@ def draft(
     NotApplicable if the record lacks what the task needs.
     """
     if task != "document" or not (form.window or headings):
-        return Draft((make_prompt(task, record, tokenizer, budget=budget),))
+        prompt = make_prompt(task, record, tokenizer, budget=context - longest)
+        return Draft((prompt,), longest)
     is_section = bool(record.heading) and not headings
     asked = (*headings,) or ((record.heading,) if record.heading else form.headings)
-    windows = section_windows(record, asked, tokenizer, min(budget, form.window or budget))
+    window = min(form.window or context, section_window(context))
+    windows = section_windows(record, asked, tokenizer, window)
     parts = list(windows if most is None else islice(windows, most + 1))
     prompts = (
         tokenizer.encode(prompt_text(task, replace(part, heading=name)))
         for name in asked
         for part in parts
     )
-    return Draft(tuple(Prompt(ids=ids, trimmed_tokens=0) for ids in prompts), asked, is_section)
+    return Draft(
+        tuple(Prompt(ids=ids, trimmed_tokens=0) for ids in prompts),
+        min(longest, context - window),
+        asked,
+        is_section,
+    )
 
 
 def section_windows(
@@ -207,9 +228,10 @@ def section_examples(
 ) -> tuple[list[Example], int]:
     """Make the examples of a document section by section, and count those that are too long.
 
-    Each sentence of a section belongs to the window that has most of its words. Every window is
-    asked for every section, those that the document lacks included, because nobody knows at
-    inference which sections a window has something for.
+    Each sentence of a section belongs to the window that has most of its words. At inference every
+    window is asked for every section, those that the document lacks included. Most of these prompts
+    have the target NONE. As many of them are kept as there are other examples, drawn by the text
+    itself: with all of them, NONE would be the best guess whatever the prompt.
     """
     assert record.document is not None and form.window is not None
     if record.heading:
@@ -224,7 +246,7 @@ def section_examples(
     headings = (record.heading,) if record.heading else form.headings
     windows = list(section_windows(record, headings, tokenizer, form.window))
     vocabularies = [_words(" ".join(text for _, text in each.sections)) for each in windows]
-    examples, n_too_long = [], 0
+    written, empty, n_too_long = list[Example](), list[Example](), 0
     for name in headings:
         parts = share_out(texts.get(name, ""), vocabularies)
         for window, part in zip(windows, parts, strict=True):
@@ -233,8 +255,10 @@ def section_examples(
             if len(prompt) + len(target) > budget:
                 n_too_long += 1
                 continue
-            examples.append(Example(prompt_ids=prompt, target_ids=target, trimmed_tokens=0))
-    return examples, n_too_long
+            example = Example(prompt_ids=prompt, target_ids=target, trimmed_tokens=0)
+            (written if part else empty).append(example)
+    n_empty = min(len(written), len(empty))
+    return written + Random(record.document).sample(empty, n_empty), n_too_long
 
 
 def share_out(text: str, vocabularies: Sequence[set[str]]) -> list[str]:

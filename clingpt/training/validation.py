@@ -7,7 +7,7 @@ and their answers are scored in an order that does not depend on the number of r
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from torch import nn
@@ -22,6 +22,7 @@ from clingpt.evaluation.metrics import classification, rouge
 from clingpt.evaluation.scorer import Output, Scorer, score_labels, write_outputs
 from clingpt.nn.checkpoint import score
 from clingpt.nn.runtime import Runtime
+from clingpt.text.documents import DocumentForm, parse_document
 from clingpt.text.records import Record
 from clingpt.text.tasks import explained
 from clingpt.text.tokenizer import EOT, Tokenizer
@@ -45,6 +46,7 @@ class Validator:
     feed: Feed | None  # rows of the validation split; None if it is empty
     records: Sequence[Record]  # to answer, or only the first one to show
     tasks: Sequence[str]  # that the data was prepared for
+    form: DocumentForm = DocumentForm()  # of the data's documents
     tokenizer: Tokenizer
     rt: Runtime
     max_new_tokens: int
@@ -71,7 +73,7 @@ class Validator:
         copy = plain_copy(model, lora=self.lora)
         # On CUDA the plain model decodes: capturing graphs takes longer than these few texts.
         decoder = copy if self.rt.device.type == "cuda" else make_decoder(copy, self.rt)
-        scorer = Scorer(copy, decoder, self.tokenizer, self.rt, RECORDS_AT_ONCE)
+        scorer = Scorer(copy, decoder, self.tokenizer, self.rt, RECORDS_AT_ONCE, self.form)
         try:
             if self.answer:
                 figures |= self._score_answers(scorer)
@@ -121,7 +123,8 @@ class Validator:
                     )
                     console.note(f"  output:    {self._printable(reply.text)}")
             return
-        for output in self._write(scorer, self.records[:1] if self.rt.is_main else []):
+        shown = [first_section(record, self.form) for record in self.records[:1]]
+        for output in self._write(scorer, shown if self.rt.is_main else []):
             name = shown_name(output.record_id) if self.mask else output.record_id
             console.note(f"{output.task} {name}")
             console.note(f"  output:    {self._printable(output.text)}")
@@ -206,3 +209,15 @@ def lacks_improvement(rows: Iterable[Mapping[str, Any]], select: str, patience: 
     if patience is None or not scores:
         return False
     return len(scores) - 1 - scores.index(max(scores)) >= patience
+
+
+def first_section(record: Record, form: DocumentForm) -> Record:
+    """Return a record that asks only for its first section, if documents are written in sections.
+
+    A whole document takes dozens of prompts, too many for an example that is only looked at.
+    """
+    if not form.window or record.document is None or record.heading:
+        return record
+    sections = parse_document(record.document, form.headings)
+    heading, text = next((pair for pair in sections if pair[1]), (None, record.document))
+    return replace(record, heading=heading, document=text)

@@ -32,6 +32,7 @@ from clingpt.nn import runtime
 from clingpt.text.records import Record
 from clingpt.text.tasks import Prompt
 from clingpt.text.tokenizer import Tokenizer
+from clingpt.text.windows import Draft
 from model import GPT, GPTConfig
 from tests.helpers.commands import ROOT, make_familiarity
 from tests.helpers.patience import PATIENCE
@@ -110,15 +111,15 @@ def scorer() -> Scorer:
 
 
 def test_max_new_tokens_must_leave_room_for_a_prompt(scorer: Scorer) -> None:
-    assert sample.prompt_budget(scorer, Sampling(max_new_tokens=63)) == 1
+    sample.check_room(scorer, Sampling(max_new_tokens=63))
     with pytest.raises(ConfigError, match=r"max_new_tokens 64 .* context of 64; lower it"):
-        sample.prompt_budget(scorer, Sampling(max_new_tokens=64))
+        sample.check_room(scorer, Sampling(max_new_tokens=64))
 
 
 def test_a_reply_is_streamed_as_it_grows(scorer: Scorer) -> None:
     pieces: list[str] = []
     sampling = Sampling(max_new_tokens=24, seed=3)
-    question = ask_to_continue("The trial", scorer.tokenizer, budget=40, name="input")
+    question = ask_to_continue("The trial", scorer.tokenizer, context=64, longest=24, name="input")
     completion = sample.answer(scorer, question, sampling, lambda x: pieces.append(x.new_text))
     assert len(pieces) > 1 and "".join(pieces) == completion.text
     assert completion == sample.answer(scorer, question, sampling)
@@ -126,7 +127,7 @@ def test_a_reply_is_streamed_as_it_grows(scorer: Scorer) -> None:
 
 def test_json_contains_the_label_and_token_log_probabilities(scorer: Scorer) -> None:
     yes, a = scorer.tokenizer.encode(" yes a")
-    question = Question("r9", Prompt(ids=[1, 2, 3], trimmed_tokens=4), "answer")
+    question = Question("r9", Draft((Prompt(ids=[1, 2, 3], trimmed_tokens=4),), 24), "answer")
     log_probs = [TokenLogProb(yes, -0.123456, ((yes, -0.123456), (a, -2.0)))]
     completion = Completion([yes], " yes", "stop", "\n", log_probs)
     session = sample.Session(sample.SampleConfig(prompt=""), scorer, None)
@@ -151,7 +152,9 @@ def test_unsupported_terms_and_numbers_are_flagged(
     scorer: Scorer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = Record(id="r9", question="Why?", sections=(("A", "9 men with diabetes."),))
-    question = Question("r9", Prompt(ids=[1, 2, 3], trimmed_tokens=0), "explain", record)
+    question = Question(
+        "r9", Draft((Prompt(ids=[1, 2, 3], trimmed_tokens=0),), 24), "explain", record
+    )
     completion = Completion([5], " 8 men with epilepsy, epilepsy and COPD.", "stop", None, [])
     learned = frozenset({"epilepsy"})
     session = sample.Session(sample.SampleConfig(prompt=""), scorer, None, learned)
@@ -206,7 +209,7 @@ def test_a_sure_label_is_not_shown_as_certain(
 ) -> None:
     log_probs = tuple(math.log(share) for share in (0.9985, 0.001499, 0.000001))
     scores = LabelScores("r9", None, log_probs, 0)
-    question = Question("r9", Prompt(ids=[1], trimmed_tokens=0), "answer")
+    question = Question("r9", Draft((Prompt(ids=[1], trimmed_tokens=0),), 24), "answer")
     # Three hundred validation records without a mistake, and all of them surer than this one.
     sure = [0.0, -9.0, -9.0]
     fitted = Calibration.fit(

@@ -11,6 +11,7 @@ from clingpt.decoding.replies import Question, ask_task, ask_to_continue, reply_
 from clingpt.text.records import Record
 from clingpt.text.tasks import Prompt
 from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.windows import Draft
 from tests.helpers.commands import ROOT
 
 TOKENIZER = Tokenizer.load()
@@ -19,19 +20,19 @@ TOKENIZER = Tokenizer.load()
 @pytest.mark.parametrize(("n_words", "left_out"), [(39, 0), (40, 0), (41, 1), (100, 60)])
 def test_a_long_text_is_cut_at_its_start(n_words: int, left_out: int) -> None:
     text = " ".join(["old", *["word"] * (n_words - 2), "new"])
-    question = ask_to_continue(text, TOKENIZER, budget=40, name="7")
+    question = ask_to_continue(text, TOKENIZER, context=64, longest=24, name="7")
     kept = TOKENIZER.encode(text)[left_out:]
-    assert question == Question("7", Prompt(ids=kept, trimmed_tokens=left_out))
+    assert question == Question("7", Draft((Prompt(ids=kept, trimmed_tokens=left_out),), 24))
 
 
 def test_an_empty_text_is_continued_from_an_end_of_text() -> None:
-    question = ask_to_continue("", TOKENIZER, budget=40, name="input")
+    question = ask_to_continue("", TOKENIZER, context=64, longest=24, name="input")
     assert question.prompt == Prompt(ids=[EOT], trimmed_tokens=0)
 
 
 def test_a_long_record_loses_context_and_keeps_its_question() -> None:
     long = Record(id="1", question="Is it so?", sections=(("RESULTS", "It was so. " * 30),))
-    question = ask_task("answer", long, TOKENIZER, budget=40)
+    question = ask_task("answer", long, TOKENIZER, context=64, longest=24)
     assert (question.id, question.task, question.record) == ("1", "answer", long)
     assert 30 < len(question.prompt.ids) <= 40 and question.prompt.trimmed_tokens > 60
     assert TOKENIZER.decode(question.prompt.ids).endswith("Question: Is it so?\nAnswer:")
@@ -50,13 +51,13 @@ def test_an_error_names_the_record_and_the_missing_field(
 ) -> None:
     record = Record(id="r9", question=asked, sections=(("TEXT", text),) if text else ())
     with pytest.raises(DataError, match=message):
-        ask_task(task, record, TOKENIZER, budget=40)
+        ask_task(task, record, TOKENIZER, context=64, longest=24)
     with pytest.raises(DataError, match=message.replace("record r9", "the record")):
-        ask_task(task, replace(record, id="input"), TOKENIZER, budget=40)
+        ask_task(task, replace(record, id="input"), TOKENIZER, context=64, longest=24)
 
 
 def test_a_reply_is_written_in_the_documented_order_of_fields() -> None:
-    question = Question("r9", Prompt(ids=[1, 2, 3], trimmed_tokens=4), "answer")
+    question = Question("r9", Draft((Prompt(ids=[1, 2, 3], trimmed_tokens=4),), 24), "answer")
     greedy = reply_json(question, text=" yes", finish_reason="stop", new_tokens=1)
     assert list(greedy.items()) == [
         ("id", "r9"), ("task", "answer"), ("text", " yes"), ("finish_reason", "stop"),

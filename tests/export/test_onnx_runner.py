@@ -565,7 +565,7 @@ def test_question_alone_has_no_warnings(task: str, runner: Runner, scorer: Score
         [reply] = runner.do(task, [record], max_new_tokens=12)
     assert reply["warnings"] is None and not found.called
     sampling = Sampling(max_new_tokens=12)
-    question = ask_task(task, record, runner.tokenizer, budget=scorer.context - 12)
+    question = ask_task(task, record, runner.tokenizer, context=scorer.context, longest=12)
     assert reply["text"] == sample.answer(scorer, question, sampling).text
 
 

@@ -340,6 +340,35 @@ def test_documents_of_windows_are_merged_by_heading(scripted: Scripted) -> None:
     assert scripted.task("document", text=notes, max_new_tokens=128)["finish_reason"] == "length"
 
 
+def test_sections_that_are_asked_for_are_written_from_every_window(scripted: Scripted) -> None:
+    scripted.say(
+        ("after dose 11. Patient 12 had a fall of 12.5 mmHg after dose 12.\nSection: B", " None"),
+        ("after dose 1. Patient 2 had a fall of 2.5 mmHg after dose 2.", " Fell by 1.5."),
+        ("Section: A\n", " Fell by 11.5."),
+        ("", " None"),
+    )
+    notes = " ".join(SENTENCES[:14])
+    fields: dict[str, Any] = {"text": notes, "headings": ["B", "A", "B"], "max_new_tokens": 24}
+    result = scripted.task("document", **fields)
+    asked = [prompt.rpartition("\nSection: ")[2] for prompt, _ in scripted.asked()]
+    assert asked == ["B\nDocument:"] * 2 + ["A\nDocument:"] * 2 and result["windows"] == 2
+    assert result["document"] == "B: Fell by 1.5.\nA: Fell by 1.5.\nFell by 11.5."
+    assert result["sections"] == [
+        {"heading": "B", "text": "Fell by 1.5."},
+        {"heading": "A", "text": "Fell by 1.5.\nFell by 11.5."},
+    ]
+    answer = scripted.server.ask("/v1/document", {**fields, "stream": True})
+    events = [event for event in frames(answer) if event["type"] == "text"]
+    shown = [(event["heading"], event["window"], event["text"]) for event in events]
+    assert shown == [("B", 0, "Fell by 1.5."), ("A", 0, "Fell by 1.5."), ("A", 1, "Fell by 11.5.")]
+
+
+@pytest.mark.parametrize("headings", [[], [""], ["A\nDocument: x"], ["A "], ["A"] * 65, "A"])
+def test_headings_that_cannot_be_asked_for_are_refused(headings: Any, plain: Server) -> None:
+    answer = plain.ask("/v1/document", {"text": "Pain fell.", "headings": headings})
+    assert error_of(answer, 400)["param"] == "headings"
+
+
 def test_report_of_too_many_windows_is_refused(plain: Server) -> None:
     answer = plain.ask("/v1/summarize", {"text": LONG[:4000]})
     error = error_of(answer, 400)

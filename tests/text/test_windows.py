@@ -1,6 +1,7 @@
 """Windows over a long text contain every word once, in order, and as few splits as possible."""
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise
 from unittest import mock
 
@@ -8,10 +9,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clingpt.text.documents import OPENING, DocumentForm
 from clingpt.text.records import Record, clean
-from clingpt.text.tasks import NO_ROOM, NotApplicable, Prompt, prompt_text, text_pieces
+from clingpt.text.tasks import (
+    NO_ROOM,
+    NotApplicable,
+    Prompt,
+    make_example,
+    make_prompt,
+    prompt_text,
+    text_pieces,
+)
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.text.windows import join_summaries, split_windows
+from clingpt.text.windows import (
+    NONE,
+    Draft,
+    draft,
+    join_summaries,
+    section_examples,
+    share_out,
+    split_windows,
+)
 
 TOKENIZER = Tokenizer.load()
 FRAMES = {"summarize": ("Report:\n", "\nSummary:"), "document": ("Notes:\n", "\nDocument:")}
@@ -160,3 +178,106 @@ def test_encoding_work_is_linear_in_the_text(unit: str) -> None:
 )
 def test_summaries_are_joined_by_spaces(texts: list[str], joined: str) -> None:
     assert join_summaries(texts) == joined
+
+
+# Documents, section by section
+
+FORM = DocumentForm((OPENING, "HPI", "EXAM", "PLAN"), window=100)
+NOTE = (
+    "Seen with her sister.\nHPI\n\nA fall of 1.5 mmHg after dose 1. A fall of 30.5 mmHg.\n\n"
+    "PLAN: Stop dose 2.\nStart dose 20.\nRest well."
+)
+
+
+def plan_of(notes: Record, headings: tuple[str, ...] = ()) -> Draft:
+    return draft("document", notes, TOKENIZER, FORM, context=160, longest=99, headings=headings)
+
+
+def test_each_section_is_asked_of_each_window_of_the_notes() -> None:
+    notes = record(" ".join(SENTENCES[:31]))
+    plan = plan_of(notes)
+    assert plan.headings == FORM.headings and plan.windows > 3
+    assert (plan.longest, max(len(prompt.ids) for prompt in plan.prompts) <= 100) == (60, True)
+    shown = [TOKENIZER.decode(prompt.ids) for prompt in plan.prompts]
+    for number, (heading, start) in enumerate(
+        (heading, start) for heading in FORM.headings for start in range(plan.windows)
+    ):
+        text, _, end = shown[number].partition("\nSection: ")
+        assert end == f"{heading}\nDocument:" and plan.heading(number) == heading
+        assert text == shown[start].partition("\nSection: ")[0]
+    windows = [text.removeprefix("Notes:\n").partition("\nSection: ")[0] for text in shown]
+    assert " ".join(windows[: plan.windows]) == " ".join(SENTENCES[:31])
+    # A record that names one section is asked for that one, and a request for those of its own.
+    one = plan_of(replace(notes, heading="ROS"))
+    assert one.headings == ("ROS",) and one.join([" a", " None", "b ", ""]) == "a\nb"
+    assert plan_of(notes, ("X", "PLAN")).headings == ("X", "PLAN")
+    # A model that writes whole documents has one prompt, as before.
+    whole = draft("document", notes, TOKENIZER, DocumentForm(), context=900, longest=99)
+    assert whole.prompts == (make_prompt("document", notes, TOKENIZER, budget=801),)
+    assert whole.headings == () and whole.join([" PLAN: x"]) == " PLAN: x"
+
+
+def test_sections_are_joined_under_their_headings() -> None:
+    prompts = tuple(Prompt(ids=[n], trimmed_tokens=0) for n in range(8))
+    plan = Draft(prompts, 9, FORM.headings)
+    texts = [" Seen.", " None", " None", " ", " a.", " - b", " None\n", " Rest."]
+    assert plan.join(texts) == "Seen.\nEXAM: a.\n- b\nPLAN: Rest."
+    assert plan.join([" None"] * 8) == ""
+
+
+def test_examples_of_sections_have_the_prompts_of_inference_and_the_whole_document() -> None:
+    notes = replace(record(" ".join(SENTENCES[:31])), document=NOTE)
+    examples, n_too_long = section_examples(notes, TOKENIZER, FORM, budget=160)
+    plan = plan_of(notes)
+    numbers = {tuple(prompt.ids): n for n, prompt in enumerate(plan.prompts)}
+    assert len({tuple(one.prompt_ids) for one in examples}) == len(examples) and not n_too_long
+    texts = ["None"] * len(plan.prompts)
+    for one in examples:
+        text = TOKENIZER.decode(one.target_ids)
+        assert text.startswith(" ") and text.endswith("<|endoftext|>")
+        texts[numbers[tuple(one.prompt_ids)]] = text.removesuffix("<|endoftext|>")
+    # Every sentence is in the window that it is about.
+    assert plan.join(texts) == (
+        "Seen with her sister.\nHPI: A fall of 1.5 mmHg after dose 1.\nA fall of 30.5 mmHg.\n"
+        "PLAN: Stop dose 2.\nStart dose 20.\nRest well."
+    )
+    for said, shown in (("dose 20", "dose 20"), ("30.5", "30.5"), ("1.5 mmHg", "dose 1.")):
+        [prompt] = [
+            TOKENIZER.decode(plan.prompts[n].ids) for n, text in enumerate(texts) if said in text
+        ]
+        assert shown in prompt
+    empty = [one for one in examples if TOKENIZER.decode(one.target_ids[:-1]) == f" {NONE}"]
+    assert 0 < len(empty) == len(examples) - len(empty) < len(plan.prompts) / 2
+    assert section_examples(notes, TOKENIZER, FORM, budget=160)[0] == examples
+
+
+def test_an_example_of_a_section_is_never_longer_than_the_budget() -> None:
+    long = "HPI: " + "A fall after dose 1 and pain. " * 40 + "\nPLAN: Rest."
+    notes = replace(record(" ".join(SENTENCES[:31])), document=long)
+    examples, n_too_long = section_examples(notes, TOKENIZER, FORM, budget=160)
+    assert n_too_long == 1 and examples
+    assert all(len(one.prompt_ids) + len(one.target_ids) <= 160 for one in examples)
+    with pytest.raises(NotApplicable, match="no heading that recurs"):
+        section_examples(replace(notes, document="Rest."), TOKENIZER, FORM, budget=160)
+
+
+def test_an_example_of_one_section_asks_for_it() -> None:
+    notes = replace(record("A fall."), document="She fell.", heading="HPI")
+    [example], _ = section_examples(notes, TOKENIZER, FORM, budget=160)
+    assert TOKENIZER.decode(example.prompt_ids) == "Notes:\nA fall.\nSection: HPI\nDocument:"
+    assert TOKENIZER.decode(example.target_ids) == " She fell.<|endoftext|>"
+    assert example == make_example("document", notes, TOKENIZER, budget=160)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Aspirin daily. Fever since 2011.", ["Aspirin daily.", "Fever since 2011."]),
+        ("Fever. None of it. Aspirin.", ["Aspirin.", "Fever. None of it."]),
+        ("Both aspirin and fever.", ["Both aspirin and fever.", ""]),  # the first of two
+        ("Unknown.\n- aspirin\n- fever", ["Unknown.\n- aspirin", "- fever"]),
+        ("", ["", ""]),
+    ],
+)
+def test_sentences_go_to_the_window_with_most_of_their_words(text: str, parts: list[str]) -> None:
+    assert share_out(text, [{"aspirin"}, {"fever", "2011"}]) == parts

@@ -579,9 +579,7 @@ def fitting_examples(
         if len(examples) > 1 and recipe.long == "trim":
             cut = sum(len(example.target_ids) for example in examples[1:])
             examples = [replace(examples[0], trimmed_tokens=cut)]
-    elif task == "document" and record.document and recipe.long == "sections":
-        if not recipe.form.window:
-            raise NotApplicable("no heading that recurs in the data")
+    elif task == "document" and record.document and recipe.form.window:
         examples, n_too_long = section_examples(
             record, tokenizer, recipe.form, budget=recipe.budget
         )
@@ -590,6 +588,8 @@ def fitting_examples(
         if not examples:
             raise NotApplicable("target too long")
     else:
+        if task == "document" and record.document and recipe.long == "sections":
+            raise NotApplicable("no heading that recurs in the data")
         examples = [make_example(task, record, tokenizer, budget=recipe.budget)]
     if recipe.long == "drop" and (len(examples) > 1 or examples[0].trimmed_tokens):
         raise NotApplicable(TOO_LONG)

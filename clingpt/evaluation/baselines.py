@@ -185,9 +185,13 @@ class DocumentsBySection(TrainingExamples):
         return map(self.split.example, self.sections[first:last])
 
     def prompt(self, number: int) -> str:
-        """Return the notes, whose windows every section repeats."""
-        prompts = (self.tokenizer.decode(one.prompt_ids) for one in self._examples(number))
-        return " ".join(dict.fromkeys(text.partition(SECTION)[0] for text in prompts))
+        """Return the notes, whose windows every section repeats, and the heading if there is one.
+
+        Texts under the same heading are then nearer than others.
+        """
+        prompts = [self.tokenizer.decode(one.prompt_ids) for one in self._examples(number)]
+        notes, _, endings = zip(*(text.rpartition(SECTION) for text in prompts), strict=True)
+        return " ".join([*dict.fromkeys(notes), *([endings[0]] if len({*endings}) == 1 else [])])
 
     def target(self, number: int) -> str:
         """Return the document, or the text of its only section."""

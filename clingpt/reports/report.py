@@ -928,7 +928,7 @@ def text_baselines(
     if not asked:
         return found, None
     examples = TrainingExamples.read(data, tokenizer, task).with_text()
-    if task == "document" and data.manifest["settings"].get("long") == "sections":
+    if task == "document" and data.document_form.window:
         examples = examples.by_section()
     if not len(examples):
         return found, None

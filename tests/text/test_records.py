@@ -123,6 +123,7 @@ def test_json_of_a_record_without_a_document_never_changes() -> None:
         '"long_answer": "It does.", "decision": "yes", "keywords": ["pain"]}'
     )
     assert to_json(build(document="A\nB"))["document"] == "A\nB"
+    assert to_json(build(document="A", heading=" HPI "))["heading"] == "HPI"
     assert from_json({"text": "a", "document": None}).document is None
 
 
@@ -245,9 +246,12 @@ TEXT = ANY_TEXT.filter(lambda text: bool(clean(text)))
     decision=st.none() | st.sampled_from(LABELS),
     keywords=st.lists(ANY_TEXT, max_size=2),
     document=st.none() | TEXT,
+    heading=st.none() | TEXT,
 )
 def test_records_survive_a_round_trip_through_json(**fields: Any) -> None:
     record = make_record(**fields)
+    assert record.with_texts(record.texts()) == record
+    assert record.heading is None or record.heading in record.texts(), "not seen by redaction"
     line = json.dumps(to_json(record), ensure_ascii=False)
     assert from_json(json.loads(line)) == record == from_json(to_json(record))
     assert len(line.encode().splitlines()) == 1

@@ -59,7 +59,7 @@ def test_headings_of_the_data_reach_the_manifest_and_rare_ones_do_not(tmp_path: 
 def test_one_patients_heading_is_rare_however_often_it_occurs(tmp_path: Path) -> None:
     rows = [
         {
-            "patient_id": f"p{max(0, i - 9)}",
+            "patient_id": f"q{max(0, i - 9)}",
             "dialogue": f"It is the {COMPLAINTS[i % 10]} number {i}, she said.",
             "note": f"HPI: The {COMPLAINTS[i % 10]} {i}.\n" + "ANN GREEN\nShe rests." * (i < 10),
         }
@@ -67,7 +67,9 @@ def test_one_patients_heading_is_rare_however_often_it_occurs(tmp_path: Path) ->
     ]
     source = write_lines(tmp_path / "visits.jsonl", rows)
     prepared(*columns(source), *FLAGS, f"--out={tmp_path / 'data'}")
-    assert open_prepared(tmp_path / "data", GPT2).document_form.headings == ("HPI",)
+    data = open_prepared(tmp_path / "data", GPT2)
+    assert GPT2.decode(data.split("train").tokens.tolist()).count("ANN GREEN") == 10
+    assert data.document_form.headings == ("HPI",)
 
 
 def test_dialogues_that_do_not_fit_give_examples_section_by_section(tmp_path: Path) -> None:

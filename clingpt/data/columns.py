@@ -409,7 +409,7 @@ def _with_rules(columns: Columns, table: Table, task: str) -> Columns:
     ]
     for role in constant:
         fact = f"column {shown_name(roles[role])!r} has one value in nearly every row"
-        if role == "question" or role == "decision" and {"target", "input"} <= roles.keys():
+        if role == "question" or role == "decision" and "target" in roles:
             table.notes.append(f"The {fact}, as the {role} of all records.")
         else:
             raise ConfigError(

@@ -204,3 +204,20 @@ def test_labels_and_questions_that_are_there_stay(tmp_path: Path) -> None:
     bare = replace(record, question="", long_answer=None)
     assert label_record(bare, row) == (bare, title_labels.NO_CONCLUSION)
     assert label_record(replace(record, question=""), {"title": 7})[1] == title_labels.NO_TITLE
+
+
+def test_pubmed_files_need_no_columns(tmp_path: Path) -> None:
+    rng = random.Random(2)
+    titles = ("Drug {n} relieves pain.", "[Drug {n} does not relieve pain].", "Does drug {n} work?")
+    text = "\n".join(
+        f"PMID- {n}\nTI  - {titles[n % 3].format(n=n)}\nAB  - METHODS: {random_text(rng)}. "
+        f"CONCLUSIONS: {random_text(rng, 4)}.\n"
+        for n in range(30)
+    )
+    path = tmp_path / "saved.txt"  # recognised by its first line
+    path.write_text(text)
+    counts = cells(
+        prepared(f"--source={path}", f"--out={tmp_path / 'out'}", *FLAGS), "Labels from titles"
+    )
+    assert (counts["yes"], counts["no"]) == (["10"], ["10"])
+    assert counts[f"none: {title_labels.HAS_QUESTION}"] == ["10"]

@@ -290,4 +290,8 @@ def _row(
 
 def _cleaned(text: str) -> str:
     """Take out the copyright line at the end, and the note that an old abstract was cut."""
-    return _COPYRIGHT.sub("", _TRUNCATED.sub("", text)).strip()
+    text = _TRUNCATED.sub("", text) if text.endswith(")") else text
+    end = text[-300:]  # searching every text with the pattern is slow
+    if "opyright" in end or "\u00a9" in end or "(c)" in end.lower():
+        text = _COPYRIGHT.sub("", text)
+    return text.strip()

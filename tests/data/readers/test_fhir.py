@@ -88,7 +88,7 @@ def test_a_report() -> None:
             {
                 "presentedForm": [
                     attachment("%PDF", "application/pdf"),
-                    attachment("<p>Clear.", "text/html"),
+                    attachment("<p>Clear HTML.", "text/html"),
                     attachment("Clear."),
                 ]
             },
@@ -195,6 +195,10 @@ def test_attachments_that_are_read(raw: str | bytes, kind: str | None, text: str
         ([{"contentType": "text/plain", "data": "Q2hlc3Q"}], "its attachment is not valid base64"),
         (
             [{"contentType": "text/plain", "data": "Jane Doe!"}],
+            "its attachment is not valid base64",
+        ),
+        (
+            [{"contentType": "text/plain", "data": "Q2hl!c3Q="}],
             "its attachment is not valid base64",
         ),
         ([{"contentType": "text/plain", "data": "é"}], "its attachment is not valid base64"),

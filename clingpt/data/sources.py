@@ -504,8 +504,14 @@ def published_split(row: Row, column: str) -> str:
     """Return train, val or test, as a column spells it; any other cell as a text for a message."""
     value = identifier(row, column)
     name = "" if value is None else clean(str(value))
-    known = _SPLIT_OF.get(name.lower().rstrip("0123456789-_ "))
-    return known or shown_name(name) or "(empty)"
+    return split_in(name) or shown_name(name) or "(empty)"
+
+
+def split_in(name: str) -> str | None:
+    """Return the split that a name contains as a word, as in test1, phase_II_valid, TestSet-1."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    found = {_SPLIT_OF[word.lower()] for word in words if word.lower() in _SPLIT_OF}
+    return found.pop() if len(found) == 1 else None
 
 
 def splits_by_file(source: str) -> dict[Path, str]:
@@ -519,11 +525,9 @@ def splits_by_file(source: str) -> dict[Path, str]:
     found: dict[Path, str] = {}
     for file in find_files(path).files:
         name = file.relative_to(path).as_posix().rpartition(".")[0]
-        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-        splits = {_SPLIT_OF[word.lower()] for word in words if word.lower() in _SPLIT_OF}
-        if len(splits) != 1:
+        if (split := split_in(name)) is None:
             return {}
-        found[file] = splits.pop()
+        found[file] = split
     return found if len({*found.values()}) > 1 and "train" in found.values() else {}
 
 

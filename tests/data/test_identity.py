@@ -149,6 +149,7 @@ def test_an_empty_group_flag_splits_record_by_record(tmp_path: Path) -> None:
         (("Training", " dev", "TESTING"), ("train", "val", "test")),
         (("train", "valid", "test1"), ("train", "val", "test")),
         (("train", "val", "test_2"), ("train", "val", "test")),
+        (("phase_I_train", "phase_I_valid", "TestSet"), ("train", "val", "test")),
     ],
 )
 def test_official_splits_are_taken_as_they_are(

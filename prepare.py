@@ -98,8 +98,8 @@ class PrepareConfig:
     # --- hygiene ---
     redact: Literal["tags", "surrogates"] | None = None  # replace identifiers with [NAME] or fakes
     allow_phi: bool = False  # continue even if likely identifiers (PHI) are found
-    drop_overlap: bool = False  # drop training records whose text occurs in validation or test
-    allow_overlap: bool = False  # continue even if training text occurs in the test split
+    drop_overlap: bool = False  # drop training records that copy a validation or test record
+    allow_overlap: bool = False  # continue even if training records copy test records
     # Other prepared folders whose validation and test text must not occur in training either.
     against: tuple[str, ...] = ()
     # Made-up secrets to plant in the training split, for audit.py to look for.
@@ -204,6 +204,7 @@ if __name__ == "__main__":
 from clingpt.data import canaries, prepare_report
 from clingpt.data.columns import Columns, parse_labels
 from clingpt.data.pipeline import (
+    SHOWN_IDS,
     Findings,
     Recipe,
     Survey,
@@ -254,44 +255,47 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
     others = [open_prepared(Path(name), tokenizer) for name in cfg.against]
     sources = open_sources(cfg)
 
-    # Two passes over the sources before anything is written.
+    # The first pass counts the records; nothing is on disk before it has read all of them.
     survey = count_records(sources, skip_bad=cfg.skip_bad)
     check_labels(cfg, sources)
-    findings = inspect_records(
-        sources, survey, redactor, allow_phi=cfg.allow_phi, others=others, workers=workers
-    )
-    form = document_form(findings, long=cfg.long, block_size=cfg.block_size)
-    recipe = Recipe(
-        tasks=cfg.tasks,
-        budget=cfg.block_size,
-        long=cfg.long,
-        form=form,
-        weights=tuple(source.weight for source in sources),
-        keep_yes=share_of_yes_to_keep(survey, sources, cfg.yes_share),
-        views=cfg.views,
-        section_dropout=cfg.section_dropout,
-        key=str(cfg.seed),
-        redactor=redactor,
-        drop_overlap=cfg.drop_overlap,
-        copies=frozenset(chain.from_iterable(findings.copies.values())),
-    )
+    reasons = reasons_to_refuse_splits(survey, sources, cfg)
     tally = None
-    reasons = [
-        *reasons_to_refuse_splits(survey, sources, cfg),
-        *reasons_to_refuse_records(findings, sources, cfg),
-        *reasons_to_refuse_labels(sources, cfg),
-    ]
-
-    # The third pass makes the examples and writes them. A dry run makes them too, because text
-    # shared with the test split is found only there. Unless `finish` is called, no folder is left.
-    if not reasons:
-        with writer:
+    with writer:  # unless `finish` is called, no folder is left
+        # The second pass inspects the records and reaches the verdict on them, dry run or not.
+        findings = inspect_records(
+            sources,
+            survey,
+            redactor,
+            allow_phi=cfg.allow_phi,
+            others=others,
+            scratch=writer.scratch("held_out.runs"),
+            workers=workers,
+        )
+        reasons += reasons_to_refuse_records(findings, sources, cfg)
+        reasons += reasons_to_refuse_labels(sources, cfg)
+        form = document_form(findings, long=cfg.long, block_size=cfg.block_size)
+        copies = frozenset(chain.from_iterable(findings.copies.values()))
+        recipe = Recipe(
+            tasks=cfg.tasks,
+            budget=cfg.block_size,
+            long=cfg.long,
+            form=form,
+            weights=tuple(source.weight for source in sources),
+            keep_yes=share_of_yes_to_keep(survey, sources, cfg.yes_share),
+            views=cfg.views,
+            section_dropout=cfg.section_dropout,
+            key=str(cfg.seed),
+            redactor=redactor,
+            dropped=copies if cfg.drop_overlap else frozenset(),
+        )
+        # The third pass makes the examples and writes them; a dry run only counts them.
+        if not reasons:
             planted = canaries.make_canaries(cfg.canaries, cfg.seed) if cfg.canaries else []
             if planted:  # audit.py looks for them later
                 writer.add_json(canaries.FILE, canaries.to_json(planted))
             records = canaries.planted_records(planted) if planted else ()
             tally = write_examples(
-                sources, survey, findings, recipe, writer, planted=records, workers=workers
+                sources, survey, recipe, writer, planted=records, workers=workers
             )
             reasons = reasons_to_refuse_examples(tally, writer.n_tokens["train"], sources, cfg)
             if not (reasons or cfg.dry_run):
@@ -414,10 +418,12 @@ def reasons_to_refuse_records(
         )
     copies = findings.copies["test"]
     if copies and not allows_overlap(cfg):
+        why = prepare_report.reasons_for_copies(copies)
+        first = shown_ids(list(copies)[:SHOWN_IDS], sources)
         found.append(
-            f"{console.count(len(copies))} training records are near-duplicates of test records, "
-            f"first {shown_ids(copies[:1], sources)}; pass --drop_overlap=True to drop training "
-            "records whose text is in val or test, or --allow_overlap=True"
+            f"{console.count(len(copies))} training records copy test records ({why}), first "
+            f"{first}; pass --drop_overlap=True to drop training records that copy val or test "
+            "records, or --allow_overlap=True and report it with every score"
         )
     return found
 
@@ -427,14 +433,6 @@ def reasons_to_refuse_examples(
 ) -> list[str]:
     """List the reasons not to keep the examples that were made; `n_tokens` are to train on."""
     found = []
-    sharing = tally.sharing["test"]
-    if sharing and not allows_overlap(cfg):
-        found.append(
-            f"{console.count(sharing)} training records share a run of 13 words with the test "
-            f"split, first {shown_ids(tally.first_sharing['test'], sources)}; pass "
-            "--drop_overlap=True to drop training records whose text is in val or test, or "
-            "--allow_overlap=True and report it with every score"
-        )
     if not n_tokens:
         why = ", ".join(f"{task}: {reason} ({n})" for (task, reason), n in tally.dropped.items())
         advice = "choose other --tasks or records"
@@ -503,9 +501,9 @@ def print_tables(
     if "document" in cfg.tasks:
         form = document_form(findings, long=cfg.long, block_size=cfg.block_size)
         tables.append(prepare_report.headings_table(findings, form))
-    if tally:
-        templated = cfg.source == "synthetic"
-        tables.append(prepare_report.overlap_table(tally, findings, templated=templated))
+    templated = cfg.source == "synthetic"
+    tables.append(prepare_report.overlap_table(findings, templated=templated))
+    tables.append(prepare_report.boilerplate_table(findings))
     tables += prepare_report.receipt_tables(findings.receipt)
     tables.append(prepare_report.remarks(sources, survey, tally or Tally()))
     console.say("\n\n".join(table for table in tables if table))

@@ -1,7 +1,7 @@
 """Write the hygiene receipt: which identifiers and duplicates a data set contains.
 
-    receipt = Receipt(done="none")
-    for each record, in order:   receipt.see(split, source, record.id, inspect(record))
+    receipt = Receipt(done="none", held_out=the postings of the held-out records)
+    for each record, in order:   receipt.see(split, source, record.id, inspect(record), hits=…)
     receipt.to_json()            receipt.json, which travels with the data and with its checkpoints
 
 `inspect` does the slow part and can run in other processes. A receipt contains no text of a record,
@@ -14,8 +14,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clingpt.data.overlap import Duplicates, Fingerprint, fingerprint
-from clingpt.data.prepared import RECEIPT_FORMAT, Done
+from clingpt.data.overlap import (
+    MEASURES,
+    Duplicates,
+    Fingerprint,
+    HeldOut,
+    Measure,
+    Positions,
+    Postings,
+    SharedRuns,
+    fingerprint,
+)
+from clingpt.data.prepared import HELD_OUT, RECEIPT_FORMAT, Done
 from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
 from clingpt.privacy.redaction import joined_text, may_identify
 from clingpt.text.records import Record
@@ -54,7 +64,8 @@ def inspect(record: Record) -> Inspection:
 class Receipt:
     """Counts over the records of a data set; they depend only on the records and their order."""
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: Done, held_out: Postings | None = None) -> None:
+        """Start from nothing seen. Without `held_out`, only near-duplicates are found as copies."""
         self.done = done
         self.records = Counter[str]()  # split -> records
         self._with_any = Counter[str]()
@@ -64,6 +75,8 @@ class Receipt:
         self._examples: dict[str, list[dict[str, str]]] = {}
         self._replaced = Counter[str]()
         self._duplicates = Duplicates()
+        self.shared_runs = SharedRuns(held_out or HeldOut().postings())
+        self._copies: tuple[int, dict[str, dict[int, Measure]]] = 0, {}  # cached, with the records
 
     def see(
         self,
@@ -73,11 +86,15 @@ class Receipt:
         inspection: Inspection,
         *,
         replaced: Mapping[str, int] | None = None,
+        hits: Positions | None = None,
     ) -> None:
         """Count one record. Records must come in the order of their source.
 
-        `replaced` counts, by kind, the identifiers that redaction replaced in it.
+        `replaced` counts, by kind, the identifiers that redaction replaced in it. `hits` are the
+        held-out runs that a training record repeats.
         """
+        if hits is not None:
+            self.shared_runs.see(self.records.total(), hits)
         self._replaced.update(replaced or {})
         self.records[split] += 1
         self._with_any[split] += bool(inspection.counts.keys() - REPORTED_ONLY)
@@ -101,9 +118,23 @@ class Receipt:
             if source in sources and kind not in REPORTED_ONLY
         )
 
-    def copies(self, held_out: str) -> list[str]:
-        """Return the ids of training records that nearly equal a record of a held-out split."""
-        return self._duplicates.like(held_out, "train")
+    def copies(self, held_out: str) -> dict[str, Measure]:
+        """Return the ids of training records that copy a record of a held-out split, and why.
+
+        In the order of the records. If there are several reasons, the plainest is given.
+        """
+        ids = self._duplicates.ids
+        return {ids[place]: why for place, why in self._copied_places()[held_out].items()}
+
+    def _copied_places(self) -> dict[str, dict[int, Measure]]:
+        if self._copies[0] != self.records.total():
+            shared, found = self.shared_runs.copies(), {}
+            for split in HELD_OUT:
+                why = shared.get(split, {})
+                why |= dict.fromkeys(self._duplicates.like(split, "train"), "near")
+                found[split] = dict(sorted(why.items()))
+            self._copies = self.records.total(), found
+        return self._copies[1]
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of receipt.json (docs/formats.md)."""
@@ -115,6 +146,11 @@ class Receipt:
             "ids_that_may_identify": self._ids,
             "identifiers_replaced": {k: n for k in KINDS if (n := self._replaced[k])},
             "identifiers": {kind: self._kind(kind) for kind in KINDS if self._holders[kind]},
+            "copies": {
+                split: {"records": len(why)} | {m: n for m in MEASURES if (n := counts[m])}
+                for split, why in self._copied_places().items()
+                if (counts := Counter(why.values())) or split in self.records
+            },
             "duplicates": {
                 name: self._duplicates.summary(groups)
                 | {"examples": [[self._duplicates.ids[at] for at in g[:4]] for g in groups[:3]]}

@@ -1,15 +1,27 @@
-"""Text that several records share: runs of 13 words, equal texts and near-duplicates.
+"""Text that records share: training records that copy held-out ones, and duplicates of any split.
 
-`NgramIndex` tells whether a training record repeats part of a held-out
-one: the usual contamination test, 13-grams of lower-cased words without punctuation (Brown et al.
-2020, GPT-3, appendix C). `Duplicates` groups whole records that are equal or nearly so: models
-memorise such texts, and test sets leak through them (Lee et al. 2022, "Deduplicating training data
-makes language models better", arXiv 2107.06499).
+From words to the verdict on a training record:
 
-Near means a Jaccard similarity of at least 0.8 between the sets of five-word runs, estimated by
-MinHash (Broder 1997, "On the resemblance and containment of documents"). Candidate pairs share one
-of 16 bands of four hashes: a pair does so with a probability of 0.9998 at a similarity of 0.8, and
-of 0.64 at a similarity of 0.5. A record takes 272 bytes, three references and its id.
+    runs        every 13 words in a row, lower-cased and without punctuation (Brown et al. 2020,
+                GPT-3, appendix C), hashed to 64 bits: `text_runs`
+    holders     how many records hold a run. Headings, templates and instructions recur in many
+                records, so a run counts one over its holders; the training record itself is left
+                out, because a copy must not make the text that it copies look common
+    share       the part of a held-out record's runs, or of its target's, that a training record
+                repeats, each run counted by its worth
+    copy        a share of more than a fifth of the record or half of its target, or a
+                whole text that is nearly the same: `SharedRuns.copies`, `Duplicates.like`
+
+Equal weights for all runs, a limit on the holders, and runs of other lengths were tried on real
+reports, dialogues, abstracts and answers (docs/journal.md).
+
+`Duplicates` groups whole records that are equal or nearly so: models memorise such texts, and test
+sets leak through them (Lee et al. 2022, "Deduplicating training data makes language models better",
+arXiv 2107.06499). Near means a Jaccard similarity of at least 0.8 between the sets of five-word
+runs, estimated by MinHash (Broder 1997, "On the resemblance and containment of documents").
+Candidate pairs share one of 16 bands of four hashes: a pair does so with a probability of 0.9998 at
+a similarity of 0.8, and of 0.64 at a similarity of 0.5. A record takes 272 bytes, three references
+and its id.
 """
 
 import hashlib
@@ -17,35 +29,47 @@ import itertools
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clingpt.text.records import Record
+
 Hashes = NDArray[np.uint64]
 Signature = NDArray[np.uint32]  # (N_HASHES,)
 Places = NDArray[np.intp]
+Positions = NDArray[np.uint32]  # in a RunIndex
 
 _WORD = re.compile(r"\w+")
 
-# Hashes of runs: any fixed odd 64-bit weights will do, one for each place so that order counts.
-NGRAM_WORDS = 13
-_NGRAM_WEIGHTS = np.random.default_rng(13).integers(1, 2**63, NGRAM_WORDS, dtype=np.uint64) * 2 + 1
+# Why a training record is a copy of a held-out one, the plainest reason first.
+Measure = Literal["near", "target", "whole"]
+MEASURES: tuple[Measure, ...] = ("near", "target", "whole")
+WHOLE_SHARE = 0.2  # of a held-out record's own text
+TARGET_SHARE = 0.5  # of its target: less than that is a phrase that two summaries can share
+
+# Runs. Any fixed odd 64-bit weights will do, one for each place so that order counts.
+RUN_WORDS = 13
+COMMON = 50  # a run that more records hold counts for nothing, which bounds memory and time
+TEMPLATE = 10  # records that hold a run before it is shown as boilerplate
+HITS_AT_ONCE = 1 << 16
+_WEIGHTS = np.random.default_rng(13).integers(1, 2**63, RUN_WORDS, dtype=np.uint64) * 2 + 1
 
 # MinHash.
 NEAR = 0.8  # minimum similarity of near-duplicates
-RUN_WORDS = 5
+SHINGLE_WORDS = 5
 N_HASHES, N_BANDS = 64, 16
 BAND_HASHES = N_HASHES // N_BANDS
 BAND_STARTS = range(0, N_HASHES, BAND_HASHES)
 PAIRS_AT_ONCE = 1 << 14  # signatures to compare
-RUNS_AT_ONCE = 2048  # to hash, so that a text of 10 MB needs no more memory than others
+SHINGLES_AT_ONCE = 2048  # to hash, so that a text of 10 MB needs no more memory than others
 NEIGHBOURS = 4  # texts of a bucket that each is compared with; chains of pairs join the rest
 _RNG = np.random.default_rng(1997)
-_RUN_WEIGHTS = _RNG.integers(1, 2**63, RUN_WORDS, dtype=np.uint64) * 2 + 1
+_SHINGLE_WEIGHTS = _RNG.integers(1, 2**63, SHINGLE_WORDS, dtype=np.uint64) * 2 + 1
 # Multiply-shift hashing (Dietzfelbinger et al. 1997): h → the upper half of a·h + b modulo 2**64.
 _FACTORS = _RNG.integers(1, 2**63, (N_HASHES, 1), dtype=np.uint64) * 2 + 1
 _SUMMANDS = _RNG.integers(0, 2**63, (N_HASHES, 1), dtype=np.uint64)
@@ -74,10 +98,15 @@ def run_hashes(words: Hashes, weights: Hashes) -> Hashes:
     return hashes
 
 
-def ngram_hashes(text: str) -> Hashes:
+def text_runs(text: str) -> Hashes:
     """Hash each run of 13 words of a text; a shorter text has none."""
     words = word_hashes(text)
-    return run_hashes(words, _NGRAM_WEIGHTS) if len(words) >= NGRAM_WORDS else words[:0]
+    return run_hashes(words, _WEIGHTS) if len(words) >= RUN_WORDS else words[:0]
+
+
+def target_text(record: Record) -> str:
+    """Return the end of a record's full text that a model learns to write."""
+    return " ".join([record.long_answer or "", record.document or ""])
 
 
 def text_hash(text: str) -> int:
@@ -88,7 +117,7 @@ def text_hash(text: str) -> int:
 
 
 def signature(text: str) -> Signature:
-    """Take the minimum of each of 64 hashes over a text's runs of five words.
+    """Take the minimum of each of 64 hashes over a text's shingles, its runs of five words.
 
     The share of places where two signatures agree estimates the similarity of the texts. A text
     shorter than five words is a single run.
@@ -97,9 +126,9 @@ def signature(text: str) -> Signature:
     words = word_hashes(text)
     if not len(words):
         return least
-    hashes = run_hashes(np.pad(words, (0, max(0, RUN_WORDS - len(words)))), _RUN_WEIGHTS)
-    for start in range(0, len(hashes), RUNS_AT_ONCE):
-        mixed = (_FACTORS * hashes[start : start + RUNS_AT_ONCE] + _SUMMANDS) >> np.uint64(32)
+    hashes = run_hashes(np.pad(words, (0, max(0, SHINGLE_WORDS - len(words)))), _SHINGLE_WEIGHTS)
+    for start in range(0, len(hashes), SHINGLES_AT_ONCE):
+        mixed = (_FACTORS * hashes[start : start + SHINGLES_AT_ONCE] + _SUMMANDS) >> np.uint64(32)
         np.minimum(least, mixed.min(axis=1).astype(np.uint32), out=least)
     return least
 
@@ -107,33 +136,182 @@ def signature(text: str) -> Signature:
 # Shared runs of words
 
 
-class NgramIndex:
-    """The 13-grams of some texts, eight bytes each, sorted for binary search."""
+class RunIndex:
+    """The runs of the held-out records, eight bytes each, sorted for binary search."""
 
-    def __init__(self, hashes: Iterable[Hashes]) -> None:
-        """Build an index from the `ngram_hashes` of each text."""
-        empty = np.empty(0, dtype=np.uint64)
-        self._sorted: Hashes = np.unique(np.concatenate([empty, *hashes]))
+    def __init__(self, hashes: Hashes) -> None:
+        """Take over sorted, distinct hashes."""
+        self.hashes = hashes
 
     def save(self, path: Path) -> None:
         """Write the index to a file for `open`."""
         with path.open("wb") as file:  # not tofile: its OSError does not give the reason
-            file.write(self._sorted.data)
+            file.write(self.hashes.data)
 
     @staticmethod
-    def open(path: Path) -> "NgramIndex":
+    def open(path: Path) -> "RunIndex":
         """Map a saved index into memory, so that many processes share one copy."""
-        index = NgramIndex([])
-        if path.stat().st_size:  # an empty file cannot be mapped
-            index._sorted = np.memmap(path, dtype=np.uint64, mode="r")
-        return index
+        if not path.stat().st_size:  # an empty file cannot be mapped
+            return RunIndex(np.empty(0, dtype=np.uint64))
+        return RunIndex(np.memmap(path, dtype=np.uint64, mode="r"))
 
-    def shares(self, hashes: Hashes) -> bool:
-        """Return whether any of a text's `ngram_hashes` is in the index."""
-        if not len(hashes) or not len(self._sorted):
-            return False
-        places = np.searchsorted(self._sorted, hashes).clip(max=len(self._sorted) - 1)
-        return bool((self._sorted[places] == hashes).any())
+    def find(self, runs: Hashes) -> Positions:
+        """Return the distinct positions in the index of those runs that it contains."""
+        if not len(runs) or not len(self.hashes):
+            return np.empty(0, dtype=np.uint32)
+        runs = np.unique(runs)
+        places = np.searchsorted(self.hashes, runs).clip(max=len(self.hashes) - 1)
+        found: Positions = places[self.hashes[places] == runs].astype(np.uint32)
+        return found
+
+
+class HeldOut:
+    """The runs of the held-out records, as they are collected in the first pass."""
+
+    def __init__(self) -> None:
+        self.splits: list[str] = []  # of each record
+        self._runs: list[Hashes] = []  # of each record, distinct
+        self._in_target: list[NDArray[np.bool_]] = []  # of each run
+
+    def add(self, split: str, record: Record) -> None:
+        """Add a record. Runs across the start of the target belong to the record alone."""
+        runs = text_runs(record.full_text())
+        n_target = max(0, len(_WORD.findall(target_text(record))) - RUN_WORDS + 1)
+        # Reversed, so that a run is found at its last place: the target ends the text.
+        distinct, from_end = np.unique(runs[::-1], return_index=True)
+        self.splits.append(split)
+        self._runs.append(distinct)
+        self._in_target.append(from_end < n_target)
+
+    def postings(self) -> "Postings":
+        """List the records that hold each run; the collected runs are given up to save memory."""
+        owners = np.repeat(np.arange(len(self._runs), dtype=np.uint32), list(map(len, self._runs)))
+        runs = np.concatenate([np.empty(0, dtype=np.uint64), *self._runs])
+        in_target = np.concatenate([np.empty(0, dtype=np.bool_), *self._in_target])
+        self._runs, self._in_target = [], []
+        order = np.argsort(runs, kind="stable")
+        runs = runs[order]
+        first = np.flatnonzero(np.diff(runs, prepend=~runs[:1]))  # of each distinct run
+        starts = np.append(first, len(runs)).astype(np.int64)
+        return Postings(runs[first], starts, owners[order], in_target[order], self.splits)
+
+
+class Postings(NamedTuple):
+    """Which held-out records hold each run: for run r, owners[starts[r] : starts[r + 1]]."""
+
+    runs: Hashes  # sorted and distinct
+    starts: Places
+    owners: Positions  # numbers of held-out records, in the order in which they were added
+    in_target: NDArray[np.bool_]  # whether the run is in that owner's target
+    splits: list[str]  # of each held-out record
+
+
+class SharedRuns:
+    """Which runs of held-out records the training records repeat, and how common each run is.
+
+    Only hits are stored, four bytes each, and only while their run is not common; text that no
+    held-out record holds takes no memory.
+    """
+
+    def __init__(self, postings: Postings) -> None:
+        self._postings = postings
+        self.holders = np.diff(postings.starts).astype(np.uint32)  # records that hold each run
+        self._places = array("Q")  # of the training records with hits, in order of arrival
+        self._n_hits = array("Q")
+        self._hits = array("I")
+
+    def see(self, place: int, hits: Positions) -> None:
+        """Count the hits (`RunIndex.find`) of one training record; `place` names it in `copies`."""
+        self.holders[hits] += 1
+        if len(rare := hits[self.holders[hits] <= COMMON]):
+            self._places.append(place)
+            self._n_hits.append(len(rare))
+            self._hits.frombytes(rare.tobytes())
+
+    def commonest(self, n: int) -> list[tuple[int, int]]:
+        """Return the n runs with the most holders, at least TEMPLATE, as (hash, holders)."""
+        places = np.argsort(-self.holders.astype(np.int64), kind="stable")[:n]
+        found = zip(
+            self._postings.runs[places].tolist(), self.holders[places].tolist(), strict=True
+        )
+        return [(run, holders) for run, holders in found if holders >= TEMPLATE]
+
+    def copies(self) -> dict[str, dict[int, Measure]]:
+        """Return, by held-out split, the places of the training records that copy a record of it.
+
+        A run is worth one over its holders other than the training record, and nothing if more than
+        COMMON records hold it. A share is the worth of the repeated runs over that of all runs of
+        one held-out record. One run is added below, so that little text is never much of a copy.
+        """
+        lists, holders = self._postings, self.holders
+        alone = np.where(holders <= COMMON, 1 / np.maximum(holders, 1), 0.0)
+        beside = np.where(holders <= COMMON, 1 / np.maximum(holders - 1.0, 1), 0.0)
+        n_held_out = len(lists.splits)
+        every = np.repeat(alone, np.diff(lists.starts))
+        totals = [
+            np.bincount(lists.owners, every * which, n_held_out) for which in (1, lists.in_target)
+        ]
+        found: dict[str, dict[int, Measure]] = {}
+        for rows, hits in self._blocks():
+            rare = holders[hits] <= COMMON  # it was when the hit was stored
+            rows, hits = rows[rare], hits[rare]
+            # Each hit, once for each held-out record that holds the run.
+            counts = lists.starts[hits + 1] - lists.starts[hits]
+            at = np.repeat(lists.starts[hits] + counts - np.cumsum(counts), counts)
+            at += np.arange(len(at))
+            # The pairs of a training record and a held-out one, and the pair of each such hit.
+            pairs, pair = np.unique(
+                np.repeat(rows, counts) * n_held_out + lists.owners[at], return_inverse=True
+            )
+            least: tuple[tuple[Measure, float], ...] = (
+                ("whole", WHOLE_SHARE),
+                ("target", TARGET_SHARE),  # the plainer reason if there are both
+            )
+            for (measure, enough), total, which in zip(
+                least, totals, (1, lists.in_target[at]), strict=True
+            ):
+                shared, counted = (
+                    np.bincount(pair, np.repeat(worth[hits], counts) * which, len(pairs))
+                    for worth in (beside, alone)
+                )
+                share = shared / (total[pairs % n_held_out] - counted + shared + 1)
+                share = share.round(9)  # of sums of fractions
+                for row, owner in zip(*np.divmod(pairs[share > enough], n_held_out), strict=True):
+                    found.setdefault(lists.splits[owner], {})[self._places[row]] = measure
+        return found
+
+    def _blocks(self) -> Iterator[tuple[Places, Positions]]:
+        """Yield hits, with the row in `_places` of each, a bounded number at a time."""
+        hits = np.array(self._hits, dtype=np.uint32)
+        ends = np.cumsum(np.array(self._n_hits, dtype=np.int64))
+        first, start = 0, 0
+        while first < len(ends):
+            last = max(first + 1, int(np.searchsorted(ends, start + HITS_AT_ONCE, side="right")))
+            rows = np.repeat(np.arange(first, last), np.diff(ends[first:last], prepend=start))
+            yield rows, hits[start : ends[last - 1]]
+            first, start = last, int(ends[last - 1])
+
+
+def phrases(text: str, holders: dict[int, int]) -> Iterator[tuple[int, int, int]]:
+    """Yield (holders, start, end) of each stretch of a text whose runs are in `holders`.
+
+    A stretch ends where a run has less than half or more than twice the holders of the first. Its
+    runs are removed from `holders`, so that each is found once.
+    """
+    words = list(_WORD.finditer(text))
+    hashes = np.array([_hash_word(word[0].lower()) for word in words], dtype=np.uint64)
+    runs = run_hashes(hashes, _WEIGHTS).tolist() if len(words) >= RUN_WORDS else []
+    at = 0
+    while at < len(runs):
+        first, n = at, holders.get(runs[at], 0)
+        while at < len(runs) and n / 2 <= holders.get(runs[at], 0) <= 2 * n and n:
+            at += 1
+        for run in runs[first:at]:
+            holders.pop(run, None)
+        if n:
+            yield n, words[first].start(), words[at - 1 + RUN_WORDS - 1].end()
+        else:
+            at += 1
 
 
 # Equal and nearly equal texts
@@ -207,15 +385,15 @@ class Duplicates:
                 roots = _joined(roots, left[near], right[near])
         return _groups(roots)
 
-    def like(self, held_out: str, other: str) -> list[str]:
-        """Return the ids of a split's records that are near-duplicates of a held-out record."""
-        return [
-            self.ids[place]
+    def like(self, held_out: str, other: str) -> list[int]:
+        """Return the places of a split's records that are near-duplicates of a held-out record."""
+        return sorted(
+            place
             for group in self.near_text()
             if held_out in (self.splits[place] for place in group)
             for place in group
             if self.splits[place] == other
-        ]
+        )
 
     def summary(self, groups: list[list[int]]) -> dict[str, Any]:
         """Count groups, the records in them, and both by split and by source.

@@ -14,7 +14,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,19 +23,25 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.base.workers import map_chunks, split_chunks
 from clingpt.data.cells import CellError
 from clingpt.data.hygiene import Inspection, Receipt, inspect
-from clingpt.data.overlap import NgramIndex, ngram_hashes
+from clingpt.data.overlap import (
+    HeldOut,
+    Measure,
+    Positions,
+    RunIndex,
+    phrases,
+    text_runs,
+)
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Piece, Prepared
 from clingpt.data.readers.text_file import LeftOut, OnBad, shown_name
 from clingpt.data.sources import SPELLINGS, Source
 from clingpt.privacy.identifiers import find_identifiers
-from clingpt.privacy.redaction import Redactor
+from clingpt.privacy.redaction import Redactor, masked_text
 from clingpt.text.documents import DocumentForm, HeadingCounts, opened
 from clingpt.text.records import LABELS, SPLITS, Record
 from clingpt.text.tasks import Example, NotApplicable, heading, make_example, text_windows
@@ -44,11 +50,13 @@ from clingpt.text.windows import section_examples, section_window
 
 Long = Literal["window", "sections", "trim", "drop"]
 TOO_LONG = "longer than the context"
-OVERLAPPING = "its text is in val or test"
+COPIED = "copies a val or test record"
 UNWEIGHTED = "left out by its source's weight"
 SHOWN_IDS = 3
 MOST_LOOKS, SHOWN_LOOKS = 200, 10  # different values of a column with cells that cannot be read
 OTHERS = "other values"
+SHOWN_PHRASES = 10  # of boilerplate
+MOST_RUNS = 2000  # to look for among the records, for these phrases
 
 # What differs between two messages of the same kind: the place, the id, quoted text, numbers.
 _PARTICULARS = re.compile(
@@ -135,6 +143,19 @@ class Survey:
     # (column, what its cells must be) -> what they look like instead -> records; see `refuse_cells`
     cells: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     first_cells: dict[tuple[str, str], str] = field(default_factory=dict)  # the first one's place
+    held_out: HeldOut = field(default_factory=HeldOut)  # the runs of val and test records
+
+    def see(self, item: Item) -> None:
+        """Count a record."""
+        self.records[item.source, item.split] += 1
+        self.labels[item.source, item.split, item.record.decision] += 1
+        self.renamed[item.source] += item.renamed
+        if item.renamed:
+            self.shared_ids.add(item.key)
+        self.hashed[item.split] += not item.official
+        self.note_group(item)
+        if item.split in HELD_OUT:
+            self.held_out.add(item.split, item.record)
 
     def note_bad(self, error: DataError) -> None:
         """Count an unusable record together with others that failed for the same reason."""
@@ -189,13 +210,7 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
         survey = Survey()
         items = read_sources(sources, on_bad)
         for item in console.progress(items, label="reading", unit=" records"):
-            survey.records[item.source, item.split] += 1
-            survey.labels[item.source, item.split, item.record.decision] += 1
-            survey.renamed[item.source] += item.renamed
-            if item.renamed:
-                survey.shared_ids.add(item.key)
-            survey.hashed[item.split] += not item.official
-            survey.note_group(item)
+            survey.see(item)
         if all(survey.shared_ids <= source.shared_ids for source in sources):
             break
         for source in sources:
@@ -290,9 +305,9 @@ class Findings:
 
     receipt: dict[str, Any]  # the content of receipt.json
     identifiers: int  # that are a reason to refuse the sources
-    # Held-out split -> ids, not redacted, of training records of nearly equal text.
-    copies: dict[str, list[str]]
-    grams: dict[str, NgramIndex]  # held-out split -> its runs of 13 words
+    # Held-out split -> ids, not redacted, of the training records that copy its records, and why.
+    copies: dict[str, dict[str, Measure]]
+    boilerplate: list[tuple[int, str]]  # the commonest phrases, masked, and how many records share
     # Headings of the training documents that recur, in their order, with how many have them. Empty
     # if no record comes with a document.
     headings: dict[str, int] = field(default_factory=dict)
@@ -305,12 +320,13 @@ class Seen(NamedTuple):
     record_id: str
     inspection: Inspection
     replaced: dict[str, int]  # kind of identifier -> how many redaction replaced
-    hashes: NDArray[np.uint64] | None  # of its runs of 13 words, if it is held out
+    hits: Positions | None  # the held-out runs that it repeats, if it is a training record
     headings: Sequence[str] | None  # of its document; None: it has none, or is held out
 
 
-def inspect_chunk(redactor: Redactor | None, chunk: Sequence[Item]) -> list[Seen]:
-    """Inspect a chunk of records; runs in a worker process."""
+def inspect_chunk(redactor: Redactor | None, held_out: Path, chunk: Sequence[Item]) -> list[Seen]:
+    """Inspect a chunk of records; runs in a worker process. `held_out` is a saved RunIndex."""
+    index = RunIndex.open(held_out)
     seen = []
     for item in chunk:
         record, before = item.record, None
@@ -319,11 +335,17 @@ def inspect_chunk(redactor: Redactor | None, chunk: Sequence[Item]) -> list[Seen
         inspection = inspect(record)
         if before and as_compared(redactor, item.record, record) is item.record:
             inspection = replace(inspection, fingerprint=before.fingerprint)
-        text = as_compared(redactor, item.record, record).full_text()
-        hashes = ngram_hashes(text) if item.split in HELD_OUT else None
-        headings = own_headings(record) if item.split == "train" else None
+        hits = headings = None
+        if item.split == "train":
+            # Held-out runs are those of the sources, unredacted, and those of `--against` folders,
+            # which may contain tags.
+            runs = text_runs(item.record.full_text())
+            if redactor and redactor.how == "tags":
+                runs = np.append(runs, text_runs(record.full_text()))
+            hits = index.find(runs)
+            headings = own_headings(record)
         replaced = before.counts if before else {}
-        seen.append(Seen(record.id, inspection, replaced, hashes, headings))
+        seen.append(Seen(record.id, inspection, replaced, hits, headings))
     return seen
 
 
@@ -350,20 +372,27 @@ def inspect_records(
     *,
     allow_phi: bool,
     others: Iterable[Prepared],
+    scratch: Path,
     workers: int,
 ) -> Findings:
     """Inspect every record in the form in which it will be written; see `as_compared` for copies.
 
-    The held-out records of `others`, folders prepared earlier, count as held out here too when
-    training records are searched for shared runs of 13 words.
+    The held-out records of `others`, folders prepared earlier, count as held out here too. The path
+    `scratch` is for a temporary file.
     """
-    receipt = Receipt(done=redactor.how if redactor else "none")
-    hashes: dict[str, list[NDArray[np.uint64]]] = {split: [] for split in HELD_OUT}
+    for prepared in others:
+        for split in HELD_OUT:
+            for record in prepared.records(split):
+                survey.held_out.add(split, record)
+    postings = survey.held_out.postings()
+    # Through a file, which processes map into memory: pickled, each would hold its own copy.
+    RunIndex(postings.runs).save(scratch)
+    receipt = Receipt(done=redactor.how if redactor else "none", held_out=postings)
     id_before = dict[str, str]()  # of records whose id was redacted
     headings, n_asking = HeadingCounts(), 0
     total = survey.records.total()
     inspecting = map_chunks(
-        partial(inspect_chunk, redactor), in_chunks(reread(sources)), workers=workers
+        partial(inspect_chunk, redactor, scratch), in_chunks(reread(sources)), workers=workers
     )
     with (
         closing(inspecting) as results,
@@ -371,19 +400,20 @@ def inspect_records(
     ):
         for chunk, seen in results:
             for item, one in zip(chunk, seen, strict=True):
-                name = sources[item.source].name
-                receipt.see(item.split, name, one.record_id, one.inspection, replaced=one.replaced)
+                receipt.see(
+                    item.split,
+                    sources[item.source].name,
+                    one.record_id,
+                    one.inspection,
+                    replaced=one.replaced,
+                    hits=one.hits,
+                )
                 if one.record_id != item.record.id:
                     id_before[one.record_id] = item.record.id
-                if one.hashes is not None:
-                    hashes[item.split].append(one.hashes)
                 if one.headings is not None:
                     headings.see(one.headings, item.record.group or item.key)
                     n_asking += item.record.heading is not None
             bar.update(len(chunk))
-    for prepared in others:
-        for split in HELD_OUT:
-            hashes[split] += [ngram_hashes(r.full_text()) for r in prepared.records(split)]
     private = [source.name for source in sources if not source.published]
     identifiers = 0 if redactor else receipt.refusable(private)
     if receipt.done == "none":
@@ -394,14 +424,34 @@ def inspect_records(
         receipt=receipt.to_json(),
         identifiers=identifiers,
         copies={
-            split: [id_before.get(name, name) for name in receipt.copies(split)]
+            split: {id_before.get(name, name): why for name, why in receipt.copies(split).items()}
             for split in HELD_OUT
         },
-        grams={split: NgramIndex(found) for split, found in hashes.items()},
+        boilerplate=boilerplate(sources, dict(receipt.shared_runs.commonest(MOST_RUNS))),
         # The manifest and the card are in clear text: what recurs may still be a doctor's name.
         headings={name: n for name, n in headings.common().items() if not find_identifiers(name)},
         asks_headings=0 < n_asking == headings.documents,
     )
+
+
+def boilerplate(sources: Sequence[Source], holders: dict[int, int]) -> list[tuple[int, str]]:
+    """Spell out the commonest phrases, given the runs of 13 words that many records hold.
+
+    Only hashes of runs are known, so the records are read again until enough of them are found,
+    which is early, since they are common. Neighbouring runs are joined into a phrase. Whatever the
+    rules find to be an identifier is masked.
+    """
+    found: list[tuple[int, str]] = []
+    for item in reread(sources) if holders else ():
+        text = item.record.full_text()
+        for n, start, end in phrases(text, holders):
+            phrase = masked_text(" ".join(text[start:end].split()), [item.record])
+            found.append((n, phrase))
+        found = sorted(found, key=lambda pair: -pair[0])[:SHOWN_PHRASES]
+        enough = len(found) == SHOWN_PHRASES
+        if not holders or (enough and max(holders.values()) <= found[-1][0]):
+            break
+    return found
 
 
 # Third pass: make examples
@@ -416,18 +466,13 @@ class Tally:
     trimmed_tokens: Counter[str] = field(default_factory=Counter)
     windowed: Counter[str] = field(default_factory=Counter)  # task -> records of several examples
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)  # (task or record, reason)
-    sharing: Counter[str] = field(default_factory=Counter)  # held-out split -> training records
-    first_sharing: dict[str, list[str]] = field(default_factory=dict)  # their ids, not redacted
 
     def add(self, other: "Tally") -> None:
         """Add the counts of the next chunk."""
         for task, lengths in other.lengths.items():
             self.lengths.setdefault(task, Counter()).update(lengths)
-        for name in ("trimmed", "trimmed_tokens", "windowed", "dropped", "sharing"):
+        for name in ("trimmed", "trimmed_tokens", "windowed", "dropped"):
             getattr(self, name).update(getattr(other, name))
-        for split, ids in other.first_sharing.items():
-            known = self.first_sharing.setdefault(split, [])
-            known += ids[: max(0, SHOWN_IDS - len(known))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,15 +489,12 @@ class Recipe:
     section_dropout: float
     key: str  # seeds the draws of section dropout
     redactor: Redactor | None
-    drop_overlap: bool
-    copies: Set[str]  # ids of training records of nearly the same text as a held-out one
-    held_out: Mapping[str, Path] = field(default_factory=dict)  # val, test -> a saved NgramIndex
+    dropped: Set[str]  # ids of training records that copy a held-out one, if these are dropped
 
 
 def write_examples(
     sources: Sequence[Source],
     survey: Survey,
-    findings: Findings,
     recipe: Recipe,
     writer: FolderWriter,
     *,
@@ -460,12 +502,6 @@ def write_examples(
     workers: int,
 ) -> Tally:
     """Make the examples of all records, then of the `planted` ones, and write them in order."""
-    # Through files, which processes map into memory: pickled, each would hold its own copy.
-    held_out = {split: writer.scratch(f"{split}.grams") for split in HELD_OUT}
-    for split, path in held_out.items():
-        findings.grams[split].save(path)
-    recipe = replace(recipe, held_out=held_out)
-
     canaries = (Item(0, "train", r, r.id, official=True, planted=True) for r in planted)
     chunks = in_chunks(chain(reread(sources), canaries))
     tally = Tally()
@@ -485,7 +521,6 @@ def write_examples(
 def make_examples(recipe: Recipe, chunk: Sequence[Item]) -> tuple[list[Piece], Tally]:
     """Turn a chunk of records into one Piece per split; runs in a worker process."""
     tokenizer = Tokenizer.load()  # cached: read once in each process
-    held_out = {split: NgramIndex.open(path) for split, path in recipe.held_out.items()}
     pieces, tally = {split: Piece(split) for split in SPLITS}, Tally()
     for item in chunk:
         record, tasks, copies, extra_views = item.record, recipe.tasks, 1, list[Record]()
@@ -494,14 +529,8 @@ def make_examples(recipe: Recipe, chunk: Sequence[Item]) -> tuple[list[Piece], T
 
         # Only training records are dropped, repeated or varied. Val and test stay complete.
         if item.split == "train" and not item.planted:
-            compared = as_compared(recipe.redactor, item.record, record)
-            hashes = ngram_hashes(compared.full_text())
-            sharing = [split for split, grams in held_out.items() if grams.shares(hashes)]
-            for split in sharing:
-                tally.sharing[split] += 1
-                tally.first_sharing.setdefault(split, []).append(item.record.id)
-            if recipe.drop_overlap and (sharing or item.record.id in recipe.copies):
-                tally.dropped["record", OVERLAPPING] += 1
+            if item.record.id in recipe.dropped:
+                tally.dropped["record", COPIED] += 1
                 continue
             copies = count_copies(item.key, recipe.weights[item.source])
             if not copies:

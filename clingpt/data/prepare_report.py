@@ -11,6 +11,7 @@ import numpy as np
 
 from clingpt.base import console
 from clingpt.data.columns import Columns
+from clingpt.data.overlap import MEASURES, WHOLE_SHARE, Measure
 from clingpt.data.pipeline import Findings, Survey, Tally
 from clingpt.data.prepared import DONE, HELD_OUT, Piece, Prepared
 from clingpt.data.readers.text_file import shown_name
@@ -28,6 +29,13 @@ LIKENESS = {
     "near_text": "nearly the same text",
     "same_answer": "the same answer",
 }
+
+COPIED_BY: dict[Measure, str] = {
+    "near": "nearly the same text",
+    "target": "most of its target",
+    "whole": f"more than {WHOLE_SHARE:.0%} of its own text",
+}
+SHOWN_CHARS = 200  # of a phrase
 
 Shown = tuple[int, Sequence[int], Sequence[int]]  # number of the task, prompt, target
 
@@ -247,16 +255,34 @@ def receipt_tables(receipt: Mapping[str, Any]) -> list[str]:
     return [*tables, console.table("Duplicates", columns, rows)]
 
 
-def overlap_table(tally: Tally, findings: Findings, *, templated: bool) -> str:
-    """Count the training records that repeat a held-out record or share a run of words with one."""
-    title = "Overlap, in training records"
+def overlap_table(findings: Findings, *, templated: bool) -> str:
+    """Count the training records that copy a held-out record, by the reason."""
+    title = "Training records that copy a held-out record"
     if templated:
         title += " (templates repeat by design; test combinations, names and numbers do not)"
+    rows: Rows = []
+    for split in HELD_OUT:
+        counts = Counter(findings.copies[split].values())
+        rows.append([split, counts.total(), *(counts[measure] for measure in MEASURES)])
+    return console.table(title, ["of", "records", *(COPIED_BY[each] for each in MEASURES)], rows)
+
+
+def reasons_for_copies(copies: Mapping[str, Measure]) -> str:
+    """Count copies by their reason, for a message."""
+    counts = Counter(copies.values())
+    return ", ".join(
+        f"{console.count(counts[each])} with {COPIED_BY[each]}" for each in MEASURES if counts[each]
+    )
+
+
+def boilerplate_table(findings: Findings) -> str | None:
+    """Show the commonest shared phrases, which count for little as overlap; None without any."""
     rows: Rows = [
-        [f"train and {split}", len(findings.copies[split]), tally.sharing[split]]
-        for split in HELD_OUT
+        [n, text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS].rsplit(" ", 1)[0] + " …"]
+        for n, text in findings.boilerplate
     ]
-    return console.table(title, ["splits", "nearly the same text", "a run of 13 words"], rows)
+    title = "Boilerplate: phrases that many records share are not taken for copies"
+    return console.table(title, ["records", "phrase"], rows) if rows else None
 
 
 def next_line(folder: Path, source: str, tasks: Sequence[str]) -> str:

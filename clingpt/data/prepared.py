@@ -39,7 +39,8 @@ from clingpt.text.tokenizer import Tokenizer
 FORMAT = 1
 MANIFEST = "manifest.json"
 RECEIPT = "receipt.json"
-RECEIPT_FORMAT = 1
+RECEIPT_FORMAT = 2
+RECEIPT_FORMATS = (1, RECEIPT_FORMAT)  # that can be read; 1 did not count copies
 HELD_OUT = ("val", "test")  # splits whose records are kept as JSON too, for eval.py
 FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
 FILES |= {f"{split}.jsonl" for split in HELD_OUT}
@@ -427,7 +428,7 @@ def identifiers_found(receipt: Mapping[str, Any]) -> int:
     Returns 0 if they were replaced or if all texts are published, since most names in published
     abstracts are not patients'. Raises DataError if the receipt has a different format.
     """
-    if receipt.get("format") != RECEIPT_FORMAT or receipt.get("done") not in DONE:
+    if receipt.get("format") not in RECEIPT_FORMATS or receipt.get("done") not in DONE:
         raise DataError(
             f"{RECEIPT} is not a receipt of format {RECEIPT_FORMAT}; "
             "prepare the data again with this version"

@@ -64,12 +64,12 @@ def radiology(path: Path, n: int = 40) -> Path:
     return write_lines(path, reports)
 
 
-def leaking(path: Path, *, words: int = 13) -> Path:
-    """Write records of which one repeats so many words of a record of the official test split."""
+def leaking(path: Path) -> Path:
+    """Write records of which one repeats a section of a record of the official test split."""
     records = made_records(40)
     records[7]["id"] = min(official_test_ids())
-    leak = records[7]["sections"][0][1].split()[:words]
-    records[20]["sections"] = [["RESULTS", " ".join(["Own", *leak, random_text(random.Random(1))])]]
+    leak = records[7]["sections"][0][1]
+    records[20]["sections"] = [["RESULTS", f"Own {leak} {random_text(random.Random(1))}"]]
     return write_lines(path, records)
 
 
@@ -93,22 +93,22 @@ VERDICTS: dict[str, tuple[list[str], str | None]] = {
     "official": ([f"--source={PUBMEDQA_FIXTURE}"], None),
     "canaries": ([f"--source={PUBMEDQA_FIXTURE}", "--canaries=4", "--views=results"], None),
     "reports": (REPORTS, r"found \d+ likely identifiers"),
-    "reports, tags": ([*REPORTS, "--redact=tags"], "training records are near-duplicates of test"),
-    "reports, surrogates": ([*REPORTS, "--redact=surrogates"], "share a run of 13 words"),
+    "reports, tags": ([*REPORTS, "--redact=tags"], r"copy test records \(\d+ with nearly"),
+    "reports, surrogates": ([*REPORTS, "--redact=surrogates"], None),
     "reports, dropped": ([*REPORTS, "--redact=tags", "--drop_overlap"], "yields no training exam"),
     "reports, allowed": ([*REPORTS, "--redact=tags", "--allow_overlap"], None),
     "reports, as they are": ([*REPORTS, "--allow_phi", "--allow_overlap"], None),
-    "leak": (LEAK, "1 training records share a run of 13 words with the test split, first case-20"),
+    "leak": (LEAK, r"1 with more than 20% of its own text\), first case-20"),
     "leak, dropped": ([*LEAK, "--drop_overlap"], None),
     "leak, allowed": ([*LEAK, "--allow_overlap"], None),
-    "leak, tags": ([*LEAK, "--redact=tags"], "share a run of 13 words"),
-    "copy": (COPY, "1 training records are near-duplicates of test records, first planted"),
+    "leak, tags": ([*LEAK, "--redact=tags"], "1 training records copy test records"),
+    "copy": (COPY, r"1 with nearly the same text\), first planted"),
     "copy, dropped": ([*COPY, "--drop_overlap"], None),
     "notes": (NOTES, "likely identifiers"),
     "notes, surrogates": ([*NOTES, "--redact=surrogates", "--allow_overlap"], None),
     "against": (
         ["--source={copying}", *NONE_HELD_OUT, "--tasks=answer", "--against", "{earlier}"],
-        "near-duplicates",
+        "1 training records copy test records",
     ),
     "no examples": ([f"--source={NOTES_FIXTURE}", "--task=text", "--long=drop", "--block_size=16",
                      "--redact=tags", *NONE_HELD_OUT], "yields no training example"),
@@ -180,7 +180,7 @@ def test_a_signal_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def struck(*args: Any, **kwargs: Any) -> None:
-        assert list(tmp_path.rglob("*.grams"))
+        assert list(tmp_path.rglob("*.runs"))
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(FolderWriter, "append", struck)
@@ -194,10 +194,15 @@ def test_tables_are_shown_after_every_refusal(
     flags: list[str], inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     shown = in_process(f"--source={inputs['radiology']}", *SUMMARIES, *flags, f"--out={tmp_path}/d")
-    assert shown.returncode == 1
-    titles = ["Columns", f"Records of {inputs['radiology']}", "Identifiers found", "Duplicates"]
-    if "--redact=surrogates" in flags:  # refused only after the examples were made
-        titles += ["Examples", "Overlap, in training records", "Identifiers replaced"]
+    redacted = "--redact=surrogates" in flags  # no two reports are nearly the same any more
+    assert shown.returncode == (0 if redacted else 1)
+    titles = [
+        "Training records that copy",
+        f"Records of {inputs['radiology']}",
+        "Identifiers found",
+        "Duplicates",
+    ]
+    titles += ["Examples", "Identifiers replaced"] if redacted else ["Columns"]
     for title in titles:
         assert re.search(rf"^{title}", shown.stdout, re.MULTILINE), title
 

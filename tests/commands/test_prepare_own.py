@@ -442,6 +442,8 @@ def test_canaries_are_never_redacted(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 # Overlap
 
+COPIES = "Training records that copy"
+
 
 def test_drop_overlap_drops_training_records_that_repeat_held_out_text(tmp_path: Path) -> None:
     records = made_records(120)
@@ -453,7 +455,7 @@ def test_drop_overlap_drops_training_records_that_repeat_held_out_text(tmp_path:
         s: open_prepared(tmp_path / "data", GPT2).record_ids(s) for s in ("train", "val", "test")
     }
     by_id = {record["id"]: record for record in records}
-    # A near copy of a test record, and training records with runs of val's and of test's.
+    # A near copy of a test record, and training records with a section of val's and of test's.
     copy = json.loads(json.dumps(by_id[ids["test"][0]]))
     copy["sections"][0][1] = "Anew. " + copy["sections"][0][1]
     while True:  # … under an id and a text that belong to train
@@ -464,22 +466,21 @@ def test_drop_overlap_drops_training_records_that_repeat_held_out_text(tmp_path:
         if done.returncode:
             break
     assert done.stderr.startswith(
-        "error: 1 training records are near-duplicates of test records, first copy; pass "
-        "--drop_overlap=True to drop training records whose text is in val or test, or "
-        "--allow_overlap=True\n"
+        "error: 1 training records copy test records (1 with nearly the same text), first copy; "
+        "pass --drop_overlap=True to drop training records that copy val or test records, or "
+        "--allow_overlap=True and report it with every score\n"
     )
     for victim, split in ((ids["train"][3], "val"), (ids["train"][5], "test")):
-        run = by_id[ids[split][1]]["sections"][1][1].split()[:13]
-        by_id[victim]["long_answer"] += " " + " ".join(run)
+        by_id[victim]["long_answer"] += " " + by_id[ids[split][1]]["sections"][1][1]
     write_lines(path, [*records, copy])
     printed = prepared(*flags, "--drop_overlap=True")
     gone = {"copy", ids["train"][3], ids["train"][5]}
     data = open_prepared(tmp_path / "data", GPT2)
     assert data.record_ids("train") == [name for name in ids["train"] if name not in gone]
     assert data.record_ids("val") == ids["val"] and data.record_ids("test") == ids["test"]
-    assert cells(printed, "Dropped")["record"] == ["its text is in val or test", "3"]
-    assert cells(printed, "Overlap")["train and test"] == ["1", "2"]
-    assert cells(printed, "Overlap")["train and val"] == ["0", "1"]
+    assert cells(printed, "Dropped")["record"] == ["copies a val or test record", "3"]
+    assert cells(printed, COPIES)["test"] == ["2", "1", "0", "1"]
+    assert cells(printed, COPIES)["val"] == ["1", "0", "0", "1"]
     printed = prepared(*flags, "--allow_overlap=True")
     assert open_prepared(tmp_path / "data", GPT2).record_ids("train") == [*ids["train"], "copy"]
 
@@ -498,7 +499,13 @@ def test_drop_overlap_drops_copies_shorter_than_13_words(tmp_path: Path) -> None
     prepared(*flags, "--allow_overlap=True")
     with_copies = open_prepared(tmp_path / "data", GPT2).record_ids("train")
     assert set(with_copies) > set(names)
-    assert cells(prepared(*flags, "--drop_overlap=True"), "Overlap")["train and test"][1] == "0"
+    n = len(set(with_copies) - set(names))
+    assert cells(prepared(*flags, "--drop_overlap=True"), COPIES)["test"] == [
+        f"{n}",
+        f"{n}",
+        "0",
+        "0",
+    ]
     assert open_prepared(tmp_path / "data", GPT2).record_ids("train") == names
 
 
@@ -511,8 +518,7 @@ def test_against_counts_the_held_out_text_of_other_folders(tmp_path: Path) -> No
     by_id = {record["id"]: record for record in made_records(80)}
     texts = [random_text(random.Random(1000 + n), 30) for n in range(20)]
     for n, split in ((3, "val"), (5, "test")):
-        run = by_id[names[split][1]]["sections"][1][1].split()[:13]
-        texts[n] += " " + " ".join(run)
+        texts[n] += " " + by_id[names[split][1]]["sections"][1][1]
     first = write_lines(
         tmp_path / "first.jsonl", ({"id": f"t{n}", "text": text} for n, text in enumerate(texts))
     )
@@ -520,14 +526,13 @@ def test_against_counts_the_held_out_text_of_other_folders(tmp_path: Path) -> No
     flags += ["--val_share=0", "--test_share=0"]
     prepared(*flags)  # alone, the folder has no overlap
     flags += ["--against", str(tmp_path / "final")]
-    assert (
-        "1 training records share a run of 13 words with the test split, first t5; pass"
-        in refused(*flags)
+    assert "copy test records (1 with more than 20% of its own text), first t5; pass" in refused(
+        *flags
     )
     printed = prepared(*flags, "--drop_overlap=True")
     kept = open_prepared(tmp_path / "first", GPT2).record_ids("train")
     assert kept == [f"t{n}" for n in range(20) if n not in (3, 5)]
-    assert cells(printed, "Overlap")["train and test"] == ["0", "1"]
+    assert cells(printed, COPIES)["test"] == ["1", "0", "0", "1"]
     assert "is not prepared data" in refused(*flags[:-1], str(tmp_path / "none"))
 
 

@@ -140,7 +140,7 @@ def test_the_tables_show_every_count_of_a_receipt() -> None:
     assert "none" in receipt_tables(empty.to_json())[0]
 
 
-@pytest.mark.parametrize("receipt", [{}, {"format": 2, "done": "none"}, {"format": 1, "done": "x"}])
+@pytest.mark.parametrize("receipt", [{}, {"format": 3, "done": "none"}, {"format": 1, "done": "x"}])
 def test_a_receipt_of_another_format_is_refused(receipt: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"receipt.json is not a receipt of format 1; prepare"):
+    with pytest.raises(DataError, match=r"receipt.json is not a receipt of format 2; prepare"):
         identifiers_found(receipt)

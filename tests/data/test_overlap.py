@@ -3,6 +3,7 @@
 import errno
 import random
 import re
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
@@ -10,35 +11,41 @@ import numpy as np
 import pytest
 
 from clingpt.data.overlap import (
+    COMMON,
     NEAR,
-    NGRAM_WORDS,
     RUN_WORDS,
-    RUNS_AT_ONCE,
+    SHINGLE_WORDS,
+    SHINGLES_AT_ONCE,
     Duplicates,
-    NgramIndex,
+    HeldOut,
+    Measure,
+    RunIndex,
+    SharedRuns,
     fingerprint,
-    ngram_hashes,
+    phrases,
     signature,
     text_hash,
+    text_runs,
 )
+from clingpt.text.records import Record
 
-# Shared runs of 13 words
+# Runs of 13 words
 
 RUN = "the mean pain score fell by 31 points in group (P = 0.002)"  # 0 and 002 are two words
 
 
 def shares(indexed: str, text: str) -> bool:
-    return NgramIndex([ngram_hashes(indexed)]).shares(ngram_hashes(text))
+    return len(RunIndex(np.unique(text_runs(indexed))).find(text_runs(text))) > 0
 
 
 def test_a_shared_run_of_13_words_is_found_and_one_of_12_is_not() -> None:
     run = "a b c d e f g h i j k l m".split()
-    assert len(run) == NGRAM_WORDS
+    assert len(run) == RUN_WORDS
     for before, after in (("", ""), ("x y", "z"), ("x " * 500, " z" * 500)):
         text = f"{before} {' '.join(run)} {after}"
         assert shares(" ".join(run), text)
         assert shares(text, f"other words {' '.join(run)} and others")
-        for missing in (0, NGRAM_WORDS - 1):
+        for missing in (0, RUN_WORDS - 1):
             twelve = " ".join(run[:missing] + run[missing + 1 :])
             assert not shares(f"1 2 {twelve} 3 4", f"5 6 {twelve} 7 8")
 
@@ -74,34 +81,156 @@ def test_shared_runs_need_the_same_words_in_order(text: str) -> None:
 
 
 def test_an_empty_index_matches_no_text(tmp_path: Path) -> None:
-    for index in (NgramIndex([]), NgramIndex([ngram_hashes("too short")])):
-        assert not index.shares(ngram_hashes(RUN))
-        index.save(tmp_path / "grams")
-        assert not NgramIndex.open(tmp_path / "grams").shares(ngram_hashes(RUN))
-    assert ngram_hashes("too short").shape == (0,)
+    for held_out in ([], ["too short"]):
+        index = RunIndex(held([("test", text, "") for text in held_out]).postings().runs)
+        assert not len(index.find(text_runs(RUN)))
+        index.save(tmp_path / "runs")
+        assert not len(RunIndex.open(tmp_path / "runs").find(text_runs(RUN)))
+    assert text_runs("too short").shape == (0,)
 
 
 def slow_runs(text: str) -> set[tuple[str, ...]]:
     words = re.findall(r"\w+", text.lower())
-    return {tuple(words[i : i + NGRAM_WORDS]) for i in range(len(words) - NGRAM_WORDS + 1)}
+    return {tuple(words[i : i + RUN_WORDS]) for i in range(len(words) - RUN_WORDS + 1)}
 
 
 def test_the_index_agrees_with_sets_of_words_on_random_texts(tmp_path: Path) -> None:
     rng = random.Random(13)
     alphabet = ["pain", "Pain,", "β", "µg", "0.05", "no", "(no)", "患者"]
-    verdicts = []
+    found = []
     for _ in range(300):
         # Few words in use make runs repeat within a text and between two; many hardly ever.
         letters = rng.sample(alphabet, rng.choice([1, 1, 2, 3, 8]))
         texts = [" ".join(rng.choices(letters, k=rng.randrange(60))) for _ in range(4)]
-        index = NgramIndex(map(ngram_hashes, texts[:3]))
-        index.save(tmp_path / "grams")
-        wanted = bool(slow_runs(texts[3]) & set().union(*map(slow_runs, texts[:3])))
-        assert index.shares(ngram_hashes(texts[3])) == wanted, texts
-        assert NgramIndex.open(tmp_path / "grams").shares(ngram_hashes(texts[3])) == wanted
-        assert len(np.unique(ngram_hashes(texts[3]))) == len(slow_runs(texts[3]))
-        verdicts.append(wanted)
-    assert 0.2 < np.mean(verdicts) < 0.8
+        index = RunIndex(held([("val", text, "") for text in texts[:3]]).postings().runs)
+        index.save(tmp_path / "runs")
+        wanted = len(slow_runs(texts[3]) & set().union(*map(slow_runs, texts[:3])))
+        assert len(index.find(text_runs(texts[3]))) == wanted, texts
+        assert len(RunIndex.open(tmp_path / "runs").find(text_runs(texts[3]))) == wanted
+        assert len(np.unique(text_runs(texts[3]))) == len(slow_runs(texts[3]))
+        found.append(wanted > 0)
+    assert 0.2 < np.mean(found) < 0.8
+
+
+# Copies
+
+
+def held(records: list[tuple[str, str, str]]) -> HeldOut:
+    """Collect held-out records, given as (split, context, target)."""
+    found = HeldOut()
+    for split, context, target in records:
+        found.add(split, as_record(context, target))
+    return found
+
+
+def as_record(context: str, target: str) -> Record:
+    sections = (("TEXT", context),)
+    return Record(id="r", question="", sections=sections, long_answer=target or None)
+
+
+def copies(
+    held_out: list[tuple[str, str, str]], training: list[tuple[str, str]]
+) -> dict[str, dict[int, Measure]]:
+    postings = held(held_out).postings()
+    index, found = RunIndex(postings.runs), SharedRuns(postings)
+    for place, (context, target) in enumerate(training):
+        found.see(place, index.find(text_runs(as_record(context, target).full_text())))
+    return found.copies()
+
+
+def slow_copies(
+    held_out: list[tuple[str, str, str]], training: list[tuple[str, str]]
+) -> dict[str, dict[int, Measure]]:
+    """The same by sets of words, one pair of records at a time."""
+    train = [slow_runs(f"{context} {target}") for context, target in training]
+    theirs = [(split, slow_runs(f"{a} {b}"), slow_runs(b)) for split, a, b in held_out]
+    holders = Counter(run for runs in [*train, *(runs for _, runs, _ in theirs)] for run in runs)
+    found: dict[str, dict[int, Measure]] = {}
+    for place, own in enumerate(train):
+        worth = {
+            run: 1 / max(n - (run in own), 1) if n <= COMMON else 0.0 for run, n in holders.items()
+        }
+        for split, whole, target in theirs:
+            parts: list[tuple[Measure, set[tuple[str, ...]], float]]
+            parts = [("whole", whole, 0.2), ("target", target, 0.5)]
+            for measure, part, enough in parts:
+                shared = sum(worth[run] for run in part & own)
+                if shared / (sum(worth[run] for run in part) + 1) > enough + 1e-9:
+                    best = found.setdefault(split, {})
+                    best[place] = "target" if best.get(place) == "target" else measure
+    return found
+
+
+def words(rng: random.Random, n: int) -> str:
+    return " ".join(make_text(rng, n))
+
+
+TEMPLATE = " ".join(f"template{number}" for number in range(40))
+
+
+def test_copies_are_found_and_templates_are_not() -> None:
+    rng = random.Random(20)
+    notes = [(f"{TEMPLATE} {words(rng, 60)}", words(rng, 25)) for _ in range(40)]
+    held_out = [("test", *notes[0]), ("val", *notes[1])]
+    context, target = notes[0]
+    middle = context.split()[70:80]
+    half = " ".join(context.split()[:70])
+    planted: dict[str, tuple[str, str]] = {
+        "whole": notes[0],
+        "one sentence changed": (context.replace(" ".join(middle), words(rng, 10)), target),
+        "another header": (f"{words(rng, 30)} {context.removeprefix(TEMPLATE)}", target),
+        "only the target": (words(rng, 200), target),
+        "only the context": (context, words(rng, 25)),
+        "truncated": (half, ""),
+    }
+    training = [*notes[2:], *planted.values()]
+    found = copies(held_out, training)
+    assert found.keys() == {"test"}
+    wanted = dict(zip(planted, ["target"] * 4 + ["whole"] * 2, strict=True))
+    assert {name: found["test"].get(38 + n) for n, name in enumerate(planted)} == wanted
+    assert found["test"].keys() == set(range(38, 44))  # no other record, though all share 40 words
+
+
+def test_many_copies_of_one_text_do_not_make_it_common() -> None:
+    rng = random.Random(21)
+    own = words(rng, 100)
+    training = [(f"{words(rng, 20)} {own}", "") for _ in range(COMMON - 1)]
+    assert len(copies([("test", own, "")], training)["test"]) == len(training)
+
+
+def test_a_short_target_alone_is_not_a_copy() -> None:
+    rng = random.Random(22)
+    for n, wanted in ((5, False), (RUN_WORDS, False), (RUN_WORDS + 1, True)):
+        target = words(rng, n)
+        found = copies([("test", words(rng, 80), target)], [(words(rng, 80), target)])
+        assert bool(found) == wanted, n
+
+
+def test_verdicts_agree_with_sets_of_words_on_random_records() -> None:
+    rng = random.Random(23)
+    reasons = Counter[str]()
+    for _ in range(60):
+        passages = [words(rng, rng.choice([5, 20, 40])) for _ in range(8)]
+
+        def text(passages: list[str] = passages) -> str:
+            some = [*rng.choices(passages, k=rng.randrange(4)), words(rng, rng.randrange(20))]
+            return " ".join(rng.sample(some, len(some)))
+
+        held_out = [(rng.choice(["val", "test"]), text(), text()) for _ in range(rng.randrange(9))]
+        training = [(text(), text()) for _ in range(rng.choice([3, 20, 80]))]
+        wanted = slow_copies(held_out, training)
+        assert copies(held_out, training) == wanted
+        reasons.update(reason for found in wanted.values() for reason in found.values())
+    assert min(reasons["target"], reasons["whole"]) > 30, reasons
+
+
+def test_phrases_join_neighbouring_runs_that_many_records_hold() -> None:
+    runs = text_runs("A heading: " + TEMPLATE).tolist()
+    holders = dict.fromkeys(runs, 50) | dict.fromkeys(text_runs(RUN).tolist(), 5)
+    text = f"New. {TEMPLATE}, and 1 2 3 4 5 6 7 8 9 10 11 12 13. {RUN}"
+    assert [(n, text[a:b]) for n, a, b in phrases(text, holders)] == [(50, TEMPLATE), (5, RUN[:-1])]
+    assert holders == dict.fromkeys(runs[:2], 50)
+    assert not list(phrases(text, holders)) and not list(phrases("short", holders))
 
 
 # Equal and nearly equal texts
@@ -115,7 +244,9 @@ def make_text(rng: random.Random, n: int = 200) -> list[str]:
 
 def similarity(one: list[str], other: list[str]) -> float:
     """Return the exact Jaccard similarity of the sets of five-word runs."""
-    sets = [{tuple(text[i : i + RUN_WORDS]) for i in range(len(text) - 4)} for text in (one, other)]
+    sets = [
+        {tuple(text[i : i + SHINGLE_WORDS]) for i in range(len(text) - 4)} for text in (one, other)
+    ]
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
@@ -151,12 +282,12 @@ def test_hashes_ignore_case_and_punctuation(text: str) -> None:
 
 
 def test_long_texts_are_hashed_in_blocks() -> None:
-    words = make_text(random.Random(2), 3 * RUNS_AT_ONCE)
+    words = make_text(random.Random(2), 3 * SHINGLES_AT_ONCE)
     whole = signature(" ".join(words))
-    step = RUNS_AT_ONCE // 2
+    step = SHINGLES_AT_ONCE // 2
     parts = [
-        signature(" ".join(words[start : start + step + RUN_WORDS - 1]))
-        for start in range(0, len(words) - RUN_WORDS + 1, step)
+        signature(" ".join(words[start : start + step + SHINGLE_WORDS - 1]))
+        for start in range(0, len(words) - SHINGLE_WORDS + 1, step)
     ]
     assert (whole == np.min(parts, axis=0)).all()
 
@@ -247,7 +378,7 @@ def test_a_record_takes_272_bytes() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_an_index_on_a_full_disk_gives_the_reason() -> None:
-    index = NgramIndex([np.arange(10_000, dtype=np.uint64)])
+    index = RunIndex(np.arange(10_000, dtype=np.uint64))
     with pytest.raises(OSError, match="No space left on device") as error:
         index.save(Path("/dev/full"))
     assert error.value.errno == errno.ENOSPC

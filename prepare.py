@@ -273,21 +273,7 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
         )
         reasons += reasons_to_refuse_records(findings, sources, cfg)
         reasons += reasons_to_refuse_labels(sources, cfg)
-        form = document_form(findings, long=cfg.long, block_size=cfg.block_size)
-        copies = frozenset(chain.from_iterable(findings.copies.values()))
-        recipe = Recipe(
-            tasks=cfg.tasks,
-            budget=cfg.block_size,
-            long=cfg.long,
-            form=form,
-            weights=tuple(source.weight for source in sources),
-            keep_yes=share_of_yes_to_keep(survey, sources, cfg.yes_share),
-            views=cfg.views,
-            section_dropout=cfg.section_dropout,
-            key=str(cfg.seed),
-            redactor=redactor,
-            dropped=copies if cfg.drop_overlap else frozenset(),
-        )
+        recipe = recipe_for(cfg, sources, survey, findings, redactor)
         # The third pass makes the examples and writes them; a dry run only counts them.
         if not reasons:
             planted = canaries.make_canaries(cfg.canaries, cfg.seed) if cfg.canaries else []
@@ -300,7 +286,7 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
             reasons = reasons_to_refuse_examples(tally, writer.n_tokens["train"], sources, cfg)
             if not (reasons or cfg.dry_run):
                 writer.add_json(RECEIPT, findings.receipt)
-                own_form = form if "document" in cfg.tasks and findings.headings else None
+                own_form = recipe.form if "document" in cfg.tasks and findings.headings else None
                 writer.finish(settings_to_keep(cfg), own_form)
 
     finished = not (reasons or cfg.dry_run)
@@ -318,6 +304,30 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
     if finished:
         source = cfg.subset if cfg.source == "pubmedqa" else cfg.source
         console.say(prepare_report.next_line(cfg.folder, source, cfg.tasks))
+
+
+def recipe_for(
+    cfg: PrepareConfig,
+    sources: list[Source],
+    survey: Survey,
+    findings: Findings,
+    redactor: Redactor | None,
+) -> Recipe:
+    """Collect the settings for making examples, and what the first two passes found."""
+    copies = frozenset(chain.from_iterable(findings.copies.values()))
+    return Recipe(
+        tasks=cfg.tasks,
+        budget=cfg.block_size,
+        long=cfg.long,
+        form=document_form(findings, long=cfg.long, block_size=cfg.block_size),
+        weights=tuple(source.weight for source in sources),
+        keep_yes=share_of_yes_to_keep(survey, sources, cfg.yes_share),
+        views=cfg.views,
+        section_dropout=cfg.section_dropout,
+        key=str(cfg.seed),
+        redactor=redactor,
+        dropped=copies if cfg.drop_overlap else frozenset(),
+    )
 
 
 def open_sources(cfg: PrepareConfig) -> list[Source]:

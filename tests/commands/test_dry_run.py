@@ -114,7 +114,7 @@ VERDICTS: dict[str, tuple[list[str], str | None]] = {
                      "--redact=tags", *NONE_HELD_OUT], "yields no training example"),
     "bad record": (["--source={bad}"], r"bad.jsonl:2: not valid JSON"),
     "bad record, skipped": (["--source={bad}", "--skip_bad", *NONE_HELD_OUT], None),
-    "missing": (["--source={missing}"], "No such file or directory"),
+    "missing": (["--source={missing}"], "no such file or folder"),
     "not a folder": ([f"--source={PUBMEDQA_FIXTURE}", "--out={bad}"], "is not a folder"),
     "a strange folder": ([f"--source={PUBMEDQA_FIXTURE}", "--out={strange}"], "is not prepared"),
 }  # fmt: skip

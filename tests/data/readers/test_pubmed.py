@@ -266,6 +266,11 @@ def test_damaged_files_are_refused_in_a_line(tmp_path: Path) -> None:
     for end in range(0, len(zipped), 50):
         told = refused_text(zipped[:end], tmp_path, "a.xml.gz")
         assert "truncated" in told or "not XML" in told or "not gzip" in told, told
+    many = (article(abstract(METHODS, RESULTS), pmid=str(n * 7919)) for n in range(400))
+    zipped = gzip.compress(article_set(*many).encode(), mtime=0)
+    assert "damaged or truncated (" in refused_text(
+        zipped[: len(zipped) // 2], tmp_path, "a.xml.gz"
+    )
     assert "another document starts here" in refused_text(data + data, tmp_path)
     assert "not well-formed" in refused_text(
         data.replace(b"Pain fell", b"Pain \xff fell"), tmp_path

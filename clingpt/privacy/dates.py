@@ -40,7 +40,7 @@ _NO_UNIT = r"(?!\s?(?:%|(?:[mkµμ]?g|m[lgm]|cm|units?|times|days?|weeks?|months
 
 # The digit comes before its lookbehind, so that the search can skip ahead to digits.
 _NUMBERS = re.compile(  # 5/3/2019, 03.05.2019, 5-3-19
-    r"(?P<one>\d(?<![\w./-].)\d?)(?P<mark>[-/.])(?P<two>\d\d?)(?P=mark)(?P<year>\d{4}|\d\d)"
+    r"(?P<one>\d(?<![\w./-].)\d?)(?P<mark>[-/.])(?P<two>\d\d?)(?P=mark)['’]?(?P<year>\d{4}|\d\d)"
     rf"(?!\w){_TIME}{_END}",
     re.IGNORECASE,
 )
@@ -99,6 +99,12 @@ _SPAN = re.compile(
 _ORDINAL = re.compile(
     r"(?:the\s)?(?P<day>0[1-9]|[12]\d|3[01]|[1-9])(?P<nth>st|nd|rd|th)", re.IGNORECASE
 )
+_ORDINAL_AFTER_ON = re.compile(  # "on the 7th better", but not "on the 4th digit"
+    r"\b(?:on|until|till?|by|since)\sthe\s(?P<date>\d{1,2}(?:st|nd|rd|th))\b"
+    r"(?!\s(?:and\s\d|to\s\d|day|dose|week|visit|rib|toe|finger|digit|mt|mc|metatarsal|metacarpal|nerve|floor"
+    r"|cycle|ward|attempt|try|time|postop\w*|hospital|intercostal|ics|ray|web|cranial|percentile|of|trimester))",
+    re.IGNORECASE,
+)
 _ORDINAL_PLACE = re.compile(
     r"\b(?:on|since|until|till?|by|for|from|before|after|around|due|dated|the|(?:mon|tue|tues"
     r"|wed|thu|thur|thurs|fri|sat|sun|\w{3,6}day))\s"
@@ -114,6 +120,9 @@ _HOLIDAYS = {  # movable ones on a day in the middle of their range; only the sh
     "christmas eve": (12, 24),
     "christmas day": (12, 25),
     "christmas": (12, 25),
+    "xmas day": (12, 25),
+    "xmas eve": (12, 24),
+    "decoration day": (5, 30),
     "xmas": (12, 25),
     "boxing day": (12, 26),
     "new year's eve": (12, 31),
@@ -203,13 +212,13 @@ _SCORES = re.compile(  # "strength 5/5", "Apgars 8 / 9", "VA 6/9"
     r"|dtrs?|pulses?|mmse|moca|phq\S*|gad\S*|bishop|mallampati|va|vision|visual|acuity|snellen"
     r"|mrc|ef"
     r"|ratio|x|q|for|over|every|times|bp|hr|pd|k|moderate|severe|worst|best|intensity|rated|rates"
-    r"|pg|page|allred|kps|ecog|max|min|missed|size|foley|epworth|obs|curb|wells|heart|aldrete"
+    r"|pg|page|recall|ps|psv|cpap|bipap|rr|allred|kps|ecog|max|min|missed|size|foley|epworth|obs|curb|wells|heart|aldrete"
     r"|braden|morse|qol|worse|currently|level)"
     r"\W{0,3}(?:is|was|of|at|re|le|od|os|r|l)?\W{0,3}\Z",
     re.IGNORECASE,
 )
 _NO_DATE_AFTER = re.compile(
-    r"\s?(?:strength|power|motor|pain|murmur|SEM|[hp]sm|systolic|diastolic|grade|pulses|reflex|DTR"
+    r"\s?(?:strength|power|mm\s?hg|port|groups|objects|proximally|distally|@|motor|pain|murmur|SEM|[hp]sm|systolic|diastolic|grade|pulses|reflex|DTR"
     r"|bilat|throughout|tabs?|hrly|hourly|mg|mcg|ml|cups?|oz|inch|cm|mm|hpf|lpf|of|weeks?|wks?"
     r"|months?|mos?|years?"
     r"|yrs?|days?|pos|points?|words?|items?|criteria|history|hx|h/o|ago|old|vicryl|prolene|nylon"
@@ -270,10 +279,19 @@ def find_short_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[s
     for match in _SPAN.finditer(text):
         yield "date", *match.span("from")
         yield "date", *match.span("to")
+    months, doubtful = _months_of(text), []
     for match in _SHORT.finditer(text):
         if kind := _short_kind(text, match):
+            months.add(int(match["one"]))
             yield kind, *match.span()
+        else:
+            doubtful.append(match)
+    for match in doubtful if months else ():
+        if _is_in_months(text, match, months):
+            yield "date", *match.span()
     for match in _ORDINAL_PLACE.finditer(text):
+        yield "date", *match.span("date")
+    for match in _ORDINAL_AFTER_ON.finditer(text):
         yield "date", *match.span("date")
     for match in _HOLIDAY.finditer(text):
         yield "date", *match.span()
@@ -282,6 +300,31 @@ def find_short_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[s
         if alone and _is_month_alone(text, alone):
             # Without the full stop: it may end the sentence.
             yield "month_year", start, alone.end("month")
+
+
+def _months_of(text: str) -> set[int]:
+    """Return the months of a text's full numeric dates."""
+    pairs = [(int(match["one"]), int(match["two"])) for match in _NUMBERS.finditer(text)]
+    return {one if one <= 12 else two for one, two in pairs if _is_day_and_month(one, two)}
+
+
+def _is_day_and_month(one: int, two: int) -> bool:
+    return 0 < min(one, two) <= 12 and max(one, two) <= 31
+
+
+def _is_in_months(text: str, match: re.Match[str], months: set[int]) -> bool:
+    """Whether 6/15 or 6-15 is a day because the note has other dates in June or next to it."""
+    start, end = match.span()
+    one, two = int(match["one"]), int(match["two"] or 0)
+    before, after = text[max(0, start - 24) : start], text[end : end + 24]
+    if not two or not _is_day_and_month(one, two) or one > 12:
+        return False
+    if _SCORES.search(before) or _NO_DATE_AFTER.match(after) or two in (5, 6, 10, 12):
+        return False
+    if not {one - 1, one, one + 1} & months or (match["mark"] == "-" and one <= two < 8):
+        return False
+    ratio = re.match(r"\s?(?:[a-z]{1,4}\b|[-–:/]\d)", after)  # "3-4 wks", "1-2 cm"
+    return two not in (7, 8) and not (match["mark"] == "-" and ratio and one < two)
 
 
 def _short_kind(text: str, match: re.Match[str]) -> str | None:
@@ -305,7 +348,7 @@ def _short_kind(text: str, match: re.Match[str]) -> str | None:
     if match["dotted"]:  # "from 26.04. to", but not "a pH of 7.2. Then"
         padded = "0" in (match["one"][0], match["dotted"][0])
         goes_on = re.match(r"\s[a-z]|[,;)]|\s?[-–]|\n|\Z", after)
-        sure = cue.endswith("day") or (goes_on and (introduced or padded))
+        sure = cue.endswith("day") or (goes_on and (introduced or padded) and cue != "last")
         return "date" if sure else None
     if match["mark"] == "-":  # "admitted on 11-07 with", but not "for 3-4 days"
         sure = cue in _CUES_OF_DURATIONS and not re.match(r"\s?[a-z]{1,3}\b", after)
@@ -333,7 +376,7 @@ def _is_slashed_date(
         return True
     begins = not before.strip(" \t") or before.rstrip(" \t").endswith(("\n", "|", "\0"))
     begins = begins and two in _TOTALS
-    more = one > two and two not in (1, 2, 10)  # not 5/1 or 30/10
+    more = one > two and one > 5 and two != 10  # not "strength 5/3" or "30/10"
     return introduced or begins or more or bool(_TIME_AFTER.match(after)) or before.endswith("(")
 
 

@@ -36,7 +36,9 @@ KINDS = (
 REPORTED_ONLY = frozenset({"month_year"})  # redacted, but no reason to refuse a text
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+_EMAIL = re.compile(
+    r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,7}\.[\w-]{0,62}[^\W\d_][\w-]{0,62}"
+)
 _URL = re.compile(r"(?:\b[a-z]{3,6}://|\bwww\.)[^\s\0<>\"')\]]{2,2000}", re.IGNORECASE)
 _IPV4 = re.compile(r"\d(?<![\w.].)\d{0,2}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
 _VERSION = re.compile(r"\b(?:EC|v|version|section|release)\.?\s\Z", re.IGNORECASE)
@@ -77,7 +79,7 @@ _NUMBER_AFTER_NAME = re.compile(r"(?:\s\|)?\s\(?(?P<value>\d{6,9})(?![\w%-]|[.,]
 # In a note, a shorter chart number or an age of 90 or more after a name: "Wei 11204", "Wei (92)".
 _NUMBER_OF_A_NAME = re.compile(
     r"(?:\s?\|)?,?\s(?:(?P<open>\()?(?P<value>(?:9\d|10\d)(?=\)|[,.;/]\s|\s?[MFmf]\b)"
-    r"|[A-Z]?\d{5,9}[A-Z]{0,2}))(?![\w%:-]|[.,/]\d|\s?(?:mg|ml|units))"
+    r"|[A-Z]?\d{5,9}[A-Z]{0,2}|[A-Z]\d{4}))(?![\w%:-]|[.,/]\d|\s?(?:mg|ml|units))"
 )
 _AGE_IN_A_NOTE = re.compile(
     r"\b(?:he|she|who|pt|patient|mother|father|mom|mum|dad|wife|husband|age|age/sex|turns"
@@ -198,7 +200,7 @@ _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
 # Marks of text that has been de-identified already.
 _PLACEHOLDER = re.compile(
     r"\[\*\*[^\]\n]{0,80}\*\*\]|\*\*[A-Z][A-Z-]{1,20}(?:\[[^\]\n]{0,60}\])?|(?<!\w)\*{3,}(?!\w)"
-    r"|(?<![^\W_Xx])(?:X{3,}|x{3,})(?:[-/.](?:X{3,}|x{3,})){0,3}(?![^\W_])|_{3,}"
+    r"|(?<![^\W_Xx])(?!XXX-XX-\d|xxx-xx-\d)(?:X{3,}|x{3,})(?:[-/.](?:X{3,}|x{3,})){0,3}(?![^\W_])|_{3,}"
     r"|\[[A-Z][A-Z_ -]{1,30}\d{0,3}\]|<[A-Z][A-Z_ -]{1,30}\d{0,3}>"
     r"|[\[<{](?i:name|date|patient|doctor|hospital|location|place|phone|id|age|redacted|removed"
     r"|deidentified)[\]>}]"

@@ -66,9 +66,21 @@ def find_note_names(
 def is_namelike(word: str, *, weak: bool = False) -> bool:
     """Whether a capitalised word may be part of a name; `weak`: even if it is an ordinary word."""
     name = plain(word)
-    if not word[0].isupper() or name in _not_names():
+    if not word[0].isupper() or name in _not_names() or _MIXED.match(word):
         return False
     return weak or standing(name) is not Standing.NONE
+
+
+def continues_name(word: str) -> bool:
+    """Whether a capitalised word may follow the first word of a name: "Nowak Foley" too."""
+    name = plain(word)
+    if not word[0].isupper() or standing(name) is Standing.NONE:
+        return False
+    listed = name in first_names() or name in last_names()
+    return name not in _not_names() or (listed and name not in cues("never", "degrees_small"))
+
+
+_MIXED = re.compile(r"[A-Z]{2,}[a-z]|[A-Z][a-z][A-Z]{2}|[A-Z][a-z]+[A-Z]\Z")  # MRx, AgNO, UNa
 
 
 @cache
@@ -119,7 +131,7 @@ def read_name(
 
 def _goes_on(reader: Reader, place: int, at: int, *, weak: bool) -> bool:
     word = reader.word(at)
-    if not is_namelike(word, weak=weak):
+    if at > place and not continues_name(word) or at == place and not is_namelike(word, weak=weak):
         # "Ní Bhriain", "Li Wei": short first words need a name after them.
         short = (
             len(word) == 2 and word.istitle() and plain(word) not in cues("never", "degrees_small")
@@ -146,6 +158,10 @@ def _is_sure(reader: Reader, span: Span | None, *, single: Standing = Standing.C
         single = Standing.CLEAR
         if not names or len(names[0]) < 3:
             return False
+    if "-" in names[0] and not reader.word(span[0]).isupper():
+        # "Delacroix-Hunt": one half is a word
+        parts = [standing(part) for part in names[0].split("-")]
+        return Standing.CLEAR in parts and Standing.NONE not in parts
     return Standing.WORD is not standing(names[0]) >= single
 
 
@@ -159,7 +175,8 @@ def after_staff(reader: Reader, place: int) -> Span | None:
         return None
     span = read_name(reader, place + 1)
     if gap == ", " and span and span[1] - span[0] < 2:
-        return None
+        first = plain(reader.word(span[0]))
+        return span if first in first_names() and _is_sure(reader, span) else None
     return span if _is_sure(reader, span, single=Standing.UNLISTED) else None
 
 
@@ -187,8 +204,13 @@ def after_title(reader: Reader, place: int) -> Span | None:
     title = reader.word(place)
     if title[0].islower() or (len(title) > 4 and gap != " "):
         return None
-    strong = title in ("Dr", "Mr", "Mrs", "Ms", "Prof", "Miss") or (title.isupper() and "." in gap)
-    span = read_name(reader, place + 1, weak=strong and title != "Miss")
+    capitals = place + 1 < len(reader.words) and reader.word(place + 1).isupper()
+    strong = title in ("Dr", "Mr", "Mrs", "Ms", "Prof") or (
+        title.isupper() and "." in gap and capitals  # not "severe MR. Speech"
+    )
+    if title.isupper() and not capitals and title not in ("DR", "PROF"):
+        return None
+    span = read_name(reader, place + 1, weak=strong)
     if span and reader.word(span[0]).isupper() and not _is_sure(reader, span):
         return None
     if span or title not in ("Dr", "Mr", "Mrs", "Ms"):
@@ -222,7 +244,11 @@ def after_note_relation(reader: Reader, place: int) -> Span | None:
     span = read_name(reader, first)
     if span:
         single = Standing.UNLISTED if gap in (" ", " (") else Standing.CLEAR
-        return span if _is_sure(reader, span, single=single) or _is_first(reader, span) else None
+        if _is_sure(reader, span, single=single) or _is_first(reader, span):
+            return span
+        # "her husband Reg": after a small letter, even a first name that is a word
+        listed = gap == " " and reader.word(place).islower() and is_title(reader.word(span[0]))
+        return span if listed and plain(reader.word(span[0])) in first_names() else None
     word = reader.word(first) if first < len(reader.words) else ""
     known = word.islower() and plain(word) in first_names() and len(word) > 2
     clear = known and standing(plain(word)) is Standing.CLEAR
@@ -283,7 +309,9 @@ def after_preposition(reader: Reader, place: int) -> Span | None:
     if span[1] - span[0] > 1:
         return span if _is_sure(reader, span) and _has_listed(reader, span) else None
     name = plain(reader.word(span[0]))
-    return span if name in first_names() and standing(name) is Standing.CLEAR else None
+    told = reader.word(place).lower() in ("by", "per", "from")
+    known = name in first_names() or (told and name in last_names())
+    return span if known and standing(name) is Standing.CLEAR else None
 
 
 def _has_listed(reader: Reader, span: Span) -> bool:
@@ -294,12 +322,20 @@ def _has_listed(reader: Reader, span: Span) -> bool:
 def after_told(reader: Reader, place: int) -> Span | None:
     """Match "called to RN", "paged Tran", "spoke to Osei", "reviewed by Osei", "notified Nowak"."""
     at = place + 1
-    if at < len(reader.words) and reader.word(at).lower() in ("to", "with", "by", "from"):
+    single = Standing.UNLISTED
+    joint = reader.word(at).lower() if at < len(reader.words) else ""
+    if joint in ("to", "with", "by", "from"):
         at += 1
+        # "treated with Macrobid", "switched from Cytoxan"
+        told = reader.word(place).lower() in cues("called", "told")
+        if joint in ("with", "from"):
+            single = Standing.CLEAR
+        if joint != "by" and not told:
+            return None
     elif reader.word(place).lower() not in cues("paged"):
         return None
     span = read_name(reader, at) if reader.gap(at) == " " else None
-    return span if _is_sure(reader, span, single=Standing.UNLISTED) else None
+    return span if _is_sure(reader, span, single=single) else None
 
 
 def after_bed(reader: Reader, place: int) -> Span | None:
@@ -348,6 +384,16 @@ def before_degree(reader: Reader, place: int) -> Span | None:
     if gap not in (" ", ", ", ","):
         return None
     if degree.islower():
+        # "report to oluwaseun rn", "by kyle rn"
+        small, told = reader.word(place - 1), reader.before(place - 1)
+        known = standing(plain(small)) in (Standing.CLEAR, Standing.UNLISTED)
+        if (
+            small.islower()
+            and known
+            and len(small) > 3
+            and told in ("to", "from", "by", "with", "per")
+        ):
+            return place - 1, place
         dotted = place > 1 and reader.gap(place - 1) == "." and len(reader.word(place - 2)) == 1
         small = reader.word(place - 1)
         return (
@@ -396,7 +442,7 @@ def initial_and_surname(reader: Reader, place: int) -> Span | None:
             else None
         )
     if measured or (
-        word in "TCEHSPV" and not listed and standing(name) is Standing.UNLISTED and at == place
+        word in "TC" and not listed and standing(name) is Standing.UNLISTED and at == place
     ):
         return None
     good = clear or standing(name) is Standing.UNLISTED or (listed and at > place)
@@ -416,6 +462,10 @@ def first_name_and_initial(reader: Reader, place: int) -> Span | None:
         return None
     name = plain(word)
     known = name in first_names() and standing(name) is Standing.CLEAR
+    # "Ayaan W. gr 6": the full stop does not end a sentence
+    goes_on = reader.text[reader.words[place + 1].end() :][:3]
+    small = goes_on[:1] == "." and (goes_on[1:2] == ")" or goes_on[2:3].islower())
+    known = known or (small and standing(name) is Standing.UNLISTED and len(name) > 3)
     return (place, place + 2) if known and name not in cues("not_names", "never") else None
 
 
@@ -524,9 +574,14 @@ def capital_surname(reader: Reader, place: int) -> Span | None:
 def after_closing(reader: Reader, place: int) -> Span | None:
     """Match the signature of a letter: "Kind regards, M. Concannon", "Thank you. Nur Hidayah"."""
     gap = reader.gap(place + 1)
-    if not gap.strip(" \n\t") or gap.strip(" \n\t.,!-–") or place + 1 >= len(reader.words):
+    if gap.strip(" \n\t.,!-–") or not gap or place + 1 >= len(reader.words):
         return None
-    if not (gap.startswith((",", ".", "!")) or "\n" in gap):
+    cue = reader.word(place).lower()
+    if not (
+        gap.startswith((",", ".", "!"))
+        or "\n" in gap
+        or cue.startswith(("greet", "regard", "sinc"))
+    ):
         return None
     word = reader.word(place + 1)
     if not word[0].isupper() or plain(word) in _not_names():
@@ -616,7 +671,14 @@ def _reversed_end(reader: Reader, span: Span) -> Span | None:
         return span[0], first + 1
     if not is_namelike(word) or word.isupper() != reader.word(span[0]).isupper():
         return None
-    return span[0], reader.after_initials(first + 1)
+    end = first + 1
+    while end < len(reader.words) and end - first < 3 and reader.gap(end) == " ":
+        more = reader.word(end)
+        same = more.isupper() == word.isupper() and continues_name(more)
+        if not (same or more.lower() in ("jr", "sr", "ii", "iii")):
+            break
+        end += 1
+    return span[0], reader.after_initials(end)
 
 
 def _ends_field(reader: Reader, span: Span) -> bool:
@@ -640,10 +702,32 @@ _SHAPES = (
     re.compile(
         rf"(?<![\w,])(?P<value>(?P<last>{_UPPER}),(?P<first>{_UPPER})(?:\s[A-Z]\b\.?)?)(?![\w,])"
     ),
+    # NOWICKA SMITH, HALINA
+    re.compile(
+        rf"(?<![\w,'’-])(?P<value>(?:{_UPPER}\s)?(?P<last>{_UPPER}),\s(?P<first>{_UPPER})(?:\s[A-Z]\b\.?)?)"
+        r"(?![\w,'’-])"
+    ),
+    # TRAN, QUOC BAO 54 M; Castellanos, J 3310482; |Kim, Soon-ja|
+    re.compile(
+        rf"(?<![\w,'’-])(?P<value>(?P<last>[^\W\d_a-z](?:[^\W\d_]|['’-]){{2,20}}),\s(?P<first>{_UPPER}(?:\s{_UPPER})?"
+        r"|[A-Z][a-z'’-]{1,15}(?:-?[A-Z]?[a-z]{1,12})?(?:\s[A-Z]\b)?|[A-Z]\b\.?))(?=\s?(?:[|(/]|\d|[A-Z]{1,4}\d))"
+    ),
+    # LOWENTHAL,A
+    re.compile(rf"(?<![\w,'’-])(?P<value>(?P<last>{_UPPER}),(?P<first>[A-Z]))(?![\w,])"),
     # ROE^JANE^L
     re.compile(rf"(?<!\w)(?P<value>(?P<last>{_UPPER})\^(?P<first>{_UPPER})(?:\^[A-Z]\w{{0,15}})?)"),
 )
-_INITIALS = re.compile(r"\((?P<value>[A-Z]\.\s?(?:[A-Z]\.\s?){1,2})\)")
+_INITIALS = re.compile(
+    r"\((?P<value>[A-Z]\.\s?(?:[A-Z]\.\s?){1,2})\)"
+    r"|\b(?:[Ii]nitials|INITIALS|[Tt]yped(?:\sby)?|[Tt]ypist|[Tt]ranscribed\sby)\s?:?\s"
+    r"(?P<typed>[A-Z]-?[A-Z]{1,2}|[a-z]{2,12}(?=\s*\Z|\s*\n))(?![\w-])"
+)
+_E_SIGNED = re.compile(  # /es/ JANE Q ROE
+    r"/e?s/\s{1,2}(?P<value>[A-Z][\w'’-]{1,20}(?:\s[A-Z][\w'’.-]{0,20}){0,3}?)(?=,|\s{2}|\n|\Z|\s(?:MD|DO|RN|NP|PA|LCSW|PharmD|PhD)\b)"
+)
+_SPELLED = re.compile(
+    r"(?<![\w-])(?:[A-Z](?:-[A-Z]){3,15}|[a-z](?:-[a-z]){3,15}|[A-Z](?: [A-Z]){5,15})(?![\w-])"
+)
 _SIGNED = re.compile(
     r"(?:(?<=\s)|(?<=\A))(?:--?|–|/s/|/es/|~)\s?(?P<value>[a-z]\.\s?[a-z]{3,20}|[A-Z]\.?[A-Z]\.?"
     r"|[A-Z]\.\s?[A-Z][a-z]+)"
@@ -655,15 +739,24 @@ def _by_shape(text: str) -> Iterator[tuple[int, int]]:
     for pattern in _SHAPES:
         for match in pattern.finditer(text):
             names = [plain(match["last"]), plain(match["first"])]
-            if set(names) & cues("never", "not_names") or min(map(len, names)) < 2:
+            names = [name.split()[0].strip(".") for name in names]
+            if set(names) & cues("never", "degrees_small") or len(names[0]) < 3:
+                continue
+            if len(names[1]) < 2:  # only a surname and an initial
+                if standing(names[0]) >= Standing.UNLISTED and names[0] not in _not_names():
+                    yield match.span("value")
                 continue
             known = [name in first_names() or name in last_names() for name in names]
             ratings = [standing(name) for name in names]
-            if any(known) and Standing.NONE not in ratings:
+            # Two diagnoses in a list are seldom listed names: "OSTEOPENIA, KYPHOSIS".
+            sure = any(known) if ", " not in match[0] else Standing.CLEAR in ratings and all(known)
+            if sure and Standing.NONE not in ratings:
                 yield match.span("value")
-    for pattern in (_INITIALS, _SIGNED):
+    for pattern in (_INITIALS, _SIGNED, _SPELLED):
         for match in pattern.finditer(text):
-            yield match.span("value")
+            yield match.span(match.lastgroup or 0)
+    for match in _E_SIGNED.finditer(text):
+        yield match.span("value")
 
 
 @cache

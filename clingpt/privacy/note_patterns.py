@@ -85,7 +85,7 @@ WEAK_LABELS = frozenset(
     " claim card reg folder lot band tag tin sn u h&c cr ins ref sin tfn die cad mr".split()
 )
 PLATE = re.compile(
-    r"\b(?:reg|rego|registration|plates?|tag|vehicle|car|van|truck|suv|lic)\b[ .:#(]{1,3}"
+    r"\b(?:reg|rego|registration|plate|tag|vehicle|car|van|truck|suv|lic)\b[ :#(]{1,3}"
     r"(?:(?:no|number|reg|plate|registration)\b[ .:#]{1,3})?(?:[A-Z]{2}[ :]{1,2})?"
     r"(?P<value>(?-i:(?=[A-Z0-9 -]{0,8}\d)(?=[A-Z0-9 -]{0,8}[A-Z])[A-Z0-9]{2,4}[ -]?[A-Z0-9]{2,4}"
     r"|[A-Z]{2}\d\d[ ]?[A-Z]{3}))\b",
@@ -148,13 +148,16 @@ KNOWN_CODES = re.compile(
     r"|BRCA|JAK|EGFR"
     r"|KRAS|BRAF|MSH|MLH|PMS|CYP|ANA|ASA|GP|GLP|SGLT|CA|PD|TSH|FT|T|N|M|L|C|S|V|Y|Z|MIB|CK|LE|G"
     r"|P|R|A|B|D|E|O)"
-    r"-?\d{1,3}[A-Z]?(?:[-/][A-Z]?\d{0,3}[A-Z]?){0,3}|\d{1,3}[A-Z]{0,3}\d{0,3}|\d+X\d+"
+    r"-?\d{1,3}[A-Z]?(?:[-/][A-Z]?\d{0,3}[A-Z]?){0,3}|(?:BP|HR|RR|WBC|RBC|HGB|HCT|PLT|NA|INR|PTT|BUN|SAO|PO|FIO)\d+(?:/\d+)?|\d{1,3}[A-Z]{1,3}\d{0,3}|\d+X\d+"
     r"|G\d+P\d+(?:A\d+)?(?:L\d+)?|E\dV\dM\d|S\dQ\dT\d|T\dN\dM\d|.*(?:MG|ML|MCG|CM|MM|KG)"
 )
 DATE_VALUE = re.compile(
     r"(?P<value>\d{1,2}[/-]\d{1,2}(?:[/-]\d{2,4})?|\d{1,2}\.\d{1,2}\.(?:\d{2,4})?"
     r"|\d{1,2}[ ]\d{1,2}[ ]\d{2,4}"
     r"|[01]?\d\d{2}\d{2,4}|(?:19|20)\d{6}(?:\d{4,6})?)(?![\w%]|[./]\d)"
+)
+BORN_AFTER_WORD = re.compile(
+    r"\b(?:DOB|D\.O\.B\.?|dob|born)\s{1,2}(?P<value>\d{8}|\d{6})(?!\w|[./-]\d)"
 )
 BORN = frozenset(
     "dob d.o.b date_of_birth birth_date birthdate birthday bday b-day born dob/age".split()
@@ -247,7 +250,7 @@ HL7_FIELDS: dict[str, dict[int, str]] = {
 HL7_PART = {
     "code": re.compile(r"[\w/-]*\d[\w/-]*\d[\w/-]*"),
     "date": re.compile(r"(?:19|20)\d{6}(?:\d{2,6})?"),
-    "phone": re.compile(r"[(+]?\d[\d ()-]{5,20}\d(?:[xX]\d{1,5})?"),
+    "phone": re.compile(r"\d{3}\^\d{7}|[(+]?\d[\d ()-]{5,20}\d(?:[xX]\d{1,5})?"),
 }
 HL7_NAME = re.compile(r"[^\W\d_](?:[^\W\d_]|['’. -])*")
 HL7_PLACE = re.compile(r"[^^|~]{2,60}")
@@ -371,7 +374,7 @@ SURE_BEFORE_TOWN = re.compile(
     r"|(?:moved|moving|relocat\w+|returned|travel\w*|trip|flew|drove|flight|drive|drives"
     r"|commutes?)\s(?:back\s)?(?:to|from)"
     r"|(?:native|resident)\sof|originally\sfrom|hails\sfrom|(?:came|comes|coming|visiting"
-    r"|arrived|transferred|here|man|woman|lady|gentleman|male|female|pt|patient|family|daughter"
+    r"|arrived|transferred|taxi|rang|ambulance|mi|miles|train|bus|refugee|here|man|woman|lady|gentleman|male|female|pt|patient|family|daughter"
     r"|son|sister|brother|aunt|uncle|[MF])\s(?:over\s|up\s|down\s)?from"
     r"|(?:aunt|uncle|sister|brother|son|daughter|mother|father|parents|family|cousin|friend"
     r"|relatives?)\s(?:is\s|are\s|lives?\s)?in)\s\Z",
@@ -398,8 +401,8 @@ REGIONS = "US GB IN AU IE NG PH ZA NZ KE PK DE FR".split()
 FEWEST_DIGITS = 7  # of a telephone number
 MOST_DIGITS = 15
 # Each step takes one digit, so that a failed match takes linear time.
-PHONE = r"[+(\d](?<![\w./+(-].)(?:[ .()/–-]{0,3}\d){6,15}(?![\w%]|[.,/]\d)"
-PHONE_EXTENSION = r"(?:,?\s?(?:x|ext\.?|extn\.?|extension)\s?\d{1,6})?"
+PHONE = r"[+(\d](?<![\w./+(-].)(?:[ .()/*–-]{0,3}\d){6,15}(?![\w%]|[.,/]\d)"
+PHONE_EXTENSION = r"(?:,?\s?(?:x|ext\.?|extn\.?|extension|opt(?:ion)?)\s?\d{1,6})?"
 PHONE_CANDIDATE = re.compile(PHONE + PHONE_EXTENSION)
 PHONE_WORDS = (
     r"tel|telephone|phone|ph|mob|mobile|cell|fax|gsm|whatsapp|viber|landline|hotline|helpline|did"
@@ -409,7 +412,7 @@ PHONE_WORDS = (
 PHONE_INTRODUCED = re.compile(
     rf"\b(?:{PHONE_WORDS})\b(?:\s(?:no|number|nr|num|me|him|her|them|us|back|is|at|on|home|work|cell"
     rf"|clinic))?"
-    r"(?:\s(?:no|number|is|at|on))?[\s.:#(=-]{0,4}\Z",
+    r"(?:\s(?:no|number|is|at|on))?[\s.,:#()=-]{0,4}\Z",
     re.IGNORECASE,
 )
 # Layouts of national numbers that no row of values has.
@@ -418,6 +421,7 @@ PHONE_LAYOUTS = (
     re.compile(r"\(?0\d{1,4}\)?[ .-]{1,2}\d{2,4}[ .-]?\d{3,4}(?:[ .-]\d{2,4})?"),  # 0803 555 9172
     re.compile(r"0[1-9]\d{8,9}"),  # 07700900642
     re.compile(r"[6-9]\d{4} \d{5}"),  # 98140 55527
+    re.compile(r"[2-9]\d\d(?:[./*-]\d{3}[./*-]\d{4}|[.-]\d{7})"),  # 585*555*0129, 808.5550137
     re.compile(r"0\d(?:[ .]\d\d){4}"),  # 01 23 45 67 89
 )
 PHONE_LOCAL = re.compile(
@@ -425,12 +429,12 @@ PHONE_LOCAL = re.compile(
 )
 # Short numbers inside a hospital: "bleep #0846", "p27614", "BEEPER 7-3345", "ext. 4409".
 PHONE_SHORT = re.compile(
-    r"\b(?:pager|pgr|pg|beeper|bleep(?:ed|ing)?|blp|ext|extn|extension|dect|ascom|vocera"
-    r"|spectralink"
+    r"\b(?:pager|pgr|beeper|bleep(?:ed|ing)?|blp|ext|extn|extension|dect|ascom|vocera"
+    r"|spectralink|spectra"
     r"|cordless|portable|hotline|switchboard|voicemail|vm|desk|direct|did|paged|page)"
     r"(?:\s(?:no|number|is|at|on|me|id))?[\s.:#(=]{0,4}#?(?P<value>\d[\d-]{2,7}\d"
     r"|\d{3})(?![\w/%]|\.\d|-\d)"
-    r"|(?<![\w.])(?P<glued>(?:[px]|bp)\s?\d{4,5})(?![\w%]|[.,]\d|\s?(?:mg|ml)\b)"
+    r"|(?<![\w./+-])(?P<glued>(?:[px]\s?|bp\s?)\d-?\d{3,4}|\*\d{4}|\d-\d{4}(?!-)(?<![\d./-]......))(?![\w%/]|[.,]\d|\s?(?:mg|ml)\b)"
     r"|\b(?:ph|phone|tel|call|cell|fax)(?:\s(?:no|is|at|on"
     r"|me))?[\s.:#(=]{0,3}#?(?P<desk>\d-?\d{3,5}(?:-\d{4})?)"
     r"(?![\w/%]|\.\d|-\d|\s\d)",

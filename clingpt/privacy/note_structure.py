@@ -109,11 +109,13 @@ def labelled_codes(text: str, found: Sequence[Label]) -> Iterator[tuple[int, int
                 4 if label.words.split()[-1] in patterns.COMMON_LABELS and value.isdigit() else 3
             )
             least -= "#" in label.sign or not value.isdigit()
-        elif label.kinds:
+        elif label.kinds and not ("#" in label.sign and not label.kinds & {"no"}):
+            continue
+        elif "|" in label.sign or re.search(r"[./x ]", value):
             continue
         else:
             # An unknown label: only what looks like nothing but a code.
-            least = 6 if value.isdigit() or " " in value else 5
+            least = 6 if value.isdigit() else 5
         if least <= digits <= 24:
             yield match.span("value")
 
@@ -164,9 +166,14 @@ def bare_codes(text: str) -> Iterator[tuple[str, int, int]]:
         yield "vehicle", *match.span("value")
     for pattern in patterns.WEB:
         for match in pattern.finditer(text):
+            if "_" in match[0] and not re.search(r"[\d@.]", match[0]):
+                continue
             yield "url", *match.span("value" if "value" in pattern.groupindex else 0)
     for match in patterns.FILE.finditer(text):
-        yield "record_number", *match.span()
+        if sum(map(str.isdigit, match[0])) > 2:
+            yield "record_number", *match.span()
+    for match in patterns.BORN_AFTER_WORD.finditer(text):
+        yield "date", *match.span("value")
     for pattern in patterns.BARE_CODES:
         for match in pattern.finditer(text):
             if _is_code(text, match[0], *match.span()):
@@ -181,10 +188,11 @@ def _is_code(text: str, value: str, start: int, end: int) -> bool:
         value.endswith("000") or value.startswith(("19", "20")) and digits == 6
     ):
         return False
-    if value[0].isdigit() and not value.isdigit() and not value.isalnum():
+    if re.fullmatch(r"[\d.-]+", value) and not value.isdigit():
         groups = re.split(r"[-.]", value)
         # 10-20-30 is a taper, 2004-2005 a range, 12.5-25.0 a dose.
         ranges = len(groups) == 2 and (len(groups[0]) == len(groups[1]) or "." in value)
+        ranges = ranges or (len(groups) == 2 and digits < 7)
         if ranges or _is_date(value) or min(map(len, groups[:2])) < 2:
             return False
         if "." in value and len(groups) < 3:
@@ -267,6 +275,9 @@ def _parts(kind: str, field: str, offset: int) -> Iterator[tuple[str, int, int]]
                 match := patterns.HL7_PLACE.search(part)
             ) and part.strip().upper() not in patterns.HL7_CODED:
                 yield "address", place + match.start(), place + match.end()
+        elif kind == "phone":
+            if match := patterns.HL7_PART[kind].search(field):
+                yield kind, offset + match.start(), offset + match.end()
         elif match := patterns.HL7_PART[kind].search(part):
             yield (
                 {"code": "record_number"}.get(kind, kind),
@@ -382,9 +393,7 @@ def _town_at(text: str, words: Sequence[re.Match[str]], place: int) -> int:
         bracketed = gap.endswith("(") and text[words[end - 1].end() :][:1] == ")"
         if not (cue in patterns.BEFORE_TOWN or end - place > 1 or bracketed):
             return 0
-    elif cue == "from" or (
-        cue and patterns.SURE_BEFORE_TOWN.search(text, max(0, first.start() - 48), first.start())
-    ):
+    elif cue and patterns.SURE_BEFORE_TOWN.search(text, max(0, first.start() - 48), first.start()):
         end = _unlisted_end(text, words, place)
         if cue == "from" and first[0].isupper() and standing(plain(first[0])) is Standing.WORD:
             return 0

@@ -3,7 +3,8 @@
     Seen by Dr. [[name|Amara Osei]] on [[date|6/23]], chart [[id|QT-310955]].
 
 A mark counts as found if findings cover all its letters and digits, except titles, degrees,
-weekdays, clock times and words like "since", which identify nobody. A finding that touches no mark is a false alarm.
+weekdays, clock times and words like "since", which identify nobody. A finding that touches no mark
+is a false alarm.
 Organisations (`org`) are neutral: HIPAA does not list them, so they are neither missed nor alarms.
 
     python -m clingpt.privacy.annotated [--one_line] [--show] FILE…

@@ -116,6 +116,12 @@ _ORDINAL_PLACE = re.compile(
     re.IGNORECASE,
 )
 _MONTH_ALONE = re.compile(rf"{_MONTH}\.?", re.IGNORECASE)
+_STAMP = re.compile(  # 202103141030-0600, of HL7
+    r"(?P<year>(?:19|20)\d\d)(?P<month>[01]\d)(?P<day>[0-3]\d)\d{0,6}(?:[+-]\d{4})?"
+)
+_COMPACT = re.compile(  # 081401, 4 12 2020
+    r"(?P<one>\d\d?)(?P<mark> ?)(?P<two>\d\d)(?P=mark)(?P<year>\d{4}|\d\d)"
+)
 _HOLIDAYS = {  # movable ones on a day in the middle of their range; only the shift needs a day
     "christmas eve": (12, 24),
     "christmas day": (12, 25),
@@ -179,8 +185,10 @@ _HOLIDAYS = {  # movable ones on a day in the middle of their range; only the sh
     "bank holiday": (5, 25),
 }
 _HOLIDAY = re.compile(
-    rf"\b(?:{'|'.join(sorted(_HOLIDAYS, key=len, reverse=True))})(?!\w)"
-    r"(?!\s(?:disease|factor|tree|egg|eggs|seals?)\b)".replace("'", "['’]"),
+    rf"\b(?P<name>{'|'.join(sorted(_HOLIDAYS, key=len, reverse=True))})(?!\w)"
+    r"(?!\s(?:disease|factor|tree|egg|eggs|seals?)\b)(?:,?\s(?P<year>(?:19|20)\d\d)\b)?".replace(
+        "'", "['’]"
+    ),
     re.IGNORECASE,
 )
 # Words before a day and month without a year, or a month alone.
@@ -194,8 +202,9 @@ _CUES = frozenset(
     " lp pfts pft mammogram mammo pap smear tetanus tdap td flu vaccine vaccinated booster lmp edd"
     " edc dos doa dod doi dob tcu surgery op booked scheduled re-scheduled rescheduled cert mon"
     " tue tues wed thu thur thurs fri sat sun monday tuesday wednesday thursday friday saturday"
-    " sunday beginning ending effective approx born changed done f2f dictated slip court h/v"
-    " hv".split()
+    " sunday beginning ending effective approx born changed done f2f dictated slip"
+    " court mtg meeting conf"
+    " shot ppd tb covid h/v hv".split()
 )
 _NO_CUES = ("incre", "decre", "improv", "reduc", "grad", "rat", "scor", "worsen", "measur", "need")
 _CUES_OF_DURATIONS = _CUES - frozenset(
@@ -218,12 +227,12 @@ _SCORES = re.compile(  # "strength 5/5", "Apgars 8 / 9", "VA 6/9"
     re.IGNORECASE,
 )
 _NO_DATE_AFTER = re.compile(
-    r"\s?(?:strength|power|mm\s?hg|port|groups|objects|proximally|distally|@|motor|pain|murmur|SEM|[hp]sm|systolic|diastolic|grade|pulses|reflex|DTR"
+    r"\s?(?:strength|power|mm\s?hg|port|groups|objects|proximally|distally|motor|pain|murmur|SEM|[hp]sm|systolic|diastolic|grade|pulses|reflex|DTR"
     r"|bilat|throughout|tabs?|hrly|hourly|mg|mcg|ml|cups?|oz|inch|cm|mm|hpf|lpf|of|weeks?|wks?"
     r"|months?|mos?|years?"
     r"|yrs?|days?|pos|points?|words?|items?|criteria|history|hx|h/o|ago|old|vicryl|prolene|nylon"
     r"|monocryl|silk|pds|recall|correct|intensity|severity|in\s(?:all|both)|[lr][ue]e?\b|x\s?\d)"
-    r"(?!\w)|\s?[×x]\s?\d",
+    r"(?!\w)|\s?[×x]\s?\d|\s?@\s?[a-z]{3}",
     re.IGNORECASE,
 )
 _TIME_AFTER = re.compile(
@@ -243,7 +252,7 @@ _FIRST_CLEAR_YEAR = 61  # "6/60" is an acuity, "5/42" a stroke score; "5/92" is 
 
 _SPELLINGS = [
     *(*_NUMERIC, _YEAR_MONTH_DAY, _DAY_MONTH, _MONTH_DAY, _MONTH_YEAR, _PARTIAL),
-    *(_SHORT_DAY, _SHORT_MONTH, _ORDINAL, _MONTH_ALONE),
+    *(_SHORT_DAY, _SHORT_MONTH, _ORDINAL, _MONTH_ALONE, _STAMP, _COMPACT),
 ]
 
 
@@ -279,6 +288,21 @@ def find_short_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[s
     for match in _SPAN.finditer(text):
         yield "date", *match.span("from")
         yield "date", *match.span("to")
+    yield from _days_and_months(text)
+    for pattern in (_ORDINAL_PLACE, _ORDINAL_AFTER_ON):
+        for match in pattern.finditer(text):
+            yield "date", *match.span("date")
+    for match in _HOLIDAY.finditer(text):
+        yield "date", *match.span()
+    for start in month_places:
+        alone = _MONTH_ALONE.match(text, start)
+        if alone and _is_month_alone(text, alone):
+            # Without the full stop: it may end the sentence.
+            yield "month_year", start, alone.end("month")
+
+
+def _days_and_months(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield 6/23 and 5/92: first the clear ones, then those in or next to a month of the others."""
     months, doubtful = _months_of(text), []
     for match in _SHORT.finditer(text):
         if kind := _short_kind(text, match):
@@ -289,17 +313,6 @@ def find_short_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[s
     for match in doubtful if months else ():
         if _is_in_months(text, match, months):
             yield "date", *match.span()
-    for match in _ORDINAL_PLACE.finditer(text):
-        yield "date", *match.span("date")
-    for match in _ORDINAL_AFTER_ON.finditer(text):
-        yield "date", *match.span("date")
-    for match in _HOLIDAY.finditer(text):
-        yield "date", *match.span()
-    for start in month_places:
-        alone = _MONTH_ALONE.match(text, start)
-        if alone and _is_month_alone(text, alone):
-            # Without the full stop: it may end the sentence.
-            yield "month_year", start, alone.end("month")
 
 
 def _months_of(text: str) -> set[int]:
@@ -323,8 +336,11 @@ def _is_in_months(text: str, match: re.Match[str], months: set[int]) -> bool:
         return False
     if not {one - 1, one, one + 1} & months or (match["mark"] == "-" and one <= two < 8):
         return False
-    ratio = re.match(r"\s?(?:[a-z]{1,4}\b|[-–:/]\d)", after)  # "3-4 wks", "1-2 cm"
-    return two not in (7, 8) and not (match["mark"] == "-" and ratio and one < two)
+    # "3-4 wks", "1-2 cm"
+    ratio = re.match(
+        r"\s?(?:(?:w|d|mo|m|h|min|y|cm|mm|kg|lb|x|times|pm|am|per|in)[a-z]{0,3}\b|[-–:/]\d)", after
+    )
+    return (two > 8 or (one > 5 and two < 7)) and not (match["mark"] == "-" and ratio and one < two)
 
 
 def _short_kind(text: str, match: re.Match[str]) -> str | None:
@@ -394,12 +410,12 @@ def _is_month_alone(text: str, match: re.Match[str]) -> bool:
     short = len(word) <= 4 and word.lower() not in ("june", "july")
     if word.isupper() and short and word.lower() in ("oct", "dec", "mar", "sep", "jan", "may"):
         return cue in _CLEAR_CUES_OF_MONTHS
-    ends = bool(re.match(r"\.?[,;)\n/]|\.?\Z", text[end:][:2]))  # "Oct)", "TT1 Jan, TT2 Feb."
+    ends = bool(re.match(r"\.?[,;)\n/]|\.?\Z", text[end : end + 2]))  # "Oct)", "TT1 Jan, TT2 Feb."
     if short and word.lower() not in ("mar", "may", "dec"):
         return cue in _CUES_OF_MONTHS or cue == "done" or ends
     if word.lower() in AMBIGUOUS or word.lower() in ("april", "june", "august"):
         return cue in _CUES_OF_MONTHS or cue == "done"
-    return not re.match(r"\s?\d", text[end:][:2])
+    return not re.match(r"\s?\d", text[end : end + 2])
 
 
 def is_day_first(dates: Iterable[str]) -> bool:
@@ -416,10 +432,11 @@ def shifted(written: str, days: int, *, day_first: bool = False) -> str | None:
     A month without a day counts as its fifteenth. Two entangled dates ("May 3/4/2019") are not
     one date.
     """
-    if written.lower().replace("’", "'") in _HOLIDAYS:
-        month, day = _HOLIDAYS[written.lower().replace("’", "'")]
-        later = datetime.date(ANY_YEAR, month, day) + datetime.timedelta(days)
-        return f"{MONTHS[later.month - 1]} {later.day}"
+    if holiday := _HOLIDAY.fullmatch(written):
+        name, year = holiday["name"].lower().replace("’", "'"), holiday["year"]
+        month, day = _HOLIDAYS[name]
+        later = datetime.date(int(year or ANY_YEAR), month, day) + datetime.timedelta(days)
+        return f"{MONTHS[later.month - 1]} {later.day}" + (f", {later.year}" if year else "")
     match, date = _parsed(written, day_first=day_first)
     if match is None or date is None:
         return None

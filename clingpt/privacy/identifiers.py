@@ -97,7 +97,7 @@ _STREETS = (
 ).split()
 _UNIT = r"(?:\.?,?\s(?i:apt|apartment|unit|suite|ste|flat|floor|#)\.?\s?#?\w{1,6}\b)?"
 _STREET = re.compile(
-    r"\d(?<![\w.,/-].)\d{0,5}[A-Z]?(?:-\d{1,4})?\s(?:[NSEW]{1,2}\.?\s)?"
+    r"\d(?<![\w.,:/-].)\d{0,5}[A-Z]?(?:-\d{1,4})?\s(?:[NSEW]{1,2}\.?\s)?"
     r"(?:[A-Z0-9][\w'’.-]{0,20}\s){1,4}?"
     rf"(?:{'|'.join(word.capitalize() for word in _STREETS)}|{'|'.join(_STREETS).upper()})\b{_UNIT}"
 )
@@ -110,7 +110,7 @@ _NO_STREET = re.compile(
     r"\s(?:on|in|of|the|to|at|by|per|and|with|for|off|from|their|his|her|weeks?|days?|months?"
     r"|years?|miles?|patients"
     r"|Mrs?\.|Ms\.|CT|(?:Jan|Febr)uary|March|April|May|June|July|August|(?:Sept|Nov|Dec)ember"
-    r"|October|Post|Pre|With|In|On|Of|The|To|At|And|For|By|Was|Is)\b"
+    r"|October|Post|PM|AM|TO|OF|IN|AT|AND|MM|CM|MG|ML|BID|TID|QD|PO|IV|EKG|ECG|Attending|Pre|With|In|On|Of|The|To|At|And|For|By|Was|Is)\b"
 )
 _ZIP = re.compile(r"\d(?<=[A-Za-z]\s.)\d{4}(?:-\d{4})?(?![\w-])")
 _POSTCODE = re.compile(  # British and Canadian
@@ -197,22 +197,27 @@ def masked(text: str, found: Found) -> str:
 _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
-# Marks of text that has been de-identified already.
-_PLACEHOLDER = re.compile(
-    r"\[\*\*[^\]\n]{0,80}\*\*\]|\*\*[A-Z][A-Z-]{1,20}(?:\[[^\]\n]{0,60}\])?|(?<!\w)\*{3,}(?!\w)"
-    r"|(?<![^\W_Xx])(?!XXX-XX-\d|xxx-xx-\d)(?:X{3,}|x{3,})(?:[-/.](?:X{3,}|x{3,})){0,3}(?![^\W_])|_{3,}"
-    r"|\[[A-Z][A-Z_ -]{1,30}\d{0,3}\]|<[A-Z][A-Z_ -]{1,30}\d{0,3}>"
-    r"|[\[<{](?i:name|date|patient|doctor|hospital|location|place|phone|id|age|redacted|removed"
-    r"|deidentified)[\]>}]"
-)
-_SIGNS_OF_PLACEHOLDERS = ("XXX", "xxx", "***", "___", "**", "[", "<", "{")
+# Marks of text that has been de-identified already, by what they contain.
+_PLACEHOLDERS = {
+    sign: re.compile(pattern)
+    for sign, pattern in (
+        ("**", r"\[\*\*[^\]\n]{0,80}\*\*\]|\*\*[A-Z][A-Z-]{1,20}(?:\[[^\]\n]{0,60}\])?"),
+        ("***", r"\*{3}(?<!\w...)(?!-\*\*-\d)\*{0,99}(?!\w)"),
+        ("XXX", r"X(?<![^\W_Xx].)(?!XX-XX-\d)XXX*(?:[-/.]XXXX*){0,3}(?![^\W_])"),
+        ("xxx", r"x(?<![^\W_Xx].)(?!xx-xx-\d)xxx*(?:[-/.]xxxx*){0,3}(?![^\W_])"),
+        ("___", r"___+"),
+        ("[", r"\[[A-Z][A-Z_ -]{1,30}\d{0,3}\]"),
+        ("<", r"<[A-Z][A-Z_ -]{1,30}\d{0,3}>"),
+    )
+}
 
 
 def _without_placeholders(text: str) -> str:
     """Put NUL characters, which no identifier contains, in place of placeholders like "XXXX"."""
-    if not any(sign in text for sign in _SIGNS_OF_PLACEHOLDERS):
-        return text
-    return _PLACEHOLDER.sub(lambda match: "\0" * len(match[0]), text)
+    for sign, pattern in _PLACEHOLDERS.items():
+        if sign in text:
+            text = pattern.sub(lambda match: "\0" * len(match[0]), text)
+    return text
 
 
 def _note_candidates(
@@ -241,6 +246,7 @@ def _note_candidates(
     yield from (Found(*found) for found in note_structure.bare_codes(text))
     yield from (Found(*found) for found in note_structure.footers(text))
     yield from (Found(*found) for found in note_structure.hl7_fields(text))
+    yield from (Found(*found) for found in note_structure.table_values(text))
 
 
 def _strict_candidates(

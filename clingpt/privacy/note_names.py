@@ -54,7 +54,7 @@ def find_note_names(
     found += list(_after_labels(reader, found_labels))
     for span in [*found, *repeated(reader, found)]:
         last = reader.word(span[1] - 1)
-        if text[reader.end(span) :][:1].isdigit():
+        if text[reader.end(span) : reader.end(span) + 1].isdigit():
             continue  # "ICD T15", "HLA-B27"
         yield words[span[0]].start(), reader.end(span) - 2 * last.endswith(POSSESSIVE)
     yield from _by_shape(text)
@@ -112,7 +112,10 @@ def read_name(
             break
         if at > place and reader.gap(at) == ". " and not is_initial(reader.word(at - 1)):
             break
-        if reader.text[reader.words[at].end() :][:1] in (":", "#") and at > place:
+        if (
+            reader.text[reader.words[at].end() : reader.words[at].end() + 1] in (":", "#")
+            and at > place
+        ):
             break  # the next label
         if is_initial(word) or (plain(word) in cues("particles") and at > place):
             at += 1
@@ -177,14 +180,20 @@ def after_staff(reader: Reader, place: int) -> Span | None:
     if gap == ", " and span and span[1] - span[0] < 2:
         first = plain(reader.word(span[0]))
         return span if first in first_names() and _is_sure(reader, span) else None
-    return span if _is_sure(reader, span, single=Standing.UNLISTED) else None
+    # "RT AXILLA" in capitals, but "RN: SIMS"
+    capitals = (
+        gap == " " and span and reader.word(place).isupper() and reader.word(span[0]).isupper()
+    )
+    single = Standing.CLEAR if capitals else Standing.UNLISTED
+    return span if _is_sure(reader, span, single=single) else None
 
 
 def after_note_title(reader: Reader, place: int) -> Span | None:
     """Match "Smt. Sunita Rani", "Sr Nomvula" and "Aling Nena", but not "16 Fr Foley"."""
     gap = reader.gap(place + 1)
     title = reader.word(place)
-    before = reader.text[: reader.words[place].start()][-2:].strip()
+    start = reader.words[place].start()
+    before = reader.text[max(0, start - 2) : start].strip()
     if gap not in (" ", ". ", ".") or before[-1:].isdigit():
         return None
     span = read_name(reader, place + 1, weak=gap != " " and len(title) > 2)
@@ -268,7 +277,16 @@ def before_note_relation(reader: Reader, place: int) -> Span | None:
     gap = reader.gap(first)
     if gap not in (" (", ", ", " - ", "/") or first == 0:
         return None
-    ends = reader.text[reader.words[place].end() :][:1] in (")", ",", ".", ";", "", " ", "/", "\n")
+    ends = reader.text[reader.words[place].end() : reader.words[place].end() + 1] in (
+        ")",
+        ",",
+        ".",
+        ";",
+        "",
+        " ",
+        "/",
+        "\n",
+    )
     span = _name_before(reader, first)
     if not span or not ends or (gap != " (" and first != place):
         return None
@@ -455,7 +473,7 @@ def first_name_and_initial(reader: Reader, place: int) -> Span | None:
     if not is_title(word) or place + 1 >= len(reader.words) or reader.gap(place + 1) != " ":
         return None
     initial = reader.word(place + 1)
-    after = reader.text[reader.words[place + 1].end() :][:1]
+    after = reader.text[reader.words[place + 1].end() : reader.words[place + 1].end() + 1]
     if plain(word) in last_names() and initial in "ABCD":
         return None  # "Dukes B", "Child A"
     if not is_initial(initial) or after not in (",", ".", ";", ")", "", "'", "’"):
@@ -463,7 +481,7 @@ def first_name_and_initial(reader: Reader, place: int) -> Span | None:
     name = plain(word)
     known = name in first_names() and standing(name) is Standing.CLEAR
     # "Ayaan W. gr 6": the full stop does not end a sentence
-    goes_on = reader.text[reader.words[place + 1].end() :][:3]
+    goes_on = reader.text[reader.words[place + 1].end() : reader.words[place + 1].end() + 3]
     small = goes_on[:1] == "." and (goes_on[1:2] == ")" or goes_on[2:3].islower())
     known = known or (small and standing(name) is Standing.UNLISTED and len(name) > 3)
     return (place, place + 2) if known and name not in cues("not_names", "never") else None
@@ -543,7 +561,7 @@ def after_time(reader: Reader, place: int) -> Span | None:
         return more
     name = plain(reader.word(place))
     listed = name in first_names() or name in last_names()
-    speaks = reader.text[reader.end(span) :][:1] == ":" and len(name) > 3
+    speaks = reader.text[reader.end(span) : reader.end(span) + 1] == ":" and len(name) > 3
     return span if (listed or speaks) and _is_sure(reader, span, single=Standing.UNLISTED) else None
 
 
@@ -685,7 +703,7 @@ def _ends_field(reader: Reader, span: Span) -> bool:
     """Whether a label, a line break, a number or the end follows a single word that is a name."""
     name = plain(reader.word(span[0]))
     listed = name in first_names() or name in last_names()
-    after = reader.text[reader.end(span) :][:3]
+    after = reader.text[reader.end(span) : reader.end(span) + 3]
     return listed and (not after.strip() or after[0] in ",;|\n(/" or after.strip()[0].isdigit())
 
 
@@ -700,17 +718,17 @@ _UPPER = r"[^\W\d_a-zß-ÿ](?:[^\W\d_a-zß-ÿ]|['’-]){1,20}"
 _SHAPES = (
     # NOWICKA,HALINA B
     re.compile(
-        rf"(?<![\w,])(?P<value>(?P<last>{_UPPER}),(?P<first>{_UPPER})(?:\s[A-Z]\b\.?)?)(?![\w,])"
+        rf"(?<![\w,])(?P<value>(?P<last>{_UPPER}),(?P<first>{_UPPER})(?:\s[A-Z]\b(?!:))?)(?![\w,])"
     ),
     # NOWICKA SMITH, HALINA
     re.compile(
-        rf"(?<![\w,'’-])(?P<value>(?:{_UPPER}\s)?(?P<last>{_UPPER}),\s(?P<first>{_UPPER})(?:\s[A-Z]\b\.?)?)"
+        rf"(?<![\w,'’-])(?P<value>(?:{_UPPER}\s)?(?P<last>{_UPPER}),\s(?P<first>{_UPPER})(?:\s[A-Z]\b(?!:))?)"
         r"(?![\w,'’-])"
     ),
     # TRAN, QUOC BAO 54 M; Castellanos, J 3310482; |Kim, Soon-ja|
     re.compile(
         rf"(?<![\w,'’-])(?P<value>(?P<last>[^\W\d_a-z](?:[^\W\d_]|['’-]){{2,20}}),\s(?P<first>{_UPPER}(?:\s{_UPPER})?"
-        r"|[A-Z][a-z'’-]{1,15}(?:-?[A-Z]?[a-z]{1,12})?(?:\s[A-Z]\b)?|[A-Z]\b\.?))(?=\s?(?:[|(/]|\d|[A-Z]{1,4}\d))"
+        r"|[A-Z][a-z'’-]{1,15}(?:-?[A-Z]?[a-z]{1,12})?(?:\s[A-Z]\b(?!:))?|[A-Z]\b))(?=\s?(?:[|(/]|\d|[A-Z]{1,4}\d))"
     ),
     # LOWENTHAL,A
     re.compile(rf"(?<![\w,'’-])(?P<value>(?P<last>{_UPPER}),(?P<first>[A-Z]))(?![\w,])"),

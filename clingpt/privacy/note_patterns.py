@@ -27,7 +27,6 @@ RESEARCH_WORDS = frozenset(
 )
 # s/p, c/o, h/o: the search starts at the slash, which is rare.
 SLASHED = re.compile(r"/(?<=(?<![^\W\d_])[A-Za-z]/)[opcuewvalt]?(?![^\W\d_])", re.IGNORECASE)
-HEADING = re.compile(r"(?P<word>[A-Za-z/&]{1,20}):")
 CLINICAL = re.compile(
     r"\b(?:MSH|PID)\||/es/|\b(?:D|BP|HR|RR):?\s?\d|\b\d{2}\s?(?:yo|y/o|[MF])\b"
     r"|\b(?:Dr|Mrs?|Ms)\.?\s[A-Z]|\ADear\b|\b[Ss]incerely\b"
@@ -56,7 +55,8 @@ CODE_TOKEN = (
     r"(?:[A-Z]{1,5}[. ]{1,2}(?=\d|[A-Z]\d))?(?=[\w./*-]{0,28}\d)[A-Za-z0-9](?:[\w./*-]{0,28}\w)?"
 )
 CODE_VALUE = re.compile(
-    rf"[(#]?(?P<value>{CODE_GROUPS}(?![\w/:.-])|{CODE_TOKEN}(?:[ ]\d{{2,6}}(?![\w/:.,%-])){{0,3}})"
+    rf"[(#]?(?P<value>{CODE_GROUPS}(?![\w/:.-])"
+    rf"|{CODE_TOKEN}(?:[ ]\d{{2,6}}(?![\w/:%-]|[.,]\d)){{0,3}})"
 )
 DATE_LIKE = re.compile(
     r"\d{1,2}[/.-]\d{1,2}(?:[/.-]\d{2,4})?\.?|\d{4}-\d\d-\d\d(?:T.*)?|(?:19|20)\d\d"
@@ -133,7 +133,7 @@ WEB = (  # (kind, pattern): pages without www, and user names
     re.compile(
         r"(?i:\b(?:ig|insta|instagram|twitter|tiktok|facebook|fb|venmo|snap|snapchat|handle"
         r"|user(?:name)?|login|skype)"
-        r"[\s:]{1,2})(?P<value>@?[A-Za-z][\w.-]{2,29}\d)\b"
+        r"[\s:]{1,2})(?P<value>@?(?=\w{0,25}[._\d])[A-Za-z][\w.-]{2,29}\w)\b"
     ),
 )
 NO_CODE_BEFORE = re.compile(
@@ -156,6 +156,13 @@ DATE_VALUE = re.compile(
     r"|\d{1,2}[ ]\d{1,2}[ ]\d{2,4}"
     r"|[01]?\d\d{2}\d{2,4}|(?:19|20)\d{6}(?:\d{4,6})?)(?![\w%]|[./]\d)"
 )
+LAST_FOUR = re.compile(  # last 4: 4471, xxx-xx-4471
+    r"\blast\s?(?:4|four)\b\W{0,3}(?:of\s\w{2,6}\s)?(?P<value>\d{4})\b"
+    r"|(?P<masked>(?:(?<!\w)xxx-xx|\*{3}-\*\*)-\d{4})(?!\w)",
+    re.IGNORECASE,
+)
+NAME_CELL = re.compile(r"[^\W\d_](?:[^\W\d_]|['’.,-]|\s(?=[^\W\d_])){1,40}")
+ADDRESS_WORD = re.compile(r"\b(?:Address|ADDRESS|Addr|ADDR|addr)\.?\s(?=[A-Z\d])")
 BORN_AFTER_WORD = re.compile(
     r"\b(?:DOB|D\.O\.B\.?|dob|born)\s{1,2}(?P<value>\d{8}|\d{6})(?!\w|[./-]\d)"
 )
@@ -249,7 +256,7 @@ HL7_FIELDS: dict[str, dict[int, str]] = {
 }
 HL7_PART = {
     "code": re.compile(r"[\w/-]*\d[\w/-]*\d[\w/-]*"),
-    "date": re.compile(r"(?:19|20)\d{6}(?:\d{2,6})?"),
+    "date": re.compile(r"(?:19|20)\d{6}(?:\d{2,6})?(?:[+-]\d{4})?"),
     "phone": re.compile(r"\d{3}\^\d{7}|[(+]?\d[\d ()-]{5,20}\d(?:[xX]\d{1,5})?"),
 }
 HL7_NAME = re.compile(r"[^\W\d_](?:[^\W\d_]|['’. -])*")
@@ -267,7 +274,7 @@ STREET_KINDS = (
     "Street|St|Road|Rd|Avenue|Ave|Av|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Terrace|Terr?|Circle"
     "|Cir|Parkway|Pkwy|Highway|Hwy|Square|Sq|Trail|Trl|Crescent|Cres|Close|Way|Rise|Grove|Gdns|Gardens|Mews"
     "|Hill|Row|Walk|Green|View|Park|Broadway|Pike|Loop|Run|Path|Alley|Esplanade|Quay|Wharf|Turnpike|Tpke"
-    "|Plaza|Point|Pt|Ridge|Bend|Pass|Landing|Crossing|Commons|Heights|Hts|Manor|Estate|Estates|Parade|Pde"
+    "|Plaza|Plz|Hollow|Knoll|Glen|Meadows?|Trace|Cove|Causeway|Croft|Bank|Vale|Gate|Fold|Chase|Village|Point|Pt|Ridge|Bend|Pass|Landing|Crossing|Commons|Heights|Hts|Manor|Estate|Estates|Parade|Pde"
     "|Expressway|Fwy|Route|Rte|Nagar|Marg|Chowk|Colony|Layout|Enclave|Vihar|Cross|Main|Jalan|Lorong"
 )
 STREET_FULL_KINDS = (  # these need no house number
@@ -310,7 +317,7 @@ STREETS = tuple(
 # What makes a phrase with the look of a street something else.
 NO_STREET = re.compile(
     r"\b(?:on|in|of|to|at|by|per|with|for|off|from|their|his|her|mg|ml|mcg|units?|tabs?|weeks?"
-    r"|days?|PM|AM|Dr\.?\s|Attending"
+    r"|days?|PM|AM|Dr\.?\s|Attending|TO|OF|IN|AT|AND|MM|CM|MG|ML|BID|TID|QD|EKG|ECG"
     r"|CT|MRI|Chest|Right|Left|Bilateral|Heart|Brain|Main|Care|Rate|Plan|Date|Time|Point of"
     r"|Follow|Physical)\b"
 )
@@ -388,11 +395,16 @@ ORG_AFTER = re.compile(
     r"|Police|Fire|EMS|Nursing|Rehab|Hospice|Memorial|General|Regional|Manor|House|Lodge|Home"
     r"|disease|syndrome|virus|sign|score|scale|criteria)\b"
 )
-LABEL_END = re.compile(
-    r"\n|\t|\||;|\0|[ ]{2,}|\.\s(?=[A-Z])|,?\s(?=(?:Tel|Ph|Phone|Mob|Cell|Fax|GSM|DOB|Age|Sex"
-    r"|MRN|SSN|Email|NHS|PCP|GP|DOA|Ref|Insurance|Emergency|Occupation)\b|[A-Z][\w/. ]{1,18}:)"
+LABEL_END = re.compile(  # where the value of a label without a line break ends
+    r"\n|\t|\||;|\0|[ ]{2,}|\.\s(?=[A-Z])|,?\s(?=(?:Tel|Ph|Phone|Mob|Cell|Fax|GSM|DOB|Age|Sex|MRN"
+    r"|SSN|Email|NHS|PCP|GP|DOA|Ref|Insurance|Emergency|Occupation|Hosp|Hospital|Patient|Account|Acct"
+    r"|Policy|Medicare|Attending|Seen|Referred|Contact|Next of kin|NOK)\b"
+    r"|[A-Z][\w/. ]{1,18}:|[A-Z]\w{1,14}\s(?:[Nn]o|NO|[Nn]umber|#|ID)\b)"
 )
-NEXT_TOWN = re.compile(rf",\s(?:{CAP}(?:\s{CAP})?)(?![\w:])(?:,\s(?:{CAP}(?:\s{CAP})?)(?![\w:]))?")
+NEXT_TOWN = re.compile(  # after a street: ", Whanganui 4500"
+    rf",\s(?:{CAP}(?:\s{CAP})?)(?![\w:])(?:,\s(?:{CAP}(?:\s{CAP})?)(?![\w:]))?"
+    r"(?:[ ,-]{1,3}\d{4,6}(?![\w/.-]))?"
+)
 
 # Telephone numbers
 

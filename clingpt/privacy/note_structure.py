@@ -39,12 +39,13 @@ def is_note(words: Sequence[str], text: str, kinds: Set[str]) -> bool:
     if points <= -4:
         return False  # spares most abstracts the searches below
     if "/" in text:
-        points += min(
-            3, len({text[m.start() - 1 : m.end()].lower() for m in patterns.SLASHED.finditer(text)})
-        )
+        slashed = {text[m.start() - 1 : m.end()].lower() for m in patterns.SLASHED.finditer(text)}
+        points += min(3, len(slashed))
     if ":" in text:
-        headings = {match["word"].lower() for match in patterns.HEADING.finditer(text)}
+        headings = {part[-20:].rpartition(" ")[2].lower() for part in text.split(":")[:-1]}
         points += min(4, len(cues("note_headings") & headings))
+    if not 0 <= points < patterns.FEWEST_POINTS:
+        return points >= patterns.FEWEST_POINTS  # the last search adds at most three points
     return points + min(3, len(patterns.CLINICAL.findall(text))) >= patterns.FEWEST_POINTS
 
 
@@ -156,7 +157,9 @@ def codes_after_words(
         value = match["value"]
         digits = sum(map(str.isdigit, value))
         upper = value.upper() == value
-        if upper and digits >= (6 if word in patterns.WEAK_LABELS else 4):
+        if upper and digits >= (
+            4 if word not in patterns.WEAK_LABELS else 5 if word in ("id", "pin") else 6
+        ):
             yield match.span("value")
 
 
@@ -164,20 +167,27 @@ def bare_codes(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield (kind, start, end) of numbers in a note whose shape only codes have."""
     for match in patterns.PLATE.finditer(text):
         yield "vehicle", *match.span("value")
-    for pattern in patterns.WEB:
-        for match in pattern.finditer(text):
-            if "_" in match[0] and not re.search(r"[\d@.]", match[0]):
-                continue
-            yield "url", *match.span("value" if "value" in pattern.groupindex else 0)
-    for match in patterns.FILE.finditer(text):
-        if sum(map(str.isdigit, match[0])) > 2:
-            yield "record_number", *match.span()
+    yield from _web_names(text)
+    for match in patterns.LAST_FOUR.finditer(text):
+        yield "record_number", *match.span(match.lastgroup or 0)
     for match in patterns.BORN_AFTER_WORD.finditer(text):
         yield "date", *match.span("value")
     for pattern in patterns.BARE_CODES:
         for match in pattern.finditer(text):
             if _is_code(text, match[0], *match.span()):
                 yield "record_number", *match.span()
+
+
+def _web_names(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield pages without "www", user names, and names of files with numbers."""
+    for pattern in patterns.WEB:
+        for match in pattern.finditer(text):
+            if "_" in match[0] and re.match(r"\.\w", text[match.end() : match.end() + 2]):
+                continue  # a file's name without a number: fax_cover.tif
+            yield "url", *match.span("value" if "value" in pattern.groupindex else 0)
+    for match in patterns.FILE.finditer(text):
+        if sum(map(str.isdigit, match[0])) > 2:
+            yield "record_number", *match.span()
 
 
 def _is_code(text: str, value: str, start: int, end: int) -> bool:
@@ -228,7 +238,11 @@ def footers(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield typists' initials ("JQR:smith", "MK/dp") and codes in the footer of a dictation."""
     for match in patterns.TYPIST.finditer(text):
         value = match["value"]
-        around = text[max(0, match.start() - 60) : match.start()] + " " + text[match.end() :][:40]
+        around = (
+            text[max(0, match.start() - 60) : match.start()]
+            + " "
+            + text[match.end() : match.end() + 40]
+        )
         last = len(text) - match.end() < 12
         if (
             value.lower() not in patterns.CLINICAL_PAIRS
@@ -259,57 +273,77 @@ def hl7_fields(text: str) -> Iterator[tuple[str, int, int]]:
 
 def _parts(kind: str, field: str, offset: int) -> Iterator[tuple[str, int, int]]:
     """Yield the identifying components of one field."""
+    if kind == "phone":
+        if match := patterns.HL7_PART[kind].search(field):
+            yield kind, offset + match.start(), offset + match.end()
+        return
     place = offset
-    for part in re.split(r"[\^~&]", field):
-        if kind == "person":
-            if part.isalpha() is False and (
-                match := patterns.HL7_PART["code"].fullmatch(part.strip())
-            ):
-                yield "record_number", place + match.start(), place + match.end()
-            elif (
-                match := patterns.HL7_NAME.search(part)
-            ) and part.strip().upper() not in patterns.HL7_CODED:
-                yield "name", place + match.start(), place + match.end()
-        elif kind == "place":
-            if (
-                match := patterns.HL7_PLACE.search(part)
-            ) and part.strip().upper() not in patterns.HL7_CODED:
-                yield "address", place + match.start(), place + match.end()
-        elif kind == "phone":
-            if match := patterns.HL7_PART[kind].search(field):
-                yield kind, offset + match.start(), offset + match.end()
-        elif match := patterns.HL7_PART[kind].search(part):
-            yield (
-                {"code": "record_number"}.get(kind, kind),
-                place + match.start(),
-                place + match.end(),
-            )
+    for number, part in enumerate(re.split(r"[\^~&]", field)):
+        if found := _part(kind, part, number):
+            part_kind, match = found
+            yield part_kind, place + match.start(), place + match.end()
         place += len(part) + 1
 
 
-def table_cells(text: str) -> Iterator[tuple[frozenset[str], int, int]]:
-    """Yield (kinds, start, end) of the cells of a table whose header names its columns."""
+def _part(kind: str, part: str, number: int) -> tuple[str, re.Match[str]] | None:
+    """Return what identifies in a component of a field, and its kind."""
+    if kind in ("person", "place") and part.strip().upper() in patterns.HL7_CODED:
+        # A code of an identifier's type, but the third component of a name is an initial.
+        initial = kind == "person" and number == 2 and len(part) == 1
+        match = patterns.HL7_NAME.search(part) if initial else None
+        return ("name", match) if match else None
+    if kind == "person":
+        code = patterns.HL7_PART["code"].fullmatch(part.strip())
+        match = code or patterns.HL7_NAME.search(part)
+        return ("record_number" if code else "name", match) if match else None
+    match = (patterns.HL7_PLACE if kind == "place" else patterns.HL7_PART[kind]).search(part)
+    names = {"code": "record_number", "place": "address"}
+    return (names.get(kind, kind), match) if match else None
+
+
+def table_values(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield what identifies in the cells of a table whose header names its columns."""
+    for kinds, start, end in _table_cells(text):
+        cell = text[start:end]
+        digits = sum(map(str.isdigit, cell))
+        if "no" in kinds or len(cell) > 80:
+            continue
+        if "name" in kinds and patterns.NAME_CELL.fullmatch(cell):
+            yield "name", start, end
+        elif "date" in kinds and patterns.DATE_VALUE.fullmatch(cell):
+            yield "date", start, end
+        elif "code" in kinds and digits > 2 and not _is_measured(text, cell, end):
+            yield "record_number", start, end
+        elif ("phone" in kinds and digits > 3) or "place" in kinds:
+            yield "phone" if "phone" in kinds else "address", start, end
+
+
+def _table_cells(text: str) -> Iterator[tuple[frozenset[str], int, int]]:
+    """Yield (kinds of the column, start, end) of the cells below a header with known labels."""
     header: list[frozenset[str]] = []
     sign, place = "", 0
     for line in text.splitlines(keepends=True):
-        sign = (
-            sign if header else "|" if line.count("|") > 1 else "\t" if line.count("\t") > 1 else ""
-        )
+        if not header:
+            sign = next((each for each in "|\t" if line.count(each) > 1), "")
         cells = line.rstrip("\r\n").split(sign) if sign else []
         if not header:
             kinds = [kinds_of_label(cell.strip()) for cell in cells]
-            header = kinds if sum(map(bool, kinds)) > 1 else []
+            header = kinds if sum(bool(each - {"no", "org"}) for each in kinds) > 1 else []
         elif len(cells) < 2:
             header = []
         else:
-            start = place
-            for kind, cell in zip(header, cells, strict=False):
-                bare = cell.strip()
-                if kind and bare:
-                    left = start + cell.index(bare)
-                    yield kind, left, left + len(bare)
-                start += len(cell) + 1
+            yield from _cells(header, cells, place)
         place += len(line)
+
+
+def _cells(
+    header: Sequence[frozenset[str]], cells: Sequence[str], place: int
+) -> Iterator[tuple[frozenset[str], int, int]]:
+    for kinds, cell in zip(header, cells, strict=False):
+        if kinds and (bare := cell.strip()):
+            start = place + cell.index(bare)
+            yield kinds, start, start + len(bare)
+        place += len(cell) + 1
 
 
 # Addresses and towns
@@ -341,7 +375,9 @@ def find_places(
             yield match.span()
     for label in found_labels:
         if "place" in label.kinds and "no" not in label.kinds:
-            yield from _after_label(text, label)
+            yield from _after_label(text, label.value)
+    for match in patterns.ADDRESS_WORD.finditer(text):
+        yield from _after_label(text, match.end())
 
 
 def _streets(text: str) -> Iterator[tuple[int, int]]:
@@ -382,18 +418,21 @@ def _town_at(text: str, words: Sequence[re.Match[str]], place: int) -> int:
     gap = text[before.end() : first.start()] if before else ""
     cue = before[0].lower() if before and gap in (" ", ", ") else ""
     if first[0].islower():  # "came from rotherham"
-        small = cue in ("from", "near") or (
-            cue == "in" and text[: before.start()].endswith("lives ") if before else False
-        )
+        lives = cue == "in" and text.endswith("lives in ", 0, first.start())
+        small = cue in ("from", "near") or lives
         name = first[0]
         known = small and len(name) > 4 and name in _towns()
         return place + 1 if known and standing(name) in (Standing.CLEAR, Standing.UNLISTED) else 0
+    before_town = max(0, first.start() - 48)
+    sure = cue and patterns.SURE_BEFORE_TOWN.search(text, before_town, first.start())
     end = _town_end(text, words, place, _towns())
     if end:
-        bracketed = gap.endswith("(") and text[words[end - 1].end() :][:1] == ")"
-        if not (cue in patterns.BEFORE_TOWN or end - place > 1 or bracketed):
+        bracketed = (
+            gap.endswith("(") and text[words[end - 1].end() : words[end - 1].end() + 1] == ")"
+        )
+        if not (cue in patterns.BEFORE_TOWN or end - place > 1 or bracketed or sure):
             return 0
-    elif cue and patterns.SURE_BEFORE_TOWN.search(text, max(0, first.start() - 48), first.start()):
+    elif sure:
         end = _unlisted_end(text, words, place)
         if cue == "from" and first[0].isupper() and standing(plain(first[0])) is Standing.WORD:
             return 0
@@ -429,14 +468,13 @@ def _unlisted_end(text: str, words: Sequence[re.Match[str]], place: int) -> int:
     return end if any(standing(name) is not Standing.NONE for name in names) else 0
 
 
-def _after_label(text: str, label: Label) -> Iterator[tuple[int, int]]:
-    stop = patterns.LABEL_END.search(
-        text, label.value, min(len(text), label.value + patterns.LONGEST)
-    )
-    end = stop.start() if stop else min(len(text), label.value + patterns.LONGEST)
-    value = text[label.value : end].rstrip(" .,")
+def _after_label(text: str, start: int) -> Iterator[tuple[int, int]]:
+    """Yield the address that starts at a position: the rest of the line or of the field."""
+    last = min(len(text), start + patterns.LONGEST)
+    stop = patterns.LABEL_END.search(text, start, last)
+    value = text[start : stop.start() if stop else last].rstrip(" .,")
     if len(value) > 2 and any(char.isupper() or char.isdigit() for char in value):
-        yield label.value, label.value + len(value)
+        yield start, start + len(value)
 
 
 # Telephone numbers
@@ -465,6 +503,7 @@ def find_phones(text: str) -> Iterator[tuple[int, int]]:
 @lru_cache(maxsize=1 << 12)
 def _is_valid(number: str) -> bool:
     """Whether a number is possible with its country code, or in a layout of one of REGIONS."""
+    number = re.split(r"[,\s]*[xeo]", number, maxsplit=1)[0]  # without its extension
     if number.startswith("+"):
         regions: list[str | None] = [None]
     elif any(layout.fullmatch(number) for layout in patterns.PHONE_LAYOUTS):

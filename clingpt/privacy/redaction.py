@@ -2,10 +2,10 @@
 
 Surrogates are derived from a key by HMAC, so that a name has the same surrogate throughout a data
 set but nobody without the key can compute it. The key is passed in or drawn at random, and is never
-written anywhere. The dates of one record all move by the same number of days, so that intervals
-survive. Identifiers that the rules miss are then hard to tell from the surrogates around them
-("hiding in plain sight", Carrell et al. 2013, doi:10.1136/amiajnl-2012-001034); next to tags, they
-would stand out.
+written anywhere. The dates of one patient (of one record, if the source has no groups) all move by
+the same number of days, so that intervals survive. Identifiers that the rules miss are then hard to
+tell from the surrogates around them ("hiding in plain sight", Carrell et al. 2013,
+doi:10.1136/amiajnl-2012-001034); next to tags, they would stand out.
 """
 
 import datetime
@@ -40,6 +40,7 @@ FARTHEST_DAYS = 365  # dates move by at most this many days, back or forth
 BETWEEN_FIELDS = "\0"  # not in any cleaned text, and no identifier extends across it
 DIGITS_OF_A_CHART = 5  # a record's id with this many digits may be a chart number
 
+_FILE_ENDING = re.compile(r"(.*?)((?:\.[A-Za-z][A-Za-z0-9]{1,4})?)", re.DOTALL)
 _NAME_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _ADDRESS_WORD = re.compile(
     rf"(?P<kept>\b(?:{STATE_CODES})\b|(?<=,\s){STATE}\b"
@@ -87,10 +88,14 @@ class Redactor:
         self._detect = detect
         self._key = key or secrets.token_bytes(KEY_BYTES)
 
-    def text(self, text: str, *, owner: str = "") -> str:
-        """Redact a text; `owner`, a record's id, determines how far its dates move."""
+    def text(self, text: str, *, owner: str = "", shared: bool = False) -> str:
+        """Redact a text; `owner`, a record's group or id, determines how far its dates move.
+
+        `shared`: the owner has other texts, whose dates move as far. Otherwise the move is chosen
+        so that no date lands on another date of the text.
+        """
         if self.how == "surrogates":
-            return _Surrogates(self._key, text, owner, self._detect(text)).text
+            return _Surrogates(self._key, text, owner, self._detect(text), shared=shared).text
         # Replacing one identifier may uncover another, so repeat until nothing is found.
         while found := self._detect(text):
             text = _replaced(text, found, lambda one: f"[{one.kind.upper()}]")
@@ -98,7 +103,9 @@ class Redactor:
 
     def record(self, record: Record) -> Record:
         """Redact a record's texts as one; replace an id that may identify with a keyed hash."""
-        texts = self.text(joined_text(record), owner=record.id).split(BETWEEN_FIELDS)
+        group = record.group
+        text = self.text(joined_text(record), owner=group or record.id, shared=group is not None)
+        texts = text.split(BETWEEN_FIELDS)
         redacted = record.with_texts(texts)
         if not may_identify(record.id):
             return redacted
@@ -139,7 +146,9 @@ def _ranks(kind: str) -> dict[str, int]:
 class _Surrogates:
     """One text with every identifier replaced by another of its kind."""
 
-    def __init__(self, key: bytes, text: str, owner: str, found: Sequence[Found]) -> None:
+    def __init__(
+        self, key: bytes, text: str, owner: str, found: Sequence[Found], *, shared: bool
+    ) -> None:
         self._key = key
         written = [(one.kind, text[one.start : one.end]) for one in found]
         self._names = {
@@ -151,7 +160,8 @@ class _Surrogates:
         self._originals = {name for _, name in written}
         dates = [date for kind, date in written if kind in ("date", "month_year")]
         self._day_first = is_day_first(dates)
-        self._days = self._choose_days(owner, dates)
+        # A shared move depends on nothing but the owner, so that it is the same for all its texts.
+        self._days = self._choose_days(owner, [] if shared else dates)
         self.text = _replaced(text, found, lambda one: self._surrogate(one, text))
 
     def _surrogate(self, one: Found, text: str) -> str:
@@ -166,9 +176,11 @@ class _Surrogates:
             return "90+"  # the category that Safe Harbor prescribes
         if one.kind in ("email", "url"):
             first, last = (self._pick(kind, written) for kind in ("female.first", "all.last"))
-            return (
-                f"{first}.{last}@example.org" if "@" in written else f"https://example.org/{last}"
-            )
+            if "@" in written[1:]:
+                return f"{first}.{last}@example.org"
+            if re.search(r"[/:]|www|\.\w{2,}\Z", written) and written[0] != "@":
+                return f"https://example.org/{last}"
+            return f"{written[0] if written[0] == '@' else ''}{first}_{last}"  # a user's name
         if one.kind == "ip":
             return "10." + ".".join(str(byte) for byte in _digest(self._key, written)[:3])
         return self._scrambled(written, letters=one.kind != "phone")  # keep the x of "x204"
@@ -196,6 +208,8 @@ class _Surrogates:
         small = word.lower()
         if small in cues("particles"):
             return word
+        if len(word) < 4 and standing(small) < Standing.WORD:
+            return self._scrambled(word)  # a typist's initials
         if len(word) == 1:
             return string.ascii_uppercase[_digest(self._key, f"initial {small}")[0] % 26]
         women, men = (_ranks(kind).get(small, POOL) for kind in ("female.first", "male.first"))
@@ -224,6 +238,7 @@ class _Surrogates:
 
     def _scrambled(self, written: str, *, letters: bool = True) -> str:
         """Replace digits and letters, keeping the shape; punctuation does not change the result."""
+        written, ending = _FILE_ENDING.fullmatch(written).groups()  # type: ignore[union-attr]
         bare = "".join(filter(str.isalnum, written))
         for attempt in range(100):
             numbers, new = self._numbers(f"{attempt} {bare}"), ""
@@ -236,9 +251,9 @@ class _Surrogates:
                     new += letter.upper() if char.isupper() else letter
                 else:
                     new += char
-            if new not in self._originals:
+            if new + ending not in self._originals:
                 break
-        return new
+        return new + ending
 
     def _numbers(self, message: str) -> Iterator[int]:
         """Yield an endless stream of bytes determined by the key and a message."""

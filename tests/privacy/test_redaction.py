@@ -132,6 +132,56 @@ def test_intervals_within_a_record_are_kept() -> None:
     assert 0 not in moves
 
 
+def test_dates_of_one_patient_move_together() -> None:
+    def moved(group: str | None, record_id: str, day: str) -> int:
+        record = replace(RECORD, id=record_id, group=group, question=f"Seen on {day}.", sections=())
+        new = Redactor("surrogates", KEY).record(replace(record, long_answer=None, keywords=()))
+        later = datetime.datetime.strptime(new.question, "Seen on %m/%d/%Y.")
+        return (later - datetime.datetime.strptime(day, "%m/%d/%Y")).days
+
+    days = [f"{month}/{month + 7}/2019" for month in range(1, 13)]
+    for group in ("patient a", "patient b"):
+        moves = {moved(group, f"note {number}", day) for number, day in enumerate(days)}
+        assert len(moves) == 1
+    assert moved("patient a", "note 1", days[0]) != moved("patient b", "note 1", days[0])
+    # Without groups, every record is a patient.
+    assert len({moved(None, f"note {number}", day) for number, day in enumerate(days)}) > 6
+
+
+SHORT = ["6/23", "5/92", "11-07", "26.04.", "9.7.20", "the 19th", "November", "Christmas Eve"]
+SHORT += ["202103141030-0600", "081401", "Mar 14, '22", "08-02-'16", "Thanksgiving 2019"]
+
+
+@pytest.mark.parametrize("written", SHORT)
+def test_short_dates_shift_to_dates(written: str) -> None:
+    later = shifted(written, 200)
+    assert later not in (written, None)
+    assert shifted(later or "", -200) is not None  # readable again
+
+
+NOTE = "Pt c/o SOB, hx DM, NKDA. "
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("ACC-RAD-508214", "KNH/2021/004417", "22-40-71", "AB123/45678", "scan_0117.jpg"),
+        *("p27614", "(614)555-0171", "07700 900 245", "7-3345", "@roe_moon42"),
+        *("NOWICKA,HALINA", "JQR:smith", "W-H-I-S-K", "(A.R.)"),
+    ],
+)
+def test_surrogates_of_new_forms_keep_their_shape(written: str) -> None:
+    def shape(text: str) -> str:
+        return re.sub(r"\d", "9", re.sub("[a-z]+", "a", re.sub("[A-Z]+", "A", text)))
+
+    text = f"{NOTE}Signed, M.D. {written} D:3/4/2019"
+    assert len(find_identifiers(text)) > 1
+    new = Redactor("surrogates", KEY).text(text).removeprefix(f"{NOTE}Signed, M.D. ")
+    new = new.partition(" D:")[0]
+    assert new != written
+    assert shape(new) == shape(written).replace("@a_a99", "@a_a")
+
+
 def test_no_date_moves_onto_another_in_any_spelling() -> None:
     redactor = Redactor("surrogates", KEY)
     days = [datetime.date(1960, 6, 18) + datetime.timedelta(9 * n) for n in range(30)]

@@ -41,7 +41,7 @@ class Columns:
 
     # How the columns are read.
     labels: Mapping[str, str] = field(default_factory=dict)  # value of `decision` -> one of LABELS
-    rules: Mapping[str, CellRule] = field(default_factory=dict)  # column -> how to read its cells
+    rules: dict[str, CellRule] = field(default_factory=dict)  # column -> how to read its cells
     notes: tuple[str, ...] = ()  # sentences about the choice, for the user
 
     @classmethod

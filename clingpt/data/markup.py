@@ -32,7 +32,6 @@ _PAIR = re.compile(
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 _LONE_AMPERSAND = re.compile(rf"&(?!{_ENTITY.pattern[1:]})")
 _LONE_BRACKET = re.compile(rf"<(?!!--|/?(?:{_NAMES})(?=[\s/>]))", re.IGNORECASE)
-RARE = 0.01  # share of a column's texts; HTML in fewer is not a property of the column
 
 
 def has_html(text: str) -> bool:
@@ -45,7 +44,7 @@ def has_html(text: str) -> bool:
 def html_passes(texts: Sequence[str]) -> int:
     """Return how often the texts of a column have to be read as HTML: 0, 1, or 2 if escaped."""
     found = [text for text in texts if has_html(text)]
-    if not found or len(found) < RARE * len(texts):
+    if not found:
         return 0
     once = [html_to_text(text) for text in found]
     return 2 if 2 * sum(map(has_html, once)) > len(once) else 1

@@ -193,7 +193,8 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
     """Read everything and count it.
 
     Records that share an id must share a split, so their id decides it instead of their texts. Only
-    this pass finds such ids: it stores them in the sources, and reads them again if there are any.
+    this pass finds such ids, and HTML in columns whose first rows have none: it stores them in the
+    sources, and reads these again if there are any.
     Raises DataError at the first unusable record unless `skip_bad`, and if nothing is left to
     train on.
     """
@@ -211,7 +212,8 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
         items = read_sources(sources, on_bad)
         for item in console.progress(items, label="reading", unit=" records"):
             survey.see(item)
-        if all(survey.shared_ids <= source.shared_ids for source in sources):
+        late = [source.read_late_html() for source in sources]
+        if not any(late) and all(survey.shared_ids <= source.shared_ids for source in sources):
             break
         for source in sources:
             source.shared_ids.update(survey.shared_ids)

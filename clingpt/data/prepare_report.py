@@ -161,17 +161,12 @@ def what_was_read(source: Source) -> list[str]:
 
 
 def html_notes(source: Source) -> list[str]:
-    """Say in how many cells HTML became text, and in how many it was left."""
-    lines = []
-    for (what, column), n in source.cell_counts.items():
-        if what == "html" and n:
-            lines.append(f"HTML became text in {console.count(n)} cells of {shown_name(column)!r}.")
-        if what == "html left" and n:
-            lines.append(
-                f"{console.count(n)} cells of {shown_name(column)!r} have HTML tags or entities, "
-                "but none of the first rows: they were left as they are."
-            )
-    return lines
+    """Say in how many cells HTML became text."""
+    return [
+        f"HTML became text in {console.count(n)} cells of {shown_name(column)!r}."
+        for (what, column), n in source.cell_counts.items()
+        if what == "html" and n
+    ]
 
 
 def split_rules(columns: Columns) -> list[str]:

@@ -129,6 +129,17 @@ class Source:
                 named = replace(record, id=f"{number}-{key[:10].translate(_LETTERS)}")
                 yield Read(split, named, key, own_id=False, official=official)
 
+    def read_late_html(self) -> bool:
+        """Have the next reading turn HTML into text in columns that had none in the first rows.
+
+        Returns whether the last reading found any.
+        """
+        rules = self.columns.rules if self.columns else {}
+        late = [name for (what, name), n in self.cell_counts.items() if what == "html left" and n]
+        for name in late:
+            rules[name] = replace(rules[name], html=1)
+        return bool(late)
+
     def _records(self, on_bad: OnBad) -> Iterator[tuple[Record, str | None]]:
         """Yield the records, and the split of each if a column gives it."""
         if is_on_hub(self.name):

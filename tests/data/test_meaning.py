@@ -11,7 +11,8 @@ import pytest
 
 from clingpt.base.errors import ClingptError, ConfigError, DataError
 from clingpt.data.columns import Columns, guess_columns, guess_table, parse_labels, record_of
-from clingpt.data.sources import Source, choose_columns
+from clingpt.data.pipeline import count_records
+from clingpt.data.sources import Source, choose_columns, refuse
 from clingpt.text.records import from_json, has_annotation, is_annotation
 from clingpt.text.tasks import TASK_TABLE, NotApplicable, prompt_text
 from tests.helpers.preparing import in_process, refused, write_lines
@@ -335,3 +336,16 @@ def test_known_rows_with_printed_structure_are_refused(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", rows)
     error = refused(f"--source={path}", f"--out={tmp_path}/d", "--task=text", "--dry_run")
     assert "must be text, not a list of texts" in error
+
+
+def test_html_after_the_sample_becomes_text_too(tmp_path: Path) -> None:
+    rows = [{"note": prose(n), "summary": f"Pain fell by {n}."} for n in range(300)]
+    rows[299]["note"] = f"<p>{prose(1)}</p><p>p &lt; 0.05</p>"
+    path = write_lines(tmp_path / "a.jsonl", rows)
+    choice = choose_columns(str(path), "summarize")
+    assert choice
+    source = Source(name=str(path), columns=choice[0])
+    count_records([source], skip_bad=False)
+    assert source.cell_counts["html", "note"] == 1
+    *_, last = source.read(refuse)
+    assert last.record.context() == f"{prose(1)} p < 0.05"

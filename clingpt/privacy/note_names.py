@@ -8,6 +8,7 @@ word. Each rule takes the place of its cue and returns a name or None, like thos
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from functools import cache
 
@@ -31,6 +32,7 @@ from clingpt.privacy.note_structure import Label
 Rule = Callable[[Reader, int], Span | None]
 
 LONGEST = 4  # words of a name
+DIALOGUE = 4  # a label that occurs so often names who speaks
 _JOINTS = (" ", ". ", ".", "-", " -")
 
 
@@ -247,12 +249,14 @@ def after_small_title(reader: Reader, place: int) -> Span | None:
 def after_note_relation(reader: Reader, place: int) -> Span | None:
     """Match "grandma Inez", "FOB Miguel", "Baby Alvarez", "(wife: Thuy)", "daughter noor"."""
     gap = reader.gap(place + 1)
-    if gap not in (" ", " (", ": ", ":", ", ", " - ", " = ", ") "):
+    if gap not in (" ", " (", ": ", ":", ", ", " - ", " = ", ") ", ' "', " “", ". "):
         return None
+    if gap == ". " and len(reader.word(place)) > 4:
+        return None  # "Husb. Ignatius", but not "with her daughter. Foley"
     first = place + 1
     span = read_name(reader, first)
     if span:
-        single = Standing.UNLISTED if gap in (" ", " (") else Standing.CLEAR
+        single = Standing.UNLISTED if gap in (" ", " (", ' "', " “") else Standing.CLEAR
         if _is_sure(reader, span, single=single) or _is_first(reader, span):
             return span
         # "her husband Reg": after a small letter, even a first name that is a word
@@ -350,6 +354,8 @@ def after_told(reader: Reader, place: int) -> Span | None:
             single = Standing.CLEAR
         if joint != "by" and not told:
             return None
+    elif reader.word(place).lower() in ("call", "reached", "ask", "attn", "cc"):
+        single = Standing.CLEAR
     elif reader.word(place).lower() not in cues("paged"):
         return None
     span = read_name(reader, at) if reader.gap(at) == " " else None
@@ -423,7 +429,59 @@ def before_degree(reader: Reader, place: int) -> Span | None:
     return span if _is_sure(reader, span, single=Standing.UNLISTED) else None
 
 
+def before_speaking(reader: Reader, place: int) -> Span | None:
+    """Match "heme Onwudiwe aware" and "Stavros will", but not "Foley says"."""
+    span = _name_before(reader, place) if reader.gap(place) == " " else None
+    if not span or not is_title(reader.word(span[0])):
+        return None
+    # At the start of a sentence, a capital proves nothing.
+    single = Standing.CLEAR if reader.begins(span[0]) else Standing.UNLISTED
+    return span if _is_sure(reader, span, single=single) else None
+
+
+def before_contact(reader: Reader, place: int) -> Span | None:
+    """Match "Yetunde Salako, pgr 61-0733" and "R. Nair bleep 2213"."""
+    span = _name_before(reader, place) if reader.gap(place) in (" ", ", ", " (") else None
+    if not span or not is_title(reader.word(span[1] - 1)):
+        return None
+    single = Standing.UNLISTED if span[1] - span[0] > 1 else Standing.CLEAR
+    return span if _is_sure(reader, span, single=single) else None
+
+
 # Anywhere
+
+
+def bracketed(reader: Reader, place: int) -> Span | None:
+    """Match "ortho (Moskowitz)" and "Marquis (9)", but not "(Foley)"."""
+    word = reader.word(place)
+    name = plain(word)
+    if not is_title(word) or standing(name) is not Standing.CLEAR or name in _not_names():
+        return None
+    after = reader.text[reader.words[place].end() : reader.words[place].end() + 6]
+    alone = reader.gap(place).endswith("(") and after.startswith(")")
+    aged = name in first_names() and re.match(r" \(\d{1,2}\)", after)
+    return (place, place + 1) if alone or aged else None
+
+
+def before_sex(reader: Reader, place: int) -> Span | None:
+    """Match "Siphokazi M, 27 F" and "Ximena F-R, 33 y"."""
+    word = reader.word(place)
+    if not is_title(word) or len(word) < 3 or plain(word) in _not_names():
+        return None
+    end = reader.words[place].end()
+    match = _AGE_AND_SEX.match(reader.text, end)
+    good = standing(plain(word)) in (Standing.CLEAR, Standing.UNLISTED)
+    if not match or not good:
+        return None
+    last = place + 1
+    while last < len(reader.words) and reader.words[last].end() <= match.end("initial"):
+        last += 1
+    return place, last
+
+
+_AGE_AND_SEX = re.compile(
+    r"(?P<initial>(?:\s[A-Z](?:-[A-Z])?\.?)?),\s\d{1,3}\s?(?:[MF]\b|y/?o?\b|yrs?\b)"
+)
 
 
 def initial_and_surname(reader: Reader, place: int) -> Span | None:
@@ -639,6 +697,8 @@ def listed_relatives(reader: Reader, place: int) -> Iterator[Span]:
 
 
 _ANYWHERE: tuple[Rule, ...] = (
+    bracketed,
+    before_sex,
     nickname,
     after_time,
     capital_surname,
@@ -656,9 +716,12 @@ _ANYWHERE: tuple[Rule, ...] = (
 def _after_labels(reader: Reader, found: Sequence[Label]) -> Iterator[Span]:
     """Yield "Attending: Tran", "PAT: NOWICKA,HALINA" and "COSIGNER: SATO,R"."""
     starts = [word.start() for word in reader.words]
+    times = Counter(label.words.split()[-1] for label in found)
     for label in found:
         if "name" not in label.kinds or "org" in label.kinds:
             continue
+        if times[label.words.split()[-1]] >= DIALOGUE:
+            continue  # "Doctor: Well, I think. Patient: Oh, good."
         first = bisect_left(starts, label.value)
         if first >= len(starts) or reader.text[label.value : starts[first]].strip(" \t\"'("):
             continue
@@ -685,8 +748,8 @@ def _reversed_end(reader: Reader, span: Span) -> Span | None:
     """Return "Nowicka, Halina B" from its surname on."""
     first = span[1]
     word = reader.word(first)
-    if is_initial(word):
-        return span[0], first + 1
+    if is_initial(word):  # "SATO,R", but not "Well, I think"
+        return None if word == "I" else (span[0], first + 1)
     if not is_namelike(word) or word.isupper() != reader.word(span[0]).isupper():
         return None
     end = first + 1
@@ -704,7 +767,7 @@ def _ends_field(reader: Reader, span: Span) -> bool:
     name = plain(reader.word(span[0]))
     listed = name in first_names() or name in last_names()
     after = reader.text[reader.end(span) : reader.end(span) + 3]
-    return listed and (not after.strip() or after[0] in ",;|\n(/" or after.strip()[0].isdigit())
+    return listed and (not after.strip() or after[0] in ";|\n(/" or after.strip()[0].isdigit())
 
 
 def _small_name(reader: Reader, first: int, label: Label) -> Span | None:
@@ -789,7 +852,12 @@ def _rules() -> dict[str, tuple[Rule, ...]]:
         (relations, after_note_relation),
         (relations, before_note_relation),
         ({"per", "from", "by", "with", "w", "to", "via", "see", "for"}, after_preposition),
-        (cues("called", "met", "before_by", "paged", "told"), after_told),
+        (
+            cues("called", "met", "before_by", "paged", "told") | {"reached", "ask", "attn"},
+            after_told,
+        ),
+        (cues("speaking"), before_speaking),
+        (cues("contacts"), before_contact),
         ({"bed", "bd", "rm", "room", "bay", "sr", "chair"}, after_bed),
         (
             {"aka", "goes", "known", "née", "nee", "nickname", "nicknamed", "prefers", "alias"},

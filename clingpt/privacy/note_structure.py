@@ -182,8 +182,11 @@ def _web_names(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield pages without "www", user names, and names of files with numbers."""
     for pattern in patterns.WEB:
         for match in pattern.finditer(text):
-            if "_" in match[0] and re.match(r"\.\w", text[match.end() : match.end() + 2]):
-                continue  # a file's name without a number: fax_cover.tif
+            named = match[0].islower() or any(map(str.isdigit, match[0]))
+            if "_" in match[0] and (
+                not named or re.match(r"\.\w", text[match.end() : match.end() + 2])
+            ):
+                continue  # a file's name without a number (fax_cover.tif), a label (Guest_family)
             yield "url", *match.span("value" if "value" in pattern.groupindex else 0)
     for match in patterns.FILE.finditer(text):
         if sum(map(str.isdigit, match[0])) > 2:

@@ -482,11 +482,11 @@ def rule_for(role: str, name: str, cells: Sequence[object]) -> CellRule:
         facts += ["lists"] if structures else []
     elif is_bytes:
         facts.append("bytes, decoded")
-    elif structured:
+    elif structured and found:
         if role == "input" and any(_labels_of(value) for value in structures):
             facts.append("labelled sections")
         else:
-            sizes = sorted(map(len, found)) or [0]
+            sizes = sorted(map(len, found))
             n = f"{sizes[0]} to {sizes[-1]}" if sizes[0] < sizes[-1] else f"{sizes[0]}"
             plural = "text" if n == "1" else "texts"
             how = "" if n == "1" else ", the first taken" if first else ", joined"

@@ -44,6 +44,7 @@ PLAIN: list[tuple[Any, list[tuple[str, str]]]] = [
     ("[{'text': 'yes it', 'answer_start': 3}]", [("TEXT", "yes it")]),
     ("{'text': array(['a'], dtype=object), 'answer_start': array([1])}", [("TEXT", "a")]),
     ('[{"label": "AIM", "text": "x"}]', [("AIM", "x")]),
+    ('[["AIM", "x"], ["y_pred", "yes"]]', [("AIM", "x")]),
     ("b'Chest film'", [("TEXT", "Chest film")]),
     ("[nan, 'a', None]", [("TEXT", "a")]),
     ("['']", []),

@@ -39,8 +39,8 @@ class Turn(NamedTuple):
 
 
 def is_conversation(row: Row) -> bool:
-    """Return whether a row has a conversation: a list of turns, each with a role and a text."""
-    return bool(_turns_of(row))
+    """Return whether a row has a conversation: a list of turns with roles, or an empty one."""
+    return bool(_turns_of(row)) or any(row.get(name) == [] for name in TURNS)
 
 
 def iter_conversations(rows: Iterable[Placed], on_bad: OnBad) -> Iterator[Placed]:

@@ -160,6 +160,8 @@ def test_conversations_that_cannot_be_used_are_counted_with_the_reason(
     assert len(records) == N
     [error] = bad
     assert reason in error and error.startswith(f"{tmp_path}/m.jsonl:{N + 1}: ")
+    if not turns:  # in the first row too
+        assert len(read(write(tmp_path / "n.jsonl", rows[::-1]), "explain", bad)[0]) == N
 
 
 def test_the_error_for_another_task_proposes_those_that_fit(tmp_path: Path) -> None:

@@ -44,13 +44,13 @@ def divide(text: str) -> Sections:
     """Divide an abstract at the labels inside it; without any, return it under no label.
 
     Labels are in capitals, end with a colon, contain a word that abstracts use as a label, and
-    start a sentence. The first one starts the text: otherwise it is an abbreviation or a heading
-    within prose.
+    start a sentence. Where the text does not start with one, there must be two: a single one may
+    be a heading within prose.
     """
     found = [label for label in _LABEL.finditer(text) if _LABEL_WORDS.search(label[1])]
-    if not found or found[0].start():
+    if not found or found[0].start() and len(found) == 1:
         return [("", text)]
     ends = [*(label.start() for label in found[1:]), len(text)]
-    return [
-        (label[1], text[label.end() : end].strip()) for label, end in zip(found, ends, strict=True)
-    ]
+    parts = [("", text[: found[0].start()])]
+    parts += [(label[1], text[label.end() : end]) for label, end in zip(found, ends, strict=True)]
+    return [(label, part.strip()) for label, part in parts if part.strip()]

@@ -96,6 +96,16 @@ def test_a_structured_abstract(tmp_path: Path) -> None:
             [("BACKGROUND", "Pain is common."), ("RESULTS", "It fell.")],
             "It helps.",
         ),
+        (
+            [("", "", "Pain is common. RESULTS: It fell. CONCLUSION: It helps.")],
+            [("TEXT", "Pain is common."), ("RESULTS", "It fell.")],
+            "It helps.",
+        ),
+        (
+            [("", "", "Pain is common. CONCLUSION: a word in prose.")],
+            [("TEXT", "Pain is common. CONCLUSION: a word in prose.")],
+            None,
+        ),
         (  # two sections conclude: one by its label, one by PubMed's category
             [
                 RESULTS,

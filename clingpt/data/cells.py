@@ -38,7 +38,7 @@ LABEL_KEYS = ("label", "heading", "section", "title", "role", "from")
 # An object with one of these keys is an answer or an example, and not a text in labelled sections.
 NOT_LABELS = frozenset(
     "id label labels answer answers decision final_decision verdict target output score "
-    "question class prediction".split()
+    "question class".split()
 )
 LABEL_WORDS = 8  # the longest label of a section
 
@@ -364,9 +364,8 @@ def _labelled(value: object) -> list[tuple[str, object]] | None:
             return list(zip(labels, texts, strict=True))
         if any(key in value for key in TEXT_KEYS):
             return None
-        kept = {key: body for key, body in value.items() if not is_annotation(str(key))}
-        if kept and not NOT_LABELS & {str(key).lower() for key in kept}:
-            return [(str(key), body) for key, body in kept.items() if _is_label(key)]
+        if value and not NOT_LABELS & {str(key).lower() for key in value}:
+            return [(str(key), body) for key, body in value.items() if _is_label(key)]
         return None
     if not isinstance(value, list | tuple) or not value:
         return None
@@ -466,8 +465,6 @@ class CellRule:
 
 def rule_for(role: str, name: str, cells: Sequence[object]) -> CellRule:
     """Decide by a sample of a column's cells, none of them empty, how its cells are read."""
-    from clingpt.data.markup import html_passes
-
     values = [value for cell in cells if not is_gap(value := _unprinted(cell))]
     structures = [each for each in values if isinstance(each, list | tuple | Mapping)]
     is_bytes = any(isinstance(cell, bytes) or _is_printed_bytes(cell) for cell in cells)
@@ -476,7 +473,11 @@ def rule_for(role: str, name: str, cells: Sequence[object]) -> CellRule:
     texts = [text for each in found for text in each]
     long = [text for text in texts if len(text.split()) >= PROSE_WORDS]
     first = role == "target" and structured and _are_alternatives(name, structures)
-    html = html_passes(texts)
+    html = 0
+    if any("<" in text or "&" in text for text in texts):
+        from clingpt.data.markup import html_passes
+
+        html = html_passes(texts)
     facts = []
     if role == "keywords":
         facts += ["lists"] if structures else []

@@ -16,6 +16,7 @@ from clingpt.text.records import PASTED, clean
 
 TURNS = ("messages", "conversations", "conversation")  # columns with the turns of a conversation
 TRL = ("prompt", "completion")  # two lists of turns that follow one another
+CONVERSATION_COLUMNS = frozenset((*TURNS, *TRL))
 ROLES = {
     name: role
     for role, names in {
@@ -52,8 +53,8 @@ def iter_conversations(rows: Iterable[Placed], on_bad: OnBad) -> Iterator[Placed
         except DataError as error:
             on_bad(DataError(f"{place}: {error}"))
         else:
-            used = (*TURNS, *TRL)
-            yield place, {name: cell for name, cell in row.items() if name not in used} | parts
+            others = {name: row[name] for name in row if name not in CONVERSATION_COLUMNS}
+            yield place, others | parts
 
 
 def _turns_of(row: Row) -> Sequence[Mapping[str, Any]]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from clingpt.base.errors import DataError
 from clingpt.data.readers import contents
 from clingpt.data.readers.conversations import (
+    CONVERSATION_COLUMNS,
     is_bioasq,
     is_conversation,
     is_squad,
@@ -163,13 +164,19 @@ class RowLayout(NamedTuple):
     fits: Callable[[Row], bool]  # whether the first row of a file has this layout
     convert: Callable[[Iterable[Placed], OnBad], Iterator[Placed]]  # rows to rows of records
     known: bool = True  # as for Format
-    printed: bool = False  # whether it is also read where it was printed into a cell
+    printed: frozenset[str] = frozenset()  # columns in which it is also read if printed there
 
 
 # The first that fits is taken, for rows of JSON and of Parquet.
 ROW_LAYOUTS: tuple[RowLayout, ...] = (
     RowLayout("FHIR", is_fhir, iter_fhir),
-    RowLayout("conversations", is_conversation, iter_conversations, known=False, printed=True),
+    RowLayout(
+        "conversations",
+        is_conversation,
+        iter_conversations,
+        known=False,
+        printed=CONVERSATION_COLUMNS,
+    ),
     RowLayout("SQuAD", is_squad, iter_squad, known=False),
     RowLayout("BioASQ", is_bioasq, iter_bioasq, known=False),
 )
@@ -250,7 +257,8 @@ def iter_file(path: Path, kind: Format, reading: Reading) -> Iterator[Placed]:
     describe(kind, reading.shape)
     rows = chain([first], rows)
     for layout in () if kind.known else ROW_LAYOUTS:
-        if (layout.printed or not kind.flat) and layout.fits(first[1]):
+        has_key = not layout.printed or not layout.printed.isdisjoint(first[1])
+        if (layout.printed or not kind.flat) and has_key and layout.fits(first[1]):
             reading.shape.facts.append(layout.name)
             reading.shape.known = layout.name if layout.known else ""
             rows = layout.convert(rows, reading.on_bad)

@@ -163,6 +163,8 @@ def test_damaged_texts_are_counted_and_the_others_read(tmp_path: Path) -> None:
         ),
         (["train/a.csv", "test/a.csv"], ["test", "train"]),
         (["train.csv", "more.csv"], []),
+        (["train-0.csv", "train-1.csv"], []),
+        (["test_a.csv", "dev_a.csv"], []),
         (["test_2019.csv", "test_2020.csv"], []),  # laboratory tests
         (["contest.csv", "trainees.csv"], []),
     ],

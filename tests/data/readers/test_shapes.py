@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from clingpt.base.errors import DataError
-from clingpt.data.readers import json_text, json_values
+from clingpt.data.readers import json_text, json_values, spreadsheet
 from clingpt.data.readers.reading import Reading
 from clingpt.data.sources import iter_rows, refuse
 from tests.helpers.rows import Rows, peak_bytes, read, read_shape, refusal
@@ -128,6 +128,12 @@ TABLES: list[Case] = [
         lambda: lines("id,note", '1,"He said \\"better\\", and left."', "2,\\N"),
         ["CSV", "separated by commas", 'quotes in cells written as \\"'],
         [{"id": "1", "note": 'He said "better", and left.'}, {"id": "2", "note": None}],
+    ),
+    (
+        "both.csv",  # also a CSV if backslashes mean nothing, and that is what most programs write
+        lambda: lines("id,note", '1,"5\\"", x"', "2,\\N"),
+        ["CSV", "separated by commas"],
+        [{"id": "1", "note": '5\\", x'}, {"id": "2", "note": None}],
     ),
     (
         "unicode.txt",
@@ -506,6 +512,11 @@ def test_cells_of_a_sheet_become_the_texts_of_a_csv(tmp_path: Path) -> None:
         dict(zip(names, texts, strict=True)),
         dict(zip(names, ["1"] + [None] * 10, strict=True)),
     ]
+
+
+def test_numbers_have_the_digits_that_excel_shows() -> None:
+    numbers = [0.1 + 0.2, 1e20, 123456789.125, -0.5]
+    assert list(map(spreadsheet._text, numbers)) == ["0.3", "1e+20", "123456789.125", "-0.5"]
 
 
 def test_formulas_have_their_stored_values(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ _SCORES = re.compile(  # "strength 5/5", "Apgars 8 / 9", "VA 6/9"
     r"|dtrs?|pulses?|mmse|moca|phq\S*|gad\S*|bishop|mallampati|va|vision|visual|acuity|snellen"
     r"|mrc|ef"
     r"|ratio|x|q|for|over|every|times|bp|hr|pd|k|moderate|severe|worst|best|intensity|rated|rates"
-    r"|pg|page|recall|ps|psv|cpap|bipap|rr|allred|kps|ecog|max|min|missed|size|foley|epworth|obs|curb|wells|heart|aldrete"
+    r"|pg|page|bims|today|recall|ps|psv|cpap|bipap|rr|allred|kps|ecog|max|min|missed|size|foley|epworth|obs|curb|wells|heart|aldrete"
     r"|braden|morse|qol|worse|currently|level)"
     r"\W{0,3}(?:is|was|of|at|re|le|od|os|r|l)?\W{0,3}\Z",
     re.IGNORECASE,

@@ -130,6 +130,8 @@ def after_second_title(reader: Reader, place: int) -> Span | None:
 def after_label(reader: Reader, place: int) -> Span | None:
     """Match "Pt: DOE, JOHN Q." and "Dear Ann", but not "Patient: White male"."""
     label, first = reader.word(place).lower(), place + 1
+    if label == "cc" and reader.gap(place).rstrip()[-1:].isdigit():
+        return None  # "58 cc, PVR 210"
     if reader.gap(first) == "(" and reader.word(first) == "s":
         first += 1  # "Physician(s): Ann Lee"
     gap, span = reader.gap(first), reader.read(first, comma=True)

@@ -166,7 +166,7 @@ def _is_sure(reader: Reader, span: Span | None, *, single: Standing = Standing.C
     if "-" in names[0] and not reader.word(span[0]).isupper():
         # "Delacroix-Hunt": one half is a word
         parts = [standing(part) for part in names[0].split("-")]
-        return Standing.CLEAR in parts and Standing.NONE not in parts
+        return max(parts) != Standing.WORD and Standing.NONE not in parts
     return Standing.WORD is not standing(names[0]) >= single
 
 
@@ -778,6 +778,12 @@ def _small_name(reader: Reader, first: int, label: Label) -> Span | None:
 
 
 _UPPER = r"[^\W\d_a-zß-ÿ](?:[^\W\d_a-zß-ÿ]|['’-]){1,20}"
+_BEFORE_NUMBER = re.compile(  # TRAN, QUOC BAO 54 M; Castellanos, J 3310482; |Kim, Soon-ja|
+    rf"(?<![\w,'’-])(?P<value>(?P<last>[^\W\d_a-z](?:[^\W\d_]|['’-]){{1,20}}),\s?"
+    rf"(?P<first>{_UPPER}(?:\s{_UPPER})?"
+    r"|[A-Z][a-z'’-]{1,15}(?:-?[A-Z]?[a-z]{1,12})?(?:\s[A-Z]\b(?!:))?|[A-Z]\b))"
+    r"(?=\.?\s?(?:[|(/]|\d|[A-Z]{1,4}\d))"
+)
 _SHAPES = (
     # NOWICKA,HALINA B
     re.compile(
@@ -788,11 +794,7 @@ _SHAPES = (
         rf"(?<![\w,'’-])(?P<value>(?:{_UPPER}\s)?(?P<last>{_UPPER}),\s(?P<first>{_UPPER})(?:\s[A-Z]\b(?!:))?)"
         r"(?![\w,'’-])"
     ),
-    # TRAN, QUOC BAO 54 M; Castellanos, J 3310482; |Kim, Soon-ja|
-    re.compile(
-        rf"(?<![\w,'’-])(?P<value>(?P<last>[^\W\d_a-z](?:[^\W\d_]|['’-]){{2,20}}),\s(?P<first>{_UPPER}(?:\s{_UPPER})?"
-        r"|[A-Z][a-z'’-]{1,15}(?:-?[A-Z]?[a-z]{1,12})?(?:\s[A-Z]\b(?!:))?|[A-Z]\b))(?=\s?(?:[|(/]|\d|[A-Z]{1,4}\d))"
-    ),
+    _BEFORE_NUMBER,
     # LOWENTHAL,A
     re.compile(rf"(?<![\w,'’-])(?P<value>(?P<last>{_UPPER}),(?P<first>[A-Z]))(?![\w,])"),
     # ROE^JANE^L
@@ -819,25 +821,31 @@ _SIGNED = re.compile(
 def _by_shape(text: str) -> Iterator[tuple[int, int]]:
     for pattern in _SHAPES:
         for match in pattern.finditer(text):
-            names = [plain(match["last"]), plain(match["first"])]
-            names = [name.split()[0].strip(".") for name in names]
-            if set(names) & cues("never", "degrees_small") or len(names[0]) < 3:
-                continue
-            if len(names[1]) < 2:  # only a surname and an initial
-                if standing(names[0]) >= Standing.UNLISTED and names[0] not in _not_names():
-                    yield match.span("value")
-                continue
-            known = [name in first_names() or name in last_names() for name in names]
-            ratings = [standing(name) for name in names]
-            # Two diagnoses in a list are seldom listed names: "OSTEOPENIA, KYPHOSIS".
-            sure = any(known) if ", " not in match[0] else Standing.CLEAR in ratings and all(known)
-            if sure and Standing.NONE not in ratings:
+            if _are_names(match, before_number=pattern is _BEFORE_NUMBER):
                 yield match.span("value")
     for pattern in (_INITIALS, _SIGNED, _SPELLED):
         for match in pattern.finditer(text):
             yield match.span(match.lastgroup or 0)
     for match in _E_SIGNED.finditer(text):
         yield match.span("value")
+
+
+def _are_names(match: re.Match[str], *, before_number: bool) -> bool:
+    """Whether the words in the shape of a surname and a forename are names."""
+    words = [plain(match["last"]), plain(match["first"])]
+    last, first = (word.split()[0].strip(".") for word in words)
+    if {last, first} & cues("never", "degrees_small") or len(last) < 3:
+        return False
+    if len(first) < 2:  # only a surname and an initial
+        return standing(last) >= Standing.UNLISTED and last not in _not_names()
+    known = [name in first_names() or name in last_names() for name in (last, first)]
+    ratings = [standing(name) for name in (last, first)]
+    if Standing.NONE in ratings or (before_number and match["last"].isupper() and not known[0]):
+        return False  # "NSTEMI, TIMI 3"
+    if ", " in match[0] and not before_number:
+        # Two diagnoses in a list are seldom listed names: "OSTEOPENIA, KYPHOSIS".
+        return Standing.CLEAR in ratings and all(known)
+    return any(known)
 
 
 @cache

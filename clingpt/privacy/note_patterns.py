@@ -333,7 +333,7 @@ POSTCODES = tuple(
             r"\b\d{4}\s(?:[A-RT-Z][A-Z]|S[BCE-RT-Z])\b(?=,?\s[A-Z][a-z])",  # 1234 AB Amsterdam
             rf"\b(?:NSW|VIC|QLD|WA|TAS|ACT|NT)\s\d{{4}}\b|\b{STATE},?\s\d{{5}}(?:-\d{{4}})?\b",
             r"\bS\(\d{6}\)|\b(?:Singapore|SINGAPORE)\s\d{6}\b",
-            r"(?<=[^\W\d_][ ,-]\s)\d{3}\s\d{3}\b(?!\s?\d|\s?m[lg])|(?<=-\s)\d{6}\b"
+            r"(?<=[^\W\d_][ ,-]\s)\d{3}\s\d{3}\b(?!\s?\d|\s?m[lg])|(?<=-\s)\d{3}\s?\d{3}\b"
             r"|(?<=[^\W\d_]-)\d{6}\b",
         ),
     )

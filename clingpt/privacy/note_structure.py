@@ -433,7 +433,17 @@ def _town_at(text: str, words: Sequence[re.Match[str]], place: int) -> int:
         bracketed = (
             gap.endswith("(") and text[words[end - 1].end() : words[end - 1].end() + 1] == ")"
         )
-        if not (cue in patterns.BEFORE_TOWN or end - place > 1 or bracketed or sure):
+        # "Dr. Yellowhorse, Holbrook.", "transfer to Chowchilla?"
+        ends = text[words[end - 1].end() : words[end - 1].end() + 1] in (
+            ".",
+            ",",
+            ";",
+            ")",
+            "?",
+            "",
+        )
+        ends = ends and (gap == ", " or cue in ("at", "to"))
+        if not (cue in patterns.BEFORE_TOWN or end - place > 1 or bracketed or sure or ends):
             return 0
     elif sure:
         end = _unlisted_end(text, words, place)

@@ -422,6 +422,9 @@ def inspect_records(
         receipt.done = "allowed" if allow_phi else "none"
         if not identifiers and len(private) < len(sources):
             receipt.done = "published"
+    # The manifest and the card are in clear text: what recurs may still be a doctor's name.
+    recurring = headings.common() if headings.documents else {}
+    named = {name: n for name, n in recurring.items() if not find_identifiers(name)}
     return Findings(
         receipt=receipt.to_json(),
         identifiers=identifiers,
@@ -430,8 +433,7 @@ def inspect_records(
             for split in HELD_OUT
         },
         boilerplate=boilerplate(sources, dict(receipt.shared_runs.commonest(MOST_RUNS))),
-        # The manifest and the card are in clear text: what recurs may still be a doctor's name.
-        headings={name: n for name, n in headings.common().items() if not find_identifiers(name)},
+        headings=named,
         asks_headings=0 < n_asking == headings.documents,
     )
 

@@ -314,7 +314,8 @@ class Prepared:
 
         Folders whose manifest names none have documents made of structured abstracts.
         """
-        return DocumentForm.from_json(self.manifest.get("document"))
+        found = self.manifest.get("document")
+        return DocumentForm.from_json(found) if found else DocumentForm()
 
     @cached_property
     def receipt(self) -> dict[str, Any] | None:
@@ -539,9 +540,8 @@ def trained_tasks(card: Mapping[str, Any], source: str) -> TrainedTasks | None:
         latest, earlier = (tuple(card.get(name, ())) for name in ("tasks", "earlier_tasks"))
         flags = {"generated": "generated_data", "plain_text": "plain_text"}
         known = {field: card.get(name, False) for field, name in flags.items()}
-        return TrainedTasks(
-            latest, earlier, **known, form=DocumentForm.from_json(card.get("document"))
-        )
+        form = DocumentForm.from_json(card["document"]) if "document" in card else DocumentForm()
+        return TrainedTasks(latest, earlier, **known, form=form)
     if not card:
         is_copy = Path(source).name in RELEASED and Path(source).is_dir()
         name = source.removeprefix("openai-community/")

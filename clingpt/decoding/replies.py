@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from clingpt.base.errors import DataError
-from clingpt.text.documents import DocumentForm
+from clingpt.text.documents import DocumentForm, Draft
 from clingpt.text.records import UNNAMED, Record
-from clingpt.text.tasks import NO_ROOM, TASK_TABLE, NotApplicable, Prompt
+from clingpt.text.tasks import NO_ROOM, TASK_TABLE, NotApplicable, Prompt, make_prompt
 from clingpt.text.tokenizer import EOT, Tokenizer
-from clingpt.text.windows import Draft, draft
+from clingpt.text.windows import draft_sections
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ def ask_task(
     field that the task needs.
     """
     try:
-        plan = draft(task, record, tokenizer, form, context=context, longest=longest)
+        if task == "document" and form.window:
+            plan = draft_sections(record, tokenizer, form, context=context, longest=longest)
+        else:
+            prompt = make_prompt(task, record, tokenizer, budget=context - longest)
+            plan = Draft((prompt,), longest)
     except NotApplicable as reason:
         name = "the record" if record.id == UNNAMED else f"record {record.id}"
         raise DataError(f"{name} {what_is_wrong(task, str(reason))}") from None

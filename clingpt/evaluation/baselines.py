@@ -21,10 +21,10 @@ from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.data import canaries
 from clingpt.data.prepared import Prepared, Split, origin
+from clingpt.text.documents import SECTION, join_sections, join_windows
 from clingpt.text.records import LABELS, Record
 from clingpt.text.sentences import split_sentences
 from clingpt.text.tasks import Example, explained
-from clingpt.text.windows import SECTION, join_sections, join_windows
 
 if TYPE_CHECKING:
     from clingpt.text.tokenizer import Tokenizer

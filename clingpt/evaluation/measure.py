@@ -33,9 +33,9 @@ from clingpt.evaluation.scorer import (
 )
 from clingpt.nn.checkpoint import Loaded
 from clingpt.nn.runtime import Runtime
+from clingpt.text.documents import Draft
 from clingpt.text.records import Record
 from clingpt.text.tasks import NotApplicable
-from clingpt.text.windows import Draft
 
 AHEAD = 8  # batches of records that are read ahead and sorted by length
 TEXT_PIECE = 20_000  # characters of a text file that are scored as one item

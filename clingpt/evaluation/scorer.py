@@ -21,7 +21,7 @@ from clingpt.decoding.engine import Completion, Decoder, OnReply, generate, labe
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation.calibration import LabelScores
 from clingpt.nn.runtime import Runtime
-from clingpt.text.documents import DocumentForm
+from clingpt.text.documents import DocumentForm, Draft
 from clingpt.text.records import Record
 from clingpt.text.tasks import (
     LABEL_IDS,
@@ -33,7 +33,7 @@ from clingpt.text.tasks import (
     target_text,
 )
 from clingpt.text.tokenizer import EOT, Tokenizer
-from clingpt.text.windows import Draft, draft
+from clingpt.text.windows import draft_sections
 from model import GPT, Batch
 
 
@@ -110,17 +110,15 @@ class Output:
 def ask(scorer: Scorer, task: str, record: Record, sampling: Sampling) -> tuple[Draft, str]:
     """Return the prompts of a task and its reference; raise NotApplicable if there is none."""
     reference = target_text(task, record).strip()
+    longest = sampling.max_new_tokens
     # A document derived from an abstract is always written whole.
-    form = scorer.form if record.document is not None else DocumentForm()
-    plan = draft(
-        task,
-        record,
-        scorer.tokenizer,
-        form,
-        context=scorer.context,
-        longest=sampling.max_new_tokens,
-    )
-    return plan, reference
+    if task == "document" and scorer.form.window and record.document is not None:
+        plan = draft_sections(
+            record, scorer.tokenizer, scorer.form, context=scorer.context, longest=longest
+        )
+        return plan, reference
+    prompt = make_prompt(task, record, scorer.tokenizer, budget=scorer.context - longest)
+    return Draft((prompt,), longest), reference
 
 
 def write_outputs(

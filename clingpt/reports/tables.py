@@ -455,10 +455,9 @@ def structure_tables(task: str, section: TextSection, data: DataSource) -> Itera
             [name, n, found.in_both.get(name, 0), fixed(found.section_rougeL.get(name))]
             for name, n in found.in_references.items()
         ]
-        notes = [
-            "The headings are those that recur in the training documents.",
-            found.signature,
-        ]
+        notes = [found.signature]
+        if found.documents:
+            notes.insert(0, "The headings are those that recur in the training documents.")
         if found.asked:
             notes.append(
                 f"{console.count(found.asked)} prompts asked for the section by its heading."

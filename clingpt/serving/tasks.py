@@ -28,7 +28,7 @@ from clingpt.serving.schemas import (
 )
 from clingpt.serving.service import PROSE_TOKEN_BYTES, Finished, Service
 from clingpt.serving.worker import Piece
-from clingpt.text.documents import OPENING, join_documents, parse_document
+from clingpt.text.documents import OPENING, join_documents, join_windows, parse_document
 from clingpt.text.records import LABELS, Record, clean, from_json
 from clingpt.text.tasks import (
     LABEL_IDS,
@@ -38,7 +38,7 @@ from clingpt.text.tasks import (
     explained,
     make_prompt,
 )
-from clingpt.text.windows import draft, join_summaries, join_windows, split_windows
+from clingpt.text.windows import draft_sections, join_summaries, split_windows
 
 T = TypeVar("T")
 
@@ -200,8 +200,7 @@ class Tasks:
         scorer, most = self._served.scorer, self._service.limits.max_windows
         plan = await self._prepare(
             item,
-            lambda: draft(
-                "document",
+            lambda: draft_sections(
                 item.record,
                 scorer.tokenizer,
                 scorer.form,
@@ -216,7 +215,7 @@ class Tasks:
         replies = []
         for n, prompt in enumerate(plan.prompts):
             replies.append(await self._service.reply(prompt.ids, sampling))
-            # Shown when it is complete, because "None" is not to be shown.
+            # Shown when it is complete, because NOTHING is not to be shown.
             if text := join_windows([replies[-1].text]):
                 place = {"window": n % plan.windows, "heading": plan.heading(n)}
                 emit({"type": "text", "index": item.index, **place, "text": text})

@@ -10,17 +10,22 @@ Documents derived from structured abstracts have HEADINGS, and need none of this
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from clingpt.text.tasks import DOCUMENT_ORDER
+from clingpt.text.tasks import DOCUMENT_ORDER, Prompt
 
 HEADINGS = (*DOCUMENT_ORDER, "CONCLUSION")
 # Name of the text before the first heading, in requests for one section. GPs' notes often begin
 # with the history and give it no heading.
 OPENING = "opening"
+
+SECTION = "\nSection: "  # before the heading that a prompt asks for (tasks.prompt_text)
+# Written for a section of which a window says nothing. Not "None", which is a finding: of the
+# allergies of MTS-Dialog's patients, for example.
+NOTHING = "(not mentioned)"
 
 Sections = list[tuple[str, str]]
 
@@ -226,10 +231,8 @@ class DocumentForm:
         return {"headings": list(self.headings), "window": self.window}
 
     @staticmethod
-    def from_json(fields: Any) -> "DocumentForm":
-        """Read what `to_json` returned; None stands for the form before there were others."""
-        if not fields:
-            return DocumentForm()
+    def from_json(fields: Mapping[str, Any]) -> "DocumentForm":
+        """Read what `to_json` returned."""
         return DocumentForm(tuple(fields["headings"]), fields["window"])
 
 
@@ -276,3 +279,46 @@ def join_documents(texts: Sequence[str], headings: Sequence[str] = HEADINGS) -> 
         loose.append("\n".join(unheaded).strip())
     lines = [f"{name}: {' '.join(filter(None, found))}" for name, found in parts.items() if found]
     return "\n".join([*lines, *filter(None, loose)])
+
+
+# Replies of several prompts
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The prompts of one reply: a single one, or one for each section and window of a document."""
+
+    prompts: tuple[Prompt, ...]
+    longest: int  # new tokens of the reply to each prompt
+    headings: tuple[str, ...] = ()  # the sections asked for; none: the reply is in one piece
+    is_section: bool = False  # one section was asked for, so its text needs no heading
+
+    @property
+    def windows(self) -> int:
+        """Return the number of windows, each of which is asked for every section."""
+        return len(self.prompts) // max(1, len(self.headings))
+
+    def heading(self, number: int) -> str | None:
+        """Return the section that a prompt asks for."""
+        return self.headings[number // self.windows] if self.headings else None
+
+    def join(self, texts: Sequence[str]) -> str:
+        """Join the replies to the prompts, given in their order."""
+        if not self.headings:
+            return texts[0]
+        n = self.windows
+        replies = [texts[start : start + n] for start in range(0, len(texts), n)]
+        if self.is_section:
+            return join_windows(replies[0])
+        return join_sections(zip(self.headings, replies, strict=True))
+
+
+def join_windows(texts: Iterable[str]) -> str:
+    """Join what consecutive windows say about a section, leaving out those that say nothing."""
+    return "\n".join(text for text in map(str.strip, texts) if text and text != NOTHING)
+
+
+def join_sections(sections: Iterable[tuple[str, Iterable[str]]]) -> str:
+    """Write a document of the sections about which any window says something."""
+    joined = ((name, join_windows(texts)) for name, texts in sections)
+    return write_document((name, text) for name, text in joined if text)

@@ -4,7 +4,7 @@ Windows do not overlap, no word is left out, and no sentence that fits into a wi
 
 A document can be written section by section (`prepare.py --long=sections`): each prompt shows one
 window of the notes and asks for one section, and the model writes what that window says about it,
-or NONE. So it reads the whole of a dialogue that does not fit, in training exactly as at inference:
+or NOTHING. So it reads the whole of a dialogue that does not fit, in training as at inference:
 
     Notes:
     {one window of the dialogue}
@@ -15,13 +15,13 @@ or NONE. So it reads the whole of a dialogue that does not fit, in training exac
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from random import Random
 from typing import NamedTuple
 
-from clingpt.text.documents import OPENING, DocumentForm, parse_document, write_document
+from clingpt.text.documents import NOTHING, OPENING, DocumentForm, Draft, parse_document
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
 from clingpt.text.tasks import (
@@ -29,14 +29,11 @@ from clingpt.text.tasks import (
     Example,
     NotApplicable,
     Prompt,
-    make_prompt,
     prompt_text,
     text_pieces,
 )
 from clingpt.text.tokenizer import EOT, Tokenizer
 
-SECTION = "\nSection: "  # before the heading that a prompt asks for (tasks.prompt_text)
-NONE = "None"  # written for a section of which a window says nothing
 _WORD = re.compile(r"\w+")
 
 
@@ -135,48 +132,7 @@ def section_window(block_size: int) -> int:
     return block_size * 5 // 8
 
 
-@dataclass(frozen=True)
-class Draft:
-    """The prompts of one reply: a single one, or one for each section and window of a document."""
-
-    prompts: tuple[Prompt, ...]
-    longest: int  # new tokens of the reply to each prompt
-    headings: tuple[str, ...] = ()  # the sections asked for; none: the reply is in one piece
-    is_section: bool = False  # one section was asked for, so its text needs no heading
-
-    @property
-    def windows(self) -> int:
-        """Return the number of windows, each of which is asked for every section."""
-        return len(self.prompts) // max(1, len(self.headings))
-
-    def heading(self, number: int) -> str | None:
-        """Return the section that a prompt asks for."""
-        return self.headings[number // self.windows] if self.headings else None
-
-    def join(self, texts: Sequence[str]) -> str:
-        """Join the replies to the prompts, given in their order."""
-        if not self.headings:
-            return texts[0]
-        n = self.windows
-        replies = [texts[start : start + n] for start in range(0, len(texts), n)]
-        if self.is_section:
-            return join_windows(replies[0])
-        return join_sections(zip(self.headings, replies, strict=True))
-
-
-def join_windows(texts: Iterable[str]) -> str:
-    """Join what consecutive windows say about a section, leaving out those that say nothing."""
-    return "\n".join(text for text in map(str.strip, texts) if text and text != NONE)
-
-
-def join_sections(sections: Iterable[tuple[str, Iterable[str]]]) -> str:
-    """Write a document of the sections about which any window says something."""
-    joined = ((name, join_windows(texts)) for name, texts in sections)
-    return write_document((name, text) for name, text in joined if text)
-
-
-def draft(
-    task: str,
+def draft_sections(
     record: Record,
     tokenizer: Tokenizer,
     form: DocumentForm,
@@ -186,23 +142,18 @@ def draft(
     headings: Sequence[str] = (),
     most: int | None = None,
 ) -> Draft:
-    """Make the prompts of a reply of up to `longest` tokens, so that both fit into the context.
+    """Make the prompts of a document, with room for sections of up to `longest` tokens each.
 
-    A document is asked for section by section if the model's `form` is so, or if `headings` are
-    given. The sections are these `headings`, the one of the record, or all of the form. Any other
-    prompt is a single one, trimmed by its rule. Stops after `most` + 1 windows. Raises
-    NotApplicable if the record lacks what the task needs.
+    The sections asked for are `headings` or, without any, the one of the record or all of the form.
+    Stops after `most` + 1 windows. Raises NotApplicable if the record has no text.
     """
-    if task != "document" or not (form.window or headings):
-        prompt = make_prompt(task, record, tokenizer, budget=context - longest)
-        return Draft((prompt,), longest)
     is_section = bool(record.heading) and not headings
     asked = (*headings,) or ((record.heading,) if record.heading else form.headings)
     window = min(form.window or context, section_window(context))
     windows = section_windows(record, asked, tokenizer, window)
     parts = list(windows if most is None else islice(windows, most + 1))
     prompts = (
-        tokenizer.encode(prompt_text(task, replace(part, heading=name)))
+        tokenizer.encode(prompt_text("document", replace(part, heading=name)))
         for name in asked
         for part in parts
     )
@@ -230,8 +181,8 @@ def section_examples(
 
     Each sentence of a section belongs to the window that has most of its words. At inference every
     window is asked for every section, those that the document lacks included. Most of these prompts
-    have the target NONE. As many of them are kept as there are other examples, drawn by the text
-    itself: with all of them, NONE would be the best guess whatever the prompt.
+    have the target NOTHING. As many of them are kept as there are other examples, drawn by the text
+    itself: with all of them, NOTHING would be the best guess whatever the prompt.
     """
     assert record.document is not None and form.window is not None
     if record.heading:
@@ -251,7 +202,7 @@ def section_examples(
         parts = share_out(texts.get(name, ""), vocabularies)
         for window, part in zip(windows, parts, strict=True):
             prompt = tokenizer.encode(prompt_text("document", replace(window, heading=name)))
-            target = [*tokenizer.encode(f" {part or NONE}"), EOT]
+            target = [*tokenizer.encode(f" {part or NOTHING}"), EOT]
             if len(prompt) + len(target) > budget:
                 n_too_long += 1
                 continue

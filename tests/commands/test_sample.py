@@ -29,10 +29,10 @@ from clingpt.decoding.sampling import Sampling, TokenLogProb
 from clingpt.evaluation.calibration import NOT_FITTED, Calibration, LabelScores
 from clingpt.evaluation.scorer import Scorer
 from clingpt.nn import runtime
+from clingpt.text.documents import Draft
 from clingpt.text.records import Record
 from clingpt.text.tasks import Prompt
 from clingpt.text.tokenizer import Tokenizer
-from clingpt.text.windows import Draft
 from model import GPT, GPTConfig
 from tests.helpers.commands import ROOT, make_familiarity
 from tests.helpers.patience import PATIENCE

@@ -8,10 +8,10 @@ import pytest
 
 from clingpt.base.errors import DataError
 from clingpt.decoding.replies import Question, ask_task, ask_to_continue, reply_json
+from clingpt.text.documents import Draft
 from clingpt.text.records import Record
 from clingpt.text.tasks import Prompt
 from clingpt.text.tokenizer import EOT, Tokenizer
-from clingpt.text.windows import Draft
 from tests.helpers.commands import ROOT
 
 TOKENIZER = Tokenizer.load()

@@ -23,6 +23,7 @@ from clingpt.evaluation.terms import find_terms
 from clingpt.evaluation.unsupported import find_flags
 from clingpt.nn import runtime
 from clingpt.reports import DISCLAIMER
+from clingpt.text.documents import NOTHING
 from clingpt.text.records import LABELS, Record, from_json
 from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
@@ -342,10 +343,13 @@ def test_documents_of_windows_are_merged_by_heading(scripted: Scripted) -> None:
 
 def test_sections_that_are_asked_for_are_written_from_every_window(scripted: Scripted) -> None:
     scripted.say(
-        ("after dose 11. Patient 12 had a fall of 12.5 mmHg after dose 12.\nSection: B", " None"),
+        (
+            "after dose 11. Patient 12 had a fall of 12.5 mmHg after dose 12.\nSection: B",
+            f" {NOTHING}",
+        ),
         ("after dose 1. Patient 2 had a fall of 2.5 mmHg after dose 2.", " Fell by 1.5."),
         ("Section: A\n", " Fell by 11.5."),
-        ("", " None"),
+        ("", f" {NOTHING}"),
     )
     notes = " ".join(SENTENCES[:14])
     fields: dict[str, Any] = {"text": notes, "headings": ["B", "A", "B"], "max_new_tokens": 24}

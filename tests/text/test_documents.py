@@ -239,4 +239,4 @@ def test_a_form_survives_json_and_older_folders_have_the_abstracts_form() -> Non
     form = DocumentForm(("HPI", "PLAN"), 768)
     assert DocumentForm.from_json(form.to_json()) == form
     assert form.is_own and not DocumentForm().is_own
-    assert DocumentForm.from_json(None) == DocumentForm(HEADINGS, None)
+    assert DocumentForm() == DocumentForm(HEADINGS, None)

@@ -9,22 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clingpt.text.documents import OPENING, DocumentForm
+from clingpt.text.documents import NOTHING, OPENING, DocumentForm, Draft
 from clingpt.text.records import Record, clean
 from clingpt.text.tasks import (
     NO_ROOM,
     NotApplicable,
     Prompt,
     make_example,
-    make_prompt,
     prompt_text,
     text_pieces,
 )
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.text.windows import (
-    NONE,
-    Draft,
-    draft,
+    draft_sections,
     join_summaries,
     section_examples,
     share_out,
@@ -190,7 +187,7 @@ NOTE = (
 
 
 def plan_of(notes: Record, headings: tuple[str, ...] = ()) -> Draft:
-    return draft("document", notes, TOKENIZER, FORM, context=160, longest=99, headings=headings)
+    return draft_sections(notes, TOKENIZER, FORM, context=160, longest=99, headings=headings)
 
 
 def test_each_section_is_asked_of_each_window_of_the_notes() -> None:
@@ -209,20 +206,16 @@ def test_each_section_is_asked_of_each_window_of_the_notes() -> None:
     assert " ".join(windows[: plan.windows]) == " ".join(SENTENCES[:31])
     # A record that names one section is asked for that one, and a request for those of its own.
     one = plan_of(replace(notes, heading="ROS"))
-    assert one.headings == ("ROS",) and one.join([" a", " None", "b ", ""]) == "a\nb"
+    assert one.headings == ("ROS",) and one.join([" a", f" {NOTHING}", "None", ""]) == "a\nNone"
     assert plan_of(notes, ("X", "PLAN")).headings == ("X", "PLAN")
-    # A model that writes whole documents has one prompt, as before.
-    whole = draft("document", notes, TOKENIZER, DocumentForm(), context=900, longest=99)
-    assert whole.prompts == (make_prompt("document", notes, TOKENIZER, budget=801),)
-    assert whole.headings == () and whole.join([" PLAN: x"]) == " PLAN: x"
 
 
 def test_sections_are_joined_under_their_headings() -> None:
     prompts = tuple(Prompt(ids=[n], trimmed_tokens=0) for n in range(8))
     plan = Draft(prompts, 9, FORM.headings)
-    texts = [" Seen.", " None", " None", " ", " a.", " - b", " None\n", " Rest."]
+    texts = [" Seen.", f" {NOTHING}", f" {NOTHING}", " ", " a.", " - b", f"{NOTHING}\n", " Rest."]
     assert plan.join(texts) == "Seen.\nEXAM: a.\n- b\nPLAN: Rest."
-    assert plan.join([" None"] * 8) == ""
+    assert plan.join([NOTHING] * 8) == ""
 
 
 def test_examples_of_sections_have_the_prompts_of_inference_and_the_whole_document() -> None:
@@ -231,7 +224,7 @@ def test_examples_of_sections_have_the_prompts_of_inference_and_the_whole_docume
     plan = plan_of(notes)
     numbers = {tuple(prompt.ids): n for n, prompt in enumerate(plan.prompts)}
     assert len({tuple(one.prompt_ids) for one in examples}) == len(examples) and not n_too_long
-    texts = ["None"] * len(plan.prompts)
+    texts = [NOTHING] * len(plan.prompts)
     for one in examples:
         text = TOKENIZER.decode(one.target_ids)
         assert text.startswith(" ") and text.endswith("<|endoftext|>")
@@ -246,7 +239,7 @@ def test_examples_of_sections_have_the_prompts_of_inference_and_the_whole_docume
             TOKENIZER.decode(plan.prompts[n].ids) for n, text in enumerate(texts) if said in text
         ]
         assert shown in prompt
-    empty = [one for one in examples if TOKENIZER.decode(one.target_ids[:-1]) == f" {NONE}"]
+    empty = [one for one in examples if TOKENIZER.decode(one.target_ids[:-1]) == f" {NOTHING}"]
     assert 0 < len(empty) == len(examples) - len(empty) < len(plan.prompts) / 2
     assert section_examples(notes, TOKENIZER, FORM, budget=160)[0] == examples
 

@@ -8,9 +8,10 @@
     echo "Metformin is" | python sample.py --checkpoint=gpt2 --logprobs
 
 A record is a JSON object with "question" and "text"; "sections": [["RESULTS", "…"], …] can replace
-"text". A .jsonl file contains one record per line or, without --task, one {"prompt": "…"} per line.
-With --output, the lines of a file are answered in order, and the same command resumes after an
-interruption. Replies go to standard output, everything else to standard error.
+"text", and "heading" asks for one section of a document. A .jsonl file contains one record per line
+or, without --task, one {"prompt": "…"} per line. With --output, the lines of a file are answered in
+order, and the same command resumes after an interruption. Replies go to standard output, everything
+else to standard error.
 
 Not intended to inform diagnosis, treatment or patient management.
 """

@@ -13,9 +13,12 @@ whose prompt ends after "Answer:" and whose target is the rest:
     task       prompt                                      target
     answer     context and question, then "Answer:"        yes, no or maybe, and the conclusion
     summarize  the labelled sections, then "Summary:"      the conclusion
-    document   the sections as prose, then "Document:"     the same text under headings
+    document   the sections as prose, then "Document:"     the same text under headings, or the
+                                                           record's own document
     explain    context if any, question, "Explanation:"    the conclusion
     text       the end-of-text token                       the whole record, in windows
+
+A document can also be asked for section by section (clingpt/text/windows.py).
 
 A prompt never ends with a space and a target always starts with one. GPT-2's tokenizer attaches a
 space to the word after it (" yes" is one token), so the tokens of prompt and target, concatenated,

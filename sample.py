@@ -318,7 +318,7 @@ def answer(
 
 def joined(question: Question, completions: Sequence[Completion]) -> Completion:
     """Join the replies to the prompts of a question."""
-    if len(completions) == 1 and not question.plan.headings:
+    if not question.plan.headings:
         return completions[0]
     is_cut = any(one.finish_reason == "length" for one in completions)
     return Completion(

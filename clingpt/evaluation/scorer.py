@@ -158,10 +158,11 @@ def output_of(
 ) -> Output:
     """Combine the replies to a record with its reference in the form that the metrics expect."""
     is_cut = any(reply.finish_reason == "length" for reply in replies)
+    texts = [reply.text for reply in replies]
     return Output(
         record_id,
         task,
-        text=plan.join([reply.text for reply in replies]).strip(),
+        text=(plan.join(texts) if plan.headings else texts[0]).strip(),
         reference=reference,
         finish_reason="length" if is_cut else "stop",
         trimmed_tokens=sum(prompt.trimmed_tokens for prompt in plan.prompts),

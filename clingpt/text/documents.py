@@ -303,9 +303,7 @@ class Draft:
         return self.headings[number // self.windows] if self.headings else None
 
     def join(self, texts: Sequence[str]) -> str:
-        """Join the replies to the prompts, given in their order."""
-        if not self.headings:
-            return texts[0]
+        """Join the replies to the prompts for sections, given in their order."""
         n = self.windows
         replies = [texts[start : start + n] for start in range(0, len(texts), n)]
         if self.is_section:

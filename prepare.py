@@ -98,6 +98,16 @@ class PrepareConfig:
     # --- hygiene ---
     redact: Literal["tags", "surrogates"] | None = None  # replace identifiers with [NAME] or fakes
     allow_phi: bool = False  # continue even if likely identifiers (PHI) are found
+    # File of names, chart numbers and birth dates to look for: one a line, or a .csv with columns
+    # such as name, mrn and dob.
+    phi_known: Path | None = None
+    # Detectors of identifiers: rules, rules+tagger, or one of them with +MODULE:function, a
+    # function of yours (text → kind, start, end) whose findings are only redacted.
+    phi_engine: str = "rules+tagger"
+    # Instead of preparing data, measure the detectors on notes of yours whose identifiers are
+    # marked as [[name|Ann Lee]]: a .txt, or .jsonl with a text in each line.
+    phi_check: Path | None = None
+    phi_show: bool = False  # let --phi_check print what was missed without masking it
     drop_overlap: bool = False  # drop training records that copy a validation or test record
     allow_overlap: bool = False  # continue even if training records copy test records
     # Other prepared folders whose validation and test text must not occur in training either.
@@ -152,9 +162,22 @@ class PrepareConfig:
         config.check(
             not (self.labels and self.source == "synthetic"), "synthetic has its own labels"
         )
+        self._check_detectors()
         parse_labels(self.labels)
         parse_mix(self.mix)
         check_encoding(self.encoding)
+
+    def _check_detectors(self) -> None:
+        from clingpt.privacy.detectors import parse_engine
+
+        _, engine = parse_engine(self.phi_engine)
+        reason = (
+            f"phi_engine={self.phi_engine} only helps to redact; add --redact=surrogates or "
+            "--redact=tags"
+        )
+        config.check(not engine or bool(self.redact or self.phi_check), reason)
+        reason = "phi_show goes with --phi_check, which measures the detectors"
+        config.check(not self.phi_show or self.phi_check is not None, reason)
 
     @property
     def chosen_tasks(self) -> tuple[str, ...]:
@@ -230,7 +253,12 @@ from clingpt.data.sources import (
     parse_mix,
     splits_by_file,
 )
+from clingpt.privacy.detectors import chosen, detector_steps, detectors_used, with_engine
+from clingpt.privacy.identifiers import Detector
+from clingpt.privacy.phi_check import read_annotated
+from clingpt.privacy.phi_check import report as phi_report
 from clingpt.privacy.redaction import Redactor
+from clingpt.privacy.roster import Roster
 from clingpt.text.tokenizer import Tokenizer
 
 FIRST_RECORDS = 20  # to make examples of where none can be read back
@@ -238,6 +266,9 @@ FIRST_RECORDS = 20  # to make examples of where none can be read back
 
 def main() -> None:
     cfg = parse_flags()
+    if cfg.phi_check:
+        check_detectors(cfg, cfg.phi_check)
+        return
     cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
     with one_writer(cfg.folder), cleanup_on_sigterm():
         # Refuses a folder that prepare.py did not write.
@@ -251,7 +282,7 @@ def main() -> None:
 def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
     """Read the sources three times: to count the records, to inspect them, and to write them."""
     tokenizer, workers = writer.tokenizer, count_workers(cfg.workers)
-    redactor = Redactor(cfg.redact) if cfg.redact else None
+    detect, redactor, detectors = choose_detectors(cfg)
     others = [open_prepared(Path(name), tokenizer) for name in cfg.against]
     sources = open_sources(cfg)
 
@@ -266,6 +297,8 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
             sources,
             survey,
             redactor,
+            detect,
+            detectors=detectors,
             allow_phi=cfg.allow_phi,
             others=others,
             scratch=writer.scratch("held_out.runs"),
@@ -328,6 +361,31 @@ def recipe_for(
         redactor=redactor,
         dropped=copies if cfg.drop_overlap else frozenset(),
     )
+
+
+def choose_detectors(cfg: PrepareConfig) -> tuple[Detector, Redactor | None, Mapping[str, Any]]:
+    """Return what finds identifiers, what replaces them, and a description for the receipt.
+
+    An outside function only redacts: what it finds is never a reason to refuse a source.
+    """
+    roster = Roster.read(cfg.phi_known) if cfg.phi_known else None
+    if roster and roster.too_short:
+        console.say(
+            f"{console.count(roster.too_short)} entries of {cfg.phi_known} are too short to be "
+            "looked for.",
+        )
+    detect = chosen(cfg.phi_engine, roster)
+    redacting = with_engine(cfg.phi_engine, detect)
+    redactor = Redactor(cfg.redact, detect=redacting) if cfg.redact else None
+    return detect, redactor, detectors_used(cfg.phi_engine, roster)
+
+
+def check_detectors(cfg: PrepareConfig, path: Path) -> None:
+    """Print how well the detectors do on annotated notes; write nothing."""
+    notes = read_annotated(path)
+    roster = Roster.read(cfg.phi_known) if cfg.phi_known else None
+    steps = detector_steps(cfg.phi_engine, roster)
+    console.say(phi_report(notes, steps, show=cfg.phi_show))
 
 
 def open_sources(cfg: PrepareConfig) -> list[Source]:
@@ -424,7 +482,8 @@ def reasons_to_refuse_records(
     if findings.identifiers and not cfg.allow_phi:
         found.append(
             f"found {console.count(findings.identifiers)} likely identifiers (PHI); pass "
-            "--redact=tags or --redact=surrogates to replace them, or --allow_phi=True"
+            "--redact=surrogates to replace them (what was missed is then hard to tell from "
+            "the surrogates), --redact=tags, or --allow_phi=True to keep them"
         )
     copies = findings.copies["test"]
     if copies and not allows_overlap(cfg):
@@ -484,6 +543,8 @@ def settings_to_keep(cfg: PrepareConfig) -> dict[str, Any]:
     """Return the settings for the manifest, except those that do not change a byte of the data."""
     settings = config.to_json(cfg)
     del settings["workers"], settings["dry_run"], settings["task"]
+    # Measuring prepares nothing, and a roster's file may be named after people.
+    del settings["phi_check"], settings["phi_show"], settings["phi_known"]
     return settings
 
 
@@ -522,7 +583,8 @@ def print_tables(
 def print_first_examples(sources: list[Source], findings: Findings, recipe: Recipe, n: int) -> None:
     """Print examples of the first training records, with the identifiers in them masked."""
     if masked := findings.identifiers > 0:
-        recipe = replace(recipe, redactor=Redactor("tags"))
+        detect = recipe.redactor.detect if recipe.redactor else chosen()
+        recipe = replace(recipe, redactor=Redactor("tags", detect=detect))
     training = (item for item in reread(sources) if item.split == "train")
     pieces, _ = make_examples(recipe, list(islice(training, FIRST_RECORDS)))
     print_examples(prepare_report.unwritten_examples(pieces, n), masked=masked)

@@ -17,6 +17,7 @@ from clingpt.base.errors import ConfigError
 from clingpt.data import cells
 from clingpt.data.cells import CellError, CellRule, Counts, NotText
 from clingpt.data.readers.text_file import shown_name
+from clingpt.privacy.roster import kind_of_column
 from clingpt.text.records import LABELS, Record, clean, is_annotation, make_record
 from clingpt.text.tasks import TASK_TABLE
 
@@ -43,6 +44,7 @@ class Columns:
     labels: Mapping[str, str] = field(default_factory=dict)  # value of `decision` -> one of LABELS
     rules: dict[str, CellRule] = field(default_factory=dict)  # column -> how to read its cells
     notes: tuple[str, ...] = ()  # sentences about the choice, for the user
+    people: tuple[str, ...] = ()  # columns of names and numbers of people, to look for in the texts
 
     @classmethod
     def of(cls, roles: Mapping[str, str | None]) -> "Columns":
@@ -115,6 +117,7 @@ RATIONALES = frozenset(
     "comments annotation annotations remark remarks".split()
 )
 
+LOOKED_FOR = "looked for in the text"  # and reported or replaced like other identifiers
 MOST_LISTED = 20  # columns that a message names
 MOST_LABELS = 20  # different values of a column of labels
 LABEL_WORDS = 6
@@ -216,7 +219,14 @@ def _guess(
             raise NoColumn(str(_open_question(_why_none(table), role, task, table)))
     if not any(chosen[role] for role in ("question", "input", "target")):
         raise NoColumn(str(_open_question(_why_none(table), "input", task, table)))
-    return _with_rules(Columns.of(chosen), table, task)
+    columns = _with_rules(Columns.of(chosen), table, task)
+    return dataclasses.replace(columns, people=_people(names, columns))
+
+
+def _people(names: Iterable[str], columns: Columns) -> tuple[str, ...]:
+    """List the columns that identify people and are not read as text."""
+    read = {name for role, name in columns.roles().items() if role not in ("id", "group")}
+    return tuple(name for name in names if name not in read and kind_of_column(name))
 
 
 def _given(given: Columns, table: Table, task: str) -> dict[str, str | None]:
@@ -543,6 +553,8 @@ def guess_table(names: Sequence[str], rows: Sequence[Row], columns: Columns) -> 
     body = []
     for name in names:
         used = roles.get(name, "not used: an opinion" if is_annotation(name) else "not used")
+        if name in columns.people:
+            used = f"{roles[name]}, {LOOKED_FOR}" if name in roles else LOOKED_FOR
         if name in columns.rules and columns.rules[name].says:
             used += f": {columns.rules[name].says}"
         values = _values(name, rows)[:2]
@@ -628,6 +640,9 @@ def record_of(row: Row, columns: Columns, counts: Counts | None = None) -> Recor
         document=text("document", lines=True),
         heading=text("heading"),
         keywords=keywords,
+        known=tuple(
+            (name, str(value)) for name in columns.people if (value := identifier(row, name))
+        ),
     )
 
 

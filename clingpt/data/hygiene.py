@@ -26,7 +26,8 @@ from clingpt.data.overlap import (
     fingerprint,
 )
 from clingpt.data.prepared import HELD_OUT, RECEIPT_FORMAT, Done
-from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, find_identifiers, masked
+from clingpt.privacy.detectors import for_record
+from clingpt.privacy.identifiers import KINDS, REPORTED_ONLY, Detector, find_identifiers, masked
 from clingpt.privacy.redaction import joined_text, may_identify
 from clingpt.text.records import Record
 
@@ -43,10 +44,10 @@ class Inspection:
     fingerprint: Fingerprint
 
 
-def inspect(record: Record) -> Inspection:
+def inspect(record: Record, detect: Detector = find_identifiers) -> Inspection:
     """Search one record for identifiers and compute its fingerprint; the same in any process."""
     text = joined_text(record)
-    found = find_identifiers(text)
+    found = for_record(detect, record)(text)
     examples: list[tuple[str, str]] = []
     seen = Counter[str]()
     for one in found:
@@ -64,9 +65,18 @@ def inspect(record: Record) -> Inspection:
 class Receipt:
     """Counts over the records of a data set; they depend only on the records and their order."""
 
-    def __init__(self, done: Done, held_out: Postings | None = None) -> None:
-        """Start from nothing seen. Without `held_out`, only near-duplicates are found as copies."""
+    def __init__(
+        self,
+        done: Done,
+        held_out: Postings | None = None,
+        detectors: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Start from nothing seen. Without `held_out`, only near-duplicates are found as copies.
+
+        `detectors` describes what the records are searched with (privacy.detectors.detectors_used).
+        """
         self.done = done
+        self.detectors = dict(detectors or {})
         self.records = Counter[str]()  # split -> records
         self._with_any = Counter[str]()
         self._ids = 0
@@ -141,6 +151,7 @@ class Receipt:
         return {
             "format": RECEIPT_FORMAT,
             "done": self.done,
+            "detectors": self.detectors,
             "records": dict(sorted(self.records.items())),
             "records_with_identifiers": dict(sorted(self._with_any.items())),
             "ids_that_may_identify": self._ids,

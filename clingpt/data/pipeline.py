@@ -14,7 +14,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,7 +40,7 @@ from clingpt.data.overlap import (
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Piece, Prepared
 from clingpt.data.readers.text_file import LeftOut, OnBad, shown_name
 from clingpt.data.sources import SPELLINGS, Source
-from clingpt.privacy.identifiers import find_identifiers
+from clingpt.privacy.identifiers import Detector, find_identifiers
 from clingpt.privacy.redaction import Redactor, masked_text
 from clingpt.text.documents import DocumentForm, HeadingCounts, opened
 from clingpt.text.records import LABELS, SPLITS, Record
@@ -326,15 +326,18 @@ class Seen(NamedTuple):
     headings: Sequence[str] | None  # of its document; None: it has none, or is held out
 
 
-def inspect_chunk(redactor: Redactor | None, held_out: Path, chunk: Sequence[Item]) -> list[Seen]:
+def inspect_chunk(
+    redactor: Redactor | None, detect: Detector, held_out: Path, chunk: Sequence[Item]
+) -> list[Seen]:
     """Inspect a chunk of records; runs in a worker process. `held_out` is a saved RunIndex."""
     index = RunIndex.open(held_out)
     seen = []
     for item in chunk:
         record, before = item.record, None
         if redactor:
-            record, before = redactor.record(item.record), inspect(item.record)
-        inspection = inspect(record)
+            before = inspect(item.record, redactor.detect)
+            record = redactor.record(item.record)
+        inspection = inspect(record, detect)
         if before and as_compared(redactor, item.record, record) is item.record:
             inspection = replace(inspection, fingerprint=before.fingerprint)
         hits = headings = None
@@ -371,7 +374,9 @@ def inspect_records(
     sources: Sequence[Source],
     survey: Survey,
     redactor: Redactor | None,
+    detect: Detector,
     *,
+    detectors: Mapping[str, Any],
     allow_phi: bool,
     others: Iterable[Prepared],
     scratch: Path,
@@ -379,8 +384,9 @@ def inspect_records(
 ) -> Findings:
     """Inspect every record in the form in which it will be written; see `as_compared` for copies.
 
-    The held-out records of `others`, folders prepared earlier, count as held out here too. The path
-    `scratch` is for a temporary file.
+    What `detect` finds is counted, and may be a reason to refuse a source; `detectors` describes it
+    in the receipt. The held-out records of `others`, folders prepared earlier, count as held out
+    here too. The path `scratch` is for a temporary file.
     """
     for prepared in others:
         for split in HELD_OUT:
@@ -389,12 +395,14 @@ def inspect_records(
     postings = survey.held_out.postings()
     # Through a file, which processes map into memory: pickled, each would hold its own copy.
     RunIndex(postings.runs).save(scratch)
-    receipt = Receipt(done=redactor.how if redactor else "none", held_out=postings)
+    receipt = Receipt(redactor.how if redactor else "none", postings, detectors)
     id_before = dict[str, str]()  # of records whose id was redacted
     headings, n_asking = HeadingCounts(), 0
     total = survey.records.total()
     inspecting = map_chunks(
-        partial(inspect_chunk, redactor, scratch), in_chunks(reread(sources)), workers=workers
+        partial(inspect_chunk, redactor, detect, scratch),
+        in_chunks(reread(sources)),
+        workers=workers,
     )
     with (
         closing(inspecting) as results,

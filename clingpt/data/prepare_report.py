@@ -150,6 +150,9 @@ def what_was_read(source: Source) -> list[str]:
         lines.append(f"Columns of {source.name}: {read}.")
         lines += source.columns.notes
         lines += html_notes(source)
+        if people := source.columns.people:
+            names = ", ".join(repr(shown_name(name)) for name in people)
+            lines.append(f"Looked for in each record's text, as identifiers: its {names}.")
         lines += split_rules(source.columns)
     if source.split_files:
         files = Counter(source.split_files.values())

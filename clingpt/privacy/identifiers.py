@@ -129,6 +129,16 @@ class Found(NamedTuple):
     end: int
 
 
+class Search(NamedTuple):
+    """What the rules say about a text."""
+
+    found: list[Found]  # in order and without overlaps
+    sure: list[Found]  # what they find in any text
+    likely: list[Found]  # what else they take in a note; these findings may overlap
+    is_note: bool  # whether the text is a clinical note rather than published prose
+    text: str  # with NUL characters in place of placeholders
+
+
 class Detector(Protocol):
     """A function that finds identifiers in a text, as `find_identifiers` does with rules."""
 
@@ -137,14 +147,20 @@ class Detector(Protocol):
 
 def find_identifiers(text: str) -> list[Found]:
     """Find all identifiers, in order and without overlaps."""
-    text = _without_placeholders(text)
+    return search(text).found
+
+
+def search(text: str) -> Search:
+    """Find all identifiers, and return on what grounds too."""
+    text = without_placeholders(text)
     words = list(_WORD.finditer(text))
     small = [word[0].lower() for word in words]
     candidates = list(_strict_candidates(text, words, small))
-    found = _joined(text, _without_overlaps(candidates, len(text)))
-    if note_structure.is_note(small, text, {one.kind for one in found}):
-        found = _joined(text, _merged(found, _note_candidates(text, words, small)))
-    return found
+    sure = _joined(text, _without_overlaps(candidates, len(text)))
+    if not note_structure.is_note(small, text, {one.kind for one in sure}):
+        return Search(sure, sure, [], is_note=False, text=text)
+    likely = list(_note_candidates(text, words, small))
+    return Search(_joined(text, _merged(sure, likely)), sure, likely, is_note=True, text=text)
 
 
 def _without_overlaps(candidates: list[Found], length: int) -> list[Found]:
@@ -212,7 +228,7 @@ _PLACEHOLDERS = {
 }
 
 
-def _without_placeholders(text: str) -> str:
+def without_placeholders(text: str) -> str:
     """Put NUL characters, which no identifier contains, in place of placeholders like "XXXX"."""
     for sign, pattern in _PLACEHOLDERS.items():
         if sign in text:

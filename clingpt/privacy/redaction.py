@@ -21,6 +21,7 @@ from functools import cache
 from typing import Literal
 
 from clingpt.privacy.dates import ANY_YEAR, day_of, is_day_first, shifted
+from clingpt.privacy.detectors import for_record
 from clingpt.privacy.identifiers import (
     REPORTED_ONLY,
     Detector,
@@ -85,7 +86,7 @@ class Redactor:
         self, how: How, key: bytes | None = None, *, detect: Detector = find_identifiers
     ) -> None:
         self.how = how
-        self._detect = detect
+        self.detect = detect
         self._key = key or secrets.token_bytes(KEY_BYTES)
 
     def text(self, text: str, *, owner: str = "", shared: bool = False) -> str:
@@ -94,17 +95,21 @@ class Redactor:
         `shared`: the owner has other texts, whose dates move as far. Otherwise the move is chosen
         so that no date lands on another date of the text.
         """
+        return self._text(text, self.detect, owner, shared=shared)
+
+    def _text(self, text: str, detect: Detector, owner: str, *, shared: bool) -> str:
         if self.how == "surrogates":
-            return _Surrogates(self._key, text, owner, self._detect(text), shared=shared).text
+            return _Surrogates(self._key, text, owner, detect(text), shared=shared).text
         # Replacing one identifier may uncover another, so repeat until nothing is found.
-        while found := self._detect(text):
+        while found := detect(text):
             text = _replaced(text, found, lambda one: f"[{one.kind.upper()}]")
         return text
 
     def record(self, record: Record) -> Record:
         """Redact a record's texts as one; replace an id that may identify with a keyed hash."""
-        group = record.group
-        text = self.text(joined_text(record), owner=group or record.id, shared=group is not None)
+        group, detect = record.group, for_record(self.detect, record)
+        owner = group or record.id
+        text = self._text(joined_text(record), detect, owner, shared=group is not None)
         texts = text.split(BETWEEN_FIELDS)
         redacted = record.with_texts(texts)
         if not may_identify(record.id):

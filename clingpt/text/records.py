@@ -58,7 +58,9 @@ class Record:
 
     `id` is the source's own, and empty if the source gives none; clingpt/data/sources.py then names
     the record after its number and text. `group` is the patient, encounter or article that the
-    record belongs to. It keeps a group in one split, and is never written or printed.
+    record belongs to. It keeps a group in one split, and is never written or printed. Nor are
+    `known`, the cells of other columns that identify people, as (column, cell): they are looked for
+    in the record's texts.
     """
 
     id: str
@@ -70,6 +72,7 @@ class Record:
     document: str | None = None
     group: str | None = None
     heading: str | None = None
+    known: tuple[tuple[str, str], ...] = ()
 
     def context(self) -> str:
         """Return the text of all sections, without their labels, joined with spaces."""
@@ -154,6 +157,7 @@ def make_record(
     keywords: Iterable[object] = (),
     document: object = None,
     group: object = None,
+    known: tuple[tuple[str, str], ...] = (),
     heading: object = None,
 ) -> Record:
     """Clean raw fields into a Record; raise DataError if it is unusable.
@@ -206,6 +210,7 @@ def make_record(
         keywords=tuple(text("a keyword", keyword) for keyword in keywords),
         document=optional("the document", document, clean_lines),
         group=(None if group is None else identifier("group", group)) or None,
+        known=known,
         heading=optional("the heading", heading),
     )
     _refuse_annotations(record)
@@ -239,7 +244,7 @@ def to_json(record: Record) -> dict[str, Any]:
     the record has none, so that other files keep the bytes they had before the fields were added.
     """
     fields = asdict(record)
-    del fields["group"]
+    del fields["group"], fields["known"]
     for name in ("document", "heading"):
         if fields[name] is None:
             del fields[name]

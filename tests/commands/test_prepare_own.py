@@ -358,8 +358,9 @@ def test_identifiers_are_refused_unless_allowed(tmp_path: Path) -> None:
     done = in_process(*flags, f"--out={folder}")
     assert done.returncode == 1
     assert re.fullmatch(
-        r"error: found \d+ likely identifiers \(PHI\); pass --redact=tags or "
-        r"--redact=surrogates to replace them, or --allow_phi=True\n", done.stderr
+        r"error: found \d+ likely identifiers \(PHI\); pass --redact=surrogates to replace them "
+        r"\(what was missed is then hard to tell from the surrogates\), --redact=tags, or "
+        r"--allow_phi=True to keep them\n", done.stderr
     )  # fmt: skip
     kinds = cells(done.stdout, "Identifiers found (no identifiers were allowed)")
     for kind, n in (("name", 60), ("date", 60), ("phone", 60), ("email", 60)):

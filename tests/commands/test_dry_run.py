@@ -207,6 +207,58 @@ def test_tables_are_shown_after_every_refusal(
         assert re.search(rf"^{title}", shown.stdout, re.MULTILINE), title
 
 
+# The same verdict on random sources
+
+
+def random_notes(path: Path, rng: random.Random) -> Path:
+    """Write notes of some patients: a template, identifiers, own text, and copies of all kinds."""
+    template = f"Dictated by {PEOPLE[2]} and electronically signed. {random_text(rng, 10)}."
+    rows = [
+        {
+            "patient_id": f"P{rng.randrange(25)}",
+            "note": f"{rng.choice(['', template])} {rng.choice(PEOPLE)} on {n % 9 + 1}/9/2019: "
+            f"{random_text(rng, rng.choice([3, 20]))}",
+            "summary": rng.choice(["Stable, no acute distress.", random_text(rng, 9)]),
+        }
+        for n in range(48)
+    ]
+    for n, row in enumerate(rng.sample(rows, 24)):
+        copy = dict(row, patient_id=f"P{rng.randrange(25)}")
+        if n % 4 == 1:
+            copy["note"] = f"FAXED. {random_text(rng, 5)} {copy['note']}"
+        elif n % 4 == 2:
+            copy["note"] = random_text(rng, 20)  # under the same summary
+        elif n % 4 == 3:
+            middle = copy["note"].split()[8:20]
+            copy["note"] = copy["note"].replace(" ".join(middle), random_text(rng, 4))
+        rows.append(copy)
+    rng.shuffle(rows)
+    return write_lines(path, rows)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_dry_run_of_random_notes_counts_what_the_real_run_counts(
+    seed: int, tmp_path: Path
+) -> None:
+    rng = random.Random(seed)
+    flags = [f"--source={random_notes(tmp_path / 'notes.jsonl', rng)}", "--task=summarize"]
+    flags += ["--val_share=0.2", "--test_share=0.2", "--workers=0", f"--out={tmp_path / 'data'}"]
+    flags += rng.choice([["--group=patient_id"], ["--group="]])
+    flags += rng.choice([["--redact=tags"], ["--redact=surrogates"], ["--allow_phi"]])
+    verdicts = set()
+    for more in ([], ["--drop_overlap"]):
+        dry, real = in_process(*flags, *more, "--dry_run"), in_process(*flags, *more)
+        assert (dry.returncode, dry.stderr) == (real.returncode, real.stderr)
+        for title in ("Dropped", "Training records that copy", "Boilerplate", "Duplicates"):
+            found = [re.search(rf"^{title}.*?(?=\n\n)", r.stdout, re.M | re.S) for r in (dry, real)]
+            texts = [match and match[0] for match in found]
+            assert texts[0] == texts[1] and (texts[0] or title == "Dropped"), title
+        verdicts.add(real.stderr.partition(" (")[0])
+        assert not GOLD.search(real.stderr)
+    if "--group=" not in flags:  # without groups, a hash of the text keeps most copies together
+        assert len(verdicts) == 2, verdicts
+
+
 # No identifier
 
 

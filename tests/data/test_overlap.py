@@ -1,6 +1,8 @@
 """Overlap: planted copies and shared runs of words are found, different texts are not."""
 
 import errno
+import gzip
+import json
 import random
 import re
 from collections import Counter
@@ -28,6 +30,7 @@ from clingpt.data.overlap import (
     text_runs,
 )
 from clingpt.text.records import Record
+from tests.helpers.shared import ACI_BENCH, INDIANA, shared_file
 
 # Runs of 13 words
 
@@ -189,6 +192,45 @@ def test_copies_are_found_and_templates_are_not() -> None:
     wanted = dict(zip(planted, ["target"] * 4 + ["whole"] * 2, strict=True))
     assert {name: found["test"].get(38 + n) for n, name in enumerate(planted)} == wanted
     assert found["test"].keys() == set(range(38, 44))  # no other record, though all share 40 words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "one_changed"), [(INDIANA, 0.85), (ACI_BENCH, 1.0)])
+def test_copies_planted_into_real_records_are_found(name: str, one_changed: float) -> None:
+    with gzip.open(shared_file(name), "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    rng = random.Random(24)
+    rng.shuffle(rows)
+    pairs = [(row["input"], row["target"]) for row in rows]
+    n = len(pairs) // 10
+    held_out = [("test", *pair) for pair in pairs[:n]]
+    training = pairs[n:]
+
+    def one_sentence_changed(text: str) -> str:
+        sentences = re.split(r"(?<=[.?!])\s|\n", text)
+        sentences[rng.randrange(len(sentences))] = rng.choice(training)[0][:60]
+        return " ".join(sentences)
+
+    victims = rng.sample(pairs[:n], min(n, 60))
+    kinds = {
+        "whole": victims,
+        "header": [(f"ST MARY HOSPITAL {words(rng, 20)}\n{a}", b) for a, b in victims],
+        "sentence": [(one_sentence_changed(a), b) for a, b in victims],
+    }
+    found = {}
+    for kind, planted in {"none": [], **kinds}.items():
+        all_training = [*training, *planted]
+        texts = [f"{a} {b}" for a, b in [*pairs[:n], *all_training]]
+        near = collect(texts, "e" * n + "t" * len(all_training)).like("test", "train")
+        shared = copies(held_out, all_training).get("test", {})
+        found[kind] = {*shared, *(place - n for place in near)}
+    assert len(found["none"]) <= 0.05 * len(training)
+    shares = {
+        kind: sum(len(training) + i in found[kind] for i in range(len(victims))) / len(victims)
+        for kind in kinds
+    }
+    assert shares["whole"] == shares["header"] == 1
+    assert shares["sentence"] >= one_changed, shares
 
 
 def test_many_copies_of_one_text_do_not_make_it_common() -> None:

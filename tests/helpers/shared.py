@@ -26,6 +26,7 @@ PUBMEDQA = "pubmedqa/ori_pqal.json"
 PUBMEDQA_TRUTH = "pubmedqa/test_ground_truth.json"
 MEDQUAD = "medquad/medquad.jsonl.gz"
 INDIANA = "clinical/indiana_cxr.jsonl.gz"
+ACI_BENCH = "clinical/aci_bench.jsonl.gz"
 
 
 def shared_file(name: str) -> Path:

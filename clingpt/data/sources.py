@@ -43,6 +43,7 @@ from clingpt.text.records import (
     clean,
     from_json,
     make_record,
+    refuse_annotations,
 )
 
 HUB_NAME = "qiaojin/PubMedQA"
@@ -159,6 +160,7 @@ class Source:
                         record = from_known_fields(row, self.columns)
                     else:
                         record = record_of(row, self.columns, self.cell_counts)
+                    refuse_annotations(record)
                 except CellError as error:
                     on_bad(error.at(place))
                 except RecordError as error:

@@ -201,7 +201,7 @@ def make_record(
     asked, given = text("the question", question), tuple(pair for pair in cleaned if pair[1])
     if not asked and not given:
         raise RecordError(name, "it has neither a question nor text; add one of them")
-    record = Record(
+    return Record(
         id=name,
         question=asked,
         sections=given,
@@ -213,11 +213,9 @@ def make_record(
         known=known,
         heading=optional("the heading", heading),
     )
-    _refuse_annotations(record)
-    return record
 
 
-def _refuse_annotations(record: Record) -> None:
+def refuse_annotations(record: Record) -> None:
     """Raise RecordError if a section is an annotator's field, or a text contains one, printed.
 
     The conclusion and the document count too: the task `document` shows them in its prompts.

@@ -13,7 +13,7 @@ from clingpt.base.errors import ClingptError, ConfigError, DataError
 from clingpt.data.columns import Columns, guess_columns, guess_table, parse_labels, record_of
 from clingpt.data.pipeline import count_records
 from clingpt.data.sources import Source, choose_columns, refuse
-from clingpt.text.records import from_json, has_annotation, is_annotation
+from clingpt.text.records import from_json, has_annotation, is_annotation, refuse_annotations
 from clingpt.text.tasks import TASK_TABLE, NotApplicable, prompt_text
 from tests.helpers.preparing import in_process, refused, write_lines
 
@@ -125,12 +125,19 @@ def test_an_annotators_field_is_refused_by_name() -> None:
     columns = guess("answer", rows)
     assert columns.roles() == {"question": "question", "decision": "label"}
     assert "not used: an opinion" in guess_table(list(rows[0]), rows, columns)
-    with pytest.raises(DataError, match="a section is an annotator's field"):
-        from_json({"sections": [["reasoning_free_pred", "yes"]], "question": "q"})
-    with pytest.raises(DataError, match="a text contains an annotator's field"):
-        from_json({"text": "Context: {'reasoning_free_pred': ['y', 'e', 's']}"})
-    record = from_json({"sections": [["RISK PREDICTION", "x"], ["PREDICTION", "y"]]})
-    assert len(record.sections) == 2  # headings of abstracts
+    for fields, message in (
+        (
+            {"sections": [["reasoning_free_pred", "yes"]], "question": "q"},
+            "a section is an annotator",
+        ),
+        (
+            {"text": "Context: {'reasoning_free_pred': ['y', 'e', 's']}"},
+            "a text contains an annotator",
+        ),
+    ):
+        with pytest.raises(DataError, match=message):
+            refuse_annotations(from_json(fields))
+    refuse_annotations(from_json({"sections": [["RISK PREDICTION", "x"], ["PREDICTION", "y"]]}))
 
 
 @pytest.mark.parametrize(

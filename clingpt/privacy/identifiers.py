@@ -7,10 +7,16 @@ periods look like dates ("January 2005"); therefore a month with its year is a s
 `month_year`, which is reported and redacted but never a reason to refuse a text. Rules miss what
 they do not know, above all names that are on no list and that no title, label or relation
 introduces: a text without findings may still contain identifiers. tests/privacy/test_identifiers.py
-measures recall and false alarms.
+and test_notes.py measure recall and false alarms.
 
-Why rules: presidio, deidentify, scrubadub and philter find names with models or training data that
-are not on a package index, so none of them works offline after `pip install`.
+There are two levels. The strict rules run on every text, and are all that published abstracts get.
+In a clinical note, which note_structure.is_note recognises, further rules take what is too likely
+to be something else in prose: "6/23", bare codes, single names after a role or a relation. There,
+findings that overlap are joined; among the strict rules, the higher kind in KINDS wins.
+
+Why rules: on 699 identifiers of strangers' notes, presidio with spaCy's small model found as many
+as the strict rules (73 %) with 200 times the false alarms and 40 to 120 times the time, and philter
+found 87 % with 90 times the false alarms; no mix of them reached 98 %.
 
 All patterns take time linear in the length of the text, even for hostile text: repetitions are
 bounded, and what must not precede a match is checked after its first character, so that the search

@@ -144,6 +144,12 @@ def test_dates_of_one_patient_move_together() -> None:
         moves = {moved(group, f"note {number}", day) for number, day in enumerate(days)}
         assert len(moves) == 1
     assert moved("patient a", "note 1", days[0]) != moved("patient b", "note 1", days[0])
+    # Even where that moves one date of a note onto another.
+    days_moved = moved("patient a", "note 1", "3/4/2019")
+    other = datetime.date(2019, 3, 4) + datetime.timedelta(days_moved)
+    record = replace(RECORD, group="patient a", question=f"3/4/2019, {other:%m/%d/%Y}", sections=())
+    new = Redactor("surrogates", KEY).record(record).question
+    assert day_of(new.split(",")[0]) == other
     # Without groups, every record is a patient.
     assert len({moved(None, f"note {number}", day) for number, day in enumerate(days)}) > 6
 
@@ -180,6 +186,11 @@ def test_surrogates_of_new_forms_keep_their_shape(written: str) -> None:
     new = new.partition(" D:")[0]
     assert new != written
     assert shape(new) == shape(written).replace("@a_a99", "@a_a")
+
+
+def test_the_initials_of_a_typist_become_initials() -> None:
+    new = Redactor("surrogates", KEY).text(f"{NOTE}Signed, M.D. JQR:smith D:3/4/2019")
+    assert re.search(r" [A-Z]{3}:[a-z]+ D:", new) and "JQR" not in new
 
 
 def test_no_date_moves_onto_another_in_any_spelling() -> None:

@@ -185,8 +185,10 @@ def os_error_in(error: BaseException) -> OSError | None:
     """Return the system's error that an exception is, wraps or only quotes; None if there is none.
 
     torch.save raises a RuntimeError whose context is the OSError of a full disk, and others give
-    the reason as text (QUOTED).
+    the reason as text (QUOTED). A ClingptError has its own message, whatever its cause.
     """
+    if isinstance(error, ClingptError):
+        return None
     if isinstance(error, OSError):
         return None if isinstance(error, io.UnsupportedOperation) else error
     if isinstance(error, MemoryError):

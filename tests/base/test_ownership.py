@@ -16,7 +16,7 @@ from typing import IO
 import pytest
 
 from clingpt.base import files
-from clingpt.base.errors import BusyError
+from clingpt.base.errors import BusyError, CheckpointError
 from clingpt.base.files import Owner, check_still_owned, one_writer
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -71,6 +71,11 @@ def test_a_lock_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
+def because_of(cause: Exception, error: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "named"),
     [
@@ -79,6 +84,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
         (OSError(errno.ENOSPC, "No space left on device", "standard output"), False),
         (OSError(errno.EIO, "Input/output error"), False),  # perhaps of the source
         (ValueError("a bug"), False),
+        (because_of(FULL, CheckpointError("could not be written; earlier ones are intact")), False),
     ],
     ids=repr,
 )

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from clingpt.base import console
 from clingpt.base import settings as config
-from clingpt.base.errors import DataError
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.files import one_writer
 from clingpt.base.signals import cleanup_on_sigterm
 from clingpt.base.workers import count_workers
@@ -252,6 +252,7 @@ from clingpt.data.sources import (
     is_published,
     parse_mix,
     splits_by_file,
+    state_of,
 )
 from clingpt.privacy.detectors import chosen, detector_steps, detectors_used, with_engine
 from clingpt.privacy.identifiers import Detector
@@ -388,12 +389,27 @@ def check_detectors(cfg: PrepareConfig, path: Path) -> None:
     console.say(phi_report(notes, steps, show=cfg.phi_show))
 
 
+def check_outside(folder: Path, source: str) -> None:
+    """Raise ConfigError if the folder to write is in a source: the next run would read it."""
+    place = Path(source)
+    if (
+        source != "synthetic"
+        and place.is_dir()
+        and folder.resolve().is_relative_to(place.resolve())
+    ):
+        raise ConfigError(
+            f"--out={folder} is inside the source {source}, so the next run would read it as well; "
+            "choose another --out"
+        )
+
+
 def open_sources(cfg: PrepareConfig) -> list[Source]:
     """Describe each source: its weight, its columns, and how its records are split."""
     sources = []
     weights = parse_mix(cfg.mix) if cfg.mix else [(cfg.source, 1.0)]
     for name, _ in weights:
         check_source(name, cfg.encoding)
+        check_outside(cfg.folder, name)
     check_options([name for name, _ in weights], cfg.options)
     for name, weight in weights:
         columns, table, published = None, "", True
@@ -407,6 +423,7 @@ def open_sources(cfg: PrepareConfig) -> list[Source]:
         sources.append(
             Source(
                 name=name,
+                state=state_of(name),
                 weight=weight,
                 subset=cfg.subset,
                 options=cfg.options,

@@ -260,6 +260,8 @@ def one_writer(target: Path, *, inside: bool = False, flag: str = "--out") -> It
     chose `target` with `flag`.
     """
     real = Path(os.path.realpath(target))  # one lock for all links to it
+    if not real.name:
+        raise DataError(f"{target} is the root of a file system; choose another {flag}")
     path = real / ".lock" if inside else real.with_name(f".{real.name}.lock")
     me, created = Owner(), list[Path]()
     try:
@@ -326,6 +328,8 @@ def _acquire(target: Path, path: Path, me: Owner, flag: str) -> IO[str]:
                 )
             is_current = os.path.samestat(path.stat(), os.fstat(file.fileno()))
         except FileNotFoundError:  # the last owner has just ended and removed it
+            if attempt == ATTEMPTS - 1:  # no: files cannot be created here, as in /proc
+                raise
             continue
         if is_current or attempt == ATTEMPTS - 1:
             _note_other_host(target, _read(path))

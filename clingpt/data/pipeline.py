@@ -39,7 +39,7 @@ from clingpt.data.overlap import (
 )
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Piece, Prepared
 from clingpt.data.readers.text_file import LeftOut, OnBad, shown_name
-from clingpt.data.sources import SPELLINGS, Source
+from clingpt.data.sources import SPELLINGS, Source, check_unchanged
 from clingpt.privacy.identifiers import Detector, find_identifiers
 from clingpt.privacy.redaction import Redactor, masked_text
 from clingpt.text.documents import DocumentForm, HeadingCounts, opened
@@ -189,6 +189,10 @@ class Survey:
         return Counter(splits for splits in divided if len(splits) > 1)
 
 
+class Unusable(DataError):
+    """A record that stops the run."""
+
+
 def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
     """Read everything and count it.
 
@@ -200,11 +204,13 @@ def count_records(sources: Sequence[Source], *, skip_bad: bool) -> Survey:
     """
 
     def on_bad(error: DataError) -> None:
+        if isinstance(error, Unusable):  # a folder's reader caught what the file's reader got
+            raise error
         if not skip_bad and isinstance(error, CellError):
             survey.note_cell(error)  # refused after the last row, with all their counts
             return
         if not skip_bad and not isinstance(error, LeftOut):
-            raise DataError(f"{error} (--skip_bad=True drops and counts such records)")
+            raise Unusable(f"{error} (--skip_bad=True drops and counts such records)")
         survey.note_bad(error)
 
     while True:
@@ -527,6 +533,8 @@ def write_examples(
                 writer.append(piece)
             tally.add(chunk_tally)
             bar.update(len(chunk))
+    for source in sources:
+        check_unchanged(source)
     return tally
 
 

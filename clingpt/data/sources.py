@@ -79,6 +79,7 @@ class Source:
     """One source of records and how to read it."""
 
     name: str  # pubmedqa, synthetic, a Hub data set or its local copy, a file or a folder
+    state: "State | None" = None  # of its files when it was opened; see check_unchanged
     weight: float = 1.0  # how often each training record is written, on average
     subset: str = "pqa_labeled"  # of a data set on the Hub
     options: ReadOptions = AS_IT_IS  # of a file or folder
@@ -186,6 +187,30 @@ def iter_rows(path: Path, reading: Reading) -> Iterator[Placed]:
         kind = format_of(path, reading.options.encoding)
         reading.shape.facts.append(kind.name)
         yield from iter_file(path, kind, reading)
+
+
+State = list[tuple[Path, int, int]]
+
+
+def state_of(name: str) -> State:
+    """Return the size and the time of each file of a source, which tell whether it has changed."""
+    if name == "synthetic" or is_on_hub(name):
+        return []
+    path = Path(name)
+    stats = [(each, each.stat()) for each in (find_files(path).files if path.is_dir() else [path])]
+    return [(each, found.st_size, found.st_mtime_ns) for each, found in stats]
+
+
+def check_unchanged(source: Source) -> None:
+    """Raise DataError if a source has changed since it was opened.
+
+    It is read several times, and text that was not inspected must not be written.
+    """
+    if source.state is not None and source.state != state_of(source.name):
+        raise DataError(
+            f"{source.name} was changed while it was read; run the same command again when no "
+            "other program writes to it"
+        )
 
 
 def is_on_hub(name: str) -> bool:

@@ -80,8 +80,8 @@ def main() -> None:
     renames = [n for n, name in enumerate(events) if name.startswith("os.rename")]
     spread = [len(events) * n // n_points for n in range(n_points)]
     for point in sorted({*spread, *renames, *(n + 1 for n in renames)}):
-        for left in folder.iterdir():
-            shutil.rmtree(left)
+        for stray in folder.iterdir():
+            shutil.rmtree(stray)
         shutil.copytree(saved, data)
 
         def die(point: int = point) -> None:

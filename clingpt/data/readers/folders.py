@@ -52,7 +52,9 @@ def find_files(folder: Path) -> Folder:
     kinds: dict[str, list[Path]] = {}  # name of the format -> files
     for path in sorted(_walk(folder)):
         each = format_by_name(path)
-        if path.name.split(".")[0].lower() in NOTICES:
+        if not path.is_file():
+            found.left_out["broken links or pipes"] += 1
+        elif path.name.split(".")[0].lower() in NOTICES:
             found.left_out[path.name.split(".")[0]] += 1
         elif each is None:
             found.left_out[_shown_ending(path)] += 1
@@ -75,7 +77,10 @@ def _shown_ending(path: Path) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+    def fail(error: OSError) -> None:  # by default, a folder without permission would be skipped
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(place, name) for name in names if not name.startswith("."))
 

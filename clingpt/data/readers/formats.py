@@ -197,10 +197,7 @@ def format_of(path: Path, encoding: str = AUTO) -> Format:
 
     Raises DataError, with the name of what the file is, if it cannot be read.
     """
-    if not path.is_file():  # a pipe, for instance
-        raise DataError(
-            f"{path} is not a regular file, and sources are read several times; save it"
-        )
+    _check_regular(path)
     named, ending = format_by_name(path), ending_of(path)
     content = content_of(path)
     if content in BY_CONTENT:
@@ -223,6 +220,15 @@ def format_of(path: Path, encoding: str = AUTO) -> Format:
     if chosen := found or named:
         return chosen
     raise refusal(path, None)
+
+
+def _check_regular(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; check the path")
+    if not path.is_file():  # a pipe, for instance
+        raise DataError(
+            f"{path} is not a regular file, and sources are read several times; save it"
+        )
 
 
 def refusal(path: Path, kind: str | None) -> DataError:
@@ -322,7 +328,10 @@ def head_of_text(path: Path, encoding: str, n_bytes: int = HEAD_BYTES) -> str:
         return ""  # reading will report it
     marked = (name for mark, name in BYTE_ORDER_MARKS if head.startswith(mark))
     name = next(marked, "utf-8" if encoding == AUTO else encoding)
-    return head.decode(name, "replace").lstrip("\ufeff")
+    try:
+        return head.decode(name, "replace").lstrip("\ufeff")
+    except UnicodeError:  # some codecs replace nothing
+        return ""  # reading will report it
 
 
 def table_delimiter(head: str) -> str | None:

@@ -89,6 +89,8 @@ class TextFile:
                 f"{self.path}:{self.line}: the file is damaged or truncated near here "
                 f"({error}); copy or compress it again"
             ) from None
+        except UnicodeError:  # the codec gives up: UTF-16 without a byte-order mark, UTF-7, …
+            raise self.undecoded(self.line) from None
         self.line += text.count("\n")
         if self._maybe_utf8 and UNDECODED not in text:
             self._look_for_utf8(text)

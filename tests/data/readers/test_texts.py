@@ -4,6 +4,8 @@ import random
 import re
 from pathlib import Path
 
+import pytest
+
 from clingpt.data.readers.texts import PASSAGE_CHARS
 from tests.helpers.preparing import cells, prepared, random_text, refused
 from tests.helpers.rows import read, read_shape, refusal
@@ -43,6 +45,15 @@ def test_a_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"plain\n5 \xb5g\n")
     assert refusal(path).startswith("a.txt:2: not UTF-8 text; --encoding=cp1252")
     assert read(path, "cp1252")[0] == [{"text": "plain\n5 µg\n"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-7", "punycode"])
+def test_an_encoding_that_the_text_is_not_in_is_refused(encoding: str, tmp_path: Path) -> None:
+    """Some codecs raise an error for the whole text instead of for single bytes."""
+    path = tmp_path / "a.txt"
+    path.write_bytes("plain\nat 5\xa0°C é +AAA~\n".encode())
+    said = refusal(path, encoding)
+    assert re.fullmatch(rf"a\.txt:\d: not {encoding} text; pass another --encoding, or .*", said)
 
 
 def test_one_text_file_is_prepared_by_one_command(tmp_path: Path) -> None:

@@ -131,3 +131,4 @@ JSON_NOT_BY_LINE = re.compile(r"\s*(\[\s*(\{|\]|$)|\{[ \t\r]*(\n|$))")
 TABLE_HEAD_BYTES = 64 << 10  # for several rows, some with long texts
 TABLE_LINES = 20
 NAME_CHARS = 40  # of a column
+NAME = re.compile(r'"?[^\W\d][\w.-]{0,39}"?')  # of a column, in one word

@@ -216,7 +216,8 @@ def format_of(path: Path, encoding: str = AUTO) -> Format:
         found = None
     if named is TEXT and not found:
         head = head_of_text(path, encoding, contents.TABLE_HEAD_BYTES)
-        found = {"\t": TSV, "|": CSV, None: None}[table_delimiter(head)]
+        kinds = (("\t", TSV), ("|", CSV), (",", CSV), (";", CSV))
+        found = next((kind for delimiter, kind in kinds if is_table(head, delimiter)), None)
     if chosen := found or named:
         return chosen
     raise refusal(path, None)
@@ -334,16 +335,19 @@ def head_of_text(path: Path, encoding: str, n_bytes: int = HEAD_BYTES) -> str:
         return ""  # reading will report it
 
 
-def table_delimiter(head: str) -> str | None:
-    """Return the tab or bar that separates cells in all lines of a text; None if it is no table.
+def is_table(head: str, delimiter: str) -> bool:
+    """Return whether a text is a table that was saved as .txt, as Excel does, by its first lines.
 
-    Excel saves tables as .txt: "Unicode text" and "Text (tab delimited)".
+    Tabs and bars are rare in prose: it is enough that all lines have the same number of them. Of
+    commas and semicolons no line may have fewer than the first, which has to be names only.
     """
-    lines = [line for line in head.split("\n")[:-1][: contents.TABLE_LINES] if line.strip()]
-    for delimiter in "\t|":
-        counts = {line.count(delimiter) for line in lines}
-        names = lines[0].split(delimiter) if len(lines) > 1 else []
-        if len(counts) == 1 and len(names) > 1:
-            if all(0 < len(name.strip()) <= contents.NAME_CHARS for name in names):
-                return delimiter
-    return None
+    lines = [line for line in head.split("\n")[:-1] if line.strip()][: contents.TABLE_LINES]
+    if len(lines) < 2 or delimiter not in lines[0]:
+        return False
+    first, *others = lines
+    n, names = first.count(delimiter), first.split(delimiter)
+    if delimiter in "\t|":
+        are_names = all(0 < len(name.strip()) <= contents.NAME_CHARS for name in names)
+        return are_names and all(line.count(delimiter) == n for line in others)
+    are_names = all(contents.NAME.fullmatch(name.strip()) for name in names)
+    return are_names and all(line.count(delimiter) >= n for line in others)

@@ -9,6 +9,7 @@ from clingpt.data.readers.text_file import shown_name
 
 CONVINCING = 20  # objects at the start of an object, after which no other shape is likely
 MOST_FIELDS = 1000  # of an object that is a record or wraps records
+MOST_COLUMNS = 40  # of a record of texts alone
 MOST_KEYS = 10  # named in a message
 PROSE_WORDS = 8  # of a text that belongs to a record rather than to a wrapper of records
 
@@ -68,7 +69,8 @@ def find_layout(text: JsonText, records: str | None = None) -> Layout:
             text.skip()
         raise _refusal(text, kind, keys)
     if opens != "{":
-        raise _refusal(text, "neither a list nor an object", keys)
+        what = "neither a list nor an object" if opens else "an empty file"
+        raise _refusal(text, what, keys)
     if records == "":
         return Layout("record")
     kinds: dict[str, Kind] = {}
@@ -151,9 +153,14 @@ def _layout_of(text: JsonText, kinds: Mapping[str, Kind], keys: tuple[str, ...])
     if all(" list" in name for name in names.values()):
         if "a list of texts" in names.values():
             return Layout("lists", keys)
-    elif TEXT in names.values() or PROSE in names.values():
+    elif not {TEXT, PROSE}.isdisjoint(names.values()) and not _are_texts_by_id(names):
         return Layout("record", keys)
     raise _refusal(text, _described(kinds), keys)
+
+
+def _are_texts_by_id(names: Mapping[str, str]) -> bool:
+    """Return whether an object has more texts, and nothing else, than a record has columns."""
+    return len(names) > MOST_COLUMNS and {TEXT, PROSE}.issuperset(names.values())
 
 
 def _candidates(kinds: Mapping[str, Kind]) -> list[Layout]:
@@ -200,15 +207,17 @@ def _described(kinds: Mapping[str, Kind]) -> str:
     """Describe an object that holds no records that can be found."""
     if not kinds:
         return "an empty object"
+    if _are_texts_by_id({key: kind.name for key, kind in kinds.items()}):
+        return f'an object of {len(kinds):,} texts, and each has to be {{"id": …, "text": …}}'
     if len(kinds) >= MOST_FIELDS:
-        return f"an object of more than {MOST_FIELDS:,} values that are not objects"
+        return f"an object of {MOST_FIELDS:,} or more values that are not objects"
     shown = [f"{shown_name(key)} ({kind.name})" for key, kind in kinds.items()]
     more = f" and {len(shown) - MOST_KEYS} more" if len(shown) > MOST_KEYS else ""
     return f"an object of {', '.join(shown[:MOST_KEYS])}{more}"
 
 
 def _refusal(text: JsonText, what: str, keys: Sequence[str]) -> DataError:
-    if what in ("an empty object", "an empty list"):
+    if what in ("an empty object", "an empty list", "an empty file"):
         return DataError(
             f"{_under(text, keys)} is {what} and contains no record; is it the right file?"
         )

@@ -61,18 +61,13 @@ class JsonText:
         while True:
             try:
                 value, end = DECODER.raw_decode(self._buffer, self._at)
+                following = self._buffer[end : end + 1]
                 # A number may continue in the next chunk.
-                is_number = isinstance(value, int | float)
-                if (
-                    is_number
-                    and self._buffer[end : end + 1] not in (*",]} \t\n\r",)
-                    and self._more()
-                ):
-                    continue
-            except (
-                ValueError,
-                RecursionError,
-            ) as error:  # malformed, or continued in the next chunk
+                if isinstance(value, int | float) and following not in tuple(",]} \t\n\r"):
+                    if self._more():
+                        continue
+            # Malformed, or continued in the next chunk.
+            except (ValueError, RecursionError) as error:
                 offset = getattr(error, "pos", self._at) - self._at
                 if len(self._buffer) - self._at > LONGEST_RECORD_CHARS:
                     raise DataError(
@@ -130,5 +125,9 @@ class JsonText:
         return bool(more)
 
     def _malformed(self, offset: int = 0) -> DataError:
-        line = self.line + self._buffer.count("\n", self._at, self._at + offset)
-        return DataError(f"{self.path}:{line}: not valid JSON near here")
+        place = self._at + offset
+        line = self.line + self._buffer.count("\n", self._at, place)
+        hint = ""
+        if self._buffer[place : place + 1] == "'":
+            hint = "; Python prints single quotes, but JSON has double ones: save it with json.dump"
+        return DataError(f"{self.path}:{line}: not valid JSON near here{hint}")

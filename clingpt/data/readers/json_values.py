@@ -161,7 +161,10 @@ def _iter_split(text: JsonText, on_bad: OnBad) -> Iterator[Placed]:
             index = text.value()
         elif key == "data":
             if not names:
-                raise DataError(f"{text.path}: 'columns' must come before 'data'")
+                raise DataError(
+                    f"{text.path}: 'columns' must come before 'data'; save it with "
+                    'orient="records"'
+                )
             has_ids = any(value != number for number, value in enumerate(index))
             for number, (line, _) in enumerate(text.items()):
                 cells, place = text.value(), f"{text.path}:{line}"

@@ -68,6 +68,9 @@ def parquet(columns: dict[str, Any]) -> bytes:
 
 CELLS: list[list[object]] = [list(ROWS[0]), *(list(row.values()) for row in ROWS)]
 
+WORDS = [["id", "note"], ["1", "a"], ["2", "b"]]
+BY_NAME: Rows = [{"id": "1", "note": "a"}, {"id": "2", "note": "b"}]
+
 # Name of the file, its bytes, what it is taken for; other rows than ROWS; options.
 Case = tuple[str, Callable[[], bytes], list[str]] | tuple[str, Callable[[], bytes], list[str], Rows]
 TABLES: list[Case] = [
@@ -141,6 +144,9 @@ TABLES: list[Case] = [
         ["TSV", "separated by tabs"],
         [{"id": "1", "note": "Fièvre"}, {"id": "2", "note": "b"}],
     ),
+    ("commas.txt", lambda: lines(*map(",".join, WORDS)), ["CSV", "separated by commas"], BY_NAME),
+    ("semi.txt", lambda: lines(*map(";".join, WORDS)), ["CSV", "separated by semicolons"], BY_NAME),
+    ("bars.txt", lambda: lines(*map("|".join, WORDS)), ["CSV", "separated by bars (|)"], BY_NAME),
     ("a.jsonl", lambda: lines(*map(json.dumps, ROWS)), ["JSON lines"]),
     ("a.ndjson", lambda: lines(*map(json.dumps, ROWS)), ["JSON lines"]),
     ("lines.json", lambda: lines(*map(json.dumps, ROWS)), ["JSON", "one object per line"]),
@@ -304,6 +310,22 @@ NAMED: list[tuple[str, Callable[[], bytes], str]] = [
         "none.json",
         lambda: b"{}",
         "none.json is an empty object and contains no record; is it the ri",
+    ),
+    ("blank.json", lambda: b" ", "blank.json is an empty file and contains no record; is it the r"),
+    (
+        "printed.json",
+        lambda: str(ROWS).encode(),
+        "printed.json:1: not valid JSON near here; Python prints single quotes, but JSON has doub",
+    ),
+    (
+        "texts_by_id.json",
+        lambda: as_json({f"n{n}": f"Note {n}." for n in range(50)}),
+        'texts_by_id.json is an object of 50 texts, and each has to be {"id": …, "text": …};',
+    ),
+    (
+        "sorted.json",
+        lambda: as_json({"data": [["a"]], "columns": ["note"]}),
+        "sorted.json: 'columns' must come before 'data'; save it with orient=\"records\"",
     ),
     (
         "text.json",

@@ -40,6 +40,21 @@ def test_a_text_without_empty_lines_is_cut_at_line_ends(tmp_path: Path) -> None:
     assert {len(row["text"]) // PASSAGE_CHARS for row in rows[:-1]} == {2}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tomorrow, and tomorrow,\nand tomorrow, and\ncreeps, in this petty\n",
+        "Doctor:\tHow are you?\nPatient: fine\n",
+        "Fever, cough.\nNo rash.\n",
+        "id,note\n",
+    ],
+)
+def test_prose_with_commas_and_tabs_is_no_table(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    rows, _, shape = read_shape(tmp_path / "a.txt")
+    assert (rows, shape) == ([{"text": text}], ["plain text", CUT])
+
+
 def test_a_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"plain\n5 \xb5g\n")

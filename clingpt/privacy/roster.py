@@ -257,7 +257,7 @@ class Roster:
         self, text: str, words: Sequence[re.Match[str]], folded: Sequence[str], at: int
     ) -> int:
         """Return the place after a known date that starts at a word, or 0."""
-        if len(folded[at]) == 8 and folded[at].isdigit():
+        if len(folded[at]) == 8 and folded[at].isdecimal():
             token = folded[at]
             for year, month, day in (
                 (token[:4], token[4:6], token[6:]),

@@ -110,7 +110,7 @@ def _shape(text: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def read_word(token: str) -> Word:
     """Return the features that depend only on a token."""
-    if token.isdigit():
+    if token.isdecimal():  # isdigit() also takes "³", which int() refuses
         return _read_number(token)
     if not token.isalpha():
         return Word(("w=" + token,), token, token)
@@ -314,6 +314,8 @@ class Tagger:
 
     def read(self, text: str, sure: Iterable[Found], likely: Iterable[Found]) -> "Reading":
         """Rate each token of a text. `sure` and `likely`: see `features`."""
+        # The model takes UTF-8, which has no lone surrogates; each is replaced by one "?".
+        text = text.encode("utf-8", "replace").decode()
         spans = tokenize(text)
         reading = Reading(text, spans, [], [])
         if not spans:

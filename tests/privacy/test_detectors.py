@@ -175,3 +175,15 @@ def test_the_receipt_names_the_detectors() -> None:
     assert used["roster"] is True and used["engine"] == "a:b"
     assert used["rules"] and used["tagger"]
     assert detectors_used("rules", None) == used | {"tagger": None, "roster": False, "engine": None}
+
+
+def test_any_signs_and_digits_can_be_read() -> None:
+    """Python takes some signs for digits that int() refuses: superscripts, circled numbers."""
+    note = "Patient: Mary Novak MRN: 4412009 DOB: 3/4/1931. Pt c/o pain, BP 120/80, s/p CABG. "
+    roster = Roster()
+    roster.add_row({"name": "Mary Novak", "dob": "1931-03-04"})
+    detect = chosen("rules+tagger", roster)
+    for sign in "³¹②❷٣૩፩½Ⅷ一\ud800\0\ufeff🙂":
+        for text in (sign, sign * 2, sign * 4, sign * 8, f"12{sign}", f"{sign}/{sign}/19{sign}1"):
+            spans = [(one.start, one.end) for one in detect(f"{note}{text} {note}")]
+            assert all(0 <= start < end for start, end in spans)

@@ -440,6 +440,15 @@ def identifiers_found(receipt: Mapping[str, Any]) -> int:
     return sum(row["by_split"].get("train", 0) for kind, row in kinds if kind not in HARMLESS)
 
 
+def searched_with(receipt: Mapping[str, Any]) -> str:
+    """Name the detectors that a receipt's texts were searched with; older receipts do not say."""
+    used = receipt.get("detectors") or {"rules": True}
+    names = [name for name in ("rules", "tagger") if used.get(name)]
+    names += ["a list of known names"] if used.get("roster") else []
+    names += [str(used["engine"])] if used.get("engine") else []
+    return ", ".join(names)
+
+
 def warning(card: Mapping[str, Any]) -> str | None:
     """Return a warning if a model's training data contained identifiers, else None."""
     if not (found := sum(map(identifiers_found, card.get("receipts", [])))):

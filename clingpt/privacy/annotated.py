@@ -103,7 +103,11 @@ def read_marked(marked: str) -> Note:
     for match in _MARK.finditer(marked):
         kind, value = match["kind"], match["value"]
         if kind not in MARKS:
-            raise DataError(f"unknown kind of mark {kind[:20]!r}; choose from {', '.join(MARKS)}")
+            # Not shown: it may be the identifier, if somebody wrote [[Ann|name]].
+            line = 1 + marked.count("\n", 0, match.start())
+            raise DataError(
+                f"line {line} of a note has an unknown kind of mark; choose from {', '.join(MARKS)}"
+            )
         text += marked[end : match.start()]
         marks.append(Found(kind, len(text), len(text) + len(value)))
         text, end = text + value, match.end()

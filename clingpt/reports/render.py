@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from clingpt.base import console
 from clingpt.base.files import write_json, write_whole
-from clingpt.data.prepared import DONE, identifiers_found
+from clingpt.data.prepared import DONE, identifiers_found, searched_with
 from clingpt.evaluation import calibration
 from clingpt.nn.checkpoint import HUB_ID, run_name
 from clingpt.reports import DISCLAIMER, audit, plots
@@ -317,6 +317,7 @@ def model_card(
             receipts=receipts,
             identifiers=console.count(sum(map(identifiers_found, receipts))),
             done="; ".join(dict.fromkeys(DONE[each["done"]] for each in receipts)),
+            searched="; ".join(dict.fromkeys(map(searched_with, receipts))),
             # A comparison with other checkpoints does not describe this one.
             tables=Markup(as_markdown(tables(replace(report, comparison=None)))),
             limits=list(_limits(report)),

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from clingpt.data.prepared import HARMLESS
+from clingpt.data.prepared import HARMLESS, identifiers_found, searched_with
 from clingpt.privacy.identifiers import REPORTED_ONLY
 from tests.helpers.commands import ROOT
 
@@ -23,3 +23,10 @@ def test_reading_receipts_does_not_load_the_identifier_detectors(command: str) -
 
 def test_receipts_and_detectors_agree_on_harmless_kinds() -> None:
     assert HARMLESS == REPORTED_ONLY
+
+
+def test_a_receipt_says_which_detectors_searched() -> None:
+    used = {"rules": "ab", "tagger": "cd", "roster": True, "engine": "a.b:c"}
+    assert searched_with({"detectors": used}) == "rules, tagger, a list of known names, a.b:c"
+    assert searched_with({"format": 1}) == "rules"  # written before receipts named them
+    assert identifiers_found({"format": 1, "done": "none", "identifiers": {}}) == 0

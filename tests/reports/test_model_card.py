@@ -227,3 +227,10 @@ def test_the_code_for_transformers_runs(
     assert names["tokenizer"].decode(names["ids"].input_ids[0]) == names["prompt"]
     assert names["reply"].shape[1] > names["ids"].input_ids.shape[1]
     assert capsys.readouterr().out
+
+
+def test_the_card_names_the_detectors_of_identifiers() -> None:
+    receipt = {"format": 2, "done": "tags", "identifiers": {}, "detectors": {"rules": "a"}}
+    card = model_card(typed(full_report()), base="gpt2", tasks=["answer"], receipts=[receipt])
+    assert "found in the training text: 0 (identifiers were replaced by tags)." in card
+    assert "Searched with: rules. What detectors miss is not counted." in card

@@ -30,7 +30,7 @@ MODEL = Path(__file__).with_name("tagger.crfsuite")
 WORDS = Path(__file__).with_name("tagger_words.txt")
 OUTSIDE = "O"
 # Chosen on notes by other writers than those of the training notes (docs/journal.md).
-THRESHOLD = 0.4
+THRESHOLD = 0.5
 LEAST = 0.02  # likelihood below which a token's kind is not looked up
 
 # What a token's label means among the kinds of identifiers.KINDS. The labels are the kinds of

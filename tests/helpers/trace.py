@@ -16,6 +16,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 IS_FUNCTION = 0x3  # CO_OPTIMIZED | CO_NEWLOCALS: set for functions, not for module or class bodies
 
+COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+
 
 class Tracer:
     """Collects the files whose functions run in this thread while it is active."""
@@ -35,6 +37,9 @@ class Tracer:
         code = frame.f_code
         if event != "call" or code in self._seen:
             return
+        caller = frame.f_back.f_code if frame.f_back else None
+        if code.co_name in COMPREHENSIONS and caller and caller.co_name == "<module>":
+            return  # a table that an import builds; Python 3.12 runs it within the module's body
         self._seen.add(code)
         if code.co_flags & IS_FUNCTION != IS_FUNCTION or code.co_filename.startswith("<"):
             return

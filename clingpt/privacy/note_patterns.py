@@ -1,7 +1,8 @@
-"""Regular expressions and tables by which notes are read, one idea each with an example beside it.
+"""Regular expressions and tables for note_structure.py, each with examples of what it matches.
 
-note_structure.py uses them. The lists of words are in note_words.txt. All repetitions are bounded,
-and what must not precede a match is checked after its first character, as in identifiers.py.
+Longer lists of words are in note_words.txt. All repetitions are bounded, and what must not precede
+a match is checked after its first character, so that the search takes linear time; see
+identifiers.py.
 """
 
 import re
@@ -12,7 +13,7 @@ from clingpt.privacy.keyword_rules import STATE
 
 FEWEST_POINTS = 3  # published abstracts have at most 1, annotated notes at least 4 (see is_note)
 TERSE = 0.22  # share of function words below which a text is telegraphic
-TERSE_WORDS = 20  # in a text of at least so many words
+TERSE_WORDS = 20  # shorter texts are not judged by their share of function words
 LONGEST_LABEL = 36  # characters
 FUNCTION_WORDS = frozenset(
     "the of and in to a an was were with is are for that on by from as at be this which or has have"
@@ -98,8 +99,8 @@ FILE = re.compile(
     r"|REC)_?-?\d{4,8}(?:_\d{3,8})?\b",
     re.IGNORECASE,
 )
-# Codes that need no label. The lookbehind stands after the first character, so that the search can
-# skip ahead to that character.
+MOST_DIGITS_OF_A_CODE = 24
+# Codes that need no label.
 BARE_CODES = tuple(
     map(
         re.compile,
@@ -119,7 +120,7 @@ BARE_CODES = tuple(
         ),
     )
 )
-WEB = (  # (kind, pattern): pages without www, and user names
+WEB = (  # pages without www, and user names
     re.compile(
         r"(?<![\w@./-])(?:[a-z0-9][\w-]{1,40}\.){1,4}(?:com|org|net|edu|gov|io|info|health"
         r"|nhs\.uk|co\.uk"
@@ -190,7 +191,7 @@ FOOTER_CODE = re.compile(
 HL7_SEGMENT = re.compile(
     r"(?<![\w|])(?:MSH|EVN|PID|PD1|NK1|PV1|PV2|IN1|GT1|ORC|OBR|TXA|ROL|PRT|AL1|DG1|OBX|NTE)\|"
 )
-# Kinds of the fields of a segment; the others are no identifiers.
+# Kinds of identifiers in the fields of each segment; other fields identify nobody.
 HL7_FIELDS: dict[str, dict[int, str]] = {
     "MSH": {6: "date", 9: "code"},
     "EVN": {2: "date", 5: "person", 6: "date"},
@@ -267,8 +268,8 @@ HL7_CODED = frozenset(
 
 # Addresses and towns
 
-MOST_WORDS = 4  # of a town: "San Luis Río Colorado"
-LONGEST = 100  # characters of an address after its label
+MOST_WORDS_OF_A_TOWN = 4  # "San Luis Río Colorado"
+LONGEST_ADDRESS = 100  # characters after its label
 CAP = r"(?:[^\W\d_a-zß-ÿ](?:[^\W\d_]|['’-]){1,20}|[A-Z]\.)"
 STREET_KINDS = (
     "Street|St|Road|Rd|Avenue|Ave|Av|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Terrace|Terr?|Circle"
@@ -314,14 +315,15 @@ STREETS = tuple(
         ),
     )
 )
-# What makes a phrase with the look of a street something else.
-NO_STREET = re.compile(
+CORNER = 2  # position in STREETS of "5th and Market", which no town follows
+# Words that show that a phrase shaped like a street is something else.
+NOT_A_STREET = re.compile(
     r"\b(?:on|in|of|to|at|by|per|with|for|off|from|their|his|her|mg|ml|mcg|units?|tabs?|weeks?"
     r"|days?|PM|AM|Dr\.?\s|Attending|TO|OF|IN|AT|AND|MM|CM|MG|ML|BID|TID|QD|EKG|ECG"
     r"|CT|MRI|Chest|Right|Left|Bilateral|Heart|Brain|Main|Care|Rate|Plan|Date|Time|Point of"
     r"|Follow|Physical)\b"
 )
-# Post codes that need nothing around them.
+# Post codes that are recognised without a town or a label.
 POSTCODES = tuple(
     map(
         re.compile,
@@ -345,7 +347,7 @@ CODE_BEFORE_TOWN = re.compile(  # 72379 Hechingen
 TOWN_STATE = re.compile(  # Culver City, CA 90230
     rf"(?<![\w'’-])(?P<town>{CAP}(?:\s{CAP}){{0,2}}),\s?{STATE}\b(?:\s\d{{5}}(?:-\d{{4}})?)?"
 )
-UNITS_OF_LAND = re.compile(  # vill. Rurka Kalan
+DISTRICT = re.compile(  # vill. Rurka Kalan
     r"\b(?:vill(?:age)?|teh(?:sil)?|dist(?:ri?c?t|t)?|taluka?|mandal|brgy|barangay|purok|sitio|LGA"
     r"|kampung|township|Twp|borough|hamlet|Kreis)\b\.?\s"
     rf"(?P<place>(?-i:{CAP})(?:\s(?-i:{CAP}))?)",
@@ -357,14 +359,14 @@ AFTER_ORGANISATION = re.compile(  # Elm Clinic, Ballinasloe
     rf"|Hospice|Home|Lodge|Legevakt|Klinikum|Eyecare|Dept\.? of {CAP}),\s"
     rf"(?P<place>{CAP}(?:\s{CAP})?(?:,\s(?:Co\.?\s)?{CAP}){{0,2}})(?![\w:])"
 )
-IRISH = (
+IRISH_COUNTIES = (
     "Antrim|Armagh|Carlow|Cavan|Clare|Cork|Derry|Donegal|Down|Dublin|Durham|Fermanagh|Galway|Kerry"
     "|Kildare|Kilkenny|Laois|Leitrim|Limerick|Longford|Louth|Mayo|Meath|Monaghan|Offaly|Roscommon"
     "|Sligo|Tipperary|Tyrone|Waterford|Westmeath|Wexford|Wicklow"
 )
 COUNTY = re.compile(  # Cook County, Co. Galway; but not "Cook County Hospital"
     rf"(?P<place>{CAP}(?:\s{CAP})?\s(?:County|Parish|Township|Borough)"
-    rf"|(?:{CAP},?\s)?Co\.?\s(?:{IRISH}))\b"
+    rf"|(?:{CAP},?\s)?Co\.?\s(?:{IRISH_COUNTIES}))\b"
     r"(?!\s(?:Hospital|General|Memorial|Medical|Jail|Health|Sheriff|Clinic|EMS|Fire))"
 )
 # Words before a town that is in towns.txt.
@@ -372,7 +374,7 @@ BEFORE_TOWN = frozenset(
     "in from near outside around toward towards visiting live lives living lived resides moved"
     " relocated born raised home native office clinic".split()
 )
-# Phrases before a town that is not.
+# Phrases before a town that need not be in towns.txt.
 SURE_BEFORE_TOWN = re.compile(
     r"\b(?:liv(?:es?|ed|ing)\s(?:\w{3,14}\s){0,2}(?:in|near|at|outside)|resid(?:es?|ed|ing"
     r"|ent)\s(?:in|of|at|near)"
@@ -427,7 +429,7 @@ PHONE_INTRODUCED = re.compile(
     r"(?:\s(?:no|number|is|at|on))?[\s.,:#()=-]{0,4}\Z",
     re.IGNORECASE,
 )
-# Layouts of national numbers that no row of values has.
+# Layouts of national numbers that rows of measured values do not have.
 PHONE_LAYOUTS = (
     re.compile(r"\(?[2-9]\d\d\)?[ .-]{0,2}\d{3}[.-]\d{4}"),  # (614)555-0171
     re.compile(r"\(?0\d{1,4}\)?[ .-]{1,2}\d{2,4}[ .-]?\d{3,4}(?:[ .-]\d{2,4})?"),  # 0803 555 9172

@@ -1,13 +1,13 @@
-"""Tell a clinical note from published prose; read identifiers from its structure and shapes.
+"""Recognise clinical notes, and find identifiers in them by structure and shape.
 
-Machines and typists write identifiers next to what says what they are: after a label ("MRN:
-QB-61234", "HPCSA MP0788213"), in a table under its column, in a field of an HL7 segment, in the
-footer of a dictation ("JQR:smith D:07/20/83"). In a note, any number with the look of a code is
-also taken, unless its label is a vital sign, a test, a score or a measurement; so are streets,
-towns and telephone numbers of many countries. All this works with line breaks and without, since
-most fields of a record are cleaned to one line.
+In a note, most identifiers have a cue beside them: a label ("MRN: QB-61234", "HPCSA MP0788213"),
+the header of a table, the number of an HL7 field, or the footer of a dictation ("JQR:smith
+D:07/20/83"). A number that looks like a code is also an identifier, unless its label is a vital
+sign, a test, a score or a measurement. So are streets, towns and telephone numbers of many
+countries. The rules do not depend on line breaks, because most fields of a record are cleaned to
+one line.
 
-The labels are in note_words.txt, the patterns in note_patterns.py. Names are read by note_names.py.
+The labels are in note_words.txt, the patterns in note_patterns.py; note_names.py finds names.
 """
 
 import re
@@ -28,7 +28,8 @@ def is_note(words: Sequence[str], text: str, kinds: Set[str]) -> bool:
     """Whether a text is a clinical note rather than published prose.
 
     `words` are the text's words in lower case, `kinds` the kinds of identifiers that the strict
-    rules found. Shorthand, headings and identifiers speak for a note, words of research against it.
+    rules found. Shorthand, headings and identifiers score points for a note, and words of research
+    points against it.
     """
     points = min(4, len(cues("note_words").intersection(words)))
     points += sum(1 if kind == "date" else 2 for kind in kinds - {"month_year", "url"})
@@ -37,7 +38,7 @@ def is_note(words: Sequence[str], text: str, kinds: Set[str]) -> bool:
         share = sum(map(patterns.FUNCTION_WORDS.__contains__, words)) / len(words)
         points += 2 * (share < patterns.TERSE)
     if points <= -4:
-        return False  # spares most abstracts the searches below
+        return False  # nearly all abstracts end here and skip the slower searches below
     if "/" in text:
         slashed = {text[m.start() - 1 : m.end()].lower() for m in patterns.SLASHED.finditer(text)}
         points += min(3, len(slashed))
@@ -50,13 +51,12 @@ def is_note(words: Sequence[str], text: str, kinds: Set[str]) -> bool:
 
 
 class Label(NamedTuple):
-    """A label and where its value starts; `kinds` are the names of sections of note_words.txt."""
+    """A label in a text: words before a colon or another sign, and where its value starts."""
 
-    kinds: frozenset[str]
-    words: str
-    start: int
-    value: int
-    sign: str
+    kinds: frozenset[str]  # of LABEL_KINDS; empty for an unknown label
+    words: str  # at most three, in lower case
+    value: int  # position in the text
+    sign: str  # ": ", "#", " no. "
 
 
 @cache
@@ -69,7 +69,10 @@ def _labels() -> dict[str, frozenset[str]]:
 
 
 def kinds_of_label(label: str) -> frozenset[str]:
-    """Return the kinds of a label's longest known ending: "our ref" and "ref" are codes."""
+    """Return the kinds of a label's longest known ending: those of "ref" for "lab ref".
+
+    A label may have several kinds; it has none if no ending of up to three words is known.
+    """
     words = label.lower().replace("’", "'").split()[-3:]
     table = _labels()
     for first in range(len(words)):
@@ -91,38 +94,39 @@ def labels(text: str) -> Iterator[Label]:
             kinds = kinds_of_label(label)
             if numbered and (more := _labels().get(f"{words[-1].lower()}_no")):
                 kinds = more
-            yield Label(kinds, label.lower(), start, sign.end(), sign[0])
+            yield Label(kinds, label.lower(), sign.end(), sign[0])
 
 
 def labelled_codes(text: str, found: Sequence[Label]) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of codes after a label that is not a vital sign, a test or a score."""
     for label in found:
         match = patterns.CODE_VALUE.match(text, label.value)
-        if not match or label.kinds & {"org"}:
+        if not match or "org" in label.kinds:
             continue
         value = match["value"]
-        digits = sum(map(str.isdigit, value))
-        known = "code" in label.kinds
         if _is_measured(text, value, match.end("value")):
             continue
-        if known:
-            least = (
-                4 if label.words.split()[-1] in patterns.COMMON_LABELS and value.isdigit() else 3
-            )
-            least -= "#" in label.sign or not value.isdigit()
-        elif label.kinds and not ("#" in label.sign and not label.kinds & {"no"}):
-            continue
-        elif "|" in label.sign or re.search(r"[./x ]", value):
-            continue
-        else:
-            # An unknown label: only what looks like nothing but a code.
-            least = 6 if value.isdigit() else 5
-        if least <= digits <= 24:
+        fewest = _fewest_digits(label, value)
+        if fewest and fewest <= sum(map(str.isdigit, value)) <= patterns.MOST_DIGITS_OF_A_CODE:
             yield match.span("value")
 
 
+def _fewest_digits(label: Label, value: str) -> int | None:
+    """Return how many digits a value needs to be a code; None if its label rules that out."""
+    if "code" in label.kinds:
+        is_common = label.words.split()[-1] in patterns.COMMON_LABELS
+        fewest = 4 if is_common and value.isdigit() else 3
+        return fewest - ("#" in label.sign or not value.isdigit())
+    if label.kinds and ("#" not in label.sign or "no" in label.kinds):
+        return None
+    # After an unknown label, only a value that can hardly be anything but a code counts.
+    if "|" in label.sign or re.search(r"[./x ]", value):
+        return None
+    return 6 if value.isdigit() else 5
+
+
 def _is_measured(text: str, value: str, end: int) -> bool:
-    """Whether a value is a date, a time, an amount, or public."""
+    """Whether a value is a date, a time, an amount or the number of a trial or a publication."""
     if _is_date(value) or patterns.MEASURED.fullmatch(value) or value.upper().startswith(PUBLIC):
         return True
     return (
@@ -155,16 +159,13 @@ def codes_after_words(
         if not match or _is_measured(text, match["value"], match.end("value")):
             continue
         value = match["value"]
-        digits = sum(map(str.isdigit, value))
-        upper = value.upper() == value
-        if upper and digits >= (
-            4 if word not in patterns.WEAK_LABELS else 5 if word in ("id", "pin") else 6
-        ):
+        fewest = 4 if word not in patterns.WEAK_LABELS else 5 if word in ("id", "pin") else 6
+        if value.upper() == value and sum(map(str.isdigit, value)) >= fewest:
             yield match.span("value")
 
 
 def bare_codes(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield (kind, start, end) of numbers in a note whose shape only codes have."""
+    """Yield (kind, start, end) of codes, web names and birth dates that have no label."""
     for match in patterns.PLATE.finditer(text):
         yield "vehicle", *match.span("value")
     yield from _web_names(text)
@@ -179,14 +180,14 @@ def bare_codes(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _web_names(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield pages without "www", user names, and names of files with numbers."""
+    """Yield (kind, start, end) of pages without "www", user names, and file names with numbers."""
     for pattern in patterns.WEB:
         for match in pattern.finditer(text):
             named = match[0].islower() or any(map(str.isdigit, match[0]))
             if "_" in match[0] and (
                 not named or re.match(r"\.\w", text[match.end() : match.end() + 2])
             ):
-                continue  # a file's name without a number (fax_cover.tif), a label (Guest_family)
+                continue  # a file name without a number (fax_cover.tif), a label (Guest_family)
             yield "url", *match.span("value" if "value" in pattern.groupindex else 0)
     for match in patterns.FILE.finditer(text):
         if sum(map(str.isdigit, match[0])) > 2:
@@ -194,6 +195,7 @@ def _web_names(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _is_code(text: str, value: str, start: int, end: int) -> bool:
+    """Whether a match of BARE_CODES is a code, not an amount, a dose, a range or a date."""
     digits = sum(map(str.isdigit, value))
     if digits < (6 if value[0].isdigit() else 4) or patterns.KNOWN_CODES.fullmatch(value):
         return False
@@ -216,7 +218,7 @@ def _is_code(text: str, value: str, start: int, end: int) -> bool:
 
 
 def labelled_dates(text: str, found: Sequence[Label]) -> Iterator[tuple[int, int]]:
-    """Yield dates after their labels, in shapes that elsewhere would be numbers."""
+    """Yield (start, end) of dates after their labels, also in shapes that are numbers elsewhere."""
     for label in found:
         match = patterns.DATE_VALUE.match(text, label.value) if "date" in label.kinds else None
         if match and "no" not in label.kinds:
@@ -230,7 +232,7 @@ def labelled_dates(text: str, found: Sequence[Label]) -> Iterator[tuple[int, int
 
 
 def labelled_phones(text: str, found: Sequence[Label]) -> Iterator[tuple[int, int]]:
-    """Yield telephone numbers of any length after their labels: "ext. 4409", "DID: 6555 4418"."""
+    """Yield (start, end) of labelled telephone numbers of any length: "ext. 4409"."""
     for label in found:
         match = patterns.PHONE_VALUE.match(text, label.value) if "phone" in label.kinds else None
         if match and (len(label.words) > 1 or sum(map(str.isdigit, match["value"])) >= 7):
@@ -238,14 +240,11 @@ def labelled_phones(text: str, found: Sequence[Label]) -> Iterator[tuple[int, in
 
 
 def footers(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield typists' initials ("JQR:smith", "MK/dp") and codes in the footer of a dictation."""
+    """Yield (kind, start, end) of typists' initials ("JQR:smith") and codes in a footer."""
     for match in patterns.TYPIST.finditer(text):
         value = match["value"]
-        around = (
-            text[max(0, match.start() - 60) : match.start()]
-            + " "
-            + text[match.end() : match.end() + 40]
-        )
+        before, after = text[max(0, match.start() - 60) : match.start()], text[match.end() :][:40]
+        around = f"{before} {after}"
         last = len(text) - match.end() < 12
         if (
             value.lower() not in patterns.CLINICAL_PAIRS
@@ -260,7 +259,7 @@ def footers(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 def hl7_fields(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield (kind, start, end) of what identifies in the fields of HL7 v2 segments."""
+    """Yield (kind, start, end) of identifiers in the fields of HL7 v2 segments."""
     starts = list(patterns.HL7_SEGMENT.finditer(text)) if "|" in text else []
     for number, segment in enumerate(starts):
         end = starts[number + 1].start() if number + 1 < len(starts) else len(text)
@@ -275,7 +274,7 @@ def hl7_fields(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _parts(kind: str, field: str, offset: int) -> Iterator[tuple[str, int, int]]:
-    """Yield the identifying components of one field."""
+    """Yield (kind, start, end) of the identifying components of one field."""
     if kind == "phone":
         if match := patterns.HL7_PART[kind].search(field):
             yield kind, offset + match.start(), offset + match.end()
@@ -289,9 +288,10 @@ def _parts(kind: str, field: str, offset: int) -> Iterator[tuple[str, int, int]]
 
 
 def _part(kind: str, part: str, number: int) -> tuple[str, re.Match[str]] | None:
-    """Return what identifies in a component of a field, and its kind."""
+    """Return the kind and the match of the identifier in a component; None if it has none."""
     if kind in ("person", "place") and part.strip().upper() in patterns.HL7_CODED:
-        # A code of an identifier's type, but the third component of a name is an initial.
+        # Such codes name a type of identifier, but a letter in a name's third component is an
+        # initial.
         initial = kind == "person" and number == 2 and len(part) == 1
         match = patterns.HL7_NAME.search(part) if initial else None
         return ("name", match) if match else None
@@ -305,7 +305,7 @@ def _part(kind: str, part: str, number: int) -> tuple[str, re.Match[str]] | None
 
 
 def table_values(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield what identifies in the cells of a table whose header names its columns."""
+    """Yield (kind, start, end) of identifiers in the cells below a header with known labels."""
     for kinds, start, end in _table_cells(text):
         cell = text[start:end]
         digits = sum(map(str.isdigit, cell))
@@ -366,7 +366,7 @@ def find_places(
     yield from _streets(text)
     yield from _post_codes(text)
     yield from _towns_at(text, words)
-    for pattern in (patterns.UNITS_OF_LAND, patterns.COUNTY, patterns.AFTER_ORGANISATION):
+    for pattern in (patterns.DISTRICT, patterns.COUNTY, patterns.AFTER_ORGANISATION):
         for match in pattern.finditer(text):
             words_of_place = {plain(word) for word in match["place"].replace(",", " ").split()}
             if not words_of_place & cues("never", "not_names", "degrees_small"):
@@ -386,12 +386,12 @@ def find_places(
 def _streets(text: str) -> Iterator[tuple[int, int]]:
     for number, pattern in enumerate(patterns.STREETS):
         for match in pattern.finditer(text):
-            # "3:51 PM. Attending Dr" and "1.5 Park" are no streets.
-            if not patterns.NO_STREET.search(match[0]):
+            # "3:51 PM. Attending Dr" and "1.5 Park" are not streets.
+            if not patterns.NOT_A_STREET.search(match[0]):
                 start = match.start()
                 yield start, match.end()
                 town = patterns.NEXT_TOWN.match(text, match.end())
-                if town and number != 2:
+                if town and number != patterns.CORNER:
                     yield start, town.end()
 
 
@@ -415,7 +415,11 @@ def _towns_at(text: str, words: Sequence[re.Match[str]]) -> Iterator[tuple[int, 
 
 
 def _town_at(text: str, words: Sequence[re.Match[str]], place: int) -> int:
-    """Return the place after the town that starts at a place, or 0."""
+    """Return the place after the town that starts at a place, or 0.
+
+    A place is an index into `words`. A listed town needs a weak cue ("in", a comma, brackets); any
+    other capitalised words need a phrase such as "lives in".
+    """
     first = words[place]
     before = words[place - 1] if place else None
     gap = text[before.end() : first.start()] if before else ""
@@ -430,19 +434,10 @@ def _town_at(text: str, words: Sequence[re.Match[str]], place: int) -> int:
     sure = cue and patterns.SURE_BEFORE_TOWN.search(text, before_town, first.start())
     end = _town_end(text, words, place, _towns())
     if end:
-        bracketed = (
-            gap.endswith("(") and text[words[end - 1].end() : words[end - 1].end() + 1] == ")"
-        )
+        after = text[words[end - 1].end() :][:1]
+        bracketed = gap.endswith("(") and after == ")"
         # "Dr. Yellowhorse, Holbrook.", "transfer to Chowchilla?"
-        ends = text[words[end - 1].end() : words[end - 1].end() + 1] in (
-            ".",
-            ",",
-            ";",
-            ")",
-            "?",
-            "",
-        )
-        ends = ends and (gap == ", " or cue in ("at", "to"))
+        ends = after in ("", *".,;)?") and (gap == ", " or cue in ("at", "to"))
         if not (cue in patterns.BEFORE_TOWN or end - place > 1 or bracketed or sure or ends):
             return 0
     elif sure:
@@ -454,7 +449,7 @@ def _town_at(text: str, words: Sequence[re.Match[str]], place: int) -> int:
 
 def _town_end(text: str, words: Sequence[re.Match[str]], place: int, towns: frozenset[str]) -> int:
     """Return the place after the longest town that starts at a place, or 0."""
-    for end in range(min(len(words), place + patterns.MOST_WORDS), place, -1):
+    for end in range(min(len(words), place + patterns.MOST_WORDS_OF_A_TOWN), place, -1):
         name = text[words[place].start() : words[end - 1].end()]
         if len(name) < 40 and name.lower() in towns and (end - place == 1 or name[0].isupper()):
             single = end - place == 1
@@ -465,8 +460,7 @@ def _town_end(text: str, words: Sequence[re.Match[str]], place: int, towns: froz
 
 
 def _unlisted_end(text: str, words: Sequence[re.Match[str]], place: int) -> int:
-    """Return the place after the capitalised words at a place that may be an unlisted town, or"
-    " 0."""
+    """Return the place after capitalised words that may be a town on no list, or 0."""
     end = place
     while end < len(words) and end - place < 3:
         word = words[end][0]
@@ -482,8 +476,8 @@ def _unlisted_end(text: str, words: Sequence[re.Match[str]], place: int) -> int:
 
 
 def _after_label(text: str, start: int) -> Iterator[tuple[int, int]]:
-    """Yield the address that starts at a position: the rest of the line or of the field."""
-    last = min(len(text), start + patterns.LONGEST)
+    """Yield (start, end) of the address at a position: the rest of the line or of the field."""
+    last = min(len(text), start + patterns.LONGEST_ADDRESS)
     stop = patterns.LABEL_END.search(text, start, last)
     value = text[start : stop.start() if stop else last].rstrip(" .,")
     if len(value) > 2 and any(char.isupper() or char.isdigit() for char in value):
@@ -498,14 +492,12 @@ def find_phones(text: str) -> Iterator[tuple[int, int]]:
     for match in patterns.PHONE_CANDIDATE.finditer(text):
         number = match[0].rstrip()
         digits = sum(map(str.isdigit, re.split("[xe]", number, maxsplit=1)[0]))
-        if not patterns.FEWEST_DIGITS <= digits <= patterns.MOST_DIGITS or number.count(
-            "("
-        ) != number.count(")"):
+        if not patterns.FEWEST_DIGITS <= digits <= patterns.MOST_DIGITS:
             continue
-        introduced = patterns.PHONE_INTRODUCED.search(
-            text, max(0, match.start() - 28), match.start()
-        )
-        if introduced or _is_valid(number):
+        if number.count("(") != number.count(")"):
+            continue
+        before = max(0, match.start() - 28)
+        if patterns.PHONE_INTRODUCED.search(text, before, match.start()) or _is_valid(number):
             yield match.start(), match.end()
     for match in patterns.PHONE_LOCAL.finditer(text):
         yield match.span()

@@ -1,18 +1,18 @@
-"""Notes whose identifiers are marked inline, and how many of the marks a detector finds.
+"""Read notes whose identifiers are marked inline, and measure how many a detector finds.
 
     Seen by Dr. [[name|Amara Osei]] on [[date|6/23]], chart [[id|QT-310955]].
 
 A mark counts as found if findings cover all its letters and digits, except titles, degrees,
-weekdays, clock times and words like "since", which identify nobody. A finding that touches no mark
-is a false alarm.
-Organisations (`org`) are neutral: HIPAA does not list them, so they are neither missed nor alarms.
+weekdays and clock times, which identify nobody. A finding that touches no mark is a false alarm.
+Organisations (`org`) are neutral, because HIPAA does not list them: one that is not found is not
+missed, and one that is found is not a false alarm.
 
     python -m clingpt.privacy.annotated [--one_line] [--show] FILE…
 
 prints a table for files of notes that are separated by lines of "=====". The first line of a note
-may describe it ("# style: …") and is not part of it. --one_line replaces line breaks by blanks, as
-in most fields of a record. --show also prints what was missed and what was a false alarm, so use
-it only on invented notes.
+may describe it ("# style: …") and is not part of it. --one_line replaces line breaks with spaces,
+as in most fields of a record. --show also prints what was missed and what was a false alarm, so
+use it only on invented notes.
 """
 
 import argparse
@@ -47,8 +47,8 @@ CONTEXT = 30  # characters that --show prints on each side
 _MARK = re.compile(r"\[\[(?P<kind>\w+)\|(?P<value>[^\[\]|\n]+)\]\]")
 _SEPARATOR = re.compile(r"^=====\s*$", re.MULTILINE)
 _WORD = re.compile(r"\w+")
-# Parts of a mark that need not be found.
-_NEEDLESS = {
+# Parts of a mark that a detector may leave out.
+_OPTIONAL = {
     "name": re.compile(
         r"\b(?:dr|drs|doctor|prof|professor|mr|mrs|ms|miss|mx|sir|nurse|sister|rev"
         r"|md|m\.d|do|d\.o|rn|r\.n|np|pa|pa-c|phd|lpn|mbbs)\b",
@@ -69,7 +69,7 @@ class Note(NamedTuple):
     marks: tuple[Found, ...]
 
     def on_one_line(self) -> "Note":
-        """Return the note as a record's field holds it: cleaned, with blanks for line breaks."""
+        """Return the note as in most fields of a record: cleaned, with spaces for line breaks."""
         return read_marked(clean(self.marked()))
 
     def marked(self) -> str:
@@ -119,7 +119,7 @@ def read_marked(marked: str) -> Note:
 
 
 def read_notes(path: Path) -> list[Note]:
-    """Read a file of notes that are separated by lines of "====="."""
+    """Read a file of notes separated by lines of "====="; raise DataError for a malformed mark."""
     notes = []
     for number, part in enumerate(_SEPARATOR.split(path.read_text("utf-8")), 1):
         first, _, rest = part.strip("\n").partition("\n")
@@ -157,10 +157,10 @@ def score(notes: Iterable[Note], detect: Detector = find_identifiers) -> Score:
 
 def _needed(text: str, mark: Found) -> Iterator[int]:
     """Yield the positions of a mark's letters and digits that a detector must cover."""
-    needless = _NEEDLESS.get(mark.kind)
+    optional = _OPTIONAL.get(mark.kind)
     skipped = {
         place
-        for match in (needless.finditer(text, mark.start, mark.end) if needless else ())
+        for match in (optional.finditer(text, mark.start, mark.end) if optional else ())
         for place in range(*match.span())
     }
     for place in range(mark.start, mark.end):
@@ -189,10 +189,21 @@ def table(counts: Score, title: str = "") -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m clingpt.privacy.annotated")
-    parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--one_line", action="store_true", help="replace line breaks by blanks")
-    parser.add_argument("--show", action="store_true", help="print what was missed and the alarms")
+    parser = argparse.ArgumentParser(
+        prog="python -m clingpt.privacy.annotated",
+        description="Measure how many marked identifiers the rules find, without the tagger.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, help="notes separated by lines of =====")
+    parser.add_argument(
+        "--one_line",
+        action="store_true",
+        help="replace line breaks with spaces, as in most fields of a record",
+    )
+    parser.add_argument(
+        "--show",
+        action="store_true",
+        help="print missed identifiers and false alarms unmasked; only for invented notes",
+    )
     flags = parser.parse_args()
     notes = [note for path in flags.files for note in read_notes(path)]
     counts = score(note.on_one_line() if flags.one_line else note for note in notes)

@@ -1,4 +1,4 @@
-"""Find dates in the spellings that people use, and shift them by days in the same spelling.
+"""Find dates as people write them, and shift them by some days without changing the spelling.
 
 A date with a day is a `date` ("3/4/1931", "05-MAY-19", "May 3", "3rd of May 2019", "2019-05-03
 14:30"). A month with its year is a `month_year`. A year alone is neither, because HIPAA's Safe
@@ -122,7 +122,7 @@ _STAMP = re.compile(  # 202103141030-0600, of HL7
 _COMPACT = re.compile(  # 081401, 4 12 2020
     r"(?P<one>\d\d?)(?P<mark> ?)(?P<two>\d\d)(?P=mark)(?P<year>\d{4}|\d\d)"
 )
-_HOLIDAYS = {  # movable ones on a day in the middle of their range; only the shift needs a day
+_HOLIDAYS = {  # a movable one has a day in the middle of its range, which only shifting uses
     "christmas eve": (12, 24),
     "christmas day": (12, 25),
     "christmas": (12, 25),
@@ -206,6 +206,7 @@ _CUES = frozenset(
     " court mtg meeting conf"
     " shot ppd tb covid h/v hv".split()
 )
+# Participles with these beginnings introduce fractions: "improved 3/5", "rated 7/10".
 _NO_CUES = ("incre", "decre", "improv", "reduc", "grad", "rat", "scor", "worsen", "measur", "need")
 _CUES_OF_DURATIONS = _CUES - frozenset(
     "from last next by after before repeat review r/v f/u".split()
@@ -302,7 +303,10 @@ def find_short_dates(text: str, month_places: Iterable[int]) -> Iterator[tuple[s
 
 
 def _days_and_months(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield 6/23 and 5/92: first the clear ones, then those in or next to a month of the others."""
+    """Yield (kind, start, end) of dates like 6/23 and 5/92.
+
+    A doubtful one is a date if a clear date of the text is in the same or an adjacent month.
+    """
     months, doubtful = _months_of(text), []
     for match in _SHORT.finditer(text):
         if kind := _short_kind(text, match):
@@ -381,9 +385,9 @@ def _is_slashed_date(
     before: str,
     after: str,
 ) -> bool:
-    """Whether 6/23 is a day, not a fraction: "5/5", "3/10", or a British "5/7" or "6/12".
+    """Whether a match such as "6/23" is a date, and not a fraction ("5/5", "3/10") or a duration.
 
-    The last two are days and months of a duration.
+    In British notes, "5/7" is five days and "6/12" six months.
     """
     if (two == 7 and one in (*range(1, 15), 21, 28)) or (two == 12 and one <= 18):
         return cue in _CUES_OF_DURATIONS or bool(_TIME_AFTER.match(after)) or "0" in match["one"]
@@ -427,9 +431,9 @@ def is_day_first(dates: Iterable[str]) -> bool:
 
 
 def shifted(written: str, days: int, *, day_first: bool = False) -> str | None:
-    """Return the date that many days later, in the same spelling; None if the text is not one date.
+    """Return a written date `days` later, in the same spelling; None if it is not one date.
 
-    A month without a day counts as its fifteenth. Two entangled dates ("May 3/4/2019") are not
+    A month without a day counts as its fifteenth. Two overlapping dates ("May 3/4/2019") are not
     one date.
     """
     if holiday := _HOLIDAY.fullmatch(written):
@@ -444,7 +448,7 @@ def shifted(written: str, days: int, *, day_first: bool = False) -> str | None:
 
 
 def day_of(written: str, *, day_first: bool = False) -> datetime.date | None:
-    """Return the day that a date means, in ANY_YEAR if it has no year."""
+    """Return the day of a written date, in ANY_YEAR if it has no year; None if it is not a date."""
     return _parsed(written, day_first=day_first)[1]
 
 
@@ -495,7 +499,7 @@ def _read(match: re.Match[str], *, day_first: bool = False) -> datetime.date | N
         day = int(found.get("day") or 15)
     if not (1 <= month <= 12 and 1 <= day <= 31 and 1880 <= year <= 2099):
         return None
-    # 31 April is a slip of the pen and identifies as much as 30 April.
+    # 31 April is a typing error, and identifies as much as 30 April.
     return datetime.date(year, month, min(day, calendar.monthrange(year, month)[1]))
 
 

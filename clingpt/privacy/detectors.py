@@ -3,10 +3,10 @@
     detect = chosen("rules+tagger")
     detect("report from keisha, chart 4471920")  →  [Found("name", 12, 18), …]
 
-Rules search every text. In notes, the tagger adds what no rule knows; published abstracts do not
-pay for it. A roster adds known names and numbers, and an engine whatever a function of the user's
-finds. Each adds to the findings before it and never removes any. All can be pickled for worker
-processes.
+Rules search every text. In notes, the tagger adds what no rule finds; it skips published abstracts,
+which do not need its time. A roster adds known names and numbers, and an engine is a function of
+the user's that adds whatever it finds. Each adds to the findings before it and never removes any.
+All can be pickled for worker processes.
 """
 
 import hashlib
@@ -127,7 +127,7 @@ def _fingerprint(paths: Iterable[Path]) -> str:
 
 
 def for_record(detect: Detector, record: Record) -> Detector:
-    """Return a detector that also finds what the record's other columns tell, such as its name."""
+    """Return a detector that also finds the values of a record's other columns, such as a name."""
     return WithRoster(detect, _own_roster(record.known)) if record.known else detect
 
 
@@ -194,7 +194,8 @@ class WithEngine:
             # Not the error's own words: they may quote the text.
             raise DataError(
                 f"--phi_engine: {self.engine} failed with {type(error).__name__} on a text of "
-                f"{len(text)} characters"
+                f"{len(text)} characters; it must take a text and return (kind, start, end) of "
+                "each identifier"
             ) from None
         found.sort(key=lambda one: (one.start, -one.end))
         return found
@@ -203,15 +204,15 @@ class WithEngine:
         kind, start, end = one
         name = str(kind).lower()
         if name not in _KIND_OF:
-            shown = repr(str(kind)) if _WORD.fullmatch(str(kind)) else "that is not a word"
+            is_word = _WORD.fullmatch(str(kind))  # anything else may quote the text
+            shown = f"the unknown kind {str(kind)!r}" if is_word else "a kind that is not a word"
             raise DataError(
-                f"--phi_engine: {self.engine} returned the kind {shown}; choose from "
-                f"{', '.join(KINDS)}"
+                f"--phi_engine: {self.engine} returned {shown}; choose from {', '.join(KINDS)}"
             )
         if not (isinstance(start, int) and isinstance(end, int) and 0 <= start <= end <= length):
             raise DataError(
-                f"--phi_engine: {self.engine} returned a place outside a text of {length} "
-                "characters; return (kind, start, end)"
+                f"--phi_engine: {self.engine} returned a span outside a text of {length} "
+                "characters; return (kind, start, end) with 0 <= start <= end <= the length"
             )
         return Found(_KIND_OF[name], start, end)
 

@@ -1,4 +1,4 @@
-"""Find personal identifiers in text with rules: those of HIPAA's Safe Harbor that text can contain.
+"""Find personal identifiers in text by rules: those in HIPAA's Safe Harbor that text can contain.
 
     find_identifiers("Pt: DOE, JOHN seen 3/4/2019")  →  [Found("name", 4, 13), Found("date", …)]
 
@@ -10,13 +10,13 @@ introduces: a text without findings may still contain identifiers. tests/privacy
 and test_notes.py measure recall and false alarms.
 
 There are two levels. The strict rules run on every text, and are all that published abstracts get.
-In a clinical note, which note_structure.is_note recognises, further rules take what is too likely
-to be something else in prose: "6/23", bare codes, single names after a role or a relation. There,
-findings that overlap are joined; among the strict rules, the higher kind in KINDS wins.
+In a clinical note, which note_structure.is_note recognises, further rules find what would too often
+be something else in prose: "6/23", bare codes, single names after a role or a relation. In a note,
+overlapping findings are joined; among the strict rules, the kind that comes first in KINDS wins.
 
-Why rules: on 699 identifiers of strangers' notes, presidio with spaCy's small model found as many
-as the strict rules (73 %) with 200 times the false alarms and 40 to 120 times the time, and philter
-found 87 % with 90 times the false alarms; no mix of them reached 98 %.
+Why rules: on 699 identifiers in notes by other authors, presidio with spaCy's small model found as
+many as the strict rules (73 %) with 200 times the false alarms and 40 to 120 times the time, and
+philter found 87 % with 90 times the false alarms; no combination of them reached 98 %.
 
 All patterns take time linear in the length of the text, even for hostile text: repetitions are
 bounded, and what must not precede a match is checked after its first character, so that the search
@@ -70,7 +70,7 @@ _AGE = re.compile(
     re.IGNORECASE,
 )
 _BEYOND = re.compile(r"(?:[≥>≤<=~]|\b(?:over|above|under|below|than|least|most|to|or|and))\s?\Z")
-# Numbers of charts, specimens and devices that can be recognised by shape alone.
+# Numbers of charts, specimens and devices whose shape is enough to recognise them.
 _SHAPES = [
     (kind, re.compile(pattern))
     for kind, pattern in (
@@ -136,11 +136,11 @@ class Found(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What the rules say about a text."""
+    """What the rules find in a text, together and by level."""
 
-    found: list[Found]  # in order and without overlaps
-    sure: list[Found]  # what they find in any text
-    likely: list[Found]  # what else they take in a note; these findings may overlap
+    found: list[Found]  # by all rules, in order and without overlaps
+    sure: list[Found]  # by the strict rules, which run on any text
+    likely: list[Found]  # by the rules for notes; these findings may overlap
     is_note: bool  # whether the text is a clinical note rather than published prose
     text: str  # with NUL characters in place of placeholders
 
@@ -157,7 +157,7 @@ def find_identifiers(text: str) -> list[Found]:
 
 
 def search(text: str) -> Search:
-    """Find all identifiers, and return on what grounds too."""
+    """Find all identifiers as `find_identifiers` does, and return the findings by level too."""
     text = without_placeholders(text)
     words = list(_WORD.finditer(text))
     small = [word[0].lower() for word in words]
@@ -219,7 +219,7 @@ def masked(text: str, found: Found) -> str:
 _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
-# Marks of text that has been de-identified already, by what they contain.
+# Placeholders in text that was de-identified before, by a sign that each of them contains.
 _PLACEHOLDERS = {
     sign: re.compile(pattern)
     for sign, pattern in (
@@ -245,7 +245,7 @@ def without_placeholders(text: str) -> str:
 def _note_candidates(
     text: str, words: Sequence[re.Match[str]], small: Sequence[str]
 ) -> Iterator[Found]:
-    """Yield what identifies in a note, but may be something else in published prose."""
+    """Yield findings of the rules for notes, which would be something else in published prose."""
     labels = list(note_structure.labels(text))
     months = [words[at].start() for at, word in enumerate(small) if word in MONTH_WORDS]
     yield from (Found(*found) for found in find_short_dates(text, months))

@@ -1,9 +1,10 @@
-"""Names in clinical notes, by cues that published prose does not have.
+"""Find names in clinical notes by cues that published prose does not have.
 
 Notes name people by role ("RN K. Nowak"), by relation ("grandma Inez", "Thuy (wife)"), by label
-("Attending: Tran"), in lists ("bed 7 Abdul") and by initials ("(A.R.)"). A capital after such a
-cue is evidence enough, unless the word is among [not_names] of note_words.txt or is an ordinary
-word. Each rule takes the place of its cue and returns a name or None, like those of name_rules.py.
+("Attending: Tran"), in lists ("bed 7 Abdul") and by initials ("(A.R.)"). A capitalised word after
+such a cue is taken for a name, unless it is in [not_names] of note_words.txt or is an ordinary
+word. As in name_rules.py, each rule gets the place of its cue (an index into the words of the
+text) and returns the words of a name as a Span, or None.
 """
 
 import re
@@ -32,7 +33,7 @@ from clingpt.privacy.note_structure import Label
 Rule = Callable[[Reader, int], Span | None]
 
 LONGEST = 4  # words of a name
-DIALOGUE = 4  # a label that occurs so often names who speaks
+DIALOGUE = 4  # a label that occurs this often names the speaker in a transcript
 _JOINTS = (" ", ". ", ".", "-", " -")
 
 
@@ -42,7 +43,10 @@ def find_note_names(
     small: Sequence[str],
     found_labels: Sequence[Label],
 ) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of names in a note, possibly overlapping; arguments as for find_names."""
+    """Yield (start, end) of names in a note, possibly overlapping.
+
+    `words` are the matches of the text's words, `small` the same words in lower case.
+    """
     reader, rules = Reader(text, words), _rules()
     found: list[Span] = []
     for place, word in enumerate(small):
@@ -66,7 +70,7 @@ def find_note_names(
 
 
 def is_namelike(word: str, *, weak: bool = False) -> bool:
-    """Whether a capitalised word may be part of a name; `weak`: even if it is an ordinary word."""
+    """Whether a word may start a name; with `weak`, it may be an ordinary word with a capital."""
     name = plain(word)
     if not word[0].isupper() or name in _not_names() or _MIXED.match(word):
         return False
@@ -74,7 +78,7 @@ def is_namelike(word: str, *, weak: bool = False) -> bool:
 
 
 def continues_name(word: str) -> bool:
-    """Whether a capitalised word may follow the first word of a name: "Nowak Foley" too."""
+    """Whether a word may follow the first word of a name; a listed name may also be a cue."""
     name = plain(word)
     if not word[0].isupper() or standing(name) is Standing.NONE:
         return False
@@ -87,17 +91,10 @@ _MIXED = re.compile(r"[A-Z]{2,}[a-z]|[A-Z][a-z][A-Z]{2}|[A-Z][a-z]+[A-Z]\Z")  # 
 
 @cache
 def _not_names() -> frozenset[str]:
-    """Words of cues and labels, which stand next to names and start with a capital in headers."""
+    """Return words that are next to names and may be capitalised, but are not names themselves."""
     cue_words = cues("labels", "parts_of_names", "called", "paged", "met", "before_by", "staff")
-    return cue_words.union(cues("never", "not_names", "degrees_small", "note_titles", "titles")) - {
-        "amma",
-        "amin",
-        "chi",
-        "tan",
-        "ate",
-        "pan",
-        "rose",
-    }
+    cue_words |= cues("never", "not_names", "degrees_small", "note_titles", "titles")
+    return cue_words - {"amma", "amin", "chi", "tan", "ate", "pan", "rose"}  # names too
 
 
 def read_name(
@@ -135,6 +132,7 @@ def read_name(
 
 
 def _goes_on(reader: Reader, place: int, at: int, *, weak: bool) -> bool:
+    """Whether the name that starts at `place` includes the word `at`, which may be the first."""
     word = reader.word(at)
     if at > place and not continues_name(word) or at == place and not is_namelike(word, weak=weak):
         # "Ní Bhriain", "Li Wei": short first words need a name after them.
@@ -319,20 +317,20 @@ def after_preposition(reader: Reader, place: int) -> Span | None:
     if word.islower():
         name = plain(word)
         clear = standing(name) is Standing.CLEAR and name in first_names() and len(word) > 3
-        told = reader.word(place).lower() in ("per", "from", "to", "by")
-        before = reader.before(place)
-        told = told and (
-            reader.word(place) == "per" or before in cues("called", "before_by", "met", "told")
+        reported = reader.word(place) == "per" or (
+            reader.word(place).lower() in ("per", "from", "to", "by")
+            and reader.before(place) in cues("called", "before_by", "met", "told")
         )
-        return (place + 1, place + 2) if clear and told and name not in cues("not_names") else None
+        good = clear and reported and name not in cues("not_names")
+        return (place + 1, place + 2) if good else None
     span = read_name(reader, place + 1)
     if not span or not is_title(reader.word(span[0])) and not is_initial(reader.word(span[0])):
         return None
     if span[1] - span[0] > 1:
         return span if _is_sure(reader, span) and _has_listed(reader, span) else None
     name = plain(reader.word(span[0]))
-    told = reader.word(place).lower() in ("by", "per", "from")
-    known = name in first_names() or (told and name in last_names())
+    reported = reader.word(place).lower() in ("by", "per", "from")
+    known = name in first_names() or (reported and name in last_names())
     return span if known and standing(name) is Standing.CLEAR else None
 
 
@@ -349,10 +347,10 @@ def after_told(reader: Reader, place: int) -> Span | None:
     if joint in ("to", "with", "by", "from"):
         at += 1
         # "treated with Macrobid", "switched from Cytoxan"
-        told = reader.word(place).lower() in cues("called", "told")
+        reported = reader.word(place).lower() in cues("called", "told")
         if joint in ("with", "from"):
             single = Standing.CLEAR
-        if joint != "by" and not told:
+        if joint != "by" and not reported:
             return None
     elif reader.word(place).lower() in ("call", "reached", "ask", "attn", "cc"):
         single = Standing.CLEAR
@@ -408,23 +406,16 @@ def before_degree(reader: Reader, place: int) -> Span | None:
     if gap not in (" ", ", ", ","):
         return None
     if degree.islower():
+        name = reader.word(place - 1)
+        if not name.islower():
+            return None
         # "report to oluwaseun rn", "by kyle rn"
-        small, told = reader.word(place - 1), reader.before(place - 1)
-        known = standing(plain(small)) in (Standing.CLEAR, Standing.UNLISTED)
-        if (
-            small.islower()
-            and known
-            and len(small) > 3
-            and told in ("to", "from", "by", "with", "per")
-        ):
+        known = standing(plain(name)) in (Standing.CLEAR, Standing.UNLISTED) and len(name) > 3
+        if known and reader.before(place - 1) in ("to", "from", "by", "with", "per"):
             return place - 1, place
+        # "p.quill rn"
         dotted = place > 1 and reader.gap(place - 1) == "." and len(reader.word(place - 2)) == 1
-        small = reader.word(place - 1)
-        return (
-            (place - 2, place)
-            if dotted and small.islower() and degree in ("rn", "lpn", "np", "md")
-            else None
-        )
+        return (place - 2, place) if dotted and degree in ("rn", "lpn", "np", "md") else None
     span = _name_before(reader, place)
     return span if _is_sure(reader, span, single=Standing.UNLISTED) else None
 
@@ -546,7 +537,7 @@ def first_name_and_initial(reader: Reader, place: int) -> Span | None:
 
 
 def common_first_name(reader: Reader, place: int) -> Span | None:
-    """Match a frequent first name that is no word, with what follows: "Kenneth", "Teresa Quill"."""
+    """Match a first name that is not also a word, with its surname: "Kenneth", "Teresa Quill"."""
     word = reader.word(place)
     name = plain(word)
     if not is_title(word) or name not in first_names() or standing(name) is not Standing.CLEAR:
@@ -562,7 +553,7 @@ def common_first_name(reader: Reader, place: int) -> Span | None:
 
 
 def double_name(reader: Reader, place: int) -> Span | None:
-    """Match "Nowak/Osei" and "Nowak-Osei", two names that are no words."""
+    """Match "Nowak/Osei" and "Nowak / Osei", two names that are not also words."""
     if place + 1 >= len(reader.words) or reader.gap(place + 1) not in ("/", " / "):
         return None
     pair = [reader.word(place), reader.word(place + 1)]
@@ -573,7 +564,7 @@ def double_name(reader: Reader, place: int) -> Span | None:
 
 
 def full_name(reader: Reader, place: int) -> Span | None:
-    """Match two capitalised words that are no words, one of them a listed name."""
+    """Match capitalised words of which one is a listed name and one is not an ordinary word."""
     word = reader.word(place)
     if not is_title(word) or len(word) < 3 or standing(plain(word)) is Standing.NONE:
         return None
@@ -714,7 +705,7 @@ _ANYWHERE: tuple[Rule, ...] = (
 
 
 def _after_labels(reader: Reader, found: Sequence[Label]) -> Iterator[Span]:
-    """Yield "Attending: Tran", "PAT: NOWICKA,HALINA" and "COSIGNER: SATO,R"."""
+    """Yield names after labels: "Attending: Tran", "PAT: NOWICKA,HALINA", "COSIGNER: SATO,R"."""
     starts = [word.start() for word in reader.words]
     times = Counter(label.words.split()[-1] for label in found)
     for label in found:
@@ -731,7 +722,7 @@ def _after_labels(reader: Reader, found: Sequence[Label]) -> Iterator[Span]:
             first += 1
         span = read_name(reader, first)
         if not span:
-            if span := _small_name(reader, first, label):
+            if span := _small_name(reader, first):
                 yield span
             continue
         # "Mother: Melanoma" is an answer, "Attending: Okonkwo" a name.
@@ -745,7 +736,7 @@ def _after_labels(reader: Reader, found: Sequence[Label]) -> Iterator[Span]:
 
 
 def _reversed_end(reader: Reader, span: Span) -> Span | None:
-    """Return "Nowicka, Halina B" from its surname on."""
+    """Extend a surname by the forenames after its comma: "Nowicka, Halina B"; None without any."""
     first = span[1]
     word = reader.word(first)
     if is_initial(word):  # "SATO,R", but not "Well, I think"
@@ -770,7 +761,7 @@ def _ends_field(reader: Reader, span: Span) -> bool:
     return listed and (not after.strip() or after[0] in ";|\n(/" or after.strip()[0].isdigit())
 
 
-def _small_name(reader: Reader, first: int, label: Label) -> Span | None:
+def _small_name(reader: Reader, first: int) -> Span | None:
     """Return a name in lower case after a label: "pcp: dr tran", "nurse: keisha"."""
     word = reader.word(first)
     good = word.islower() and len(word) > 2 and standing(plain(word)) is Standing.CLEAR
@@ -819,6 +810,7 @@ _SIGNED = re.compile(
 
 
 def _by_shape(text: str) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of names that are recognised only by their spelling and punctuation."""
     for pattern in _SHAPES:
         for match in pattern.finditer(text):
             if _are_names(match, before_number=pattern is _BEFORE_NUMBER):

@@ -1,8 +1,8 @@
 """Measure the detectors of identifiers on a user's own annotated notes (prepare.py --phi_check).
 
 The notes are a .txt in the form of annotated.py, or JSON lines whose `text` has marks inline. The
-report shows recall by kind, false alarms, what each detector adds, and what was missed: masked
-unless asked, since the notes may be real.
+report shows recall by kind, false alarms, what each detector adds, and what was missed. Because
+the notes may be real, text is masked unless --phi_show is given.
 """
 
 import json
@@ -16,7 +16,7 @@ from clingpt.privacy.identifiers import Detector, Found, masked
 from clingpt.text.records import clean
 
 ENOUGH = 200  # marks; with fewer, the interval of the recall is wide
-GOAL = 0.9  # of the recall, below which the report suggests what to add
+GOAL = 0.9  # recall below which the report warns and suggests what to add
 MOST_SHOWN = 100  # missed identifiers and false alarms
 
 
@@ -61,11 +61,11 @@ def _read_lines(path: Path) -> list[Note]:
 
 
 def report(notes: Sequence[Note], steps: Sequence[tuple[str, Detector]], *, show: bool) -> str:
-    """Describe how well detectors do, each of which adds to the one before it; the last one counts.
+    """Describe how well detectors do; each step includes the detectors of the steps before it.
 
-    `show`: print what was missed and the false alarms as they are in the notes.
+    The tables of kinds and places are those of the last step. `show` leaves their text unmasked.
     """
-    # As in most fields of a record. Without marks, cleaning cannot break one.
+    # Most fields of a record are on one line too.
     notes = [note.on_one_line() for note in notes]
     scores = [(name, score(notes, detect)) for name, detect in steps]
     counts = scores[-1][1]
@@ -116,16 +116,16 @@ def advice(counts: Score, detectors: Sequence[str]) -> str:
     missed = counts.marks - counts.found
     if missed["name"] + missed["id"] and not any("roster" in name for name in detectors):
         lines.append(
-            "Names and numbers were missed: pass those that you have on a list with "
-            "--phi_known=FILE, and keep columns such as patient_name and mrn in the table."
+            "Names or numbers were missed: list the known ones in a file for --phi_known=FILE, and "
+            "keep columns such as patient_name and mrn in the table, which are then searched for."
         )
     if counts.found.total() < GOAL * n:
         lines.append(
-            "More than one in ten was missed: do not share models trained on such notes. A "
-            "detector of yours can be added with --phi_engine=rules+tagger+MODULE:function."
+            "More than one in ten was missed: do not share models trained on such notes. You can "
+            "add your own detector with --phi_engine=rules+tagger+MODULE:function."
         )
     lines.append(
-        "What is missed hides among surrogates and stands out among tags: redact notes with "
-        "--redact=surrogates."
+        "A missed identifier stands out next to tags, but can hardly be told from surrogates: "
+        "redact notes with --redact=surrogates."
     )
     return "\n".join(lines)

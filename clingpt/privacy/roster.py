@@ -124,7 +124,7 @@ class Roster:
         known = {name: kind for name in rows.fieldnames or () if (kind := kind_of_column(name))}
         if not known:
             raise DataError(
-                f"--phi_known={path} has no column of a known name; call its columns name, "
+                f"--phi_known={path} has no column with a known name; call its columns name, "
                 "first_name, last_name, mrn, dob, phone, email or address"
             )
         for row in rows:
@@ -147,7 +147,7 @@ class Roster:
             self.add(f"{last}, {first}", "name")
 
     def add(self, entry: str, kind: str | None = None) -> None:
-        """Add an entry; `kind` is name, number, date or place, and None tells it by its form."""
+        """Add an entry; `kind` is name, number, date or place, and None infers it from the form."""
         entry = entry.strip()
         if not entry:
             return
@@ -306,13 +306,13 @@ def _date(year: int, month: int, day: int) -> datetime.date | None:
 
 
 def plain(name: str) -> str:
-    """Return the name of a column without case, blanks and signs, as _COLUMNS spells it."""
+    """Return a column's name in lower case without spaces and punctuation, as in _COLUMNS."""
     return re.sub(r"[\W_]+", "", name.lower())
 
 
 @lru_cache(maxsize=1 << 12)
 def kind_of_column(name: str) -> str | None:
-    """Return what a column identifies people by: name, number, date, place, or None."""
+    """Return what a column contains, by its name: name, number, date or place; else None."""
     return KIND_OF_COLUMN.get(plain(name))
 
 

@@ -62,7 +62,7 @@ Span = tuple[int, int]
 
 
 class Word(NamedTuple):
-    """What a token says by itself."""
+    """The features of a token that do not depend on its neighbours."""
 
     features: tuple[str, ...]
     small: str  # the token as its neighbours see it: a word in lower case, a number as its length
@@ -333,7 +333,7 @@ class Tagger:
 
 
 class Reading(NamedTuple):
-    """What a tagger says about each token of a text."""
+    """What a tagger predicts for each token of a text."""
 
     text: str
     spans: list[Span]

@@ -101,8 +101,8 @@ def test_an_outside_function_adds_its_findings(engine: str) -> None:
     ("function", "reason"),
     [
         ("broken", "failed with ValueError on a text of 7 characters"),
-        ("unknown", "returned the kind that is not a word; choose from"),
-        ("outside", "a place outside a text of 7 characters"),
+        ("unknown", "returned a kind that is not a word; choose from"),
+        ("outside", "a span outside a text of 7 characters"),
         ("shapeless", "failed with TypeError"),
     ],
 )

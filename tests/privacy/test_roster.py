@@ -97,7 +97,7 @@ def test_short_entries_are_counted_and_not_looked_for() -> None:
     ("name", "content", "reason"),
     [
         ("a.txt", b"\n12\n", "has no entry"),
-        ("a.csv", b"ward,bed\nSecretward,2\n", "no column of a known name"),
+        ("a.csv", b"ward,bed\nSecretward,2\n", "no column with a known name"),
         ("a.txt", b"\xff\xfe\x00Secretname", "not UTF-8"),
         ("missing.txt", None, "No such file"),
     ],

@@ -37,27 +37,31 @@ class PrepareConfig:
     mix: tuple[str, ...] = ()  # several weighted sources instead: a.csv=1 b.jsonl.gz=0.3
     # Subset of PubMedQA on the Hub.
     subset: Literal["pqa_labeled", "pqa_artificial", "pqa_unlabeled"] = "pqa_labeled"
-    encoding: str = "auto"  # of text files: auto (UTF-8, or as the byte-order mark says), cp1252, …
-    # How a CSV or TSV writes quotes within cells: doubled (auto, which recognises backslashes),
-    # as \" (backslash), or as ordinary characters of cells that are never quoted (none).
+    # Encoding of text files: auto (UTF-8, or as the byte-order mark says), cp1252, latin-1, …
+    encoding: str = "auto"
+    # How quotes inside the cells of a CSV or TSV are written: doubled, or with a backslash if the
+    # first lines show it (auto); with a backslash, as \" (backslash); or unchanged, in cells that
+    # are never quoted (none).
     quoting: Literal["auto", "none", "backslash"] = "auto"
-    sheet: str | None = None  # sheet of a spreadsheet; None takes the only one
-    # Key of the records in a JSON file, as in data or data.train; None finds it, and --records=
-    # takes the whole file as one record.
+    sheet: str | None = None  # name of the sheet in a spreadsheet; None takes the only one
+    # Key that leads to the records in a JSON file, such as data or data.train; None finds it, and
+    # --records= reads the whole file as one record.
     records: str | None = None
-    # Column with the text to read, such as a note or a report; None guesses from the names.
+    # Column with the text that the model reads, such as a note or a report; None guesses from the
+    # columns' names.
     input: str | None = None
-    # Column with the text to write: a summary, an answer or a document; None guesses.
+    # Column with the text that the model learns to write: a summary, an answer or a document; None
+    # guesses from the columns' names.
     target: str | None = None
-    question: str | None = None  # column with the question; None guesses from the names
-    # Column with the heading of the one section that the target is (task document); None takes a
-    # column named section, section_header, heading, …; --heading= takes none.
+    question: str | None = None  # column with the question; None guesses from the columns' names
+    # For the task document, if each target is a single section: column with its heading. None
+    # takes a column named section, section_header, heading, …; --heading= uses none.
     heading: str | None = None
-    # What the values of the column with yes, no or maybe stand for, where it has others:
+    # Meaning of the labels in a column that does not say yes, no or maybe:
     # "significantly increased=yes" "no significant difference=maybe".
     labels: tuple[str, ...] = ()
-    # Column that identifies a record; None takes a column named like one, else a record is known
-    # by its number and text.
+    # Column with the records' ids; None takes a column named id, note_id, pmid, …, and without
+    # any, a record is identified by its number and its text.
     id: str | None = None
     skip_bad: bool = False  # drop and count unusable records instead of stopping at the first
     synthetic_records: int = 8000  # training records of --source=synthetic
@@ -68,13 +72,15 @@ class PrepareConfig:
     tasks: tuple[str, ...] = ("answer", "summarize", "document")
     task: str | None = None  # a single task, instead of --tasks
     block_size: int = 1024  # longest example in tokens, prompt and target together
-    # What to do with a longer text of the task text: split it into windows, keep its first window
-    # (trim), or drop it. Prompts of other tasks lose whole sentences instead, and a document longer
-    # than the context is dropped. sections: examples of the task document ask for one section of
-    # one window of the notes each, so that dialogues of any length can be used.
+    # What to do with texts that do not fit into block_size. For the task text: split them into
+    # windows (window), keep the first window (trim), or drop them (drop). For the task document,
+    # sections writes an example for each section and each window of the notes, so that dialogues
+    # of any length can be used; otherwise a document that does not fit is dropped. Prompts of all
+    # other tasks are shortened by whole sentences.
     long: Literal["window", "sections", "trim", "drop"] = "window"
-    # Noisy yes/no labels for the task answer from titles that are statements, in PubMed XML or in a
-    # column title: "X reduces Y" becomes the question "Does X reduce Y?" with the answer yes.
+    # titles: make questions and noisy yes/no labels for the task answer from titles that are
+    # statements, in PubMed XML or in a column title: "X reduces Y" becomes "Does X reduce Y?" with
+    # the answer yes.
     make_labels: Literal["titles"] | None = None
     # Share of yes among training answers, reached by dropping some; None keeps all.
     yes_share: float | None = None
@@ -85,39 +91,45 @@ class PrepareConfig:
     section_dropout: float = 0.0
 
     # --- splits ---
-    # Column with the patient, encounter or article, which is kept in one split; None takes a column
-    # named like one (subject_id, patient_id, mrn, hadm_id, pmcid, …), --group= takes none.
+    # Column with the patient, encounter or article, all of whose records go to one split; None
+    # takes a column named subject_id, patient_id, mrn, hadm_id, pmcid, …; --group= uses none.
     group: str | None = None
-    # Column with the source's own splits: train, validation, test; None takes a column named split,
-    # --split= takes none.
+    # Column with the source's splits: train, validation, test; None takes a column named split, and
+    # --split= ignores the source's splits.
     split: str | None = None
     fold: int = 0  # which of PubMedQA's ten official folds is the validation split, 0 to 9
     val_share: float = 0.05  # share of records for validation, outside the official splits
     test_share: float = 0.05  # share of records for the test split, outside the official splits
 
     # --- hygiene ---
-    redact: Literal["tags", "surrogates"] | None = None  # replace identifiers with [NAME] or fakes
+    # Replace identifiers: with tags such as [NAME], or with surrogates, which are other names,
+    # numbers and dates in the same form.
+    redact: Literal["tags", "surrogates"] | None = None
     allow_phi: bool = False  # continue even if likely identifiers (PHI) are found
-    # File of names, chart numbers and birth dates to look for: one a line, or a .csv with columns
-    # such as name, mrn and dob.
+    # File of known names, chart numbers and birth dates to look for: one per line, or a .csv with
+    # columns such as name, mrn and dob.
     phi_known: Path | None = None
-    # Detectors of identifiers: rules, rules+tagger, or one of them with +MODULE:function, a
-    # function of yours (text → kind, start, end) whose findings are only redacted.
+    # Detectors of identifiers: rules, rules+tagger, or either with +MODULE:function, your own
+    # function from a text to (kind, start, end) of each identifier. What only your function finds
+    # is redacted, but never a reason to refuse a source.
     phi_engine: str = "rules+tagger"
-    # Instead of preparing data, measure the detectors on notes of yours whose identifiers are
-    # marked as [[name|Ann Lee]]: a .txt, or .jsonl with a text in each line.
+    # Instead of preparing data, measure the detectors on your own notes, whose identifiers you have
+    # marked as [[name|Ann Lee]]: a .txt with lines of ===== between the notes, or a .jsonl with one
+    # {"text": …} per line.
     phi_check: Path | None = None
-    phi_show: bool = False  # let --phi_check print what was missed without masking it
+    phi_show: bool = False  # print what --phi_check missed without masking it
     drop_overlap: bool = False  # drop training records that copy a validation or test record
     allow_overlap: bool = False  # continue even if training records copy test records
-    # Other prepared folders whose validation and test text must not occur in training either.
+    # Other prepared folders, whose validation and test records this training split must not copy
+    # either.
     against: tuple[str, ...] = ()
     # Made-up secrets to plant in the training split, for audit.py to look for.
     canaries: int = 0
 
     # --- run ---
     out: Path | None = None  # folder to write; None is data/ plus the name of the source
-    dry_run: bool = False  # do everything but write the folder, and end as the real run would
+    # Do everything but write the folder: print the same tables, and fail where a real run would.
+    dry_run: bool = False
     workers: int | None = None  # processes; None is one per CPU, 0 or 1 starts none
     show: int = 3  # examples to print, with the trained tokens marked
     seed: int = 1337  # seed of the synthetic source, canaries and views
@@ -156,12 +168,10 @@ class PrepareConfig:
         config.check("document" in self.chosen_tasks or self.long != "sections", reason)
         both = bool(self.mix) and self.source != type(self).source
         config.check(not both, "pass one of --source and --mix")
-        columns = (self.input, self.target, self.question, self.heading, self.id)
-        named = self.source == "synthetic" and any((*columns, self.group, self.split))
-        config.check(not named, "synthetic has no columns to choose from; do not name any")
-        config.check(
-            not (self.labels and self.source == "synthetic"), "synthetic has its own labels"
-        )
+        names = ("input", "target", "question", "heading", "id", "group", "split", "labels")
+        passed = [f"--{name}" for name in names if getattr(self, name)]
+        reason = f"--source=synthetic has no columns to choose from; omit {' '.join(passed)}"
+        config.check(self.source != "synthetic" or not passed, reason)
         self._check_detectors()
         parse_labels(self.labels)
         parse_mix(self.mix)
@@ -172,11 +182,11 @@ class PrepareConfig:
 
         _, engine = parse_engine(self.phi_engine)
         reason = (
-            f"phi_engine={self.phi_engine} only helps to redact; add --redact=surrogates or "
-            "--redact=tags"
+            f"--phi_engine={self.phi_engine} adds a function whose findings are only redacted; add "
+            "--redact=surrogates or --redact=tags"
         )
         config.check(not engine or bool(self.redact or self.phi_check), reason)
-        reason = "phi_show goes with --phi_check, which measures the detectors"
+        reason = "--phi_show only affects --phi_check=FILE; add that or omit --phi_show"
         config.check(not self.phi_show or self.phi_check is not None, reason)
 
     @property
@@ -262,7 +272,7 @@ from clingpt.privacy.redaction import Redactor
 from clingpt.privacy.roster import Roster
 from clingpt.text.tokenizer import Tokenizer
 
-FIRST_RECORDS = 20  # to make examples of where none can be read back
+FIRST_RECORDS = 20  # training records from which examples are shown if none were written
 
 
 def main() -> None:
@@ -390,7 +400,7 @@ def check_detectors(cfg: PrepareConfig, path: Path) -> None:
 
 
 def check_outside(folder: Path, source: str) -> None:
-    """Raise ConfigError if the folder to write is in a source: the next run would read it."""
+    """Raise ConfigError if the output folder is inside a source: the next run would read it."""
     place = Path(source)
     if (
         source != "synthetic"
@@ -414,7 +424,7 @@ def open_sources(cfg: PrepareConfig) -> list[Source]:
     for name, weight in weights:
         columns, table, published = None, "", True
         if name != "synthetic":
-            # Labels made from titles need the columns that a summary does, and none with answers.
+            # Labels made from titles need the same columns as a summary, and no column of answers.
             task = "summarize" if cfg.make_labels else cfg.tasks[0]
             choice = choose_columns(name, task, given=cfg.columns, options=cfg.options)
             columns, table = choice or (None, "")
@@ -478,11 +488,13 @@ def reasons_to_refuse_splits(
             continue
         if n_hashed:
             among = prepare_report.among_groups(survey)
-            why = f"a share of {share:.1%} of {console.count(n_hashed)} records{among} gave none"
+            why = (
+                f"none of {console.count(n_hashed)} records{among} fell into a share of {share:.1%}"
+            )
             advice = f"pass a larger --{split}_share"
             advice += ", --group= to divide groups" if survey.groups else ""
         else:
-            why = f"the official splits have none among {console.count(n_all)} records"
+            why = f"none of {console.count(n_all)} records is in it by the source's own splits"
             advice = "pass --split= to split by a hash" if has_splits else ""
         advice = f"{advice}, or" if advice else "pass"
         found.append(

@@ -572,10 +572,10 @@ def test_a_folder_without_a_receipt_opens_with_the_same_fingerprint(tmp_path: Pa
         (["--section_dropout=1"], "section_dropout must be at least 0 and below 1, got 1.0"),
         (["--canaries=-1"], "canaries must be at least 0 and at most"),
         (["--workers=-1"], "workers must be at least 0, got -1"),
-        (["--long=cut"], "--long must be window, trim or drop, got 'cut'"),
+        (["--long=cut"], "--long must be window, sections, trim or drop, got 'cut'"),
         (["--redact=blur"], "--redact must be tags, surrogates or None, got 'blur'"),
         (["--encoding=latin-99"], "unknown encoding 'latin-99'"),
-        (["--source=synthetic", "--input=note"], "synthetic has no columns to choose from"),
+        (["--source=synthetic", "--input=note"], "--source=synthetic has no columns to choose"),
     ],
     ids=lambda value: str(value)[:40],
 )

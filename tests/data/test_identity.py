@@ -192,9 +192,9 @@ def test_an_empty_split_is_refused_with_the_reason(dry: bool, tmp_path: Path) ->
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--task=text", f"--dry_run={dry}")
     error = refused(*flags)
     assert (
-        "the val split is empty: a share of 5.0% of 40 records (in 2 groups, the largest of 20) "
-        "gave none; pass a larger --val_share, --group= to divide groups, or --val_share=0 to do "
-        "without it" in error
+        "the val split is empty: none of 40 records (in 2 groups, the largest of 20) fell into a "
+        "share of 5.0%; pass a larger --val_share, --group= to divide groups, or --val_share=0 to "
+        "do without it" in error
     )
     assert "the test split is empty" in error
     assert not (tmp_path / "data").exists()
@@ -203,8 +203,8 @@ def test_an_empty_split_is_refused_with_the_reason(dry: bool, tmp_path: Path) ->
     path = write(tmp_path / "lines.jsonl", notes(40, split=lambda n: "train" if n else "test"))
     error = refused(f"--source={path}", *flags[1:])
     assert (
-        "the val split is empty: the official splits have none among 40 records; pass --split= to "
-        "split by a hash, or --val_share=0 to do without it" in error
+        "the val split is empty: none of 40 records is in it by the source's own splits; pass "
+        "--split= to split by a hash, or --val_share=0 to do without it" in error
     )
 
 

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
+from clingpt.base import console
 from clingpt.base.errors import DataError
 
 Item = TypeVar("Item", contravariant=True)
@@ -80,11 +81,12 @@ def _map_elsewhere(
     work: Work[T, R], chunks: Iterable[list[T]], workers: int
 ) -> Generator[tuple[list[T], R], None, None]:
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work,))
+    with _starting():
+        executor = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work,))
     waiting: deque[tuple[list[T], Future[R]]] = deque()
     try:
         for chunk in chunks:
-            with _interrupts_held():
+            with _interrupts_held(), _starting():
                 waiting.append((chunk, executor.submit(_work_here, chunk)))
             if len(waiting) >= workers + AHEAD:
                 yield _finished(waiting)
@@ -97,6 +99,20 @@ def _map_elsewhere(
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _starting() -> Generator[None, None, None]:
+    """Say that workers cannot be started: no semaphores in /dev/shm, or too many processes."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if (cause := console.os_error_in(error)) is None:
+            raise
+        raise DataError(
+            f"worker processes cannot be started ({console.describe_os_error(cause)}; see df "
+            "/dev/shm and ulimit -u); nothing was written: pass --workers=1, which starts none"
+        ) from None
 
 
 @contextmanager

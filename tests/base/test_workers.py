@@ -1,5 +1,6 @@
 """Work in other processes: ordered results, bounded memory, and no process left running."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -95,6 +96,25 @@ def test_a_killed_worker_raises_instead_of_hanging() -> None:
     with pytest.raises(DataError, match="a worker process was killed.*fewer --workers") as told:
         list(map_chunks(Doubling(deadly=120), MANY, workers=2))
     assert "\n" not in str(told.value)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("started", ["semaphores", "processes"])
+def test_workers_that_cannot_be_started_are_reported(
+    started: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where /dev/shm is full or missing, or with too many processes: it is not the disk."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if started == "processes":
+        monkeypatch.setattr("multiprocessing.process.BaseProcess.start", fail)
+    else:
+        monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", fail)
+    said = r"worker processes cannot be started \(No space .*; see .*\); .* pass --workers=1"
+    with pytest.raises(DataError, match=said):
+        list(map_chunks(Doubling(), MANY, workers=2))
     assert not multiprocessing.active_children()
 
 

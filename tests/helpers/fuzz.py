@@ -455,7 +455,12 @@ def body(rng: random.Random, ending: str, steps: list[str]) -> bytes:
     steps.append(f"{ending} {number}")
     try:
         made = layouts[number](rows)
-    except (ValueError, TypeError, RecursionError):  # such values do not exist in this format
+    except (
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        RecursionError,
+    ):  # such values do not exist in this format
         made = repr(rows)
     data = made if isinstance(made, bytes) else made.encode("utf-8", "surrogatepass")
     for _ in range(rng.choice([0, 0, 0, 1, 2])):

@@ -1,12 +1,12 @@
-"""Cells of a table that are not plain text: structure, real or printed, HTML, and marks of gaps.
+"""Read table cells that are not plain text: lists and objects, HTML, and marks of missing values.
 
-Parquet and JSON have lists and objects in their cells. Where such a table is saved as CSV, each
-cell contains what Python prints for it: {'contexts': array(['…', '…'], dtype=object)}. Both are
-read alike where their meaning is plain, and are otherwise refused, because a model trained on them
-would learn to write brackets, and because such objects may contain annotators' answers.
+Parquet and JSON have lists and objects in their cells. If such a table is saved as CSV, each cell
+contains what Python prints for them: {'contexts': array(['…', '…'], dtype=object)}. Both forms are
+read in the same way if their meaning is unambiguous, and refused otherwise, because a model trained
+on them would learn to write brackets, and because such objects may contain annotators' answers.
 
-How the cells of a column are read is decided once, by a sample (`rule_for`), and is then the same
-for all rows: a cell that does not fit is an error, never a guess.
+How a column is read is decided once, from a sample of its cells (`rule_for`), and is the same for
+all rows: a cell that does not fit is an error, never a guess.
 """
 
 import ast
@@ -25,7 +25,7 @@ MOST_CHARS = 200_000  # of printed structure; longer cells are not parsed
 SAMPLED_CHARS = 10_000  # of a text whose column is being guessed
 MOST_DEPTH = 8  # of lists within lists
 MOST_KEYS = 3  # of an object that a message names
-PROSE_WORDS = 8  # a text this long is prose, for deciding what a column holds
+PROSE_WORDS = 8  # a text this long is prose, for deciding what a column contains
 
 # Marks of a gap, as pandas and databases write them. The first never mean anything else; the others
 # are words, and count only where all other cells are prose.
@@ -78,7 +78,7 @@ _TOKEN = re.compile(
 )
 _NAMES: dict[str, bool | None] = {"True": True, "False": False, "true": True, "false": False}
 _NAMES |= dict.fromkeys(("None", "null", "nan", "NaN", "NaT", "NA", "<NA>", "inf", "-inf"))
-_CALLS = frozenset(  # of one argument, which is printed as it is
+_CALLS = frozenset(  # each prints its one argument, which is the value
     "array np.array numpy.array list tuple set frozenset deque Index OrderedDict dict "
     "np.str_ np.float64 np.float32 np.int64 np.int32 np.bool_ Decimal Timestamp UUID".split()
 )
@@ -117,7 +117,7 @@ def looks_printed(text: str) -> str | None:
 
 
 def parse(text: str) -> object:
-    """Return what printed structure stands for, or the text itself if it is prose.
+    """Return the structure that a text prints, or the text itself if it is prose.
 
     Raises NotText for structure that cannot be read. Never evaluates anything: strings go through
     ast.literal_eval one by one.
@@ -163,8 +163,8 @@ def _depth(value: object) -> int:
 class _Printed:
     """Parser of what Python, NumPy and pandas print for lists, dicts, arrays and their items.
 
-    NumPy separates items by white space alone, ['a' 'b'], which Python itself would take for one
-    string: hence a parser instead of ast.literal_eval for the whole.
+    NumPy separates items only by white space, as in ['a' 'b'], which ast.literal_eval would read as
+    one string; hence a parser of our own.
     """
 
     def __init__(self, text: str) -> None:
@@ -299,14 +299,15 @@ def is_gap(value: object) -> bool:
 
 
 def is_blank(text: str) -> bool:
+    """Return whether nothing of a text is left after cleaning; fast for long texts."""
     return not clean(text[:64]) and not clean(text)
 
 
 def texts_in(value: object) -> list[str]:
-    """List the texts of a value whose meaning is plain; raises NotText for any other.
+    """List the texts of a value; raises NotText if its meaning is ambiguous.
 
-    That is a text, a list of texts, or objects that have a text under a known key, like an answer
-    in SQuAD or a snippet in BioASQ.
+    Accepted are a text, a list of texts, and objects that have a text under one known key, like an
+    answer in SQuAD or a snippet in BioASQ.
     """
     if is_gap(value):
         return []
@@ -389,7 +390,7 @@ def _is_label(value: object) -> bool:
 
 
 def joined(texts: Sequence[str], *, lines: bool = False) -> str:
-    """Join texts into one: a line each, or separated by semicolons unless they are sentences."""
+    """Join texts into one: one per line, or separated by semicolons unless they are sentences."""
     if lines:
         return "\n".join(texts)
     parts = [text.strip() for text in texts]
@@ -407,11 +408,11 @@ class CellRule:
     """How the cells of one column are read."""
 
     column: str = ""
-    structured: bool = False  # lists and objects, real or printed, are taken; otherwise refused
+    structured: bool = False  # lists and objects, real or printed, are read; otherwise refused
     first: bool = False  # several texts are alternatives, of which the first is taken
     words_for_gaps: bool = False  # a cell that is "None" or "N/A" is empty
     html: int = 0  # how often HTML is turned into text: twice if its tags are escaped themselves
-    says: str = ""  # in a few words, for the table of columns
+    says: str = ""  # the rule in a few words, for the table of columns
 
     def text(self, cell: object, counts: Counts, *, lines: bool = False) -> str | None:
         """Return a cell's text, or None if it is empty; raises NotText."""
@@ -517,7 +518,7 @@ def _is_printed_bytes(cell: object) -> bool:
 
 
 def _known_texts(value: object) -> list[str]:
-    """List the texts within a value, or none if its meaning is not plain."""
+    """List the texts within a value, or none if its meaning is ambiguous."""
     try:
         labelled = _labelled(value)
         return texts_in(value) if labelled is None else [text for _, text in sections_in(value)]
@@ -535,8 +536,8 @@ def _labels_of(value: object) -> list[Section]:
 def _are_alternatives(name: str, structures: Sequence[object]) -> bool:
     """Return whether several texts in a cell answer the same question, each by itself.
 
-    Columns named in the plural hold the answers of several annotators, as in SQuAD; so do objects
-    that say where in the passage an answer starts.
+    Columns with a plural name contain the answers of several annotators, as in SQuAD. So do objects
+    that give the position of an answer in the passage.
     """
     last = re.split(r"[\W_]+", name.lower())[-1]
     if last in ("answers", "references", "summaries", "targets", "outputs", "responses"):
@@ -566,7 +567,10 @@ def text_of(cell: object) -> object:
 
 
 def refuse_printed(record: Record) -> None:
-    """Raise DataError if a text of a record is printed structure: rows whose layout is known."""
+    """Raise DataError if a text of a record is printed structure.
+
+    For rows in a known layout, whose cells are not read by a CellRule.
+    """
     labelled = [("question", record.question), ("long answer", record.long_answer or "")]
     for label, text in [*labelled, *record.sections]:
         if looks := looks_printed(text):

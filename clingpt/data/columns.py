@@ -30,12 +30,12 @@ class Columns:
 
     id: str | None = None
     group: str | None = None  # the patient, encounter or article; "": none, and do not guess
-    split: str | None = None  # train, val or test, as the source publishes it; "": as for group
+    split: str | None = None  # train, val or test, as the source publishes it; "" as for group
     question: str | None = None
     input: str | None = None  # what the model reads: a note, a report, a context
     target: str | None = None  # what the model writes: a summary, an answer in prose
     document: str | None = None  # a structured document written from notes; keeps its lines
-    heading: str | None = None  # of the one section that the document is; "": as for group
+    heading: str | None = None  # if `document` is a single section, its heading; "" as for group
     decision: str | None = None  # yes, no or maybe
     keywords: str | None = None
     system: str | None = None  # instructions before a conversation, if they vary
@@ -44,7 +44,7 @@ class Columns:
     labels: Mapping[str, str] = field(default_factory=dict)  # value of `decision` -> one of LABELS
     rules: dict[str, CellRule] = field(default_factory=dict)  # column -> how to read its cells
     notes: tuple[str, ...] = ()  # sentences about the choice, for the user
-    people: tuple[str, ...] = ()  # columns of names and numbers of people, to look for in the texts
+    people: tuple[str, ...] = ()  # columns that identify people, to look for in the texts
 
     @classmethod
     def of(cls, roles: Mapping[str, str | None]) -> "Columns":
@@ -111,7 +111,8 @@ REPLIES = (
 # Of conversations (readers/conversations.py): what was said before the question. A task that asks
 # no question reads the whole conversation.
 EARLIER_TURNS = "earlier_turns"
-# Of a reasoning or a remark, which may be an answer to learn but must not give away the label.
+# Words in the names of columns that explain or comment on an answer. They may be a target, but as
+# an input they must not give away the label.
 RATIONALES = frozenset(
     "rationale rationales reasoning explanation explanations justification evidence comment "
     "comments annotation annotations remark remarks".split()
@@ -129,7 +130,7 @@ MOST_ROWS = 0.9  # share of the sampled rows that is called "nearly all"
 UNASKED = ("id", "group", "split")  # where several names fit, the first of NAMES is taken
 # Parts that a constant column cannot be: there is nothing to read in it, or to learn.
 VARYING = ("question", "input", "target", "document", "system")
-WRITTEN = ("target", "document", "decision")  # parts whose empty cells are no value of their own
+WRITTEN = ("target", "document", "decision")  # parts of which empty cells do not count as a value
 FLAG = {"decision": "--target", "document": "--target"}  # for roles without a separate flag
 
 
@@ -143,7 +144,7 @@ class Table:
     names: Sequence[str]
     rows: Sequence[Row]
     every: Callable[[], Iterable[Row]]  # reads all rows again
-    labels: Mapping[str, str]  # value -> yes, no or maybe, as the user has it
+    labels: Mapping[str, str]  # value -> yes, no or maybe, as the user maps it
     cells: Mapping[str, list[object]]  # column -> its cells that are not empty, as text if possible
     set_aside: dict[str, str] = field(default_factory=dict)  # column -> why it is not guessed
     notes: list[str] = field(default_factory=list)
@@ -289,9 +290,9 @@ def _known_names(role: str, task: str, table: Table) -> Sequence[str]:
 
 
 def _ask_the_input(chosen: dict[str, str | None], task: str, table: Table) -> None:
-    """Take the input as the question if the column named like one is the same in every row.
+    """Use the input as the question if the column named like one is the same in every row.
 
-    So it is in much instruction data: "Answer this patient's question" is in all rows, and the
+    This is common in instruction data: "Answer this patient's question" is in all rows, and the
     question itself is the input.
     """
     named = [_plain(name) for line in NAMES["question"] for name in line.split()]
@@ -329,7 +330,7 @@ def _has_letters(value: object) -> bool:
 
 
 def _decides(values: Sequence[object], labels: Mapping[str, str]) -> bool:
-    """Return whether values are yes, no and maybe, or some of them have a label of the user's."""
+    """Return whether values are yes, no and maybe, or the user has mapped some of them."""
     keys = list(map(_label_key, values))
     return any(key in labels for key in keys) or bool(keys) and all(key in LABELS for key in keys)
 
@@ -343,7 +344,7 @@ def _label_key(value: object) -> str:
 
 
 def _labels(name: str, table: Table) -> bool:
-    """Return whether a column holds decisions, or a few other values that could be mapped."""
+    """Return whether a column contains decisions, or a few other values that could be mapped."""
     values = table.cells[name]
     different = {_label_key(value) for value in values}
     is_few = len(different) <= min(MOST_LABELS, max(4, len(values) // 4))
@@ -352,7 +353,7 @@ def _labels(name: str, table: Table) -> bool:
 
 
 def _is_labelled(name: str, table: Table) -> bool:
-    """Return whether a column is one of labels, by its name and values, if not of yes and no."""
+    """Return whether a column contains labels, which may be others than yes, no and maybe."""
     known = [_plain(each) for line in NAMES["decision"] for each in line.split()]
     return _plain(name) in known and _labels(name, table)
 
@@ -367,7 +368,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 
 
-# Columns that say nothing, or too much
+# Columns that carry no information, or give away the answer
 
 
 def _varies(role: str, name: str, table: Table) -> bool:
@@ -405,7 +406,7 @@ def _cell_key(value: object) -> str:
 
 
 def _with_rules(columns: Columns, table: Table, task: str) -> Columns:
-    """Decide how the cells of the chosen columns are read, and check what they say together."""
+    """Decide how the cells of the chosen columns are read, and check the columns' contents."""
     roles = columns.roles()
     texts = {role: name for role, name in roles.items() if role not in ("decision", *UNASKED)}
     rules = {
@@ -429,7 +430,7 @@ def _with_rules(columns: Columns, table: Table, task: str) -> Columns:
 
 
 def _compared(columns: Columns, table: Table, task: str) -> Columns:
-    """Compare the parts of the sampled rows, and note or refuse what says the same."""
+    """Compare the parts of the sampled rows, and note or refuse parts with the same text."""
     roles = columns.roles()
     sampled = [_sampled_texts(row, columns) for row in table.rows]
     for written in ("target", "document"):
@@ -478,7 +479,7 @@ def _check_copies(
 
 
 def _sampled_texts(row: Row, columns: Columns) -> dict[str, str]:
-    """Return the texts of a row's parts and its label; without those that cannot be read."""
+    """Return the texts of a row's parts and its label, leaving out those that cannot be read."""
     found = {}
     for role in ("question", "input", "target", "document"):
         name = getattr(columns, role)
@@ -658,7 +659,10 @@ def identifier(row: Row, name: str | None) -> object:
 
 
 def _label(row: Row, columns: Columns, counts: Counts) -> str | None:
-    """Return yes, no or maybe, as it is written or as the user maps it; None for an empty cell."""
+    """Return yes, no or maybe, as written or as the user maps it; None for an empty cell.
+
+    Raises CellError for any other value.
+    """
     value = None if columns.decision is None else row.get(columns.decision)
     if columns.decision is None or cells.is_gap(value):
         return None

@@ -71,7 +71,7 @@ class Receipt:
         held_out: Postings | None = None,
         detectors: Mapping[str, Any] | None = None,
     ) -> None:
-        """Start from nothing seen. Without `held_out`, only near-duplicates are found as copies.
+        """Start without records. Without `held_out`, only near-duplicates count as copies.
 
         `detectors` describes what the records are searched with (privacy.detectors.detectors_used).
         """
@@ -121,7 +121,7 @@ class Receipt:
         )
 
     def refusable(self, sources: Collection[str]) -> int:
-        """Count the identifiers, in all splits, because of which these sources are refused."""
+        """Count the identifiers in all splits for which these sources are refused."""
         return sum(
             n
             for (kind, _, source), n in self._identifiers.items()
@@ -131,7 +131,7 @@ class Receipt:
     def copies(self, held_out: str) -> dict[str, Measure]:
         """Return the ids of training records that copy a record of a held-out split, and why.
 
-        In the order of the records. If there are several reasons, the plainest is given.
+        The ids are in the order of the records; of several reasons, the strongest is returned.
         """
         ids = self._duplicates.ids
         return {ids[place]: why for place, why in self._copied_places()[held_out].items()}

@@ -1,10 +1,10 @@
-"""Text that records share: training records that copy held-out ones, and duplicates of any split.
+"""Find text that records share: training records that copy held-out ones, and duplicates.
 
 From words to the verdict on a training record:
 
     runs        every 13 words in a row, lower-cased and without punctuation (Brown et al. 2020,
                 GPT-3, appendix C), hashed to 64 bits: `text_runs`
-    holders     how many records hold a run. Headings, templates and instructions recur in many
+    holders     how many records contain a run. Headings, templates and instructions recur in many
                 records, so a run counts one over its holders; the training record itself is left
                 out, because a copy must not make the text that it copies look common
     share       the part of a held-out record's runs, or of its target's, that a training record
@@ -54,8 +54,8 @@ TARGET_SHARE = 0.5  # of its target: less than that is a phrase that two summari
 
 # Runs. Any fixed odd 64-bit weights will do, one for each place so that order counts.
 RUN_WORDS = 13
-COMMON = 50  # a run that more records hold counts for nothing, which bounds memory and time
-TEMPLATE = 10  # records that hold a run before it is shown as boilerplate
+COMMON = 50  # a run in more records than this counts for nothing, which bounds memory and time
+TEMPLATE = 10  # records that must contain a run before it is shown as boilerplate
 HITS_AT_ONCE = 1 << 16
 _WEIGHTS = np.random.default_rng(13).integers(1, 2**63, RUN_WORDS, dtype=np.uint64) * 2 + 1
 
@@ -174,7 +174,7 @@ class HeldOut:
         self._in_target: list[NDArray[np.bool_]] = []  # of each run
 
     def add(self, split: str, record: Record) -> None:
-        """Add a record. Runs across the start of the target belong to the record alone."""
+        """Add a record. Runs across the start of the target do not count as the target's."""
         runs = text_runs(record.full_text())
         n_target = max(0, len(_WORD.findall(target_text(record))) - RUN_WORDS + 1)
         # Reversed, so that a run is found at its last place: the target ends the text.
@@ -184,7 +184,7 @@ class HeldOut:
         self._in_target.append(from_end < n_target)
 
     def postings(self) -> "Postings":
-        """List the records that hold each run; the collected runs are given up to save memory."""
+        """List the records that contain each run; the collected runs are freed to save memory."""
         owners = np.repeat(np.arange(len(self._runs), dtype=np.uint32), list(map(len, self._runs)))
         runs = np.concatenate([np.empty(0, dtype=np.uint64), *self._runs])
         in_target = np.concatenate([np.empty(0, dtype=np.bool_), *self._in_target])
@@ -197,7 +197,7 @@ class HeldOut:
 
 
 class Postings(NamedTuple):
-    """Which held-out records hold each run: for run r, owners[starts[r] : starts[r + 1]]."""
+    """Which held-out records contain each run: for run r, owners[starts[r] : starts[r + 1]]."""
 
     runs: Hashes  # sorted and distinct
     starts: Places
@@ -209,13 +209,13 @@ class Postings(NamedTuple):
 class SharedRuns:
     """Which runs of held-out records the training records repeat, and how common each run is.
 
-    Only hits are stored, four bytes each, and only while their run is not common; text that no
-    held-out record holds takes no memory.
+    Only hits are stored, four bytes each, and only while their run is not common. Text that is in
+    no held-out record takes no memory.
     """
 
     def __init__(self, postings: Postings) -> None:
         self._postings = postings
-        self.holders = np.diff(postings.starts).astype(np.uint32)  # records that hold each run
+        self.holders = np.diff(postings.starts).astype(np.uint32)  # records with each run
         self._places = array("Q")  # of the training records with hits, in order of arrival
         self._n_hits = array("Q")
         self._hits = array("I")
@@ -239,9 +239,10 @@ class SharedRuns:
     def copies(self) -> dict[str, dict[int, Measure]]:
         """Return, by held-out split, the places of the training records that copy a record of it.
 
-        A run is worth one over its holders other than the training record, and nothing if more than
-        COMMON records hold it. A share is the worth of the repeated runs over that of all runs of
-        one held-out record. One run is added below, so that little text is never much of a copy.
+        A run is worth one over its holders other than the training record, and nothing if it is in
+        more than COMMON records. A share is the worth of the repeated runs over that of all runs of
+        one held-out record. One run is added to the denominator, so that a very short text does not
+        count as copied.
         """
         lists, holders = self._postings, self.holders
         alone = np.where(holders <= COMMON, 1 / np.maximum(holders, 1), 0.0)
@@ -255,7 +256,7 @@ class SharedRuns:
         for rows, hits in self._blocks():
             rare = holders[hits] <= COMMON  # it was when the hit was stored
             rows, hits = rows[rare], hits[rare]
-            # Each hit, once for each held-out record that holds the run.
+            # Each hit, once for each held-out record that contains the run.
             counts = lists.starts[hits + 1] - lists.starts[hits]
             at = np.repeat(lists.starts[hits] + counts - np.cumsum(counts), counts)
             at += np.arange(len(at))
@@ -326,6 +327,7 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(text: str, answer: str | None) -> Fingerprint:
+    """Compute the values by which a record is compared with others."""
     return Fingerprint(text_hash(text), text_hash(answer or ""), signature(text))
 
 

@@ -42,7 +42,7 @@ from clingpt.data.readers.text_file import LeftOut, OnBad, shown_name
 from clingpt.data.sources import SPELLINGS, Source, check_unchanged
 from clingpt.privacy.identifiers import Detector, find_identifiers
 from clingpt.privacy.redaction import Redactor, masked_text
-from clingpt.text.documents import DocumentForm, HeadingCounts, opened
+from clingpt.text.documents import DocumentForm, HeadingCounts, headings_and_opening
 from clingpt.text.records import LABELS, SPLITS, Record
 from clingpt.text.tasks import Example, NotApplicable, heading, make_example, text_windows
 from clingpt.text.tokenizer import Tokenizer
@@ -261,7 +261,7 @@ def refuse_cells(survey: Survey) -> None:
     )
     if wanted == "yes, no or maybe":
         flags = " ".join(f'"{each[1:-1]}=…"' for each in list(looks)[:SHOWN_IDS] if each[0] == "'")
-        advice = f"say which is which, as yes, no or maybe: --labels {flags or 'VALUE=yes'}"
+        advice = f"map the values to yes, no or maybe: --labels {flags or 'VALUE=yes'}"
     else:
         advice = "write it as plain text, or name another column"
     raise DataError(f"{found}; {advice} (--skip_bad=True drops and counts such records)")
@@ -364,7 +364,7 @@ def own_headings(record: Record) -> Sequence[str] | None:
     """Return the headings of a record's own document; None if it has no document."""
     if record.document is None:
         return None
-    return [record.heading] if record.heading else opened(record.document)
+    return [record.heading] if record.heading else headings_and_opening(record.document)
 
 
 def as_compared(redactor: Redactor | None, before: Record, after: Record) -> Record:

@@ -48,7 +48,7 @@ from clingpt.text.records import (
 
 HUB_NAME = "qiaojin/PubMedQA"
 HUB_TIMEOUT_S = 5.0
-NEAR = 0.75  # likeness of two names of which one may be mistyped
+NEAR = 0.75  # similarity of two names above which one may be a typing error for the other
 SAMPLED_ROWS = 200
 
 # How data sets spell the names of their splits, besides numbers as in test1 and test2.
@@ -76,7 +76,7 @@ _LETTERS = str.maketrans("0123456789", "ghijklmnop")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One source of records and how to read it."""
+    """One source of records, and how to read it."""
 
     name: str  # pubmedqa, synthetic, a Hub data set or its local copy, a file or a folder
     state: "State | None" = None  # of its files when it was opened; see check_unchanged
@@ -193,7 +193,7 @@ State = list[tuple[Path, int, int]]
 
 
 def state_of(name: str) -> State:
-    """Return the size and the time of each file of a source, which tell whether it has changed."""
+    """Return the size and modification time of each file of a source, to detect changes."""
     if name == "synthetic" or is_on_hub(name):
         return []
     path = Path(name)
@@ -217,7 +217,7 @@ def is_on_hub(name: str) -> bool:
     """Return whether a source is read through `datasets`: from the Hub, or PubMedQA's local copy.
 
     OWNER/NAME can also be a path. It is one if it has the ending of a file, or if OWNER, or a name
-    much like it, is a folder here.
+    similar to it, is a folder here.
     """
     path = Path(name)
     if name == "pubmedqa":
@@ -256,7 +256,7 @@ def _missing(name: str) -> DataError:
 
 
 def _near_names(path: Path) -> list[str]:
-    """List the files in the folder of a missing one whose names are much like its name."""
+    """List the files in the folder of a missing file whose names are similar to its name."""
     names = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=2, cutoff=NEAR)
     return [str(path.with_name(each)) for each in near if shown_name(each) == each]
@@ -326,7 +326,10 @@ def choose_columns(
         rows, shape = _sample(source, options)
     if shape.plain:
         if named:
-            raise ConfigError(f"{source} has no columns to choose from; do not name any")
+            raise ConfigError(
+                f"{source} has no columns to choose from; omit --input and the other flags that "
+                "name columns"
+            )
         return None
     if shape.known:
         if named:

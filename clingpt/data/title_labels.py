@@ -1,4 +1,4 @@
-"""Noisy yes/no labels from the titles of abstracts, after the recipe of PubMedQA's PQA-A subset.
+"""Make noisy yes/no labels from titles of abstracts, by the recipe of PubMedQA's PQA-A subset.
 
 PQA-A (Jin et al. 2019, section 3.2) takes titles that are statements in the present tense, turns
 each into a question by moving or adding an auxiliary verb, and answers it by negation: "no" if the
@@ -36,12 +36,12 @@ class Unlabelled(Exception):
     """A title that gets no label; the message is the reason, one of those below."""
 
 
-# Of records whose titles are not looked at.
+# Reasons why the title of a record is not used.
 NO_TITLE = "no title"
 HAS_LABEL = "it has a label already"
 HAS_QUESTION = "it has a question already"
 NO_CONCLUSION = "no conclusion, or no text before it"
-# Of titles.
+# Reasons why a title gets no label.
 ASKS = "it asks a question already"
 IN_CAPITALS = "it is in capitals"
 PROTOCOL = "it announces a study protocol"
@@ -208,7 +208,10 @@ def label(title: str) -> Labelled:
 
 
 def _find_verb(words: Sequence[str], lower: Sequence[str]) -> int:
-    """Return the place of the first verb in the present tense that is the verb of the title."""
+    """Return the place of the title's verb, which is the first one in the present tense.
+
+    Raises Unlabelled if there is none, or a modal verb comes first.
+    """
     depth = 0  # of brackets
     for at, word in enumerate(lower):
         depth += words[at].count("(") - words[at].count(")")
@@ -243,7 +246,7 @@ def _is_verb(form: _Verb, lower: Sequence[str], at: int) -> bool:
             return False
     elif after in AFTER_NOUNS or after.endswith("ed"):
         return False
-    if form.plural:  # nothing stands between the subject and its verb: "drugs increase"
+    if form.plural:  # nothing is between the subject and its verb: "drugs increase"
         return _is_plural([before]) and not PREPOSITIONS.intersection(lower[:at])
     return not plural
 

@@ -1,8 +1,8 @@
-"""Structured documents: how their headings are found, and how sections are parsed and joined.
+"""Find the headings of structured documents, and parse and join their sections.
 
-A heading is found in two steps. In one document, by the form of a line (`find_headings`). Over the
-documents of a training split, by how many have it (`HeadingCounts`): what recurs is a heading of
-these documents; what occurs once may be anything, even a name. prepare.py writes the headings into
+Headings are found in two steps: in a single document by the form of a line (`find_headings`), and
+over a training split by the number of documents that have them (`HeadingCounts`). What recurs is a
+heading; what occurs once may be anything, even a name. prepare.py writes the headings into
 the manifest, and training into the checkpoint's card, as a `DocumentForm`.
 
 Documents derived from structured abstracts have HEADINGS, and need none of this.
@@ -23,13 +23,14 @@ HEADINGS = (*DOCUMENT_ORDER, "CONCLUSION")
 OPENING = "opening"
 
 SECTION = "\nSection: "  # before the heading that a prompt asks for (tasks.prompt_text)
-# Written for a section of which a window says nothing. Not "None", which is a finding: of the
-# allergies of MTS-Dialog's patients, for example.
+# Target for a section about which a window says nothing. Not "None", which is a finding, for
+# example in the section of allergies in MTS-Dialog.
 NOTHING = "(not mentioned)"
 
 Sections = list[tuple[str, str]]
 
-MIN_DOCUMENTS = 5  # with a heading, of different patients: what fewer have may identify somebody
+# Patients whose documents must have a heading: one that fewer have may identify somebody.
+MIN_DOCUMENTS = 5
 MIN_SHARE = 0.01  # of the documents
 MOST_HEADINGS = 64
 MOST_REPEATS = 2  # in one document; a label that recurs more often is one of a list, or a speaker
@@ -99,7 +100,7 @@ def _by_form(lines: Sequence[str], number: int, shouting: bool) -> str | None:
     name, _, has_colon, marked = parts
     if has_colon or marked:
         return name
-    # Without a colon, only what text follows is a heading: not NKDA between two labelled lines.
+    # Without a colon, a heading needs text after it: not NKDA between two labelled lines.
     after = next((line for line in lines[number + 1 :] if line.strip()), None)
     if after is None:
         return None
@@ -145,7 +146,7 @@ def _is_heading(name: str, rest: str, has_colon: bool, marked: bool, shouting: b
     if marked:
         return len(words) <= 10
     if name.isupper():
-        # Where everything is in capitals, they mean nothing.
+        # In a text that is all in capitals, they do not mark a heading.
         return len(words) <= 8 and (has_colon or (len(name) > 1 and not shouting))
     if not name[0].isupper() or any(map(str.isdigit, name)) or lower[0] in _STARTERS:
         return False
@@ -155,7 +156,7 @@ def _is_heading(name: str, rest: str, has_colon: bool, marked: bool, shouting: b
 
 
 def heading_key(heading: str) -> str:
-    """Return what spellings of a heading have in common: Assessment & Plan, ASSESSMENT AND PLAN."""
+    """Return a key that is the same for Assessment & Plan and ASSESSMENT AND PLAN."""
     return " ".join(heading.casefold().replace("&", " and ").split())
 
 
@@ -183,9 +184,9 @@ class HeadingCounts:
                 owners.add(hash(owner))
 
     def common(self) -> dict[str, int]:
-        """Return the headings of enough documents, in their usual order, with how many have them.
+        """Map the headings of enough documents, in their usual order, to the number of documents.
 
-        At most MOST_HEADINGS are kept. Each is spelled as most documents spell it.
+        At most MOST_HEADINGS are kept, each in its most frequent spelling.
         """
         n_with = {each: names.total() for each, names in self.spellings.items()}
         enough = [
@@ -201,7 +202,7 @@ class HeadingCounts:
         }
 
 
-def opened(text: str) -> list[str]:
+def headings_and_opening(text: str) -> list[str]:
     """Return the headings of a document, after OPENING if it begins with other text."""
     headings = find_headings(text)
     first = next((line for line in _lines(text) if line.strip()), "")
@@ -223,7 +224,7 @@ class DocumentForm:
 
     @property
     def is_own(self) -> bool:
-        """Whether the headings are those of the data, and not those of structured abstracts."""
+        """Whether the headings come from the data, and not from structured abstracts."""
         return self.headings != HEADINGS
 
     def to_json(self) -> dict[str, Any]:
@@ -312,11 +313,11 @@ class Draft:
 
 
 def join_windows(texts: Iterable[str]) -> str:
-    """Join what consecutive windows say about a section, leaving out those that say nothing."""
+    """Join the texts of consecutive windows for one section, leaving out empty ones."""
     return "\n".join(text for text in map(str.strip, texts) if text and text != NOTHING)
 
 
 def join_sections(sections: Iterable[tuple[str, Iterable[str]]]) -> str:
-    """Write a document of the sections about which any window says something."""
+    """Write a document of the sections for which any window has text."""
     joined = ((name, join_windows(texts)) for name, texts in sections)
     return write_document((name, text) for name, text in joined if text)

@@ -4,7 +4,8 @@ Windows do not overlap, no word is left out, and no sentence that fits into a wi
 
 A document can be written section by section (`prepare.py --long=sections`): each prompt shows one
 window of the notes and asks for one section, and the model writes what that window says about it,
-or NOTHING. So it reads the whole of a dialogue that does not fit, in training as at inference:
+or NOTHING. In this way it reads all of a dialogue that is longer than its context, in training and
+at inference:
 
     Notes:
     {one window of the dialogue}

@@ -427,7 +427,7 @@ def test_known_layouts_need_no_columns(tmp_path: Path) -> None:
     for source in ("pubmedqa", "synthetic", str(copy)):
         assert choose_columns(source, "answer") is None
     for source in ("pubmedqa", str(tmp_path / "notes")):
-        with pytest.raises(ConfigError, match="has no columns to choose from; do not name any"):
+        with pytest.raises(ConfigError, match="has no columns to choose from; omit --input"):
             choose_columns(source, "answer", given=Columns(input="text"))
 
 

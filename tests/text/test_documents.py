@@ -10,8 +10,8 @@ from clingpt.text.documents import (
     DocumentForm,
     HeadingCounts,
     find_headings,
+    headings_and_opening,
     join_documents,
-    opened,
     parse_document,
     write_document,
 )
@@ -188,7 +188,7 @@ def test_headings_are_told_from_other_lines_of_a_document(text: str, names: list
 def count(*documents: str, owners: int = 1000) -> HeadingCounts:
     counts = HeadingCounts()
     for number, text in enumerate(documents):
-        counts.see(opened(text), str(number % owners))
+        counts.see(headings_and_opening(text), str(number % owners))
     return counts
 
 
@@ -213,7 +213,9 @@ def test_headings_have_their_commonest_spelling_and_usual_order() -> None:
 def test_text_before_the_first_heading_is_the_opening() -> None:
     note = "A cough.\nPLAN: rest"
     assert count(*[note] * 5).common() == {OPENING: 5, "PLAN": 5}
-    assert opened("A cough.") == [] and opened("\nPLAN: rest") == ["PLAN"]
+    assert headings_and_opening("A cough.") == [] and headings_and_opening("\nPLAN: rest") == [
+        "PLAN"
+    ]
     assert parse_document(note, ["PLAN"]) == [("PLAN", "rest")]
     sections = parse_document(note, [OPENING, "PLAN"])
     assert sections == [(OPENING, "A cough."), ("PLAN", "rest")]

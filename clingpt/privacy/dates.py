@@ -110,8 +110,8 @@ _ORDINAL_PLACE = re.compile(
     r"|wed|thu|thur|thurs|fri|sat|sun|\w{3,6}day))\s"
     rf"(?P<date>{_ORDINAL.pattern})"
     r"(?=\Z|[.,;:)/\]\n–-]|\s(?!and\s\d)(?:at|and|but|for|to|w|with|or|if|when|as|after|before"
-    r"|in|by"
-    r"|from|so|then|per|he|she|they|we|pt|who|which|because|due|daughter|son|wife|husband|will"
+    r"|in|by|from|so|then|per|he|she|they|we|pt|who|which|because|due|daughter|son|wife|husband"
+    r"|will"
     r"|\d{1,2}[:ap]|(?-i:[A-Z]{2})))",
     re.IGNORECASE,
 )
@@ -198,13 +198,12 @@ _CUES = frozenset(
     " inserted repeat repeated extubated intubated proned transferred arrived returned return due"
     " expires collected drawn received filled refilled issued signed typed faxed reviewed updated"
     " note visit appt appointment f/u r/v rv review echo tte tee ecg ekg cxr ct mri us uss xr pet"
-    " dexa eeg emg cath holter colonoscopy egd biopsy bx labs lab"
-    " lp pfts pft mammogram mammo pap smear tetanus tdap td flu vaccine vaccinated booster lmp edd"
-    " edc dos doa dod doi dob tcu surgery op booked scheduled re-scheduled rescheduled cert mon"
-    " tue tues wed thu thur thurs fri sat sun monday tuesday wednesday thursday friday saturday"
-    " sunday beginning ending effective approx born changed done f2f dictated slip"
-    " court mtg meeting conf"
-    " shot ppd tb covid h/v hv".split()
+    " dexa eeg emg cath holter colonoscopy egd biopsy bx labs lab lp pfts pft mammogram mammo pap"
+    " smear tetanus tdap td flu vaccine vaccinated booster lmp edd edc dos doa dod doi dob tcu"
+    " surgery op booked scheduled re-scheduled rescheduled cert mon tue tues wed thu thur thurs fri"
+    " sat sun monday tuesday wednesday thursday friday saturday sunday beginning ending effective"
+    " approx born changed done f2f dictated slip court mtg meeting conf shot ppd tb covid h/v"
+    " hv".split()
 )
 # Participles with these beginnings introduce fractions: "improved 3/5", "rated 7/10".
 _NO_CUES = ("incre", "decre", "improv", "reduc", "grad", "rat", "scor", "worsen", "measur", "need")
@@ -218,11 +217,10 @@ _CUES_OF_MONTHS = frozenset(
 _CLEAR_CUES_OF_MONTHS = frozenset("since until till last next early late mid".split())
 _SCORES = re.compile(  # "strength 5/5", "Apgars 8 / 9", "VA 6/9"
     r"\b(?:strength|motor|power|grade|gr|gcs|scores?|scored|pain|nrs|vas|nprs|apgars?|murmur"
-    r"|reflex\w*"
-    r"|dtrs?|pulses?|mmse|moca|phq\S*|gad\S*|bishop|mallampati|va|vision|visual|acuity|snellen"
-    r"|mrc|ef"
-    r"|ratio|x|q|for|over|every|times|bp|hr|pd|k|moderate|severe|worst|best|intensity|rated|rates"
-    r"|pg|page|bims|today|recall|ps|psv|cpap|bipap|rr|allred|kps|ecog|max|min|missed|size|foley|epworth|obs|curb|wells|heart|aldrete"
+    r"|reflex\w*|dtrs?|pulses?|mmse|moca|phq\S*|gad\S*|bishop|mallampati|va|vision|visual|acuity"
+    r"|snellen|mrc|ef|ratio|x|q|for|over|every|times|bp|hr|pd|k|moderate|severe|worst|best"
+    r"|intensity|rated|rates|pg|page|bims|today|recall|ps|psv|cpap|bipap|rr|allred|kps|ecog|max|min"
+    r"|missed|size|foley|epworth|obs|curb|wells|heart|aldrete"
     r"|braden|morse|qol|worse|currently|level)"
     r"\W{0,3}(?:is|was|of|at|re|le|od|os|r|l)?\W{0,3}\Z",
     re.IGNORECASE,
@@ -230,9 +228,9 @@ _SCORES = re.compile(  # "strength 5/5", "Apgars 8 / 9", "VA 6/9"
 _NO_DATE_AFTER = re.compile(
     r"\s?(?:strength|power|mm\s?hg|port|groups|objects|proximally|distally|motor|pain|murmur|SEM|[hp]sm|systolic|diastolic|grade|pulses|reflex|DTR"
     r"|bilat|throughout|tabs?|hrly|hourly|mg|mcg|ml|cups?|oz|inch|cm|mm|hpf|lpf|of|weeks?|wks?"
-    r"|months?|mos?|years?"
-    r"|yrs?|days?|pos|points?|words?|items?|criteria|history|hx|h/o|ago|old|vicryl|prolene|nylon"
-    r"|monocryl|silk|pds|recall|correct|intensity|severity|in\s(?:all|both)|[lr][ue]e?\b|x\s?\d)"
+    r"|months?|mos?|years?|yrs?|days?|pos|points?|words?|items?|criteria|history|hx|h/o|ago|old"
+    r"|vicryl|prolene|nylon|monocryl|silk|pds|recall|correct|intensity|severity|in\s(?:all|both)"
+    r"|[lr][ue]e?\b|x\s?\d)"
     r"(?!\w)|\s?[×x]\s?\d|\s?@\s?[a-z]{3}",
     re.IGNORECASE,
 )

@@ -114,9 +114,9 @@ _SMALL_STREET = re.compile(
 # Words no street name contains: "2 weeks on the road", "CHEST CT", "10 Mr. Smith saw Dr".
 _NO_STREET = re.compile(
     r"\s(?:on|in|of|the|to|at|by|per|and|with|for|off|from|their|his|her|weeks?|days?|months?"
-    r"|years?|miles?|patients"
-    r"|Mrs?\.|Ms\.|CT|(?:Jan|Febr)uary|March|April|May|June|July|August|(?:Sept|Nov|Dec)ember"
-    r"|October|Post|PM|AM|TO|OF|IN|AT|AND|MM|CM|MG|ML|BID|TID|QD|PO|IV|EKG|ECG|Attending|Pre|With|In|On|Of|The|To|At|And|For|By|Was|Is)\b"
+    r"|years?|miles?|patients|Mrs?\.|Ms\.|CT|(?:Jan|Febr)uary|March|April|May|June|July|August"
+    r"|(?:Sept|Nov|Dec)ember|October|Post|PM|AM|TO|OF|IN|AT|AND|MM|CM|MG|ML|BID|TID|QD|PO|IV|EKG"
+    r"|ECG|Attending|Pre|With|In|On|Of|The|To|At|And|For|By|Was|Is)\b"
 )
 _ZIP = re.compile(r"\d(?<=[A-Za-z]\s.)\d{4}(?:-\d{4})?(?![\w-])")
 _POSTCODE = re.compile(  # British and Canadian

@@ -23,8 +23,7 @@ RESEARCH_WORDS = frozenset(
     "study studies patients methods results conclusion conclusions significantly significant cohort"
     " compared association associated analysis data outcomes participants randomized retrospective"
     " prospective evaluated investigated trial hypothesis groups subjects determine whether"
-    " surveyed"
-    " questionnaire literature".split()
+    " surveyed questionnaire literature".split()
 )
 # s/p, c/o, h/o: the search starts at the slash, which is rare.
 SLASHED = re.compile(r"/(?<=(?<![^\W\d_])[A-Za-z]/)[opcuewvalt]?(?![^\W\d_])", re.IGNORECASE)
@@ -42,11 +41,9 @@ LABEL_SIGN = re.compile(
 LABEL_WORD = re.compile(r"[^\W\d_][\w./'’&-]*")
 UNITS = (
     r"(?:%|[mkµμn]?g|m?cg|[mdµu]?l|ml|[mkc]m|mm|cc|units?|iu|u|meq|mmol|mol|cells?|copies|/"
-    r"|x\s?10|bpm"
-    r"|mmhg|kcal|cal|hours?|hrs?|h|min|mins|sec|days?|weeks?|wks?|months?|mos?|years?|yrs?|y|yo"
-    r"|y/o|lbs?"
-    r"|kg|oz|fr|g|ga|gauge|j|mgy|hz|bq|mci|mbq|mcg|times|th|st|nd|rd|am|pm|hpf|ppm|watts?|steps"
-    r"|feet|ft)"
+    r"|x\s?10|bpm|mmhg|kcal|cal|hours?|hrs?|h|min|mins|sec|days?|weeks?|wks?|months?|mos?|years?"
+    r"|yrs?|y|yo|y/o|lbs?|kg|oz|fr|g|ga|gauge|j|mgy|hz|bq|mci|mbq|mcg|times|th|st|nd|rd|am|pm|hpf"
+    r"|ppm|watts?|steps|feet|ft)"
 )
 NO_UNIT = rf"(?!\s?{UNITS}(?![\w]))(?![%/]|[.,:]\d|\s?[×x]\s?\d)"
 NOT_MEASURED = re.compile(NO_UNIT, re.IGNORECASE)
@@ -72,17 +69,15 @@ MEASURED = re.compile(  # times, decimals, ages, ranges, fractions, blood pressu
 )
 # Labels that are also common words: their values need more digits.
 COMMON_LABELS = frozenset(
-    "case order exam run unit group file op ip reg ref plan id no key record card case visit study"
-    " film image sample block conf bill token bag lot model room locker subject participant token"
-    " certificate pin ic fin enc acc op pr an har din cad job claim doc auth token p.o unit tag"
-    " band"
-    " booking member insurance policy user trans".split()
+    "case order exam run unit group file op ip reg ref plan id no key record card visit study film"
+    " image sample block conf bill token bag lot model room locker subject participant certificate"
+    " pin ic fin enc acc pr an har din cad job claim doc auth p.o tag band booking member insurance"
+    " policy user trans".split()
 )
 AFTER_LABEL_WORD = re.compile(r"[ \t]{0,3}(?:(?:no|number|num|id)\b\.?|#)?[ \t:#.]{0,3}")
 WEAK_LABELS = frozenset(
-    "op ip id no key pin fin acc enc an ic case record file order exam run plan user portal"
-    " unit block film image sample study subject participant room locker bag token bill member"
-    " model"
+    "op ip id no key pin fin acc enc an ic case record file order exam run plan user portal unit"
+    " block film image sample study subject participant room locker bag token bill member model"
     " claim card reg folder lot band tag tin sn u h&c cr ins ref sin tfn die cad mr".split()
 )
 PLATE = re.compile(
@@ -94,8 +89,7 @@ PLATE = re.compile(
 )
 FILE = re.compile(
     r"(?<![\w/@.])[\w.()-]{3,60}\.(?:jpe?g|png|gif|bmp|tiff?|pdf|dcm|docx?|xlsx?|csv|txt|rtf|xml"
-    r"|zip|mp[34]"
-    r"|mov|wav|heic|hl7|dss|m4a)\b|\b(?:IMG|DSC|DSCN|PXL|VID|SCAN|DOC|WAV"
+    r"|zip|mp[34]|mov|wav|heic|hl7|dss|m4a)\b|\b(?:IMG|DSC|DSCN|PXL|VID|SCAN|DOC|WAV"
     r"|REC)_?-?\d{4,8}(?:_\d{3,8})?\b",
     re.IGNORECASE,
 )
@@ -139,16 +133,15 @@ WEB = (  # pages without www, and user names
 )
 NO_CODE_BEFORE = re.compile(
     r"(?:[$£€₹≥≤<>~+=]|\b(?:cpt|icd|icd-?10|hcpcs|drg|ndc|rs|wbc|plt|plts|platelets?|rbc|count"
-    r"|cd4|vl|load|copies"
-    r"|titer|score|units|dose|bhcg|hcg|ferritin|ck|cpk|ldh|bnp|amylase|lipase|afp|psa|covid|dsm"
+    r"|cd4|vl|load|copies|titer|score|units|dose|bhcg|hcg|ferritin|ck|cpk|ldh|bnp|amylase|lipase"
+    r"|afp|psa|covid|dsm"
     r"|bp|model|lot|batch|size|type|catalog|part|[cgp]\.))[\s:]{0,2}\Z",
     re.IGNORECASE,
 )
 KNOWN_CODES = re.compile(
     r"(?:COVID|SARS|HLA|ICD|DSM|PHQ|GAD|AUDIT|CHA|H\d|HSV|HPV|HHV|EBV|CMV|RSV|MRSA|HER|CD|IL|TNF"
-    r"|BRCA|JAK|EGFR"
-    r"|KRAS|BRAF|MSH|MLH|PMS|CYP|ANA|ASA|GP|GLP|SGLT|CA|PD|TSH|FT|T|N|M|L|C|S|V|Y|Z|MIB|CK|LE|G"
-    r"|P|R|A|B|D|E|O)"
+    r"|BRCA|JAK|EGFR|KRAS|BRAF|MSH|MLH|PMS|CYP|ANA|ASA|GP|GLP|SGLT|CA|PD|TSH|FT|T|N|M|L|C|S|V|Y|Z"
+    r"|MIB|CK|LE|G|P|R|A|B|D|E|O)"
     r"-?\d{1,3}[A-Z]?(?:[-/][A-Z]?\d{0,3}[A-Z]?){0,3}|(?:BP|HR|RR|WBC|RBC|HGB|HCT|PLT|NA|INR|PTT|BUN|SAO|PO|FIO)\d+(?:/\d+)?|\d{1,3}[A-Z]{1,3}\d{0,3}|\d+X\d+"
     r"|G\d+P\d+(?:A\d+)?(?:L\d+)?|E\dV\dM\d|S\dQ\dT\d|T\dN\dM\d|.*(?:MG|ML|MCG|CM|MM|KG)"
 )
@@ -444,8 +437,8 @@ PHONE_LOCAL = re.compile(
 # Short numbers inside a hospital: "bleep #0846", "p27614", "BEEPER 7-3345", "ext. 4409".
 PHONE_SHORT = re.compile(
     r"\b(?:pager|pgr|beeper|bleep(?:ed|ing)?|blp|ext|extn|extension|dect|ascom|vocera"
-    r"|spectralink|spectra"
-    r"|cordless|portable|hotline|switchboard|voicemail|vm|desk|direct|did|paged|page)"
+    r"|spectralink|spectra|cordless|portable|hotline|switchboard|voicemail|vm|desk|direct|did|paged"
+    r"|page)"
     r"(?:\s(?:no|number|is|at|on|me|id))?[\s.:#(=]{0,4}#?(?P<value>\d[\d-]{2,7}\d"
     r"|\d{3})(?![\w/%]|\.\d|-\d)"
     r"|(?<![\w./+-])(?P<glued>(?:[px]\s?|bp\s?)\d-?\d{3,4}|\*\d{4}|\d-\d{4}(?!-)(?<![\d./-]......))(?![\w%/]|[.,]\d|\s?(?:mg|ml)\b)"

@@ -340,7 +340,7 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
     if finished and not findings.identifiers:
         print_examples(prepare_report.written_examples(prepared, cfg.show))
     elif finished or cfg.dry_run:
-        print_first_examples(sources, findings, recipe, cfg.show)
+        print_first_examples(sources, findings, recipe, detect, cfg.show)
     if cfg.dry_run:
         console.say("\nA dry run: nothing was written.")
     if reasons:
@@ -609,10 +609,11 @@ def print_tables(
     console.say("\n\n".join(table for table in tables if table))
 
 
-def print_first_examples(sources: list[Source], findings: Findings, recipe: Recipe, n: int) -> None:
+def print_first_examples(
+    sources: list[Source], findings: Findings, recipe: Recipe, detect: Detector, n: int
+) -> None:
     """Print examples of the first training records, with the identifiers in them masked."""
     if masked := findings.identifiers > 0:
-        detect = recipe.redactor.detect if recipe.redactor else chosen()
         recipe = replace(recipe, redactor=Redactor("tags", detect=detect))
     training = (item for item in reread(sources) if item.split == "train")
     pieces, _ = make_examples(recipe, list(islice(training, FIRST_RECORDS)))

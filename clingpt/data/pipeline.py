@@ -40,7 +40,8 @@ from clingpt.data.overlap import (
 from clingpt.data.prepared import HELD_OUT, FolderWriter, Piece, Prepared
 from clingpt.data.readers.text_file import LeftOut, OnBad, shown_name
 from clingpt.data.sources import SPELLINGS, Source, check_unchanged
-from clingpt.privacy.identifiers import Detector, find_identifiers
+from clingpt.privacy.detectors import for_record
+from clingpt.privacy.identifiers import Detector
 from clingpt.privacy.redaction import Redactor, masked_text
 from clingpt.text.documents import DocumentForm, HeadingCounts, headings_and_opening
 from clingpt.text.records import LABELS, SPLITS, Record
@@ -355,6 +356,8 @@ def inspect_chunk(
                 runs = np.append(runs, text_runs(record.full_text()))
             hits = index.find(runs)
             headings = own_headings(record)
+            if headings and record.known:  # a patient's name may head the lines about them
+                headings = [name for name in headings if not for_record(detect, record)(name)]
         replaced = before.counts if before else {}
         seen.append(Seen(record.id, inspection, replaced, hits, headings))
     return seen
@@ -402,6 +405,7 @@ def inspect_records(
     # Through a file, which processes map into memory: pickled, each would hold its own copy.
     RunIndex(postings.runs).save(scratch)
     receipt = Receipt(redactor.how if redactor else "none", postings, detectors)
+    masking = redactor.detect if redactor else detect
     id_before = dict[str, str]()  # of records whose id was redacted
     headings, n_asking = HeadingCounts(), 0
     total = survey.records.total()
@@ -438,7 +442,7 @@ def inspect_records(
             receipt.done = "published"
     # The manifest and the card are in clear text: what recurs may still be a doctor's name.
     recurring = headings.common() if headings.documents else {}
-    named = {name: n for name, n in recurring.items() if not find_identifiers(name)}
+    named = {name: n for name, n in recurring.items() if not masking(name)}
     return Findings(
         receipt=receipt.to_json(),
         identifiers=identifiers,
@@ -446,30 +450,31 @@ def inspect_records(
             split: {id_before.get(name, name): why for name, why in receipt.copies(split).items()}
             for split in HELD_OUT
         },
-        boilerplate=boilerplate(sources, dict(receipt.shared_runs.commonest(MOST_RUNS))),
+        boilerplate=boilerplate(sources, dict(receipt.shared_runs.commonest(MOST_RUNS)), masking),
         headings=named,
         asks_headings=0 < n_asking == headings.documents,
     )
 
 
-def boilerplate(sources: Sequence[Source], holders: dict[int, int]) -> list[tuple[int, str]]:
+def boilerplate(
+    sources: Sequence[Source], holders: dict[int, int], detect: Detector
+) -> list[tuple[int, str]]:
     """Spell out the commonest phrases, given the runs of 13 words that many records hold.
 
     Only hashes of runs are known, so the records are read again until enough of them are found,
-    which is early, since they are common. Neighbouring runs are joined into a phrase. Whatever the
-    rules find to be an identifier is masked.
+    which is early, since they are common. Neighbouring runs are joined into a phrase. What `detect`
+    finds to be an identifier is masked.
     """
-    found: list[tuple[int, str]] = []
+    found: list[tuple[int, str, Record]] = []
     for item in reread(sources) if holders else ():
         text = item.record.full_text()
         for n, start, end in phrases(text, holders):
-            phrase = masked_text(" ".join(text[start:end].split()), [item.record])
-            found.append((n, phrase))
-        found = sorted(found, key=lambda pair: -pair[0])[:SHOWN_PHRASES]
+            found.append((n, " ".join(text[start:end].split()), item.record))
+        found = sorted(found, key=lambda one: -one[0])[:SHOWN_PHRASES]
         enough = len(found) == SHOWN_PHRASES
         if not holders or (enough and max(holders.values()) <= found[-1][0]):
             break
-    return found
+    return [(n, masked_text(phrase, [record], detect)) for n, phrase, record in found]
 
 
 # Third pass: make examples

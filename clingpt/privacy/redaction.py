@@ -70,13 +70,20 @@ def masked_name(name: str) -> str:
     return masked(name, Found("name", 0, len(name))) if may_identify(name) else name
 
 
-def masked_text(text: str, records: Iterable[Record]) -> str:
-    """Return a text about some records for a message, with tags for what the rules find.
+def masked_text(
+    text: str, records: Iterable[Record], detect: Detector = find_identifiers
+) -> str:
+    """Return a text about some records for a message, with tags for what a detector finds.
 
-    A name that a record introduces ("Mr. Harold Quimby") is then also found where it stands alone.
+    A name that a record introduces ("Mr. Harold Quimby") is then also found where it stands alone,
+    and so is what a record's other columns contain.
     """
-    texts = [*map(joined_text, records), text]
-    return Redactor("tags").text(BETWEEN_FIELDS.join(texts)).split(BETWEEN_FIELDS)[-1]
+    texts = [text]
+    for record in records:
+        texts.insert(-1, joined_text(record))
+        detect = for_record(detect, record)
+    redactor = Redactor("tags", detect=detect)
+    return redactor.text(BETWEEN_FIELDS.join(texts)).split(BETWEEN_FIELDS)[-1]
 
 
 class Redactor:

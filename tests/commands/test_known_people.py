@@ -75,12 +75,39 @@ def test_known_people_are_replaced_and_written_nowhere(how: str, source: Path) -
     assert receipt["detectors"]["roster"] is True and receipt["detectors"]["tagger"] is None
 
 
+@pytest.mark.parametrize("redact", ["--redact=surrogates", "--allow_phi=True", "--dry_run"])
+def test_known_people_in_phrases_headings_and_examples_are_masked(
+    redact: str, source: Path
+) -> None:
+    """Boilerplate may name the ward's doctor; no title or label tells the rules who that is."""
+    shared = "kept under review at the ward as arranged by zorblax with okonkwo and all on call"
+    rows = [
+        {
+            "patient_name": "Okonkwo, Adaeze",
+            "note": f"pt coughs for {n} days, {chr(97 + n) * 9}, {shared}",
+            "summary": f"PLAN: rest for {n} days\nZORBLAX: seen\nOKONKWO: {chr(97 + n) * 7}",
+        }
+        for n in range(24)
+    ]
+    notes = source.with_name("notes.jsonl")
+    notes.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    given = [flag.replace("summarize", "document") for flag in flags(notes, redact)]
+    done = in_process(*given, "--phi_engine=rules")
+    assert "kept under review at the ward as arranged by [NAME]" in done.stdout
+    assert done.returncode == int(redact == "--dry_run")
+    said = (done.stdout + done.stderr).lower()
+    assert not [secret for secret in ("zorblax", "okonkwo") if secret in said]
+    if redact != "--dry_run":
+        written = [(source.parent / "data" / name).read_text("utf-8").lower() for name in OURS]
+        assert not [secret for secret in ("zorblax", "okonkwo") if secret in "".join(written)]
+
+
 def test_an_outside_function_only_redacts(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (source.parent / "an_engine.py").write_text(ENGINE, "utf-8")
     monkeypatch.chdir(source.parent)
     engine = "--phi_engine=rules+an_engine:find"
     done = in_process(*flags(source, engine))
-    assert done.returncode == 2 and "only helps to redact; add --redact" in done.stderr
+    assert done.returncode == 2 and "findings are only redacted; add --redact" in done.stderr
     done = in_process(*flags(source, engine, "--redact=tags", "--show=1"))
     assert done.returncode == 0, done.stderr
     assert "coughs [NAME] for" in done.stdout

@@ -166,6 +166,10 @@ class PrepareConfig:
         config.check("answer" in self.chosen_tasks or not varied, reason)
         reason = "--long=sections needs the task document; add it or leave --long out"
         config.check("document" in self.chosen_tasks or self.long != "sections", reason)
+        used_by = {"heading": "document", "labels": "answer", "make_labels": "answer"}
+        for name, task in used_by.items():
+            reason = f"--{name} needs the task {task}; add it or leave --{name} out"
+            config.check(task in self.chosen_tasks or not getattr(self, name), reason)
         both = bool(self.mix) and self.source != type(self).source
         config.check(not both, "pass one of --source and --mix")
         names = ("input", "target", "question", "heading", "id", "group", "split", "labels")

@@ -70,9 +70,7 @@ def masked_name(name: str) -> str:
     return masked(name, Found("name", 0, len(name))) if may_identify(name) else name
 
 
-def masked_text(
-    text: str, records: Iterable[Record], detect: Detector = find_identifiers
-) -> str:
+def masked_text(text: str, records: Iterable[Record], detect: Detector = find_identifiers) -> str:
     """Return a text about some records for a message, with tags for what a detector finds.
 
     A name that a record introduces ("Mr. Harold Quimby") is then also found where it stands alone,

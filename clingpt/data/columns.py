@@ -17,7 +17,7 @@ from clingpt.base.errors import ConfigError
 from clingpt.data import cells
 from clingpt.data.cells import CellError, CellRule, Counts, NotText
 from clingpt.data.readers.text_file import shown_name
-from clingpt.privacy.roster import kind_of_column
+from clingpt.privacy.roster import identifies
 from clingpt.text.records import LABELS, Record, clean, is_annotation, make_record
 from clingpt.text.tasks import TASK_TABLE
 
@@ -221,13 +221,14 @@ def _guess(
     if not any(chosen[role] for role in ("question", "input", "target")):
         raise NoColumn(str(_open_question(_why_none(table), "input", task, table)))
     columns = _with_rules(Columns.of(chosen), table, task)
-    return dataclasses.replace(columns, people=_people(names, columns))
+    return dataclasses.replace(columns, people=_people(table, columns))
 
 
-def _people(names: Iterable[str], columns: Columns) -> tuple[str, ...]:
+def _people(table: Table, columns: Columns) -> tuple[str, ...]:
     """List the columns that identify people and are not read as text."""
     read = {name for role, name in columns.roles().items() if role not in ("id", "group")}
-    return tuple(name for name in names if name not in read and kind_of_column(name))
+    others = [name for name in table.names if name not in read]
+    return tuple(name for name in others if identifies(name, table.cells[name]))
 
 
 def _given(given: Columns, table: Table, task: str) -> dict[str, str | None]:

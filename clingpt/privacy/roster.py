@@ -40,12 +40,15 @@ _COLUMNS = {
     "number": "mrn medicalrecordnumber medrecno chart chartnumber chartno hospitalnumber hospno"
     " patientid patid patientnumber personid subjectid hadmid encounterid visitid csn fin account"
     " accountnumber acct accession accessionnumber specimen ssn socialsecuritynumber nhs nhsnumber"
-    " nhsno chi policy policynumber memberid insuranceid licence license npi phone phonenumber"
-    " telephone tel mobile cell cellphone homephone workphone fax pager email emailaddress",
+    " nhsno chi policy policynumber memberid insuranceid licencenumber licensenumber npi"
+    " phone phonenumber telephone tel mobile cell cellphone homephone workphone fax pager"
+    " email emailaddress",
     "date": "dob birthdate dateofbirth birthday birth dod dateofdeath deathdate",
     "place": "address street streetaddress address1 address2 addressline1 city town zip zipcode"
     " postcode postalcode",
 }
+# Of these, some hold the name of a drug, a disease or a licence instead of a person's.
+_VAGUE = frozenset("name names alias author authorname contact member resident staff".split())
 KIND_OF_COLUMN = {name: kind for kind, names in _COLUMNS.items() for name in names.split()}
 _FIRST = frozenset("firstname forename givenname".split())
 _LAST = frozenset("lastname surname familyname".split())
@@ -314,6 +317,20 @@ def plain(name: str) -> str:
 def kind_of_column(name: str) -> str | None:
     """Return what a column contains, by its name: name, number, date or place; else None."""
     return KIND_OF_COLUMN.get(plain(name))
+
+
+def identifies(name: str, cells: Sequence[object]) -> bool:
+    """Return whether a column identifies people, by its name and, if that is vague, its cells."""
+    if plain(name) not in _VAGUE:
+        return kind_of_column(name) is not None
+    return 2 * sum(_is_name(str(cell)) for cell in cells) > len(cells)
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text is a person's name: "Lee, Ann M", but not "Parkinson disease"."""
+    found = [standing(word.lower()) for word in _WORD.findall(text) if len(word) > 1]
+    listed = Standing.CLEAR in found or Standing.WORD in found
+    return listed and len(found) < LONGEST and Standing.NONE not in found
 
 
 def parse_dates(text: str) -> set[datetime.date]:

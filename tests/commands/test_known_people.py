@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from clingpt.privacy.roster import identifies
 from tests.helpers.preparing import in_process
 
 ENGINE = """
@@ -127,3 +128,20 @@ def test_measuring_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     shown = in_process("--phi_check=notes.txt", "--phi_engine=rules", "--phi_show=True")
     assert "⟦zorblax⟧" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "taken"),
+    [
+        ("name", ["Lee, Ann", "Okonkwo, Adaeze", "Brown, Mary K"], True),
+        ("Author", ["A. Lee", "M. Brown", "J. Smith"], True),
+        ("name", ["Parkinson disease", "Bell palsy", "Crohn disease"], False),
+        ("name", ["lisinopril", "metformin", "warfarin"], False),
+        ("licence", ["CC BY 4.0", "CC BY 2.0", "MIT"], False),
+        ("patient_name", ["lisinopril", "metformin", "warfarin"], True),
+    ],
+)
+def test_a_vague_column_identifies_people_only_if_its_cells_do(
+    column: str, cells: list[str], taken: bool
+) -> None:
+    assert identifies(column, cells) is taken

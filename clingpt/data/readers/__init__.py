@@ -1,4 +1,4 @@
-"""Readers of files, one a shape; `formats.py` is the table of them.
+"""Readers of files, one for each shape; `formats.py` is the table of them.
 
 They yield rows and know nothing of tasks or splits.
 """

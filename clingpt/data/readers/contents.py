@@ -1,11 +1,11 @@
-"""How kinds of files are recognised by their content, and the names of those that are not read."""
+"""Signatures by which kinds of files are recognised, and advice for those that are not read."""
 
 import re
 from typing import NamedTuple
 
 
 class Unreadable(NamedTuple):
-    """A kind of file that is not read."""
+    """A kind of file that is not read, for a message: "x.pdf is {name}; {advice}"."""
 
     name: str
     advice: str
@@ -60,7 +60,7 @@ UNREADABLE = {
     "md": Unreadable("Markdown", "rename it to .txt if it is the text to train on"),
     "textgrid": Unreadable("a Praat TextGrid", PROSE),
 }
-# Endings of these kinds, where they differ from the names above.
+# Endings of these kinds; most are the keys above.
 ENDINGS = {
     **{f".{name}": name for name in UNREADABLE if name not in ("ole", "image", "lfs")},
     ".pkl": "pickle",

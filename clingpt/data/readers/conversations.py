@@ -1,8 +1,9 @@
 """Instruction data: conversations (`messages`, ShareGPT), SQuAD and BioASQ, as rows of a table.
 
-The last turn of the assistant is the target. What comes before it is given twice, and
-clingpt/data/columns.py takes what fits the task: `input` is the whole conversation, `question` the
-last turn before the target, with `earlier_turns` before that. `system` are the instructions above.
+The last turn of the assistant is the target. The turns before it are returned in two forms, of
+which clingpt/data/columns.py chooses by task: `input` is the whole conversation; `question` is the
+last turn before the target, and `earlier_turns` are those before the question. `system` contains
+the system messages.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ ROLES = {
 
 
 class Turn(NamedTuple):
-    """What one speaker says at a time."""
+    """One message of a conversation."""
 
     role: str  # one of the values of ROLES
     text: str
@@ -84,7 +85,7 @@ def _turn(message: Mapping[str, Any]) -> Turn | None:
     role = ROLES.get(clean(name).lower())
     if role is None:
         raise DataError(
-            f"a turn has the unknown role {shown_name(name)!r}; known are {', '.join(ROLES)}"
+            f"a turn has the unknown role {shown_name(name)!r}; known roles are {', '.join(ROLES)}"
         )
     content = message.get("content", message.get("value"))
     parts = content if isinstance(content, list) else [content]
@@ -99,10 +100,13 @@ def _turn(message: Mapping[str, Any]) -> Turn | None:
 
 
 def _parts(turns: Sequence[Turn]) -> dict[str, object]:
-    """Divide a conversation into what is read and the last answer; raises DataError."""
+    """Divide a conversation into its last answer and the turns before it.
+
+    Raises DataError if there is no answer, or nothing before it.
+    """
     answers = [n for n, turn in enumerate(turns) if turn.role == "assistant"]
     if not answers:
-        raise DataError("the conversation has no turn of an assistant, so there is no target")
+        raise DataError("the conversation has no turn of the assistant, so there is no target")
     asked = [turn for turn in turns[: answers[-1]] if turn.role != "system"]
     if not asked:
         raise DataError("the conversation begins with the assistant, so there is nothing to read")
@@ -132,16 +136,16 @@ def is_squad(row: Row) -> bool:
 
 
 def iter_squad(rows: Iterable[Placed], on_bad: OnBad) -> Iterator[Placed]:
-    """Yield a row for each question. All questions about one article are a group.
+    """Yield a row for each question; all questions about an article have the same `article_id`.
 
-    Of several answers the first is taken. A question without an answer has no target.
+    The target is the first of several answers. A question without an answer has no target.
     """
     for place, article in rows:
         try:
             yield from [(place, row) for row in _squad_rows(article)]
         except (KeyError, TypeError, AttributeError):
             what = "paragraphs with `context` and `qas`, a list of `question` and `answers`"
-            on_bad(DataError(f"{place}: an article of SQuAD has {what}; this one is different"))
+            on_bad(DataError(f"{place}: not an article of SQuAD, which has {what}"))
 
 
 def _squad_rows(article: Mapping[str, Any]) -> Iterator[Row]:
@@ -172,7 +176,7 @@ def is_bioasq(row: Row) -> bool:
 def iter_bioasq(rows: Iterable[Placed], on_bad: OnBad) -> Iterator[Placed]:
     """Yield a row for each question: its snippets, the ideal answer, and yes or no if it has one.
 
-    Without an ideal answer, the exact one is the target: of several synonyms the first.
+    Without an ideal answer, the exact one is the target, by its first synonym.
     """
     for place, row in rows:
         exact = row.get("exact_answer")

@@ -26,8 +26,8 @@ NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)"}
 SNIFFED_LINES, SNIFFED_CHARS = 20, 1 << 20  # of a CSV, to find its delimiter
 EMPTY_ROW = "a row of empty cells"
 
-_SEP_LINE = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)  # which Excel writes and reads first
-_NULL = r"\N"  # MySQL's and PostgreSQL's
+_SEP_LINE = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)  # Excel's first line
+_NULL = r"\N"  # a missing value in exports of MySQL and PostgreSQL
 
 
 def read_delimited(path: Path, reading: Reading) -> Iterator[Placed]:
@@ -63,8 +63,8 @@ def _read(path: Path, reading: Reading, delimiters: str) -> Iterator[Placed]:
 class Header:
     """The names of a table's columns.
 
-    A column without a name, like pandas' index, gets a number. At the end of the rows such columns
-    are mostly empty, left by a spreadsheet, and exist only where they are not.
+    A column without a name, like pandas' index, gets a number as its name. Unnamed columns at the
+    end of the rows are usually empty leftovers of a spreadsheet; their empty cells are left out.
     """
 
     def __init__(self, cells: list[str], place: str) -> None:
@@ -122,7 +122,7 @@ def _iter_cells(
         except StopIteration:
             return
         except csv.Error:
-            # Nobody can tell where the next record starts, so --skip_bad cannot help.
+            # Where the next record starts is unknown, so --skip_bad cannot help.
             before = pending if ended else pending[:-1]
             opened = start + _lines_before_cell(before, delimiter, quoting)
             raise _open_quote(f"{file.path}:{opened}", n_lines + len(pending), pending) from None
@@ -207,7 +207,7 @@ def _is_well_quoted(lines: list[str], delimiter: str, quoting: Quoting) -> bool:
 def _reader(
     lines: Iterable[str], delimiter: str, quoting: Quoting, *, strict: bool = False
 ) -> Iterator[list[str]]:
-    """Create a csv.reader that skips spaces before a cell, so that a quote after one opens it."""
+    """Create a csv.reader that skips spaces before a cell, so that a quote after them opens it."""
     if quoting == "backslash":  # csv would read \\N, MySQL's null, as an N
         edge = re.escape(delimiter)
         null = re.compile(rf"(?<![^{edge}])\\N(?=[{edge}\r\n]|$)")

@@ -1,4 +1,4 @@
-"""FHIR resources that hold text: DiagnosticReport, DocumentReference and Composition (R4).
+"""Read FHIR resources that contain text: DiagnosticReport, DocumentReference, Composition (R4).
 
 Resources arrive as rows of a JSON reader: the lines of a bulk export, or the entries of a bundle.
 Field names and types are checked where they are used, because servers differ; whatever is missing
@@ -97,10 +97,10 @@ def _report(resource: Resource) -> Row:
     """Read a DiagnosticReport: its conclusion is what a model writes, the rest what it reads."""
     texts, why = _attached(_list(resource.get("presentedForm")))
     narrative = resource.get("text")
-    told = _narrative(narrative)
+    in_words = _narrative(narrative)
     # A narrative repeats the resource in words, unless its status says that it adds something.
-    if told and (not texts or _get(narrative, "status") == "additional"):
-        texts.append(told)
+    if in_words and (not texts or _get(narrative, "status") == "additional"):
+        texts.append(in_words)
     conclusion = _text(resource.get("conclusion"))
     text = "\n".join(_without_conclusion(each, conclusion) for each in texts).strip()
     if not text:
@@ -122,8 +122,8 @@ def _document(resource: Resource) -> Row:
 def _composition(resource: Resource) -> Row:
     """Read a Composition: its sections, nested ones after the one that contains them."""
     sections = list(_sections(resource.get("section")))
-    if not sections and (told := _narrative(resource.get("text"))):
-        sections = [(PASTED, told)]
+    if not sections and (in_words := _narrative(resource.get("text"))):
+        sections = [(PASTED, in_words)]
     if not sections:
         raise DataError("no section with text")
     return {"sections": sections}
@@ -141,8 +141,8 @@ def _sections(sections: object) -> Iterator[tuple[str, str]]:
     while waiting:
         section = waiting.pop()
         label = _text(_get(section, "title")) or _concept(_get(section, "code"))
-        if told := _narrative(_get(section, "text")):
-            yield label.upper() or PASTED, told
+        if text := _narrative(_get(section, "text")):
+            yield label.upper() or PASTED, text
         waiting += _list(_get(section, "section"))[::-1]
 
 
@@ -167,7 +167,7 @@ def _html(text: str) -> str:
 
 
 def _attached(attachments: Sequence[object]) -> tuple[list[str], str]:
-    """Return the texts of the plainest readable type; without any, the reason."""
+    """Return the texts in the plainest readable type, or no text and the reason."""
     texts: dict[int, list[str]] = {}
     reasons = []
     for attachment in attachments:
@@ -189,7 +189,9 @@ def _attachment_text(attachment: object) -> tuple[int, str]:
     encoded = _text(_get(attachment, "data"))
     if not encoded:
         has_url = _get(attachment, "url") is not None
-        raise DataError("its attachment is a URL" if has_url else "an empty attachment")
+        raise DataError(
+            "its attachment is a URL, which is not fetched" if has_url else "an empty attachment"
+        )
     rank = next((rank for rank, types in enumerate(READABLE) if media in types), None)
     if rank is None:
         shown = media if _MEDIA_TYPE.fullmatch(media) else "of an unknown type"
@@ -217,7 +219,7 @@ def _decoded(data: bytes, content_type: str) -> str:
     except (UnicodeError, LookupError):
         raise DataError("its attachment is not text in the charset that it names") from None
     if "\0" in text:
-        raise DataError("its attachment is not text, though its type is")
+        raise DataError("its attachment is binary data, although its type is text")
     return text
 
 

@@ -77,7 +77,7 @@ def _shown_ending(path: Path) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:  # by default, a folder without permission would be skipped
+    def fail(error: OSError) -> None:  # by default, os.walk skips folders that it cannot read
         raise error
 
     for place, folders, names in os.walk(folder, onerror=fail):
@@ -92,7 +92,7 @@ def _nothing_to_read(folder: Folder) -> DataError:
     kind = contents.UNREADABLE[contents.ENDINGS[known[0]]] if known else None
     advice = f"{known[0]} is {kind.name}: {kind.advice}" if kind else READABLE
     return DataError(
-        f"{folder.path} contains nothing that can be read, but {counted(folder.left_out)}; {advice}"
+        f"{folder.path} contains no readable file, only {counted(folder.left_out)}; {advice}"
     )
 
 
@@ -101,7 +101,7 @@ def _several_formats(folder: Folder, kinds: Mapping[str, list[Path]]) -> DataErr
     choices = [
         f"pass --source={files[0]}"
         if len(files) == 1
-        else f"move the {ending_of(files[0])} files to a folder of their own"
+        else f"move the {ending_of(files[0])} files to a separate folder"
         for files in kinds.values()
     ]
     return DataError(
@@ -110,7 +110,7 @@ def _several_formats(folder: Folder, kinds: Mapping[str, list[Path]]) -> DataErr
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """List what is counted, as in "20 .txt, 1 .csv"."""
+    """Format counts, as in "20 .txt, 1 .csv"."""
     return ", ".join(f"{console.count(n)} {name}" for name, n in sorted(counts.items()))
 
 
@@ -164,7 +164,7 @@ def _iter_parts(folder: Folder, reading: Reading) -> Iterator[Placed]:
 
 
 def _add(whole: Shape, part: Shape) -> None:
-    """Add what a file was taken for to what is known of its folder."""
+    """Add the properties of one file to those of its folder."""
     whole.facts += [fact for fact in part.facts if fact not in whole.facts]
     whole.known, whole.flat, whole.plain = part.known, part.flat, part.plain
     whole.published = part.published
@@ -173,9 +173,9 @@ def _add(whole: Shape, part: Shape) -> None:
 def _check_alike(
     first: tuple[Path, frozenset[str]], path: Path, names: frozenset[str], *, all_equal: bool
 ) -> None:
-    """Raise DataError if a file has other columns than the first one.
+    """Raise DataError if the columns of a file differ from those of the first file.
 
-    Objects may omit some of their keys, so JSON files need only half of them in common.
+    Objects may omit keys, so JSON files need only half of their columns in common.
     """
     shared, fewest = len(names & first[1]), min(len(names), len(first[1]))
     if names != first[1] and (all_equal or 2 * shared < fewest):

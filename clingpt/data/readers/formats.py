@@ -1,7 +1,7 @@
 """The table of formats: the endings of each, what messages call it, and its reader.
 
-The content of a file has the last word: a spreadsheet that somebody renamed to .csv is read as a
-spreadsheet, and what cannot be read is refused by its name (contents.py).
+The content of a file takes precedence over its ending: a spreadsheet renamed to .csv is read as a
+spreadsheet, and a message about a file that cannot be read says what it is (contents.py).
 """
 
 import gzip
@@ -58,16 +58,16 @@ class Format:
     endings: tuple[str, ...]  # in lower case, without .gz
     read: Reader
     flags: tuple[str, ...] = ()  # flags of prepare.py that are for this format
-    is_text: bool = True  # of bytes that need an encoding
+    is_text: bool = True  # rather than binary, so that it has an encoding
     has_header: bool = True  # so that all rows have the same columns
     flat: bool = False  # all cells are texts
-    # Whether it says itself what its parts are: rows have the columns `id`, `group`, `question`,
-    # `sections` or `text`, `target`, `keywords`, and there is nothing to guess.
+    # Whether the format defines the meaning of its parts: rows then have the columns `id`, `group`,
+    # `question`, `sections` or `text`, `target`, `keywords`, and there is nothing to guess.
     known: bool = False
     published: bool = False  # open to anyone: a name in it is an author's, not a patient's
     starts: re.Pattern[str] | None = None  # how such a text begins, whatever its ending
-    # What reads a file in a folder whose files are one record each: rows without an id, which is
-    # the file's path. None: the files of a folder are parts of one table.
+    # Reader for the files of a folder that are one record each; the record's id is the file's path.
+    # None: the files of a folder are parts of one table.
     read_in_folder: Reader | None = None
 
 
@@ -158,7 +158,7 @@ BY_CONTENT = {"xlsx": SPREADSHEET, "parquet": PARQUET}
 
 
 class RowLayout(NamedTuple):
-    """A published layout whose rows hold records within objects and lists."""
+    """A published layout whose rows contain records within objects and lists."""
 
     name: str  # in messages
     fits: Callable[[Row], bool]  # whether the first row of a file has this layout
@@ -195,7 +195,7 @@ def format_by_name(path: Path) -> Format | None:
 def format_of(path: Path, encoding: str = AUTO) -> Format:
     """Return the format of a file by its content and its ending.
 
-    Raises DataError, with the name of what the file is, if it cannot be read.
+    Raises DataError, which says what the file is, if it cannot be read.
     """
     _check_regular(path)
     named, ending = format_by_name(path), ending_of(path)
@@ -238,7 +238,7 @@ def refusal(path: Path, kind: str | None) -> DataError:
         name, advice = contents.UNREADABLE[kind]
         return DataError(f"{path} is {name}; {advice}")
     return DataError(
-        f"{path} has {shown_ending(path)}, and its content is of no known format; {READABLE}"
+        f"{path} has {shown_ending(path)}, and its content is not in a known format; {READABLE}"
     )
 
 
@@ -249,7 +249,7 @@ def shown_ending(path: Path) -> str:
 
 
 ENDINGS = ", ".join(each.endings[0] for each in FORMATS)
-READABLE = f"what can be read: {ENDINGS} (also as .gz)"
+READABLE = f"supported formats are {ENDINGS} (also as .gz)"
 
 
 # Reading
@@ -274,7 +274,7 @@ def iter_file(path: Path, kind: Format, reading: Reading) -> Iterator[Placed]:
 
 
 def describe(kind: Format, shape: Shape) -> None:
-    """Note what the rows of a format are."""
+    """Copy the properties of a format into the shape of a source."""
     shape.known = kind.name if kind.known else ""
     shape.published = kind.published
     shape.flat = kind.flat
@@ -287,7 +287,7 @@ def describe(kind: Format, shape: Shape) -> None:
 def content_of(path: Path) -> str | None:
     """Return what a file is by its first bytes: parquet, xlsx or a key of UNREADABLE; else None.
 
-    Of a compressed file, the bytes are those of its content.
+    A compressed file is decompressed first.
     """
     try:
         with open_bytes(path) as file:
@@ -320,7 +320,7 @@ def content_of_text(head: str) -> str | None:
 
 
 def head_of_text(path: Path, encoding: str, n_bytes: int = HEAD_BYTES) -> str:
-    """Return the beginning of a text without its byte-order mark; what is no text is replaced."""
+    """Return the beginning of a text without its byte-order mark; bad bytes are replaced."""
     check_encoding(encoding)
     try:
         with open_bytes(path) as file:
@@ -338,8 +338,8 @@ def head_of_text(path: Path, encoding: str, n_bytes: int = HEAD_BYTES) -> str:
 def is_table(head: str, delimiter: str) -> bool:
     """Return whether a text is a table that was saved as .txt, as Excel does, by its first lines.
 
-    Tabs and bars are rare in prose: it is enough that all lines have the same number of them. Of
-    commas and semicolons no line may have fewer than the first, which has to be names only.
+    Tabs and bars are rare in prose: it is enough that all lines have the same number of them. With
+    commas and semicolons, the first line must consist of names, and no line may have fewer of them.
     """
     lines = [line for line in head.split("\n")[:-1] if line.strip()][: contents.TABLE_LINES]
     if len(lines) < 2 or delimiter not in lines[0]:

@@ -1,8 +1,8 @@
-"""HL7 v2 messages, the pipe-delimited ones: one record a message, from its text observations.
+"""Read pipe-delimited HL7 v2 messages: one record per message, from its text observations.
 
-The separators are those that each message's own header declares. The package `hl7` is not used: on
-2026-12-01 its last release was of March 2022, it reads 0.2 MB of observations a second, and its
-unescaping drops all text after a lone backslash and prints it to stderr as a warning.
+The separators are those that the header of each message declares. The package `hl7` is not used: as
+of 2026-12-01 its last release dates from March 2022, it reads 0.2 MB of observations per second,
+and its unescaping drops all text after a lone backslash and prints it to stderr as a warning.
 """
 
 import re

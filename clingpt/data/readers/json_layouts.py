@@ -1,4 +1,4 @@
-"""Find the records in a JSON file: people wrap them in objects, and pandas has five layouts."""
+"""Find the records in a JSON file: exports wrap them in objects, and pandas has five layouts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from clingpt.data.readers.text_file import shown_name
 
 CONVINCING = 20  # objects at the start of an object, after which no other shape is likely
 MOST_FIELDS = 1000  # of an object that is a record or wraps records
-MOST_COLUMNS = 40  # of a record of texts alone
+MOST_COLUMNS = 40  # of a record that has only texts
 MOST_KEYS = 10  # named in a message
 PROSE_WORDS = 8  # of a text that belongs to a record rather than to a wrapper of records
 
@@ -204,7 +204,7 @@ def are_positions(keys: Iterable[str]) -> bool:
 
 
 def _described(kinds: Mapping[str, Kind]) -> str:
-    """Describe an object that holds no records that can be found."""
+    """Describe an object in which no records can be found."""
     if not kinds:
         return "an empty object"
     if _are_texts_by_id({key: kind.name for key, kind in kinds.items()}):

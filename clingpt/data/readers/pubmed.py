@@ -1,4 +1,4 @@
-"""PubMed and MEDLINE: abstracts as XML, or in the text form that reference managers import (.nbib).
+"""Read abstracts from PubMed: XML, or MEDLINE's text form for reference managers (.nbib).
 
 An abstract becomes its labelled sections, without the conclusion, which is the target. A title that
 ends in a question mark is the question. Records without an abstract are left out and counted.
@@ -29,7 +29,7 @@ from clingpt.text.records import PASTED
 
 ARTICLES = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation")
 ROOTS = ("PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet", *ARTICLES)
-OTHER_ROOTS = {  # that people may take for PubMed's
+OTHER_ROOTS = {  # of files that may be mistaken for PubMed's
     "ClinicalDocument": "a C-CDA document",
     "article": "a full article (JATS)",
     "Bundle": "FHIR in XML; export it as JSON or NDJSON",
@@ -81,7 +81,7 @@ def read_pubmed(path: Path, reading: Reading) -> Iterator[Placed]:
 
 
 def check_root(path: Path) -> None:
-    """Raise DataError, with the name of what a file is, unless it is PubMed's XML."""
+    """Raise DataError, which says what a file is, unless it is PubMed's XML."""
     try:
         with open_bytes(path) as file:
             head = file.read(HEAD_BYTES)
@@ -91,19 +91,19 @@ def check_root(path: Path) -> None:
     found = _ROOT.search(plain)
     if b"<!ENTITY" in (plain[: found.start()] if found else plain):
         raise DataError(
-            f"{path} declares entities of its own, which may grow without bounds; PubMed's files "
-            "declare none"
+            f"{path} declares XML entities, which may expand without bounds, and PubMed's files "
+            "declare none; is it the right file?"
         )
     name = found[1].decode("ascii", "replace") if found else ""
     if name in ROOTS:
         return
     known = "Bundle" if FHIR_NAMESPACE in plain else name
     what = OTHER_ROOTS.get(known) or (f"XML with the root <{name[:40]}>" if found else "not XML")
-    raise DataError(f"{path} is {what}; of XML, only PubMed's is read (PubmedArticleSet)")
+    raise DataError(f"{path} is {what}; the only XML that is read is PubMed's (PubmedArticleSet)")
 
 
 def _elements(path: Path) -> Iterator[Element]:
-    """Yield the articles and the lists of deleted ones, each as a whole; then free it."""
+    """Yield each article and list of deleted articles as a whole, and free it afterwards."""
     root: Element | None = None
     whole: Element | None = None  # the element that is being read, to be yielded at its end
     try:
@@ -122,7 +122,7 @@ def _elements(path: Path) -> Iterator[Element]:
         place, problem = f"{path}:{error.position[0]}", error.msg.partition(":")[0]
         if problem == "junk after document element":
             raise DataError(
-                f"{place}: another document starts here; keep one XML document a file"
+                f"{place}: another document starts here; keep one XML document per file"
             ) from None
         raise DataError(
             f"{place}: the XML is damaged or truncated near here ({problem}); copy it again"

@@ -1,4 +1,4 @@
-"""What a reader is given: the options, what to do with unusable rows, where to note the shape."""
+"""The arguments of a reader: options, a handler for unusable rows, and a place for its findings."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ Quoting = Literal["auto", "none", "backslash"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How to read a file, where the file does not say so itself."""
+    """How to read a file, as far as the file itself does not determine it."""
 
     encoding: str = AUTO  # of text files
     quoting: Quoting = "auto"  # of cells in a CSV or TSV; see prepare.py
@@ -24,10 +24,10 @@ AS_IT_IS = ReadOptions()
 
 @dataclass
 class Shape:
-    """What a source was taken for, to be shown to the user; filled in while it is read."""
+    """What a source was recognised as, to show to the user; filled in while it is read."""
 
     facts: list[str] = field(default_factory=list)  # "CSV", "separated by commas"
-    known: str = ""  # name of the format or layout that says itself what its parts are
+    known: str = ""  # name of the format or layout, if it defines the meaning of its parts
     published: bool = False  # open to anyone
     flat: bool = False  # a table of texts, whose columns are always to be chosen
     plain: bool = False  # whole texts, without columns

@@ -1,7 +1,7 @@
-"""Rich Text Format, one record a file.
+"""Read Rich Text Format, one record per file.
 
-The package `striprtf` does the parsing. Here are the checks that it leaves out: whether the bytes
-are RTF at all, which encoding they declare, and whether the document ends before its last brace.
+The package `striprtf` does the parsing. This module adds the checks that it lacks: whether the
+bytes are RTF at all, which encoding they declare, and whether the document is complete.
 """
 
 import re
@@ -37,7 +37,7 @@ def rtf_to_text(data: bytes, encoding: str = AUTO) -> str:
 
     data = data.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not data.startswith(b"{\\rtf"):
-        raise DataError("not RTF: it does not start with {\\rtf; rename it to what it is")
+        raise DataError("not RTF: it does not start with {\\rtf; give it the right ending")
     declared = _encoding(data[:4096]) if encoding == AUTO else encoding
     try:
         source = data.decode(declared)
@@ -68,7 +68,7 @@ def _encoding(head: bytes) -> str:
 
 
 def _is_closed(source: str) -> bool:
-    """Return whether the outermost group ends; text after it is padding of some databases."""
+    """Return whether the outermost group ends; some databases append padding."""
     if "\\bin" in source:  # binary data may contain any brace
         return True
     depth = 0

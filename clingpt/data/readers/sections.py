@@ -1,6 +1,4 @@
-"""The parts of a report or an abstract by their labels: which is the conclusion, and where a text
-that has its labels inside is to be divided.
-"""
+"""Recognise the conclusion of a report or an abstract, and divide a text at labels inside it."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -24,7 +22,7 @@ _LABEL_WORDS = re.compile(
 
 
 def is_conclusion(label: str) -> bool:
-    """Return whether a label names the conclusion alone, and not "RESULTS AND CONCLUSIONS"."""
+    """Return whether a label names only the conclusion, not "RESULTS AND CONCLUSIONS"."""
     label = label.upper()
     return bool(_CONCLUSION.search(label)) and not _OTHER_PARTS.search(label)
 

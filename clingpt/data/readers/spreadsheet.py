@@ -1,4 +1,4 @@
-"""Spreadsheets (.xlsx): the rows of one sheet, with cells as the texts of a CSV."""
+"""Read one sheet of a spreadsheet (.xlsx), with its cells as text, as in a CSV."""
 
 import datetime
 import errno
@@ -15,7 +15,7 @@ from clingpt.data.readers.delimited import EMPTY_ROW, Header
 from clingpt.data.readers.reading import Reading
 from clingpt.data.readers.text_file import LeftOut, Placed, open_bytes, shown_name
 
-# Of the table of all texts of a workbook: openpyxl holds it in memory, while it streams the rows.
+# Limit of a workbook's table of texts, which openpyxl holds in memory while it streams the rows.
 LARGEST_TEXTS_BYTES = 256 << 20
 TEXTS = "xl/sharedStrings.xml"
 LOOKED_AT_ROWS = 100  # of a sheet, to see whether it is empty
@@ -42,7 +42,7 @@ def read_spreadsheet(path: Path, reading: Reading) -> Iterator[Placed]:
             raise
         except Exception as error:  # of a damaged file, openpyxl's errors have no common base class
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-                raise  # of the disk; EINVAL comes of places beyond the file
+                raise  # an error of the disk; EINVAL means a seek beyond the end of the file
             raise DataError(
                 f"{path}: damaged or not a spreadsheet ({type(error).__name__}); copy it again"
             ) from None
@@ -102,7 +102,7 @@ def _has_formulas(sheet: Any) -> bool:
 
 
 def _count_uncomputed(values: Any, formulas: Any) -> int:
-    """Count formulas that were written by a program that does not compute them: empty cells."""
+    """Count formulas without a value, which are written by programs that do not compute them."""
     n = 0
     for row, computed in zip(formulas.iter_rows(), values.iter_rows(), strict=True):
         for cell, value in zip(row, computed, strict=True):

@@ -20,7 +20,7 @@ OnBad = Callable[[DataError], None]  # raises, or counts and returns
 
 
 class LeftOut(DataError):
-    """A part of a source that holds no record by design; counted, and never a reason to stop."""
+    """A part of a source that is not a record by design; counted, and never a reason to stop."""
 
 
 Row = Mapping[str, object]
@@ -202,6 +202,7 @@ def shown_name(name: str) -> str:
 
 
 def check_unique(names: Sequence[str], place: str) -> None:
+    """Raise DataError if two columns have the same name."""
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"{place}: duplicate column {shown_name(name)!r}; rename one of them")

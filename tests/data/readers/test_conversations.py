@@ -140,8 +140,8 @@ def test_turns_keep_their_roles_and_the_last_answer_is_the_target(tmp_path: Path
 @pytest.mark.parametrize(
     ("turns", "reason"),
     [
-        ([], "has no turn of an assistant"),
-        ([{"role": "user", "content": "x"}], "has no turn of an assistant"),
+        ([], "has no turn of the assistant"),
+        ([{"role": "user", "content": "x"}], "has no turn of the assistant"),
         ([{"role": "assistant", "content": "x"}], "begins with the assistant"),
         ([{"role": "narrator", "content": "x"}], "unknown role 'narrator'"),
         (
@@ -231,7 +231,7 @@ def test_squad_is_read_question_by_question(tmp_path: Path) -> None:
     path.write_text(json.dumps({"data": articles}))
     bad: list[str] = []
     assert len(read(path, "explain", bad)[0]) == 2 * N - 2
-    assert "an article of SQuAD has paragraphs with `context`" in bad[0]
+    assert "not an article of SQuAD, which has paragraphs with `context`" in bad[0]
 
 
 def test_bioasq_gives_snippets_answers_and_decisions(tmp_path: Path) -> None:

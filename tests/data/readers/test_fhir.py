@@ -182,7 +182,7 @@ def test_attachments_that_are_read(raw: str | bytes, kind: str | None, text: str
         ([], "no attachment and no narrative"),
         (
             [{"url": "https://server/Binary/1", "contentType": "text/plain"}],
-            "its attachment is a URL",
+            "its attachment is a URL, which is not fetched",
         ),
         (
             [attachment("%PDF-", "application/pdf")],
@@ -210,7 +210,7 @@ def test_attachments_that_are_read(raw: str | bytes, kind: str | None, text: str
             [attachment("x", "text/plain; charset=klingon")],
             "its attachment is not text in the charset that it names",
         ),
-        ([attachment(b"\0\1PDF")], "its attachment is not text, though its type is"),
+        ([attachment(b"\0\1PDF")], "its attachment is binary data, although its type is text"),
         (
             [attachment(b"{\\rtf1 cut", "text/rtf")],
             "the RTF is truncated: its last brace is missing; copy it again",

@@ -82,26 +82,26 @@ def test_single_records_in_json_files_are_one_source(tmp_path: Path) -> None:
     assert (errors, shape) == ([], ["3 files of JSON", "one object, a single record"])
 
 
-READS = "; what can be read: .csv, .tsv,"
+READS = "; supported formats are .csv, .tsv,"
 REFUSED: list[tuple[dict[str, str], str]] = [
     ({}, f"x is an empty folder{READS}"),
     ({".hidden.txt": NOTE}, f"x is an empty folder{READS}"),
     (
         {"README.txt": "x", "LICENSE": "MIT"},
-        f"x contains nothing that can be read, but 1 LICENSE, 1 README{READS}",
+        f"x contains no readable file, only 1 LICENSE, 1 README{READS}",
     ),
     (
         {"a.pdf": "%PDF", "b.pdf": "%PDF", "README.md": "#"},
-        "x contains nothing that can be read, but 2 .pdf, 1 README; .pdf is a PDF document: extra",
+        "x contains no readable file, only 2 .pdf, 1 README; .pdf is a PDF document: extra",
     ),
     (
         {"data.arrow": "ARROW1", "state.json": "{}", "dataset_info.json": "{}"},
-        "x contains nothing that can be read, but 1 .arrow, 1 dataset_info, 1 state; .arrow is an",
+        "x contains no readable file, only 1 .arrow, 1 dataset_info, 1 state; .arrow is an",
     ),
     (
         {"n1.txt": NOTE, "n2.txt": NOTE, "extra.csv": TABLE, "README.txt": "x"},
         "x contains several kinds of files: 1 .csv, 2 .txt; pass --source=x/extra.csv, or move th"
-        "e .txt files to a folder of their own",
+        "e .txt files to a separate folder",
     ),
     (
         {"notes.csv": TABLE, "people.csv": "id,born\n1,1968\n"},

@@ -433,12 +433,12 @@ NAMED: list[tuple[str, Callable[[], bytes], str]] = [
     (
         "a.dat",
         lambda: b"text",
-        "a.dat has the ending .dat, and its content is of no known format; ",
+        "a.dat has the ending .dat, and its content is not in a known format; ",
     ),
     (
         "notes",
         lambda: b"text",
-        "notes has no ending, and its content is of no known format; what c",
+        "notes has no ending, and its content is not in a known format; supported ",
     ),
 ]
 

@@ -76,15 +76,23 @@ def test_known_people_are_replaced_and_written_nowhere(how: str, source: Path) -
     assert receipt["detectors"]["roster"] is True and receipt["detectors"]["tagger"] is None
 
 
-@pytest.mark.parametrize("redact", ["--redact=surrogates", "--allow_phi=True", "--dry_run"])
+@pytest.mark.parametrize(
+    ("redact", "column"),
+    [
+        ("--redact=surrogates", "patient_name"),
+        ("--allow_phi=True", "patient_name"),
+        ("--dry_run", "patient_name"),
+        ("--allow_phi=True", "ward"),  # whose cells are not looked for: only the roster is
+    ],
+)
 def test_known_people_in_phrases_headings_and_examples_are_masked(
-    redact: str, source: Path
+    redact: str, column: str, source: Path
 ) -> None:
     """Boilerplate may name the ward's doctor; no title or label tells the rules who that is."""
     shared = "kept under review at the ward as arranged by zorblax with okonkwo and all on call"
     rows = [
         {
-            "patient_name": "Okonkwo, Adaeze",
+            column: "Okonkwo, Adaeze",
             "note": f"pt coughs for {n} days, {chr(97 + n) * 9}, {shared}",
             "summary": f"PLAN: rest for {n} days\nZORBLAX: seen\nOKONKWO: {chr(97 + n) * 7}",
         }
@@ -94,13 +102,14 @@ def test_known_people_in_phrases_headings_and_examples_are_masked(
     notes.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     given = [flag.replace("summarize", "document") for flag in flags(notes, redact)]
     done = in_process(*given, "--phi_engine=rules")
+    secrets = ("zorblax", "okonkwo") if column == "patient_name" else ("zorblax",)
     assert "kept under review at the ward as arranged by [NAME]" in done.stdout
     assert done.returncode == int(redact == "--dry_run")
     said = (done.stdout + done.stderr).lower()
-    assert not [secret for secret in ("zorblax", "okonkwo") if secret in said]
+    assert not [secret for secret in secrets if secret in said]
     if redact != "--dry_run":
         written = [(source.parent / "data" / name).read_text("utf-8").lower() for name in OURS]
-        assert not [secret for secret in ("zorblax", "okonkwo") if secret in "".join(written)]
+        assert not [secret for secret in secrets if secret in "".join(written)]
 
 
 def test_an_outside_function_only_redacts(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,5 +99,8 @@ def test_a_flag_for_another_format_is_refused(tmp_path: Path) -> None:
         name = flag.partition("=")[0]
         said = f"error: {name} is for {usable}, and {tmp_path / file} is not; omit it\n"
         assert done.stderr == said
+    for flag in ("--sheet=x", "--records=data", "--quoting=none"):
+        done = in_process("--source=synthetic", flag, "--dry_run")
+        assert done.returncode == 2 and "synthetic is not; omit it" in done.stderr
     mix = [f"{tmp_path / 'a.csv'}=1", f"{tmp_path / 'a.json'}=1"]
     assert in_process("--mix", *mix, "--records=data", *FLAGS, "--dry_run").returncode == 0

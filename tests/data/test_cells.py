@@ -9,6 +9,7 @@ import pytest
 from clingpt.base.errors import DataError
 from clingpt.data.cells import (
     MOST_CHARS,
+    MOST_DEPTH,
     CellRule,
     NotText,
     looks_printed,
@@ -88,6 +89,9 @@ UNREADABLE = {
     "{'a': <Foo>, 'b': 1}": "a printed object",
     "defaultdict(<class 'list'>, {'a': 1})": "a printed object",
     "[" * 30 + "1" + "]" * 30: "a deeply nested list",
+    "[" * 5000 + "1" + "]" * 5000: "a deeply nested list",
+    "[" * 9 + "'a'" + "]" * 9: "a deeply nested list",  # printed by Python, and not JSON
+    "[" * 5000 + "'a'" + "]" * 5000: "a deeply nested list",
     str(["x" * 1000] * (MOST_CHARS // 1000)): "a printed list, too long to parse",
 }
 
@@ -101,6 +105,13 @@ def test_structure_that_cannot_be_read_is_refused_by_what_it_looks_like(
     assert refused.value.looks == looks
     with pytest.raises(NotText):
         CellRule(column="x").text(cell, Counter())
+
+
+@pytest.mark.parametrize("item", ['"a"', "'a'"])
+def test_lists_are_parsed_up_to_a_depth(item: str) -> None:
+    assert parse("[" * MOST_DEPTH + item + "]" * MOST_DEPTH) == [[[[[[[["a"]]]]]]]]
+    with pytest.raises(NotText, match="a deeply nested list"):
+        parse("[" * (MOST_DEPTH + 1) + item + "]" * (MOST_DEPTH + 1))
 
 
 @pytest.mark.parametrize(

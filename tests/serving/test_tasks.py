@@ -367,7 +367,11 @@ def test_sections_that_are_asked_for_are_written_from_every_window(scripted: Scr
     assert shown == [("B", 0, "Fell by 1.5."), ("A", 0, "Fell by 1.5."), ("A", 1, "Fell by 11.5.")]
 
 
-@pytest.mark.parametrize("headings", [[], [""], ["A\nDocument: x"], ["A "], ["A"] * 65, "A"])
+@pytest.mark.parametrize(
+    "headings",
+    [[], [""], ["A\nDocument: x"], ["A "], ["A"] * 65, "A", ["A" * 101], [None], [["A"]], {"A": 1}],
+    ids=lambda value: str(value)[:40],
+)
 def test_headings_that_cannot_be_asked_for_are_refused(headings: Any, plain: Server) -> None:
     answer = plain.ask("/v1/document", {"text": "Pain fell.", "headings": headings})
     assert error_of(answer, 400)["param"] == "headings"

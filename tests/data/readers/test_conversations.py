@@ -187,6 +187,12 @@ def test_squad_is_read_question_by_question(tmp_path: Path) -> None:
                             "id": f"{n}b",
                             "question": f"Who took film {n}?",
                             "is_impossible": True,
+                            "answers": [{"text": "lungs", "answer_start": 3}] * (n % 2),
+                            "plausible_answers": [{"text": "lungs", "answer_start": 3}],
+                        },
+                        {
+                            "id": f"{n}c",
+                            "question": f"Where was film {n} taken?",
                             "answers": [],
                             "plausible_answers": [{"text": "lungs", "answer_start": 3}],
                         },
@@ -199,15 +205,15 @@ def test_squad_is_read_question_by_question(tmp_path: Path) -> None:
     path = tmp_path / "squad.json"
     path.write_text(json.dumps({"version": "v2.0", "data": articles}))
     records, _ = read(path, "explain")
-    assert len(records) == 2 * N
-    assert records[6] == Record(
+    assert len(records) == 3 * N
+    assert records[9] == Record(
         id="3a",
         group="t3",
         question="Which film 3?",
         sections=(("TEXT", note(3)),),
         long_answer="number 3",
     )
-    assert records[7].long_answer is None
+    assert [each.long_answer for each in records[10:12]] == [None, None]
 
     flat = [
         {
@@ -223,14 +229,19 @@ def test_squad_is_read_question_by_question(tmp_path: Path) -> None:
     untitled: dict[str, Any] = {"paragraphs": articles[0]["paragraphs"] + articles[1]["paragraphs"]}
     path.write_text(json.dumps({"data": [untitled, *articles[2:]]}))
     records, _ = read(path, "explain")
-    first, second, third = (each.group for each in records[:6:2])
+    first, second, third = (each.group for each in records[:9:3])
     assert first and second and first != second  # by the passage
     assert third == "t2"
+
+    articles[2]["paragraphs"][0]["document_id"] = 7  # COVID-QA's, whose articles have no title
+    path.write_text(json.dumps({"data": articles}))
+    records, _ = read(path, "explain")
+    assert [each.group for each in records[:9:3]] == ["t0", "t1", "7"]
 
     articles[0]["paragraphs"] = [{"text": "x"}]
     path.write_text(json.dumps({"data": articles}))
     bad: list[str] = []
-    assert len(read(path, "explain", bad)[0]) == 2 * N - 2
+    assert len(read(path, "explain", bad)[0]) == 3 * N - 3
     assert "not an article of SQuAD, which has paragraphs with `context`" in bad[0]
 
 

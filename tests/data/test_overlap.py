@@ -236,8 +236,17 @@ def test_copies_planted_into_real_records_are_found(name: str, one_changed: floa
 def test_many_copies_of_one_text_do_not_make_it_common() -> None:
     rng = random.Random(21)
     own = words(rng, 100)
-    training = [(f"{words(rng, 20)} {own}", "") for _ in range(COMMON - 1)]
-    assert len(copies([("test", own, "")], training)["test"]) == len(training)
+    training = [(f"{words(rng, 20)} {own}", "") for _ in range(50)]
+    assert len(copies([("test", own, "")], training[:49])["test"]) == 49
+    assert copies([("test", own, "")], training) == {}  # 51 holders in all, from the first on
+
+
+def test_what_more_than_50_records_hold_is_no_part_of_a_records_own_text() -> None:
+    rng = random.Random(25)
+    form, own = words(rng, 3000), words(rng, 20)
+    training = [(f"{form} {words(rng, 20)}", "") for _ in range(50)] + [(own, "")]
+    found = copies([("test", f"{form} {own}", "")], training)
+    assert found == {"test": {50: "whole"}}
 
 
 def test_a_short_target_alone_is_not_a_copy() -> None:

@@ -17,7 +17,7 @@ def broken(text):
     raise ValueError(text)
 """
 OURS = ("manifest.json", "receipt.json")
-SECRETS = ("okonkwo", "adaeze", "44719", "4.3.31", "1931", "zorblax", "quimby")
+SECRETS = ("okonkwo", "adaeze", "44719", "4.3.31", "1931-03-04", "zorblax", "quimby")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def source(tmp_path: Path) -> Path:
         )
     path = tmp_path / "notes.csv"
     path.write_text("\n".join(rows) + "\n", "utf-8")
-    (tmp_path / "staff.txt").write_text("Zorblax, Quimby\n", "utf-8")
+    (tmp_path / "staff.txt").write_text("Zorblax, Quimby\n12\n", "utf-8")
     return path
 
 
@@ -49,6 +49,7 @@ def test_known_people_are_refused_masked(source: Path) -> None:
     said = (done.stdout + done.stderr).lower()
     assert not [secret for secret in SECRETS if secret in said]
     assert "its 'patient_name', 'mrn', 'dob'" in done.stdout
+    assert "1 entries of" in done.stdout  # the 12
     assert "looked for in the text" in done.stdout
 
 

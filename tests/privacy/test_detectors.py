@@ -7,6 +7,7 @@ import pytest
 
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.base.workers import map_chunks
+from clingpt.data.hygiene import inspect
 from clingpt.privacy.annotated import read_notes, score
 from clingpt.privacy.detectors import (
     WithEngine,
@@ -164,6 +165,7 @@ def test_a_records_other_columns_are_looked_for_in_its_texts() -> None:
     )
     detect = for_record(find_identifiers, record)
     assert {"name", "record_number", "date"} == {one.kind for one in detect(record.context())}
+    assert inspect(record).counts == {"name": 2, "record_number": 1, "date": 1}
     redacted = Redactor("tags").record(record)
     assert redacted.context() == "[NAME] ([RECORD_NUMBER], [DATE]) is well"
     assert redacted.long_answer == "[NAME] left"

@@ -6,9 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from clingpt.base import console
 from model import GPT, Batch
 from tests.helpers.commands import prepare_thirteen, run
 from tests.helpers.models import VOCAB_SIZE, Document, SlowBatch, make_documents, make_tiny_model
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print tables in this process so wide that no message in a cell is broken into lines."""
+    monkeypatch.setattr(console, "PAGE_COLUMNS", 500)
+    monkeypatch.setenv("COLUMNS", "500")
 
 
 @pytest.fixture(scope="session")

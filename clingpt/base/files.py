@@ -143,11 +143,18 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(scratch, path)
     except OSError as error:
         if error.filename in (None, str(scratch), scratch):
-            error.filename, error.filename2 = str(path), None
+            _name(error, path)
         raise
     finally:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
+
+
+def _name(error: OSError, path: Path) -> None:
+    """Let an error name a path, and keep the text of one without a number, as numpy's have none."""
+    if error.errno is None and error.strerror is None:
+        error.strerror = str(error)
+    error.filename, error.filename2 = str(path), None
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -162,7 +169,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        _name(error, path)
         raise
 
 

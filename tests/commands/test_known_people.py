@@ -42,7 +42,7 @@ def flags(source: Path, *more: str) -> list[str]:
     return [f"--source={source}", f"--out={out}", "--workers=1", *common, known, *more]
 
 
-def test_known_people_are_refused_masked(source: Path) -> None:
+def test_known_people_are_refused_masked(source: Path, wide: None) -> None:
     done = in_process(*flags(source, "--phi_engine=rules"))
     assert done.returncode == 1
     assert "pass --redact=surrogates to replace them (what was missed" in done.stderr

@@ -325,7 +325,8 @@ def notes_of_people(n: int = 60) -> list[dict[str, Any]]:
     notes = []
     for i in range(n):
         name = PEOPLE[i % 3]
-        words = random_text(random.Random(i), 8)
+        # Without its numbers: in a note, most numbers of six digits are taken for codes.
+        words = " ".join(filter(str.isalpha, random_text(random.Random(i), 8).split()))
         told = f"{name} was seen on 03/{i % 28 + 1:02}/2019. Call 617-555-{i:04}. {words}."
         mail = f"Letter sent to h.{i}@mail.example.com"
         note = {"id": f"MRN-{48151600 + i}", "text": told, "long_answer": f"{name} is better."}
@@ -413,7 +414,8 @@ def test_names_in_published_texts_are_reported_but_not_refused(tmp_path: Path) -
         item["LONG_ANSWER"] = f"Dr. Quimby said so. {item['LONG_ANSWER']}"
     path.write_text(json.dumps(items))
     out = tmp_path / "data"
-    prepared(f"--source={path}", f"--out={out}", "--task=answer", "--show=0")
+    flags = ["--task=answer", "--show=0", "--phi_engine=rules"]  # the tagger knows no such words
+    prepared(f"--source={path}", f"--out={out}", *flags)
     receipt = open_prepared(out, GPT2).receipt
     assert receipt is not None and receipt["done"] == "published"
     assert receipt["identifiers"]["name"]["count"] == len(items) and not identifiers_found(receipt)

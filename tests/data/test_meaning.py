@@ -294,7 +294,7 @@ def test_other_labels_are_listed_with_counts_and_mapped(
     assert found == ["no", "yes", "maybe" if values[2] is not None else None]
 
 
-def test_labels_that_hit_nothing_or_not_all_are_errors(tmp_path: Path) -> None:
+def test_labels_that_hit_nothing_or_not_all_are_errors(tmp_path: Path, wide: None) -> None:
     path = write_lines(tmp_path / "a.jsonl", labelled(["a", "b", "yes"] * 20))
     flags = [f"--source={path}", f"--out={tmp_path}/d", "--task=answer", "--dry_run"]
     flags += ["--val_share=0.3", "--test_share=0.3", "--allow_overlap"]
@@ -321,7 +321,7 @@ def test_values_of_labels_are_masked(tmp_path: Path) -> None:
 # Cells that cannot be read
 
 
-def test_cells_are_refused_by_column_with_counts_over_all_rows(tmp_path: Path) -> None:
+def test_cells_are_refused_by_column_with_counts_over_all_rows(tmp_path: Path, wide: None) -> None:
     rows = [{"note": prose(n), "summary": f"Pain fell by {n}."} for n in range(300)]
     for n in range(200, 300, 10):  # after the sample
         rows[n]["note"] = str([prose(n), prose(n)])

@@ -308,11 +308,6 @@ class Tagger:
         """Return the shipped model, read once in each process."""
         return Tagger(MODEL)
 
-    def weights(self) -> dict[tuple[str, str], float]:
-        """Return the weight of each feature for each label, and of each step between labels."""
-        info = self._model.info()
-        return {**info.state_features, **info.transitions}
-
     def read(self, text: str, sure: Iterable[Found], likely: Iterable[Found]) -> "Reading":
         """Rate each token of a text. `sure` and `likely`: see `features`."""
         # The model takes UTF-8, which has no lone surrogates; each is replaced by one "?".

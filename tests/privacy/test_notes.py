@@ -3,6 +3,7 @@
 Expected findings are marked as ⟦identifier⟧; HEADER makes every passage a note.
 """
 
+import gc
 import re
 import time
 
@@ -176,9 +177,19 @@ HOSTILE = [
 
 
 def cpu_seconds(text: str) -> float:
-    start = time.process_time()
-    find_identifiers(text)
-    return time.process_time() - start
+    """The least of three runs: another process on the core, or a collection of pytest's own
+    large heap, only ever adds to it."""
+    runs = []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            start = time.process_time()
+            find_identifiers(text)
+            runs.append(time.process_time() - start)
+    finally:
+        gc.enable()
+    return min(runs)
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

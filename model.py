@@ -1,6 +1,7 @@
 """GPT-2: architecture, loss, KV cache, and its weights in Hugging Face's layout.
 
-Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3. The file
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3, and the
+switches with which others have trained the same tensors (GPTConfig). The file
 imports only torch and the standard library (and safetensors and huggingface_hub to read or write
 weights), so it can be copied into another project as it is. Malformed weights raise ValueError,
 missing ones FileNotFoundError.
@@ -27,12 +28,33 @@ from torch.utils.checkpoint import checkpoint
 ATTENDED = 128  # new tokens of a prompt that attend to the KV cache in one kernel call
 IGNORE = -100  # target of a padded position: no loss, no gradient
 
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The tanh approximation of GELU (Hendrycks & Gimpel 2016), which GPT-2 was trained with."""
+    return F.gelu(x, approximate="tanh")
+
+
+# By the names that transformers gives them; both forms of GELU have several there.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    **dict.fromkeys(
+        ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"),
+        gelu_tanh,
+    ),
+    **dict.fromkeys(("gelu", "gelu_python"), F.gelu),
+    "relu": F.relu,
+    **dict.fromkeys(("silu", "swish"), F.silu),
+    "tanh": torch.tanh,
+}
+
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # 124M, 355M, 774M and 1.5B parameters
 
 
 @dataclass(frozen=True, kw_only=True)
 class GPTConfig:
-    """The shape of a GPT-2; the defaults are those of the published 124M model."""
+    """The shape and the switches of a GPT-2; the defaults are those of the published 124M model.
+
+    The last five are named and mean the same as in Hugging Face's config.json.
+    """
 
     vocab_size: int = 50257
     block_size: int = 1024  # longest row in tokens; each position has a learned embedding
@@ -41,6 +63,13 @@ class GPTConfig:
     n_embd: int = 768
     dropout: float = 0.0  # on embeddings and on both residual branches, in training mode
     layer_norm_epsilon: float = 1e-5
+    n_inner: int | None = None  # width of the MLP; None is 4 * n_embd
+    activation_function: str = "gelu_new"  # one of ACTIVATIONS
+    scale_attn_weights: bool = True  # divide attention scores by the root of the head size
+    scale_attn_by_inverse_layer_idx: bool = False  # and by the layer's number, counted from 1
+    # Compute attention scores in fp32 even if the rest is in 16 bits. Kept for other tools and
+    # without effect here: scaled_dot_product_attention always does so (tests/test_model.py).
+    reorder_and_upcast_attn: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
@@ -50,6 +79,18 @@ class GPTConfig:
             raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        if self.n_inner is not None and self.n_inner < 1:
+            raise ValueError(f"n_inner must be at least 1, got {self.n_inner}")
+        if self.activation_function not in ACTIVATIONS:
+            raise ValueError(
+                f"activation_function is {self.activation_function!r}; supported are "
+                f"{', '.join(ACTIVATIONS)}"
+            )
+
+    @property
+    def mlp_size(self) -> int:
+        """Width of the MLP."""
+        return self.n_inner or 4 * self.n_embd
 
     @property
     def padded_vocab_size(self) -> int:
@@ -173,25 +214,36 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
+        # Every Attend divides scores by the root of the head size; other scales are applied to the
+        # queries, so that no Attend has to know of them.
+        self.query_scale = 1.0
+        if not config.scale_attn_weights:
+            self.query_scale *= math.sqrt(config.n_embd // config.n_head)
+        if config.scale_attn_by_inverse_layer_idx:
+            self.query_scale /= layer + 1
 
     def forward(self, x_BTC: Tensor, attend: Attend, selected_S: Tensor | None) -> Tensor:
         qkv_BT3NH = self.c_attn(x_BTC).unflatten(-1, (3, self.n_head, -1))
+        if self.query_scale != 1:
+            q, k, v = qkv_BT3NH.unbind(-3)
+            qkv_BT3NH = torch.stack((q * self.query_scale, k, v), -3)
         y = _select(attend(self.layer, qkv_BT3NH).flatten(-2), selected_S)
         return self.dropout(self.c_proj(y))  # type: ignore[no-any-return]
 
 
 class MLP(nn.Module):
-    """Two linear layers around GELU, in the tanh approximation (Hendrycks & Gimpel 2016)."""
+    """Two linear layers around an activation, GELU in most models."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
-        self.gelu: nn.Module = nn.GELU(approximate="tanh")
+        self.c_fc = nn.Linear(config.n_embd, config.mlp_size)
+        self.c_proj = nn.Linear(config.mlp_size, config.n_embd)
+        self.activation = ACTIVATIONS[config.activation_function]
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.c_proj(self.gelu(self.c_fc(x))))  # type: ignore[no-any-return]
+        x = self.activation(self.c_fc(x))
+        return self.dropout(self.c_proj(x))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -443,22 +495,28 @@ def _from_hub(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 _END_OF_TEXT = {"bos_token_id": 50256, "eos_token_id": 50256}
 # Some variants keep every tensor's name and shape but change the arithmetic; they are refused.
-_FIXED = {
-    "model_type": "gpt2",
-    "activation_function": "gelu_new",
-    "scale_attn_weights": True,
-    "scale_attn_by_inverse_layer_idx": False,
-    "tie_word_embeddings": True,
-    "n_inner": None,
-}
+_FIXED = {"model_type": "gpt2", "tie_word_embeddings": True}
 _SHAPE = ("vocab_size", "n_layer", "n_head", "n_embd", "layer_norm_epsilon")
+_SWITCHES = (
+    "activation_function",
+    "scale_attn_weights",
+    "scale_attn_by_inverse_layer_idx",
+    "reorder_and_upcast_attn",
+    "n_inner",
+)
 
 
 def _hub_config(config: GPTConfig, dtype: torch.dtype) -> dict[str, Any]:
     """Return config.json as `transformers` writes it, plus n_ctx for llama.cpp's converter."""
+    names = ("activation_function", "scale_attn_weights", "scale_attn_by_inverse_layer_idx")
+    upcast = {"reorder_and_upcast_attn": True} if config.reorder_and_upcast_attn else {}
     return {
         "architectures": ["GPT2LMHeadModel"],
-        **_FIXED,
+        "model_type": "gpt2",
+        **{key: getattr(config, key) for key in names},
+        "tie_word_embeddings": True,
+        "n_inner": config.n_inner,
+        **upcast,
         **{key: getattr(config, key) for key in _SHAPE},
         "n_positions": config.block_size,
         "n_ctx": config.block_size,
@@ -475,15 +533,14 @@ def _read_config(folder: Path, block_size: int | None, dropout: float) -> GPTCon
     hub: dict[str, Any] = {"layer_norm_epsilon": 1e-5} | json.loads(path.read_text("utf-8"))
     if absent := {*_SHAPE, "n_positions"} - hub.keys():
         raise ValueError(f"{path} has no {', '.join(sorted(absent))}")
-    same = {"gelu_pytorch_tanh": "gelu_new", 4 * hub["n_embd"]: None}  # other spellings
     for key, fixed in _FIXED.items():
-        if (found := hub.get(key, fixed)) != fixed and same.get(found, found) != fixed:
+        if (found := hub.get(key, fixed)) != fixed:
             raise ValueError(f"{path}: {key} is {found!r}; only {fixed!r} is supported")
     length = hub["n_positions"] if block_size is None else block_size
     if length > hub["n_positions"]:
         raise ValueError(f"{path}: block_size {length} exceeds n_positions {hub['n_positions']}")
-    shape = {key: hub[key] for key in _SHAPE}
-    return GPTConfig(**shape, block_size=length, dropout=dropout)
+    known = {key: hub[key] for key in (*_SHAPE, *_SWITCHES) if key in hub}
+    return GPTConfig(**known, block_size=length, dropout=dropout)
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -29,9 +29,9 @@ TO_SAVE_MEMORY = (
 )
 TOO_LARGE = f"out of memory even with one row at a time; {TO_SAVE_MEMORY}"
 FP32_BYTES = 4
-# Numbers per token and channel that the backward pass of one block computes at once, or that
-# --checkpoint_activations computes again.
-OF_ONE_BLOCK = 20
+# Numbers that the backward pass of one block computes at once for each token, or that
+# --checkpoint_activations computes again: per channel, and per channel of the MLP.
+PER_CHANNEL, PER_MLP_CHANNEL = 12, 2
 # Memory taken beyond what is counted, such as the allocator's gaps: measured (docs/results.md), and
 # more with LoRA, whose layers allocate and free many tensors beside those that they keep.
 SLACK, SLACK_OF_LORA = 1.1, 1.4
@@ -115,7 +115,7 @@ def _bytes_to_train(
     # The loss of a chunk: logits, and the gradient of the output head beside the sum so far.
     head = model.wte.weight.numel()
     loss = targets / data.n_chunks(rows) * shape.padded_vocab_size + 2 * head
-    block = OF_ONE_BLOCK * shape.n_embd * tokens
+    block = (PER_CHANNEL * shape.n_embd + PER_MLP_CHANNEL * shape.mlp_size) * tokens
     activations = per_token * tokens + per_target * targets
     slack = SLACK if all(p.requires_grad for p in model.parameters()) else SLACK_OF_LORA
     return int(slack * (activations + FP32_BYTES * (kept + loss + block)))

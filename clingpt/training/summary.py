@@ -52,11 +52,13 @@ def training_flops(config: GPTConfig, *, tokens: int, targets: int, attended_pai
     """Return the FLOPs that a forward and backward pass needs, without recomputed activations.
 
     2 FLOPs per weight and token forward, twice that backward (Kaplan et al. 2020, section 2.1). The
-    head, and all of the last block after its attention (9 C^2 weights), are computed at target
-    positions only. Attention takes 4 C FLOPs per visible pair of tokens and layer forward.
+    head, and all of the last block after its attention, are computed at target positions only.
+    Attention takes 4 C FLOPs per visible pair of tokens and layer forward.
     """
     C = config.n_embd
-    blocks = C**2 * ((12 * config.n_layer - 9) * tokens + 9 * targets)
+    mlp = 2 * C * config.mlp_size
+    of_last = C**2 + mlp
+    blocks = config.n_layer * (4 * C**2 + mlp) * tokens + of_last * (targets - tokens)
     head = C * config.vocab_size * targets
     attention = 2 * config.n_layer * C * attended_pairs
     return 6.0 * (blocks + head + attention)

@@ -21,12 +21,13 @@ from clingpt.decoding.sampling import Sampling
 from clingpt.nn import runtime
 from clingpt.nn.runtime import Runtime
 from clingpt.text.tokenizer import Tokenizer
-from model import GPT, GPTConfig
+from model import ACTIVATIONS, GPT, GPTConfig
 
 LINEARS = [
     pytest.param(packed_linear, 1e-6, id="packed"),
     pytest.param(int8_linear, 0.03, id="int8"),
 ]
+FUNCTIONS = {function: name for name, function in ACTIVATIONS.items()}  # without synonyms
 # GPT-2's own shapes, those of the quickstart, and an odd one.
 SHAPES = [(768, 2304), (3072, 768), (768, 5001), (64, 192), (256, 64), (48, 33)]
 
@@ -51,6 +52,22 @@ def test_a_linear_layer_gives_a_row_the_same_bits_for_any_number_of_rows(
     exact = torch.nn.functional.linear(x_MC.double(), weight_OC.double())
     off = (together - bias_O).double() - exact
     assert float((off.norm(dim=1) / exact.norm(dim=1)).max()) < error
+
+
+@pytest.mark.parametrize("activation", FUNCTIONS, ids=FUNCTIONS.get)
+def test_a_fused_activation_gives_a_row_the_same_bits_for_any_number_of_rows(
+    activation: Any,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight_OC, bias_O = torch.randn(147, 48, generator=generator), torch.randn(147)
+    x_MC = torch.randn(300, 48, generator=generator)
+    linear = packed_linear(weight_OC, bias_O, activation)
+    together = linear(x_MC)
+    expected = activation(torch.nn.functional.linear(x_MC, weight_OC, bias_O))
+    torch.testing.assert_close(together, expected, rtol=1e-5, atol=1e-5)
+    for n in (1, 2, 3, 4, 7, 8, 16, 31, 33, 64, 128, 129, 257):
+        for first in (0, 5, 300 - n):
+            assert torch.equal(linear(x_MC[first : first + n]), together[first : first + n]), n
 
 
 def test_rows_and_channels_of_zeros_stay_zero() -> None:

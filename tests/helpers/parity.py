@@ -36,10 +36,16 @@ def differences(ours: GPT, theirs: Any, ids_BT: Tensor) -> dict[str, float]:
     output.loss.backward()
     loss = ours(rows_of(ids_BT)) / ids_BT[:, 1:].numel()
     loss.backward()
-    found = {
+    return {
         "logits": largest_difference(ours(ids_BT), output.logits),
         "loss": largest_difference(loss, output.loss),
+        **gradient_differences(ours, theirs),
     }
+
+
+def gradient_differences(ours: GPT, theirs: Any) -> dict[str, float]:
+    """Return how much each parameter's gradient differs from transformers'."""
+    found = {}
     transposed = {f"{n}.weight" for n, m in theirs.named_modules() if isinstance(m, Conv1D)}
     gradients = {f"transformer.{n}": p.grad for n, p in ours.named_parameters()}
     for name, parameter in theirs.named_parameters():

@@ -362,12 +362,12 @@ COUNTY = re.compile(  # Cook County, Co. Galway; but not "Cook County Hospital"
     rf"|(?:{CAP},?\s)?Co\.?\s(?:{IRISH_COUNTIES}))\b"
     r"(?!\s(?:Hospital|General|Memorial|Medical|Jail|Health|Sheriff|Clinic|EMS|Fire))"
 )
-# Words before a town that is in towns.txt.
+# Words before a listed town.
 BEFORE_TOWN = frozenset(
     "in from near outside around toward towards visiting live lives living lived resides moved"
     " relocated born raised home native office clinic".split()
 )
-# Phrases before a town that need not be in towns.txt.
+# Phrases before a town that need not be listed.
 SURE_BEFORE_TOWN = re.compile(
     r"\b(?:liv(?:es?|ed|ing)\s(?:\w{3,14}\s){0,2}(?:in|near|at|outside)|resid(?:es?|ed|ing"
     r"|ent)\s(?:in|of|at|near)"

@@ -13,15 +13,16 @@ The labels are in note_words.txt, the patterns in note_patterns.py; note_names.p
 import re
 from collections.abc import Iterator, Sequence, Set
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import phonenumbers
 
+from clingpt.base.errors import ConfigError
 from clingpt.privacy import note_patterns as patterns
 from clingpt.privacy.dates import day_of
 from clingpt.privacy.keyword_rules import PUBLIC
 from clingpt.privacy.names import Standing, cues, plain, standing
+from clingpt.text.tokenizer import packaged_file
 
 
 def is_note(words: Sequence[str], text: str, kinds: Set[str]) -> bool:
@@ -352,11 +353,60 @@ def _cells(
 # Addresses and towns
 
 
+# Calling codes of the countries whose place names are known, and the most digits after each. Of
+# Germany, Austria, France, Brazil and Japan, longer area codes are those of villages.
+COUNTRIES = dict.fromkeys(
+    "1 20 27 30 31 32 34 39 41 44 46 47 48 52 60 61 62 63 64 66 82 84 90 91 92 98 234 254 353 "
+    "880 972".split(),
+    9,
+) | {"49": 3, "43": 3, "33": 3, "55": 2, "81": 3}
+# A line of phonenumbers' place names: " '1201200':{'en': 'Jersey City, NJ'},".
+PLACE_LINE = re.compile(
+    rf"^ '({'|'.join(COUNTRIES)})(\d+)':\{{.*?'en': (?:u\()?"
+    r"""(?:'((?:[^'\\\n]|\\.)+)'|"((?:[^"\\\n]|\\.)+)")""",
+    re.M,
+)
+TOWNS_OF_AN_AREA = re.compile(r"/| - ")  # "Ballater/Aboyne", "Isle of Mull - Tobermory"
+TOWN_NAME = re.compile(r"[^\W\d_]+(?:[ .'’-]{1,2}[^\W\d_]+)*")
+COUNTRY_OR_STATE = frozenset(("england", "victoria", "washington"))  # although towns share the name
+
+
 @cache
-def _towns() -> frozenset[str]:
-    text = Path(__file__).with_name("towns.txt").read_text("utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    return frozenset(name.strip().lower() for name in " ".join(lines).split(";"))
+def towns() -> frozenset[str]:
+    """Return the towns of some forty countries, lower-cased, without those that are common words.
+
+    They are the English names in the data files of the package `phonenumbers`, which are read as
+    text: importing them all takes several times as long.
+    """
+    index = packaged_file("phonenumbers", "phonenumbers/geodata/__init__.py")
+    names, states = set[str](), set[str]()
+    for path in sorted(index.parent.glob("data*.py") if index else ()):
+        for country, area, single, double in PLACE_LINE.findall(path.read_text("utf-8")):
+            if len(area) > COUNTRIES[country]:
+                continue
+            name = single or double
+            if "\\" in name:
+                name = name.encode("ascii", "backslashreplace").decode("unicode_escape")
+            # An area code of North America whose name has no comma is that of a state or province.
+            found = states if country == "1" and len(area) == 3 and "," not in name else names
+            for part in TOWNS_OF_AN_AREA.split(name.partition(",")[0].lower()):
+                found.add(part.partition("(")[0].strip())
+    if not names:
+        raise ConfigError(
+            "the place names of the package phonenumbers are missing or in an unknown format; "
+            "run: pip install -r requirements.txt"
+        )
+    return frozenset(filter(_is_town_name, names - states - COUNTRY_OR_STATE))
+
+
+def _is_town_name(name: str) -> bool:
+    """Whether a place name has at most four words and is not a common word (Reading, Mobile)."""
+    if len(name) < 4 or not TOWN_NAME.fullmatch(name):
+        return False
+    words = name.split()
+    if len(words) > 1 or "-" in name:
+        return len(words) <= patterns.MOST_WORDS_OF_A_TOWN
+    return standing(name) in (Standing.CLEAR, Standing.UNLISTED)
 
 
 def find_places(
@@ -373,7 +423,7 @@ def find_places(
                 yield match.span("place")
     for match in patterns.TOWN_STATE.finditer(text):
         town = match["town"]
-        listed = not town.isupper() or town.lower() in _towns() or match[0][-1].isdigit()
+        listed = not town.isupper() or town.lower() in towns() or match[0][-1].isdigit()
         if listed and plain(town.split()[0]) not in cues("never", "not_names"):
             yield match.span()
     for label in found_labels:
@@ -428,11 +478,11 @@ def _town_at(text: str, words: Sequence[re.Match[str]], place: int) -> int:
         lives = cue == "in" and text.endswith("lives in ", 0, first.start())
         small = cue in ("from", "near") or lives
         name = first[0]
-        known = small and len(name) > 4 and name in _towns()
+        known = small and len(name) > 4 and name in towns()
         return place + 1 if known and standing(name) in (Standing.CLEAR, Standing.UNLISTED) else 0
     before_town = max(0, first.start() - 48)
     sure = cue and patterns.SURE_BEFORE_TOWN.search(text, before_town, first.start())
-    end = _town_end(text, words, place, _towns())
+    end = _town_end(text, words, place, towns())
     if end:
         after = text[words[end - 1].end() :][:1]
         bracketed = gap.endswith("(") and after == ")"

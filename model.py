@@ -14,7 +14,9 @@ value, a 2 for key and value.
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 ATTENDED = 128  # new tokens of a prompt that attend to the KV cache in one kernel call
@@ -291,6 +294,17 @@ class Batch(NamedTuple):
     targets_KM: Tensor  # that token, or IGNORE
 
 
+class _SkipInitialisation(TorchFunctionMode):
+    """Skip torch.nn.init, which needs 75 MB of modules to draw numbers without memory."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return function(*args, **(kwargs or {}))
+
+
 class GPT(nn.Module):
     """GPT-2: learned positions, pre-norm blocks, output head tied to the token embedding."""
 
@@ -419,53 +433,110 @@ class GPT(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, block_size: int | None = None, dropout: float = 0.0
+        cls,
+        source: str | Path,
+        *,
+        block_size: int | None = None,
+        dropout: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ) -> "GPT":
         """Load `gpt2` … `gpt2-xl`, a Hub repository, or a folder in the Hub's layout.
 
-        `block_size` crops the context. Raises ValueError if the model is not a GPT-2, or if a
-        tensor is unknown, missing, misshapen or not finite, and FileNotFoundError if there are no
-        weights.
+        `block_size` crops the context. The weights are kept in `dtype`, whatever the files have.
+        The peak of memory is little more than the model. Raises ValueError if the model is not a
+        GPT-2, or if a tensor is unknown, missing, misshapen or not finite, and FileNotFoundError if
+        there are no weights.
         """
         folder = Path(source) if Path(source).is_dir() else hub_folder(str(source))
-        model = cls(_read_config(folder, block_size, dropout))
-        model.load_hub_state(_read_tensors(folder))
+        config = _read_config(folder, block_size, dropout)
+        return cls.from_tensors(config, read_tensors(weight_files(folder)), dtype)
+
+    @classmethod
+    def from_tensors(
+        cls, config: GPTConfig, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype
+    ) -> "GPT":
+        """Build a model from tensors with the Hub's names; see load_hub_state."""
+        model = cls.without_weights(config)
+        model.load_hub_state(tensors, dtype)
         return model
 
-    def load_hub_state(self, tensors: dict[str, Tensor]) -> None:
-        """Load tensors with the Hub's names and [in, out] layout; raise ValueError for bad ones."""
-        state = _from_hub(tensors)
-        for name, tensor in state.items():
-            if not (tensor.is_floating_point() and tensor.isfinite().all()):
+    @classmethod
+    def without_weights(cls, config: GPTConfig) -> "GPT":
+        """Build a model whose weights have a shape but no memory, to be assigned."""
+        with torch.device("meta"), _SkipInitialisation():
+            return cls(config)
+
+    def load_hub_state(
+        self, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Load tensors with the Hub's names and [in, out] layout; raise ValueError for bad ones.
+
+        Each is copied before the next is read, so that no second copy of the weights is needed.
+        """
+        names = self.state_dict().keys()
+        state: dict[str, Tensor] = {}
+        head: Tensor | None = None
+        for hub_name, tensor in tensors:
+            name = _own_name(hub_name)
+            if name == "lm_head.weight":
+                head = tensor
+            elif name not in names and not name.endswith(_MASKS):
                 raise ValueError(
-                    f"{name} contains values that are not finite floating-point numbers"
+                    f"a GPT-2 with {self.config.n_layer} layers has no tensor {hub_name}"
                 )
-        if "wte.weight" in state and state["wte.weight"].dim() == 2:
-            padding = self.config.padded_vocab_size - self.config.vocab_size
-            state["wte.weight"] = F.pad(state["wte.weight"], (0, 0, 0, padding))
-        if "wpe.weight" in state and state["wpe.weight"].dim() == 2:
-            state["wpe.weight"] = state["wpe.weight"][: self.config.block_size]
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:  # names missing and unexpected tensors and wrong shapes
-            raise ValueError(" ".join(str(error).split())) from None
+            elif name in state:
+                raise ValueError(f"{hub_name} is in the weights twice")
+            elif name in names:
+                state[name] = self._copied(hub_name, tensor, dtype)
+            if head is not None and "wte.weight" in state:
+                if not _is_tied(head, state["wte.weight"][: self.config.vocab_size]):
+                    raise ValueError(
+                        "lm_head.weight differs from wte.weight: GPT-2's output head is tied"
+                    )
+                head = None
+        if missing := [name for name in names if name not in state]:
+            others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise ValueError(f"tensors are missing: {missing[0]}{others}")
+        self.load_state_dict(state, assign=True)
+
+    def _copied(self, hub_name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return one parameter from its tensor in a file; raise ValueError if it does not fit."""
+        name = _own_name(hub_name)
+        shape = self.get_parameter(name).shape
+        weight = torch.empty(shape, dtype=dtype)
+        if name == "wte.weight":
+            shape = torch.Size((self.config.vocab_size, self.config.n_embd))
+        found = transposed(name, tensor)
+        if name == "wpe.weight" and found.dim() == 2:
+            found = found[: self.config.block_size]
+        if found.shape != shape:
+            expected = transposed(name, torch.empty(shape, device="meta")).shape
+            raise ValueError(
+                f"{hub_name} has the shape {tuple(tensor.shape)}, but config.json means "
+                f"{tuple(expected)}"
+            )
+        weight[: len(found)] = found
+        weight[len(found) :] = 0  # the vocabulary's padding
+        if not (found.is_floating_point() and _is_finite(weight)):
+            raise ValueError(
+                f"{hub_name} contains values that are not finite floating-point numbers"
+            )
+        return weight
 
     def hub_state(self) -> dict[str, Tensor]:
-        """Return the weights with `transformers`' names and layout, without vocabulary padding."""
-        state = {name: _transposed(name, tensor) for name, tensor in self.state_dict().items()}
+        """Return the weights with `transformers`' names and layout, without vocabulary padding.
+
+        These are views, of which the transposed ones are not contiguous.
+        """
+        state = {name: transposed(name, tensor) for name, tensor in self.state_dict().items()}
         state["wte.weight"] = state["wte.weight"][: self.config.vocab_size]
-        return {f"transformer.{name}": t.contiguous().cpu() for name, t in state.items()}
+        return {f"transformer.{name}": tensor for name, tensor in state.items()}
 
     def save_pretrained(self, folder: Path, *, weights: bool = True) -> None:
         """Write config.json, generation_config.json and, optionally, model.safetensors."""
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         if weights:
-            save_file(self.hub_state(), folder / "model.safetensors", metadata={"format": "pt"})
-            # safetensors creates the file with mode 0600, unreadable for a server running as
-            # another user.
-            (folder / "model.safetensors").chmod(0o644)
+            _write_safetensors(self.hub_state(), folder / "model.safetensors")
         config = _hub_config(self.config, self.wte.weight.dtype)
         (folder / "config.json").write_text(json.dumps(config, indent=2))
         (folder / "generation_config.json").write_text(json.dumps(_END_OF_TEXT, indent=2))
@@ -477,25 +548,44 @@ class GPT(nn.Module):
 # (Conv1D), the transpose of nn.Linear's.
 
 _LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+_MASKS = (".attn.bias", ".attn.masked_bias")  # causal masks, not weights
 
 
-def _transposed(name: str, tensor: Tensor) -> Tensor:
+def transposed(name: str, tensor: Tensor) -> Tensor:
+    """Turn a linear weight from [in, out] to [out, in] or back; leave other tensors as they are."""
     return tensor.t() if name.endswith(_LINEARS) and tensor.dim() == 2 else tensor
 
 
-def _from_hub(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    names = {name: name.removeprefix("transformer.") for name in tensors}
-    masks = (".attn.bias", ".attn.masked_bias")  # causal masks, not weights
-    state = {new: _transposed(new, tensors[k]) for k, new in names.items() if not k.endswith(masks)}
-    head = state.pop("lm_head.weight", None)
-    if head is not None and not torch.equal(head, state.get("wte.weight", head)):
-        raise ValueError("lm_head.weight differs from wte.weight: GPT-2's output head is tied")
-    return state
+def _own_name(hub_name: str) -> str:
+    """Strip what DistributedDataParallel, torch.compile and `transformers` put before names."""
+    name = re.sub(r"^(module\.)+", "", hub_name.replace("_orig_mod.", ""))
+    return name.removeprefix("transformer.")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # Unlike isfinite().all(), the extremes need no memory. NaN is the extreme of anything.
+    return bool(torch.stack((tensor.amin(), tensor.amax())).isfinite().all())
+
+
+def _is_tied(head_VC: Tensor, weight_VC: Tensor) -> bool:
+    """Return whether an output head equals the embedding, compared in parts to save memory."""
+    if head_VC.shape != weight_VC.shape:
+        return False
+    parts = zip(torch.split(head_VC, 1024), torch.split(weight_VC, 1024), strict=True)
+    return all(torch.equal(head.to(weight.dtype), weight) for head, weight in parts)
 
 
 _END_OF_TEXT = {"bos_token_id": 50256, "eos_token_id": 50256}
 # Some variants keep every tensor's name and shape but change the arithmetic; they are refused.
-_FIXED = {"model_type": "gpt2", "tie_word_embeddings": True}
+_FIXED = {"model_type": "gpt2", "tie_word_embeddings": True, "add_cross_attention": False}
+# Names that transformers accepts in place of GPT-2's; n_ctx is how old files give n_positions.
+_ALIASES = (
+    ("hidden_size", "n_embd"),
+    ("num_hidden_layers", "n_layer"),
+    ("num_attention_heads", "n_head"),
+    ("n_ctx", "n_positions"),
+    ("max_position_embeddings", "n_positions"),
+)
 _SHAPE = ("vocab_size", "n_layer", "n_head", "n_embd", "layer_norm_epsilon")
 _SWITCHES = (
     "activation_function",
@@ -529,30 +619,111 @@ def _hub_config(config: GPTConfig, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _read_config(folder: Path, block_size: int | None, dropout: float) -> GPTConfig:
+    """Read a config.json; what it leaves out has the value of the published 124M model."""
     path = folder / "config.json"
-    hub: dict[str, Any] = {"layer_norm_epsilon": 1e-5} | json.loads(path.read_text("utf-8"))
-    if absent := {*_SHAPE, "n_positions"} - hub.keys():
-        raise ValueError(f"{path} has no {', '.join(sorted(absent))}")
+    hub: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    hub = {name: hub[alias] for alias, name in _ALIASES if alias in hub} | hub
     for key, fixed in _FIXED.items():
         if (found := hub.get(key, fixed)) != fixed:
             raise ValueError(f"{path}: {key} is {found!r}; only {fixed!r} is supported")
-    length = hub["n_positions"] if block_size is None else block_size
-    if length > hub["n_positions"]:
-        raise ValueError(f"{path}: block_size {length} exceeds n_positions {hub['n_positions']}")
+    most = hub.get("n_positions", GPTConfig.block_size)
+    length = most if block_size is None else block_size
+    if length > most:
+        raise ValueError(f"{path}: block_size {length} exceeds n_positions {most}")
     known = {key: hub[key] for key in (*_SHAPE, *_SWITCHES) if key in hub}
+    if known.get("n_inner") == 4 * known.get("n_embd", GPTConfig.n_embd):
+        known["n_inner"] = None  # one spelling for one shape
     return GPTConfig(**known, block_size=length, dropout=dropout)
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that contain a folder's weights: one, or those that an index names."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).exists():
+            return [folder / name]
+        if (index := folder / f"{name}.index.json").exists():
+            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+            return [folder / shard for shard in sorted(shards)]
+    raise FileNotFoundError(f"{folder} has neither model.safetensors nor pytorch_model.bin")
 
-    index, old = folder / "model.safetensors.index.json", folder / "pytorch_model.bin"
-    shards = {"model.safetensors"}
-    if index.exists() and not (folder / "model.safetensors").exists():
-        shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-    elif old.exists() and not (folder / "model.safetensors").exists():
-        return dict(torch.load(old, map_location="cpu", weights_only=True))
-    return {k: t for name in sorted(shards) for k, t in load_file(folder / name).items()}
+
+MAPPED_NUMBERS = 2**21  # read from a mapped file before its memory is given back
+
+
+def read_tensors(paths: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of weight files by name, each valid until the next is asked for.
+
+    Files are mapped into memory. What was read of a mapped file counts as memory until it is
+    closed, so files are closed and opened again, and the largest tensors come first, when little
+    else is in memory.
+    """
+    sizes = [(n, name, path) for path in paths for name, n in _tensor_sizes(path).items()]
+    get: Callable[[str], Tensor] | None = None
+    read, last = 0, None
+    for n, name, path in sorted(sizes, reverse=True):
+        if path != last or (read > MAPPED_NUMBERS and _can_be_mapped(path)):
+            get = None  # closes the file
+        if get is None:
+            get, last, read = _open_weights(path), path, 0
+        yield name, get(name)
+        read += n
+
+
+def _tensor_sizes(path: Path) -> dict[str, int]:
+    """Return how many numbers each tensor in a file has, without reading any."""
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            return {name: math.prod(file.get_slice(name).get_shape()) for name in file.keys()}
+    return {name: tensor.numel() for name, tensor in _unpickled(path).items()}
+
+
+def _open_weights(path: Path) -> Callable[[str], Tensor]:
+    """Open a file of weights; return a function that reads a tensor from it."""
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        read: Callable[[str], Tensor] = safe_open(path, framework="pt").get_tensor
+        return read
+    return _unpickled(path).pop  # frees what cannot be mapped
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    """Read a pytorch_model.bin without executing anything in it."""
+    mapped = _can_be_mapped(path)
+    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ValueError(f"{path.name} contains more than tensors")
+    return dict(tensors)
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Return whether a file can be mapped, unlike those of torch before 1.6."""
+    return path.suffix == ".safetensors" or zipfile.is_zipfile(path)
+
+
+def _write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a file as safetensors.torch.save_file does, but with one contiguous copy at a time.
+
+    The format is a JSON header after its length in 8 bytes, then the tensors' bytes in its order.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in sorted(tensors.items()):
+        start, end = end, end + tensor.nbytes
+        dtype = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16"}
+        header[name] = {
+            "dtype": dtype.get(tensor.dtype, "BF16"),
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in sorted(tensors.items()):
+            file.write(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().data)
 
 
 def hub_folder(name: str) -> Path:
@@ -561,7 +732,9 @@ def hub_folder(name: str) -> Path:
 
     name = f"openai-community/{name}" if name in SIZES else name
     wanted = ["*config.json", "model*.safetensors*", "vocab.json", "merges.txt", "tokenizer.json"]
+    wanted += ["adapter_model.safetensors"]
     folder = Path(snapshot_download(name, allow_patterns=wanted))
-    if any(folder.glob("model*.safetensors")):
+    if any(folder.glob("*model*.safetensors")):
         return folder
-    return Path(snapshot_download(name, allow_patterns=[*wanted, "pytorch_model.bin"]))
+    pickles = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+    return Path(snapshot_download(name, allow_patterns=[*wanted, *pickles]))

@@ -89,7 +89,7 @@ def test_parity_check_detects_a_transposed_square_weight(broken: str) -> None:
     ours = GPT(GPTConfig(vocab_size=64, block_size=16, n_layer=2, n_head=2, n_embd=16))
     tensors = theirs.transformer.state_dict()
     tensors[f"{broken}.weight"] = tensors[f"{broken}.weight"].t()
-    ours.load_hub_state(tensors)
+    ours.load_hub_state(tensors.items())
     found = differences(ours, theirs, torch.randint(64, (2, 16)))
     assert found["logits"] > 1e-2
     assert max(found.values()) > 1e-2
@@ -328,12 +328,37 @@ def add_prefix(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
-def turn_into_pickle(folder: Path) -> None:
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+def turn_into_pickle(folder: Path, *, archive: bool = True) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["wte.weight"]
+    path = folder / "pytorch_model.bin"
+    torch.save(tensors, path, _use_new_zipfile_serialization=archive)
     (folder / "model.safetensors").unlink()
 
 
-LAYOUTS = [split_in_shards, add_prefix, turn_into_pickle]
+def turn_into_old_pickle(folder: Path) -> None:
+    turn_into_pickle(folder, archive=False)
+
+
+def split_pickle(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    weight_map = {name: f"pytorch_model-{n % 3}.bin" for n, name in enumerate(tensors)}
+    for shard in set(weight_map.values()):
+        part = {name: tensor for name, tensor in tensors.items() if weight_map[name] == shard}
+        torch.save(part, folder / shard)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+
+def wrap_in_modules(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors = {f"module._orig_mod.module.transformer.{name}": t for name, t in tensors.items()}
+    save_file(tensors, folder / "model.safetensors")
+
+
+LAYOUTS = [split_in_shards, add_prefix, turn_into_pickle, turn_into_old_pickle, split_pickle]
+LAYOUTS += [wrap_in_modules]
 
 
 @pytest.mark.parametrize("change", LAYOUTS)
@@ -345,6 +370,51 @@ def test_every_layout_on_disk_loads_the_same_model(
     change(hub_gpt2)
     after = GPT.from_pretrained(hub_gpt2).state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.state_dict().items())
+
+
+def test_files_are_opened_again_after_a_few_tensors(
+    hub_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With mapped files, that is how memory is given back."""
+    whole = GPT.from_pretrained(hub_gpt2).state_dict()
+    for change in (split_in_shards, None):
+        if change:
+            change(hub_gpt2)
+        monkeypatch.setattr("model.MAPPED_NUMBERS", 0)
+        again = GPT.from_pretrained(hub_gpt2).state_dict()
+        assert all(torch.equal(tensor, again[name]) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_are_kept_in_the_dtype_that_is_asked_for(
+    dtype: torch.dtype, hub_gpt2: Path, tmp_path: Path
+) -> None:
+    exact = GPT.from_pretrained(hub_gpt2).state_dict()
+    kept = GPT.from_pretrained(hub_gpt2, dtype=dtype)
+    for name, tensor in kept.state_dict().items():
+        assert torch.equal(tensor, exact[name].to(dtype)), name
+    kept.save_pretrained(tmp_path / "kept")
+    again = GPT.from_pretrained(tmp_path / "kept")
+    assert again.wte.weight.dtype == torch.float32
+    assert torch.equal(again.wte.weight, kept.wte.weight.float())
+
+
+def test_a_weight_beyond_fp16_is_refused_by_name(hub_gpt2: Path) -> None:
+    write_again(hub_gpt2, lambda tensors: tensors["ln_f.bias"][3:4].fill_(70_000))
+    GPT.from_pretrained(hub_gpt2)
+    with pytest.raises(ValueError, match=r"ln_f\.bias contains values that are not finite"):
+        GPT.from_pretrained(hub_gpt2, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_saved_weights_have_the_bytes_that_safetensors_writes(
+    dtype: str, tiny_model: Build, tmp_path: Path
+) -> None:
+    model = tiny_model(vocab_size=97).to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path)
+    tensors = {name: tensor.contiguous() for name, tensor in model.hub_state().items()}
+    save_file(tensors, tmp_path / "theirs", metadata={"format": "pt"})
+    assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_saving_over_shards_replaces_them(hub_gpt2: Path, tiny_model: Build) -> None:
@@ -388,20 +458,23 @@ def put(name: str, *shape: int) -> Callable[[dict[str, Tensor]], object]:
 @pytest.mark.parametrize(
     ("edit", "phrase"),
     [
-        (put("h.0.attn.rotary.weight", 4), r"Unexpected key.*h\.0\.attn\.rotary\.weight"),
-        (put("h.2.ln_1.weight", 16), r"Unexpected key.*h\.2\.ln_1\.weight"),
-        (lambda t: t.pop("h.1.mlp.c_fc.bias"), r"Missing key.*h\.1\.mlp\.c_fc\.bias"),
-        (lambda t: t.pop("wte.weight"), r"Missing key.*wte\.weight"),
-        (lambda t: t.pop("wpe.weight"), r"Missing key.*wpe\.weight"),
-        (put("ln_f.weight", 8), r"size mismatch for ln_f\.weight"),
-        (put("h.0.mlp.c_fc.weight", 64, 16), r"size mismatch for h\.0\.mlp\.c_fc\.weight"),
-        (put("h.0.mlp.c_fc.weight", 64, 16, 1), r"size mismatch for h\.0\.mlp\.c_fc\.weight"),
-        (put("wte.weight", 96), r"size mismatch for wte\.weight"),
-        (put("wpe.weight"), r"size mismatch for wpe\.weight"),
+        (
+            put("h.0.attn.rotary.weight", 4),
+            r"a GPT-2 with 2 layers has no tensor h\.0\.attn\.rotary\.weight",
+        ),
+        (put("h.2.ln_1.weight", 16), r"a GPT-2 with 2 layers has no tensor h\.2\.ln_1\.weight"),
+        (lambda t: t.pop("h.1.mlp.c_fc.bias"), r"tensors are missing: h\.1\.mlp\.c_fc\.bias$"),
+        (lambda t: t.pop("wte.weight"), "tensors are missing: wte.weight$"),
+        (lambda t: t.pop("wpe.weight"), "tensors are missing: wpe.weight$"),
+        (put("ln_f.weight", 8), r"ln_f.weight has the shape \(8,\), but config.json means \(16,\)"),
+        (put("h.0.mlp.c_fc.weight", 64, 16), r"c_fc.weight .* \(64, 16\), .* means \(16, 64\)"),
+        (put("h.0.mlp.c_fc.weight", 64, 16, 1), r"\(64, 16, 1\), .* means \(16, 64\)"),
+        (put("wte.weight", 96), r"wte.weight has the shape \(96,\), .* means \(96, 16\)"),
+        (put("wpe.weight"), r"wpe.weight has the shape \(\), .* means \(24, 16\)"),
         (lambda t: t.update({"ln_f.weight": t["ln_f.weight"].char()}), r"ln_f\.weight contains"),
-        (put("wte.weight", 95, 16), r"size mismatch for wte\.weight"),
-        (put("wte.weight", 97, 16), r"size mismatch for wte\.weight"),
-        (put("wpe.weight", 23, 16), r"size mismatch for wpe\.weight"),
+        (put("wte.weight", 95, 16), r"wte.weight .* \(95, 16\), .* means \(96, 16\)"),
+        (put("wte.weight", 97, 16), r"wte.weight .* \(97, 16\), .* means \(96, 16\)"),
+        (put("wpe.weight", 23, 16), r"wpe.weight .* \(23, 16\), .* means \(24, 16\)"),
         (spoil("h.0.ln_1.weight", math.nan), r"h\.0\.ln_1\.weight contains values that are not"),
         (spoil("h.1.attn.c_attn.weight", math.inf), r"h\.1\.attn\.c_attn\.weight contains values"),
         (spoil("wpe.weight", -math.inf), r"wpe\.weight contains values that are not finite"),
@@ -432,8 +505,11 @@ def edit_config(folder: Path, **changes: object) -> None:
         ),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is False; only True is supported"),
         ({"model_type": "llama"}, "model_type is 'llama'; only 'gpt2' is supported"),
-        ({"n_inner": 32}, r"size mismatch for h\.0\.mlp\.c_fc\.weight"),
-        ({"n_head": ..., "n_positions": ...}, "config.json has no n_head, n_positions"),
+        (
+            {"n_inner": 32},
+            r"mlp.c_proj.weight has the shape \(64, 16\), but config.json means \(32, 16\)",
+        ),
+        ({"add_cross_attention": True}, "add_cross_attention is True; only False"),
         ({"n_head": 3}, "n_embd 16 is not a multiple of n_head 3"),
     ],
 )
@@ -447,7 +523,15 @@ def test_other_architectures_are_refused(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"n_inner": 64}, {"activation_function": "gelu_pytorch_tanh"}, {"layer_norm_epsilon": ...}],
+    [
+        {"n_inner": 64},
+        {"activation_function": "gelu_pytorch_tanh"},
+        {"layer_norm_epsilon": ...},
+        {"n_positions": ..., "n_ctx": 24},
+        {"n_positions": ..., "max_position_embeddings": 24, "n_ctx": 99},
+        {"n_embd": ..., "hidden_size": 16, "n_layer": ..., "num_hidden_layers": 2},
+        {"n_head": ..., "num_attention_heads": 2, "model_type": ...},
+    ],
 )
 def test_other_spellings_of_gpt2_are_accepted(changes: dict[str, object], hub_gpt2: Path) -> None:
     before = GPT.from_pretrained(hub_gpt2).state_dict()
@@ -568,7 +652,7 @@ def test_only_the_needed_files_are_downloaded_from_the_hub(
     calls = []
 
     def download(repository: str, *, allow_patterns: list[str]) -> str:
-        calls.append((repository, "pytorch_model.bin" in allow_patterns))
+        calls.append((repository, "pytorch_model*.bin" in allow_patterns))
         return str(tmp_path)
 
     for file in files:

@@ -115,8 +115,7 @@ def is_adapter(folder: Path) -> bool:
 
 def from_weights(config: GPTConfig, weights: Mapping[str, Tensor]) -> GPT:
     """Build a model around existing tensors without copying them."""
-    with torch.device("meta"):  # allocates nothing: all weights are assigned
-        model = GPT(config)
+    model = GPT.without_weights(config)
     model.load_state_dict(weights, assign=True)
     return use_kernels(model)
 

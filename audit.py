@@ -212,7 +212,8 @@ def plan(audit: Audit) -> Audit:
         if smaller == chosen:
             break
         chosen = smaller
-    said = f"{chosen['records']} records per split and {chosen['samples']} texts"
+    said = f"{console.count(chosen['records'], 'record')} per split and "
+    said += console.count(chosen["samples"], "text")
     note = f"auditing {said}: about {console.duration(seconds(chosen))} on this machine"
     if chosen != most:
         flags = " ".join(f"--{name}={n}" for name, n in most.items() if name not in given)

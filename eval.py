@@ -144,7 +144,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
     folder = report_folder(cfg, loaded.folder)
     parts = ResultStore(folder / "parts", measured_with(cfg, loaded, data), rt)
     if n_done := parts.n_done():
-        console.note(f"resuming: {folder} already contains {console.count(n_done)} results")
+        console.note(f"resuming: {folder} already contains {console.count(n_done, 'result')}")
     look = None
     if cfg.split == "test":
         run = results_folder(loaded.folder)

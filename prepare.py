@@ -386,8 +386,8 @@ def choose_detectors(cfg: PrepareConfig) -> tuple[Detector, Redactor | None, Map
     roster = Roster.read(cfg.phi_known) if cfg.phi_known else None
     if roster and roster.too_short:
         console.say(
-            f"{console.count(roster.too_short)} entries of {cfg.phi_known} are too short to be "
-            "looked for.",
+            f"Too short to be looked for: {console.count(roster.too_short, 'entry', 'entries')} of "
+            f"{cfg.phi_known}."
         )
     detect = chosen(cfg.phi_engine, roster)
     redacting = with_engine(cfg.phi_engine, detect)
@@ -482,7 +482,7 @@ def reasons_to_refuse_splits(
         advice = "pass --split= to keep groups together, or" if has_splits else "pass"
         counts = [f"{' and '.join(splits)} ({n})" for splits, n in sorted(divided.items())]
         found.append(
-            f"the official splits divide {console.count(divided.total())} groups of "
+            f"the official splits divide {console.count(divided.total(), 'group')} of "
             f"{' and '.join(map(repr, names))}, whose records are in {', '.join(counts)}; {advice} "
             "--group= to keep the official splits"
         )
@@ -492,13 +492,12 @@ def reasons_to_refuse_splits(
             continue
         if n_hashed:
             among = prepare_report.among_groups(survey)
-            why = (
-                f"none of {console.count(n_hashed)} records{among} fell into a share of {share:.1%}"
-            )
+            records = console.count(n_hashed, "record")
+            why = f"none of {records}{among} fell into a share of {share:.1%}"
             advice = f"pass a larger --{split}_share"
             advice += ", --group= to divide groups" if survey.groups else ""
         else:
-            why = f"none of {console.count(n_all)} records is in it by the source's own splits"
+            why = f"none of {console.count(n_all, 'record')} is in it by the source's own splits"
             advice = "pass --split= to split by a hash" if has_splits else ""
         advice = f"{advice}, or" if advice else "pass"
         found.append(
@@ -514,18 +513,23 @@ def reasons_to_refuse_records(
     found = []
     if findings.identifiers and not cfg.allow_phi:
         found.append(
-            f"found {console.count(findings.identifiers)} likely identifiers (PHI); pass "
-            "--redact=surrogates to replace them (what was missed is then hard to tell from "
+            f"found {console.count(findings.identifiers, 'likely identifier')} (PHI); pass "
+            "--redact=surrogates to replace identifiers (what was missed is then hard to tell from "
             "the surrogates), --redact=tags, or --allow_phi=True to keep them"
         )
     copies = findings.copies["test"]
     if copies and not allows_overlap(cfg):
         why = prepare_report.reasons_for_copies(copies)
         first = shown_ids(list(copies)[:SHOWN_IDS], sources)
+        n_copies = console.count(
+            len(copies),
+            "training record copies a test record",
+            "training records copy test records",
+        )
         found.append(
-            f"{console.count(len(copies))} training records copy test records ({why}), first "
-            f"{first}; pass --drop_overlap=True to drop training records that copy val or test "
-            "records, or --allow_overlap=True and report it with every score"
+            f"{n_copies} ({why}), first {first}; pass --drop_overlap=True to drop training "
+            "records that copy val or test records, or --allow_overlap=True and report it "
+            "with every score"
         )
     return found
 

@@ -406,7 +406,7 @@ def introduce(
         console.note("\n" + ": ".join(filter(None, (name, asked))))
     if n_trimmed := question.prompt.trimmed_tokens:
         what = "of the context" if question.record is not None else "at the start of the prompt"
-        console.note(f"{n_trimmed} tokens {what} did not fit and were left out")
+        console.note(f"{console.count(n_trimmed, 'token')} {what} did not fit and were left out")
     if scores is not None:
         judgement = scores.judge(calibration, question.prompt.ids)
         found = judgement["probabilities"]
@@ -420,7 +420,7 @@ def introduce(
             console.note(
                 "too unsure to answer: no label reaches "
                 f"{shown_probability(calibration.threshold)}, the threshold that eval.py chose on "
-                f"{calibration.fitted_on.records} validation records"
+                f"{console.count(calibration.fitted_on.records, 'validation record')}"
             )
 
 
@@ -471,7 +471,9 @@ def write_file(session: Session, checkpoint: Path) -> None:
             limit=cfg.limit,
             at_once=cfg.batch_size * LINES_AT_ONCE,
         )
-    console.say(f"Wrote {target}: {n_replies} replies, in the order of {source}.")
+    console.say(
+        f"Wrote {target}: {console.count(n_replies, 'reply', 'replies')}, in the order of {source}."
+    )
     if n_failed:
         console.note(
             f"lines without an answer: {n_failed}; the `error` field of each reply says why."

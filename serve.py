@@ -164,7 +164,7 @@ def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
     form = tasks.form if tasks else DocumentForm()
     scorer = Scorer(model, decoder, loaded.tokenizer, rt, cfg.rows, form)
     calibration = Calibration.load(loaded.folder)
-    console.note(f"ready: {folder} on {rt.name()}, {precision}, {cfg.rows} rows")
+    console.note(f"ready: {folder} on {rt.name()}, {precision}, {console.count(cfg.rows, 'row')}")
     return Served(name, scorer, calibration, identity(loaded.folder), precision, tasks, terms)
 
 

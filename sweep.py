@@ -431,7 +431,9 @@ def report(cfg: SweepConfig, study: Study, data: Mapping[int, Path]) -> None:
     outcomes, states = collect(cfg, study), study.points()
     found = [result for each in outcomes for result in each.results.values()]
     if not found:
-        raise Failed(f"none of {len(states)} points has a result; see the logs in {cfg.out}")
+        raise Failed(
+            f"none of {console.count(len(states), 'point')} has a result; see the logs in {cfg.out}"
+        )
     select = found[0].select
     order = ranked(outcomes, select)
     console.say(table(order, select))
@@ -444,7 +446,8 @@ def report(cfg: SweepConfig, study: Study, data: Mapping[int, Path]) -> None:
         write_whole(cfg.out / "sweep.svg", plot)
     if n_open := sum(bool(names & {"RUNNING", "WAITING"}) for names in states.values()):
         console.say(
-            f"\nOther processes are running {n_open} more points; the last one reports all."
+            f"\nOther processes are running {console.count(n_open, 'more point')}; the last one "
+            "reports all."
         )
     best = order[0]
     if best.is_whole:
@@ -452,13 +455,16 @@ def report(cfg: SweepConfig, study: Study, data: Mapping[int, Path]) -> None:
         flags = [*cfg.flags(best.point), f"--data={data[min(data)]}"]
         command = console.command("train.py", *flags, f"--out={cfg.out}_best")
         console.say(
-            f"\nWrote {cfg.out}: sweep.csv, sweep.svg. The figure of the best of {n} points is "
-            "optimistic, because it chose the point; score it once on records that did not."
+            f"\nWrote {cfg.out}: sweep.csv, sweep.svg. The figure of the best of "
+            f"{console.count(n, 'point')} is optimistic, because it chose the point; score it "
+            "once on records that did not."
             f"\nNext:  {command}"
         )
     if failed := sum(len(each.failures) for each in order):
         total = len(order) * len(cfg.folds)
-        raise Failed(f"{failed} of {total} runs failed; run the same command to try them again")
+        raise Failed(
+            f"{failed} of {console.count(total, 'run')} failed; run the same command to try again"
+        )
 
 
 if __name__ == "__main__":

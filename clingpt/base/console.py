@@ -516,9 +516,13 @@ def progress_bar(
     return progress((), label=label, total=total, unit=unit, initial=initial)
 
 
-def count(n: int) -> str:
-    """Format a count: 12,345."""
-    return f"{n:,}"
+def count(n: int, one: str = "", many: str | None = None) -> str:
+    """Format a count: 12,345; with words for what is counted: 1 record, 2 records.
+
+    `many` is the plural if it is not `one` with an s: count(n, "entry", "entries").
+    """
+    words = one if n == 1 else f"{one}s" if many is None else many
+    return f"{n:,} {words}" if one else f"{n:,}"
 
 
 def duration(seconds: float) -> str:

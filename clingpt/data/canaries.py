@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clingpt.base import settings
+from clingpt.base import console, settings
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.text.records import Record, make_record
 
@@ -84,7 +84,9 @@ def make_canaries(n: int, seed: int) -> list[Canary]:
     Raises ConfigError if `n` is below 1 or exceeds the number of names.
     """
     if not 1 <= n <= MOST:
-        raise ConfigError(f"cannot make {n} canaries; ask for 1 to {MOST}")
+        raise ConfigError(
+            f"cannot make {console.count(n, 'canary', 'canaries')}; ask for 1 to {MOST}"
+        )
     rng = np.random.default_rng([seed, 0])
     names = list(product(HUES.split(), ANIMALS.split()))
     chosen = rng.choice(len(names), size=2 * n, replace=False).tolist()

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.data.readers.text_file import shown_name
 from clingpt.text.records import PASTED, Record, clean, is_annotation
@@ -361,7 +362,8 @@ def _labelled(value: object) -> list[tuple[str, object]] | None:
         texts, labels = value.get("contexts"), value.get("labels")
         if isinstance(texts, list) and isinstance(labels, list) and labels:
             if len(texts) != len(labels) or not all(isinstance(each, str) for each in labels):
-                raise NotText(f"{len(texts)} contexts with {len(labels)} labels")
+                found = console.count(len(texts), "context")
+                raise NotText(f"{found} with {console.count(len(labels), 'label')}")
             return list(zip(labels, texts, strict=True))
         if any(key in value for key in TEXT_KEYS):
             return None

@@ -257,7 +257,7 @@ def refuse_cells(survey: Survey) -> None:
     more = f" and {len(looks) - SHOWN_LOOKS} more" if len(looks) > SHOWN_LOOKS else ""
     found = (
         f"the column {column!r} must be {wanted}, but in {console.count(n)} of "
-        f"{console.count(total)} records it is {', '.join(shown)}{more}, first at "
+        f"{console.count(total, 'record')} it is {', '.join(shown)}{more}, first at "
         f"{survey.first_cells[key]}"
     )
     if wanted == "yes, no or maybe":
@@ -278,7 +278,9 @@ def check_spellings(survey: Survey, sources: Sequence[Source]) -> None:
         }
         if unknown:
             assert source.columns and source.columns.split
-            shown = [f"{name} ({console.count(n)} records)" for name, n in sorted(unknown.items())]
+            shown = [
+                f"{name} ({console.count(n, 'record')})" for name, n in sorted(unknown.items())
+            ]
             more = f" and {len(shown) - SHOWN_IDS} more" if len(shown) > SHOWN_IDS else ""
             known = ", ".join(f"{name} ({spelt})" for name, spelt in SPELLINGS.items())
             raise DataError(

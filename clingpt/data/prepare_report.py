@@ -116,25 +116,26 @@ def remarks(sources: Sequence[Source], survey: Survey, tally: Tally) -> str:
         columns = sources[number].columns
         if n and columns and columns.group:
             lines.append(
-                f"{console.count(n)} records of {sources[number].name} have no "
+                f"{console.count(n, 'record')} of {sources[number].name} without "
                 f"{shown_name(columns.group)!r}: each counts as a separate group."
             )
     for number, n in survey.renamed.items():
         if n:
             lines.append(
-                f"{console.count(n)} records of {sources[number].name} repeat an earlier id: they "
-                "are renamed to id#2, id#3 and so on. Records that share an id share a split, "
+                f"{console.count(n, 'record')} of {sources[number].name} with the id of an earlier "
+                "record: renamed to id#2, id#3 and so on. Records that share an id share a split, "
                 "unless a group or the source's own split says otherwise."
             )
     lines += far_from_share(sources, survey)
     if n := tally.windowed["text"]:
         lines.append(
-            f"{console.count(n)} texts exceed the context and were split into several examples."
+            f"{console.count(n, 'text exceeds', 'texts exceed')} the context: split into several "
+            "examples."
         )
     if n := tally.dropped["document", "target too long"]:
         lines.append(
-            f"{console.count(n)} documents do not fit into one example together with their notes; "
-            "--long=sections writes examples section by section."
+            f"{console.count(n, 'document does', 'documents do')} not fit into one example with "
+            "the notes; --long=sections writes examples section by section."
         )
     return "\n".join(lines)
 
@@ -166,7 +167,7 @@ def what_was_read(source: Source) -> list[str]:
 def html_notes(source: Source) -> list[str]:
     """Say in how many cells HTML became text."""
     return [
-        f"HTML became text in {console.count(n)} cells of {shown_name(column)!r}."
+        f"HTML became text in {console.count(n, 'cell')} of {shown_name(column)!r}."
         for (what, column), n in source.cell_counts.items()
         if what == "html" and n
     ]
@@ -213,7 +214,7 @@ def far_from_share(sources: Sequence[Source], survey: Survey) -> list[str]:
         found = survey.hashed[split]
         if found and abs(found - n * share) > FAR * math.sqrt(n * share * (1 - share)):
             lines.append(
-                f"The {split} split has {found / n:.1%} of the {console.count(n)} records"
+                f"The {split} split has {found / n:.1%} of {console.count(n, 'record')}"
                 f"{among_groups(survey)} instead of {share:.1%}: groups and records that share an "
                 "id or a text are never divided."
             )

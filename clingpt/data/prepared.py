@@ -28,6 +28,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.base.files import sha256, sync
 from clingpt.data import canaries
@@ -454,9 +455,9 @@ def warning(card: Mapping[str, Any]) -> str | None:
     if not (found := sum(map(identifiers_found, card.get("receipts", [])))):
         return None
     return (
-        f"the training data contained {found:,} likely identifiers (names, dates, numbers; "
-        "prepared with --allow_phi). The model may reproduce them: keep it wherever that data "
-        "must be kept"
+        f"the training data contained {console.count(found, 'likely identifier')} (names, dates, "
+        "numbers; prepared with --allow_phi). The model may reproduce any: keep it wherever that "
+        "data must be kept"
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError, hub_reason
 from clingpt.data.cells import CellError, Counts, refuse_printed, sampled
 from clingpt.data.columns import Columns, guess_columns, guess_table, identifier, record_of
@@ -485,7 +486,8 @@ def _from_lists(
             raise DataError(f"record {record_id}: {name} must be a list, not {kind}")
     labels = labels or ["CONTEXT"] * len(texts)
     if len(labels) != len(texts):
-        raise DataError(f"record {record_id}: {len(texts)} contexts but {len(labels)} labels")
+        found = f"{console.count(len(texts), 'context')} but {console.count(len(labels), 'label')}"
+        raise DataError(f"record {record_id}: {found}")
     sections = zip(labels, texts, strict=True)
     return make_record(record_id=record_id, sections=sections, keywords=keywords, **rest)
 

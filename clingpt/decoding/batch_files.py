@@ -39,12 +39,14 @@ def answer_file(
     n_done, n_failed = open_target(target, settings)
     if n_done > n_lines:
         raise DataError(
-            f"{target} has {n_done} replies, but {source} has {n_lines} lines; choose another "
-            "--output"
+            f"{target} has {console.count(n_done, 'reply', 'replies')}, but {source} has "
+            f"{console.count(n_lines, 'line')}; choose another --output"
         )
     if n_done:
         check_order(source, target, limit)
-        console.note(f"{target} already answers {n_done} of {n_lines} lines; continuing")
+        console.note(
+            f"{target} already answers {n_done} of {console.count(n_lines, 'line')}; continuing"
+        )
     lines = islice(iter_lines(source, limit), n_done, None)
     with console.progress_bar(
         label="answering", total=n_lines, unit=" lines", initial=n_done

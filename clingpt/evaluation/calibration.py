@@ -228,8 +228,8 @@ class Calibration:
         if self.calibrated:
             return None
         found = self.fitted_on
-        mistakes = f"{found.mistakes} mistake{'s' * (found.mistakes != 1)}"
-        records = f"{found.records} validation record{'s' * (found.records != 1)}"
+        mistakes = console.count(found.mistakes, "mistake")
+        records = console.count(found.records, "validation record")
         return f"not calibrated: {mistakes} in {records}"
 
     def apply(self, log_probs: ArrayLike) -> Floats:

@@ -185,7 +185,9 @@ def table(counts: Score, title: str = "") -> str:
         per_1000 = f"{counts.alarms_per_1000_words(kind):.2f}"
         rows.append((kind or "all", n, hits, recall, per_1000))
     columns = ("kind", "marks", "found", "recall (95 %)", "false alarms per 1,000 words")
-    return console.table(title or f"{counts.words} words outside marks", columns, rows)
+    return console.table(
+        title or f"{console.count(counts.words, 'word')} outside marks", columns, rows
+    )
 
 
 def main() -> None:
@@ -207,7 +209,10 @@ def main() -> None:
     flags = parser.parse_args()
     notes = [note for path in flags.files for note in read_notes(path)]
     counts = score(note.on_one_line() if flags.one_line else note for note in notes)
-    console.say(table(counts, f"{len(notes)} notes, {counts.words} words outside marks"))
+    title = (
+        f"{console.count(len(notes), 'note')}, {console.count(counts.words, 'word')} outside marks"
+    )
+    console.say(table(counts, title))
     for what, places in (("missed", counts.missed_at), ("alarm", counts.alarms_at)):
         for note, (kind, start, end) in places if flags.show else ():
             before, after = note.text[max(0, start - CONTEXT) : start], note.text[end:][:CONTEXT]

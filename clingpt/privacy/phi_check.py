@@ -74,8 +74,8 @@ def report(notes: Sequence[Note], steps: Sequence[tuple[str, Detector]], *, show
         for name, one in scores
     ]
     title = (
-        f"Identifiers in {console.count(len(notes))} annotated notes, "
-        f"{console.count(counts.words)} words outside marks"
+        f"Identifiers in {console.count(len(notes), 'annotated note')}, "
+        f"{console.count(counts.words, 'word')} outside marks"
     )
     parts = [
         table(counts, title),
@@ -110,7 +110,7 @@ def advice(counts: Score, detectors: Sequence[str]) -> str:
     lines = []
     if (n := counts.marks.total()) < ENOUGH:
         lines.append(
-            f"With {console.count(n)} marks, the intervals are wide: annotate notes until there "
+            f"With {console.count(n, 'mark')}, the intervals are wide: annotate notes until there "
             f"are {ENOUGH}."
         )
     missed = counts.marks - counts.found

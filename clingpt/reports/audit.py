@@ -91,12 +91,12 @@ def _extraction(audit: Audit) -> Iterator[str]:
             )
             continue
         text = (
-            f"Of {console.count(train['n'])} training records that are long enough, the model "
+            f"Of {console.count(train['n'], 'training record')} long enough for this, the model "
             f"continued {_hits(train)} word for word for {wanted} tokens ({description})."
         )
         if test["n"]:
             text += (
-                f" Of {console.count(test['n'])} test records, which it never saw, it continued "
+                f" Of {console.count(test['n'], 'test record')} that it never saw, it continued "
                 f"{_hits(test)}."
             )
         if base := entries.get(("base", "train")):
@@ -208,7 +208,7 @@ def _identifiers(audit: Audit) -> Iterator[str]:
         return
     model = found["model"]
     text = (
-        f"Of {console.count(model['samples']['n'])} texts that the model wrote without a prompt, "
+        f"Of {console.count(model['samples']['n'], 'text')} that the model wrote without a prompt, "
         f"{_hits(model['samples'])} contain a likely identifier, and {_hits(model['in_training'])} "
         "contain one that occurs in the training text."
     )

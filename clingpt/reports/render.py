@@ -212,7 +212,7 @@ def _text_tiles(task: str, section: TextSection, data: DataSource) -> Iterator[T
         ("unsupported terms", section.model.unsupported_terms, reference.unsupported_terms),
     ):
         if model:
-            note = f"of {console.count(model.texts)} texts; of the references "
+            note = f"of {console.count(model.texts, 'text')}; of the references "
             note += f"{percent(other.flagged if other else None)} %"
             yield Tile(f"{task}: {name}", f"{percent(model.flagged)} %", note)
 
@@ -244,7 +244,7 @@ def _status(example: ShownExample) -> Iterator[str]:
     if not example.compared:
         yield "no context to compare the output with"
     if example.trimmed_tokens:
-        yield f"prompt trimmed by {console.count(example.trimmed_tokens)} tokens"
+        yield f"prompt trimmed by {console.count(example.trimmed_tokens, 'token')}"
 
 
 def marked_pieces(example: ShownExample) -> list[tuple[str, str]]:

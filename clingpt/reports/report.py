@@ -547,7 +547,7 @@ def build_report(
             name=(
                 "PubMedQA's official 500 test records"
                 if is_official
-                else f"{console.count(len(ids))} {split} records"
+                else console.count(len(ids), f"{split} record")
             ),
             records=len(ids),
         ),
@@ -635,7 +635,7 @@ def label_section(
     # one fold scores 3 points above another's. The baselines are the mean over all ten.
     held_out = [r for r in data.records("val") if r.question and r.decision]
     folds = official_folds(record.id for record in train + held_out)
-    fitted_on = f"the {console.count(len(examples))} labelled training records"
+    fitted_on = f"the {console.count(len(examples), 'labelled training record')}"
     if len(train) < len(examples):
         fitted_on = f"{console.count(len(train))} of {fitted_on}, evenly spaced"
     sets = [train]
@@ -659,7 +659,7 @@ def label_section(
         "context are most similar, by the TF-IDF of words and word pairs.",
     ]
     if trimmed := sum(scored.trimmed_tokens > 0 for scored in scores.values()):
-        notes.append(f"{trimmed} of {len(scores)} contexts were trimmed to fit.")
+        notes.append(f"{trimmed} of {console.count(len(scores), 'context')} trimmed to fit.")
     said = [scores[record.id].label for record in records]
     systems = label_systems(sets, records, looked_up, said)
     return LabelSection(systems=systems, notes=tuple(notes))

@@ -264,8 +264,8 @@ def calibration_table(found: CalibrationSection, data: DataSource, split: str) -
         )
     notes += [
         f"Temperature {found.temperature:.3f} and {shown_threshold(found.threshold)}, "
-        f"chosen to answer {percent(found.coverage, 0)} % of {console.count(fit.records)} records "
-        f"of the {fit.split} split ({fit.fingerprint[:12]})."
+        f"chosen to answer {percent(found.coverage, 0)} % of "
+        f"{console.count(fit.records, 'record')} of the {fit.split} split ({fit.fingerprint[:12]})."
         + (f" {OPTIMISTIC}" if (fit.split, fit.fingerprint) == (split, data.fingerprint) else ""),
         f"Unanswered because below the threshold: {percent(found.abstained)} %. Accuracy of the "
         f"answered rest: {percent(found.accuracy_kept)} %. Area under the risk-coverage curve: "
@@ -274,7 +274,7 @@ def calibration_table(found: CalibrationSection, data: DataSource, split: str) -
     if found.unlike_training is not None:
         notes.append(
             f"Unlike the training data: {percent(found.unlike_training)} % of "
-            f"{console.count(found.prompts)} prompts. The limit was set so that at most "
+            f"{console.count(found.prompts, 'prompt')}. The limit was set so that at most "
             f"{percent(UNLIKE_SHARE)} % of the validation prompts are, each with its text pasted "
             "in one piece."
         )
@@ -292,8 +292,9 @@ def agreement_notes(report: Report) -> Iterator[str]:
     """Say how often the label in a generated answer is the one that is scored highest."""
     if report.label_agreement is not None:
         yield (
-            f"In {percent(report.label_agreement)} % of {console.count(report.labels_compared)} "
-            "answers, the label in the text is the one that is scored highest."
+            f"In {percent(report.label_agreement)} % of "
+            f"{console.count(report.labels_compared, 'answer')}, the label in the text is the "
+            "one that is scored highest."
         )
 
 
@@ -312,7 +313,7 @@ def text_table(
     if section.trimmed_prompts or model.empty:
         notes.append(
             f"Trimmed prompts: {section.trimmed_prompts}, by "
-            f"{console.count(section.trimmed_tokens)} tokens in all. Empty outputs: "
+            f"{console.count(section.trimmed_tokens, 'token')} in all. Empty outputs: "
             f"{console.count(model.empty)}."
         )
     notes += more_notes
@@ -352,10 +353,10 @@ def reference_tables(task: str, section: TextSection) -> Iterator[Table]:
     ]
     columns = ["system"]
     columns += [f"{figure}, {kind}" for kind in section.by_reference for figure in ROUGE_FIGURES]
-    counts = {kind: console.count(group.records) for kind, group in section.by_reference.items()}
+    counts = {kind: group.records for kind, group in section.by_reference.items()}
     title = (
-        f"{task}: ROUGE on {counts[COMMON]} records with a common reference and {counts[RARE]} "
-        "with a rare one"
+        f"{task}: ROUGE on {console.count(counts[COMMON], 'record')} with a common reference and "
+        f"{console.count(counts[RARE])} with a rare one"
     )
     notes = [
         f"Common references: those that are one of the {N_COMMON} commonest training answers, "
@@ -415,8 +416,8 @@ def term_tables(report: Report) -> Iterator[Table]:
     known = "Terms are abbreviations and words with endings such as -itis, -ectomy or -statin"
     if learned := report.learned_terms:
         known += (
-            f", and {console.count(learned.terms)} words learned from "
-            f"{console.count(learned.training_texts)} training texts"
+            f", and {console.count(learned.terms, 'word')} learned from "
+            f"{console.count(learned.training_texts, 'training text')}"
         )
     notes = [
         f"{known}. Unsupported: neither the source nor the question has the term, in any spelling. "
@@ -460,7 +461,7 @@ def structure_tables(task: str, section: TextSection, data: DataSource) -> Itera
             notes.insert(0, "The headings are those that recur in the training documents.")
         if found.asked:
             notes.append(
-                f"{console.count(found.asked)} prompts asked for the section by its heading."
+                f"{console.count(found.asked, 'prompt')} asked for the section by its heading."
             )
         columns = ["heading", "references", "outputs too", "RL"]
         yield Table(f"{task}: sections by heading", columns, rows, notes)
@@ -517,9 +518,9 @@ def int8_table(found: Int8Section) -> Table:
     notes = ["Only the change is of interest: the model may not be trained to write these texts."]
     if labels := found.labels:
         notes.append(
-            f"{labels.changed} of {labels.records} predicted labels differ. Of the "
-            f"{labels.labelled} records with a known label, fp32 is right on {labels.right_fp32} "
-            f"and int8 on {labels.right_int8}."
+            f"{labels.changed} of {console.count(labels.records, 'predicted label')} differ. Of "
+            f"{console.count(labels.labelled, 'record')} with a known label, fp32 is right on "
+            f"{labels.right_fp32} and int8 on {labels.right_int8}."
         )
     columns = ["text", "tokens", "perplexity, fp32", "int8", "change", "changed top tokens"]
     return Table("8-bit weights compared with fp32, on the same tokens", columns, rows, notes)
@@ -548,7 +549,7 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
             f"McNemar's exact p = {pair.mcnemar_p:.3g}."
         )
         rows = [label_row(f"{pair.second} minus {pair.first}", pair)]
-        title = f"Difference on {console.count(pair.records)} records, in percentage points"
+        title = f"Difference on {console.count(pair.records, 'record')}, in percentage points"
         yield Table(title, LABEL_COLUMNS, rows, [note])
 
 

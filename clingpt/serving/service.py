@@ -20,6 +20,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.decoding.engine import FinishReason, check_fits
 from clingpt.decoding.sampling import Sampling
@@ -131,8 +132,8 @@ class Service:
         if n_replies > slots:
             raise ApiError(
                 400,
-                f"the request asks for {n_replies} replies, and this server accepts at most "
-                f"{slots} at a time; split the request",
+                f"the request asks for {console.count(n_replies, 'reply', 'replies')}, and this "
+                f"server accepts at most {slots} at a time; split the request",
             )
         if self._n_admitted + n_replies > slots:
             self.metrics.rejected.inc()
@@ -140,7 +141,7 @@ class Service:
             seconds = self._seconds_per_reply * self._n_admitted / self.limits.rows / 2
             raise ApiError(
                 429,
-                f"all {slots} slots are in use; try again later",
+                f"all slots ({slots}) are in use; try again later",
                 code="queue_full",
                 retry_after_s=min(MAX_RETRY_S, max(1, math.ceil(seconds))),
             )

@@ -74,7 +74,7 @@ def choose_micro_batch(
     room = "" if free is None else f"; {console.size(now + free)} are available"
     totals = {rows: f"about {console.size(now + need)}" for rows, need in needs.items()}
     if fitting == most:
-        console.note(f"memory: {totals[most]} with {most} rows at a time{room}")
+        console.note(f"memory: {totals[most]} with {console.count(most, 'row')} at a time{room}")
     elif is_explicit:
         instead = f"{fitting} would take {totals[fitting]}" if fitting else TO_SAVE_MEMORY
         console.note(
@@ -84,8 +84,9 @@ def choose_micro_batch(
         return feed
     elif fitting:
         console.note(
-            f"memory: {totals[fitting]} with {fitting} rows at a time, since {most} would take "
-            f"{totals[most]}{room} (a step still has {batch_size} rows)"
+            f"memory: {totals[fitting]} with {console.count(fitting, 'row')} at a time, since "
+            f"{most} would take {totals[most]}{room} (a step still has "
+            f"{console.count(batch_size, 'row')})"
         )
     else:
         console.note(
@@ -229,7 +230,7 @@ def fit_micro_batch(
             raise ConfigError(TOO_LARGE)
         console.note(
             f"out of memory with micro_batch_size={feed.micro_batch_size}; using {half} instead "
-            f"(a step still has {batch_size} rows)"
+            f"(a step still has {console.count(batch_size, 'row')})"
         )
         torch.compiler.reset()  # a second static shape, not one slower graph for both
         feed = replace(feed, micro_batch_size=half)

@@ -148,7 +148,8 @@ def beginning(model: GPT, rows: Rows, rt: Runtime, steps: int, settings: Mapping
     shape, sizes = model.config, {p: p.numel() for p in model.parameters()}
     parameters, trained = sum(sizes.values()), sum(sizes[p] for p in sizes if p.requires_grad)
     fill = int(rows.split.lengths.sum()) / (len(rows) * shape.block_size)
-    size = f"{shape.n_layer} layers, {shape.n_head} heads, {shape.n_embd} channels"
+    size = f"{console.count(shape.n_layer, 'layer')}, {console.count(shape.n_head, 'head')}, "
+    size += console.count(shape.n_embd, "channel")
     device = f"{rt.name()}, {str(rt.dtype).removeprefix('torch.')}"
     if rt.n_ranks > 1:
         device = f"{rt.n_ranks} {'shards' if settings['shard'] else 'replicas'}, each on {device}"
@@ -159,9 +160,12 @@ def beginning(model: GPT, rows: Rows, rt: Runtime, steps: int, settings: Mapping
             ("model", f"{console.count(parameters)} parameters: {size}"),
             ("initialised from", settings["init_from"]),
             ("trained", f"{console.count(trained)} parameters ({trained / parameters:.2%})"),
-            ("data", f"{settings['data']}: {console.count(len(rows.split.index))} examples"),
+            ("data", f"{settings['data']}: {console.count(len(rows.split.index), 'example')}"),
             ("rows", f"{console.count(len(rows))} of {shape.block_size} tokens, {fill:.1%} full"),
-            ("steps", f"{steps} of {settings['batch_size']} rows, in {micro_batch}"),
+            (
+                "steps",
+                f"{steps} of {console.count(settings['batch_size'], 'row')}, in {micro_batch}",
+            ),
             ("device", device),
         ],
     )

@@ -465,6 +465,10 @@ def test_progress_shows_on_a_terminal_and_notes_appear_above_it() -> None:
     [
         (console.count(0), "0"),
         (console.count(1_234_567), "1,234,567"),
+        (console.count(1, "record"), "1 record"),
+        (console.count(0, "record"), "0 records"),
+        (console.count(2_000, "entry", "entries"), "2,000 entries"),
+        (console.count(1, "entry", "entries"), "1 entry"),
         (console.duration(0.04), "0.0 s"),
         (console.duration(59.94), "59.9 s"),
         (console.duration(59.96), "1 min 0 s"),

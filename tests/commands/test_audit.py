@@ -176,7 +176,7 @@ def test_only_training_replies_are_continued_verbatim(audited: Audited) -> None:
         assert replies[control]["hits"] == 0 and replies[control]["longest_run"] < 0.6
     assert contexts["model", "train"]["n"] == RECORDS
     assert contexts["model", "train"]["hits"] == 0  # contexts carry no loss
-    assert f"Of {train['n']} training records that are long enough, the model continued" in (
+    assert f"Of {train['n']} training records long enough for this, the model continued" in (
         audited.printed
     )
 
@@ -366,7 +366,7 @@ def test_as_much_is_measured_as_fits_into_five_minutes(
     chosen = reports[0]["chosen"]
     assert chosen.samples == samples and 9 <= chosen.records <= N_TRAINED
     [note] = capsys.readouterr().err.splitlines()
-    assert note.startswith(f"auditing {chosen.records} records per split and {samples} texts: ")
+    assert note.startswith(f"auditing {chosen.records:,} records per split and {samples:,} texts: ")
     assert said in note and ("would take" in note) == bool(said)
 
 

@@ -45,11 +45,11 @@ def flags(source: Path, *more: str) -> list[str]:
 def test_known_people_are_refused_masked(source: Path, wide: None) -> None:
     done = in_process(*flags(source, "--phi_engine=rules"))
     assert done.returncode == 1
-    assert "pass --redact=surrogates to replace them (what was missed" in done.stderr
+    assert "pass --redact=surrogates to replace identifiers (what was missed" in done.stderr
     said = (done.stdout + done.stderr).lower()
     assert not [secret for secret in SECRETS if secret in said]
     assert "its 'patient_name', 'mrn', 'dob'" in done.stdout
-    assert "1 entries of" in done.stdout  # the 12
+    assert "1 entry of" in done.stdout  # the 12
     assert "looked for in the text" in done.stdout
 
 

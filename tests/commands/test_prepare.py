@@ -125,7 +125,7 @@ def test_training_text_from_the_test_split_is_refused_by_id(tmp_path: Path) -> N
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--val_share=0", "--test_share=0")
     said = refused(*flags)
     assert said == (
-        "1 training records copy test records (1 with more than 20% of its own text), first "
+        "1 training record copies a test record (1 with more than 20% of its own text), first "
         "case-20; pass --drop_overlap=True to drop training records that copy val or test records, "
         "or --allow_overlap=True and report it with every score"
     )
@@ -148,7 +148,7 @@ def test_a_copy_of_an_official_test_abstract_is_refused(tmp_path: Path) -> None:
     done = in_process(*flags, "--val_share=0")
     assert done.returncode == 1
     said = (
-        "error: 1 training records copy test records (1 with nearly the same text), first planted"
+        "error: 1 training record copies a test record (1 with nearly the same text), first planted"
     )
     assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
     assert cells(done.stdout, "Duplicates")["the same text"][:4] == ["1", "2", "0", "1"]

@@ -217,7 +217,7 @@ def test_records_that_share_an_id_are_kept_and_stay_in_one_split(tmp_path: Path)
     patients = {split: {name.partition("#")[0] for name in names} for split, names in ids.items()}
     assert sum(map(len, patients.values())) == 25
     assert all(patients.values())
-    assert f"\n175 records of {path} repeat an earlier id" in printed
+    assert f"\n175 records of {path} with the id of an earlier record" in printed
 
 
 # Long texts
@@ -242,7 +242,7 @@ def test_long_texts_are_windowed_trimmed_or_dropped(tmp_path: Path) -> None:
     assert set(made["trim"].values()) == {1}
     assert set(made["drop"]) == fits
     n_long = 12 - len(fits)
-    assert f"\n{n_long} texts exceed the context and were split" in said["window"]
+    assert f"\n{n_long} texts exceed the context: split" in said["window"]
     row = cells(said["trim"], "Examples")["text"]
     n_windows = made["window"].total()
     cut = total["window"] - total["trim"] - (n_windows - 12)  # each has a token before it
@@ -359,9 +359,9 @@ def test_identifiers_are_refused_unless_allowed(tmp_path: Path) -> None:
     done = in_process(*flags, f"--out={folder}")
     assert done.returncode == 1
     assert re.fullmatch(
-        r"error: found \d+ likely identifiers \(PHI\); pass --redact=surrogates to replace them "
-        r"\(what was missed is then hard to tell from the surrogates\), --redact=tags, or "
-        r"--allow_phi=True to keep them\n", done.stderr
+        r"error: found \d+ likely identifiers \(PHI\); pass --redact=surrogates to replace "
+        r"identifiers \(what was missed is then hard to tell from the surrogates\), --redact=tags, "
+        r"or --allow_phi=True to keep them\n", done.stderr
     )  # fmt: skip
     kinds = cells(done.stdout, "Identifiers found (no identifiers were allowed)")
     for kind, n in (("name", 60), ("date", 60), ("phone", 60), ("email", 60)):
@@ -469,7 +469,7 @@ def test_drop_overlap_drops_training_records_that_repeat_held_out_text(tmp_path:
         if done.returncode:
             break
     assert done.stderr.startswith(
-        "error: 1 training records copy test records (1 with nearly the same text), first copy; "
+        "error: 1 training record copies a test record (1 with nearly the same text), first copy; "
         "pass --drop_overlap=True to drop training records that copy val or test records, or "
         "--allow_overlap=True and report it with every score\n"
     )
@@ -529,7 +529,7 @@ def test_against_counts_the_held_out_text_of_other_folders(tmp_path: Path) -> No
     flags += ["--val_share=0", "--test_share=0"]
     prepared(*flags)  # alone, the folder has no overlap
     flags += ["--against", str(tmp_path / "final")]
-    assert "copy test records (1 with more than 20% of its own text), first t5; pass" in refused(
+    assert "copies a test record (1 with more than 20% of its own text), first t5; pass" in refused(
         *flags
     )
     printed = prepared(*flags, "--drop_overlap=True")

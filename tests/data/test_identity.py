@@ -123,7 +123,7 @@ def test_groups_are_never_divided_written_or_printed(tmp_path: Path) -> None:
     ]
     assert sum(map(len, sides)) == 42 == len(set.union(*sides)) and all(sides)
     assert "Records with the same 'patient_id' stay in one split; --group= splits" in printed
-    assert f"2 records of {source} have no 'patient_id'" in printed
+    assert f"2 records of {source} without 'patient_id'" in printed
     head = next(line for line in printed.splitlines() if line.startswith("split"))
     assert head.split()[:3] == ["split", "records", "groups"]
     written = b"".join(path.read_bytes() for path in out.iterdir())
@@ -213,7 +213,7 @@ def test_a_split_far_from_its_share_is_noted_with_the_reason(tmp_path: Path) -> 
     path = write(tmp_path / "table.csv", table)
     shares = ("--val_share=0.3", "--test_share=0.4")
     flags = (f"--source={path}", f"--out={tmp_path / 'data'}", "--task=text", "--dry_run", *shares)
-    note = "split has 50.0% of the 600 records (in 4 groups, the largest of 150) instead of 30.0%"
+    note = "split has 50.0% of 600 records (in 4 groups, the largest of 150) instead of 30.0%"
     assert note in prepared(*flags)
     assert "and not 30.0%" not in prepared(*flags, "--group=")
 

@@ -189,7 +189,7 @@ ROW = hub_row("100", ITEMS["100"])
         ({"context": {"contexts": "ab"}}, "record 100: contexts must be a list, not str"),
         ({"context": {"contexts": None}}, "record 100: contexts must be a list, not NoneType"),
         ({"context": {"contexts": ["a"], "labels": "A"}}, "labels must be a list, not str"),
-        ({"context": {"contexts": ["a"], "labels": ["A", "B"]}}, "1 contexts but 2 labels"),
+        ({"context": {"contexts": ["a"], "labels": ["A", "B"]}}, "1 context but 2 labels"),
         ({"context": {"contexts": ["a"], "meshes": "Pain"}}, "keywords must be a list, not str"),
         ({"pubid": None}, "a record's id must be a string or an integer, not NoneType"),
         ({"final_decision": [1, None]}, "record 100: the decision must be yes, no or maybe"),
@@ -446,7 +446,7 @@ def test_given_columns_override_a_known_layout(tmp_path: Path) -> None:
 def test_columns_cannot_be_chosen_from_a_malformed_sample(tmp_path: Path) -> None:
     for name, raw, message in [
         ("header.csv", "note,summary\n", "contains no record; is it the right file?"),
-        ("cells.csv", "note,summary\na\n", "cells.csv:2: 1 cells under a header of 2"),
+        ("cells.csv", "note,summary\na\n", "cells.csv:2: 1 cell under a header of 2"),
         ("empty.jsonl", "\n", "contains no record; is it the right file?"),
         ("empty.json", "[]", "contains no record; is it the right file?"),
     ]:

@@ -377,7 +377,7 @@ def test_int8_cost_table_matches_a_slow_count(
     differ = sum(a != b for a, b in zip(*labels, strict=True))
     known = sum(record.decision is not None for record in records[:3])
     assert (
-        f"{differ} of 3 predicted labels differ. Of the {known} records with a known label, fp32 "
+        f"{differ} of 3 predicted labels differ. Of {known} records with a known label, fp32 "
         f"is right on {right[0]} and int8 on {right[1]}." in " ".join(printed.split())
     )
     sizes = [(folder / name).stat().st_size for name in ("model_int8.onnx", "model.onnx.data")]

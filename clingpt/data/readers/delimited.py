@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.data.readers.reading import Quoting, Reading
 from clingpt.data.readers.text_file import (
@@ -82,8 +83,8 @@ class Header:
             cells.pop()
         if len(cells) > len(self.names) or n_cells < self.n_named:
             raise DataError(
-                f"{n_cells} cells under a header of {len(self.names)}; quote cells that contain "
-                "the separator"
+                f"{console.count(n_cells, 'cell')} under a header of {len(self.names)}; quote "
+                "cells that contain the separator"
             )
         return dict(zip(self.names, cells, strict=False))
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from clingpt.base import console
 from clingpt.base.errors import ConfigError, DataError
 from clingpt.data.readers.json_text import JsonText
 from clingpt.data.readers.text_file import shown_name
@@ -208,7 +209,8 @@ def _described(kinds: Mapping[str, Kind]) -> str:
     if not kinds:
         return "an empty object"
     if _are_texts_by_id({key: kind.name for key, kind in kinds.items()}):
-        return f'an object of {len(kinds):,} texts, and each has to be {{"id": …, "text": …}}'
+        n_texts = console.count(len(kinds), "text")
+        return f'an object of {n_texts}, and each has to be {{"id": …, "text": …}}'
     if len(kinds) >= MOST_FIELDS:
         return f"an object of {MOST_FIELDS:,} or more values that are not objects"
     shown = [f"{shown_name(key)} ({kind.name})" for key, kind in kinds.items()]

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.data.readers.json_layouts import LAYOUTS, Layout, are_positions, find_layout
 from clingpt.data.readers.json_text import DECODER, JsonText
@@ -130,7 +131,7 @@ def _iter_lists(text: JsonText, _on_bad: OnBad) -> Iterator[Placed]:
     for name, other in others:
         if len(other) != len(cells):
             raise DataError(
-                f"{text.path}: {shown_name(first)!r} has {len(cells)} cells and "
+                f"{text.path}: {shown_name(first)!r} has {console.count(len(cells), 'cell')} and "
                 f"{shown_name(name)!r} has {len(other)}; the lists of an object of lists are "
                 "columns and must be of one length"
             )
@@ -170,7 +171,11 @@ def _iter_split(text: JsonText, on_bad: OnBad) -> Iterator[Placed]:
                 cells, place = text.value(), f"{text.path}:{line}"
                 if not isinstance(cells, list) or len(cells) != len(names):
                     n = len(cells) if isinstance(cells, list) else 0
-                    on_bad(DataError(f"{place}: {n} cells under a header of {len(names)}"))
+                    on_bad(
+                        DataError(
+                            f"{place}: {console.count(n, 'cell')} under a header of {len(names)}"
+                        )
+                    )
                     continue
                 row = dict(zip(names, cells, strict=True))
                 yield (

@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from clingpt.base import console
 from clingpt.base.errors import DataError
 from clingpt.data.readers.reading import Reading
 from clingpt.data.readers.sections import Sections, divide, is_conclusion, set_apart
@@ -66,10 +67,8 @@ def read_pubmed(path: Path, reading: Reading) -> Iterator[Placed]:
     number = 0
     for element in _elements(path):
         if element.tag == "DeleteCitation":
-            n = len(element.findall("PMID"))
-            reading.on_bad(
-                LeftOut(f"{path}: a list of {n} deleted PMIDs (DeleteCitation), not applied")
-            )
+            pmids = console.count(len(element.findall("PMID")), "deleted PMID")
+            reading.on_bad(LeftOut(f"{path}: a list of {pmids} (DeleteCitation), not applied"))
             continue
         number += 1
         try:

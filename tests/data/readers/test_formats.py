@@ -150,10 +150,10 @@ def test_formats_are_recognised_by_file_name(tmp_path: Path) -> None:
 H = b"id,note\n"
 GZ = gzip.compress(b"id,note\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(99_999)))
 DROPPED: list[tuple[str, bytes, Rows, list[str]]] = [
-    ("few.csv", H + b"1\n2,b\n", [{"id": "2", "note": "b"}], ["few.csv:2: 1 cells under a head"]),
+    ("few.csv", H + b"1\n2,b\n", [{"id": "2", "note": "b"}], ["few.csv:2: 1 cell under a heade"]),
     ("many.csv", H + b"1,a,b\n2,b\n", [{"id": "2", "note": "b"}], ["many.csv:2: 3 cells under"]),
-    ("line.csv", H + b'1,"a\n\nb"\n2\n', [{"id": "1", "note": "a\n\nb"}], ["line.csv:5: 1 cells"]),
-    ("bare.csv", H + b"1,a\rb\n", [{"id": "1", "note": "a"}], ["bare.csv:3: 1 cells"]),
+    ("line.csv", H + b'1,"a\n\nb"\n2\n', [{"id": "1", "note": "a\n\nb"}], ["line.csv:5: 1 cell "]),
+    ("bare.csv", H + b"1,a\rb\n", [{"id": "1", "note": "a"}], ["bare.csv:3: 1 cell "]),
     ("nul.csv", H + b"1,a\0b\n", [{"id": "1", "note": "a\0b"}], []),
     ("blank.csv", b"\n\n" + H + b"\n1,a\n\n", [{"id": "1", "note": "a"}], []),
     (

@@ -86,7 +86,7 @@ def test_a_text_too_short_to_split_is_refused_with_what_to_do(tmp_path: Path) ->
     path.write_text("To be or not to be.\n" * 200)
     said = refused(f"--source={path}", "--task=text", f"--out={tmp_path / 'out'}")
     assert said.startswith(
-        "the val split is empty: none of 1 records fell into a share of 5.0%; pass"
+        "the val split is empty: none of 1 record fell into a share of 5.0%; pass"
     )
     assert "or --val_share=0 to do without it" in said
     shares = ["--val_share=0", "--test_share=0", "--show=0"]

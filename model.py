@@ -480,7 +480,7 @@ class GPT(nn.Module):
             name = _own_name(hub_name)
             if name == "lm_head.weight":
                 head = tensor
-            elif name not in names and not name.endswith(_MASKS):
+            elif name not in names and not _NOT_WEIGHTS.fullmatch(name):
                 raise ValueError(
                     f"a GPT-2 with {self.config.n_layer} layers has no tensor {hub_name}"
                 )
@@ -548,7 +548,8 @@ class GPT(nn.Module):
 # (Conv1D), the transpose of nn.Linear's.
 
 _LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-_MASKS = (".attn.bias", ".attn.masked_bias")  # causal masks, not weights
+# Causal masks, and the second head of transformers' GPT2DoubleHeadsModel.
+_NOT_WEIGHTS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|multiple_choice_head\..*")
 
 
 def transposed(name: str, tensor: Tensor) -> Tensor:

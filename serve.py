@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal
 
 from clingpt.base import console, settings
-from clingpt.base.errors import CheckpointError, ConfigError
+from clingpt.base.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,14 @@ from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.scorer import Scorer
 from clingpt.evaluation.terms import learned_terms
 from clingpt.nn import runtime
-from clingpt.nn.checkpoint import identity, load_to_use, locate, newest_best, run_name
+from clingpt.nn.checkpoint import (
+    check_servable,
+    identity,
+    load_to_use,
+    locate,
+    newest_best,
+    run_name,
+)
 from clingpt.serving import server
 from clingpt.serving.worker import Served
 from clingpt.text.documents import DocumentForm
@@ -109,7 +116,8 @@ def main() -> None:
     if (found := tuple(map(int, torch.__version__.split(".")[:2]))) < OLDEST_TORCH:
         raise ConfigError(f"torch {found} is too old to load weights safely; install 2.10 or later")
     source = cfg.checkpoint or newest_best(Path("out"))
-    folder = check_safe(locate(source))
+    folder = locate(source)
+    check_servable(folder)  # before the address is published
     keys = read_keys(cfg.api_key_file, os.environ.get("CLINGPT_API_KEYS", ""))
     listening = listen(cfg.host, port_of(cfg.port))
     name = cfg.model_name or run_name(source)
@@ -142,21 +150,10 @@ def main() -> None:
     )
 
 
-def check_safe(folder: Path) -> Path:
-    """Return a folder with safetensors weights; a server never opens a pickle."""
-    if not any(folder.glob("*.safetensors")):
-        convert = console.command("export.py", f"--checkpoint={folder}", "--format=hf")
-        raise CheckpointError(
-            f"{folder} has no model.safetensors, and other formats can contain code; convert it, "
-            f"and serve the new folder: {convert}"
-        )
-    return folder
-
-
 def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
     """Load the model and prepare it for decoding."""
     rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
-    loaded = load_to_use(folder)
+    loaded = load_to_use(folder, pickles=False)
     model = loaded.model.to(rt.device).eval()
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")

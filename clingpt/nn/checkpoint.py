@@ -35,6 +35,12 @@ from clingpt.base.files import (
     written_whole,
 )
 from clingpt.data.prepared import warning
+from clingpt.nn.foreign import (
+    check_loadable,
+    check_no_pickle,
+    newest_of_trainer,
+    read_nanogpt,
+)
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.lora import (
     ADAPTER,
@@ -60,7 +66,9 @@ TRAINER = "trainer.pt"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 HUB_ID = re.compile(r"(?!out/)\w[\w.-]*/\w[\w.-]*")
 LINKS = ("best", "last")  # in a run folder: the names of two of its checkpoints
-NAMELESS = re.compile(r"best|last|step_\d+|adapter|/")  # says nothing about the run
+NAMELESS = re.compile(
+    r"best|last|step_\d+|checkpoint-\d+|ckpt\.pt|adapter|/"
+)  # says nothing about the run
 
 
 @dataclass(frozen=True)
@@ -79,32 +87,58 @@ def load_model(
     block_size: int | None = None,
     dropout: float = 0,
     verified: bool = False,
+    pickles: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> Loaded:
     """Load a checkpoint or run folder, `gpt2` … `gpt2-xl`, a Hub id or a Hugging Face GPT-2 folder.
 
-    A run folder means its best checkpoint. An adapter is merged into its base. Files are
-    compared with SHA256SUMS if the folder has it, unless the caller has just `verified` them.
+    Or nanoGPT's ckpt.pt. A run folder means its best checkpoint. An adapter is merged into its
+    base. Files are compared with SHA256SUMS if the folder has it, unless the caller has just
+    `verified` them. The weights are kept in `dtype`. Without `pickles`, only safetensors are
+    opened. Raises CheckpointError, which says in one line what a folder is that cannot be loaded.
     """
-    folder = locate(str(source))
-    if (folder / SUMS).exists() and not verified:
+    path = locate(str(source))
+    folder = path if path.is_dir() else path.parent
+    is_ours = (folder / SUMS).exists()
+    if is_ours and not verified:
         verify(folder)
-    if is_adapter(folder):
+    if is_adapter(path):
         return _load_on_base(folder, block_size=block_size, dropout=dropout)
+    if not is_ours:
+        check_loadable(path)
+    if not pickles:
+        check_no_pickle(path)
     try:
-        model = use_kernels(GPT.from_pretrained(folder, block_size=block_size, dropout=dropout))
+        if (folder / "config.json").exists() and path.is_dir():
+            model = GPT.from_pretrained(folder, block_size=block_size, dropout=dropout, dtype=dtype)
+        else:
+            config, tensors = read_nanogpt(path, block_size=block_size, dropout=dropout)
+            model = GPT.from_tensors(config, tensors, dtype)
+    except CheckpointError:
+        raise
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot load {source}: {error}") from error
     except Exception as error:  # torch.load of a broken file raises private types
         raise CheckpointError(f"cannot load {source}: {type(error).__name__}: {error}") from error
-    return Loaded(model, Tokenizer.load(folder), read_card(folder), folder)
+    return Loaded(use_kernels(model), Tokenizer.load(folder), read_card(folder), folder)
 
 
-def load_to_use(source: str | Path) -> Loaded:
+def load_to_use(source: str | Path, *, pickles: bool = True) -> Loaded:
     """Load a model, and warn if its training data contained personal identifiers."""
-    loaded = load_model(source)
+    loaded = load_model(source, pickles=pickles)
     if said := warning(loaded.card):
         console.note(f"{source}: {said}")
     return loaded
+
+
+def check_servable(path: Path) -> None:
+    """Raise CheckpointError if a folder or file cannot be loaded without opening a pickle.
+
+    An adapter's base is checked when it is loaded.
+    """
+    if not is_adapter(path):
+        check_loadable(path)
+        check_no_pickle(path)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -147,7 +181,9 @@ def identity(folder: Path) -> str:
     """Return a hash that identifies a folder's weights: of SHA256SUMS, or else of the weights."""
     if (folder / SUMS).exists():
         return sha256(folder / SUMS)
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    files = sorted(
+        path for kind in ("safetensors", "bin", "pt") for path in folder.glob(f"*.{kind}")
+    )
     return " ".join(sha256(path) for path in files)
 
 
@@ -159,12 +195,19 @@ def load_or_new(source: str, shape: GPTConfig) -> Loaded:
 
 
 def locate(source: str) -> Path:
-    """Return the folder that a checkpoint's name refers to, downloading a Hub repository."""
+    """Return the folder that a checkpoint's name refers to, downloading a Hub repository.
+
+    Also a file, since nanoGPT's checkpoints are files.
+    """
     folder = followed(Path(source))
     best = followed(folder / "best")
     if best.is_dir() and not (folder / SUMS).exists():
         return best
     if folder.is_dir():
+        if any((folder / name).exists() for name in ("config.json", ADAPTER_CONFIG)):
+            return folder
+        return newest_of_trainer(folder) or folder
+    if folder.is_file():
         return folder
     looks_local = source not in SIZES and (
         source.startswith((".", "/", "~", "out/")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", source)

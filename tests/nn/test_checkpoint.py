@@ -183,9 +183,13 @@ def test_missing_weights_are_reported_with_the_download_command(
 
 
 def test_an_empty_folder_and_a_broken_weights_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot load"):
+    with pytest.raises(CheckpointError, match="has no model; specify a folder"):
         load_model(tmp_path)
     (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json does not describe a model"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    (tmp_path / "pytorch_model.bin").write_bytes(b"PK broken")
     with pytest.raises(CheckpointError, match="cannot load"):
         load_model(tmp_path)
 

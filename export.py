@@ -120,7 +120,7 @@ def export(cfg: ExportConfig, out: Path) -> None:
     nothing = "nothing was written; run the same command to start again"
     with console.on_interrupt(lambda: nothing), written_whole(out) as scratch:
         if cfg.format != "adapter":  # an adapter has its base's configuration
-            loaded.model.save_pretrained(scratch, weights=False)
+            loaded.model.save_pretrained(scratch, weights=False, ends=loaded.tokenizer.ends)
         write_companions(loaded, source, scratch)
         if cfg.format == "onnx":
             explain_runner(scratch / "README.md")
@@ -186,7 +186,10 @@ def write(
     """Write the weights; return the differences of each file from the model."""
     model = loaded.model
     if cfg.format == "hf":
-        name, step = "model.safetensors", formats.write_hf(model, folder, precision=cfg.dtype)
+        name, step = (
+            "model.safetensors",
+            formats.write_hf(model, folder, precision=cfg.dtype, ends=loaded.tokenizer.ends),
+        )
     elif cfg.format == "adapter":
         name, step = ADAPTER_WEIGHTS, formats.write_adapter(loaded.folder, folder)
     elif cfg.format == "torchscript":

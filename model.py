@@ -532,14 +532,19 @@ class GPT(nn.Module):
         state["wte.weight"] = state["wte.weight"][: self.config.vocab_size]
         return {f"transformer.{name}": tensor for name, tensor in state.items()}
 
-    def save_pretrained(self, folder: Path, *, weights: bool = True) -> None:
-        """Write config.json, generation_config.json and, optionally, model.safetensors."""
+    def save_pretrained(
+        self, folder: Path, *, weights: bool = True, ends: Sequence[int] = (50256,)
+    ) -> None:
+        """Write config.json, generation_config.json and, optionally, model.safetensors.
+
+        `ends` are the ids that end a text, the usual one first.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         if weights:
             _write_safetensors(self.hub_state(), folder / "model.safetensors")
-        config = _hub_config(self.config, self.wte.weight.dtype)
+        config = _hub_config(self.config, self.wte.weight.dtype, ends)
         (folder / "config.json").write_text(json.dumps(config, indent=2))
-        (folder / "generation_config.json").write_text(json.dumps(_END_OF_TEXT, indent=2))
+        (folder / "generation_config.json").write_text(json.dumps(_end_of_text(ends), indent=2))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -576,7 +581,6 @@ def _is_tied(head_VC: Tensor, weight_VC: Tensor) -> bool:
     return all(torch.equal(head.to(weight.dtype), weight) for head, weight in parts)
 
 
-_END_OF_TEXT = {"bos_token_id": 50256, "eos_token_id": 50256}
 # Some variants keep every tensor's name and shape but change the arithmetic; they are refused.
 _FIXED = {"model_type": "gpt2", "tie_word_embeddings": True, "add_cross_attention": False}
 # Names that transformers accepts in place of GPT-2's; n_ctx is how old files give n_positions.
@@ -597,7 +601,11 @@ _SWITCHES = (
 )
 
 
-def _hub_config(config: GPTConfig, dtype: torch.dtype) -> dict[str, Any]:
+def _end_of_text(ends: Sequence[int]) -> dict[str, Any]:
+    return {"bos_token_id": ends[0], "eos_token_id": ends[0] if len(ends) == 1 else list(ends)}
+
+
+def _hub_config(config: GPTConfig, dtype: torch.dtype, ends: Sequence[int]) -> dict[str, Any]:
     """Return config.json as `transformers` writes it, plus n_ctx for llama.cpp's converter."""
     names = ("activation_function", "scale_attn_weights", "scale_attn_by_inverse_layer_idx")
     upcast = {"reorder_and_upcast_attn": True} if config.reorder_and_upcast_attn else {}
@@ -614,7 +622,7 @@ def _hub_config(config: GPTConfig, dtype: torch.dtype) -> dict[str, Any]:
         "attn_pdrop": 0.0,
         "embd_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
-        **_END_OF_TEXT,
+        **_end_of_text(ends),
         "dtype": str(dtype).removeprefix("torch."),
     }
 

@@ -224,7 +224,7 @@ def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
     lora = cfg.lora  # raises ConfigError for unknown targets, before anything is loaded
     newest = rt.on_main(lambda: folder.newest_whole(may_exist=cfg.resume == "auto"))
     if newest is None or lora:  # a LoRA run loads its base again, and A and B below
-        loaded = load_or_new(cfg.init_from, cfg.shape)
+        loaded = load_or_new(cfg.init_from, cfg.shape, cfg.data)
     else:
         loaded = load_model(newest, dropout=cfg.dropout, verified=True)
     model = loaded.model

@@ -71,7 +71,7 @@ class Job(Placed):
     def packed(self) -> Rows:
         """Pack the examples into rows, as train.py does."""
         return build_rows(
-            split_of_examples(self.examples), self.shape.block_size, pack=True, seed=0
+            split_of_examples(self.examples, EOT), self.shape.block_size, pack=True, seed=0
         )
 
 

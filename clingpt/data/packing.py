@@ -31,7 +31,6 @@ import numpy as np
 from clingpt.base.errors import DataError
 from clingpt.base.types import Ints
 from clingpt.data.prepared import INDEX_COLUMNS, Split
-from clingpt.text.tokenizer import EOT
 
 # The target of padding, which the loss skips. Equals model.IGNORE, and is repeated because data
 # never imports torch.
@@ -180,9 +179,10 @@ class Rows:
             first = np.searchsorted(row_of, row_of)  # the first example of each example's row
             place += row_of * self.block_size - place[first]
 
-        # Padding is EOT at position 0; examples are copied over it, token by token, without a loop.
+        # Padding is an end of text at position 0; examples are copied over it, all at once.
         shape = (1, int(length.sum())) if tight else (n_rows, self.block_size)
-        ids, positions = np.full(shape, EOT, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        ids = np.full(shape, self.split.eot, dtype=np.int64)
+        positions = np.zeros(shape, dtype=np.int64)
         within = _ramps(length)  # the position of each token in its example
         token_place = np.repeat(place, length) + within
         ids.reshape(-1)[token_place] = self.split.tokens[np.repeat(start, length) + within]

@@ -262,12 +262,13 @@ class Split:
     """One split: memory-mapped tokens, and an index with one row per example.
 
     `index` is (N, 5) with INDEX_COLUMNS: an example's prompt is tokens[start:first_target], its
-    target tokens[first_target:end].
+    target tokens[first_target:end]. `eot` is the id that ends a text.
     """
 
     name: str
     tokens: NDArray[np.uint16]
     index: NDArray[np.int64]
+    eot: int
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -303,6 +304,11 @@ class Prepared:
         text = json.dumps(files, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Load the tokenizer that the texts were encoded with."""
+        return Tokenizer.load(self.folder)
+
     @property
     def tasks(self) -> list[str]:
         """List the tasks that the folder was prepared for."""
@@ -332,7 +338,7 @@ class Prepared:
         empty = np.empty(0, dtype=np.uint16)  # an empty file cannot be mapped
         tokens = np.memmap(path, dtype=np.uint16, mode="r") if path.stat().st_size else empty
         index = np.fromfile(self.folder / f"{name}.idx", dtype=np.int64)
-        return Split(name, tokens, index.reshape(-1, len(INDEX_COLUMNS)))
+        return Split(name, tokens, index.reshape(-1, len(INDEX_COLUMNS)), self.tokenizer.eot)
 
     def record_ids(self, split: str) -> list[str]:
         """List the ids of a split's records, in the order of the index's record numbers."""

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from clingpt.base.errors import ClingptError, DataError
 from clingpt.decoding.sampling import Chooser, Sampling, TokenLogProb, log_prob_of, require_finite
-from clingpt.text.tokenizer import EOT, VOCAB_SIZE, TextStream, Tokenizer
+from clingpt.text.tokenizer import TextStream, Tokenizer
 
 # A long prompt is fed in multiples of this many tokens. It is a multiple of model.ATTENDED, the
 # queries that share one attention call, so that a prompt fed in pieces gets the same kernel calls,
@@ -57,8 +57,7 @@ class Decoder(Protocol):
         """Append tokens to some rows and return logits (R, V) after the last token of each.
 
         R counts the rows in `ids`, in their order. With `among`, only the logits of those tokens
-        are computed (R, len(among)). V ends with the tokenizer's last id: the embedding is padded
-        for the matrix product's alignment, and an id from the padding has no text.
+        are computed (R, len(among)).
         """
         ...
 
@@ -95,6 +94,7 @@ class Reply:
         self.n_cached = 0  # prompt tokens already in the cache
         # Each reply has its own random numbers, so that a sampled reply does not depend on others.
         self._chooser = Chooser(sampling, prompt)
+        self._ends = tokenizer.ends
         # Holds back half characters and what may turn out to be the start of a stop string.
         self._stream = TextStream(tokenizer, sampling.stop)
 
@@ -124,7 +124,7 @@ class Reply:
         else:
             token = self._chooser.choose(logits_V)
         self.new_text = ""
-        if token == EOT and not sampling.ignore_end:
+        if token in self._ends and not sampling.ignore_end:
             self.end("stop")
             return
         self.ids.append(token)
@@ -194,7 +194,7 @@ class Engine:
 
         The engine never trims: what may be left out of a prompt is for its task to decide.
         """
-        check_fits(prompt, sampling.max_new_tokens, self._context)
+        check_fits(prompt, sampling.max_new_tokens, self._context, self._tokenizer)
         reply = Reply(prompt, sampling, self._tokenizer, first_among)
         self._waiting.append(reply)
         return reply
@@ -268,6 +268,8 @@ class Engine:
         moved = []
         for among, group in groups.items():
             logits_RV = self._decoder.step(group, self._cache, among)
+            if among is None:
+                logits_RV = of_tokens(logits_RV, self._tokenizer)
             # One transfer from the GPU for all rows; greedy replies need nothing else.
             highest_R, best_R = (x.tolist() for x in logits_RV.max(dim=-1))
             for row, *choice in zip(group, logits_RV, highest_R, best_R, strict=True):
@@ -296,12 +298,30 @@ class Engine:
             self._free.sort(reverse=True)
 
 
-def check_fits(prompt: Sequence[int], max_new_tokens: int, context: int) -> None:
+def of_tokens(logits: Tensor, tokenizer: Tokenizer) -> Tensor:
+    """Keep the logits (…, V) of ids that have a token, so that no other id is ever chosen.
+
+    Models have more rows than their tokenizer has tokens if the vocabulary was padded to a round
+    number, or resized for tokens that were never added. GPT-2 itself has none.
+    """
+    logits = logits[..., : tokenizer.size]
+    if not tokenizer.unused:
+        return logits
+    unused = torch.tensor(tokenizer.unused, device=logits.device)
+    return logits.index_fill(-1, unused, -torch.inf)
+
+
+def check_fits(
+    prompt: Sequence[int], max_new_tokens: int, context: int, tokenizer: Tokenizer
+) -> None:
     """Raise DataError if a prompt is empty, has ids outside the vocabulary, or is too long."""
     if not prompt:
         raise DataError("a prompt is empty; pass at least one token")
-    if not (0 <= min(prompt) and max(prompt) < VOCAB_SIZE):
-        raise DataError(f"a prompt has a token id outside GPT-2's vocabulary (0 to {EOT})")
+    if not tokenizer.has(prompt):
+        raise DataError(
+            f"a prompt has a token id that is not in the vocabulary of {tokenizer.name} "
+            f"(0 to {tokenizer.size - 1})"
+        )
     if len(prompt) + max_new_tokens > context:
         raise DataError(
             f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the "
@@ -331,7 +351,7 @@ def generate(
     Prompt number n samples with its own seed: `seeds[n]`, or `sampling.seed + n` by default.
     """
     for prompt in prompts:
-        check_fits(prompt, sampling.max_new_tokens, context)
+        check_fits(prompt, sampling.max_new_tokens, context, tokenizer)
     if not prompts:
         return []
     # The cache is as long as this batch needs, which is often much less than the context.

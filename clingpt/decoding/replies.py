@@ -11,7 +11,7 @@ from clingpt.base.errors import DataError
 from clingpt.text.documents import DocumentForm, Draft
 from clingpt.text.records import UNNAMED, Record
 from clingpt.text.tasks import NO_ROOM, TASK_TABLE, NotApplicable, Prompt, make_prompt
-from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from clingpt.text.windows import draft_sections
 
 
@@ -37,7 +37,7 @@ def ask_to_continue(
     budget = context - longest
     # GPT-2 was trained with an end of text between documents, so an end of text makes it start a
     # new text.
-    ids = tokenizer.encode(text) or [EOT]
+    ids = tokenizer.encode(text) or [tokenizer.eot]
     prompt = Prompt(ids=ids[-budget:], trimmed_tokens=max(0, len(ids) - budget))
     return Question(name, Draft((prompt,), longest))
 

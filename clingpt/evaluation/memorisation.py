@@ -27,7 +27,7 @@ from clingpt.evaluation.metrics import Interval, wilson_interval
 from clingpt.evaluation.scorer import Passage, Scorer, passage_losses
 from clingpt.text.records import clean
 from clingpt.text.tasks import NotApplicable, make_example, prompt_text, text_windows
-from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from model import GPT
 
 Part = Literal["target", "context"]  # of an example: trained to write it, or only shown it
@@ -267,7 +267,7 @@ def free_samples(scorer: Scorer, count: int, *, max_new_tokens: int, seed: int) 
     """Sample texts at temperature 1 after an end-of-text token, that is, without a prompt."""
     most = min(max_new_tokens, scorer.context - 1)
     sampling = Sampling(max_new_tokens=most, temperature=1.0, seed=seed)
-    replies = _generate(scorer, [[EOT]] * count, sampling, "free samples")
+    replies = _generate(scorer, [[scorer.tokenizer.eot]] * count, sampling, "free samples")
     return [reply.text for reply in replies]
 
 

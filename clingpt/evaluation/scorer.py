@@ -32,7 +32,7 @@ from clingpt.text.tasks import (
     make_prompt,
     target_text,
 )
-from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from clingpt.text.windows import draft_sections
 from model import GPT, Batch
 
@@ -187,7 +187,7 @@ def context_passage(scorer: Scorer, text: str) -> Passage:
     examples = []
     for start in range(0, len(ids), scorer.context - 1):
         window = ids[start : start + scorer.context - 1]
-        before = [EOT] if start == 0 else [ids[start - 1]]
+        before = [scorer.tokenizer.eot] if start == 0 else [ids[start - 1]]
         examples.append(Example(prompt_ids=before, target_ids=window, trimmed_tokens=0))
     return Passage(text, examples)
 
@@ -215,7 +215,7 @@ def explanation_passage(scorer: Scorer, record: Record) -> Passage:
     prompt = make_prompt("answer", record, scorer.tokenizer, budget=budget)
     example = Example(
         prompt_ids=prompt.ids + lead,
-        target_ids=[*answer, EOT],
+        target_ids=[*answer, scorer.tokenizer.eot],
         trimmed_tokens=prompt.trimmed_tokens,
     )
     return Passage(text, [example])
@@ -223,7 +223,9 @@ def explanation_passage(scorer: Scorer, record: Record) -> Passage:
 
 def iter_batches(scorer: Scorer, examples: Sequence[Example]) -> Iterator[tuple[Ints, Batch]]:
     """Pack examples into rows and yield batches, each with the example number of every target."""
-    rows = build_rows(split_of_examples(examples), scorer.context, pack=True, seed=0)
+    rows = build_rows(
+        split_of_examples(examples, scorer.tokenizer.eot), scorer.context, pack=True, seed=0
+    )
     n_targets = np.array([len(example.target_ids) for example in examples])
     for start in range(0, len(rows), scorer.batch_size):
         numbers = np.arange(start, min(start + scorer.batch_size, len(rows)))
@@ -248,18 +250,18 @@ def passage_losses(scorer: Scorer, passages: Sequence[Passage]) -> NDArray[np.fl
         targets = batch.targets_KM.flatten().cpu().numpy()
         losses = scorer.model.token_losses(batch).double().flatten().cpu().numpy()
         real = targets != IGNORE
-        column = np.where(targets[real] == EOT, 2, 0)
+        column = np.where(targets[real] == scorer.tokenizer.eot, 2, 0)
         np.add.at(sums, (passage_of[owners], column), losses[real])
         np.add.at(sums, (passage_of[owners], column + 1), 1)
     return sums
 
 
-def split_of_examples(examples: Sequence[Example]) -> Split:
-    """Arrange examples in memory like a split of a prepared folder."""
+def split_of_examples(examples: Sequence[Example], eot: int) -> Split:
+    """Arrange examples, which end with `eot`, in memory like a split of a prepared folder."""
     ids = [[*example.prompt_ids, *example.target_ids] for example in examples]
     ends = np.cumsum([len(row) for row in ids])
     starts = ends - [len(row) for row in ids]
     first = starts + [len(example.prompt_ids) for example in examples]
     columns = [starts, first, ends, np.zeros_like(ends), np.arange(len(ids))]
     tokens = np.fromiter((token for row in ids for token in row), dtype=np.uint16)
-    return Split("text", tokens, np.stack(columns, axis=1).astype(np.int64))
+    return Split("text", tokens, np.stack(columns, axis=1).astype(np.int64), eot)

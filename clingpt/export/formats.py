@@ -10,7 +10,7 @@ import logging
 import shutil
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -43,9 +43,9 @@ def example_inputs(model: GPT) -> Inputs:
     return make_inputs(torch.zeros(2, 5, dtype=torch.int64), model.config, past)
 
 
-def write_hf(model: GPT, folder: Path, *, precision: Precision) -> Step:
+def write_hf(model: GPT, folder: Path, *, precision: Precision, ends: Sequence[int]) -> Step:
     """Write weights in the Hub's layout and precision; `model` itself is rounded to them, too."""
-    model.to(getattr(torch, precision)).save_pretrained(folder)
+    model.to(getattr(torch, precision)).save_pretrained(folder, ends=ends)
     model.float()
     try:
         return Stateless(GPT.from_pretrained(folder).eval())

@@ -87,7 +87,7 @@ from clingpt.evaluation.terms import learned_terms, warnings_json
 from clingpt.text.documents import DocumentForm
 from clingpt.text.records import Record, from_json
 from clingpt.text.tasks import LABEL_IDS, TASK_TABLE
-from clingpt.text.tokenizer import EOT, TextStream, Tokenizer
+from clingpt.text.tokenizer import TextStream, Tokenizer
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -113,12 +113,13 @@ class Runner:
                 f"{folder / name} is missing; run: python export.py --format=onnx"
             )
         verify_sums(folder, required={name, "config.json"})
-        self.tokenizer, self.calibration = Tokenizer.load(folder), Calibration.load(folder)
+        self.calibration = Calibration.load(folder)
         card = folder / "clingpt.json"
         facts = json.loads(card.read_text("utf-8")) if card.exists() else {}
         self.tasks = trained_tasks(facts, str(folder))
         self.terms = learned_terms(folder)
         config = json.loads((folder / "config.json").read_text("utf-8"))
+        self.tokenizer = Tokenizer.load(folder).fitting(int(config["vocab_size"]), folder)
         self.context = int(config["n_positions"])
         self._empty = (config["n_head"], 0, config["n_embd"] // config["n_head"])
         self._session = open_session(folder / name, threads)
@@ -127,12 +128,14 @@ class Runner:
     def step(self, *arrays: Any) -> tuple[Floats, list[Floats]]:
         """Run the model; return logits (B, T, V), and the keys and values of all tokens so far."""
         logits, *past = self._session.run(None, dict(zip(self._inputs, arrays, strict=True)))
+        logits = logits[..., : self.tokenizer.size]  # rows above it have no token
+        logits[..., list(self.tokenizer.unused)] = -np.inf
         return logits, past
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Floats, Ints, list[Floats]]:
         """Run the prompts, padded on the left: logits (B, T, V), mask (B, T), keys and values."""
-        longest = max(map(len, prompts))
-        ids_BT = np.array([[EOT] * (longest - len(p)) + list(p) for p in prompts], dtype=np.int64)
+        eot, longest = self.tokenizer.eot, max(map(len, prompts))
+        ids_BT = np.array([[eot] * (longest - len(p)) + list(p) for p in prompts], dtype=np.int64)
         mask_BT = np.array([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
         position_BT = np.maximum(mask_BT.cumsum(1) - 1, 0)
         empty = np.zeros((len(prompts), *self._empty), dtype=np.float32)
@@ -169,7 +172,7 @@ class Runner:
             token_B = logits_BTV[:, -1].argmax(-1)
             kept = []
             for place, (row, token) in enumerate(zip(rows, token_B.tolist(), strict=True)):
-                if token == EOT:
+                if token in self.tokenizer.ends:
                     ends[row] = "stop"
                     continue
                 ids[row].append(token)
@@ -269,7 +272,8 @@ def main() -> None:
     cfg = parse_flags()
     runner = Runner(cfg.model, int8=cfg.int8, threads=cfg.threads)
     if cfg.prompt is not None:
-        ids, longest = runner.tokenizer.encode(cfg.prompt) or [EOT], cfg.max_new_tokens or 200
+        ids = runner.tokenizer.encode(cfg.prompt) or [runner.tokenizer.eot]
+        longest = cfg.max_new_tokens or 200
         runner.check_room(ids, longest)
         console.say(cfg.prompt, end="")
         runner.generate(

@@ -34,7 +34,7 @@ from clingpt.base.files import (
     write_whole,
     written_whole,
 )
-from clingpt.data.prepared import warning
+from clingpt.data.prepared import read_manifest, warning
 from clingpt.nn.foreign import (
     check_loadable,
     check_no_pickle,
@@ -120,7 +120,8 @@ def load_model(
         raise CheckpointError(f"cannot load {source}: {error}") from error
     except Exception as error:  # torch.load of a broken file raises private types
         raise CheckpointError(f"cannot load {source}: {type(error).__name__}: {error}") from error
-    return Loaded(use_kernels(model), Tokenizer.load(folder), read_card(folder), folder)
+    tokenizer = Tokenizer.load(folder).fitting(model.config.vocab_size, folder)
+    return Loaded(use_kernels(model), tokenizer, read_card(folder), folder)
 
 
 def load_to_use(source: str | Path, *, pickles: bool = True) -> Loaded:
@@ -187,10 +188,16 @@ def identity(folder: Path) -> str:
     return " ".join(sha256(path) for path in files)
 
 
-def load_or_new(source: str, shape: GPTConfig) -> Loaded:
-    """Load a model with the context and dropout of `shape`; `scratch` draws random weights."""
+def load_or_new(source: str, shape: GPTConfig, data: Path) -> Loaded:
+    """Load a model with the context and dropout of `shape`.
+
+    `scratch` draws random weights for the tokenizer of the prepared folder `data`.
+    """
     if source == "scratch":
-        return Loaded(use_kernels(GPT(shape)), Tokenizer.load(), {}, Path())
+        read_manifest(data)  # raises DataError if these are not prepared data
+        tokenizer = Tokenizer.load(data)
+        shape = replace(shape, vocab_size=tokenizer.size)
+        return Loaded(use_kernels(GPT(shape)), tokenizer, {}, Path())
     return load_model(source, block_size=shape.block_size, dropout=shape.dropout)
 
 
@@ -384,7 +391,7 @@ class RunFolder:
         folder = self.path / f"step_{step:06d}"
         try:
             with written_whole(folder) as scratch:
-                model.save_pretrained(scratch)
+                model.save_pretrained(scratch, ends=tokenizer.ends)
                 tokenizer.save(scratch)
                 with (scratch / TRAINER).open("wb") as file:  # else errors do not give the reason
                     torch.save(trainer, file)

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from clingpt.base.errors import ConfigError
+from clingpt.decoding.engine import of_tokens
 from clingpt.decoding.sampling import Sampling, TokenLogProb, log_prob_of
 from clingpt.serving.errors import ApiError, invalid_setting, unsupported_field
 from clingpt.serving.responses import Emit, run_together
 from clingpt.serving.schemas import CompletionRequest, usage
-from clingpt.serving.service import MAX_TOKEN_BYTES, Finished, Service
+from clingpt.serving.service import Finished, Service
 from clingpt.serving.worker import Piece, Served
-from clingpt.text.tokenizer import EOT, VOCAB_SIZE, Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 
 
 def check_supported(request: CompletionRequest) -> None:
@@ -47,14 +48,18 @@ def check_supported(request: CompletionRequest) -> None:
 
 def encode_prompt(prompt: str | list[int], served: Served, max_tokens: int) -> list[int]:
     """Return a prompt's token ids; raise ApiError if they are invalid or too many."""
+    tokenizer = served.scorer.tokenizer
     if isinstance(prompt, list):
         ids = prompt
-        if not all(0 <= token < VOCAB_SIZE for token in ids):
-            message = f"a token id is outside GPT-2's vocabulary, 0 to {EOT}"
+        if not tokenizer.has(ids):
+            message = (
+                f"a token id is not in the vocabulary of {tokenizer.name} "
+                f"(0 to {tokenizer.size - 1})"
+            )
             raise ApiError(400, message, param="prompt")
     else:
         # Tokenising takes time, so a text that is too long in bytes is refused without it.
-        max_bytes = MAX_TOKEN_BYTES * served.context
+        max_bytes = tokenizer.longest * served.context
         try:
             too_long = len(prompt) > max_bytes or len(prompt.encode()) > max_bytes
         except UnicodeEncodeError:
@@ -66,7 +71,7 @@ def encode_prompt(prompt: str | list[int], served: Served, max_tokens: int) -> l
                 f"{served.context} tokens"
             )
             raise ApiError(400, message, param="prompt", code="context_length_exceeded")
-        ids = served.scorer.tokenizer.encode(prompt) or [EOT]
+        ids = tokenizer.encode(prompt) or [tokenizer.eot]
     if len(ids) + max_tokens > served.context:
         message = (
             f"a prompt of {len(ids)} tokens and max_tokens={max_tokens} exceed the context of "
@@ -219,7 +224,8 @@ class LogProbs:
 def prompt_log_probs(served: Served, prompt: Sequence[int], n_top: int) -> list[TokenLogProb]:
     """Return the log-probability of each prompt token after the first, given those before it."""
     scorer = served.scorer
-    logits_TV = scorer.model(torch.tensor([prompt], device=scorer.rt.device))[0]
+    logits_1TV = scorer.model(torch.tensor([prompt], device=scorer.rt.device))
+    logits_TV = of_tokens(logits_1TV[0], scorer.tokenizer)
     return [
         log_prob_of(logits_V, token, n_top)
         for logits_V, token in zip(logits_TV[:-1], prompt[1:], strict=True)

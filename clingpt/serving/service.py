@@ -29,7 +29,6 @@ from clingpt.serving.worker import Job, Piece, Served, Worker, WorkerDied
 
 State = Literal["loading", "ready", "draining", "failed"]
 MAX_RETRY_S = 120  # OpenAI's client ignores a longer Retry-After
-MAX_TOKEN_BYTES = 128  # the longest token of GPT-2's vocabulary: longer prompts cannot fit
 PROSE_TOKEN_BYTES = 8  # upper bound for text that is split into windows; English averages 4 to 5
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)  # histogram buckets
 TOKENS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
@@ -164,7 +163,9 @@ class Service:
         Raises ApiError if the prompt does not fit, the logits are not finite, or the worker died.
         """
         try:
-            check_fits(prompt, sampling.max_new_tokens, self.served().context)
+            served = self.served()
+            tokenizer = served.scorer.tokenizer
+            check_fits(prompt, sampling.max_new_tokens, served.context, tokenizer)
         except DataError as error:
             raise ApiError(400, str(error), code="context_length_exceeded") from None
         job, finished = Job(list(prompt), sampling, first_among), Finished()

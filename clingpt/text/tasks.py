@@ -36,7 +36,7 @@ from typing import Literal
 
 from clingpt.text.records import Record
 from clingpt.text.sentences import split_sentences
-from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 
 LABEL_IDS = (3763, 645, 3863)  # " yes", " no", " maybe": one GPT-2 token each, in LABELS' order
 NO_ROOM = "prompt too long without any context"
@@ -258,7 +258,7 @@ def _notes(record: Record) -> list[str]:
 
 def make_example(task: str, record: Record, tokenizer: Tokenizer, *, budget: int) -> Example:
     """Encode prompt and target in at most `budget` tokens together; the target is never cut."""
-    target_ids = [*tokenizer.encode(target_text(task, record)), EOT]
+    target_ids = [*tokenizer.encode(target_text(task, record)), tokenizer.eot]
     if len(target_ids) >= budget:
         raise NotApplicable("target too long")
     prompt = make_prompt(task, record, tokenizer, budget=budget - len(target_ids))
@@ -329,7 +329,7 @@ def text_windows(record: Record, tokenizer: Tokenizer, *, budget: int) -> Iterat
     whole = "\n".join(part for part in parts if part)
     if not whole:
         raise NotApplicable("no text")
-    ids = [EOT, *tokenizer.encode(whole), EOT]
+    ids = [tokenizer.eot, *tokenizer.encode(whole), tokenizer.eot]
     for start in range(0, len(ids) - 1, budget - 1):  # windows overlap by that one prompt token
         window = ids[start : start + budget]
         yield Example(prompt_ids=window[:1], target_ids=window[1:], trimmed_tokens=0)

@@ -99,7 +99,7 @@ class Tokenizer:
         `ends` are the ids of added tokens that end a text, the one that training appends first.
         """
         self.merges, self.ids, self.added = tuple(merges), dict(ids), dict(added)
-        self.ends, self.eot = frozenset(ends), ends[0]
+        self.ends, self.eot = tuple(ends), ends[0]
         contents = {id_: content for content, id_ in self.added.items()}
         self.eot_text = contents[self.eot]
         self.size = 1 + max(*self.ids.values(), *contents)
@@ -145,8 +145,8 @@ class Tokenizer:
         """
         return _read_folder(folder) if folder else _read_packaged()
 
-    def fitting(self, n_rows: int) -> "Tokenizer":
-        """Return the tokenizer for a model whose embedding has `n_rows` rows.
+    def fitting(self, n_rows: int, folder: Path) -> "Tokenizer":
+        """Return the tokenizer for the model in `folder`, whose embedding has `n_rows` rows.
 
         Added tokens without a row (a padding token that training never used) are left out. Raises
         CheckpointError if text could be encoded to an id without a row.
@@ -154,14 +154,15 @@ class Tokenizer:
         highest = max(*self.ids.values(), self.eot)
         if highest >= n_rows:
             raise CheckpointError(
-                f"the model has {n_rows:,} token embeddings, but its tokenizer, {self.name}, has "
-                f"ids up to {highest:,}; restore the tokenizer files that belong to this model"
+                f"the model in {folder} has {n_rows:,} token embeddings, but its tokenizer, "
+                f"{self.name}, has ids up to {highest:,}; restore the tokenizer files that belong "
+                "to this model"
             )
         added = {content: id_ for content, id_ in self.added.items() if id_ < n_rows}
         if added == self.added:
             return self
-        ends = [self.eot, *sorted(id_ for id_ in self.ends if self.eot != id_ < n_rows)]
-        return _build(self.merges, tuple(self.ids.items()), tuple(added.items()), tuple(ends))
+        ends = tuple(id_ for id_ in self.ends if id_ < n_rows)
+        return _build(self.merges, tuple(self.ids.items()), tuple(added.items()), ends)
 
     @functools.cached_property
     def _files(self) -> dict[str, bytes]:

@@ -33,7 +33,7 @@ from clingpt.text.tasks import (
     prompt_text,
     text_pieces,
 )
-from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 
 _WORD = re.compile(r"\w+")
 
@@ -203,7 +203,7 @@ def section_examples(
         parts = share_out(texts.get(name, ""), vocabularies)
         for window, part in zip(windows, parts, strict=True):
             prompt = tokenizer.encode(prompt_text("document", replace(window, heading=name)))
-            target = [*tokenizer.encode(f" {part or NOTHING}"), EOT]
+            target = [*tokenizer.encode(f" {part or NOTHING}"), tokenizer.eot]
             if len(prompt) + len(target) > budget:
                 n_too_long += 1
                 continue

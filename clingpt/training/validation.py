@@ -25,7 +25,7 @@ from clingpt.nn.runtime import Runtime
 from clingpt.text.documents import DocumentForm, parse_document
 from clingpt.text.records import Record
 from clingpt.text.tasks import explained
-from clingpt.text.tokenizer import EOT, Tokenizer
+from clingpt.text.tokenizer import Tokenizer
 from clingpt.training.batches import Feed
 from clingpt.training.state import plain_copy
 from clingpt.training.step import mean_loss
@@ -116,7 +116,7 @@ class Validator:
                     [reply] = generate(
                         scorer.decoder,
                         scorer.tokenizer,
-                        [[EOT]],
+                        [[scorer.tokenizer.eot]],
                         sampling,
                         context=scorer.context,
                         on_reply=self._check_signal,

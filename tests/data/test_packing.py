@@ -37,7 +37,10 @@ def as_split(documents: list[Document], *, gap: int = 0) -> Split:
         tokens += ids
         index.append([start, start + n_prompt, len(tokens), 0, record])
     return Split(
-        "train", np.array(tokens, np.uint16), np.array(index, np.int64).reshape(len(documents), 5)
+        "train",
+        np.array(tokens, np.uint16),
+        np.array(index, np.int64).reshape(len(documents), 5),
+        EOT,
     )
 
 

@@ -27,6 +27,7 @@ from clingpt.decoding.sampling import Sampling
 from clingpt.nn import runtime
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import ATTENDED, GPT, GPTConfig
+from tests.helpers.vocabularies import saved, trained, write_json
 
 TOKENIZER = Tokenizer.load()
 
@@ -135,8 +136,8 @@ def test_generation_ends_at_stop_strings_limits_and_end_of_text(
     [
         ([[1], [1] * 6], "6 tokens and 3 new ones exceed the context of 8"),
         ([[1], []], "a prompt is empty"),
-        ([[50257]], r"outside GPT-2's vocabulary \(0 to 50256\)"),
-        ([[-1]], "outside GPT-2's vocabulary"),
+        ([[50257]], r"not in the vocabulary of GPT-2's tokenizer \(0 to 50256\)"),
+        ([[-1]], "not in the vocabulary of GPT-2's tokenizer"),
     ],
 )
 def test_a_bad_prompt_is_rejected_before_the_first_step(
@@ -373,6 +374,60 @@ def test_a_released_row_is_zeroed(decoder: Any) -> None:
     cache = engine._cache
     assert cache.lengths == [0]
     assert not any(tensor.any() for tensor in cache.layers)
+
+
+# ------------------------------------------------------------------------------------------------
+# Vocabularies other than GPT-2's
+
+
+@pytest.fixture(scope="module")
+def holed(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """A tokenizer of 300 tokens and an added one at 303; 301 and 302 have no token."""
+    folder = saved(tmp_path_factory.mktemp("holed"), trained(301, ("<s>", "</s>")))
+    write_json(folder / "added_tokens.json", {"<|chat|>": 303})
+    write_json(folder / "config.json", {"eos_token_id": [0, 1]})
+    return Tokenizer.load(folder)
+
+
+class Preferring:
+    """Predicts the ids of its list, most probable first, with 320 rows."""
+
+    def __init__(self, *ids: int) -> None:
+        self.ids = ids
+
+    def new_cache(self, *, rows: int, capacity: int) -> Rows:
+        return Rows()
+
+    def step(self, ids: Mapping[int, Sequence[int]], cache: Rows, among: Any = None) -> Tensor:
+        logits_V = torch.zeros(320)
+        for rank, token in enumerate(self.ids):
+            logits_V[token] = 9 - rank
+        for row in ids:
+            cache[row] = []
+        return logits_V.repeat(len(ids), 1)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.01), Sampling(top_k=2)])
+def test_ids_without_a_token_are_never_chosen(holed: Tokenizer, sampling: Sampling) -> None:
+    sampling = replace(sampling, max_new_tokens=3, log_probs=3)
+    decoder = Preferring(310, 319, 301, 302, 303)
+    [reply] = generate(decoder, holed, [[5]], sampling, context=64)
+    assert reply.ids == [303] * 3 and reply.text == "<|chat|>" * 3
+    reported = {token for each in reply.log_probs for token, value in each.top if value > -1e9}
+    assert not reported & {301, 302, 310, 319}
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_any_of_several_ids_ends_a_reply(holed: Tokenizer, end: int) -> None:
+    [reply] = generate(Preferring(end), holed, [[5]], Sampling(max_new_tokens=3), context=64)
+    assert (reply.ids, reply.finish_reason) == ([], "stop")
+
+
+@pytest.mark.parametrize("wrong", [301, 304, 320])
+def test_prompts_with_ids_without_a_token_are_refused(holed: Tokenizer, wrong: int) -> None:
+    message = r"not in the vocabulary of a byte-level BPE of 302 tokens \(0 to 303\)"
+    with pytest.raises(DataError, match=message):
+        generate(Preferring(), holed, [[wrong]], Sampling(max_new_tokens=3), context=64)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def cut(wanted: int, *, context: int = 64, limit: int = 9) -> Cut:
 
 
 def test_windows_start_with_their_example_and_separate_target_from_context() -> None:
-    split = split_of_examples([example(9, 6, 100), example(2, 8, 200), example(6, 5, 300)])
+    split = split_of_examples([example(9, 6, 100), example(2, 8, 200), example(6, 5, 300)], EOT)
     rows = split.index
     targets = cut_windows(split, rows, "target", cut(4))
     assert targets == [
@@ -124,7 +124,7 @@ def test_windows_start_with_their_example_and_separate_target_from_context() -> 
 
 
 def test_each_record_counts_once_per_task_and_canaries_are_left_out() -> None:
-    split = split_of_examples([example(3, 3)] * 5)
+    split = split_of_examples([example(3, 3)] * 5, EOT)
     answer, text = TASKS.index("answer"), TASKS.index("text")
     split.index[:, 3] = [answer, text, text, answer, text]
     split.index[:, 4] = [0, 0, 0, 1, 2]
@@ -140,7 +140,7 @@ def test_records_are_drawn_by_seed() -> None:
     assert ten == sorted(ten) == draw(items, 10, seed=1).tolist()
     assert ten != draw(items, 10, seed=2).tolist()
     assert len(set(ten)) == 10 and max(ten) > 20
-    split = split_of_examples([example(9, 6), *[example(2, 3)] * 50, example(9, 6, 200)])
+    split = split_of_examples([example(9, 6), *[example(2, 3)] * 50, example(9, 6, 200)], EOT)
     few = cut_windows(split, split.index, "context", cut(4, limit=2))
     assert [window.shown[0] for window in few] == [100, 200]  # of those that are long enough
     assert len(cut_windows(split, split.index, "context", cut(4, limit=1))) == 1
@@ -280,7 +280,7 @@ def test_losses_exclude_the_end_of_text() -> None:
         Example(prompt_ids=[5, 6], target_ids=[7, 8, 9, EOT], trimmed_tokens=0),
         Example(prompt_ids=[5], target_ids=[6, 7], trimmed_tokens=0),
     ]
-    split = split_of_examples(examples)
+    split = split_of_examples(examples, EOT)
     sums = passage_losses(scorer, [Passage("", [one]) for one in examples])
     found = nats_per_token(scorer, split, split.index)
     assert found == pytest.approx([sums[0, 0] / 3, sums[1, 0] / 2])

@@ -8,6 +8,7 @@ import torch
 from clingpt.data.packing import Rows, build_rows
 from clingpt.evaluation.scorer import split_of_examples
 from clingpt.text.tasks import Example
+from clingpt.text.tokenizer import EOT
 from model import GPT, Batch, GPTConfig
 
 Document = tuple[list[int], int]  # token ids, and how many of them are prompt
@@ -48,7 +49,7 @@ def rows_of_documents(documents: list[Document], block_size: int, *, pack: bool 
     examples = [
         Example(prompt_ids=ids[:n], target_ids=ids[n:], trimmed_tokens=0) for ids, n in documents
     ]
-    return build_rows(split_of_examples(examples), block_size, pack=pack, seed=0)
+    return build_rows(split_of_examples(examples, EOT), block_size, pack=pack, seed=0)
 
 
 def packed(documents: list[Document]) -> list[list[Document]]:

@@ -26,6 +26,8 @@ from clingpt.nn.checkpoint import (
 )
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
+from tests.helpers.models import make_tiny_model
+from tests.helpers.vocabularies import saved, trained
 
 
 @pytest.fixture
@@ -319,3 +321,38 @@ def test_a_run_that_was_copied_without_its_links_is_refused(tmp_path: Path, mode
     shutil.copytree(tmp_path / "run", tmp_path / "copy")  # follows links
     with pytest.raises(CheckpointError, match="copy/best is a folder instead of a link"):
         RunFolder(tmp_path / "copy").begin({})
+
+
+def other_vocabulary(folder: Path, n_rows: int, **config: Any) -> Path:
+    """Write a model with its own tokenizer of 300 tokens, which ends texts with id 0."""
+    Tokenizer.load(saved(folder, trained(300), eos_token_id=0)).save(folder)
+    make_tiny_model(vocab_size=n_rows).save_pretrained(folder, **config)
+    return folder
+
+
+@pytest.mark.parametrize("n_rows", [300, 304])
+def test_a_checkpoint_keeps_its_own_vocabulary_and_end_of_text(tmp_path: Path, n_rows: int) -> None:
+    loaded = load_model(other_vocabulary(tmp_path / "theirs", n_rows))
+    assert (loaded.tokenizer.size, loaded.tokenizer.eot) == (300, 0)
+    step = RunFolder(tmp_path / "run").save(
+        1, model=loaded.model, tokenizer=loaded.tokenizer, card={}, trainer={}
+    )
+    assert load_model(step).tokenizer is loaded.tokenizer
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((step / name).read_text())["eos_token_id"] == 0
+
+
+def test_a_model_smaller_than_its_vocabulary_is_refused_at_load(tmp_path: Path) -> None:
+    folder = other_vocabulary(tmp_path, 299)
+    message = f"^the model in {folder} has 299 token embeddings, but its tokenizer, a byte-level"
+    with pytest.raises(CheckpointError, match=message):
+        load_model(folder)
+
+
+def test_a_pad_token_without_a_row_is_left_out(tmp_path: Path) -> None:
+    Tokenizer.load().save(tmp_path)
+    (tmp_path / "added_tokens.json").write_text('{"[PAD]": 50257}')
+    make_tiny_model(vocab_size=50257).save_pretrained(tmp_path)
+    assert load_model(tmp_path).tokenizer is Tokenizer.load()
+    make_tiny_model(vocab_size=50258).save_pretrained(tmp_path)
+    assert load_model(tmp_path).tokenizer.added["[PAD]"] == 50257

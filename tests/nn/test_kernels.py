@@ -231,7 +231,7 @@ def ragged(n_batches: int) -> tuple[packing.Rows, list[np.ndarray[tuple[int], np
         examples.append(
             Example(prompt_ids=ids[:n_prompt], target_ids=ids[n_prompt:], trimmed_tokens=0)
         )
-    rows = build_rows(split_of_examples(examples), 48, pack=True, seed=0)
+    rows = build_rows(split_of_examples(examples, EOT), 48, pack=True, seed=0)
     sizes = rng.integers(1, 3, n_batches)
     return rows, [rng.choice(len(rows), size, replace=False) for size in sizes]
 

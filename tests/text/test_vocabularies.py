@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,51 +12,20 @@ import tokenizers
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 
 from clingpt.base.errors import CheckpointError, DataError
 from clingpt.text import tokenizer
 from clingpt.text.tokenizer import EOT, EOT_TEXT, Tokenizer
+from tests.helpers.vocabularies import CORPUS, saved, trained, write_json
 
 GPT2 = Tokenizer.load()
-CORPUS = [
-    "Does metformin lower HbA1c? Answer: yes\nExplanation: It lowered HbA1c by 1.2% (P < 0.001).",
-    "RESULTS: Pain fell by 31% with the drug and by 8% with placebo; it's maybe less, or no more.",
-    "Dose: 50 µg/kg b.i.d., β-blocker   \n\n Na⁺/K⁺-ATPase 患者は頭痛を訴える aaaa aaaaa aaaaaa",
-]
-
-
-def trained(size: int = 400, special: Sequence[str] = (EOT_TEXT,)) -> tokenizers.Tokenizer:
-    """Train a byte-level BPE as `tokenizers` does it: special tokens first, bytes after them."""
-    made = tokenizers.Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=list(special),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    made.train_from_iterator(CORPUS * 3, trainer)
-    return made
-
-
-def saved(folder: Path, made: tokenizers.Tokenizer, **config: Any) -> Path:
-    """Save a vocabulary as a tokenizer.json, and the model's configuration beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made.save(str(folder / "tokenizer.json"))
-    write(folder / "config.json", {"vocab_size": made.get_vocab_size(), **config})
-    return folder
-
-
-def write(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content), "utf-8")
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads(path.read_text("utf-8"))
     change(content)
-    write(path, content)
+    write_json(path, content)
 
 
 # Ids
@@ -131,33 +100,33 @@ def test_typed_added_tokens_stay_ordinary_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "eot", "ends"),
     [
-        ({}, 2, {2}),
-        ({"config.json": {"eos_token_id": 0}}, 0, {0}),
-        ({"config.json": {"eos_token_id": 50256}}, 2, {2}),  # transformers' default
-        ({"config.json": {"eos_token_id": 299}}, 2, {2}),  # an ordinary token
-        ({"config.json": {"eos_token_id": [1, 0]}}, 1, {0, 1}),
+        ({}, 2, (2,)),
+        ({"config.json": {"eos_token_id": 0}}, 0, (0,)),
+        ({"config.json": {"eos_token_id": 50256}}, 2, (2,)),  # transformers' default
+        ({"config.json": {"eos_token_id": 299}}, 2, (2,)),  # an ordinary token
+        ({"config.json": {"eos_token_id": [1, 0]}}, 1, (1, 0)),
         (
             {"config.json": {"eos_token_id": 0}, "generation_config.json": {"eos_token_id": 1}},
             1,
-            {1},
+            (1,),
         ),
-        ({"tokenizer_config.json": {"eos_token": "</s>"}}, 1, {1}),
-        ({"special_tokens_map.json": {"eos_token": {"content": "<s>"}}}, 0, {0}),
+        ({"tokenizer_config.json": {"eos_token": "</s>"}}, 1, (1,)),
+        ({"special_tokens_map.json": {"eos_token": {"content": "<s>"}}}, 0, (0,)),
         (
             {"config.json": {"eos_token_id": 1}, "tokenizer_config.json": {"eos_token": "<s>"}},
             1,
-            {1},
+            (1,),
         ),
     ],
 )
 def test_the_end_of_text_is_the_checkpoints_own(
-    tmp_path: Path, files: dict[str, Any], eot: int, ends: set[int]
+    tmp_path: Path, files: dict[str, Any], eot: int, ends: tuple[int, ...]
 ) -> None:
     folder = saved(tmp_path, trained(300, ("<s>", "</s>", EOT_TEXT)))
     for name, content in files.items():
-        write(folder / name, content)
+        write_json(folder / name, content)
     ours = Tokenizer.load(folder)
-    assert (ours.eot, set(ours.ends)) == (eot, ends)
+    assert (ours.eot, ours.ends) == (eot, ends)
     assert ours.eot_text == ("<s>", "</s>", EOT_TEXT)[eot]
 
 
@@ -187,8 +156,8 @@ def test_gpt2_with_a_pad_token_keeps_its_ids_and_fingerprint(tmp_path: Path) -> 
     assert (ours.fingerprint, ours.name, ours.eot) == (GPT2.fingerprint, GPT2.name, EOT)
     assert ours.encode("[PAD] yes") == GPT2.encode("[PAD] yes")
     assert ours.decode([50257]) == "[PAD]"
-    assert ours.fitting(50258) is ours
-    assert ours.fitting(50257) is GPT2  # without a row, it is as if it were not there
+    assert ours.fitting(50258, tmp_path) is ours
+    assert ours.fitting(50257, tmp_path) is GPT2  # without a row, it is as if it were not there
     ours.save(tmp_path / "again")
     assert Tokenizer.load(tmp_path / "again") is ours
 
@@ -210,7 +179,7 @@ def test_gpt2_with_a_pad_token_keeps_its_ids_and_fingerprint(tmp_path: Path) -> 
 )
 def test_added_tokens_are_read_from_every_file(tmp_path: Path, name: str, content: object) -> None:
     GPT2.save(tmp_path)
-    write(tmp_path / name, content)
+    write_json(tmp_path / name, content)
     ours = Tokenizer.load(tmp_path)
     assert list(ours.added.items())[1:] == [("<|im_end|>", 50258), ("<|im_start|>", 50259)]
     assert (ours.size, ours.unused) == (50260, (50257,))
@@ -220,15 +189,15 @@ def test_added_tokens_are_read_from_every_file(tmp_path: Path, name: str, conten
 
 def test_another_end_of_text_is_another_tokenizer(tmp_path: Path) -> None:
     folder = with_pad(tmp_path, "<|im_end|>")
-    write(folder / "generation_config.json", {"eos_token_id": [50257, 50256]})
+    write_json(folder / "generation_config.json", {"eos_token_id": [50257, 50256]})
     ours = Tokenizer.load(folder)
-    assert (ours.eot, set(ours.ends)) == (50257, {50256, 50257})
+    assert (ours.eot, ours.ends) == (50257, (50257, 50256))
     assert ours.fingerprint != GPT2.fingerprint
 
 
 def test_ids_given_twice_are_refused(tmp_path: Path) -> None:
     GPT2.save(tmp_path)
-    write(tmp_path / "added_tokens.json", {"<|a|>": 50257, "<|b|>": 50257})
+    write_json(tmp_path / "added_tokens.json", {"<|a|>": 50257, "<|b|>": 50257})
     with pytest.raises(CheckpointError, match="several tokens have the id 50257"):
         Tokenizer.load(tmp_path)
 
@@ -239,25 +208,25 @@ def test_ids_given_twice_are_refused(tmp_path: Path) -> None:
 def test_a_model_with_too_few_rows_is_refused(tmp_path: Path) -> None:
     ours = Tokenizer.load(saved(tmp_path, trained(300)))
     message = (
-        "the model has 299 token embeddings, but its tokenizer, a byte-level BPE of 300 tokens, "
-        "has ids up to 299; restore"
+        f"the model in {tmp_path} has 299 token embeddings, but its tokenizer, a byte-level BPE of "
+        "300 tokens, has ids up to 299; restore"
     )
     with pytest.raises(CheckpointError, match=message):
-        ours.fitting(299)
-    assert ours.fitting(300) is ours.fitting(50304) is ours
+        ours.fitting(299, tmp_path)
+    assert ours.fitting(300, tmp_path) is ours.fitting(50304, tmp_path) is ours
 
 
 @pytest.mark.parametrize("n_rows", [50257, 50304, 51200])
 def test_a_folder_without_files_has_gpt2s_if_its_model_is_as_large(
     tmp_path: Path, n_rows: int
 ) -> None:
-    write(tmp_path / "config.json", {"vocab_size": n_rows})
+    write_json(tmp_path / "config.json", {"vocab_size": n_rows})
     assert Tokenizer.load(tmp_path) is GPT2
 
 
 @pytest.mark.parametrize("n_rows", [28896, 50256, 52000])
 def test_a_folder_without_files_and_of_another_size_is_refused(tmp_path: Path, n_rows: int) -> None:
-    write(tmp_path / "config.json", {"vocab_size": n_rows})
+    write_json(tmp_path / "config.json", {"vocab_size": n_rows})
     message = f"has no tokenizer files, and with {n_rows:,} token embeddings its model is not GPT-2"
     with pytest.raises(CheckpointError, match=message):
         Tokenizer.load(tmp_path)
@@ -273,7 +242,7 @@ def test_transformers_opens_saved_files(
 ) -> None:
     made = trained(300, special)
     folder = saved(tmp_path / "made", made)
-    write(folder / "tokenizer_config.json", {"eos_token": special[-1]})
+    write_json(folder / "tokenizer_config.json", {"eos_token": special[-1]})
     ours = Tokenizer.load(folder)
     ours.save(tmp_path / "saved")
     for name in gone:
@@ -367,7 +336,7 @@ def test_files_of_other_tokenizers_are_refused_by_name(
     tmp_path: Path, name: str, content: str, reason: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    write(tmp_path / "config.json", {"vocab_size": 50257})
+    write_json(tmp_path / "config.json", {"vocab_size": 50257})
     with pytest.raises(
         CheckpointError, match=re.escape(f"{tmp_path / name} cannot be used: {reason}")
     ):
@@ -388,18 +357,17 @@ def test_gpt2s_way_to_split_words_is_known_as_a_regex(tmp_path: Path, pattern: s
     assert [made.encode(text).ids for text in CORPUS] == [plain.encode(text) for text in CORPUS]
 
 
-def test_a_normalizer_of_gpt2s_merges_is_ignored_as_before(tmp_path: Path) -> None:
+def test_a_prefix_space_with_gpt2s_merges_is_ignored_as_before(tmp_path: Path) -> None:
     GPT2.save(tmp_path)
     edit(tmp_path / "tokenizer.json", set_in("pre_tokenizer", "add_prefix_space", to=True))
     assert Tokenizer.load(tmp_path) is GPT2
-    assert normalizers  # the yardstick of the table above
 
 
 def test_merges_that_tiktoken_would_apply_differently_are_refused(tmp_path: Path) -> None:
     # "abc" is listed as (a, bc), but "ab" comes first: tokenizers leaves [ab, c], tiktoken "abc".
     letters = list(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: n for n, token in enumerate([*letters, "ab", "bc", "abc", EOT_TEXT])}
-    write(tmp_path / "vocab.json", vocab)
+    write_json(tmp_path / "vocab.json", vocab)
     (tmp_path / "merges.txt").write_text("a b\nb c\na bc\n")
     message = re.escape("the merges before 'a bc' (number 3) do not make its parts")
     with pytest.raises(CheckpointError, match=message):
@@ -408,7 +376,7 @@ def test_merges_that_tiktoken_would_apply_differently_are_refused(tmp_path: Path
 
 def test_ids_above_16_bits_are_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path, trained(300))
-    write(tmp_path / "added_tokens.json", {"<|far|>": 2**16})
+    write_json(tmp_path / "added_tokens.json", {"<|far|>": 2**16})
     with pytest.raises(
         CheckpointError, match="it has ids up to 65,536, but data are prepared with"
     ):

@@ -15,6 +15,7 @@ from clingpt.data.packing import build_rows
 from clingpt.evaluation.scorer import split_of_examples
 from clingpt.nn.checkpoint import FORMAT, RunFolder
 from clingpt.text.tasks import Example
+from clingpt.text.tokenizer import EOT
 from clingpt.training.summary import (
     PEAK_FLOPS,
     Meter,
@@ -78,7 +79,7 @@ def test_the_meter_counts_tokens_without_padding() -> None:
     examples = [
         Example(prompt_ids=[1] * 5, target_ids=[2] * n, trimmed_tokens=0) for n in (1, 3, 7)
     ]
-    rows = build_rows(split_of_examples(examples), 16, pack=False, seed=0)
+    rows = build_rows(split_of_examples(examples, EOT), 16, pack=False, seed=0)
     meter = Meter(rows, GPTConfig(n_layer=1, n_head=1, n_embd=8), peak_flops=1e12)
     assert meter.count(np.array([0, 2])) == 6 + 12
     speeds = meter.read()

@@ -150,6 +150,13 @@ class KVCache:
             layer[:, row, :, : self.lengths[row]] = 0
         self.lengths[row] = 0
 
+    def rewind(self, row: int, n_tokens: int) -> None:
+        """Forget the last tokens of a row, and zero their memory."""
+        end = self.lengths[row] - n_tokens
+        for layer in self.layers:
+            layer[:, row, :, end : self.lengths[row]] = 0
+        self.lengths[row] = end
+
     def append(self, ids: Mapping[int, Sequence[int]]) -> tuple[list[int], Attend]:
         """Reserve room for each row's new tokens.
 

@@ -22,7 +22,7 @@ from clingpt.decoding.sampling import Sampling
 from clingpt.export import formats
 from clingpt.export.onnx_runner import Runner
 from clingpt.nn.runtime import Runtime, start
-from clingpt.text.tasks import LABEL_IDS
+from clingpt.text.tasks import label_ids
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
 
@@ -131,10 +131,11 @@ def onnx_generate(job: DecodeJob, *, new: int | None, int8: bool = False) -> Ste
 def our_labels(job: DecodeJob, *, quantize: Quantize = "none") -> Step:
     """Score yes, no and maybe as eval.py does."""
     rt, decoder = our_decoder(job, quantize=quantize)
+    labels = label_ids(Tokenizer.load())
 
     def step() -> Tensor:
         with rt.autocast():
-            return torch.tensor(label_log_probs(decoder, job.prompts, LABEL_IDS)).sum()
+            return torch.tensor(label_log_probs(decoder, job.prompts, labels)).sum()
 
     return step
 
@@ -142,13 +143,14 @@ def our_labels(job: DecodeJob, *, quantize: Quantize = "none") -> Step:
 def transformers_labels(job: DecodeJob) -> Step:
     """Score labels with one forward per prompt and all logits, as most evaluations do."""
     model = transformers_model(job)
+    tokens = [token for (token,) in label_ids(Tokenizer.load())]
 
     @torch.no_grad()
     def step() -> Tensor:
         total = torch.zeros(())
         for prompt in job.prompts:
             logits_V = model(torch.tensor([prompt], device=job.device)).logits[0, -1]
-            total = total + logits_V[list(LABEL_IDS)].float().log_softmax(0).sum().cpu()
+            total = total + logits_V[tokens].float().log_softmax(0).sum().cpu()
         return total
 
     return step

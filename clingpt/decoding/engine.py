@@ -20,6 +20,7 @@ Shapes: R rows of a step, V the vocabulary, L labels.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import torch
@@ -37,6 +38,7 @@ PIECE = 128
 # that are already generating wait for their next token.
 PREFILL_TOKENS = 2048
 
+Labels = Sequence[Sequence[int]]  # the tokens of each label
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
@@ -46,8 +48,8 @@ class Decoder(Protocol):
     def new_cache(self, *, rows: int, capacity: int) -> Any:
         """Allocate keys and values for `rows` sequences of up to `capacity` tokens.
 
-        The cache has a method `clear(row)`. It is allocated once and never grows: appending with
-        torch.cat would copy every layer at every token.
+        The cache has the methods `clear(row)` and `rewind(row, n_tokens)`. It is allocated once and
+        never grows: appending with torch.cat would copy every layer at every token.
         """
         ...
 
@@ -81,17 +83,17 @@ class Reply:
         prompt: Sequence[int],
         sampling: Sampling,
         tokenizer: Tokenizer,
-        first_among: tuple[int, ...] = (),
+        first_among: Labels = (),
     ) -> None:
         self.prompt, self.sampling = list(prompt), sampling
-        self.first_among = first_among  # the first token must be one of these; (): any token
+        self.first_among = first_among  # the reply must begin with one of these; (): with any token
         self.first_log_probs: list[float] = []  # of `first_among`, normalised over them
         self.ids: list[int] = []
         self.log_probs: list[TokenLogProb] = []
         self.new_text = ""  # text that the latest step added
         self.finish_reason: FinishReason | None = None  # None until it ends
         self.error: ClingptError | None = None  # set together with the finish reason "error"
-        self.n_cached = 0  # prompt tokens already in the cache
+        self.n_cached = 0  # tokens already in the cache, of the prompt and then of the reply
         # Each reply has its own random numbers, so that a sampled reply does not depend on others.
         self._chooser = Chooser(sampling, prompt)
         self._ends = tokenizer.ends
@@ -101,13 +103,17 @@ class Reply:
     @property
     def n_to_prefill(self) -> int:
         """Number of prompt tokens that are not in the cache yet."""
-        return len(self.prompt) - self.n_cached
+        return max(0, len(self.prompt) - self.n_cached)
+
+    @property
+    def awaits_label(self) -> bool:
+        """Whether the next tokens are one of `first_among`."""
+        return bool(self.first_among) and not (self.ids or self.n_to_prefill)
 
     @property
     def next_among(self) -> tuple[int, ...] | None:
         """The tokens that the next one is chosen from; None for the whole vocabulary."""
-        is_first = not (self.ids or self.n_to_prefill)
-        return self.first_among if self.first_among and is_first else None
+        return single_tokens(self.first_among) if self.awaits_label else None
 
     def take(self, logits_V: Tensor, highest: float, best: int) -> None:
         """Choose the next token from its logits, or end the reply.
@@ -127,13 +133,29 @@ class Reply:
         if token in self._ends and not sampling.ignore_end:
             self.end("stop")
             return
-        self.ids.append(token)
         if sampling.log_probs is not None and among is None:
             self.log_probs.append(log_prob_of(logits_V, token, sampling.log_probs))
-        self.new_text = self._stream.push(token)
+        self._append([token])
+
+    def take_label(self, log_probs_L: Tensor) -> None:
+        """Begin with the most probable of `first_among`, given all their log-probabilities.
+
+        Raises CheckpointError if they are not finite.
+        """
+        highest, best = log_probs_L.max(0)
+        label = self.first_among[require_finite(float(highest), int(best))]
+        self.first_log_probs = log_probs_L.tolist()
+        self.new_text = ""
+        self._append(label)
+
+    def _append(self, tokens: Sequence[int]) -> None:
+        """Append tokens to the reply, and end it at a stop string or at its longest length."""
+        for token in tokens:
+            self.ids.append(token)
+            self.new_text += self._stream.push(token)
         if self._stream.stopped_by is not None:
             self.finish_reason = "stop"  # not `end`, which would release the withheld stop string
-        elif len(self.ids) == sampling.max_new_tokens:
+        elif len(self.ids) >= self.sampling.max_new_tokens:
             self.end("length")
 
     def end(self, reason: FinishReason) -> None:
@@ -187,14 +209,15 @@ class Engine:
         """Number of requests that have a row."""
         return len(self._at_work)
 
-    def submit(
-        self, prompt: Sequence[int], sampling: Sampling, first_among: tuple[int, ...] = ()
-    ) -> Reply:
+    def submit(self, prompt: Sequence[int], sampling: Sampling, first_among: Labels = ()) -> Reply:
         """Queue a request; raise DataError if prompt and longest reply do not fit the context.
 
-        The engine never trims: what may be left out of a prompt is for its task to decide.
+        With `first_among`, the reply begins with the most probable of these sequences, whole even
+        if it exceeds `max_new_tokens`. The engine never trims: what may be left out of a prompt is
+        for its task to decide.
         """
-        check_fits(prompt, sampling.max_new_tokens, self._context, self._tokenizer)
+        longest = max([sampling.max_new_tokens, *map(len, first_among)])
+        check_fits(prompt, longest, self._context, self._tokenizer)
         reply = Reply(prompt, sampling, self._tokenizer, first_among)
         self._waiting.append(reply)
         return reply
@@ -248,7 +271,9 @@ class Engine:
         for row, reply in self._at_work.items():
             n_left = reply.n_to_prefill
             if not n_left:
-                ids[row] = reply.ids[-1:]  # chosen by the step before, not in the cache yet
+                # Chosen by the step before, and not in the cache yet: one token, or a label.
+                ids[row] = reply.ids[reply.n_cached - len(reply.prompt) :]
+                reply.n_cached += len(ids[row])
                 continue
             # The last piece of a prompt may have any length; all others are multiples of PIECE.
             n = n_left if n_left <= room else room // PIECE * PIECE
@@ -268,6 +293,13 @@ class Engine:
         moved = []
         for among, group in groups.items():
             logits_RV = self._decoder.step(group, self._cache, among)
+            labels_L = {
+                row: sequence_log_probs(
+                    self._decoder, self._cache, [row], logits_V[None], reply.first_among
+                )[0]
+                for row, logits_V in zip(group, logits_RV, strict=True)
+                if among is None and (reply := self._at_work[row]).awaits_label
+            }
             if among is None:
                 logits_RV = of_tokens(logits_RV, self._tokenizer)
             # One transfer from the GPU for all rows; greedy replies need nothing else.
@@ -277,7 +309,10 @@ class Engine:
                 if reply.n_to_prefill:
                     continue  # logits inside a prompt predict a token that is already known
                 try:
-                    reply.take(*choice)
+                    if row in labels_L:
+                        reply.take_label(labels_L[row])
+                    else:
+                        reply.take(*choice)
                 except ClingptError as error:  # for example NaN logits, of this row only
                     reply.error = error
                     reply.end("error")
@@ -392,23 +427,29 @@ def longest_first(prompts: Sequence[Sequence[int]]) -> list[int]:
     return sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
 
 
+def single_tokens(labels: Labels) -> tuple[int, ...] | None:
+    """Return the tokens of labels that have one token each, or None if a label has several."""
+    return tuple(label[0] for label in labels) if all(len(one) == 1 for one in labels) else None
+
+
 @torch.no_grad()
 def label_log_probs(
     decoder: Decoder,
     prompts: Sequence[Sequence[int]],
-    label_ids: Sequence[int],
+    labels: Labels,
     *,
     rows: int = 16,
     on_batch: Callable[[int], object] | None = None,
 ) -> list[list[float]]:
-    """Return the log-probability of each of a few tokens as the next token after each prompt.
+    """Return the log-probability of each of a few labels as what follows each prompt.
 
-    They are normalised over `label_ids`, and nothing is generated. Each prompt is prefilled once,
-    many prompts share a forward pass, and only the labels' rows of the output head are multiplied.
-    `on_batch` gets the size of each batch.
+    They are normalised over the labels, and nothing is generated. Each prompt is prefilled once,
+    and many prompts share a forward pass. Of labels with one token each, only their rows of the
+    output head are multiplied. `on_batch` gets the size of each batch.
     """
     found: dict[int, list[float]] = {}
-    longest = max(map(len, prompts), default=0)
+    among = single_tokens(labels)
+    longest = max(map(len, prompts), default=0) + max(map(len, labels)) - 1
     cache = decoder.new_cache(rows=max(1, min(rows, len(prompts))), capacity=max(1, longest))
     queue = deque(longest_first(prompts))
     while queue:
@@ -418,12 +459,36 @@ def label_log_probs(
         while queue and len(batch) < rows and n_tokens + len(prompts[queue[0]]) <= PREFILL_TOKENS:
             n_tokens += len(prompts[queue[0]])
             batch.append(queue.popleft())
-        logits_RL = decoder.step(
-            {row: prompts[n] for row, n in enumerate(batch)}, cache, label_ids
-        ).float()
-        found |= zip(batch, logits_RL.log_softmax(dim=-1).tolist(), strict=True)
+        logits = decoder.step({row: prompts[n] for row, n in enumerate(batch)}, cache, among)
+        if among is None:
+            log_probs_RL = sequence_log_probs(decoder, cache, range(len(batch)), logits, labels)
+        else:
+            log_probs_RL = logits.float().log_softmax(dim=-1)
+        found |= zip(batch, log_probs_RL.tolist(), strict=True)
         for row in range(len(batch)):
             cache.clear(row)
         if on_batch:
             on_batch(len(batch))
     return [found[n] for n in range(len(prompts))]
+
+
+def sequence_log_probs(
+    decoder: Decoder, cache: Any, rows: Sequence[int], logits_RV: Tensor, labels: Labels
+) -> Tensor:
+    """Return the log-probabilities (R, L) of sequences of tokens, normalised over the sequences.
+
+    `logits_RV` are those after the prompts in these rows of the cache. The tokens of each sequence
+    but the last are appended one by one, and then forgotten again, so that the prompts are read
+    only once and the cache is left as it was.
+    """
+    sums: list[Tensor] = []
+    for label in labels:
+        # Log-probabilities but for a constant that is the same for all labels and drops out below.
+        sum_R = logits_RV[:, label[0]].float()
+        for before, token in pairwise(label):
+            next_RV = decoder.step({row: [before] for row in rows}, cache)
+            sum_R = sum_R + next_RV.float().log_softmax(dim=-1)[:, token]
+        for row in rows:
+            cache.rewind(row, len(label) - 1)
+        sums.append(sum_R)
+    return torch.stack(sums, dim=1).log_softmax(dim=-1)

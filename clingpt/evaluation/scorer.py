@@ -24,10 +24,10 @@ from clingpt.nn.runtime import Runtime
 from clingpt.text.documents import DocumentForm, Draft
 from clingpt.text.records import Record
 from clingpt.text.tasks import (
-    LABEL_IDS,
     Example,
     NotApplicable,
     Prompt,
+    label_ids,
     make_example,
     make_prompt,
     target_text,
@@ -74,7 +74,7 @@ def score_labels(
         log_probs = label_log_probs(
             scorer.decoder,
             [prompt.ids for prompt in prompts],
-            LABEL_IDS,
+            label_ids(scorer.tokenizer),
             rows=scorer.batch_size,
             on_batch=on_batch,
         )
@@ -85,8 +85,9 @@ def score_labels(
 
 
 def label_prompt(scorer: Scorer, record: Record) -> Prompt:
-    """Return the prompt for a label, as long as the context allows with one token for the label."""
-    return make_prompt("answer", record, scorer.tokenizer, budget=scorer.context - 1)
+    """Return the prompt for a label, as long as the context allows with room for the label."""
+    longest = max(map(len, label_ids(scorer.tokenizer)))
+    return make_prompt("answer", record, scorer.tokenizer, budget=scorer.context - longest)
 
 
 def given_conclusion(record: Record) -> Record:

@@ -86,7 +86,7 @@ from clingpt.evaluation.calibration import Calibration, LabelScores
 from clingpt.evaluation.terms import learned_terms, warnings_json
 from clingpt.text.documents import DocumentForm
 from clingpt.text.records import Record, from_json
-from clingpt.text.tasks import LABEL_IDS, TASK_TABLE
+from clingpt.text.tasks import TASK_TABLE, label_ids
 from clingpt.text.tokenizer import TextStream, Tokenizer
 
 Ints = NDArray[np.int64]
@@ -192,13 +192,26 @@ class Runner:
 
     def label_log_probs(self, prompt: Sequence[int]) -> list[float]:
         """Return the log-probabilities of yes, no and maybe, normalised over these three."""
-        logits_V = self.prefill([prompt])[0][0, -1]
-        chosen = logits_V[list(LABEL_IDS)].astype(np.float64)
-        return (chosen - np.logaddexp.reduce(chosen)).tolist()  # type: ignore[no-any-return]
+        logits_1TV, mask_1T, past = self.prefill([prompt])
+        labels, scores = label_ids(self.tokenizer), []
+        for label in labels:
+            # A log-probability but for a constant that all labels share and that drops out below.
+            score = float(logits_1TV[0, -1, label[0]])
+            if len(label) > 1:  # a label of several tokens: append all but its last
+                ids_1S = np.array([label[:-1]], dtype=np.int64)
+                mask_1S = np.pad(mask_1T, ((0, 0), (0, ids_1S.shape[1])), constant_values=1)
+                position_1S = np.arange(len(prompt), mask_1S.shape[1])[None]
+                logits_1SV, _ = self.step(ids_1S, mask_1S, position_1S, *past)
+                logits_SV = logits_1SV[0].astype(np.float64)
+                chosen_S = logits_SV[np.arange(len(logits_SV)), label[1:]]
+                score += float((chosen_S - np.logaddexp.reduce(logits_SV, axis=-1)).sum())
+            scores.append(score)
+        return (scores - np.logaddexp.reduce(scores)).tolist()  # type: ignore[no-any-return]
 
     def label_scores(self, record: Record) -> LabelScores:
-        """Score yes, no and maybe; the prompt may fill the context except for the label's token."""
-        prompt = self._ask("answer", record, longest=1).prompt
+        """Score yes, no and maybe; the prompt may fill the context except for the label."""
+        longest = max(map(len, label_ids(self.tokenizer)))
+        prompt = self._ask("answer", record, longest=longest).prompt
         log_probs = tuple(self.label_log_probs(prompt.ids))
         return LabelScores(record.id, record.decision, log_probs, prompt.trimmed_tokens)
 

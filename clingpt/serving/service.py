@@ -22,7 +22,7 @@ from prometheus_client import (
 
 from clingpt.base import console
 from clingpt.base.errors import DataError
-from clingpt.decoding.engine import FinishReason, check_fits
+from clingpt.decoding.engine import FinishReason, Labels, check_fits
 from clingpt.decoding.sampling import Sampling
 from clingpt.serving.errors import ApiError
 from clingpt.serving.worker import Job, Piece, Served, Worker, WorkerDied
@@ -155,7 +155,7 @@ class Service:
         prompt: Sequence[int],
         sampling: Sampling,
         *,
-        first_among: tuple[int, ...] = (),
+        first_among: Labels = (),
         on_piece: OnPiece = lambda _: None,
     ) -> Finished:
         """Decode a reply; cancelling the caller also frees the reply's row in the engine.
@@ -164,8 +164,8 @@ class Service:
         """
         try:
             served = self.served()
-            tokenizer = served.scorer.tokenizer
-            check_fits(prompt, sampling.max_new_tokens, served.context, tokenizer)
+            longest = max([sampling.max_new_tokens, *map(len, first_among)])
+            check_fits(prompt, longest, served.context, served.scorer.tokenizer)
         except DataError as error:
             raise ApiError(400, str(error), code="context_length_exceeded") from None
         job, finished = Job(list(prompt), sampling, first_among), Finished()

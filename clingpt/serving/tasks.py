@@ -31,11 +31,11 @@ from clingpt.serving.worker import Piece
 from clingpt.text.documents import OPENING, join_documents, join_windows, parse_document
 from clingpt.text.records import LABELS, Record, clean, from_json
 from clingpt.text.tasks import (
-    LABEL_IDS,
     TASK_TABLE,
     NotApplicable,
     Prompt,
     explained,
+    label_ids,
     make_prompt,
 )
 from clingpt.text.windows import draft_sections, join_summaries, split_windows
@@ -118,7 +118,9 @@ class Tasks:
         scorer, context = self._served.scorer, self._served.context
         explains = isinstance(self._request, AnswerRequest) and self._request.explain
         prompt = await self._prepare(item, lambda: label_prompt(scorer, item.record))
-        fits = len(prompt.ids) + self._sampling.max_new_tokens <= context
+        labels = label_ids(scorer.tokenizer)
+        longest = max(self._sampling.max_new_tokens, *map(len, labels))
+        fits = len(prompt.ids) + longest <= context
         label: dict[str, Any] = {}
         explanation_text = AfterMarker("Explanation:")
 
@@ -133,22 +135,22 @@ class Tasks:
             self._sampling if explains and fits else replace(self._sampling, max_new_tokens=1)
         )
         finished = await self._service.reply(
-            prompt.ids, sampling, first_among=LABEL_IDS, on_piece=on_piece
+            prompt.ids, sampling, first_among=labels, on_piece=on_piece
         )
         trimmed, counts = prompt.trimmed_tokens, usage(len(prompt.ids), len(finished.ids))
         if explains and not fits:
             # The label saw as much of the report as fits the context. The explanation needs room
             # for itself, so it is written from a shorter prompt, after the label already chosen.
-            budget = context - self._sampling.max_new_tokens
+            budget = context - longest
             shorter = await self._prepare(
                 item, lambda: make_prompt("answer", item.record, scorer.tokenizer, budget=budget)
             )
-            chosen = (LABEL_IDS[LABELS.index(label["label"])],)
+            chosen, n_label = labels[LABELS.index(label["label"])], len(finished.ids)
             finished = await self._service.reply(
-                shorter.ids, self._sampling, first_among=chosen, on_piece=on_piece
+                shorter.ids, self._sampling, first_among=(chosen,), on_piece=on_piece
             )
             trimmed = shorter.trimmed_tokens
-            counts = usage(len(prompt.ids) + len(shorter.ids), 1 + len(finished.ids))
+            counts = usage(len(prompt.ids) + len(shorter.ids), n_label + len(finished.ids))
         explanation = explained(finished.text) if explains else None
         fields = {**label, "explanation": explanation}
         reason = finished.finish_reason if explains else None

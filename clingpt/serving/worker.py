@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from clingpt.base.errors import ClingptError
 from clingpt.data.prepared import TrainedTasks
-from clingpt.decoding.engine import Engine, FinishReason, Reply
+from clingpt.decoding.engine import Engine, FinishReason, Labels, Reply
 from clingpt.decoding.sampling import Sampling, TokenLogProb
 from clingpt.evaluation.calibration import Calibration
 from clingpt.evaluation.scorer import Scorer
@@ -50,7 +50,7 @@ class Piece:
     ids: tuple[int, ...]
     log_probs: tuple[TokenLogProb, ...]
     finish_reason: FinishReason | None
-    first_log_probs: tuple[float, ...] = ()  # of the candidates, with a first token out of a few
+    first_log_probs: tuple[float, ...] = ()  # of each label, once one is chosen
     error: ClingptError | None = None  # why the reply could not continue
 
 
@@ -64,7 +64,7 @@ class Job:
 
     prompt: list[int]
     sampling: Sampling
-    first_among: tuple[int, ...] = ()  # the reply starts with the most probable of these tokens
+    first_among: Labels = ()  # the reply begins with the most probable of these
     pieces: "asyncio.Queue[Piece | None]" = field(
         default_factory=asyncio.Queue
     )  # None: the worker has ended
@@ -229,7 +229,7 @@ class Worker:
     def _piece_of(self, job: Job, reply: Reply) -> Piece:
         new, job.n_tokens = reply.ids[job.n_tokens :], len(reply.ids)
         log_probs = reply.log_probs[len(reply.log_probs) - len(new) :] if reply.log_probs else []
-        first = tuple(reply.first_log_probs) if len(reply.ids) == len(new) == 1 else ()
+        first = tuple(reply.first_log_probs) if len(reply.ids) == len(new) else ()
         ended = reply.finish_reason
         return Piece(reply.new_text, tuple(new), tuple(log_probs), ended, first, reply.error)
 

@@ -34,11 +34,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from clingpt.text.records import Record
+from clingpt.text.records import LABELS, Record
 from clingpt.text.sentences import split_sentences
 from clingpt.text.tokenizer import Tokenizer
 
-LABEL_IDS = (3763, 645, 3863)  # " yes", " no", " maybe": one GPT-2 token each, in LABELS' order
 NO_ROOM = "prompt too long without any context"
 # Baselines of clingpt/evaluation/baselines.py that copy a sentence or two from the record.
 COPIES = ("lead-1", "lead-3", "question", "question + last sentence", "closest sentence")
@@ -336,6 +335,14 @@ def text_windows(record: Record, tokenizer: Tokenizer, *, budget: int) -> Iterat
 
 
 # Parsing text
+
+
+def label_ids(tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
+    """Return the tokens of " yes", " no" and " maybe", as targets contain them after `Answer:`.
+
+    In GPT-2's vocabulary each is one token, in others they may be several.
+    """
+    return tuple(tuple(tokenizer.encode(f" {label}")) for label in LABELS)
 
 
 def parse_answer(prompt: str, target: str) -> Record:

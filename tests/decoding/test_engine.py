@@ -18,6 +18,7 @@ from clingpt.decoding.engine import (
     PREFILL_TOKENS,
     Completion,
     Engine,
+    Labels,
     Reply,
     generate,
     label_log_probs,
@@ -433,19 +434,26 @@ def test_prompts_with_ids_without_a_token_are_refused(holed: Tokenizer, wrong: i
 # ------------------------------------------------------------------------------------------------
 # Labels
 
+ONE_TOKEN = ((376,), (645,), (386,))
+SEVERAL_TOKENS = ((376, 12), (645,), (386, 9, 100))
 
+
+@pytest.mark.parametrize("labels", [ONE_TOKEN, SEVERAL_TOKENS])
 def test_label_log_probs_equal_those_of_plain_forwards(
-    decoder: Any, prompts: list[list[int]]
+    decoder: Any, prompts: list[list[int]], labels: Labels
 ) -> None:
-    labels, model, counted = (376, 645, 386), make_model(), list[int]()
+    model, counted = make_model(), list[int]()
     found = label_log_probs(decoder, prompts[:60], labels, rows=7, on_batch=counted.append)
     assert sum(counted) == 60 and max(counted) <= 7
-    with torch.no_grad():
-        naive = [
-            model(torch.tensor([prompt]))[0, -1][list(labels)].log_softmax(0)
-            for prompt in prompts[:60]
-        ]
-    torch.testing.assert_close(torch.tensor(found), torch.stack(naive), atol=1e-5, rtol=0)
+
+    @torch.no_grad()
+    def naive(prompt: list[int], label: Sequence[int]) -> float:
+        log_probs_TV = model(torch.tensor([[*prompt, *label]]))[0].log_softmax(-1)
+        places = range(len(prompt) - 1, len(prompt) + len(label) - 1)
+        return sum(float(log_probs_TV[p, t]) for p, t in zip(places, label, strict=True))
+
+    sums = torch.tensor([[naive(prompt, label) for label in labels] for prompt in prompts[:60]])
+    torch.testing.assert_close(torch.tensor(found), sums.log_softmax(-1), atol=1e-5, rtol=0)
     assert found == [label_log_probs(decoder, [p], labels)[0] for p in prompts[:60]]
     assert label_log_probs(decoder, [], labels) == []
 
@@ -454,11 +462,12 @@ def test_prompts_are_sorted_longest_first() -> None:
     assert longest_first([[1], [1, 2, 3], [2], [1, 2]]) == [1, 3, 0, 2]
 
 
+@pytest.mark.parametrize("labels", [ONE_TOKEN, SEVERAL_TOKENS])
 def test_a_reply_that_begins_with_a_label_has_the_log_probs_of_all_labels(
-    decoder: Any, prompts: list[list[int]]
+    decoder: Any, prompts: list[list[int]], labels: Labels
 ) -> None:
     """The same bits as label_log_probs, in a batch with replies that begin with any token."""
-    labels, some = (376, 645, 386), prompts[:12]
+    some = prompts[:12]
     sampling = Sampling(max_new_tokens=6, ignore_end=True, temperature=0.9, seed=4)
     engine = Engine(decoder, Tokenizer.load(), rows=5, context=CONTEXT, prefill_tokens=PIECE)
     replies = [engine.submit(p, sampling, labels if n % 2 else ()) for n, p in enumerate(some)]
@@ -468,7 +477,42 @@ def test_a_reply_that_begins_with_a_label_has_the_log_probs_of_all_labels(
         if n % 2:
             assert reply.first_log_probs == label_log_probs(decoder, [some[n]], labels)[0]
             best = reply.first_log_probs.index(max(reply.first_log_probs))
-            assert reply.ids[0] == labels[best] and len(reply.ids) == 6
+            assert reply.ids[: len(labels[best])] == list(labels[best]) and len(reply.ids) == 6
         else:
             alone = generate(decoder, Tokenizer.load(), [some[n]], sampling, context=CONTEXT)[0]
             assert reply.completion() == alone and not reply.first_log_probs
+
+
+def test_after_a_label_of_several_tokens_the_reply_goes_on_as_after_a_prompt_with_it(
+    decoder: Any, prompts: list[list[int]]
+) -> None:
+    engine = Engine(decoder, TOKENIZER, rows=4, context=CONTEXT)
+    label = (386, 9, 100)
+    sampling = Sampling(max_new_tokens=8, ignore_end=True)
+    found = [engine.submit(prompt, sampling, (label,)) for prompt in prompts[:8]]
+    while engine.n_waiting or engine.n_at_work:
+        engine.step()
+    longer = [[*prompt, *label] for prompt in prompts[:8]]
+    expected = generate(
+        decoder, TOKENIZER, longer, replace(sampling, max_new_tokens=5), context=CONTEXT
+    )
+    assert [reply.ids[3:] for reply in found] == [reply.ids for reply in expected]
+    assert all(reply.first_log_probs == [0.0] for reply in found)
+
+
+def test_a_label_is_whole_even_if_it_exceeds_the_longest_reply() -> None:
+    engine = Engine(make_model(), TOKENIZER, rows=1, context=12)
+    reply = engine.submit([5] * 9, Sampling(max_new_tokens=1), SEVERAL_TOKENS)
+    while reply.finish_reason is None:
+        engine.step()
+    assert tuple(reply.ids) in SEVERAL_TOKENS and reply.finish_reason == "length"
+    with pytest.raises(DataError, match="10 tokens and 3 new ones exceed the context of 12"):
+        engine.submit([5] * 10, Sampling(max_new_tokens=1), SEVERAL_TOKENS)
+
+
+def test_scored_labels_leave_nothing_in_the_cache() -> None:
+    model = make_model()
+    engine = Engine(model, TOKENIZER, rows=1, context=32)
+    engine.submit([5] * 9, Sampling(max_new_tokens=1), SEVERAL_TOKENS)
+    engine.step()
+    assert not any(layer.any() for layer in engine._cache.layers)

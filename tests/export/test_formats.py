@@ -500,7 +500,7 @@ def test_tolerance_covers_only_rounding(relative: float, same: bool, small: bool
 
 
 def test_weights_beyond_float16_are_refused(tmp_path: Path, capsys: Capture) -> None:
-    model = GPT(GPTConfig(vocab_size=96, block_size=24, n_layer=1, n_head=2, n_embd=16))
+    model = GPT(GPTConfig(block_size=24, n_layer=1, n_head=2, n_embd=16))
     model.h[0].mlp.c_fc.bias.data[3] = 1e5  # type: ignore[union-attr, operator]
     model.save_pretrained(tmp_path / "large")
     flags = ["--format=hf", "--dtype=float16", f"--out={tmp_path / 'out'}"]

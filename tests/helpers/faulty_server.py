@@ -26,7 +26,7 @@ from torch import Tensor
 
 import serve
 from clingpt.base import console
-from clingpt.decoding.engine import Engine, Reply
+from clingpt.decoding.engine import Engine, Labels, Reply
 from clingpt.decoding.sampling import Sampling
 from clingpt.evaluation import terms
 from clingpt.evaluation.unsupported import Flag, find_flags
@@ -60,7 +60,7 @@ class Faults:
         engine: Engine,
         prompt: Sequence[int],
         sampling: Sampling,
-        first_among: tuple[int, ...] = (),
+        first_among: Labels = (),
     ) -> Reply:
         reply = self._submit(engine, prompt, sampling, first_among)
         if EOT in prompt:

@@ -25,7 +25,6 @@ from clingpt.nn import runtime
 from clingpt.reports import DISCLAIMER
 from clingpt.text.documents import NOTHING
 from clingpt.text.records import LABELS, Record, from_json
-from clingpt.text.tasks import LABEL_IDS
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT
 from tests.helpers.commands import make_calibration, make_familiarity
@@ -37,6 +36,7 @@ ALL = ("answer", "summarize", "document", "explain")
 TEXT_OF = dict(zip(ALL, ("explanation", "summary", "document", "explanation"), strict=True))
 LEAD_OF = dict(zip(ALL, ("\nExplanation: ", " ", " RESULTS: ", " "), strict=True))
 TOKENIZER = Tokenizer.load()
+LABEL_IDS = [[3763], [645], [3863]]  # as JSON has them
 PAIN: dict[str, Any] = {
     "question": "Does the drug relieve pain?",
     "sections": [
@@ -98,8 +98,8 @@ class Scripted:
         (self.folder / "script.json").write_text(json.dumps(lines))
         (self.folder / "asked.jsonl").write_text("")
 
-    def asked(self) -> list[tuple[str, list[int]]]:
-        """Return the prompts, and the tokens that each reply had to start with."""
+    def asked(self) -> list[tuple[str, list[list[int]]]]:
+        """Return the prompts, and the labels that each reply had to start with one of."""
         lines = map(json.loads, (self.folder / "asked.jsonl").read_text().splitlines())
         return [(TOKENIZER.decode(line["prompt"]), line["among"]) for line in lines]
 
@@ -216,7 +216,7 @@ def test_label_without_explanation_takes_one_token(scripted: Scripted) -> None:
     assert result["explanation"] is result["finish_reason"] is None and result["warnings"] == []
     assert result["id"] == "note 7" and result["trimmed_tokens"] == 0
     [(prompt, among)] = scripted.asked()
-    assert among == list(LABEL_IDS) and prompt == (
+    assert among == LABEL_IDS and prompt == (
         "Context:\nMETHODS: Ten patients took 5 mg of it daily.\n"
         "RESULTS: Pain fell by 31 % with the drug. It did not fall with placebo.\n"
         "Question: Does the drug relieve pain?\nAnswer:"
@@ -233,7 +233,7 @@ def test_explanation_follows_the_label(scripted: Scripted) -> None:
     assert result["explanation"] == "Pain fell by 31 % with the drug."
     assert result["finish_reason"] == "stop" and result["trimmed_tokens"] == 0
     [(prompt, among)] = scripted.asked()  # one reply contains both
-    assert prompt.endswith("Answer:") and among == list(LABEL_IDS)
+    assert prompt.endswith("Answer:") and among == LABEL_IDS
     n_new = 1 + len(TOKENIZER.encode(reply))
     assert result["usage"]["completion_tokens"] == n_new
     assert scripted.task("answer", **PAIN, max_new_tokens=n_new - 2)["finish_reason"] == "length"
@@ -251,7 +251,7 @@ def test_long_report_is_trimmed_only_for_the_explanation(
     [score] = score_labels(scorer, [from_json(record)])
     (whole, among), (cut, first) = scripted.asked()
     assert score.trimmed_tokens == 0 and SENTENCES[8] in whole
-    assert among == list(LABEL_IDS) and first == [LABEL_IDS[LABELS.index(score.label)]]
+    assert among == LABEL_IDS and first == [LABEL_IDS[LABELS.index(score.label)]]
     assert result["label"] == score.label and result["explanation"] == "It fell."
     n_whole, n_cut = len(TOKENIZER.encode(whole)), len(TOKENIZER.encode(cut))
     assert result["trimmed_tokens"] == n_whole - n_cut > 0 and n_cut <= CONTEXT // 2

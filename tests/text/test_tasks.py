@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from clingpt.text.records import LABELS, Record, clean, make_record
 from clingpt.text.sentences import split_sentences
 from clingpt.text.tasks import (
-    LABEL_IDS,
     LONGEST_SENTENCE_WORDS,
     NO_ROOM,
     PROMPTED,
@@ -23,6 +22,7 @@ from clingpt.text.tasks import (
     TASKS,
     NotApplicable,
     heading,
+    label_ids,
     make_example,
     make_prompt,
     prompt_text,
@@ -211,8 +211,8 @@ def test_the_task_text_has_no_prompt() -> None:
 
 
 def test_each_label_is_one_token() -> None:
-    assert [GPT2.encode(f" {label}") for label in LABELS] == [[each] for each in LABEL_IDS]
-    for label, each in zip(LABELS, LABEL_IDS, strict=True):
+    assert label_ids(GPT2) == ((3763,), (645,), (3863,))
+    for label, each in zip(LABELS, (3763, 645, 3863), strict=True):
         example = make_example("answer", replace(RECORD, decision=label), GPT2, budget=1024)
         assert example.target_ids[0] == each
         assert GPT2.decode(example.prompt_ids).endswith("\nAnswer:")

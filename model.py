@@ -747,7 +747,8 @@ def hub_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     name = f"openai-community/{name}" if name in SIZES else name
-    wanted = ["*config.json", "model*.safetensors*", "vocab.json", "merges.txt", "tokenizer.json"]
+    wanted = ["*config.json", "model*.safetensors*", "vocab.*", "merges.txt", "tokenizer.*"]
+    wanted += ["encoder.json", "added_tokens.json", "special_tokens_map.json"]
     wanted += ["adapter_model.safetensors"]
     folder = Path(snapshot_download(name, allow_patterns=wanted))
     if any(folder.glob("*model*.safetensors")):

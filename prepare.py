@@ -71,6 +71,9 @@ class PrepareConfig:
     # Tasks to write examples for: answer, summarize, document, explain and text.
     tasks: tuple[str, ...] = ("answer", "summarize", "document")
     task: str | None = None  # a single task, instead of --tasks
+    # Whose tokenizer encodes the texts: that of gpt2, of a checkpoint's folder or of a Hub id. It
+    # must be the tokenizer of the model that is to be trained.
+    tokenizer: str = "gpt2"
     block_size: int = 1024  # longest example in tokens, prompt and target together
     # What to do with texts that do not fit into block_size. For the task text: split them into
     # windows (window), keep the first window (trim), or drop them (drop). For the task document,
@@ -274,7 +277,7 @@ from clingpt.privacy.phi_check import read_annotated
 from clingpt.privacy.phi_check import report as phi_report
 from clingpt.privacy.redaction import Redactor
 from clingpt.privacy.roster import Roster
-from clingpt.text.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer, named_tokenizer
 
 FIRST_RECORDS = 20  # training records from which examples are shown if none were written
 
@@ -287,7 +290,7 @@ def main() -> None:
     cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
     with one_writer(cfg.folder), cleanup_on_sigterm():
         # Refuses a folder that prepare.py did not write.
-        writer = FolderWriter(cfg.folder, Tokenizer.load(), dry=cfg.dry_run)
+        writer = FolderWriter(cfg.folder, named_tokenizer(cfg.tokenizer), dry=cfg.dry_run)
         with console.on_interrupt(
             lambda: f"{cfg.folder} is complete" if writer.finished else "nothing was written"
         ):
@@ -298,7 +301,7 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
     """Read the sources three times: to count the records, to inspect them, and to write them."""
     tokenizer, workers = writer.tokenizer, count_workers(cfg.workers)
     detect, redactor, detectors = choose_detectors(cfg)
-    others = [open_prepared(Path(name), tokenizer) for name in cfg.against]
+    others = [open_prepared(Path(name)) for name in cfg.against]
     sources = open_sources(cfg)
 
     # The first pass counts the records; nothing is on disk before it has read all of them.
@@ -342,7 +345,7 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
         prepared = open_prepared(cfg.folder, tokenizer)  # read back and verified
     print_tables(sources, survey, findings, tally, writer.counts(), cfg, finished=finished)
     if finished and not findings.identifiers:
-        print_examples(prepare_report.written_examples(prepared, cfg.show))
+        print_examples(prepare_report.written_examples(prepared, cfg.show), tokenizer)
     elif finished or cfg.dry_run:
         print_first_examples(sources, findings, recipe, detect, cfg.show)
     if cfg.dry_run:
@@ -351,7 +354,7 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
         raise DataError("; ".join(reasons))
     if finished:
         source = cfg.subset if cfg.source == "pubmedqa" else cfg.source
-        console.say(prepare_report.next_line(cfg.folder, source, cfg.tasks))
+        console.say(prepare_report.next_line(cfg.folder, source, cfg.tasks, cfg.tokenizer))
 
 
 def recipe_for(
@@ -365,6 +368,7 @@ def recipe_for(
     copies = frozenset(chain.from_iterable(findings.copies.values()))
     return Recipe(
         tasks=cfg.tasks,
+        tokenizer=cfg.tokenizer,
         budget=cfg.block_size,
         long=cfg.long,
         form=document_form(findings, long=cfg.long, block_size=cfg.block_size),
@@ -625,12 +629,15 @@ def print_first_examples(
         recipe = replace(recipe, redactor=Redactor("tags", detect=detect))
     training = (item for item in reread(sources) if item.split == "train")
     pieces, _ = make_examples(recipe, list(islice(training, FIRST_RECORDS)))
-    print_examples(prepare_report.unwritten_examples(pieces, n), masked=masked)
+    tokenizer = named_tokenizer(recipe.tokenizer)
+    print_examples(prepare_report.unwritten_examples(pieces, n), tokenizer, masked=masked)
 
 
-def print_examples(examples: list[prepare_report.Shown], *, masked: bool = False) -> None:
+def print_examples(
+    examples: list[prepare_report.Shown], tokenizer: Tokenizer, *, masked: bool = False
+) -> None:
     """Print examples, their target tokens in green or in brackets."""
-    tokenizer, colour = Tokenizer.load(), console.colour_enabled(sys.stdout)
+    colour = console.colour_enabled(sys.stdout)
     for example in examples:
         text = prepare_report.example_text(example, tokenizer, colour=colour, masked=masked)
         console.say(text, styled=True)

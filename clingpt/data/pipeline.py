@@ -46,7 +46,7 @@ from clingpt.privacy.redaction import Redactor, masked_text
 from clingpt.text.documents import DocumentForm, HeadingCounts, headings_and_opening
 from clingpt.text.records import LABELS, SPLITS, Record
 from clingpt.text.tasks import Example, NotApplicable, heading, make_example, text_windows
-from clingpt.text.tokenizer import Tokenizer
+from clingpt.text.tokenizer import Tokenizer, named_tokenizer
 from clingpt.text.windows import section_examples, section_window
 
 Long = Literal["window", "sections", "trim", "drop"]
@@ -505,6 +505,7 @@ class Recipe:
     """Settings that determine how records become examples."""
 
     tasks: tuple[str, ...]
+    tokenizer: str  # its name, since workers read it themselves
     budget: int  # tokens of an example
     long: Long
     form: DocumentForm = DocumentForm()  # of the documents
@@ -547,7 +548,7 @@ def write_examples(
 
 def make_examples(recipe: Recipe, chunk: Sequence[Item]) -> tuple[list[Piece], Tally]:
     """Turn a chunk of records into one Piece per split; runs in a worker process."""
-    tokenizer = Tokenizer.load()  # cached: read once in each process
+    tokenizer = named_tokenizer(recipe.tokenizer)  # cached: read once in each process
     pieces, tally = {split: Piece(split) for split in SPLITS}, Tally()
     for item in chunk:
         record, tasks, copies, extra_views = item.record, recipe.tasks, 1, list[Record]()

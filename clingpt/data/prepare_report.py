@@ -19,7 +19,7 @@ from clingpt.data.sources import Source
 from clingpt.text.documents import DocumentForm
 from clingpt.text.records import LABELS, SPLITS
 from clingpt.text.tasks import TASKS
-from clingpt.text.tokenizer import Tokenizer
+from clingpt.text.tokenizer import RELEASED, Tokenizer
 
 Rows = list[Sequence[console.Cell]]
 FAR = 4  # standard deviations of a split's size
@@ -284,7 +284,7 @@ def boilerplate_table(findings: Findings) -> str | None:
     return console.table(title, ["records", "phrase"], rows) if rows else None
 
 
-def next_line(folder: Path, source: str, tasks: Sequence[str]) -> str:
+def next_line(folder: Path, source: str, tasks: Sequence[str], tokenizer: str) -> str:
     """Return the line that names the folder and the command that trains on it."""
     if source == "pqa_artificial":
         preset, usual = "pubmedqa_artificial", "pqa_artificial"
@@ -295,6 +295,8 @@ def next_line(folder: Path, source: str, tasks: Sequence[str]) -> str:
     # The preset's own run folder is for the preset's own data.
     is_usual = folder == Path("data") / usual
     flags = [] if is_usual else [f"--data={folder}", f"--out={Path('out') / folder.name}"]
+    if tokenizer not in RELEASED:  # a preset starts from GPT-2, which has another vocabulary
+        flags.append(f"--init_from={tokenizer}")
     command = console.command("train.py", f"config/{preset}.py", *flags)
     return f"\nWrote {folder}. Next:  {command}"
 

@@ -35,7 +35,7 @@ from clingpt.data import canaries
 from clingpt.text.documents import DocumentForm
 from clingpt.text.records import SPLITS, Record, from_json, to_json
 from clingpt.text.tasks import PROMPTED, TASK_TABLE, TASKS, Example
-from clingpt.text.tokenizer import Tokenizer
+from clingpt.text.tokenizer import GPT2_FINGERPRINT, RELEASED, Tokenizer
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -46,7 +46,6 @@ HELD_OUT = ("val", "test")  # splits whose records are kept as JSON too, for eva
 FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
 FILES |= {f"{split}.jsonl" for split in HELD_OUT}
 BESIDE = (RECEIPT, canaries.FILE)  # optional files about the data, not part of it
-RELEASED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # OpenAI's models
 VIEWS = ("results", "question")  # of a training record, besides section dropout's
 VIEW_SUFFIXES = ("#results", "#question", "#dropout")  # after the record's id, in train.ids
 INDEX_COLUMNS = ("start", "first_target", "end", "task", "record")
@@ -185,6 +184,7 @@ class FolderWriter:
         manifest = {
             "format": FORMAT,
             "tokenizer": self.tokenizer.fingerprint,
+            "tokenizer_name": self.tokenizer.name,
             "settings": settings,
             "counts": self.counts(),
             **({"document": form.to_json()} if form else {}),
@@ -393,8 +393,13 @@ def official_folds(ids: Iterable[str]) -> list[int] | None:
     return None if None in folds else [fold for fold in folds if fold is not None]
 
 
-def open_prepared(folder: Path, tokenizer: Tokenizer) -> Prepared:
-    """Open a folder after checking every file; raise DataError if one differs."""
+def open_prepared(
+    folder: Path, tokenizer: Tokenizer | None = None, *, checkpoint: str = "CHECKPOINT"
+) -> Prepared:
+    """Open a folder after checking every file; raise DataError if one differs.
+
+    With the `tokenizer` of a checkpoint, the texts must have been encoded by the same.
+    """
     again = "run prepare.py again"
     manifest = read_manifest(folder)
     version, fingerprint, files = (manifest[key] for key in ("format", "tokenizer", "files"))
@@ -403,10 +408,16 @@ def open_prepared(folder: Path, tokenizer: Tokenizer) -> Prepared:
         raise DataError(f"{seen}; {again}")
     if missing := FILES - files.keys():
         raise DataError(f"{folder / MANIFEST} does not list {min(missing)}; {again}")
-    if fingerprint != tokenizer.fingerprint:
+    if tokenizer and fingerprint != tokenizer.fingerprint:
+        is_gpt2 = fingerprint == GPT2_FINGERPRINT  # older manifests have no name
+        name = manifest.get("tokenizer_name", "GPT-2's tokenizer" if is_gpt2 else "another one")
+        source = {name: manifest["settings"].get(name) for name in ("source", "mix")}
+        flags = ["--mix", *source["mix"]] if source["mix"] else [f"--source={source['source']}"]
+        flags += [f"--out={folder}", f"--tokenizer={checkpoint}"]
         raise DataError(
-            f"{folder} was tokenised with a different tokenizer ({fingerprint[:12]} instead of "
-            f"{tokenizer.fingerprint[:12]}); {again}"
+            f"{folder} was prepared with {name} ({fingerprint[:8]}), but {checkpoint} has "
+            f"{tokenizer.name} ({tokenizer.fingerprint[:8]}); prepare the data again for it: "
+            f"{console.command('prepare.py', *flags)} and the other settings of {folder / MANIFEST}"
         )
     for name, wanted in files.items():
         if not (folder / name).exists():

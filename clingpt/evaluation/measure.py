@@ -58,7 +58,7 @@ def open_data(loaded: Loaded, source: str, folder: Path | None, *, split: str) -
             f"{source} does not name its training data; specify a prepared folder, for example "
             "--data=data/pubmedqa"
         )
-    data = open_prepared(Path(folder), loaded.tokenizer)
+    data = open_prepared(Path(folder), loaded.tokenizer, checkpoint=source)
     if trained_on and trained_on["fingerprint"] != data.fingerprint:
         console.note(f"{source} was trained on different data than {folder} now contains")
     if not data.record_ids(split):

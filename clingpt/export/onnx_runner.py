@@ -128,8 +128,6 @@ class Runner:
     def step(self, *arrays: Any) -> tuple[Floats, list[Floats]]:
         """Run the model; return logits (B, T, V), and the keys and values of all tokens so far."""
         logits, *past = self._session.run(None, dict(zip(self._inputs, arrays, strict=True)))
-        logits = logits[..., : self.tokenizer.size]  # rows above it have no token
-        logits[..., list(self.tokenizer.unused)] = -np.inf
         return logits, past
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Floats, Ints, list[Floats]]:
@@ -169,7 +167,10 @@ class Runner:
         ends = ["length"] * len(prompts)
         rows = list(range(len(prompts)))  # the prompt of each row; finished rows are dropped
         for n_new in range(1, max_new_tokens + 1):
-            token_B = logits_BTV[:, -1].argmax(-1)
+            # Rows above the highest id, and some others, may have no token: never choose those.
+            logits_BV = logits_BTV[:, -1, : self.tokenizer.size]
+            logits_BV[:, list(self.tokenizer.unused)] = -np.inf
+            token_B = logits_BV.argmax(-1)
             kept = []
             for place, (row, token) in enumerate(zip(rows, token_B.tolist(), strict=True)):
                 if token in self.tokenizer.ends:

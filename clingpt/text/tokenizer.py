@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 import tiktoken
 
-from clingpt.base.errors import CheckpointError, DataError
+from clingpt.base.errors import CheckpointError, DataError, hub_reason
+from clingpt.base.files import followed
 
 # GPT-2's own. Everything that works with a checkpoint or with prepared data asks its Tokenizer.
 EOT = 50256
@@ -39,6 +40,9 @@ MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc
 MERGES_HEADER = "#version: 0.2\n"
 # Ids and merges, as named on the Hub and as named by OpenAI.
 FILE_NAMES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+# Names that mean GPT-2's own tokenizer, which comes with the installed packages.
+RELEASED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
+HUB_FILES = ["*.json", "merges.txt", "vocab.txt", "vocab.bpe", "*.model"]  # but no weights
 SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 # How GPT-2 splits text into words before merging (openai/gpt-2, src/encoder.py), in the equivalent
@@ -233,6 +237,33 @@ def _build(
     ends: tuple[int, ...],
 ) -> Tokenizer:
     return Tokenizer(merges, dict(ids), dict(added), ends)
+
+
+@functools.cache
+def named_tokenizer(source: str) -> Tokenizer:
+    """Load the tokenizer of a checkpoint, a run folder or a Hub repository, or GPT-2's for `gpt2`.
+
+    Raises CheckpointError if there is none. Needs no weights and no torch.
+    """
+    if source in RELEASED:
+        return Tokenizer.load()
+    folder = followed(Path(source))
+    best = followed(folder / "best")  # of a run folder, all of whose checkpoints have one tokenizer
+    if folder.is_dir():
+        return Tokenizer.load(best if best.is_dir() else folder)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
+        raise CheckpointError(
+            f"{source} is not a folder; pass a checkpoint's folder, gpt2 or a Hub id as --tokenizer"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Tokenizer.load(Path(snapshot_download(source, allow_patterns=HUB_FILES)))
+    except (OSError, RuntimeError) as error:  # no network, no such name, a full disk
+        raise CheckpointError(
+            f"the tokenizer of {source} is not in the cache and cannot be downloaded "
+            f"({hub_reason(error)}); pass the folder of a copy as --tokenizer"
+        ) from error
 
 
 class TextStream:

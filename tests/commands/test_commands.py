@@ -361,7 +361,7 @@ MISTAKES: list[tuple[str, list[str], int, str]] = [
     ("train", ["--init_from=./none"], 1, "./none is not a folder"),
     ("train", ["--device=tpu9"], 2, "device"),
     ("train", ["--data={cut}", *TINY_RUN], 1, "truncated or changed; run prepare.py again"),
-    ("train", ["--data={alien}", *TINY_RUN], 1, "different tokenizer"),
+    ("train", ["--data={alien}", *TINY_RUN], 1, "was prepared with"),
     (
         "train",
         ["--data={data}", "--init_from=scratch", "--block_size=64"],

@@ -10,7 +10,6 @@ from unittest import mock
 import pytest
 
 from clingpt.data.prepared import (
-    RELEASED,
     Prepared,
     TrainedTasks,
     after_training,
@@ -18,7 +17,7 @@ from clingpt.data.prepared import (
     trained_tasks,
 )
 from clingpt.text.tasks import TASKS
-from clingpt.text.tokenizer import Tokenizer
+from clingpt.text.tokenizer import RELEASED, Tokenizer
 from model import SIZES
 
 NO_REPLY = "Do not expect a useful reply."

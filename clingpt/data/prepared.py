@@ -411,8 +411,8 @@ def open_prepared(
     if tokenizer and fingerprint != tokenizer.fingerprint:
         is_gpt2 = fingerprint == GPT2_FINGERPRINT  # older manifests have no name
         name = manifest.get("tokenizer_name", "GPT-2's tokenizer" if is_gpt2 else "another one")
-        source = {name: manifest["settings"].get(name) for name in ("source", "mix")}
-        flags = ["--mix", *source["mix"]] if source["mix"] else [f"--source={source['source']}"]
+        source, mix = map(manifest["settings"].get, ("source", "mix"))
+        flags = ["--mix", *mix] if mix else [f"--source={source}"]
         flags += [f"--out={folder}", f"--tokenizer={checkpoint}"]
         raise DataError(
             f"{folder} was prepared with {name} ({fingerprint[:8]}), but {checkpoint} has "

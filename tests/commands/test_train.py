@@ -118,7 +118,7 @@ def test_runs_are_reproducible_and_depend_on_the_seed(
         (["--n_embd=64"], "n_embd 16 -> 64"),
         (["--batch_size=3"], "batch_size 2 -> 3"),
         (["--data={other}"], "data "),
-        (["--data={alien}"], "was prepared with another one (01234567)"),
+        (["--data={alien}"], "was prepared with"),
     ],
 )
 def test_resuming_a_different_run_is_refused_with_the_difference(

@@ -392,8 +392,8 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "another tokenizer",
         set_key("tokenizer", "0123456789abcdef"),
-        "{folder} was tokenised with a different tokenizer (0123456789ab instead of "
-        f"{GPT2.fingerprint[:12]}); run prepare.py again",
+        "{folder} was prepared with GPT-2's tokenizer (01234567), but CHECKPOINT has GPT-2's "
+        "tokenizer (a05c98a9); prepare the data again for it: ",
     ),
     (
         "another format",

@@ -10,9 +10,9 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +26,7 @@ R = TypeVar("R")
 
 CHUNK_ITEMS, CHUNK_SIZE = 64, 1 << 18  # a chunk is full at this many items, or at this total size
 FEW_CHUNKS = 16  # so few are finished sooner than workers have started
+POLL_S = 1.0  # between looks at whether the pool's own thread still runs
 AHEAD = 2  # chunks in the queue, in addition to one per worker
 MOST_WORKERS = 16  # the parent reads and writes too slowly to keep more of them busy
 
@@ -85,20 +86,32 @@ def _map_elsewhere(
         executor = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work,))
     waiting: deque[tuple[list[T], Future[R]]] = deque()
     try:
-        for chunk in chunks:
-            with _interrupts_held(), _starting():
-                waiting.append((chunk, executor.submit(_work_here, chunk)))
-            if len(waiting) >= workers + AHEAD:
-                yield _finished(waiting)
-        while waiting:
-            yield _finished(waiting)
+        with _thread_failures() as failures:
+            for chunk in chunks:
+                with _interrupts_held(), _starting():
+                    waiting.append((chunk, executor.submit(_work_here, chunk)))
+                if len(waiting) >= workers + AHEAD:
+                    yield _finished(waiting, failures)
+            while waiting:
+                yield _finished(waiting, failures)
     except BrokenProcessPool:
         raise DataError(
-            "a worker process was killed, most likely because memory ran out; nothing was written: "
-            "use fewer --workers (1 starts none)"
+            "a worker process was killed, most likely because memory or the number of processes "
+            "(ulimit -u) ran out; nothing was written: use fewer --workers (1 starts none)"
         ) from None
+    except _NotStarted:
+        # The pool has no thread that would end them, and this process would wait for them for ever.
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+        raise
     finally:
-        executor.shutdown(cancel_futures=True)
+        with suppress(RuntimeError):  # the pool's thread was never started, so it has none to join
+            executor.shutdown(cancel_futures=True)
+
+
+class _NotStarted(DataError):
+    """Not all processes and threads of the pool could be started."""
 
 
 @contextmanager
@@ -109,7 +122,7 @@ def _starting() -> Generator[None, None, None]:
     except (OSError, RuntimeError) as error:
         if (cause := console.os_error_in(error)) is None:
             raise
-        raise DataError(
+        raise _NotStarted(
             f"worker processes cannot be started ({console.describe_os_error(cause)}; see df "
             "/dev/shm and ulimit -u); nothing was written: pass --workers=1, which starts none"
         ) from None
@@ -129,8 +142,37 @@ def _interrupts_held() -> Generator[None, None, None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _finished(waiting: deque[tuple[list[T], "Future[R]"]]) -> tuple[list[T], R]:
+@contextmanager
+def _thread_failures() -> Generator[list[BaseException], None, None]:
+    """Collect failures to start a thread in the pool's own thread, instead of their tracebacks.
+
+    The pool's futures are then never finished, and waiting for one would last for ever.
+    """
+    failures: list[BaseException] = []
+    before = threading.excepthook
+
+    def collect(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and console.os_error_in(args.exc_value):
+            failures.append(args.exc_value)
+        else:
+            before(args)
+
+    threading.excepthook = collect
+    try:
+        yield failures
+    finally:
+        threading.excepthook = before
+
+
+def _finished(
+    waiting: deque[tuple[list[T], "Future[R]"]], failures: Sequence[BaseException]
+) -> tuple[list[T], R]:
     chunk, future = waiting.popleft()
+    while not future.done():
+        wait([future], timeout=POLL_S)
+        if failures and not future.done():
+            with _starting():
+                raise failures[0]
     return chunk, future.result()
 
 
@@ -143,7 +185,10 @@ def _start(work: Work[Any, Any]) -> None:
     """Initialise a worker, and make it exit when the parent process dies, even if killed."""
     global _work
     _work = work
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    except RuntimeError:  # too many threads: the parent says so, in one line
+        os._exit(1)
 
 
 def _end_with_parent() -> None:

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,21 @@ class Doubling:
         if chunk[0] % 3 == 0:
             time.sleep(0.002)  # so that chunks do not end in the order in which they began
         return os.getpid(), [2 * n for n in chunk]
+
+
+class WithoutThreads(Doubling):
+    """Work in a process that can start no thread once this has been unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return forbid_threads, ()
+
+
+def forbid_threads() -> Doubling:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threading.Thread.start = fail  # type: ignore[method-assign]
+    return Doubling()
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 3])
@@ -99,7 +116,7 @@ def test_a_killed_worker_raises_instead_of_hanging() -> None:
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("started", ["semaphores", "processes"])
+@pytest.mark.parametrize("started", ["semaphores", "processes", "threads", "second process"])
 def test_workers_that_cannot_be_started_are_reported(
     started: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +125,18 @@ def test_workers_that_cannot_be_started_are_reported(
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    if started == "processes":
+    start_process = BaseProcess.start
+
+    def fail_later(process: BaseProcess) -> None:
+        if multiprocessing.active_children():
+            fail()
+        start_process(process)
+
+    if started == "second process":
+        monkeypatch.setattr(BaseProcess, "start", fail_later)
+    elif started == "threads":
+        monkeypatch.setattr("threading.Thread.start", fail)
+    elif started == "processes":
         monkeypatch.setattr("multiprocessing.process.BaseProcess.start", fail)
     else:
         monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", fail)
@@ -116,6 +144,30 @@ def test_workers_that_cannot_be_started_are_reported(
     with pytest.raises(DataError, match=said):
         list(map_chunks(Doubling(), MANY, workers=2))
     assert not multiprocessing.active_children()
+
+
+def test_a_pool_that_cannot_start_its_own_thread_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The workers run, but nothing is ever sent to them, as with `ulimit -u 40`."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("multiprocessing.queues.Queue._start_thread", fail)
+    said = r"worker processes cannot be started \(.*ulimit -u\); .* pass --workers=1"
+    with pytest.raises(DataError, match=said):
+        list(map_chunks(Doubling(), MANY, workers=2))
+    assert not multiprocessing.active_children()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_worker_that_cannot_start_a_thread_ends_without_a_traceback(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(DataError, match=r"worker process was killed.*ulimit -u"):
+        list(map_chunks(WithoutThreads(), MANY, workers=2))
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("workers", [0, 2])

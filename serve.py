@@ -27,6 +27,7 @@ from typing import Literal
 
 from clingpt.base import console, settings
 from clingpt.base.errors import ConfigError
+from clingpt.base.files import read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +168,7 @@ def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
 
 def read_keys(path: Path | None, variable: str) -> tuple[str, ...]:
     """Return the keys in a file and in a comma-separated variable; an empty file is an error."""
-    lines = path.read_text("utf-8").splitlines() if path is not None else []
+    lines = read_text(path).splitlines() if path is not None else []
     found = [line.strip() for line in lines if line.strip()]
     if path is not None and not found:
         raise ConfigError(f"{path} contains no key; write one per line")

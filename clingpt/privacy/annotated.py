@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from clingpt.base import console
 from clingpt.base.errors import DataError
+from clingpt.base.files import read_text
 from clingpt.privacy.identifiers import Detector, Found, find_identifiers
 from clingpt.text.records import clean, clean_lines
 
@@ -119,9 +120,12 @@ def read_marked(marked: str) -> Note:
 
 
 def read_notes(path: Path) -> list[Note]:
-    """Read a file of notes separated by lines of "====="; raise DataError for a malformed mark."""
+    """Read a file of notes separated by lines of "=====".
+
+    Raises DataError for a malformed mark or a file that is not UTF-8.
+    """
     notes = []
-    for number, part in enumerate(_SEPARATOR.split(path.read_text("utf-8")), 1):
+    for number, part in enumerate(_SEPARATOR.split(read_text(path)), 1):
         first, _, rest = part.strip("\n").partition("\n")
         body = rest if first.startswith("# style:") else part
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from clingpt.base import console
 from clingpt.base.errors import DataError
+from clingpt.base.files import read_text
 from clingpt.privacy.annotated import CONTEXT, Note, Score, read_marked, read_notes, score, table
 from clingpt.privacy.identifiers import Detector, Found, masked
 from clingpt.text.records import clean
@@ -27,9 +28,8 @@ def read_annotated(path: Path) -> list[Note]:
             notes = read_notes(path)
         else:
             notes = _read_lines(path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise DataError(f"cannot read --phi_check={path}: {reason}") from None
+    except OSError as error:
+        raise DataError(f"cannot read --phi_check={path}: {error.strerror}") from None
     if not any(note.marks for note in notes):
         raise DataError(
             f"--phi_check={path} has no marks; mark every identifier as [[kind|text]], for example "
@@ -40,7 +40,7 @@ def read_annotated(path: Path) -> list[Note]:
 
 def _read_lines(path: Path) -> list[Note]:
     notes = []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -89,7 +89,7 @@ def test_a_killed_worker_ends_the_run_in_one_line(tmp_path: Path, few_are_many: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "_work_here", die)
         said = refused(*flags)
-    assert said.startswith("a worker process was killed, most likely because memory ran out")
+    assert said.startswith("a worker process was killed, most likely because memory or the number")
     assert contents(tmp_path / "data") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "data"]
 

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+import prepare
 from clingpt.base.errors import DataError
+from clingpt.privacy import annotated
 from clingpt.privacy.annotated import read_marked, read_notes, score, table
 from clingpt.privacy.identifiers import Found
+from tests.helpers.commands import here
 
 MARKED = "Dr. [[name|Amara Osei]] on [[date|Monday 6/23]], [[org|Elm Clinic]], B12 low."
 
@@ -30,6 +33,18 @@ def test_a_malformed_mark_is_refused_without_showing_it(bad: str, tmp_path: Path
     with pytest.raises(DataError, match="note 2: .*mark") as refused:
         read_notes(path)
     assert "Ann" not in str(refused.value)
+
+
+@pytest.mark.parametrize("command", ["annotated", "phi_check.txt", "phi_check.jsonl"])
+def test_notes_that_are_not_utf8_are_refused_in_one_line(command: str, tmp_path: Path) -> None:
+    path = tmp_path / f"notes{Path(command).suffix or '.txt'}"
+    path.write_bytes("seen by Dr. [[name|Müller]]\n".encode("latin-1"))
+    if command == "annotated":
+        done = here(annotated.main, path)
+    else:
+        done = here(prepare.main, f"--phi_check={path}")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {path} is not UTF-8 (byte 20); convert it first\n"
 
 
 def test_marks_and_alarms_are_counted_by_kind() -> None:

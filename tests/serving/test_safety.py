@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from starlette.types import Message, Receive, Scope, Send
 
 import serve
-from clingpt.base.errors import ConfigError
+from clingpt.base.errors import ConfigError, DataError
 from clingpt.reports import DISCLAIMER
 from clingpt.serving.app import Site, make_app
 from clingpt.serving.middleware import BodyLimit, RequestLog
@@ -409,6 +409,16 @@ def test_old_torch_is_refused_and_not_pinned() -> None:
         serve.main()
     [pinned] = re.findall(r"^torch==(\d+)\.(\d+)", (ROOT / "requirements.txt").read_text(), re.M)
     assert tuple(map(int, pinned)) >= serve.OLDEST_TORCH
+
+
+def test_a_file_of_keys_that_is_empty_or_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes("clé\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"keys is not UTF-8 \(byte 2\); convert it first$"):
+        serve.read_keys(path, "")
+    path.write_bytes(b"\n \n")
+    with pytest.raises(ConfigError, match="keys contains no key; write one per line"):
+        serve.read_keys(path, "")
 
 
 def test_code_never_executes_data() -> None:

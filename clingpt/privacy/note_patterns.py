@@ -28,8 +28,8 @@ RESEARCH_WORDS = frozenset(
 # s/p, c/o, h/o: the search starts at the slash, which is rare.
 SLASHED = re.compile(r"/(?<=(?<![^\W\d_])[A-Za-z]/)[opcuewvalt]?(?![^\W\d_])", re.IGNORECASE)
 CLINICAL = re.compile(
-    r"\b(?:MSH|PID)\||/es/|\b(?:D|BP|HR|RR):?\s?\d|\b\d{2}\s?(?:yo|y/o|[MF])\b"
-    r"|\b(?:Dr|Mrs?|Ms)\.?\s[A-Z]|\ADear\b|\b[Ss]incerely\b"
+    r"\b(?:(?:MSH|PID)\||(?:D|BP|HR|RR):?\s?\d|\d{2}\s?(?:yo|y/o|[MF])\b"
+    r"|(?:Dr|Mrs?|Ms)\.?\s[A-Z]|[Ss]incerely\b)|/es/|\ADear\b"
 )
 LABEL_KINDS = ("name", "code", "date", "phone", "place", "no", "org")
 LABEL_SIGN = re.compile(

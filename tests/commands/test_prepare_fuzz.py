@@ -24,7 +24,7 @@ def test_mutated_inputs_end_in_a_line() -> None:
     faults = [(number, given.steps, fault) for number, given, _, fault in found if fault]
     assert not faults, faults
     statuses = [status for _, _, status, _ in found]
-    assert statuses.count(0) >= FEW / 12  # some survive, so that later stages are reached
+    assert statuses.count(0) >= FEW / 4  # many survive, so that every stage sees odd values
 
 
 def test_every_format_has_a_layout_to_mutate() -> None:

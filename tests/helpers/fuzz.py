@@ -2,7 +2,9 @@
 
     python tests/helpers/fuzz.py COUNT SEED [FIRST]
 
-Each input is a function of the seed and its number, so a fault can be repeated: it is printed as a
+Half of the inputs are of valid formats and have flags that suit them, so that most are prepared and
+every stage sees odd values; the other half may be damaged in any way, and most are refused. Each
+input is a function of the seed and its number, so a fault can be repeated: it is printed as a
 line of JSON with the number. The last line is the peak resident memory in MiB.
 """
 
@@ -23,13 +25,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from xml.sax.saxutils import escape
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import prepare
 from clingpt.data.prepared import MANIFEST
-from clingpt.data.readers.formats import FORMATS
+from clingpt.data.readers.formats import FORMATS, Format
 from clingpt.text.records import SPLITS
+from clingpt.text.tokenizer import Tokenizer
 from tests.helpers.commands import here
 from tests.helpers.patience import PATIENCE
 from tests.helpers.preparing import random_text
@@ -356,6 +362,41 @@ def with_other_rows(rng: random.Random, rows: list[Row]) -> list[Row]:
     return [dict(row, split=rng.choice(["train", "test", "dev", "??", ""])) for row in rows]
 
 
+# Odd cells that a record can have in any column. Those that are not text are refused by design.
+ODD_TEXTS = tuple(make for make in STRANGE if isinstance(make(random.Random(0)), str | None))
+
+
+def with_odd_values(rng: random.Random, rows: list[Row]) -> list[Row]:
+    """Replace, empty or extend some texts, so that most rows stay usable."""
+    for row in rng.sample(rows, min(len(rows), rng.choice([1, 5, len(rows) // 4]))):
+        name = rng.choice(["question", "text", "text", "summary"])
+        odd = rng.choice(ODD_TEXTS)(rng)
+        row[name] = rng.choice([odd, None, f"{odd or ''} {row[name]}", f"{row[name]}\n{odd or ''}"])
+    return rows
+
+
+def in_other_order(rng: random.Random, rows: list[Row]) -> list[Row]:
+    return rng.sample(rows, len(rows))
+
+
+def with_duplicates(rng: random.Random, rows: list[Row]) -> list[Row]:
+    """Repeat some rows: whole, with other ids, or with another summary."""
+    which, copies = rng.randrange(3), [dict(rng.choice(rows)) for _ in range(len(rows) // 8)]
+    for i, row in enumerate(copies):
+        if which:
+            row |= {"note_id": f"copy {i}"} if which == 1 else {"summary": random_text(rng, 5)}
+    return rows + copies
+
+
+def with_more_columns(rng: random.Random, rows: list[Row]) -> list[Row]:
+    """Add a column that no role takes to some rows, and change the order of all columns."""
+    for row in rng.sample(rows, len(rows) // 2 + 1):
+        row["c1"] = rng.choice(["", "5", "é", PLANTED])
+    names = rng.sample([*rows[0]], len(rows[0]))
+    names += [name for row in rows for name in row if name not in rows[0]][:1]
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
 def cut(rng: random.Random, data: bytes) -> bytes:
     return data[: rng.randrange(len(data) + 1)]
 
@@ -421,6 +462,13 @@ def garbage(rng: random.Random, data: bytes) -> bytes:
 
 
 OF_ROWS = (with_strange_cells, with_other_columns, with_other_rows)
+KEEPING_FORMAT = (
+    with_odd_values,
+    with_odd_values,
+    in_other_order,
+    with_duplicates,
+    with_more_columns,
+)
 OF_BYTES = (
     cut,
     flipped,
@@ -470,10 +518,52 @@ def body(rng: random.Random, ending: str, steps: list[str]) -> bytes:
     return data
 
 
+def valid_body(rng: random.Random, ending: str, layout: Body, n: int, steps: list[str]) -> bytes:
+    """Make a file's content in a layout that its ending is for, with odd values."""
+    rows = rows_of(rng, n)
+    for _ in range(rng.choice([1, 2, 3])):
+        mutate = rng.choice(KEEPING_FORMAT)
+        rows = mutate(rng, rows)
+        steps.append(mutate.__name__)
+    if ending == ".xml":
+        rows = [{name: escape(str(cell)) for name, cell in row.items()} for row in rows]
+    made = layout(rows)
+    return made if isinstance(made, bytes) else made.encode("utf-8", "replace")
+
+
+def make_valid_input(folder: Path, rng: random.Random, kind: Format) -> Input:
+    """Write an input of a format, and choose flags that suit it."""
+    ending = kind.endings[0]
+    number = rng.randrange(len(BODIES[ending]))
+    steps, layout = [f"{ending} {number}"], BODIES[ending][number]
+    if ending == ".rtf" or rng.random() < 0.2:  # a file of RTF is one record
+        source = folder / "source"
+        n_files = 60 if ending == ".rtf" else rng.choice([2, 8])
+        for i in range(n_files):
+            path = source / rng.choice(["", "a"]) / f"{i}{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(valid_body(rng, ending, layout, 90 // n_files, steps))
+    else:
+        data = valid_body(rng, ending, layout, rng.choice([60, 60, 200]), steps)
+        if rng.random() < 0.2:
+            data, ending = gzip.compress(data, 1), f"{ending}.gz"
+        source = folder / f"source{ending}"
+        source.write_bytes(data)
+    task = rng.choice(["text", "text", "text", "summarize", "summarize", "document", "answer"])
+    flags = [f"--task={task}", "--show=0", "--workers=0", "--val_share=0.2", "--test_share=0.2"]
+    flags += [rng.choice(["--redact=tags", "--redact=surrogates", "--allow_phi"]), "--skip_bad"]
+    flags += [rng.choice(["--drop_overlap", "--allow_overlap"])]
+    flags += rng.choice([[], [], ["--dry_run"]])
+    flags += rng.choice([[], [], ["--canaries=2"]])
+    return Input(source, flags, steps[:20])
+
+
 def make_input(folder: Path, seed: int, number: int) -> Input:
     """Write the input of this number; the formats take turns."""
     rng = random.Random(f"{seed} {number}")
     kind = FORMATS[number % len(FORMATS)]
+    if rng.random() < 0.5:
+        return make_valid_input(folder, rng, kind)
     steps: list[str] = []
     ending = rng.choice(kind.endings) if rng.random() < 0.3 else kind.endings[0]
     if rng.random() < 0.12:
@@ -555,7 +645,10 @@ def fault_of(given: Input, out: Path) -> tuple[int | None, str | None]:
     if status == 0:
         if done.stderr:
             return status, f"on standard error: {done.stderr[:500]}"
-        return status, None if "--dry_run" in given.flags else empty_split(out)
+        if "--dry_run" in given.flags:
+            return status, None
+        redacted = any(flag.startswith("--redact") for flag in given.flags)
+        return status, empty_split(out) or (written_identifier(out) if redacted else None)
     if sorted(out.parent.iterdir()) != before:
         return status, f"left {[path.name for path in out.parent.iterdir()]}"
     return status, fault_of_error(done.stderr)
@@ -574,6 +667,21 @@ def empty_split(out: Path) -> str | None:
     counts = json.loads((out / MANIFEST).read_text("utf-8"))["counts"]
     empty = [name for name in SPLITS if not counts[name]["records"]]
     return f"no records in {empty}" if empty else None
+
+
+def written_identifier(out: Path) -> str | None:
+    """Look for the planted identifiers in the texts of a folder whose source was redacted."""
+    for path in sorted(out.iterdir()):
+        if path.suffix == ".bin":
+            text = Tokenizer.load().decode(np.fromfile(path, np.uint16).tolist())
+        else:
+            text = path.read_text("utf-8") if path.suffix in (".jsonl", ".ids") else ""
+        for each in (NAME, NUMBER):
+            if (place := text.find(each)) >= 0:
+                return (
+                    f"{path.name} contains an identifier: {text[max(0, place - 80) : place + 80]}"
+                )
+    return None
 
 
 def try_inputs(numbers: range, seed: int) -> Iterator[tuple[int, Input, int | None, str | None]]:

@@ -59,7 +59,7 @@ def forbid_threads() -> Doubling:
     def fail(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    threading.Thread.start = fail  # type: ignore[method-assign]
+    threading.Thread.start = fail  # type: ignore[method-assign, assignment]
     return Doubling()
 
 

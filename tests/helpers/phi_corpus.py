@@ -9,10 +9,12 @@ the rules were improved. HELD_OUT comes from a fifth writer, and no rule was cha
 """
 
 import datetime
+import gc
 import random
 import re
 import signal
 import string
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -185,6 +187,31 @@ FIELDS: dict[str, Callable[[random.Random], tuple[str, str]]] = {
     "vin": lambda rng: ("vehicle", vin(rng)),
     "serial": lambda rng: ("device", digits(rng, "PJN######S")),
 }
+
+
+def assert_linear(find: Callable[[str], object], header: str, piece: str) -> None:
+    """Fail if a text of eight times as many pieces takes much more than eight times the CPU time.
+
+    That is 8 times the time if linear, and 64 times if quadratic.
+    """
+    small, large = (header + piece * (size // len(piece)) for size in (2_000, 16_000))
+    assert cpu_seconds(find, large) < 24 * max(cpu_seconds(find, small), 0.004)
+
+
+def cpu_seconds(find: Callable[[str], object], text: str) -> float:
+    """The least of three runs: another process on the core, or a collection of pytest's own
+    large heap, only ever adds to it."""
+    runs = []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            start = time.process_time()
+            find(text)
+            runs.append(time.process_time() - start)
+    finally:
+        gc.enable()
+    return min(runs)
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 Expected findings are marked as ⟦identifier⟧; HEADER makes every passage a note.
 """
 
-import gc
 import re
-import time
 
 import pytest
 
 from clingpt.privacy.annotated import read_marked, score
 from clingpt.privacy.identifiers import find_identifiers
+from tests.helpers.phi_corpus import assert_linear
 from tests.helpers.shared import PUBMEDQA, official_items, shared_file
 
 HEADER = "Pt c/o SOB, hx DM, NKDA. Plan: f/u prn. "
@@ -176,24 +175,6 @@ HOSTILE = [
 ]
 
 
-def cpu_seconds(text: str) -> float:
-    """The least of three runs: another process on the core, or a collection of pytest's own
-    large heap, only ever adds to it."""
-    runs = []
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(3):
-            start = time.process_time()
-            find_identifiers(text)
-            runs.append(time.process_time() - start)
-    finally:
-        gc.enable()
-    return min(runs)
-
-
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_notes_take_linear_time(piece: str) -> None:
-    small, large = (HEADER + piece * (size // len(piece)) for size in (2_000, 16_000))
-    # Eight times as long takes 8 times the time if linear, and 64 times if quadratic.
-    assert cpu_seconds(large) < 24 * max(cpu_seconds(small), 0.004)
+    assert_linear(find_identifiers, HEADER, piece)

@@ -10,7 +10,7 @@ import pytest
 from clingpt.base.errors import DataError
 from clingpt.privacy.names import census
 from clingpt.privacy.roster import Roster, kind_of_column, parse_dates
-from tests.helpers.phi_corpus import linear_time
+from tests.helpers.phi_corpus import assert_linear, linear_time
 
 ENTRIES = (
     *("Okonkwo, Adaeze N.", "John Long", "Müller, Zoë", "Mark Young-Smith", "Dr. Wei Chen, MD"),
@@ -126,3 +126,14 @@ def test_a_text_is_searched_in_linear_time() -> None:
 def test_a_roster_can_be_sent_to_workers_and_never_shows_its_entries(roster: Roster) -> None:
     assert found(pickle.loads(pickle.dumps(roster)), "okonkwo") == ["okonkwo"]
     assert "okonkwo" not in repr(roster).lower() and "1931" not in repr(roster)
+
+
+@pytest.mark.parametrize(
+    "piece", ["4471920 ", "44-71-920 ", "44 71 920 3/4/1931 ", "1 ", "4471920"]
+)
+def test_many_numbers_are_searched_in_linear_time(roster: Roster, piece: str) -> None:
+    roster.numbers |= {str(n) for n in range(4_471_000, 4_472_000)}
+    roster.dates.add(datetime.date(1931, 3, 4))
+    if piece != "4471920":
+        assert len(piece) < 3 or roster.find(piece)
+    assert_linear(roster.find, "", piece)

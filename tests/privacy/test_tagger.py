@@ -6,11 +6,11 @@ import pytest
 
 from clingpt.privacy import detectors, train_tagger
 from clingpt.privacy.annotated import MARKS, NEUTRAL, read_marked, read_notes
-from clingpt.privacy.detectors import RulesAndTagger
+from clingpt.privacy.detectors import RulesAndTagger, merged, with_tagged
 from clingpt.privacy.identifiers import KINDS, Found, find_identifiers, search
 from clingpt.privacy.redaction import Redactor
 from clingpt.privacy.tagger import KIND_OF, MODEL, Tagger, features, tokenize
-from tests.helpers.phi_corpus import HELD_OUT, linear_time, make_notes
+from tests.helpers.phi_corpus import HELD_OUT, assert_linear, linear_time, make_notes
 
 HANDOVER = (
     "0730 recd report from shanice. pt a&ox3, c/o pain 6/10 r hip, norco 5/325 x2 given. "
@@ -105,6 +105,9 @@ def test_a_variant_of_a_note_has_other_names_of_the_same_case_and_shape() -> Non
     assert len(seen) > 10
 
 
+NOTE = "PROGRESS NOTE. Pt: Ann Lee, DOB 3/4/1931, BP 120/80. A/P: HTN. "
+
+
 def test_a_long_text_takes_linear_time() -> None:
     tagger = Tagger.load()
     text = "report from keisha 3/4 1-1-1- : " * 1500
@@ -127,3 +130,34 @@ def test_the_shipped_model_is_what_the_script_makes(tmp_path: Path) -> None:
         ours, theirs = (each.read(found.text, found.sure, found.likely) for each in (made, shipped))
         pairs = zip(ours.likelihoods, theirs.likelihoods, strict=True)
         assert all(abs(one - other) < 0.01 for one, other in pairs)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "Dr. Ann Lee 3/4/2019 MRN 00123456, ",
+        "report from keisha 3/4, ",
+        "Lee 4471920 ",
+        "a@b.org 55-12 ",
+    ],
+)
+def test_many_findings_are_joined_in_linear_time(piece: str) -> None:
+    tagger = Tagger.load()
+
+    def find(text: str) -> list[Found]:
+        rules = search(text)
+        assert rules.is_note
+        return with_tagged(rules, tagger)
+
+    assert len(find(NOTE + 100 * piece)) >= 80
+    assert_linear(find, NOTE, piece)
+
+
+def test_very_many_findings_are_merged_in_linear_time() -> None:
+    def merge(text: str) -> list[Found]:
+        starts = range(0, 5 * len(text), 8)
+        rules = [Found("name", start, start + 2) for start in starts]
+        return merged(5 * text, rules, [Found("date", start + 4, start + 6) for start in starts])
+
+    assert len(merge("ab 12 cd")) == 10
+    assert_linear(merge, "", "ab 12 cd")

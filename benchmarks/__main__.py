@@ -177,7 +177,7 @@ def choose_examples(cfg: BenchConfig) -> list[Example]:
         n = cfg.examples or max(1, cfg.rows * (cfg.block_size // cfg.document_tokens))
         lengths = np.rint(cfg.document_tokens * rng.uniform(0.9, 1.0, n)).astype(int)
         return [random_example(rng, length, cfg.target_share) for length in lengths.tolist()]
-    split = open_prepared(cfg.data, Tokenizer.load()).split("train")
+    split = open_prepared(cfg.data, Tokenizer.load(), checkpoint="gpt2").split("train")
     index = split.index[rng.permutation(len(split.index))]
     index = index[index[:, 2] - index[:, 0] <= cfg.block_size]
     n_tokens = np.cumsum(index[:, 2] - index[:, 0])

@@ -1,6 +1,7 @@
 """Rows: packing, their order over steps and epochs, and their assembly against plain Python."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -328,3 +329,9 @@ def test_many_targets_are_split_into_chunks(
 
 def test_ignore_is_the_same_in_packing_and_model() -> None:
     assert IGNORE == MODEL_IGNORE
+
+
+def test_padding_is_the_end_of_text_of_the_datas_tokenizer() -> None:
+    split = replace(as_split([([5, 6, 7], 1)]), eot=0)
+    arrays = build_rows(split, 6, pack=True, seed=0).assemble(np.array([0]))
+    assert arrays.ids_BT.tolist() == [[5, 6, 7, 0, 0, 0]]

@@ -56,6 +56,7 @@ from tests.helpers.exports import (
 from tests.helpers.folders import add_record
 from tests.helpers.models import make_tiny_model
 from tests.helpers.shared import PUBMEDQA_FIXTURE, read_records
+from tests.helpers.vocabularies import saved, trained, write_json
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
@@ -828,3 +829,27 @@ def test_help_shows_an_example_and_the_intended_use(capsys: Capture) -> None:
 def test_probabilities_sum_to_one(runner: Runner, records: list[Record]) -> None:
     log_probs = runner.label_log_probs(runner.tokenizer.encode(records[0].question))
     assert float(np.exp(log_probs).sum()) == pytest.approx(1, abs=1e-12)
+
+
+class Preferring(Runner):
+    """A runner whose model predicts the ids of a list, most probable first, with 320 rows."""
+
+    def __init__(self, tokenizer: Tokenizer, ids: list[int]) -> None:
+        self.tokenizer, self.context, self._inputs = tokenizer, 64, ["", "", ""]
+        self._empty = (1, 0, 1)
+        self._logits_V = np.zeros(320, dtype=np.float32)
+        self._logits_V[ids] = np.arange(len(ids), 0, -1)
+
+    def step(self, *arrays: Any) -> tuple[Any, list[Any]]:
+        return np.tile(self._logits_V, (*arrays[0].shape, 1)), []
+
+
+def test_the_runner_never_chooses_ids_without_a_token(tmp_path: Path) -> None:
+    folder = saved(tmp_path, trained(301, ("<s>", "</s>")), eos_token_id=[0, 1])
+    write_json(folder / "added_tokens.json", {"<|chat|>": 303})
+    tokenizer = Tokenizer.load(folder)
+    runner = Preferring(tokenizer, [310, 319, 301, 302, 303])
+    [reply] = runner.generate([[5]], max_new_tokens=3)
+    assert (reply.ids, reply.text) == ([303] * 3, "<|chat|>" * 3)
+    [reply] = Preferring(tokenizer, [1]).generate([[5]], max_new_tokens=3)  # the second end of text
+    assert (reply.ids, reply.finish_reason) == ([], "stop")

@@ -14,7 +14,7 @@ from clingpt.base import jsonl
 from clingpt.data.packing import Rows
 from clingpt.decoding.cuda_graphs import GraphedDecoder
 from clingpt.decoding.decoders import make_decoder
-from clingpt.decoding.engine import Engine
+from clingpt.decoding.engine import Engine, label_log_probs
 from clingpt.decoding.sampling import Sampling
 from clingpt.nn.kernels import use_kernels
 from clingpt.nn.runtime import Runtime, start
@@ -218,6 +218,18 @@ def test_cuda_graphs_decode_the_same_text_as_plain_steps(device: str) -> None:
     expected = greedy_ids(model_on(rt).eval())
     for n_rows in (1, 2, 4):
         assert greedy_ids(GraphedDecoder(model_on(rt).eval()), rows=n_rows) == expected
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_cuda_graphs_score_labels_of_several_tokens_as_plain_steps_do(device: str) -> None:
+    """Scoring appends tokens and forgets them again, between replayed steps."""
+    rt = start(device=device, dtype="float32")
+    labels = ((5, 6, 7), (8,), (9, 10))
+    found = [
+        torch.tensor(label_log_probs(decoder, DECODE_PROMPTS, labels, rows=3))
+        for decoder in (GraphedDecoder(model_on(rt).eval()), model_on(rt).eval())
+    ]
+    torch.testing.assert_close(*found, atol=1e-4, rtol=0)
 
 
 @pytest.mark.gpu

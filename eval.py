@@ -31,6 +31,9 @@ class EvalConfig:
     # --- model ---
     # Checkpoint or run folders, gpt2 to gpt2-xl, or Hugging Face Hub ids; several are compared.
     checkpoint: tuple[str, ...] = ()
+    # PEFT adapter (LoRA) to merge into the checkpoint, a folder or a Hub id. An adapter that names
+    # its base can also be passed as --checkpoint.
+    adapter: str | None = None
 
     # --- data ---
     # Prepared folder; None is the one that the checkpoint was trained on.
@@ -59,6 +62,9 @@ class EvalConfig:
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     # Precision of matrix products.
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    # Precision in which weights are kept. 16 bits halve their memory, and are then multiplied in
+    # that precision, too.
+    weights: Literal["float32", "bfloat16", "float16"] = "float32"
     # int8 stores weights in 8 bits, on the CPU, and reports what that costs.
     quantize: Literal["none", "int8"] = "none"
 
@@ -117,7 +123,10 @@ class Evaluated:
 
 def main() -> None:
     cfg = parse_flags()
-    with runtime.joined(device=cfg.device, dtype=cfg.dtype) as rt, ExitStack() as owned:
+    with (
+        runtime.joined(device=cfg.device, dtype=cfg.dtype, weights=cfg.weights) as rt,
+        ExitStack() as owned,
+    ):
         # Before any checkpoint is measured: hours later, another process may write the last report.
         for folder in dict.fromkeys(folders_to_write(cfg)):
             owned.enter_context(rt.held_by_main(one_writer(folder, inside=True)))
@@ -132,7 +141,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
         raise ConfigError("--quantize=int8 runs in a single process; start it without torchrun")
 
     # Load the checkpoint and its data.
-    loaded = load_to_use(source)
+    loaded = load_to_use(source, adapter=cfg.adapter, dtype=rt.weights)
     data = open_data(loaded, source, cfg.data, split=cfg.split)
     model = loaded.model.to(rt.device).eval()
     n_parameters = sum(p.numel() for p in model.parameters())  # before the decoder packs layers

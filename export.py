@@ -44,6 +44,9 @@ class ExportConfig:
     # Checkpoint or run folder, gpt2 to gpt2-xl, or a Hugging Face Hub id; None is the best
     # checkpoint of the newest run in out/.
     checkpoint: str | None = None
+    # PEFT adapter (LoRA) to merge into the checkpoint, a folder or a Hub id. An adapter that names
+    # its base can also be passed as --checkpoint.
+    adapter: str | None = None
 
     # --- output ---
     # What to write: hf is a folder for the Hugging Face Hub, torchscript and torch_export are
@@ -113,7 +116,7 @@ def export(cfg: ExportConfig, out: Path) -> None:
     if cfg.format == "onnx":
         formats.import_onnx()
     source = cfg.checkpoint or newest_best(Path("out"))
-    loaded = load_to_use(source)
+    loaded = load_to_use(source, adapter=cfg.adapter)
     data = open_data(loaded, source, cfg.data, split="val") if cfg.data else None
     loaded.model.eval()
     console.note(f"exporting {source} to {cfg.format} and comparing it with the model")

@@ -436,7 +436,8 @@ class GPT(nn.Module):
         if among is None:
             return self.logits(x_RC)
         # Not a matrix product, whose rounding may depend on the number of rows.
-        return torch.sum(self.ln_f(x_RC)[:, None] * self.wte.weight[list(among)], dim=-1)
+        chosen_KC = at_least_fp32(self.wte.weight[list(among)])
+        return torch.sum(at_least_fp32(self.ln_f(x_RC))[:, None] * chosen_KC, dim=-1)
 
     @classmethod
     def from_pretrained(
@@ -484,7 +485,7 @@ class GPT(nn.Module):
         state: dict[str, Tensor] = {}
         head: Tensor | None = None
         for hub_name, tensor in tensors:
-            name = _own_name(hub_name)
+            name = own_name(hub_name)
             if name == "lm_head.weight":
                 head = tensor
             elif name not in names and not _NOT_WEIGHTS.fullmatch(name):
@@ -508,7 +509,7 @@ class GPT(nn.Module):
 
     def _copied(self, hub_name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         """Return one parameter from its tensor in a file; raise ValueError if it does not fit."""
-        name = _own_name(hub_name)
+        name = own_name(hub_name)
         shape = self.get_parameter(name).shape
         weight = torch.empty(shape, dtype=dtype)
         if name == "wte.weight":
@@ -569,7 +570,7 @@ def transposed(name: str, tensor: Tensor) -> Tensor:
     return tensor.t() if name.endswith(_LINEARS) and tensor.dim() == 2 else tensor
 
 
-def _own_name(hub_name: str) -> str:
+def own_name(hub_name: str) -> str:
     """Strip what DistributedDataParallel, torch.compile and `transformers` put before names."""
     name = re.sub(r"^(module\.)+", "", hub_name.replace("_orig_mod.", ""))
     return name.removeprefix("transformer.")

@@ -37,6 +37,9 @@ class SampleConfig:
     # Checkpoint or run folder, gpt2 to gpt2-xl, or a Hugging Face Hub id; None is the best
     # checkpoint of the newest run in out/.
     checkpoint: str | None = None
+    # PEFT adapter (LoRA) to merge into the checkpoint, a folder or a Hub id. An adapter that names
+    # its base can also be passed as --checkpoint.
+    adapter: str | None = None
 
     # --- input ---
     prompt: str | None = None  # text to continue
@@ -73,6 +76,9 @@ class SampleConfig:
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     # Precision of matrix products.
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    # Precision in which weights are kept. 16 bits halve their memory, and are then multiplied in
+    # that precision, too.
+    weights: Literal["float32", "bfloat16", "float16"] = "float32"
     # int8 stores weights in 8 bits: on a CPU, at least twice as fast.
     quantize: Literal["none", "int8"] = "none"
 
@@ -196,9 +202,9 @@ def main() -> None:
 
 def reply(cfg: SampleConfig) -> None:
     """Load the model, and reply to a file, to a user at the terminal, or to the given prompts."""
-    rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
+    rt = runtime.start(device=cfg.device, dtype=cfg.dtype, weights=cfg.weights)
     checkpoint = cfg.checkpoint or newest_best(Path("out"))
-    loaded = load_to_use(checkpoint)
+    loaded = load_to_use(checkpoint, adapter=cfg.adapter, dtype=rt.weights)
     model = loaded.model.to(rt.device).eval()
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")

@@ -36,6 +36,9 @@ class ServeConfig:
     # Checkpoint or run folder, gpt2 to gpt2-xl, or a Hugging Face Hub id; None is the best
     # checkpoint of the newest run in out/.
     checkpoint: str | None = None
+    # PEFT adapter (LoRA) to merge into the checkpoint, a folder or a Hub id. An adapter that names
+    # its base can also be passed as --checkpoint.
+    adapter: str | None = None
     model_name: str | None = None  # name that clients use; None is the name of the run or folder
 
     # --- network ---
@@ -66,6 +69,9 @@ class ServeConfig:
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     # Precision of matrix products.
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    # Precision in which weights are kept. 16 bits halve their memory, and are then multiplied in
+    # that precision, too.
+    weights: Literal["float32", "bfloat16", "float16"] = "float32"
     # int8 stores weights in 8 bits: on a CPU, at least twice as fast.
     quantize: Literal["none", "int8"] = "none"
 
@@ -153,8 +159,8 @@ def main() -> None:
 
 def load(cfg: ServeConfig, folder: Path, name: str) -> Served:
     """Load the model and prepare it for decoding."""
-    rt = runtime.start(device=cfg.device, dtype=cfg.dtype)
-    loaded = load_to_use(folder, pickles=False)
+    rt = runtime.start(device=cfg.device, dtype=cfg.dtype, weights=cfg.weights)
+    loaded = load_to_use(folder, pickles=False, adapter=cfg.adapter, dtype=rt.weights)
     model = loaded.model.to(rt.device).eval()
     decoder = make_decoder(model, rt, quantize=cfg.quantize)
     precision = cfg.quantize if cfg.quantize != "none" else str(rt.dtype).removeprefix("torch.")

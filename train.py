@@ -93,6 +93,9 @@ class TrainConfig:
     # Precision of matrix products; the weights and the optimizer stay in float32.
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: bool | None = None  # use torch.compile; None does on CUDA only (no gain on a CPU)
+    # Precision in which the frozen base of --lora_rank is kept. 16 bits halve its memory, and are
+    # then multiplied in that precision, too; the trained updates stay in float32.
+    weights: Literal["float32", "bfloat16", "float16"] = "float32"
     # Recompute activations in the backward pass: less memory, about 24% more time.
     checkpoint_activations: bool = False
     # Shard the model, its gradients and the optimizer over all GPUs (FSDP2); without it, every GPU
@@ -117,6 +120,8 @@ class TrainConfig:
         )
         adapts = "lora_rank adapts a trained model, not random weights; use --init_from=gpt2"
         check(self.lora_rank == 0 or self.init_from != "scratch", adapts)
+        whole = f"weights={self.weights} is too coarse to train all weights; set --lora_rank=8"
+        check(self.weights == "float32" or self.lora_rank > 0, whole)
 
     @property
     def shape(self) -> "GPTConfig":
@@ -129,7 +134,9 @@ class TrainConfig:
         """Return the LoRA settings, or None if all weights are trained."""
         names = ("rank", "alpha", "dropout", "targets")
         values = {name: getattr(self, f"lora_{name}") for name in names}
-        return Lora(**values, base=self.init_from) if self.lora_rank else None
+        if not self.lora_rank:
+            return None
+        return Lora(**values, base=self.init_from, base_dtype=self.weights)
 
 
 def parse_flags() -> TrainConfig:
@@ -209,7 +216,9 @@ def main() -> None:
     cfg = parse_flags()
     with (
         StopSignals() as stop,
-        runtime.joined(device=cfg.device, dtype=cfg.dtype, seed=cfg.seed) as rt,
+        runtime.joined(
+            device=cfg.device, dtype=cfg.dtype, weights=cfg.weights, seed=cfg.seed
+        ) as rt,
         rt.held_by_main(one_writer(cfg.out, inside=True)),
     ):
         ending = train(start_or_resume(cfg, rt, stop))
@@ -224,7 +233,7 @@ def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
     lora = cfg.lora  # raises ConfigError for unknown targets, before anything is loaded
     newest = rt.on_main(lambda: folder.newest_whole(may_exist=cfg.resume == "auto"))
     if newest is None or lora:  # a LoRA run loads its base again, and A and B below
-        loaded = load_or_new(cfg.init_from, cfg.shape, cfg.data)
+        loaded = load_or_new(cfg.init_from, cfg.shape, cfg.data, rt.weights)
     else:
         loaded = load_model(newest, dropout=cfg.dropout, verified=True)
     model = loaded.model

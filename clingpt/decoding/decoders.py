@@ -36,6 +36,8 @@ def make_decoder(model: GPT, rt: Runtime, *, quantize: Quantize = "none") -> Dec
     layers as generated text. On CUDA it is a copy, because losses there stay in fp32.
     """
     if quantize == "int8":
+        if rt.weights != torch.float32:
+            raise ConfigError("--quantize=int8 rounds weights in float32; drop --weights")
         if rt.device.type != "cpu" or rt.dtype != torch.float32:
             raise ConfigError(
                 f"--quantize=int8 is for the CPU in float32, not {rt.device.type} in "
@@ -50,7 +52,8 @@ def make_decoder(model: GPT, rt: Runtime, *, quantize: Quantize = "none") -> Dec
     elif rt.device.type == "cpu" and rt.dtype == torch.float32 and have_onednn():
         replace_linear_layers(model, packed_linear)
     elif rt.device.type == "cuda":
-        return GraphedDecoder(copy.deepcopy(model).to(rt.dtype))
+        in_place = model.wte.weight.dtype == rt.dtype  # nothing to convert, and it is only read
+        return GraphedDecoder(model if in_place else copy.deepcopy(model).to(rt.dtype))
     return model
 
 

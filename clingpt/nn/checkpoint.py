@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ from clingpt.nn.lora import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     Lora,
-    adapt,
     check_base,
-    load_adapter,
-    merged_weights,
+    merge_adapter,
     read_lora,
+    read_peft,
     write_adapter,
 )
+from clingpt.nn.runtime import DTYPES
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, SIZES, GPTConfig, hub_folder
 
@@ -89,21 +90,28 @@ def load_model(
     verified: bool = False,
     pickles: bool = True,
     dtype: torch.dtype = torch.float32,
+    adapter: str | None = None,
 ) -> Loaded:
     """Load a checkpoint or run folder, `gpt2` … `gpt2-xl`, a Hub id or a Hugging Face GPT-2 folder.
 
-    Or nanoGPT's ckpt.pt. A run folder means its best checkpoint. An adapter is merged into its
-    base. Files are compared with SHA256SUMS if the folder has it, unless the caller has just
-    `verified` them. The weights are kept in `dtype`. Without `pickles`, only safetensors are
-    opened. Raises CheckpointError, which says in one line what a folder is that cannot be loaded.
+    Or nanoGPT's ckpt.pt. A run folder means its best checkpoint. An adapter is merged into the base
+    that it names, or the `adapter` given into this checkpoint. Files are compared with SHA256SUMS
+    if the folder has it, unless the caller has just `verified` them. The weights are kept in
+    `dtype`. Without `pickles`, only safetensors are opened. Raises CheckpointError, which says in
+    one line what a folder is that cannot be loaded.
     """
+    on_base = partial(
+        _load_on_base, block_size=block_size, dropout=dropout, pickles=pickles, dtype=dtype
+    )
+    if adapter is not None:
+        return on_base(locate(adapter), str(source))
     path = locate(str(source))
+    if is_adapter(path):
+        return on_base(path, None)
     folder = path if path.is_dir() else path.parent
     is_ours = (folder / SUMS).exists()
     if is_ours and not verified:
         verify(folder)
-    if is_adapter(path):
-        return _load_on_base(folder, block_size=block_size, dropout=dropout)
     if not is_ours:
         check_loadable(path)
     if not pickles:
@@ -124,9 +132,15 @@ def load_model(
     return Loaded(use_kernels(model), tokenizer, read_card(folder), folder)
 
 
-def load_to_use(source: str | Path, *, pickles: bool = True) -> Loaded:
+def load_to_use(
+    source: str | Path,
+    *,
+    adapter: str | None = None,
+    pickles: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> Loaded:
     """Load a model, and warn if its training data contained personal identifiers."""
-    loaded = load_model(source, pickles=pickles)
+    loaded = load_model(source, adapter=adapter, pickles=pickles, dtype=dtype)
     if said := warning(loaded.card):
         console.note(f"{source}: {said}")
     return loaded
@@ -155,26 +169,50 @@ def from_weights(config: GPTConfig, weights: Mapping[str, Tensor]) -> GPT:
     return use_kernels(model)
 
 
-def _load_on_base(folder: Path, *, block_size: int | None, dropout: float) -> Loaded:
-    """Load the base that an adapter's card names, and merge the adapter into it."""
-    card = read_card(folder)
-    lora = read_lora(card, folder)
+def _load_on_base(
+    folder: Path,
+    base_source: str | None,
+    *,
+    block_size: int | None,
+    dropout: float,
+    pickles: bool,
+    dtype: torch.dtype,
+) -> Loaded:
+    """Load an adapter's base, given or as it names it, and merge the adapter into it."""
+    if not is_adapter(folder):
+        raise CheckpointError(f"{folder} is not an adapter; pass it as --checkpoint")
+    if (folder / SUMS).exists():
+        verify(folder)
+    card, peft = read_card(folder), read_peft(folder)
+    lora = read_lora(card, folder) if card else None
+    named = base_source or (lora.base if lora else peft.get("base_model_name_or_path"))
+    if not named:
+        raise CheckpointError(
+            f"{folder} does not name its base; pass it as --checkpoint=BASE --adapter={folder}"
+        )
     try:
-        base_folder = locate(lora.base)
-        if not any(base_folder.glob("*.safetensors")):  # serve.py must never open a pickle
-            raise CheckpointError(f"{base_folder} has no safetensors; save it in that format")
+        base_folder = locate(named)
         if base_folder.resolve() == folder.resolve():
             raise CheckpointError(
                 "that is the adapter's own folder; move the adapter, and put its base there"
             )
-        base = load_model(base_folder, block_size=block_size or lora.block_size, dropout=dropout)
+        base = load_model(
+            base_folder,
+            block_size=block_size or (lora.block_size if lora else None),
+            dropout=dropout,
+            pickles=pickles,
+            # As in training, since rounded weights have another hash.
+            dtype=DTYPES[lora.base_dtype] if lora else dtype,
+        )
     except CheckpointError as error:
-        raise CheckpointError(f"{folder} is an adapter of {lora.base}: {error}") from None
-    check_base(base.model, lora, folder)
-    adapt(base.model, lora)
-    load_adapter(base.model, folder)
-    merged = merged_weights(base.model, base.model.state_dict())
-    model = from_weights(base.model.config, merged)
+        other = (
+            "" if base_source or lora else "; if it is elsewhere, pass --checkpoint=BASE --adapter"
+        )
+        raise CheckpointError(f"{folder} is an adapter of {named}: {error}{other}") from None
+    if lora:
+        check_base(base.model, lora, folder)
+    model = base.model.to(dtype)
+    merge_adapter(model, folder, peft, pickles=pickles)
     return replace(base, model=model, card=card, folder=folder)
 
 
@@ -188,8 +226,8 @@ def identity(folder: Path) -> str:
     return " ".join(sha256(path) for path in files)
 
 
-def load_or_new(source: str, shape: GPTConfig, data: Path) -> Loaded:
-    """Load a model with the context and dropout of `shape`.
+def load_or_new(source: str, shape: GPTConfig, data: Path, dtype: torch.dtype) -> Loaded:
+    """Load a model with the context and dropout of `shape`, its weights kept in `dtype`.
 
     `scratch` draws random weights for the tokenizer of the prepared folder `data`.
     """
@@ -198,7 +236,7 @@ def load_or_new(source: str, shape: GPTConfig, data: Path) -> Loaded:
         tokenizer = Tokenizer.load(data)
         shape = replace(shape, vocab_size=tokenizer.size)
         return Loaded(use_kernels(GPT(shape)), tokenizer, {}, Path())
-    return load_model(source, block_size=shape.block_size, dropout=shape.dropout)
+    return load_model(source, block_size=shape.block_size, dropout=shape.dropout, dtype=dtype)
 
 
 def locate(source: str) -> Path:

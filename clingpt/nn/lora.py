@@ -8,11 +8,13 @@ to zero, so that training starts from the base model's outputs.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from torch.nn import functional as F
 
 from clingpt.base import settings as config
 from clingpt.base.errors import CheckpointError, ConfigError
-from model import GPT
+from model import GPT, own_name, transposed
 
 LAYERS = ("c_attn", "c_proj", "c_fc")  # of each block; c_proj is in attention and in the MLP
 ADAPTER = "adapter"  # folder of the adapter inside a checkpoint
@@ -39,6 +41,7 @@ class Lora:
     targets: tuple[str, ...] = LAYERS
     base: str  # as given by --init_from
     base_sha256: str = ""  # of the base model's weights
+    base_dtype: str = "float32"  # in which they were kept, and so hashed
     block_size: int = 0  # context in training, in tokens
 
     def __post_init__(self) -> None:
@@ -60,8 +63,11 @@ class LoraLinear(nn.Linear):
         super().__init__(base.in_features, base.out_features, device="meta")
         self.weight, self.bias, self.scale = base.weight, base.bias, lora.scale
         self.dropout = nn.Dropout(lora.dropout)
-        self.lora_A = nn.Parameter(base.weight.new_empty(lora.rank, base.in_features))
-        self.lora_B = nn.Parameter(base.weight.new_zeros(base.out_features, lora.rank))
+        weight = base.weight
+        # The base may be kept in 16 bits, which are too few for the small steps of training.
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        self.lora_A = nn.Parameter(weight.new_empty(lora.rank, base.in_features, dtype=wide))
+        self.lora_B = nn.Parameter(weight.new_zeros(base.out_features, lora.rank, dtype=wide))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))  # as in the paper's code
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +95,8 @@ def merged_weights(model: GPT, weights: Mapping[str, Tensor]) -> dict[str, Tenso
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLinear):
             A, B = (merged.pop(name + part) for part in PARTS)
-            merged[f"{name}.weight"] = merged[f"{name}.weight"] + layer.scale * (B @ A)
+            weight = merged[f"{name}.weight"]
+            merged[f"{name}.weight"] = (weight + layer.scale * (B @ A)).to(weight.dtype)
     return merged
 
 
@@ -102,7 +109,7 @@ def weights_sha256(model: GPT) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         if name != "wpe.weight":
             digest.update(name.encode())
-            digest.update(tensor.contiguous().numpy())
+            digest.update(tensor.contiguous().view(torch.uint8).numpy())  # also of bfloat16
     return digest.hexdigest()
 
 
@@ -131,15 +138,10 @@ def write_adapter(folder: Path, weights: Mapping[str, Tensor], lora: Lora, *, ba
 
 
 def read_lora(card: Mapping[str, Any], folder: Path) -> Lora:
-    """Read an adapter's settings from its card; raise CheckpointError if there are none."""
-    if "lora" not in card:
-        raise CheckpointError(
-            f"{folder} has no card that names its base; merge an adapter from another tool "
-            "in that tool (PEFT: merge_and_unload) and use the merged model here"
-        )
+    """Read an adapter's settings from its card; raise CheckpointError if it is damaged."""
     try:
         return config.from_dict(Lora, card["lora"], source=folder)
-    except (ConfigError, AttributeError) as error:
+    except (ConfigError, AttributeError, KeyError) as error:
         raise CheckpointError(f"the card of {folder} is damaged: {error}") from None
 
 
@@ -170,3 +172,114 @@ def load_adapter(model: GPT, folder: Path) -> None:
                 f"is {tuple(tensor.shape)} or it contains NaN or infinity"
             )
         wanted[name].copy_(tensor)
+
+
+# ------------------------------------------------------------------------------------------------
+# Adapters of other tools, in PEFT's layout (github.com/huggingface/peft, src/peft/tuners/lora)
+
+# Initialisations that leave the base as it is. Others, such as PiSSA's, move a part of its weights
+# into A and B, and are merged only by PEFT.
+PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+# Settings that change what an adapter computes, and are not supported.
+REFUSED = (
+    "use_dora use_qalora use_bdlora lora_bias layer_replication target_parameters "
+    "trainable_token_indices alora_invocation_tokens arrow_config kasa_config velora_config "
+    "monteclora_config megatron_config"
+).split()
+MERGE_THERE = "merge it in PEFT (merge_and_unload) and use the merged model here"
+
+
+def read_peft(folder: Path) -> dict[str, Any]:
+    """Read an adapter_config.json; raise CheckpointError for what is not plain LoRA of a GPT-2."""
+    path = folder / ADAPTER_CONFIG
+    try:
+        peft = json.loads(path.read_text("utf-8"))
+        kind, task = peft.get("peft_type"), peft.get("task_type")
+    except (OSError, ValueError, AttributeError):
+        raise CheckpointError(f"{path} is missing or does not describe an adapter") from None
+    wrong = ""
+    if kind != "LORA":
+        wrong = f"is a PEFT adapter of the type {kind}, not LORA"
+    elif task not in (None, "CAUSAL_LM"):
+        wrong = f"is an adapter for the task {task}, which does not write text"
+    elif used := [name for name in REFUSED if peft.get(name)]:
+        wrong = f"is a LoRA adapter with {used[0]}, which is not supported"
+    elif peft.get("init_lora_weights") not in PLAIN_STARTS:
+        wrong = f"is a LoRA adapter that began as {peft['init_lora_weights']}, with a changed base"
+    elif not isinstance(peft.get("lora_alpha"), int | float):
+        wrong = "is an adapter without lora_alpha"
+    if wrong:
+        raise CheckpointError(f"{folder} {wrong}; {MERGE_THERE}")
+    return dict(peft)
+
+
+def merge_adapter(model: GPT, folder: Path, peft: Mapping[str, Any], *, pickles: bool) -> None:
+    """Add an adapter's updates to a model's weights, in place and one matrix at a time.
+
+    Which matrices they are follows from the file, not from target_modules. Biases and whole modules
+    that were trained beside them (`bias`, `modules_to_save`) replace the model's. Raises
+    CheckpointError for tensors that do not fit.
+    """
+    path, tensors = _adapter_tensors(folder, pickles=pickles)
+    parameters = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        if not (tensor.is_floating_point() and tensor.isfinite().all()):
+            raise CheckpointError(f"{path}: {name} must be finite numbers, but is not")
+    updates = {name.removesuffix(".lora_A.weight") for name in tensors if ".lora_A." in name}
+    with torch.no_grad():
+        for name in sorted(updates):
+            try:
+                A, B = (tensors.pop(f"{name}{part}.weight") for part in PARTS)
+                weight = parameters[f"{name}.weight"]
+                update = _scale_of(name, len(A), peft) * (B.to(torch.float32) @ A.to(torch.float32))
+            except (KeyError, RuntimeError):
+                raise CheckpointError(f"{path} does not fit its base: see {name}") from None
+            if update.shape != weight.shape or name in ("wte", "wpe"):
+                raise CheckpointError(f"{path} does not fit its base: see {name}")
+            weight.copy_(weight + update)
+        for name, tensor in tensors.items():
+            if name.startswith(("wte.", "lm_head.")):
+                raise CheckpointError(
+                    f"{folder} is an adapter with an embedding or output head of its own ({name}), "
+                    f"which is not supported; {MERGE_THERE}"
+                )
+            if name not in parameters or ".lora_" in name:
+                raise CheckpointError(f"{path} does not fit its base: see {name}")
+            own = transposed(name, tensor)
+            if own.shape != parameters[name].shape:
+                raise CheckpointError(f"{path} does not fit its base: see {name}")
+            parameters[name].copy_(own)
+
+
+def _adapter_tensors(folder: Path, *, pickles: bool) -> tuple[Path, dict[str, Tensor]]:
+    """Return the adapter's file, and its tensors by our names of what they change."""
+    path = folder / ADAPTER_WEIGHTS
+    if not path.exists() and (folder / "adapter_model.bin").exists():
+        path = folder / "adapter_model.bin"
+        if not pickles:
+            raise CheckpointError(
+                f"{folder} has no {ADAPTER_WEIGHTS} but {path.name}, and such files can contain "
+                f"code; {MERGE_THERE}"
+            )
+    try:
+        if path.suffix == ".bin":
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            found = load_file(path)
+    except Exception as error:  # torch.load of a broken file raises private types
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    named = {}
+    for name, tensor in found.items():
+        name = own_name(name.removeprefix("base_model.model.").replace(".base_layer.", "."))
+        named[name.replace(".modules_to_save.default.", ".")] = tensor
+    return path, named
+
+
+def _scale_of(name: str, rank: int, peft: Mapping[str, Any]) -> float:
+    """Return the factor of B A in one matrix: alpha / r or, with rsLoRA, alpha / sqrt(r)."""
+    patterns = peft.get("alpha_pattern") or {}
+    matching = (
+        a for key, a in patterns.items() if re.match(rf"(.*\.)?({key})$", f"transformer.{name}")
+    )
+    alpha = float(next(matching, peft["lora_alpha"]))
+    return alpha / (math.sqrt(rank) if peft.get("use_rslora") else rank)

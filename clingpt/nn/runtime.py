@@ -41,9 +41,10 @@ class Runtime:
     """A process's device, precision and place among the ranks."""
 
     device: torch.device
-    dtype: torch.dtype  # of matrix products; weights and moments stay in fp32
+    dtype: torch.dtype  # of matrix products; moments and trained weights stay in fp32
     rank: int = 0
     n_ranks: int = 1
+    weights: torch.dtype = torch.float32  # in which a model is kept; 16 bits cannot be trained
 
     @property
     def is_main(self) -> bool:
@@ -264,10 +265,12 @@ def spread_like(tensor: Tensor, example: Tensor) -> Tensor:
 
 
 @contextmanager
-def joined(*, device: str, dtype: str = "auto", seed: int = 0) -> Iterator[Runtime]:
+def joined(
+    *, device: str, dtype: str = "auto", weights: str = "float32", seed: int = 0
+) -> Iterator[Runtime]:
     """Join the ranks that torchrun started; without torchrun, yield the runtime of one process."""
     if not _among_many():
-        yield start(device=device, dtype=dtype, seed=seed)
+        yield start(device=device, dtype=dtype, weights=weights, seed=seed)
         return
     try:
         rank, n_ranks, local = (int(os.environ[x]) for x in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
@@ -281,7 +284,7 @@ def joined(*, device: str, dtype: str = "auto", seed: int = 0) -> Iterator[Runti
         torch.cuda.set_device(chosen)
     _warn_of_restarts()
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
-    alone = _begin(chosen, dtype, seed)
+    alone = _begin(chosen, dtype, weights, seed)
     try:
         yield replace(alone, rank=rank, n_ranks=n_ranks)
     except RuntimeError as error:
@@ -318,27 +321,29 @@ def _warn_of_restarts() -> None:
         )
 
 
-def start(*, device: str, dtype: str = "auto", seed: int = 0) -> Runtime:
+def start(*, device: str, dtype: str = "auto", weights: str = "float32", seed: int = 0) -> Runtime:
     """Choose device and precision and seed the generators, for commands that run in one process.
 
+    Weights in 16 bits are multiplied in their own type, whatever `dtype` is.
     Raises ConfigError if the machine lacks the device, or if torchrun started many processes.
     """
     if _among_many():
         raise ConfigError(
             "only train.py and eval.py run on many processes; start this command without torchrun"
         )
-    return _begin(_device(device), dtype, seed)
+    return _begin(_device(device), dtype, weights, seed)
 
 
 def _among_many() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def _begin(device: torch.device, dtype: str, seed: int) -> Runtime:
+def _begin(device: torch.device, dtype: str, weights: str, seed: int) -> Runtime:
     if device.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(seed)
-    return Runtime(device, choose_dtype(dtype, device))
+    chosen = choose_dtype(dtype if weights == "float32" else weights, device)
+    return Runtime(device, chosen, weights=DTYPES[weights])
 
 
 def keep_freed_memory() -> None:

@@ -62,7 +62,8 @@ def choose_micro_batch(
         free //= rt.n_ranks_here()  # each process needs as much
     most = min(feed.micro_batch_size, rt.largest_share(batch_size))
     random_numbers = rt.rng_state()
-    per_token, per_target = _saved_bytes(model)
+    with rt.autocast():  # a base in 16 bits computes only there
+        per_token, per_target = _saved_bytes(model)
     rt.set_rng_state(random_numbers)  # dropout drew from them
     needs = {
         rows: _bytes_to_train(model, feed, optimizer, rows, per_token, per_target)

@@ -77,7 +77,7 @@ def train_run(
                 commands.replace_random_numbers(run / "step_000013", rank=spoil_rank)
 
     @contextmanager
-    def joined(*, device: str, dtype: str, seed: int) -> Iterator[Runtime]:
+    def joined(*, device: str, dtype: str, weights: str, seed: int) -> Iterator[Runtime]:
         torch.manual_seed(seed)
         yield rt
 

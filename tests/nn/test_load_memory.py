@@ -19,7 +19,8 @@ from model import GPT, GPTConfig
 import safetensors.torch
 
 def megabytes(name):
-    return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3
+    found = re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 / 1e6
 
 source, dtype, saved = sys.argv[1:]
 before = megabytes("VmRSS")

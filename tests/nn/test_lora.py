@@ -502,20 +502,8 @@ def of_itself(folder: Path) -> None:
     edit_card(folder, base=str(folder))
 
 
-def pickled_base(folder: Path) -> None:
-    base = folder.with_name("base")
-    base.mkdir()
-    (base / "pytorch_model.bin").write_bytes(b"")
-    edit_card(folder, base=str(base))
-
-
 def of_nothing(folder: Path) -> None:
     edit_card(folder, rank="eight")
-
-
-def of_another_tool(folder: Path) -> None:
-    (folder / "clingpt.json").unlink()
-    (folder / "SHA256SUMS").unlink()
 
 
 def damaged(folder: Path) -> None:
@@ -544,9 +532,7 @@ def edit_card(folder: Path, **changed: Any) -> None:
     [
         (without_base, "is an adapter of ./nowhere: ./nowhere is not a folder"),
         (of_itself, "that is the adapter's own folder"),
-        (pickled_base, "base has no safetensors; save it in that format"),
         (of_nothing, "is damaged: .*rank must be a whole number"),
-        (of_another_tool, "no card that names its base"),
         (damaged, "adapter_model.safetensors is damaged"),
         (not_finite, "finite numbers"),
         (lambda x: (x / "adapter_model.safetensors").unlink(), "is missing"),
@@ -560,6 +546,22 @@ def test_an_unusable_adapter_is_refused_with_a_reason(
     spoil(folder)
     with pytest.raises(CheckpointError, match=message):
         load_model(folder)
+
+
+def test_an_adapter_on_a_pickled_base_is_not_served(
+    alone: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(alone, tmp_path / "adapter")
+    shutil.copytree(base / "best", tmp_path / "base")
+    (tmp_path / "base/SHA256SUMS").unlink()
+    tensors = load_file(tmp_path / "base/model.safetensors")
+    torch.save(tensors, tmp_path / "base/pytorch_model.bin")
+    (tmp_path / "base/model.safetensors").unlink()
+    edit_card(tmp_path / "adapter", base=str(tmp_path / "base"))
+    assert torch.equal(logits_of(tmp_path / "adapter"), logits_of(alone))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("opened a pickle"))
+    with pytest.raises(CheckpointError, match="has no model.safetensors but pytorch_model.bin"):
+        load_model(tmp_path / "adapter", pickles=False)
 
 
 def test_a_checkpoint_with_a_damaged_adapter_counts_as_damaged(

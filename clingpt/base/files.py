@@ -29,7 +29,7 @@ from clingpt.base.errors import BusyError, CheckpointError, DataError
 
 SUMS = "SHA256SUMS"
 # Suffixes of files that must be listed in SHA256SUMS.
-HASHED = {".safetensors", ".json", ".pt", ".onnx", ".data", ".ts", ".pt2"}
+HASHED = {".safetensors", ".json", ".pt", ".onnx", ".data", ".ts", ".pt2", ".gguf"}
 NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # errors that reading cannot have
 LONGEST_NAME = 255  # bytes of a file's name

@@ -344,11 +344,6 @@ def _join(merges: Sequence[str]) -> str:
     return MERGES_HEADER + "".join(f"{merge}\n" for merge in merges)
 
 
-@functools.cache
-def _is_gpt2s(merges: tuple[str, ...]) -> bool:
-    return _sha256(_join(merges).encode()) == MERGES_SHA256
-
-
 class _Vocabulary(NamedTuple):
     """What a file with merges and a file with ids say; for a tokenizer.json they are one."""
 
@@ -386,8 +381,6 @@ def _join_vocabularies(
             raise _refusal(each.path, f"it differs from {first.path.name}")
         added |= each.added
     added |= {content: id_ for content, id_ in declared.items() if content not in first.made}
-    if _is_gpt2s(first.merges) and EOT not in first.made.values():
-        added.setdefault(EOT_TEXT, EOT)  # some copies of GPT-2's files leave it out
     by_id = sorted((id_, content) for content, id_ in added.items())
     numbers = [*first.made.values(), *(id_ for id_, _ in by_id)]
     if len(set(numbers)) < len(numbers):
@@ -452,7 +445,7 @@ def _read_tokenizer_json(path: Path, declared: Mapping[str, int]) -> _Vocabulary
         pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
         merges = tuple(f"{left} {right}" for left, right in pairs)
         tokens = {token["content"]: token["id"] for token in added}
-        if not _is_gpt2s(merges):  # GPT-2's need no other description
+        if _sha256(_join(merges).encode()) != MERGES_SHA256:  # GPT-2's need no other description
             if reason := _what_differs(content):
                 raise _refusal(path, f"it is a BPE of {len(vocab):,} tokens {reason}")
         return _check(path, merges, path, {**vocab, **tokens}, {**declared, **tokens})
@@ -498,7 +491,7 @@ def _check(
     letters = [*_byte_letters().values()]
     if lacking := sum(letter not in ids for letter in letters):
         raise _refusal(ids_path, f"it lacks {lacking} of the 256 bytes: it is not a byte-level BPE")
-    if not _is_gpt2s(merges):
+    if _sha256(_join(merges).encode()) != MERGES_SHA256:
         _check_merges(merges_path, merges)
     made = dict[str, int]()
     for token in (*letters, *(merge.replace(" ", "") for merge in merges)):
@@ -554,9 +547,9 @@ def _check_gpt2(folder: Path) -> None:
     n_rows = _read_object(folder / "config.json").get("vocab_size", VOCAB_SIZE)
     if isinstance(n_rows, int) and not VOCAB_SIZE <= n_rows <= MOST_PADDED:
         raise CheckpointError(
-            f"{folder} has no tokenizer files, and its model has {n_rows:,} token embeddings "
-            "instead of the 50,257 of GPT-2's tokenizer; copy vocab.json and merges.txt, or "
-            "tokenizer.json, into the folder"
+            f"{folder} has no tokenizer files, and with {n_rows:,} token embeddings its model is "
+            "not GPT-2's vocabulary of 50,257; put vocab.json and merges.txt, or tokenizer.json, "
+            "into the folder"
         )
 
 

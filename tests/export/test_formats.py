@@ -21,6 +21,7 @@ from unittest import mock
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -40,8 +41,9 @@ from clingpt.nn.checkpoint import Loaded, load_model, read_card
 from clingpt.text.tasks import prompt_text
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT, GPTConfig
-from tests.helpers.commands import ROOT
+from tests.helpers.commands import ROOT, write_sums
 from tests.helpers.exports import (
+    CARD,
     LENGTHS,
     SHAPES,
     Case,
@@ -143,6 +145,39 @@ def test_files_are_world_readable(form: str, exported: Callable[..., Path]) -> N
         path.name: path.stat().st_mode & 0o777 for path in exported(f"--format={form}").iterdir()
     }
     assert set(modes.values()) == {0o644}, modes
+
+
+def test_hub_folder_without_an_evaluation_has_a_card_for_the_hub(
+    checkpoint: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "run")
+    (tmp_path / "run" / "README.md").unlink()
+    edit = {"settings": {"init_from": "gpt2", "data": "/home/me/notes/prepared"}}
+    (tmp_path / "run" / "clingpt.json").write_text(json.dumps({**CARD, **edit}))
+    write_sums(tmp_path / "run")
+    out = tmp_path / "out"
+    assert export(f"--checkpoint={tmp_path / 'run'}", "--format=hf", f"--out={out}") == 0
+    card = ModelCard.load(out / "README.md")
+    assert card.data.base_model == "openai-community/gpt2"
+    assert card.data.library_name == "transformers" and "clingpt" in card.data.tags
+    assert "Not intended to inform diagnosis" in card.text and "not been evaluated" in card.text
+    assert f"hf upload USER/run {out}" in capsys.readouterr().out
+
+
+def test_card_names_no_path_of_this_machine(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path / "run")
+    settings = {"init_from": "gpt2", "data": "/home/me/notes/prepared", "lora_targets": ["c_fc"]}
+    facts = {"settings": settings, "data": {"folder": "/srv/data/notes"}}
+    (tmp_path / "run" / "clingpt.json").write_text(json.dumps({**CARD, **facts}))
+    write_sums(tmp_path / "run")
+    out = tmp_path / "out"
+    assert export(f"--checkpoint={tmp_path / 'run'}", "--format=hf", f"--out={out}") == 0
+    card = read_card(out)
+    assert card == {
+        **CARD,
+        "settings": {**settings, "data": "prepared"},
+        "data": {"folder": "notes"},
+    }
 
 
 def test_config_matches_the_hub_format(hf: Path) -> None:
@@ -268,7 +303,7 @@ for form in {forms!r}:
 def test_a_full_disk_ends_every_export_in_one_line(checkpoint: Path, tmp_path: Path) -> None:
     """In a process of its own: torch's writer of archives would abort it."""
     weights = (checkpoint / "model.safetensors").stat().st_size
-    forms = ["hf", "torchscript", "torch_export"]
+    forms = ["hf", "gguf", "nanogpt", "torchscript", "torch_export"]
     out = tmp_path / "exported"
     code = FULL_DISK.format(
         root=str(ROOT), limit=weights // 2, forms=forms, checkpoint=checkpoint, out=out
@@ -506,7 +541,10 @@ def test_weights_beyond_float16_are_refused(tmp_path: Path, capsys: Capture) -> 
     flags = ["--format=hf", "--dtype=float16", f"--out={tmp_path / 'out'}"]
     assert export(f"--checkpoint={tmp_path / 'large'}", *flags) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: h.0.mlp.c_fc.bias contains values") and "--dtype" in error
+    assert (
+        error.startswith("error: transformer.h.0.mlp.c_fc.bias contains values")
+        and "--dtype" in error
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["large"]
 
 
@@ -526,8 +564,14 @@ def test_existing_folder_is_not_overwritten(
 @pytest.mark.parametrize(
     ("flags", "status", "phrase"),
     [
-        (["--format=onnx", "--dtype=float16"], 2, "--dtype is only for --format=hf"),
-        (["--format=gguf"], 2, "gguf"),
+        (["--format=onnx", "--dtype=float16"], 2, "--dtype is only for --format=hf and --format"),
+        (
+            ["--format=hf", "--dtype=q8_0"],
+            2,
+            "--format=hf has no --dtype=q8_0; choose from float32",
+        ),
+        (["--format=gguf", "--dtype=bfloat16"], 2, "choose from float32, float16, q8_0"),
+        (["--format=llamafile"], 2, "llamafile"),
         (["--format=hf", "--int8=perhaps"], 2, "int8"),
         (["--format=hf", "--data=data"], 2, "--data applies only to --format=onnx with --int8"),
         (["--int8=False", "--data=data"], 2, "--data applies only to --format=onnx with --int8"),
@@ -545,7 +589,8 @@ def test_invalid_flags_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "ours"), [("hub", "hf"), ("safetensors", "hf"), ("pt2", "torch_export")]
+    ("name", "ours"),
+    [("hub", "hf"), ("safetensors", "hf"), ("pt2", "torch_export"), ("ollama", "gguf")],
 )
 def test_other_names_of_a_format_lead_to_ours(name: str, ours: str, capsys: Capture) -> None:
     assert export(f"--format={name}") == 2
@@ -553,10 +598,26 @@ def test_other_names_of_a_format_lead_to_ours(name: str, ours: str, capsys: Capt
     assert capsys.readouterr().err == said
 
 
-@pytest.mark.parametrize("kind", ["hf", "adapter", "onnx", "torchscript", "torch_export"])
-def test_next_step_can_be_pasted_for_any_path(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind", ["hf", "gguf", "nanogpt", "adapter", "onnx", "torchscript", "torch_export"]
+)
+def test_next_steps_can_be_pasted_for_any_path(kind: Any, tmp_path: Path) -> None:
     out = tmp_path / "it's a folder"
-    step = command.next_step(kind, out)
+    out.mkdir()
+    for name in ("Modelfile.answer", "Modelfile.summarize", "model-F16.gguf"):
+        (out / name).touch()
+    step, *more = command.next_steps(command.ExportConfig(format=kind), out, "me/Run 1")
+    if kind == "gguf":
+        first = ["ollama", "create", "me-run-1-answer", "-f", str(out / "Modelfile.answer")]
+        assert shlex.split(step) == [*first, "&&", "ollama", "run", "me-run-1-answer"]
+        assert f"{out}/Modelfile.summarize" in shlex.split(more[0])
+        assert f"{out}/model-F16.gguf" in shlex.split(more[1])
+        return
+    if kind == "nanogpt":
+        assert shlex.split(step, comments=True)[:3] == ["python", "sample.py", f"--out_dir={out}"]
+        return
+    if kind == "hf":
+        assert shlex.split(more[0], comments=True) == ["hf", "upload", "USER/Run 1", str(out)]
     if step.startswith("import torch"):
         called = [ast.literal_eval(call.args[0]) for call in calls_in(step)]
         assert called == [str(out / ("model.ts" if kind == "torchscript" else "model.pt2"))]
@@ -577,12 +638,16 @@ def test_exported_gpt2_is_known_to_have_no_tasks(
     assert read_card(tmp_path).get("tasks") == tasks
 
 
-@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
-def test_missing_onnx_package_is_named_before_any_work(
-    package: str, checkpoint: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+@pytest.mark.parametrize(
+    ("package", "form"),
+    [("onnx", "onnx"), ("onnxruntime", "onnx"), ("onnxscript", "onnx"), ("gguf", "gguf")],
+)
+def test_missing_package_is_named_before_any_work(
+    package: str, form: str, checkpoint: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    assert export(f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
+    flags = [f"--format={form}", f"--out={tmp_path / 'out'}"]
+    assert export(f"--checkpoint={checkpoint}", *flags) == 1
     [error] = capsys.readouterr().err.splitlines()
     assert error.startswith(f"error: the package {package} is not installed for ")
     assert not list(tmp_path.iterdir())

@@ -204,14 +204,6 @@ def test_a_folder_with_vocabulary_files_needs_no_package(published: Path) -> Non
 
 
 @pytest.mark.usefixtures("unpackaged")
-def test_files_without_the_end_of_text_load(saved: Path) -> None:
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (saved / name).unlink()
-    swap(b', "<|endoftext|>": 50256', b"")(saved / "vocab.json")
-    assert Tokenizer.load(saved) is GPT2
-
-
-@pytest.mark.usefixtures("unpackaged")
 def test_files_written_by_transformers_load(saved: Path, tmp_path: Path) -> None:
     transformers.AutoTokenizer.from_pretrained(saved).save_pretrained(tmp_path / "theirs")
     assert Tokenizer.load(tmp_path / "theirs") is GPT2

@@ -8,7 +8,8 @@
     python -m benchmarks decode  # prefill, decoding, label scores
     python -m benchmarks decode --batches 1 --contenders ours hf nanogpt \\
         --nanogpt=../nanoGPT
-    python -m benchmarks export  # decode with PyTorch and ONNX, fp32 and int8
+    python -m benchmarks export  # decode with PyTorch, ONNX and llama.cpp
+    python -m benchmarks export --batches 1 --threads=1
     python -m benchmarks serve  # serve.py and `transformers serve`
     python -m benchmarks serve --batches 16 --contenders ours-int8
 
@@ -31,6 +32,8 @@ Contenders of decode:
                                forward pass per label prompt
     nanogpt                    nanoGPT's generate, which has no cache
     onnx, onnx-int8            clingpt/export/onnx_runner.py on exported models
+    llama.cpp, …-f16, …-q8_0   llama.cpp's server (in the package xllamacpp, whose
+                               build is for any CPU) on exported GGUF files
 Contenders of serve, on a CPU:
     ours, ours-int8            serve.py, 16 replies at once
     ours-one, ours-int8-one    serve.py, one reply at a time
@@ -84,6 +87,7 @@ class BenchConfig:
 
     # --- hardware ---
     device: str = "auto"  # auto, cpu, cuda or cuda:1
+    threads: int = 0  # decode, export: CPU threads of each contender; 0 uses all cores
     # Precision of matrix products.
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = 1337  # seed of the random examples
@@ -92,7 +96,7 @@ class BenchConfig:
         settings.check_range(self, "rows", "examples", "repeats", "steps", at_least=1)
         settings.check_range(self, "document_tokens", "block_size", at_least=16)
         settings.check_range(self, "target_share", above=0, at_most=1)
-        settings.check_range(self, "seed", "label_prompts", at_least=0)
+        settings.check_range(self, "seed", "label_prompts", "threads", at_least=0)
         settings.check_range(self, "prompt_tokens", "label_tokens", at_least=1)
         settings.check_range(self, "new_tokens", at_least=2)
         settings.check(min(self.batches, default=0) > 0, "batches must be at least 1")
@@ -118,7 +122,7 @@ import numpy as np
 import torch
 
 from benchmarks import server_load
-from benchmarks.decoding import LABELS, REPLIES, DecodeJob, prepare_onnx
+from benchmarks.decoding import GGUF_KINDS, LABELS, REPLIES, DecodeJob, prepare_gguf, prepare_onnx
 from benchmarks.floor import PARTS, READ_BYTES, product_flops, read
 from benchmarks.timing import race, rate, spread
 from benchmarks.training import (
@@ -138,8 +142,17 @@ from clingpt.training.summary import peak_flops, training_flops
 from model import GPT
 
 T = TypeVar("T")
-ENGINES = ("ours", "ours-int8", "onnx", "onnx-int8")  # the default contenders of `export`
-BYTES_PER_WEIGHT = {"ours-int8": 1, "onnx-int8": 1}  # others: as in --dtype
+WEIGHT_FILES = {".safetensors", ".data", ".onnx", ".gguf"}
+# The default contenders of `export`.
+ENGINES = ("ours", "ours-int8", "onnx", "onnx-int8", "llama.cpp", "llama.cpp-f16", "llama.cpp-q8_0")
+# Others as in --dtype. Q8_0 has a scale of two bytes for 32 weights.
+BYTES_PER_WEIGHT = {
+    "ours-int8": 1,
+    "onnx-int8": 1,
+    "llama.cpp": 4,
+    "llama.cpp-f16": 2,
+    "llama.cpp-q8_0": 34 / 32,
+}
 
 
 def main() -> None:
@@ -263,16 +276,25 @@ def bench_decode(cfg: BenchConfig) -> None:
         del model
         if any(name.startswith("onnx") for name in builders):
             prepare_onnx(Path(folder))
+        prepare_gguf(Path(folder), [GGUF_KINDS[name] for name in builders if name in GGUF_KINDS])
+        sizes = exported_sizes(Path(folder))
         job = DecodeJob(
             weights=Path(folder), prompts=[], new_tokens=cfg.new_tokens,
-            device=str(rt.device), dtype=cfg.dtype, nanogpt=cfg.nanogpt,
+            device=str(rt.device), dtype=cfg.dtype, nanogpt=cfg.nanogpt, threads=cfg.threads,
         )  # fmt: skip
+        console.say(console.key_values("Files", sizes) + "\n")
         for batch in cfg.batches:
             prompts = rng.integers(0, EOT, (batch, cfg.prompt_tokens)).tolist()
             bench_replies(cfg, replace(job, prompts=prompts), builders, weights)
         if cfg.label_prompts:
             prompts = rng.integers(0, EOT, (cfg.label_prompts, cfg.label_tokens)).tolist()
             bench_labels(cfg, replace(job, prompts=prompts))
+
+
+def exported_sizes(folder: Path) -> list[tuple[str, str]]:
+    """Return the weight files of each engine and their sizes."""
+    paths = [path for path in folder.rglob("*") if path.suffix in WEIGHT_FILES]
+    return [(path.name, console.size(path.stat().st_size)) for path in sorted(paths)]
 
 
 def bench_replies(

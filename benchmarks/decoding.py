@@ -5,7 +5,8 @@ import `transformers` or a checkout of nanoGPT. A step returns the sum of the ch
 of the log-probabilities, which shows whether contenders did the same work.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +20,19 @@ from clingpt.base.files import written_whole
 from clingpt.decoding.decoders import Quantize, make_decoder
 from clingpt.decoding.engine import Decoder, Engine, answer_all, label_log_probs
 from clingpt.decoding.sampling import Sampling
-from clingpt.export import formats
+from clingpt.export import formats, gguf_file
+from clingpt.export.llama_cpp import LlamaCpp
 from clingpt.export.onnx_runner import Runner
 from clingpt.nn.runtime import Runtime, start
 from clingpt.text.tasks import label_ids
 from clingpt.text.tokenizer import EOT, Tokenizer
 from model import GPT
 
+GGUF_KINDS: dict[str, gguf_file.Kind] = {  # of llama.cpp's contenders
+    "llama.cpp": "F32",
+    "llama.cpp-f16": "F16",
+    "llama.cpp-q8_0": "Q8_0",
+}
 ONNX_FOLDER = "onnx"  # inside the folder of the weights
 
 
@@ -36,11 +43,18 @@ class DecodeJob(Placed):
     weights: Path  # a Hugging Face folder
     prompts: Sequence[Sequence[int]]
     new_tokens: int  # of each reply; its last token takes no further step
+    threads: int = 0  # CPU threads; 0 uses all cores
+
+    def limit_threads(self) -> None:
+        """Let PyTorch use as many threads as the job says, in this process."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
 
 
 def our_decoder(job: DecodeJob, *, quantize: Quantize = "none") -> tuple[Runtime, Decoder]:
     """Return the decoder that sample.py uses."""
     rt = start(device=job.device, dtype=job.dtype)
+    job.limit_threads()
     model = GPT.from_pretrained(job.weights).to(rt.device).eval()
     return rt, make_decoder(model, rt, quantize=quantize)
 
@@ -65,6 +79,7 @@ def transformers_model(job: DecodeJob) -> Any:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    job.limit_threads()
     rt = job.runtime()
     model: Any = AutoModelForCausalLM.from_pretrained(job.weights, dtype=rt.dtype)
     model.generation_config.eos_token_id = None  # all replies have the same length
@@ -89,6 +104,7 @@ def transformers_generate(job: DecodeJob, *, new: int | None) -> Step:
 
 def nanogpt_generate(job: DecodeJob, *, new: int | None) -> Step:
     """Decode with nanoGPT's generate: no cache; top_k=1 makes it greedy."""
+    job.limit_threads()
     rt, source = job.runtime(), GPT.from_pretrained(job.weights)
     shape = source.config
     model = nanogpt_model(job.nanogpt, shape, shape.vocab_size)
@@ -119,11 +135,38 @@ def prepare_onnx(weights: Path) -> None:
 
 def onnx_generate(job: DecodeJob, *, new: int | None, int8: bool = False) -> Step:
     """Decode all prompts at once with the ONNX runner."""
-    runner = Runner(job.weights / ONNX_FOLDER, int8=int8)
+    runner = Runner(job.weights / ONNX_FOLDER, int8=int8, threads=job.threads)
 
     def step() -> float:
         found = runner.generate(job.prompts, max_new_tokens=new or job.new_tokens)
         return sum(sum(reply.ids) for reply in found)
+
+    return step
+
+
+def prepare_gguf(weights: Path, kinds: Iterable[gguf_file.Kind]) -> None:
+    """Export the model to GGUF in some types."""
+    model = GPT.from_pretrained(weights).eval()
+    for kind in kinds:
+        path = weights / gguf_file.file_name(kind)
+        gguf_file.write(model, Tokenizer.load(), path, kind=kind, facts={})
+
+
+def llama_cpp_generate(job: DecodeJob, *, new: int | None, kind: gguf_file.Kind) -> Step:
+    """Decode all prompts at once with llama.cpp's server; the request itself takes 1 to 2 ms."""
+    engine = LlamaCpp(
+        job.weights / gguf_file.file_name(kind),
+        threads=job.threads or torch.get_num_threads(),
+        context=len(job.prompts[0]) + job.new_tokens,
+        rows=len(job.prompts),
+    )
+    clients = ThreadPoolExecutor(len(job.prompts))
+
+    def ask(prompt: Sequence[int]) -> list[int]:
+        return engine.reply(prompt, new_tokens=new or job.new_tokens, ignore_end=True)
+
+    def step() -> float:
+        return sum(sum(ids) for ids in clients.map(ask, job.prompts))
 
     return step
 
@@ -163,6 +206,7 @@ REPLIES: dict[str, Callable[..., Step]] = {
     "hf": transformers_generate,
     "onnx": onnx_generate,
     "onnx-int8": partial(onnx_generate, int8=True),
+    **{name: partial(llama_cpp_generate, kind=kind) for name, kind in GGUF_KINDS.items()},
     "nanogpt": nanogpt_generate,
 }
 LABELS: dict[str, Callable[[DecodeJob], Step]] = {

@@ -14,13 +14,14 @@ import torch
 
 from benchmarks import __main__ as bench
 from benchmarks import server_load
-from benchmarks.decoding import LABELS, REPLIES, DecodeJob
+from benchmarks.decoding import LABELS, REPLIES, DecodeJob, prepare_gguf
 from benchmarks.floor import PARTS
 from benchmarks.timing import OtherLoad, Timing, peak_memory, race, resident_memory
 from benchmarks.training import CONTENDERS, Job, packed_batches, padded, random_example
 from clingpt.base import console
 from clingpt.base.errors import BenchError, ConfigError
 from clingpt.data.packing import IGNORE
+from clingpt.export import llama_cpp
 from clingpt.nn.runtime import Runtime
 from clingpt.text.tasks import Example
 from clingpt.text.tokenizer import Tokenizer
@@ -195,7 +196,10 @@ def decode_job(tmp_path_factory: pytest.TempPathFactory) -> DecodeJob:
 
 
 def test_contenders_decode_the_same_text_and_score_the_same_labels(decode_job: DecodeJob) -> None:
-    found = {name: float(REPLIES[name](decode_job, new=None)()) for name in ("ours", "hf")}
+    prepare_gguf(decode_job.weights, ["F32"])
+    engines = ["ours", "hf", *(["llama.cpp"] if llama_cpp.is_installed() else [])]
+    found = {name: float(REPLIES[name](decode_job, new=None)()) for name in engines}
+    assert found.get("llama.cpp", found["ours"]) == found["ours"]
     assert found["ours"] == found["hf"] > 0
     first = float(REPLIES["ours"](decode_job, new=1)())
     assert first < found["ours"] and first == float(REPLIES["hf"](decode_job, new=1)())

@@ -541,15 +541,21 @@ class GPT(nn.Module):
         return {f"transformer.{name}": tensor for name, tensor in state.items()}
 
     def save_pretrained(
-        self, folder: Path, *, weights: bool = True, ends: Sequence[int] = (50256,)
+        self,
+        folder: Path,
+        *,
+        weights: bool = True,
+        ends: Sequence[int] = (50256,),
+        change: Callable[[str, Tensor], Tensor] = lambda _name, tensor: tensor,
     ) -> None:
         """Write config.json, generation_config.json and, optionally, model.safetensors.
 
-        `ends` are the ids that end a text, the usual one first.
+        `ends` are the ids that end a text, the usual one first. `change` maps each tensor, by its
+        name and in its layout on the Hub, to the one that is written in its place.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if weights:
-            _write_safetensors(self.hub_state(), folder / "model.safetensors")
+            _write_safetensors(self.hub_state(), folder / "model.safetensors", change)
         config = _hub_config(self.config, self.wte.weight.dtype, ends)
         (folder / "config.json").write_text(json.dumps(config, indent=2))
         (folder / "generation_config.json").write_text(json.dumps(_end_of_text(ends), indent=2))
@@ -720,7 +726,9 @@ def _can_be_mapped(path: Path) -> bool:
     return path.suffix == ".safetensors" or zipfile.is_zipfile(path)
 
 
-def _write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def _write_safetensors(
+    tensors: Mapping[str, Tensor], path: Path, change: Callable[[str, Tensor], Tensor]
+) -> None:
     """Write a file as safetensors.torch.save_file does, but with one contiguous copy at a time.
 
     The format is a JSON header after its length in 8 bytes, then the tensors' bytes in its order.
@@ -739,8 +747,9 @@ def _write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for _, tensor in sorted(tensors.items()):
-            file.write(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().data)
+        for name, tensor in sorted(tensors.items()):
+            written = change(name, tensor.detach()).contiguous().cpu()
+            file.write(written.view(torch.uint8).numpy().data)
 
 
 def hub_folder(name: str) -> Path:

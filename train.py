@@ -459,7 +459,7 @@ def save(run: Run, figures: Mapping[str, float] | None) -> None:
     """
     cfg, rt, state = run.cfg, run.rt, run.state
     trainer = capture(state, rt)
-    plain = plain_copy(state.model, lora=run.lora is not None)
+    plain = plain_copy(state.model, lora=run.lora is not None, merged=False)
     adapter = None
     if run.lora:
         adapter = run.lora, whole_weights(adapter_weights(state.model.state_dict()))

@@ -50,6 +50,7 @@ from clingpt.nn.lora import (
     Lora,
     check_base,
     merge_adapter,
+    merging,
     read_lora,
     read_peft,
     write_adapter,
@@ -422,14 +423,20 @@ class RunFolder:
     ) -> Path:
         """Write step_…/ atomically, and point `last` at it.
 
-        An adapter goes into a subfolder, which is a checkpoint too. Next to the merged model, PEFT
-        would apply it a second time, and vLLM would take it for weights.
+        With an adapter, `model` is its base, and each matrix is merged as it is written, so that
+        no second copy of the weights is needed. The adapter goes into a subfolder, which is a
+        checkpoint too: next to the merged model, PEFT would apply it a second time, and vLLM would
+        take it for weights.
         """
         check_still_owned(self.path)
         folder = self.path / f"step_{step:06d}"
         try:
             with written_whole(folder) as scratch:
-                model.save_pretrained(scratch, ends=tokenizer.ends)
+                if adapter is None:
+                    model.save_pretrained(scratch, ends=tokenizer.ends)
+                else:
+                    merge = merging(*adapter)
+                    model.save_pretrained(scratch, ends=tokenizer.ends, change=merge)
                 tokenizer.save(scratch)
                 with (scratch / TRAINER).open("wb") as file:  # else errors do not give the reason
                     torch.save(trainer, file)

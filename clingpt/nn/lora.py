@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,23 @@ def merged_weights(model: GPT, weights: Mapping[str, Tensor]) -> dict[str, Tenso
             weight = merged[f"{name}.weight"]
             merged[f"{name}.weight"] = (weight + layer.scale * (B @ A)).to(weight.dtype)
     return merged
+
+
+def merging(lora: Lora, weights: Mapping[str, Tensor]) -> Callable[[str, Tensor], Tensor]:
+    """Return a function that merges A and B into a base's tensors, by the Hub's names and layout.
+
+    It computes the bits of `merged_weights`, one matrix at a time.
+    """
+
+    def merge(hub_name: str, tensor: Tensor) -> Tensor:
+        name = own_name(hub_name)
+        A, B = (weights.get(name.removesuffix(".weight") + part) for part in PARTS)
+        if A is None or B is None:
+            return tensor
+        weight = transposed(name, tensor)
+        return transposed(name, (weight + lora.scale * (B @ A)).to(weight.dtype))
+
+    return merge
 
 
 def weights_sha256(model: GPT) -> str:

@@ -14,6 +14,7 @@ from clingpt.data.prepared import Prepared
 from clingpt.nn.checkpoint import from_weights, read_card
 from clingpt.nn.lora import (
     ADAPTER,
+    PARTS,
     Lora,
     adapt,
     check_base,
@@ -135,13 +136,16 @@ def whole_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: whole(tensor.detach()) for name, tensor in state.items()}
 
 
-def plain_copy(model: GPT, *, lora: bool) -> GPT:
+def plain_copy(model: GPT, *, lora: bool, merged: bool = True) -> GPT:
     """Return the model as one process would load it: gathered, merged, uncompiled, in eval mode.
 
-    No memory is copied, except for sharded weights and for those that LoRA changes. If the model is
-    sharded, every rank must call this.
+    No memory is copied, except for sharded weights and for those that LoRA changes. If it is not to
+    be `merged`, LoRA's base is returned. If the model is sharded, every rank must call this.
     """
     weights = whole_weights(model.state_dict())
+    if lora and not merged:
+        base = {name: tensor for name, tensor in weights.items() if not name.endswith(PARTS)}
+        return from_weights(model.config, base).eval()
     return from_weights(model.config, merged_weights(model, weights) if lora else weights).eval()
 
 

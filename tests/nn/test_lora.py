@@ -27,11 +27,19 @@ from clingpt.nn.checkpoint import (
     read_card,
 )
 from clingpt.nn.kernels import use_kernels
-from clingpt.nn.lora import LAYERS, Lora, adapt, adapter_weights, merged_weights, weights_sha256
+from clingpt.nn.lora import (
+    LAYERS,
+    Lora,
+    adapt,
+    adapter_weights,
+    merged_weights,
+    merging,
+    weights_sha256,
+)
 from clingpt.nn.runtime import Runtime
 from clingpt.training.batches import Feed
 from clingpt.training.memory_fit import allocate_gradients_and_moments
-from clingpt.training.state import optimizer_state
+from clingpt.training.state import optimizer_state, plain_copy
 from clingpt.training.step import accumulate_gradients, build_optimizer
 from model import GPT, GPTConfig
 from tests.helpers.commands import (
@@ -146,6 +154,23 @@ def test_a_merged_model_computes_the_same_as_the_adapted_one(
     assert not torch.allclose(
         plain.step({0: [1, 2, 3]}, plain.new_cache(rows=1, capacity=9)), step, atol=0.1
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_merging_while_writing_gives_the_bits_of_merging_first(
+    dtype: str, tiny_model: Build, tmp_path: Path
+) -> None:
+    model = adapted(tiny_model().to(getattr(torch, dtype)))
+    updates = adapter_weights(model.state_dict())
+    assert {tensor.dtype for tensor in updates.values()} == {torch.float32}
+    merged(model).save_pretrained(tmp_path / "first")
+    base = plain_copy(model, lora=True, merged=False)
+    base.save_pretrained(tmp_path / "while", change=merging(LORA, updates))
+    first, then = (load_file(tmp_path / x / "model.safetensors") for x in ("first", "while"))
+    assert first.keys() == then.keys()
+    assert all(torch.equal(first[name], then[name]) for name in first)
+    name = "transformer.h.0.mlp.c_fc.weight"
+    assert not torch.equal(base.hub_state()[name], first[name])
 
 
 def test_merging_a_model_without_lora_changes_nothing(tiny_model: Build) -> None:

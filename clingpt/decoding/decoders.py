@@ -72,7 +72,9 @@ def replace_linear_layers(
     model: GPT, make: Callable[[Tensor, Tensor | None], LinearFunction]
 ) -> None:
     """Replace every linear layer of the model, and its output head, with `make(weight, bias)`."""
-    for parent in list(model.modules()):
+    # Without the layers themselves: a list of them would keep all their weights until the end.
+    parents = [module for module in model.modules() if not isinstance(module, nn.Linear)]
+    for parent in parents:
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Dropout):
                 setattr(parent, name, nn.Identity())  # inactive, but calling it takes time

@@ -1,9 +1,11 @@
 """Linear layers for decoding: the same bits for any number of rows, and int8 close to fp32."""
 
+import weakref
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from clingpt.base.errors import ConfigError
 from clingpt.decoding import decoders
@@ -117,6 +119,20 @@ def test_make_decoder_keeps_losses_and_texts_and_frees_the_original_weights() ->
     n_weights = sum(parameter.numel() for parameter in ready.parameters())
     if have_onednn():  # the original weights of all linear layers are freed
         assert n_weights < 0.6 * sum(parameter.numel() for parameter in plain.parameters())
+
+
+def test_weights_are_freed_layer_by_layer() -> None:
+    model = tiny()
+    layers = [weakref.ref(module) for module in model.modules() if isinstance(module, nn.Linear)]
+    freed = []
+
+    def make(weight_OC: torch.Tensor, bias_O: torch.Tensor | None) -> Any:
+        freed.append(sum(layer() is None for layer in layers))
+        return packed_linear(weight_OC, bias_O)
+
+    decoders.replace_linear_layers(model, make)
+    assert len(freed) == len(layers) + 1  # the output head is the last
+    assert all(count >= n - 1 for n, count in enumerate(freed)), freed
 
 
 def test_int8_logits_are_close_to_fp32_and_texts_do_not_depend_on_the_batch() -> None:

@@ -258,7 +258,7 @@ from clingpt.data.pipeline import (
     share_of_yes_to_keep,
     write_examples,
 )
-from clingpt.data.prepared import RECEIPT, FolderWriter, open_prepared
+from clingpt.data.prepared import MANIFEST, RECEIPT, FolderWriter, open_prepared, read_manifest
 from clingpt.data.readers.reading import ReadOptions
 from clingpt.data.readers.text_file import shown_name
 from clingpt.data.sources import (
@@ -289,6 +289,7 @@ def main() -> None:
         return
     cfg = replace(cfg, tasks=cfg.chosen_tasks, task=None)
     with one_writer(cfg.folder), cleanup_on_sigterm():
+        check_same_source(cfg)
         # Refuses a folder that prepare.py did not write.
         writer = FolderWriter(cfg.folder, named_tokenizer(cfg.tokenizer), dry=cfg.dry_run)
         with console.on_interrupt(
@@ -405,6 +406,22 @@ def check_detectors(cfg: PrepareConfig, path: Path) -> None:
     roster = Roster.read(cfg.phi_known) if cfg.phi_known else None
     steps = detector_steps(cfg.phi_engine, roster)
     console.say(phi_report(notes, steps, show=cfg.phi_show))
+
+
+def check_same_source(cfg: PrepareConfig) -> None:
+    """Raise ConfigError if the default folder has the data of a different source of that name."""
+    if cfg.out is not None or not (cfg.folder / MANIFEST).exists():
+        return
+    settings = read_manifest(cfg.folder)["settings"]
+    before, now = (
+        [str(Path(name).resolve()) for name, _ in parse_mix(mix)] or str(Path(source).resolve())
+        for source, mix in ((settings["source"], settings["mix"]), (cfg.source, cfg.mix))
+    )
+    if before != now:
+        raise ConfigError(
+            f"{cfg.folder} was prepared from {' '.join(settings['mix']) or settings['source']}; "
+            f"choose another folder with --out, or pass --out={cfg.folder} to replace it"
+        )
 
 
 def check_outside(folder: Path, source: str) -> None:

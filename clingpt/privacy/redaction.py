@@ -41,6 +41,15 @@ FARTHEST_DAYS = 365  # dates move by at most this many days, back or forth
 BETWEEN_FIELDS = "\0"  # not in any cleaned text, and no identifier extends across it
 DIGITS_OF_A_CHART = 5  # a record's id with this many digits may be a chart number
 
+# Words of ids that name no one. Files are often named after patients, whose names no detector
+# knows for certain where they stand alone, so redaction keeps ids of these words and numbers only.
+PLAIN_ID = frozenset(
+    """abstract article case chart chunk ct cxr discharge doc document ecg exam example file
+    finding findings id image item letter line mri no note notes page part patient pmc
+    pmid pt question radiology record report row rows sample section study subject summary
+    syn synthetic test text train txt val validation visit xray""".split()
+)
+
 _FILE_ENDING = re.compile(r"(.*?)((?:\.[A-Za-z][A-Za-z0-9]{1,4})?)", re.DOTALL)
 _NAME_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _ADDRESS_WORD = re.compile(
@@ -111,13 +120,17 @@ class Redactor:
         return text
 
     def record(self, record: Record) -> Record:
-        """Redact a record's texts as one; replace an id that may identify with a keyed hash."""
+        """Redact a record's texts as one; replace an id that may identify with a keyed hash.
+
+        That is also any id with a word that is not among PLAIN_ID.
+        """
         group, detect = record.group, for_record(self.detect, record)
         owner = group or record.id
         text = self._text(joined_text(record), detect, owner, shared=group is not None)
         texts = text.split(BETWEEN_FIELDS)
         redacted = record.with_texts(texts)
-        if not may_identify(record.id):
+        words = re.findall(r"[^\W\d_]{2,}", re.sub("(?<=[a-z])(?=[A-Z])", " ", record.id))
+        if not may_identify(record.id) and PLAIN_ID.issuperset(map(str.lower, words)):
             return redacted
         # Letters only: digits would look like a chart number again.
         letters = _digest(self._key, f"id {record.id}").hex()[:16]

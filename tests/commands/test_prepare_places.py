@@ -140,3 +140,39 @@ def test_advice_is_given_once_for_a_file_of_a_folder(tmp_path: Path) -> None:
         (source / f"{i}.rtf").write_text(f"{{\\rtf1 {text}" + "}" * (i < 4))
     said = refused(f"--source={source}", f"--out={tmp_path / 'out'}", "--task=text", *SHARES)
     assert said.count("--skip_bad") == 1
+
+
+def test_a_source_of_the_same_name_never_replaces_prepared_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --out, a/notes.jsonl and b/notes.jsonl would share data/notes."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Path(name).mkdir()
+        write_lines(Path(name) / "notes.jsonl", made_records(30))
+    prepared("--source=a/notes.jsonl", *SHARES)
+    prepared(f"--source={tmp_path}/a/notes.jsonl", "--seed=2", *SHARES)  # the same file
+    before = Path("data/notes/manifest.json").read_bytes()
+    said = (
+        f"error: data/notes was prepared from {tmp_path}/a/notes.jsonl; choose another folder with "
+        "--out, or pass --out=data/notes to replace it\n"
+    )
+    for flags in ((), ("--dry_run",)):
+        done = in_process("--source=b/notes.jsonl", *flags, *SHARES)
+        assert (done.returncode, done.stderr) == (2, said)
+    assert Path("data/notes/manifest.json").read_bytes() == before
+    prepared("--source=b/notes.jsonl", "--out=data/notes", *SHARES)
+
+
+def test_mixes_of_different_sources_never_replace_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate("abc"):
+        records = [record | {"id": f"{name}-{record['id']}"} for record in made_records(30, seed)]
+        write_lines(Path(f"{name}.jsonl"), records)
+    prepared("--mix", "a.jsonl=1", "b.jsonl=1", *SHARES)
+    prepared("--mix", "a.jsonl=1", "b.jsonl=0.5", *SHARES)  # other weights of the same sources
+    done = in_process("--mix", "a.jsonl=1", "c.jsonl=1", *SHARES)
+    assert done.returncode == 2
+    assert "data/mix was prepared from a.jsonl=1 b.jsonl=0.5; choose another" in done.stderr

@@ -252,7 +252,14 @@ def test_identifying_ids_become_letters(name: str) -> None:
     assert new != Redactor("tags", b"another key").record(replace(RECORD, id=name)).id
 
 
-@pytest.mark.parametrize("name", ["row-17", "a", "report 3", "quickstart"])
+@pytest.mark.parametrize("name", ["Quimby", "roe_jane_2019", "JaneRoe", "Smith.J.note", "Li-3"])
+def test_ids_with_words_that_may_be_names_become_letters(name: str) -> None:
+    """Files are named after patients, and `.txt` folders take ids from their files."""
+    new = Redactor("tags", KEY).record(replace(RECORD, id=name)).id
+    assert re.fullmatch("record-[a-p]{16}", new)
+
+
+@pytest.mark.parametrize("name", ["row-17", "a", "report 3", "radiologyReport7", "CXR1_2"])
 def test_other_ids_are_kept(name: str) -> None:
     assert not may_identify(name)
     assert Redactor("tags").record(replace(RECORD, id=name)).id == name

@@ -21,6 +21,7 @@ from transformers import (
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     GPT2Model,
+    GPT2Tokenizer,
 )
 
 from clingpt.base import files
@@ -30,6 +31,7 @@ from clingpt.decoding.sampling import Sampling
 from clingpt.nn.checkpoint import identity, load_model, run_name
 from clingpt.text.tokenizer import Tokenizer
 from model import transposed
+from tests.helpers import vocabularies
 from tests.helpers.parity import build_theirs, largest_difference
 
 Make = Callable[[Path], Any]
@@ -140,12 +142,33 @@ def in_16_bits(dtype: torch.dtype) -> Make:
     return make
 
 
-def with_added_token(folder: Path) -> Any:
+def with_added_token(folder: Path, *, resized: bool) -> Any:
+    """Add a padding token, with or without a row of the embedding for it."""
     theirs = saved(folder)
-    theirs.resize_token_embeddings(50258)
-    theirs.config.pad_token_id = 50257
-    theirs.save_pretrained(folder)
+    tokenizer = GPT2Tokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+    tokenizer.save_pretrained(folder)
+    if resized:
+        theirs.resize_token_embeddings(50258, mean_resizing=False)
+        theirs.save_pretrained(folder)
     return theirs
+
+
+def of_own_vocabulary(size: int, rows: int) -> Make:
+    """Save a model with as many rows, and a byte-level BPE of another size than GPT-2's."""
+
+    def make(folder: Path) -> Any:
+        ends = {"bos_token_id": 0, "eos_token_id": 0}
+        theirs = saved(folder, tokenizer=False, vocab_size=rows, **ends)
+        vocabularies.trained(size).save(str(folder / "tokenizer.json"))
+        return theirs
+
+    return make
+
+
+def of_bert(folder: Path) -> None:
+    saved(folder, tokenizer=False, vocab_size=300, bos_token_id=0, eos_token_id=0)
+    (folder / "vocab.txt").write_text("\n".join(map(str, range(300))))
 
 
 def with_explicit_head(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -203,6 +226,10 @@ ACCEPTED: dict[str, Make] = {
     "unscaled attention": of_shape(scale_attn_weights=False),
     "another epsilon": of_shape(layer_norm_epsilon=1e-3),
     "a vocabulary padded to 50,304": of_shape(vocab_size=50304),
+    "a padding token with a row": lambda folder: with_added_token(folder, resized=True),
+    "a padding token without a row": lambda folder: with_added_token(folder, resized=False),
+    "a vocabulary of its own": of_own_vocabulary(400, rows=400),
+    "a vocabulary of its own, padded": of_own_vocabulary(400, rows=448),
     "in shards": in_shards,
     "float16": in_16_bits(torch.float16),
     "bfloat16": in_16_bits(torch.bfloat16),
@@ -247,8 +274,9 @@ def test_a_checkpoint_gives_the_logits_and_the_greedy_text_of_transformers(
 ) -> None:
     theirs = ACCEPTED[kind](tmp_path / "model")
     loaded = load_model(tmp_path / "model")
-    ids_BT = torch.randint(50257, (2, 40), generator=torch.Generator().manual_seed(4))
     vocab = loaded.model.config.vocab_size
+    n_tokens = min(vocab, loaded.tokenizer.size)
+    ids_BT = torch.randint(n_tokens, (2, 40), generator=torch.Generator().manual_seed(4))
     assert vocab == theirs.config.vocab_size
     logits = loaded.model.eval()(ids_BT)
     assert largest_difference(logits, theirs(ids_BT).logits) <= 1e-5
@@ -259,7 +287,7 @@ def test_a_checkpoint_gives_the_logits_and_the_greedy_text_of_transformers(
         expected = theirs.generate(
             torch.tensor([prompt]), max_new_tokens=32, do_sample=False, eos_token_id=None,
             # Ids without a token, which transformers would choose like any other.
-            suppress_tokens=[*range(50257, vocab)] or None,
+            suppress_tokens=[*range(n_tokens, vocab)] or None,
         )[0, len(prompt) :]  # fmt: skip
         assert reply.ids == expected.tolist()
 
@@ -398,6 +426,16 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "other tensors": (
         with_weights(lambda tensors: {"model.embed_tokens.weight": [*tensors.values()][0]}),
         "cannot load {}: a GPT-2 with 2 layers has no tensor model.embed_tokens.weight",
+    ),
+    "BERT's tokenizer": (
+        of_bert,
+        "{}/vocab.txt cannot be used: it is a BERT tokenizer of 300 tokens; use a checkpoint with "
+        "GPT-2's tokenizer or another byte-level BPE",
+    ),
+    "more tokens than rows": (
+        of_own_vocabulary(400, rows=300),
+        "the model in {} has 300 token embeddings, but its tokenizer, a byte-level BPE of 400 "
+        "tokens, has ids up to 399; restore the tokenizer files that belong to this model",
     ),
     "TensorFlow": (
         only_file("tf_model.h5"),

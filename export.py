@@ -320,8 +320,7 @@ def write_gguf(cfg: ExportConfig, loaded: Loaded, source: str, folder: Path) -> 
     known = trained_tasks(loaded.card, source)
     tasks = [task for task in known.latest if task in PROMPTED] if known else []
     kind = gguf_file.KINDS[cfg.dtype]
-    facts = {key: value for key, value in origin(loaded, source).items() if "clingpt" in key}
-    facts["general.name"] = run_name(source)
+    facts = origin(loaded, source) | {"general.name": run_name(source)}
     facts["general.description"] = DISCLAIMER
     card = folder / "README.md"
     if card.exists() and (found := LICENSE.match(card.read_text("utf-8"))):

@@ -23,11 +23,12 @@ Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Kind = Literal["F32", "F16", "Q8_0"]  # GGUF's names; Q8_0 has blocks of BLOCK 8-bit weights
 KINDS: dict[str, Kind] = {"float32": "F32", "float16": "F16", "q8_0": "Q8_0"}  # by --dtype
 BLOCK = 32
-SMALLEST = 2.0**-14  # of the 16-bit floats with full precision
-CHUNK = 2**24  # weights compared at a time
+CHUNK = 2**20  # weights converted or compared at a time
 # F16 keeps 11 bits of a weight. Q8_0 rounds to 1/127 of a block's largest weight, and this step
 # itself to 11 bits.
 ROUNDING = {"F32": 0.0, "F16": 2.0**-11, "Q8_0": 0.57 / 127}
+SMALLEST = 2.0**-14  # 16-bit floats below this are equally spaced, and so are the steps of Q8_0
+SPACING = {"F32": 0.0, "F16": 2.0**-25, "Q8_0": 127 * 2.0**-25}  # rounding of the smallest
 # Largest mean difference of a token's log-probability between the model and llama.cpp, in nats.
 # llama.cpp rounds activations too: GELU to 11 bits, and to 8 bits all that Q8_0 weights multiply.
 LIMITS = {"F32": 0.02, "F16": 0.05, "Q8_0": 0.25}
@@ -65,7 +66,7 @@ def check_blocks(model: GPT) -> None:
 def write(
     model: GPT, tokenizer: Tokenizer, path: Path, *, kind: Kind, facts: Mapping[str, str]
 ) -> None:
-    """Write the file; `facts` are added to its metadata.
+    """Write the file. Metadata are `facts` whose names have a dot, and a base model on the Hub.
 
     Raises CheckpointError if a weight is beyond the range of 16-bit floats.
     """
@@ -89,16 +90,23 @@ def write(
     # Not by the writer: its error does not say that the disk is full.
     with path.open("ab") as file:
         for name, tensor in iter_weights(model):
-            stored = gguf.GGMLQuantizationType[stored_as(name, kind)]
-            with np.errstate(over="ignore"):
-                data = gguf.quantize(tensor.numpy(), stored)
-            if data.dtype == np.float16 and not np.isfinite(data).all():
-                raise CheckpointError(
-                    f"{name} contains values beyond the range of float16; choose another --dtype"
-                )
             file.write(bytes(-file.tell() % gguf.GGUF_DEFAULT_ALIGNMENT))
-            file.write(np.ascontiguousarray(data).data)
+            stored = gguf.GGMLQuantizationType[stored_as(name, kind)]
+            for part in _split(tensor.numpy()):
+                with np.errstate(over="ignore"):
+                    data = gguf.quantize(part, stored)
+                if data.dtype == np.float16 and not np.isfinite(data).all():
+                    raise CheckpointError(
+                        f"{name} contains values beyond the range of float16; choose another "
+                        "--dtype"
+                    )
+                file.write(np.ascontiguousarray(data).data)
         file.write(bytes(-file.tell() % gguf.GGUF_DEFAULT_ALIGNMENT))
+
+
+def _split(weights: Floats) -> list[Floats]:
+    """Split a tensor into runs of rows of about CHUNK numbers, to save memory."""
+    return np.array_split(weights, max(1, min(len(weights), weights.size // CHUNK)))
 
 
 def gguf_name(name: str) -> str:
@@ -132,7 +140,16 @@ def _add_metadata(writer: Any, model: GPT, kind: Kind, facts: Mapping[str, str])
     writer.add_layer_norm_eps(config.layer_norm_epsilon)
     writer.add_vocab_size(config.vocab_size)
     for key, value in facts.items():
-        writer.add_string(key, value)
+        if "." in key:
+            writer.add_string(key, value)
+    if base := facts.get("base_model"):
+        maker, _, name = base.rpartition("/")
+        writer.add_base_model_count(1)
+        writer.add_base_model_name(0, name)
+        writer.add_base_model_organization(0, maker)
+        writer.add_base_model_repo_url(0, f"https://huggingface.co/{base}")
+        if revision := facts.get("base_model_revision"):
+            writer.add_base_model_version(0, revision)
 
 
 def _add_vocabulary(writer: Any, tokenizer: Tokenizer, n_rows: int) -> None:
@@ -181,7 +198,7 @@ def verify(model: GPT, path: Path, kind: Kind) -> float:
             )
         with path.open("rb") as file:
             file.seek(entry.data_offset)
-            for ours in np.array_split(weights.numpy(), max(1, weights.numel() // CHUNK)):
+            for ours in _split(weights.numpy()):
                 n_bytes = entry.n_bytes * ours.size // weights.numel()
                 raw = np.frombuffer(file.read(n_bytes), np.uint8)
                 theirs = gguf.dequantize(raw, entry.tensor_type).reshape(ours.shape)
@@ -195,8 +212,7 @@ def _rounding(ours: Floats, theirs: Floats, stored: Kind, where: str) -> float:
     """Return the largest difference, relative to the weight or to the largest of its block."""
     near = np.abs(ours).reshape(-1, BLOCK if stored == "Q8_0" else 1).max(1, keepdims=True)
     difference = np.abs(theirs - ours).reshape(len(near), -1)
-    # Below SMALLEST, 16-bit floats are equally spaced.
-    if not (difference <= ROUNDING[stored] * near + SMALLEST * 2.0**-11 * (stored != "F32")).all():
+    if not (difference <= ROUNDING[stored] * near + SPACING[stored]).all():
         raise CheckpointError(
             f"{where} differs from the model's by more than {stored} rounds; nothing was written"
         )

@@ -25,7 +25,7 @@ def write(
 ) -> list[tuple[str, str]]:
     """Write the files; return how they were verified and with what result.
 
-    `tasks` are those the model was trained on, and `facts` entries of GGUF's metadata. Raises
+    `tasks` are those the model was trained on, `facts` as in gguf_file.write. Raises
     CheckpointError if the format cannot represent the model, or if the file differs from it.
     """
     check_activation(model, "llama.cpp")

@@ -680,6 +680,22 @@ def test_origin_names_no_local_path(
     assert found.get("base_model") == base
 
 
+@pytest.mark.parametrize(
+    ("folder", "card", "revision"),
+    [
+        ("5eed" * 10, {}, "5eed" * 10),
+        ("5eed" * 10, {"settings": {"init_from": "gpt2"}}, None),  # of the base, it is not known
+        ("not-a-commit", {}, None),
+    ],
+)
+def test_origin_names_the_revision_of_a_model_from_the_hub(
+    folder: str, card: dict[str, Any], revision: str | None, hf: Path, tmp_path: Path
+) -> None:
+    (tmp_path / folder).symlink_to(hf)
+    loaded = replace(load_model(hf), card=card, folder=tmp_path / folder)
+    assert command.origin(loaded, "someone/clinical-gpt2").get("base_model_revision") == revision
+
+
 def test_no_commit_is_recorded_outside_a_checkout(
     hf: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:

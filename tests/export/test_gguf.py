@@ -6,6 +6,8 @@ llama.cpp is the judge, in the package xllamacpp. Without it, the tests that nee
 import json
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from clingpt.text.records import Record
 from clingpt.text.tasks import PROMPTED, TASK_TABLE, Example, make_example, prompt_text
 from clingpt.text.tokenizer import EOT_TEXT, Tokenizer
 from model import GPT, GPTConfig, attend_rows
+from tests.helpers.commands import ROOT
 from tests.helpers.exports import export, make_checkpoint
 from tests.helpers.models import make_tiny_model
 from tests.helpers.shared import PUBMEDQA_FIXTURE, read_records
@@ -218,6 +221,16 @@ def test_a_row_without_a_token_is_not_chosen_and_special_text_is_not_special(
 
 
 @needs_llama_cpp
+def test_a_proxy_is_not_asked_for_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    path = write(variant("plain"), tmp_path / "model.gguf")
+    assert llama_cpp.ask(path, [1, 2, 3], ["a"]).tokens == [GPT2.encode("a")]
+
+
+@needs_llama_cpp
 def test_wrong_merges_are_detected(tmp_path: Path) -> None:
     model, path = variant("plain"), tmp_path / "model.gguf"
     other = Tokenizer.load()
@@ -296,6 +309,16 @@ def test_metadata_describe_the_model(folders: dict[str, Path]) -> None:
     assert re.fullmatch("[0-9a-f]{64}", value(reader, "clingpt.checkpoint"))
 
 
+def test_metadata_name_the_base_model_on_the_hub(tmp_path: Path) -> None:
+    model, path = variant("plain"), tmp_path / "model.gguf"
+    facts = {"base_model": "openai-community/gpt2", "base_model_revision": "5eed"}
+    gguf_file.write(model, GPT2, path, kind="F32", facts=facts)
+    base = gguf.GGUFReader(path)
+    expected = {"count": 1, "0.name": "gpt2", "0.organization": "openai-community"}
+    expected |= {"0.version": "5eed", "0.repo_url": "https://huggingface.co/openai-community/gpt2"}
+    assert {k: value(base, f"general.base_model.{k}") for k in expected} == expected
+
+
 def test_vocabulary_has_a_token_for_every_row(folders: dict[str, Path]) -> None:
     reader = gguf.GGUFReader(folders["float32"] / "model-F32.gguf")
     tokens, kinds = (value(reader, f"tokenizer.ggml.{x}") for x in ("tokens", "token_type"))
@@ -344,6 +367,20 @@ def test_damage_to_a_tensor_is_detected(
         gguf_file.verify(model, path, kind)
 
 
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0"])
+@pytest.mark.parametrize("size", [1e-3, 1e-5, 1e-8, 0.0])
+def test_weights_too_small_for_16_bits_are_rounded_more(
+    kind: Any, size: float, tmp_path: Path
+) -> None:
+    """In deep models, weights before a residual branch are small: a step of Q8_0 is subnormal."""
+    tokenizer = Tokenizer.load(saved(tmp_path, trained_vocabulary()))
+    model = make_tiny_model(vocab_size=tokenizer.size, n_embd=32)
+    model.get_parameter("h.1.attn.c_proj.weight").data *= size
+    path = tmp_path / "model.gguf"
+    gguf_file.write(model, tokenizer, path, kind=kind, facts={})
+    assert gguf_file.verify(model, path, kind) < 0.07
+
+
 def test_weights_beyond_float16_are_refused(tmp_path: Path) -> None:
     model = variant("plain")
     model.h[0].mlp.c_fc.weight.data[3, 3] = 1e5  # type: ignore[union-attr, operator]
@@ -374,6 +411,40 @@ def test_what_gguf_cannot_represent_is_refused_by_name(
     assert export(f"--checkpoint={checkpoint}", *flags) == 1
     assert phrase in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from clingpt.export import gguf_file
+from clingpt.nn.checkpoint import load_model
+import gguf, torch
+
+def megabytes(name):
+    found = re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 / 1e6
+
+source, kind, path = sys.argv[1:]
+before = megabytes("VmRSS")
+loaded = load_model(source)
+weights = sum(p.nbytes for p in loaded.model.parameters()) / 1e6
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
+gguf_file.write(loaded.model, loaded.tokenizer, Path(path), kind=kind, facts={})
+gguf_file.verify(loaded.model, Path(path), kind)
+print((megabytes("VmHWM") - before - OWN) / weights)
+""".replace("OWN", "120")  # the vocabulary as the package gguf reads it, whatever the model's size
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0"])
+def test_memory_does_not_double(kind: str, tmp_path: Path) -> None:
+    GPT(GPTConfig(scale_attn_by_inverse_layer_idx=True)).save_pretrained(tmp_path / "large")
+    command = [sys.executable, "-c", MEMORY, tmp_path / "large", kind, tmp_path / "model.gguf"]
+    done = subprocess.run(
+        [*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 1.3, f"{done.stdout} times the weights"
 
 
 # Scales and activations

@@ -137,6 +137,7 @@ def test_resuming_a_different_run_is_refused_with_the_difference(
     manifest = json.loads((alien / "manifest.json").read_text())
     (alien / "manifest.json").write_text(json.dumps(manifest | {"tokenizer": "0" * 64}))
     given = [flag.format(other=data, alien=alien) for flag in flags]
+    capsys.readouterr()  # what the straight run printed, if this is the first test that needs it
     assert train_here(*STEPS, *AMID, f"--data={thirteen}", f"--out={resumed}", *given) == 1
     [line] = capsys.readouterr().err.strip().splitlines()
     assert message in line

@@ -74,6 +74,9 @@ class PrepareConfig:
     # Whose tokenizer encodes the texts: that of gpt2, of a checkpoint's folder or of a Hub id. It
     # must be the tokenizer of the model that is to be trained.
     tokenizer: str = "gpt2"
+    # Instead, train a tokenizer of this many tokens on the training split, for a model from
+    # scratch: the smaller the model, the fewer it should have.
+    train_tokenizer: int | None = None
     block_size: int = 1024  # longest example in tokens, prompt and target together
     # What to do with texts that do not fit into block_size. For the task text: split them into
     # windows (window), keep the first window (trim), or drop them (drop). For the task document,
@@ -155,8 +158,7 @@ class PrepareConfig:
         config.check_range(self, "synthetic_records", "synthetic_held_out", at_least=1)
         config.check_range(self, "seed", "show", "workers", at_least=0)
         config.check_range(self, "canaries", at_least=0, at_most=MOST)
-        default = type(self).tasks
-        both = self.task is not None and self.tasks != default
+        both = self.task is not None and self.tasks != type(self).tasks
         config.check(not both, "pass one of --task and --tasks")
         config.check(bool(self.tasks), "tasks is empty; choose from " + ", ".join(TASKS))
         for task in self.chosen_tasks:
@@ -179,10 +181,18 @@ class PrepareConfig:
         passed = [f"--{name}" for name in names if getattr(self, name)]
         reason = f"--source=synthetic has no columns to choose from; omit {' '.join(passed)}"
         config.check(self.source != "synthetic" or not passed, reason)
+        self._check_tokenizer()
         self._check_detectors()
         parse_labels(self.labels)
         parse_mix(self.mix)
         check_encoding(self.encoding)
+
+    def _check_tokenizer(self) -> None:
+        from clingpt.text.tokenizer import HIGHEST_ID
+
+        config.check_range(self, "train_tokenizer", at_least=257, at_most=HIGHEST_ID + 1)
+        both = self.train_tokenizer is not None and self.tokenizer != type(self).tokenizer
+        config.check(not both, "pass one of --tokenizer and --train_tokenizer")
 
     def _check_detectors(self) -> None:
         from clingpt.privacy.detectors import parse_engine
@@ -199,6 +209,11 @@ class PrepareConfig:
     @property
     def chosen_tasks(self) -> tuple[str, ...]:
         return self.tasks if self.task is None else (self.task,)
+
+    @property
+    def init_from(self) -> str:
+        """What train.py can start from: a model whose tokenizer is that of the data."""
+        return "scratch" if self.train_tokenizer else self.tokenizer
 
     @property
     def columns(self) -> "Columns":
@@ -256,6 +271,7 @@ from clingpt.data.pipeline import (
     names_of,
     reread,
     share_of_yes_to_keep,
+    train_vocabulary,
     write_examples,
 )
 from clingpt.data.prepared import MANIFEST, RECEIPT, FolderWriter, open_prepared, read_manifest
@@ -300,7 +316,7 @@ def main() -> None:
 
 def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
     """Read the sources three times: to count the records, to inspect them, and to write them."""
-    tokenizer, workers = writer.tokenizer, count_workers(cfg.workers)
+    workers = count_workers(cfg.workers)
     detect, redactor, detectors = choose_detectors(cfg)
     others = [open_prepared(Path(name)) for name in cfg.against]
     sources = open_sources(cfg)
@@ -325,15 +341,20 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
         )
         reasons += reasons_to_refuse_records(findings, sources, cfg)
         reasons += reasons_to_refuse_labels(sources, cfg)
-        recipe = recipe_for(cfg, sources, survey, findings, redactor)
+        recipe = recipe_for(cfg, sources, survey, findings, redactor, writer.tokenizer)
         # The third pass makes the examples and writes them; a dry run only counts them.
         if not reasons:
+            recipe = with_own_tokenizer(cfg, sources, survey, recipe, writer, workers=workers)
             planted = canaries.make_canaries(cfg.canaries, cfg.seed) if cfg.canaries else []
             if planted:  # audit.py looks for them later
                 writer.add_json(canaries.FILE, canaries.to_json(planted))
-            records = canaries.planted_records(planted) if planted else ()
             tally = write_examples(
-                sources, survey, recipe, writer, planted=records, workers=workers
+                sources,
+                survey,
+                recipe,
+                writer,
+                planted=canaries.planted_records(planted) if planted else (),
+                workers=workers,
             )
             reasons = reasons_to_refuse_examples(tally, writer.n_tokens["train"], sources, cfg)
             if not (reasons or cfg.dry_run):
@@ -343,10 +364,10 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
 
     finished = not (reasons or cfg.dry_run)
     if finished:
-        prepared = open_prepared(cfg.folder, tokenizer)  # read back and verified
-    print_tables(sources, survey, findings, tally, writer.counts(), cfg, finished=finished)
+        prepared = open_prepared(cfg.folder, writer.tokenizer)  # read back and verified
+    print_tables(sources, survey, findings, tally, writer, cfg, finished=finished)
     if finished and not findings.identifiers:
-        print_examples(prepare_report.written_examples(prepared, cfg.show), tokenizer)
+        print_examples(prepare_report.written_examples(prepared, cfg.show), writer.tokenizer)
     elif finished or cfg.dry_run:
         print_first_examples(sources, findings, recipe, detect, cfg.show)
     if cfg.dry_run:
@@ -355,7 +376,7 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
         raise DataError("; ".join(reasons))
     if finished:
         source = cfg.subset if cfg.source == "pubmedqa" else cfg.source
-        console.say(prepare_report.next_line(cfg.folder, source, cfg.tasks, cfg.tokenizer))
+        console.say(prepare_report.next_line(cfg.folder, source, cfg.tasks, cfg.init_from))
 
 
 def recipe_for(
@@ -364,12 +385,13 @@ def recipe_for(
     survey: Survey,
     findings: Findings,
     redactor: Redactor | None,
+    tokenizer: Tokenizer,
 ) -> Recipe:
     """Collect the settings for making examples, and what the first two passes found."""
     copies = frozenset(chain.from_iterable(findings.copies.values()))
     return Recipe(
         tasks=cfg.tasks,
-        tokenizer=cfg.tokenizer,
+        tokenizer=tokenizer,
         budget=cfg.block_size,
         long=cfg.long,
         form=document_form(findings, long=cfg.long, block_size=cfg.block_size),
@@ -381,6 +403,22 @@ def recipe_for(
         redactor=redactor,
         dropped=copies if cfg.drop_overlap else frozenset(),
     )
+
+
+def with_own_tokenizer(
+    cfg: PrepareConfig,
+    sources: list[Source],
+    survey: Survey,
+    recipe: Recipe,
+    writer: FolderWriter,
+    *,
+    workers: int,
+) -> Recipe:
+    """Train the tokenizer of --train_tokenizer, if that was asked for."""
+    if cfg.train_tokenizer:
+        size = cfg.train_tokenizer
+        writer.tokenizer = train_vocabulary(sources, survey, recipe, size, workers=workers)
+    return replace(recipe, tokenizer=writer.tokenizer)
 
 
 def choose_detectors(cfg: PrepareConfig) -> tuple[Detector, Redactor | None, Mapping[str, Any]]:
@@ -614,18 +652,21 @@ def print_tables(
     survey: Survey,
     findings: Findings,
     tally: Tally | None,
-    counts: Mapping[str, Any],
+    writer: FolderWriter,
     cfg: PrepareConfig,
     *,
     finished: bool,
 ) -> None:
     """Print what was found, dropped and made; `tally` is None if no examples were made."""
+    counts = writer.counts()
     tables: list[str | None] = [] if finished else [source.columns_table for source in sources]
     tables.append(prepare_report.records_table(sources, survey, counts if tally else None))
     if cfg.make_labels:
         tables.append(prepare_report.labels_table(sources))
     if tally:
         tables.append(prepare_report.examples_table(counts, tally, cfg.tasks))
+        if cfg.train_tokenizer:
+            tables.append(prepare_report.vocabulary_line(writer.tokenizer, cfg.train_tokenizer))
     tables.append(prepare_report.dropped_table(survey, tally or Tally()))
     if "document" in cfg.tasks:
         form = document_form(findings, long=cfg.long, block_size=cfg.block_size)
@@ -646,8 +687,7 @@ def print_first_examples(
         recipe = replace(recipe, redactor=Redactor("tags", detect=detect))
     training = (item for item in reread(sources) if item.split == "train")
     pieces, _ = make_examples(recipe, list(islice(training, FIRST_RECORDS)))
-    tokenizer = named_tokenizer(recipe.tokenizer)
-    print_examples(prepare_report.unwritten_examples(pieces, n), tokenizer, masked=masked)
+    print_examples(prepare_report.unwritten_examples(pieces, n), recipe.tokenizer, masked=masked)
 
 
 def print_examples(

@@ -6,6 +6,7 @@ Every pass reads the sources again from the start, so that memory does not grow 
     inspect_records   searches each record for identifiers, duplicates and overlap between splits
     write_examples    turns each record into prompt and target tokens and writes them
 
+With --train_tokenizer, `train_vocabulary` reads the training records once more before the last.
 The second and the third pass work in other processes, one chunk of records at a time. Results come
 back in the order of the records, so the number of processes never changes a byte of the output.
 """
@@ -15,7 +16,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -45,8 +46,15 @@ from clingpt.privacy.identifiers import Detector
 from clingpt.privacy.redaction import Redactor, masked_text
 from clingpt.text.documents import DocumentForm, HeadingCounts, headings_and_opening
 from clingpt.text.records import LABELS, SPLITS, Record
-from clingpt.text.tasks import Example, NotApplicable, heading, make_example, text_windows
-from clingpt.text.tokenizer import Tokenizer, named_tokenizer
+from clingpt.text.tasks import (
+    Example,
+    NotApplicable,
+    example_text,
+    heading,
+    make_example,
+    text_windows,
+)
+from clingpt.text.tokenizer import Tokenizer, train_tokenizer
 from clingpt.text.windows import section_examples, section_window
 
 Long = Literal["window", "sections", "trim", "drop"]
@@ -505,7 +513,7 @@ class Recipe:
     """Settings that determine how records become examples."""
 
     tasks: tuple[str, ...]
-    tokenizer: str  # its name, since workers read it themselves
+    tokenizer: Tokenizer
     budget: int  # tokens of an example
     long: Long
     form: DocumentForm = DocumentForm()  # of the documents
@@ -516,6 +524,41 @@ class Recipe:
     key: str  # seeds the draws of section dropout
     redactor: Redactor | None
     dropped: Set[str]  # ids of training records that copy a held-out one, if these are dropped
+
+
+def train_vocabulary(
+    sources: Sequence[Source], survey: Survey, recipe: Recipe, size: int, *, workers: int
+) -> Tokenizer:
+    """Train a tokenizer on the training records, redacted and without those that are dropped."""
+    with (
+        closing(
+            map_chunks(partial(training_texts, recipe), in_chunks(reread(sources)), workers=workers)
+        ) as results,
+        console.progress_bar(
+            label="training a tokenizer", total=survey.records.total(), unit=" records"
+        ) as bar,
+    ):
+
+        def texts() -> Iterator[str]:
+            for chunk, found in results:
+                yield from found
+                bar.update(len(chunk))
+
+        return train_tokenizer(texts(), size)
+
+
+def training_texts(recipe: Recipe, chunk: Sequence[Item]) -> list[str]:
+    """Return the texts of a chunk's training examples; runs in a worker process."""
+    texts = list[str]()
+    for item in chunk:
+        if item.split != "train" or item.record.id in recipe.dropped:
+            continue
+        copies = count_copies(item.key, recipe.weights[item.source])
+        record = recipe.redactor.record(item.record) if recipe.redactor else item.record
+        for task in recipe.tasks:
+            with suppress(NotApplicable):
+                texts += [example_text(task, record)] * copies
+    return texts
 
 
 def write_examples(
@@ -548,7 +591,7 @@ def write_examples(
 
 def make_examples(recipe: Recipe, chunk: Sequence[Item]) -> tuple[list[Piece], Tally]:
     """Turn a chunk of records into one Piece per split; runs in a worker process."""
-    tokenizer = named_tokenizer(recipe.tokenizer)  # cached: read once in each process
+    tokenizer = recipe.tokenizer
     pieces, tally = {split: Piece(split) for split in SPLITS}, Tally()
     for item in chunk:
         record, tasks, copies, extra_views = item.record, recipe.tasks, 1, list[Record]()

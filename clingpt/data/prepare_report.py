@@ -284,7 +284,15 @@ def boilerplate_table(findings: Findings) -> str | None:
     return console.table(title, ["records", "phrase"], rows) if rows else None
 
 
-def next_line(folder: Path, source: str, tasks: Sequence[str], tokenizer: str) -> str:
+def vocabulary_line(tokenizer: Tokenizer, wanted: int) -> str:
+    """Return the line that says what was trained by --train_tokenizer."""
+    fewer = ""
+    if tokenizer.size < wanted:
+        fewer = f", fewer than {console.count(wanted)}, because no other pair of them occurs twice"
+    return f"Trained a tokenizer of {console.count(tokenizer.size)} tokens on train{fewer}."
+
+
+def next_line(folder: Path, source: str, tasks: Sequence[str], init_from: str) -> str:
     """Return the line that names the folder and the command that trains on it."""
     if source == "pqa_artificial":
         preset, usual = "pubmedqa_artificial", "pqa_artificial"
@@ -295,8 +303,8 @@ def next_line(folder: Path, source: str, tasks: Sequence[str], tokenizer: str) -
     # The preset's own run folder is for the preset's own data.
     is_usual = folder == Path("data") / usual
     flags = [] if is_usual else [f"--data={folder}", f"--out={Path('out') / folder.name}"]
-    if tokenizer not in RELEASED:  # a preset starts from GPT-2, which has another vocabulary
-        flags.append(f"--init_from={tokenizer}")
+    if init_from not in RELEASED and preset != "quickstart":  # the other presets start from GPT-2
+        flags.append(f"--init_from={init_from}")
     command = console.command("train.py", f"config/{preset}.py", *flags)
     return f"\nWrote {folder}. Next:  {command}"
 

@@ -242,6 +242,23 @@ def target_text(task: str, record: Record) -> str:
     return target(record)
 
 
+def whole_text(record: Record) -> str:
+    """Write everything in a record, for the task `text`; raise NotApplicable if it is empty."""
+    lines = [f"{label}: {text}" for label, text in record.sections]
+    parts = (record.question, *lines, record.long_answer, record.document)
+    whole = "\n".join(part for part in parts if part)
+    if not whole:
+        raise NotApplicable("no text")
+    return whole
+
+
+def example_text(task: str, record: Record) -> str:
+    """Write the text of a record's example of any task, untrimmed and without end of text."""
+    if not TASK_TABLE[task].cue:
+        return whole_text(record)
+    return prompt_text(task, record) + target_text(task, record)
+
+
 def _notes(record: Record) -> list[str]:
     """List the texts that a document is written from.
 
@@ -323,12 +340,7 @@ def text_windows(record: Record, tokenizer: Tokenizer, *, budget: int) -> Iterat
     Every token is a target exactly once. A window's prompt is the single token before it (end of
     text for the first window), because a model needs one token of input to predict the next.
     """
-    lines = [f"{label}: {text}" for label, text in record.sections]
-    parts = (record.question, *lines, record.long_answer, record.document)
-    whole = "\n".join(part for part in parts if part)
-    if not whole:
-        raise NotApplicable("no text")
-    ids = [tokenizer.eot, *tokenizer.encode(whole), tokenizer.eot]
+    ids = [tokenizer.eot, *tokenizer.encode(whole_text(record)), tokenizer.eot]
     for start in range(0, len(ids) - 1, budget - 1):  # windows overlap by that one prompt token
         window = ids[start : start + budget]
         yield Example(prompt_ids=window[:1], target_ids=window[1:], trimmed_tokens=0)

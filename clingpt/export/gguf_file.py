@@ -37,6 +37,8 @@ TEXTS = (  # to compare tokens: what splits words in an unusual way
     "5 µg ± 0.3\u2009% (P≤0.05)\n\n  β-blocker, naïve 心 🫀",
     "\tx  y \r\n\n   1234567 3.14e-5 ½ ٣ <|endoftext|> ____ ",
 )
+# Tokens that end a text: of the text, of a turn and of a message.
+END_KEYS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
 TOPS = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
 PARTS = {
     "ln_1": "attn_norm",
@@ -61,6 +63,26 @@ def check_blocks(model: GPT) -> None:
             raise CheckpointError(
                 f"q8_0 stores {BLOCK} weights at a time, and {what} is {width}; use --dtype=float16"
             )
+
+
+def check_tokenizer(tokenizer: Tokenizer) -> None:
+    """Raise CheckpointError if llama.cpp cannot encode text as the tokenizer does."""
+    if tokenizer.prefix_space:  # its setting add_space_prefix has no effect on a byte-level BPE
+        raise CheckpointError(
+            "the model's tokenizer puts a space before every text (add_prefix_space), which "
+            "llama.cpp does not; use --format=hf or --format=onnx"
+        )
+
+
+def ends_note(tokenizer: Tokenizer) -> str | None:
+    """Return a sentence about tokens that end a text and have no room in the file, or None."""
+    if len(tokenizer.ends) <= len(END_KEYS):
+        return None
+    left_out = ", ".join(tokenizer.decode([end]) for end in tokenizer.ends[len(END_KEYS) :])
+    return (
+        f"GGUF has room for {len(END_KEYS)}, so {left_out} will not end a reply in llama.cpp; the "
+        "Modelfile names all of them"
+    )
 
 
 def write(
@@ -170,10 +192,10 @@ def _add_vocabulary(writer: Any, tokenizer: Tokenizer, n_rows: int) -> None:
     writer.add_token_types([kind for _, kind in rows])
     writer.add_token_merges(list(tokenizer.merges))
     writer.add_bos_token_id(tokenizer.eot)
-    writer.add_eos_token_id(tokenizer.eot)
-    writer.add_pad_token_id(tokenizer.eot)
-    if others := [end for end in tokenizer.ends if end != tokenizer.eot]:
-        writer.add_eot_token_id(others[0])  # ends a text too; GGUF has room for two such tokens
+    for key, end in zip(END_KEYS, tokenizer.ends, strict=False):
+        writer.add_uint32(key, end)
+    pad = tokenizer.roles.get("pad_token", tokenizer.eot_text)
+    writer.add_pad_token_id((tokenizer.ids | tokenizer.added)[pad])
     writer.add_add_bos_token(False)  # prompts do not start with the end of a text
 
 

@@ -29,14 +29,16 @@ def write(
     CheckpointError if the format cannot represent the model, or if the file differs from it.
     """
     check_activation(model, "llama.cpp")
+    gguf_file.check_tokenizer(tokenizer)
     if kind == "Q8_0":
         gguf_file.check_blocks(model)
     path = folder / gguf_file.file_name(kind)
     gguf_file.write(model, tokenizer, path, kind=kind, facts=facts)
     license_text = facts.get("general.license")
     notice = (DISCLAIMER, f"License: {license_text}" if license_text else UNKNOWN_LICENSE)
+    ends = [tokenizer.decode([end]) for end in tokenizer.ends]
     for name, task in ollama.file_names(tasks).items():
-        text = ollama.modelfile(task, path.name, model.config, tokenizer.eot_text, notice)
+        text = ollama.modelfile(task, path.name, model.config, ends, notice)
         (folder / name).write_text(text, "utf-8")
     rounding = gguf_file.verify(model, path, kind)
     exact = "equal to the model's weights"
@@ -44,6 +46,8 @@ def write(
     verified = [("read again", exact if kind == "F32" else rounded)]
     if note := gelu_note(model, "llama.cpp", "gelu_new"):
         verified.append(("activation", note))
+    if note := gguf_file.ends_note(tokenizer):
+        verified.append(("ends of text", note))
     if llama_cpp.is_installed():
         found = gguf_file.compare_with_llama_cpp(model, tokenizer, path, kind)
     else:
@@ -53,7 +57,7 @@ def write(
 
 def commands(folder: Path, name: str) -> list[str]:
     """Return commands that run the file: Ollama's for every task, llama.cpp's for the first."""
-    model = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-")
+    model = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "clingpt"
     modelfiles = sorted(path.name for path in folder.glob("Modelfile*"))
     found = []
     for file in modelfiles:

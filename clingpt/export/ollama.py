@@ -5,7 +5,6 @@ prompts that it was trained on. Ollama's defaults would sample at a temperature 
 words that the report contains; the parameters here decode greedily, as clinGPT does.
 """
 
-import json
 from collections.abc import Sequence
 
 from clingpt.text.records import Record
@@ -31,16 +30,22 @@ def around(task: str) -> tuple[str, str, str]:
 
 
 def modelfile(
-    task: str | None, gguf: str, config: GPTConfig, end: str, notice: Sequence[str]
+    task: str | None,
+    gguf: str,
+    config: GPTConfig,
+    ends: Sequence[str],
+    notice: Sequence[str],
 ) -> str:
     """Write the Modelfile of a task, or of a text to continue if there is none.
 
-    `gguf` is the name of the file beside it, `end` the text of the end-of-text token, and `notice`
+    `gguf` is the name of the file beside it, `ends` are the tokens that end a text, and `notice`
     the paragraphs that `ollama show --license` prints.
     """
     before, after, typed = around(task) if task else ("", "", "Metformin is")
     example = "\n".join(f"#     {line}" for line in typed.splitlines())
     tokens = TASK_TABLE[task].longest_reply if task else PLAIN_REPLY
+    # Ollama takes what is between the quotes as it is, quotes included: it knows no escapes.
+    stops = "\n".join(f'PARAMETER stop "{end}"' for end in ends)
     text = "\n\n".join(notice)
     return f"""\
 # {"The task " + task if task else "Text to continue"}. Type, for example:
@@ -53,7 +58,7 @@ PARAMETER temperature 0
 PARAMETER repeat_penalty 1
 PARAMETER num_ctx {config.block_size}
 PARAMETER num_predict {min(tokens, config.block_size)}
-PARAMETER stop {json.dumps(end)}
+{stops}
 LICENSE \"\"\"
 {text}
 \"\"\"

@@ -318,7 +318,7 @@ def _without_sentences(record: Record, tokenizer: Tokenizer, *, excess: int) -> 
         while texts[i] and excess > 0:
             excess -= len(tokenizer.encode(" " + texts[i].pop()))
             if not texts[i]:  # the label goes with the last sentence
-                excess -= len(tokenizer.encode(f"{labels[i]}:\n"))
+                excess -= len(tokenizer.encode(f"{labels[i]}:\n", inside=True))
     kept = zip(labels, texts, strict=True)
     return replace(record, sections=tuple((label, " ".join(t)) for label, t in kept if t))
 
@@ -359,6 +359,7 @@ def label_ids(tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
 
 def parse_answer(prompt: str, target: str) -> Record:
     """Recover the record from the text of an `answer` example, without its id."""
+    prompt = prompt.removeprefix(" ")  # some tokenizers put one before every text
     context, _, question = prompt.removesuffix("\nAnswer:").rpartition("Question: ")
     lines = context.removeprefix("Context:\n").splitlines()
     pairs = (line.partition(": ") for line in lines)

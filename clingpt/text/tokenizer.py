@@ -81,6 +81,11 @@ BPE_MODEL = {
     "end_of_word_suffix": "",
     "fuse_unk": False,
 }
+# Roles of tokens in tokenizer_config.json. Besides the end of text, they mean something only to
+# other tools, and are kept for them.
+ROLES = ("bos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+# Those that transformers reads add_prefix_space for; others leave it to tokenizer.json.
+GPT2_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
 
 
 class Tokenizer:
@@ -88,7 +93,8 @@ class Tokenizer:
 
     Merges and the tokens that they make are those of the vocabulary files, spelled in the letters
     of `_byte_letters`. Added tokens (the end of text, a padding token, chat markers) are decoded
-    but never encoded: text that spells one stays ordinary text.
+    but never encoded: text that spells one stays ordinary text. So are tokens that no merge makes,
+    with which some vocabularies are filled up to a round size.
     """
 
     def __init__(
@@ -97,13 +103,19 @@ class Tokenizer:
         ids: Mapping[str, int],
         added: Mapping[str, int],
         ends: Sequence[int],
+        roles: Mapping[str, str],
+        *,
+        prefix_space: bool,
     ) -> None:
         """Build the encoder from a vocabulary that `load` has checked.
 
         `ends` are the ids of added tokens that end a text, the one that training appends first.
+        `roles` are tokens by ROLES. With `prefix_space`, a text that does not start with a space is
+        encoded as if it did.
         """
         self.merges, self.ids, self.added = tuple(merges), dict(ids), dict(added)
         self.ends, self.eot = tuple(ends), ends[0]
+        self.roles, self.prefix_space = dict(roles), prefix_space
         contents = {id_: content for content, id_ in self.added.items()}
         self.eot_text = contents[self.eot]
         self.size = 1 + max(*self.ids.values(), *contents)
@@ -121,8 +133,8 @@ class Tokenizer:
         is_plain = ids_by_rank == list(range(len(tokens)))
         self._id_of_rank = None if is_plain else ids_by_rank
         self._bytes: list[bytes | None] = [None] * self.size
-        for id_, content in zip(ids_by_rank, tokens, strict=True):
-            self._bytes[id_] = content
+        for token, id_ in self.ids.items():
+            self._bytes[id_] = _to_bytes(token)
         for id_, text in contents.items():
             self._bytes[id_] = text.encode()
         self.unused = tuple(id_ for id_, content in enumerate(self._bytes) if content is None)
@@ -133,6 +145,8 @@ class Tokenizer:
         facts = b"".join(len(token).to_bytes(2, "big") + token for token in tokens)
         if not (is_plain and self.eot == len(tokens)):
             facts += json.dumps([ids_by_rank, self.eot]).encode()
+        if prefix_space:
+            facts += b"add_prefix_space"
         self.fingerprint = hashlib.sha256(facts).hexdigest()
         n_tokens = len(self.ids) + len(self.added)
         is_gpt2 = self.fingerprint == GPT2_FINGERPRINT
@@ -166,7 +180,15 @@ class Tokenizer:
         if added == self.added:
             return self
         ends = tuple(id_ for id_ in self.ends if id_ < n_rows)
-        return _build(self.merges, tuple(self.ids.items()), tuple(added.items()), ends)
+        roles = {role: token for role, token in self.roles.items() if token in self.ids | added}
+        return _build(
+            self.merges,
+            tuple(self.ids.items()),
+            tuple(added.items()),
+            ends,
+            tuple(roles.items()),
+            self.prefix_space,
+        )
 
     @functools.cached_property
     def _files(self) -> dict[str, bytes]:
@@ -176,14 +198,16 @@ class Tokenizer:
             {"id": id_, "content": content, **ADDED_TOKEN} for content, id_ in self.added.items()
         ]
         model = BPE_MODEL | {"vocab": ids, "merges": self.merges}
-        whole = TOKENIZER_JSON | {"added_tokens": added, "model": model}
+        words = BYTE_LEVEL | {"add_prefix_space": self.prefix_space}
+        whole = TOKENIZER_JSON | {"added_tokens": added, "pre_tokenizer": words, "model": model}
         config = {
             "tokenizer_class": "GPT2Tokenizer",
             "model_max_length": 1024,
             "bos_token": self.eot_text,
             "eos_token": self.eot_text,
             "unk_token": self.eot_text,
-            "add_prefix_space": False,
+            **self.roles,
+            "add_prefix_space": self.prefix_space,
             "clean_up_tokenization_spaces": False,
         }
         texts = {
@@ -196,8 +220,8 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Send the vocabulary to a worker process, which builds the encoder from it once."""
-        ids, added = tuple(self.ids.items()), tuple(self.added.items())
-        return _build, (self.merges, ids, added, self.ends)
+        ids, added, roles = (tuple(each.items()) for each in (self.ids, self.added, self.roles))
+        return _build, (self.merges, ids, added, self.ends, roles, self.prefix_space)
 
     def save(self, folder: Path) -> list[Path]:
         """Write the vocabulary files into a folder; return their paths."""
@@ -207,8 +231,13 @@ class Tokenizer:
             (folder / name).chmod(0o644)
         return [folder / name for name in self._files]
 
-    def encode(self, text: str) -> list[int]:
-        """Encode a text; a typed `<|endoftext|>` becomes several ordinary ids, never `eot`."""
+    def encode(self, text: str, *, inside: bool = False) -> list[int]:
+        """Encode a text; a typed `<|endoftext|>` becomes several ordinary ids, never `eot`.
+
+        A text from `inside` another gets no space before it.
+        """
+        if self.prefix_space and text and not (inside or text.startswith(" ")):
+            text = f" {text}"
         ranks = self._bpe.encode_ordinary(text)
         if self._id_of_rank is None:
             return ranks
@@ -240,8 +269,10 @@ def _build(
     ids: tuple[tuple[str, int], ...],
     added: tuple[tuple[str, int], ...],
     ends: tuple[int, ...],
+    roles: tuple[tuple[str, str], ...],
+    prefix_space: bool,
 ) -> Tokenizer:
-    return Tokenizer(merges, dict(ids), dict(added), ends)
+    return Tokenizer(merges, dict(ids), dict(added), ends, dict(roles), prefix_space=prefix_space)
 
 
 @functools.cache
@@ -358,14 +389,22 @@ def _letter_bytes() -> dict[str, int]:
 
 
 def _to_bytes(token: str) -> bytes:
-    """Return the bytes that a token of a vocabulary file spells."""
-    return bytes(map(_letter_bytes().__getitem__, token))
+    """Return the bytes that a token of a vocabulary file spells.
+
+    A token with other letters, which no merge makes, is its own text, as in `tokenizers`.
+    """
+    letters = _letter_bytes()
+    return bytes(map(letters.__getitem__, token)) if letters.keys() >= {*token} else token.encode()
 
 
 def _split(text: str) -> tuple[str, ...]:
     """Parse a merges.txt."""
     lines = text.replace("\r\n", "\n").split("\n")
     return tuple(line for line in lines if line and not line.startswith("#version"))
+
+
+def _are_gpt2s(merges: Sequence[str]) -> bool:
+    return _sha256(_join(merges).encode()) == MERGES_SHA256
 
 
 def _join(merges: Sequence[str]) -> str:
@@ -378,8 +417,18 @@ class _Vocabulary(NamedTuple):
 
     path: Path  # of the ids, for messages
     merges: tuple[str, ...]
-    made: dict[str, int]  # ids of the bytes and of what the merges make of them, in rank order
+    plain: dict[str, int]  # ids of the bytes, of what the merges make, and of what nothing makes
     added: dict[str, int]  # ids of all other tokens
+    prefix_space: bool | None  # whether a space is put before texts, if the file says so
+
+
+class _Declared(NamedTuple):
+    """What files beside the vocabulary say about it."""
+
+    added: dict[str, int]  # ids of added tokens
+    special: set[str]  # tokens that are added ones wherever their ids are
+    roles: dict[str, str]  # tokens by ROLES
+    prefix_space: bool | None  # as in _Vocabulary; it counts more than what that says
 
 
 def _read_folder(folder: Path) -> Tokenizer:
@@ -391,7 +440,7 @@ def _read_folder(folder: Path) -> Tokenizer:
     for ids_path, merges_path in (map(folder.joinpath, names) for names in FILE_NAMES):
         if ids_path.exists() or merges_path.exists():
             merges, ids = _split(_read_text(merges_path)), _read_json(ids_path)
-            found.append(_check(merges_path, merges, ids_path, ids, declared))
+            found.append(_check(merges_path, merges, ids_path, ids, declared, None))
     if (path := folder / "tokenizer.json").exists():
         found.append(_read_tokenizer_json(path, declared))
     if not found:
@@ -401,17 +450,19 @@ def _read_folder(folder: Path) -> Tokenizer:
 
 
 def _join_vocabularies(
-    folder: Path, found: Sequence[_Vocabulary], declared: Mapping[str, int]
+    folder: Path, found: Sequence[_Vocabulary], declared: _Declared
 ) -> Tokenizer:
     """Build the tokenizer of a folder's vocabulary files after comparing them."""
     first, added = found[0], dict[str, int]()
+    prefix_space = declared.prefix_space
     for each in found:
-        if each.merges != first.merges or each.made != first.made:
+        if each.merges != first.merges or each.plain != first.plain:
             raise _refusal(each.path, f"it differs from {first.path.name}")
         added |= each.added
-    added |= {content: id_ for content, id_ in declared.items() if content not in first.made}
+        prefix_space = each.prefix_space if prefix_space is None else prefix_space
+    added |= {token: id_ for token, id_ in declared.added.items() if token not in first.plain}
     by_id = sorted((id_, content) for content, id_ in added.items())
-    numbers = [*first.made.values(), *(id_ for id_, _ in by_id)]
+    numbers = [*first.plain.values(), *(id_ for id_, _ in by_id)]
     if len(set(numbers)) < len(numbers):
         again = next(id_ for id_, n in Counter(numbers).items() if n > 1)
         raise _refusal(first.path, f"several tokens have the id {again}")
@@ -425,13 +476,28 @@ def _join_vocabularies(
             f"{folder} names no end-of-text token of its vocabulary; set eos_token in "
             "tokenizer_config.json",
         )
-    made = sorted(first.made.items(), key=operator.itemgetter(1))
-    return _build(first.merges, tuple(made), tuple((c, id_) for id_, c in by_id), tuple(ends))
+    eot = next(content for content, id_ in added.items() if id_ == ends[0])
+    roles = [
+        (role, token)
+        for role, token in declared.roles.items()
+        # Without a role of its own, a token is the end of text, as GPT-2's are.
+        if token in added | first.plain and (token != eot or role not in ("bos_token", "unk_token"))
+    ]
+    return _build(
+        first.merges,
+        tuple(sorted(first.plain.items(), key=operator.itemgetter(1))),
+        tuple((content, id_) for id_, content in by_id),
+        tuple(ends),
+        tuple(roles),
+        # GPT-2's merges mean GPT-2's tokenizer, which puts no space before texts.
+        bool(prefix_space) and not _are_gpt2s(first.merges),
+    )
 
 
-def _read_declared(folder: Path) -> dict[str, int]:
-    """Return the added tokens that files beside the vocabulary name."""
+def _read_declared(folder: Path) -> _Declared:
+    """Read what the files beside a vocabulary say about added and special tokens."""
     config = _read_object(folder / "tokenizer_config.json")
+    named = _read_object(folder / "special_tokens_map.json") | config
     tokens = _read_object(folder / "added_tokens.json")
     try:
         decoder = config.get("added_tokens_decoder") or {}
@@ -441,7 +507,24 @@ def _read_declared(folder: Path) -> dict[str, int]:
         raise _refusal(folder / "tokenizer_config.json", reason) from None
     if not _are_ids(tokens):
         raise _refusal(folder / "added_tokens.json", "it does not map tokens to ids")
-    return tokens
+    contents = {name: _content(token) for name, token in named.items()}
+    roles = {role: token for role in ROLES if (token := contents.get(role)) is not None}
+    others = [named.get(f"{kind}_special_tokens") for kind in ("additional", "extra")]
+    listed = [_content(token) for each in others if isinstance(each, list) for token in each]
+    special = {token for token in (*roles.values(), contents.get("eos_token"), *listed) if token}
+    prefix_space = None
+    # As transformers does. Without a class, it is GPT-2's that reads the setting.
+    if config.get("tokenizer_class") in GPT2_CLASSES or (
+        "add_prefix_space" in config and "tokenizer_class" not in config
+    ):
+        prefix_space = config.get("add_prefix_space") is True
+    return _Declared(tokens, special, roles, prefix_space)
+
+
+def _content(token: Any) -> str | None:
+    """Return the text of a special token, which files give as such or in an object."""
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None
 
 
 def _read_ends(folder: Path, added: Mapping[str, int]) -> list[int]:
@@ -456,14 +539,13 @@ def _read_ends(folder: Path, added: Mapping[str, int]) -> list[int]:
         if known := [id_ for id_ in dict.fromkeys(ids) if id_ in added.values()]:
             return known
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        given = _read_object(folder / name).get("eos_token")
-        content = given.get("content") if isinstance(given, dict) else given
-        if isinstance(content, str) and content in added:
+        content = _content(_read_object(folder / name).get("eos_token"))
+        if content is not None and content in added:
             return [added[content]]
     return [added[EOT_TEXT]] if EOT_TEXT in added else []
 
 
-def _read_tokenizer_json(path: Path, declared: Mapping[str, int]) -> _Vocabulary:
+def _read_tokenizer_json(path: Path, declared: _Declared) -> _Vocabulary:
     """Return merges and ids of a file written by `tokenizers`; refuse all but a byte-level BPE."""
     content = _read_json(path)
     try:
@@ -474,10 +556,13 @@ def _read_tokenizer_json(path: Path, declared: Mapping[str, int]) -> _Vocabulary
         pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
         merges = tuple(f"{left} {right}" for left, right in pairs)
         tokens = {token["content"]: token["id"] for token in added}
-        if _sha256(_join(merges).encode()) != MERGES_SHA256:  # GPT-2's need no other description
+        prefix_space = False
+        if not _are_gpt2s(merges):  # which need no other description
             if reason := _what_differs(content):
                 raise _refusal(path, f"it is a BPE of {len(vocab):,} tokens {reason}")
-        return _check(path, merges, path, {**vocab, **tokens}, {**declared, **tokens})
+            prefix_space = bool(_steps(content)[-1].get("add_prefix_space"))
+        declared = declared._replace(added={**declared.added, **tokens})
+        return _check(path, merges, path, {**vocab, **tokens}, declared, prefix_space)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -491,20 +576,28 @@ def _what_differs(content: Mapping[str, Any]) -> str:
         return "with marks inside or at the end of words"
     if normalizer := content.get("normalizer"):
         return f"with the normalizer {normalizer['type']}"
-    before = content.get("pre_tokenizer") or {"type": "no pre-tokenizer"}
-    steps = before["pretokenizers"] if before["type"] == "Sequence" else [before]
+    steps = _steps(content)
     if [step["type"] for step in steps] == ["Split", "ByteLevel"]:
         split, step = steps
         whole = (split["behavior"], split["invert"]) in (("Isolated", False), ("Removed", True))
         if not (whole and split["pattern"].get("Regex") in SPLITS and not step["use_regex"]):
             return "that splits words in another way than GPT-2"
+        if step.get("add_prefix_space"):
+            return "that puts a space before every word (add_prefix_space)"
     elif [step["type"] for step in steps] != ["ByteLevel"]:
         return f"with the pre-tokenizer {' and '.join(step['type'] for step in steps)}"
     elif not steps[0].get("use_regex", True):
         return "that does not split words"
-    if steps[-1].get("add_prefix_space"):
-        return "that puts a space before every text (add_prefix_space)"
     return ""
+
+
+def _steps(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the steps by which a tokenizer.json splits text."""
+    before = content.get("pre_tokenizer") or {"type": "no pre-tokenizer"}
+    steps: list[dict[str, Any]] = (
+        before["pretokenizers"] if before["type"] == "Sequence" else [before]
+    )
+    return steps
 
 
 def _check(
@@ -512,27 +605,41 @@ def _check(
     merges: tuple[str, ...],
     ids_path: Path,
     ids: Any,
-    declared: Mapping[str, int],
+    declared: _Declared,
+    prefix_space: bool | None,
 ) -> _Vocabulary:
-    """Compare merges and ids, and divide the tokens into those that merges make and added ones."""
+    """Compare merges and ids, and tell added tokens from the others."""
     if not _are_ids(ids):
         raise _refusal(ids_path, "it does not map tokens to ids")
     letters = [*_byte_letters().values()]
     if lacking := sum(letter not in ids for letter in letters):
         raise _refusal(ids_path, f"it lacks {lacking} of the 256 bytes: it is not a byte-level BPE")
-    if _sha256(_join(merges).encode()) != MERGES_SHA256:
+    if not _are_gpt2s(merges):
         _check_merges(merges_path, merges)
     made = dict[str, int]()
     for token in (*letters, *(merge.replace(" ", "") for merge in merges)):
         if token not in ids:
             raise _refusal(ids_path, f"it lacks {token!r}, which {merges_path.name} makes")
         made[token] = ids[token]
-    added = {content: id_ for content, id_ in ids.items() if content not in made}
-    for content, id_ in added.items():
+    idle, added = dict[str, int](), dict[str, int]()
+    for content, id_ in ids.items():
+        if content in made:
+            continue
         # Vocabularies without a tokenizer_config.json do not say which tokens were added.
-        if declared.get(content) != id_ and not re.fullmatch(r"<.*>|\[.*\]", content):
-            raise _refusal(ids_path, f"{merges_path.name} makes no {content!r}, which it contains")
-    return _Vocabulary(ids_path, merges, made, added)
+        is_declared = declared.added.get(content) == id_ or content in declared.special
+        if is_declared or re.fullmatch(r"<.*>|\[.*\]", content):
+            added[content] = id_
+            continue
+        # A merge makes a token of two others. If one that is not made could be, the list of merges
+        # was cut before it. Others (madeupword0000) only fill the vocabulary.
+        if any(content[:n] in made and content[n:] in made for n in range(1, len(content))):
+            raise _refusal(
+                ids_path,
+                f"{merges_path.name} makes no {content!r}, which it contains; if no merges are "
+                "missing, name this token in added_tokens.json",
+            )
+        idle[content] = id_
+    return _Vocabulary(ids_path, merges, made | idle, added, prefix_space)
 
 
 @functools.cache
@@ -637,7 +744,7 @@ def _from_merges(merges: tuple[str, ...]) -> Tokenizer:
     """Return a tokenizer with ids as in GPT-2: the bytes, the merges, then the end of text."""
     tokens = [*_byte_letters().values(), *(merge.replace(" ", "") for merge in merges)]
     ids = tuple((token, rank) for rank, token in enumerate(tokens))
-    return _build(merges, ids, ((EOT_TEXT, len(ids)),), (len(ids),))
+    return _build(merges, ids, ((EOT_TEXT, len(ids)),), (len(ids),), (), False)
 
 
 def packaged_file(distribution: str, name: str) -> Path | None:

@@ -94,7 +94,7 @@ def _windows(
 
 
 def _sized(section: int, text: str, tokenizer: Tokenizer) -> Piece:
-    return Piece(section, text, len(tokenizer.encode(text)))
+    return Piece(section, text, len(tokenizer.encode(text, inside=True)))
 
 
 def _halves(piece: Piece, tokenizer: Tokenizer) -> list[Piece]:
@@ -170,7 +170,7 @@ def section_windows(
     record: Record, headings: Sequence[str], tokenizer: Tokenizer, budget: int
 ) -> Iterator[Record]:
     """Yield the record with only the text of each window, whichever section is asked for."""
-    longest = max(headings, key=lambda name: len(tokenizer.encode(name)))
+    longest = max(headings, key=lambda name: len(tokenizer.encode(name, inside=True)))
     asked = replace(record, heading=longest)
     return (part for part, _ in _windows("document", asked, tokenizer, budget))
 

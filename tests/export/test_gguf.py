@@ -3,7 +3,6 @@
 llama.cpp is the judge, in the package xllamacpp. Without it, the tests that need it are skipped.
 """
 
-import json
 import math
 import re
 import subprocess
@@ -32,7 +31,7 @@ from tests.helpers.commands import ROOT
 from tests.helpers.exports import export, make_checkpoint
 from tests.helpers.models import make_tiny_model
 from tests.helpers.shared import PUBMEDQA_FIXTURE, read_records
-from tests.helpers.vocabularies import saved
+from tests.helpers.vocabularies import saved, with_prefix_space
 from tests.helpers.vocabularies import trained as trained_vocabulary
 
 Capture = pytest.CaptureFixture[str]
@@ -230,11 +229,73 @@ def test_a_proxy_is_not_asked_for_this_machine(
     assert llama_cpp.ask(path, [1, 2, 3], ["a"]).tokens == [GPT2.encode("a")]
 
 
+def with_ends(folder: Path, ends: Sequence[str]) -> Tokenizer:
+    """Return a tokenizer whose texts may end with several tokens."""
+    made = trained_vocabulary(320, ("<pad>", *ends))
+    saved(folder, made, eos_token_id=[made.token_to_id(end) for end in ends])
+    (folder / "tokenizer_config.json").write_text('{"pad_token": "<pad>"}')
+    return Tokenizer.load(folder)
+
+
+@needs_llama_cpp
+def test_three_ends_of_text_have_room_and_others_are_named(tmp_path: Path) -> None:
+    ends = ("<a>", "<b>", "<c>", "<d>", "<é>")
+    tokenizer = with_ends(tmp_path, ends)
+    model = make_tiny_model(vocab_size=320, n_embd=32).eval()
+    found = dict(gguf_folder.write(model, tokenizer, tmp_path, kind="F32", tasks=[], facts={}))
+    assert found["ends of text"].startswith("GGUF has room for 3, so <d>, <é> will not end a reply")
+    text = (tmp_path / "Modelfile").read_text("utf-8")
+    assert re.findall(r'PARAMETER stop "(.*)"', text) == [*ends]
+    reader = gguf.GGUFReader(tmp_path / "model-F32.gguf")
+    keys = [f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom", "padding")]
+    assert [value(reader, key) for key in keys] == [*tokenizer.ends[:3], 0]
+    assert gguf_file.ends_note(with_ends(tmp_path / "three", ends[:3])) is None
+    # llama.cpp stops at each of the three, if the model's bias makes it the next token.
+    for end, stops in zip(tokenizer.ends, (True, True, True, False), strict=False):
+        with torch.no_grad():
+            model.wte.weight.zero_()
+            model.ln_f.bias.fill_(1.0)
+            model.wte.weight[end] = 1.0
+        engine = LlamaCpp(write(model, tmp_path / f"{end}.gguf", tokenizer=tokenizer))
+        assert engine.reply([300], new_tokens=2) == ([] if stops else [end, end])
+
+
+def test_a_space_before_texts_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    make_tiny_model(vocab_size=300, n_embd=32).save_pretrained(tmp_path / "model", ends=[0])
+    with_prefix_space(tmp_path / "own").save(tmp_path / "model")
+    assert (
+        export(f"--checkpoint={tmp_path / 'model'}", "--format=gguf", f"--out={tmp_path / 'out'}")
+        == 1
+    )
+    line = "(add_prefix_space), which llama.cpp does not; use --format=hf or --format=onnx"
+    assert line in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@needs_llama_cpp
+def test_llama_cpp_puts_no_space_before_texts_even_if_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why such tokenizers are refused; once this fails, they can be exported."""
+    tokenizer = with_prefix_space(tmp_path)
+    add = gguf.GGUFWriter.add_add_bos_token
+    told = lambda self, bos: (add(self, bos), self.add_add_space_prefix(True))  # noqa: E731
+    monkeypatch.setattr(gguf.GGUFWriter, "add_add_bos_token", told)
+    model = make_tiny_model(vocab_size=300, n_embd=32)
+    engine = LlamaCpp(write(model, tmp_path / "model.gguf", tokenizer=tokenizer))
+    assert engine.tokenize("abc") == tokenizer.encode("abc", inside=True)
+    assert engine.tokenize("abc") != tokenizer.encode("abc")
+
+
 @needs_llama_cpp
 def test_wrong_merges_are_detected(tmp_path: Path) -> None:
     model, path = variant("plain"), tmp_path / "model.gguf"
     other = Tokenizer.load()
-    wrong = Tokenizer(other.merges[:-40000], other.ids, other.added, [other.eot])
+    wrong = Tokenizer(
+        other.merges[:-40000], other.ids, other.added, [other.eot], {}, prefix_space=False
+    )
     write(model, path, tokenizer=wrong)
     with pytest.raises(CheckpointError, match="encodes .* in other tokens than the model's"):
         gguf_file.compare_with_llama_cpp(model, GPT2, path, "F32")
@@ -503,7 +564,7 @@ def rendered(modelfile: str, prompt: str) -> str:
 @pytest.mark.parametrize("task", PROMPTED)
 def test_a_task_sees_the_prompt_that_it_was_trained_on(task: str) -> None:
     shape = GPTConfig(block_size=512)
-    text = ollama.modelfile(task, "model.gguf", shape, EOT_TEXT, ["Notice."])
+    text = ollama.modelfile(task, "model.gguf", shape, [EOT_TEXT], ["Notice."])
     sections = () if TASK_TABLE[task].context == "optional" else (ollama.SECTION,)
     record = Record(id="", question=ollama.QUESTION, sections=sections)
     typed = [line.removeprefix("#     ") for line in text.splitlines() if line.startswith("#     ")]
@@ -512,13 +573,16 @@ def test_a_task_sees_the_prompt_that_it_was_trained_on(task: str) -> None:
 
 
 def test_a_modelfile_decodes_greedily_and_names_the_file_beside_it() -> None:
-    text = ollama.modelfile(None, "model-F16.gguf", GPTConfig(), '<"end">', ["One.", "Two."])
+    text = ollama.modelfile(
+        None, "model-F16.gguf", GPTConfig(), ['<"énd">', "</s>"], ["One.", "Two."]
+    )
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines[0] == "FROM ./model-F16.gguf" and rendered(text, "x") == "x"
     assert "PARAMETER temperature 0" in lines and "PARAMETER repeat_penalty 1" in lines
     assert "PARAMETER num_ctx 1024" in lines
-    [stop] = [line for line in lines if line.startswith("PARAMETER stop ")]
-    assert json.loads(stop.removeprefix("PARAMETER stop ")) == '<"end">'
+    # Ollama strips the outer quotes and reads the rest as it is (parser/parser.go, unquote).
+    stops = [line for line in lines if line.startswith("PARAMETER stop ")]
+    assert stops == ['PARAMETER stop "<"énd">"', 'PARAMETER stop "</s>"']
     assert text.endswith('LICENSE """\nOne.\n\nTwo.\n"""\n')
 
 

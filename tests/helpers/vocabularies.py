@@ -8,7 +8,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from clingpt.text.tokenizer import EOT_TEXT
+from clingpt.text.tokenizer import EOT_TEXT, Tokenizer
 
 CORPUS = [
     "Does metformin lower HbA1c? Answer: yes\nExplanation: It lowered HbA1c by 1.2% (P < 0.001).",
@@ -42,6 +42,13 @@ def saved(folder: Path, made: tokenizers.Tokenizer, **config: Any) -> Path:
     made.save(str(folder / "tokenizer.json"))
     write_json(folder / "config.json", {"vocab_size": made.get_vocab_size(), **config})
     return folder
+
+
+def with_prefix_space(folder: Path, size: int = 300) -> Tokenizer:
+    """Load a vocabulary whose file puts a space before texts, the default of `tokenizers`."""
+    made = trained(size)
+    made.pre_tokenizer = pre_tokenizers.ByteLevel()
+    return Tokenizer.load(saved(folder, made))
 
 
 def write_json(path: Path, content: object) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from clingpt.text.tasks import (
     label_ids,
     make_example,
     make_prompt,
+    parse_answer,
     prompt_text,
     source_text,
     target_text,
@@ -39,6 +41,7 @@ from tests.helpers.shared import (
     read_records,
     shared_file,
 )
+from tests.helpers.vocabularies import with_prefix_space
 
 GPT2 = Tokenizer.load()
 
@@ -490,3 +493,19 @@ def test_official_labels_map_to_the_expected_headings() -> None:
     }
     unknown = {label: n for label, n in labels.items() if heading(label) is None}
     assert unknown == {"UNLABELLED": 6, "MAIN BODY": 1, "ICU LOS": 1, ", FSAII": 1, ", SCCVII": 1}
+
+
+def test_a_tokenizer_that_puts_a_space_before_texts_puts_none_inside_them(tmp_path: Path) -> None:
+    tokenizer = with_prefix_space(tmp_path)
+    for record in read_records(PUBMEDQA_FIXTURE)[:4]:
+        for task in PROMPTED:
+            example = make_example(task, record, tokenizer, budget=10_000)
+            joint = f" {prompt_text(task, record)}{target_text(task, record)}"
+            assert tokenizer.decode([*example.prompt_ids, *example.target_ids[:-1]]) == joint
+        example = make_example("answer", record, tokenizer, budget=10_000)
+        prompt, target = map(tokenizer.decode, (example.prompt_ids, example.target_ids[:-1]))
+        found = parse_answer(prompt, target)
+        assert found == parse_answer(prompt.removeprefix(" "), target)
+        assert (found.sections, found.question) == (record.sections, record.question)
+        [window] = text_windows(record, tokenizer, budget=10_000)
+        assert tokenizer.decode(window.target_ids[:-1]).startswith(" ")

@@ -32,11 +32,14 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 @cache
-def pair_of_tokenizers(size: int) -> tuple[tokenizers.Tokenizer, Tokenizer]:
+def pair_of_tokenizers(
+    size: int, *, prefix_space: bool = False
+) -> tuple[tokenizers.Tokenizer, Tokenizer]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         made = trained(size, (EOT_TEXT, "<pad>"))
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
         return made, Tokenizer.load(saved(Path(folder), made))
 
 
@@ -54,6 +57,18 @@ def test_ids_equal_those_of_tokenizers(text: str, size: int) -> None:
     if EOT_TEXT not in text and "<pad>" not in text:
         assert ours.encode(text) == theirs.encode(text).ids
     assert ours.decode(ours.encode(text)) == text
+
+
+@settings(deadline=None, max_examples=300)
+@given(text=TEXTS, size=st.sampled_from([259, 300, 500]))
+def test_a_space_is_put_before_texts_as_in_tokenizers(text: str, size: int) -> None:
+    theirs, ours = pair_of_tokenizers(size, prefix_space=True)
+    _, plain = pair_of_tokenizers(size)
+    assert ours.prefix_space and not plain.prefix_space
+    if EOT_TEXT not in text and "<pad>" not in text:
+        assert ours.encode(text) == theirs.encode(text).ids
+        assert ours.decode(ours.encode(text)) == theirs.decode(theirs.encode(text).ids)
+    assert ours.encode(text, inside=True) == plain.encode(text)
 
 
 def test_attributes_describe_the_vocabulary(tmp_path: Path) -> None:
@@ -202,6 +217,128 @@ def test_ids_given_twice_are_refused(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
 
 
+# Tokens that nothing makes
+
+FILLERS = [f"madeupword{n:04}" for n in range(3)] + [f"unused{n}" for n in range(12)]
+
+
+def with_fillers(folder: Path, *fillers: str) -> tokenizers.Tokenizer:
+    """Save vocab.json and merges.txt, with tokens at the end of the ids that no merge makes."""
+    made = trained(300)
+    folder.mkdir(exist_ok=True)
+    made.model.save(str(folder))
+    ids = made.get_vocab() | {token: 300 + n for n, token in enumerate(fillers)}
+    write_json(folder / "vocab.json", ids)
+    theirs = tokenizers.Tokenizer(
+        tokenizers.models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    )
+    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    theirs.decoder = tokenizers.decoders.ByteLevel()
+    return theirs
+
+
+def test_tokens_that_fill_a_vocabulary_are_decoded_and_never_encoded(tmp_path: Path) -> None:
+    theirs = with_fillers(tmp_path, *FILLERS, "患者", "Ġfiller")
+    ours = Tokenizer.load(tmp_path)
+    assert (ours.size, ours.unused) == (300 + len(FILLERS) + 2, ())
+    text = "madeupword0001 unused11 患者 filler"
+    assert ours.encode(text) == theirs.encode(text).ids and max(ours.encode(text)) < 300
+    for id_ in range(300, ours.size):
+        assert ours.decode([id_]) == theirs.decode([id_])
+    assert ours.decode([300, ours.size - 1]) == "madeupword0000 filler"
+    ours.save(tmp_path / "saved")
+    assert Tokenizer.load(tmp_path / "saved") is ours
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert again.encode(text) == ours.encode(text)
+    plain = Tokenizer.load(saved(tmp_path / "plain", trained(300)))
+    assert ours.fingerprint == plain.fingerprint  # no data can contain them
+
+
+@pytest.mark.parametrize("n_merges", range(0, 43, 6))
+def test_cut_merges_are_refused_wherever_they_are_cut(tmp_path: Path, n_merges: int) -> None:
+    with_fillers(tmp_path, *FILLERS)
+    lines = (tmp_path / "merges.txt").read_text("utf-8").splitlines()
+    assert len(lines) == 44  # and a header
+    (tmp_path / "merges.txt").write_text("\n".join(lines[: n_merges + 1]) + "\n", "utf-8")
+    with pytest.raises(CheckpointError, match=r"merges.txt makes no '\w+', which it contains"):
+        Tokenizer.load(tmp_path)
+
+
+# Roles
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_special_tokens_keep_their_roles(tmp_path: Path, name: str) -> None:
+    """In a file of today, or in those of old versions of transformers."""
+    folder = saved(tmp_path / "made", trained(300, ("<s>", "PAD", "</s>", "<m>")))
+    roles = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "</s>"}
+    roles |= {"pad_token": "PAD", "mask_token": "<m>", "cls_token": "<s>"}
+    write_json(folder / name, {key: {"content": token} for key, token in roles.items()})
+    ours = Tokenizer.load(folder)
+    ours.save(tmp_path / "saved")
+    assert Tokenizer.load(tmp_path / "saved") is ours
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert {key: getattr(theirs, key) for key in roles} == roles
+    assert len(theirs) == 300 and (ours.eot_text, ours.added["PAD"]) == ("</s>", 1)
+
+
+def test_a_pad_token_keeps_its_role_as_long_as_it_has_a_row(tmp_path: Path) -> None:
+    ours = Tokenizer.load(with_pad(tmp_path / "padded"))
+    before = transformers.AutoTokenizer.from_pretrained(tmp_path / "padded")
+    ours.save(tmp_path / "saved")
+    after = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert before.special_tokens_map == after.special_tokens_map
+    assert (after.pad_token, after.pad_token_id) == ("[PAD]", 50257)
+    ours.fitting(50257, tmp_path).save(tmp_path / "fitting")
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "fitting").pad_token is None
+
+
+# A space before texts
+
+
+GPT2_CLASS = {"tokenizer_class": "GPT2Tokenizer"}
+OTHER_CLASS = {"tokenizer_class": "TokenizersBackend"}
+
+
+@pytest.mark.parametrize(
+    ("in_file", "config", "expected"),
+    [
+        (True, None, True),
+        (True, OTHER_CLASS, True),
+        (True, OTHER_CLASS | {"add_prefix_space": False}, True),
+        (False, OTHER_CLASS | {"add_prefix_space": True}, False),
+        (True, GPT2_CLASS, False),
+        (True, GPT2_CLASS | {"add_prefix_space": True}, True),
+        (False, GPT2_CLASS | {"add_prefix_space": True}, True),
+        (None, GPT2_CLASS | {"add_prefix_space": True}, True),
+        (None, None, False),
+    ],
+)
+def test_a_class_decides_which_file_says_whether_a_space_is_put_before_texts(
+    tmp_path: Path, in_file: bool | None, config: dict[str, Any] | None, expected: bool
+) -> None:
+    made = trained(300)
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(in_file))
+    folder = saved(tmp_path / "made", made)
+    if in_file is None:
+        made.model.save(str(folder))
+        (folder / "tokenizer.json").unlink()
+    if config is not None:
+        write_json(folder / "tokenizer_config.json", config)
+        theirs = transformers.AutoTokenizer.from_pretrained(folder)
+        assert theirs.encode("abc") == Tokenizer.load(folder).encode("abc")
+    ours = Tokenizer.load(folder)
+    assert ours.prefix_space is expected
+    assert ours.encode("abc") == ours.encode(" abc" if expected else "abc", inside=True)
+    ours.save(tmp_path / "saved")
+    assert Tokenizer.load(tmp_path / "saved") is ours
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    alone = tokenizers.Tokenizer.from_file(str(tmp_path / "saved" / "tokenizer.json"))
+    assert again.encode("abc") == alone.encode("abc").ids == ours.encode("abc")
+    plain = Tokenizer.load(saved(tmp_path / "plain", trained(300)))
+    assert (ours.fingerprint == plain.fingerprint) is not expected
+
+
 # A vocabulary and a model
 
 
@@ -290,6 +427,15 @@ LLAMA_SPLIT = {
 }
 
 
+GPT2_SPLIT = {
+    "type": "Split",
+    "pattern": {"Regex": tokenizer.SPLITS[0]},
+    "behavior": "Isolated",
+    "invert": False,
+}
+PREFIX = {"type": "ByteLevel", "add_prefix_space": True, "use_regex": False}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -307,7 +453,10 @@ LLAMA_SPLIT = {
         ),
         (set_in("pre_tokenizer", to={"type": "Metaspace"}), "with the pre-tokenizer Metaspace"),
         (set_in("pre_tokenizer", to=None), "with the pre-tokenizer no pre-tokenizer"),
-        (set_in("pre_tokenizer", "add_prefix_space", to=True), "a space before every text"),
+        (
+            set_in("pre_tokenizer", to={"type": "Sequence", "pretokenizers": [GPT2_SPLIT, PREFIX]}),
+            "that puts a space before every word (add_prefix_space)",
+        ),
         (set_in("pre_tokenizer", "use_regex", to=False), "that does not split words"),
         (set_in("pre_tokenizer", to=LLAMA_SPLIT), "splits words in another way than GPT-2"),
         (set_in("model", "continuing_subword_prefix", to="##"), "with marks inside or at the end"),

@@ -30,13 +30,13 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clingpt.base.remember import remember_words
 from clingpt.text.records import Record
 
 Hashes = NDArray[np.uint64]
@@ -80,7 +80,7 @@ _NO_WORDS = np.uint32(2**32 - 1)  # fills the signature of a text without words
 # Hashing
 
 
-@lru_cache(maxsize=1 << 17)
+@remember_words(1 << 17)
 def _hash_word(word: str) -> int:
     digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")

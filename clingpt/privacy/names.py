@@ -12,10 +12,11 @@ name_rules.py.
 import enum
 import re
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 from clingpt.base.errors import ConfigError
+from clingpt.base.remember import remember_words
 from clingpt.text.tokenizer import Tokenizer, packaged_file
 
 CUE_FILES = ("cue_words.txt", "note_words.txt")
@@ -95,7 +96,7 @@ class Standing(enum.IntEnum):
     CLEAR = 3  # a listed name and nothing else: Smith
 
 
-@lru_cache(maxsize=1 << 16)
+@remember_words(1 << 16)
 def standing(word: str) -> Standing:
     """Rate a lower-cased word; a double name is rated like the likelier of its parts."""
     bare = word.replace("'", "").replace("’", "")

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from clingpt.base.errors import DataError
+from clingpt.base.remember import remember_words
 from clingpt.privacy.dates import MONTHS
 from clingpt.privacy.identifiers import Found
 from clingpt.privacy.names import Standing, cues, standing
@@ -66,7 +67,7 @@ _ISO = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:[T ].*)?")
 _DATE = re.compile(r"\d{1,4}[-/. ]\w{1,9}[-/. ,]{1,2}\d{2,4}(?:[T ].*)?|\d{8}")
 
 
-@lru_cache(maxsize=1 << 16)
+@remember_words(1 << 16)
 def fold(word: str) -> str:
     """Return a word without accents and in lower case: "Müller" as "muller", "ß" as "ss"."""
     small = word.casefold()

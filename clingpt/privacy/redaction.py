@@ -44,10 +44,12 @@ DIGITS_OF_A_CHART = 5  # a record's id with this many digits may be a chart numb
 # Words of ids that name no one. Files are often named after patients, whose names no detector
 # knows for certain where they stand alone, so redaction keeps ids of these words and numbers only.
 PLAIN_ID = frozenset(
-    """abstract article case chart chunk ct cxr discharge doc document ecg exam example file
-    finding findings id image item letter line mri no note notes page part patient pmc
-    pmid pt question radiology record report row rows sample section study subject summary
-    syn synthetic test text train txt val validation visit xray""".split()
+    """abstract admission article case chart chunk clinic ct cxr discharge doc document ecg echo
+    eeg emergency encounter exam example file finding findings history hospital icu id
+    image inpatient item letter line mri no note notes outpatient page part pathology
+    patient pmc pmid progress pt question radiology record report row rows sample section
+    study subject summary surgery syn synthetic test text train triage txt ultrasound unit
+    val validation visit ward xray""".split()
 )
 
 _FILE_ENDING = re.compile(r"(.*?)((?:\.[A-Za-z][A-Za-z0-9]{1,4})?)", re.DOTALL)

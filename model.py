@@ -644,11 +644,17 @@ def _hub_config(config: GPTConfig, dtype: torch.dtype, ends: Sequence[int]) -> d
 def _read_config(folder: Path, block_size: int | None, dropout: float) -> GPTConfig:
     """Read a config.json; what it leaves out has the value of the published 124M model."""
     path = folder / "config.json"
-    hub: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    hub: dict[str, Any] = json.loads(path.read_text("utf-8-sig"))
     hub = {name: hub[alias] for alias, name in _ALIASES if alias in hub} | hub
     for key, fixed in _FIXED.items():
         if (found := hub.get(key, fixed)) != fixed:
             raise ValueError(f"{path}: {key} is {found!r}; only {fixed!r} is supported")
+    for key in (*_SHAPE[:-1], "n_positions", "n_inner"):
+        if type(found := hub.get(key, 1)) is not int and (key != "n_inner" or found is not None):
+            raise ValueError(f"{path}: {key} is {found!r}, not a whole number")
+    for key, kind in (("layer_norm_epsilon", float), ("activation_function", str)):
+        if not isinstance(found := hub.get(key, kind()), kind):
+            raise ValueError(f"{path}: {key} is {found!r}, not a {kind.__name__}")
     most = hub.get("n_positions", GPTConfig.block_size)
     length = most if block_size is None else block_size
     if length > most:
@@ -665,7 +671,13 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / name).exists():
             return [folder / name]
         if (index := folder / f"{name}.index.json").exists():
-            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+            try:
+                shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+                # Nothing outside the folder is opened.
+                if any(Path(shard).name != shard for shard in shards):
+                    raise ValueError
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                raise ValueError(f"{index} does not map tensors to files beside it") from None
             return [folder / shard for shard in sorted(shards)]
     raise FileNotFoundError(f"{folder} has neither model.safetensors nor pytorch_model.bin")
 
@@ -716,7 +728,9 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     """Read a pytorch_model.bin without executing anything in it."""
     mapped = _can_be_mapped(path)
     tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+    if not (
+        isinstance(tensors, dict) and all(isinstance(each, Tensor) for each in tensors.values())
+    ):
         raise ValueError(f"{path.name} contains more than tensors")
     return dict(tensors)
 

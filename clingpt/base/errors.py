@@ -12,6 +12,8 @@
 Any other exception that leaves a command is a bug and keeps its traceback.
 """
 
+from pickle import UnpicklingError  # the exception only
+
 
 class ClingptError(ValueError):
     """A user's mistake or a broken file; printed as one line, without a traceback."""
@@ -64,3 +66,13 @@ def hub_reason(error: BaseException) -> str:
             return f"the Hub cannot be reached: {cause.strerror}"
         cause = cause.__cause__ or cause.__context__
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def why_not_read(error: Exception) -> str:
+    """Say in one line why torch.load did not read a file.
+
+    Its own words about a pickle that contains more than tensors advise to execute it.
+    """
+    if isinstance(error, UnpicklingError):
+        return "it is damaged or contains more than tensors, which can be code and was not executed"
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from clingpt.base import console, settings
-from clingpt.base.errors import CheckpointError, ConfigError, hub_reason
+from clingpt.base.errors import CheckpointError, ConfigError, hub_reason, why_not_read
 from clingpt.base.files import (
     SUMS,
     check_still_owned,
@@ -128,7 +128,7 @@ def load_model(
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot load {source}: {error}") from error
     except Exception as error:  # torch.load of a broken file raises private types
-        raise CheckpointError(f"cannot load {source}: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"cannot load {source}: {why_not_read(error)}") from error
     tokenizer = Tokenizer.load(folder).fitting(model.config.vocab_size, folder)
     return Loaded(use_kernels(model), tokenizer, read_card(folder), folder)
 
@@ -501,7 +501,7 @@ def load_trainer(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch.load of a broken file raises private types
-        raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {why_not_read(error)}") from error
     return state
 
 

@@ -6,7 +6,7 @@ names and config.json, before any weights are read.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from clingpt.base import console
 from clingpt.base.errors import CheckpointError
 from clingpt.base.files import note_once
 from clingpt.data.prepared import MANIFEST
+from clingpt.text.tokenizer import VOCAB_SIZE
 from model import GPT, GPTConfig, transposed, weight_files
 
 CKPT = "ckpt.pt"  # nanoGPT's name for a checkpoint
@@ -70,29 +71,45 @@ def check_loadable(path: Path) -> None:
         return
     if (folder / "config.json").exists():
         _check_config(folder)
-    for weights in folder.glob("*.safetensors"):
+    if nanogpt := nanogpt_file(folder):
+        _check_files([nanogpt])
+    else:
+        _check_weights(folder)
+
+
+def _check_files(files: Sequence[Path]) -> None:
+    """Raise CheckpointError if a file of weights is missing, empty or only a pointer."""
+    again = "download or copy the model again"
+    for weights in files:
+        if not weights.is_file():
+            is_link = weights.is_symlink() and not weights.exists()
+            what = "a link to a file that is missing" if is_link else "missing or not a file"
+            raise CheckpointError(f"{weights} is {what}; {again}")
+        if weights.stat().st_size == 0:
+            raise CheckpointError(f"{weights} is empty; {again}")
         if weights.stat().st_size < 1024 and weights.read_bytes().startswith(LFS):
             raise CheckpointError(
-                f"{weights} is a pointer of Git LFS, not the weights; run git lfs pull in {folder}"
+                f"{weights} is a pointer of Git LFS, not the weights; run git lfs pull in "
+                f"{weights.parent}"
             )
-    if nanogpt_file(folder) is None:
-        _check_weights(folder)
 
 
 def _check_config(folder: Path) -> None:
     """Raise CheckpointError if config.json describes something else than a language model."""
     try:
-        hub: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
-        kind, classes = hub.get("model_type"), hub.get("architectures") or []
-    except (ValueError, AttributeError):
+        hub: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8-sig"))
+        kind, named_classes = hub.get("model_type"), hub.get("architectures") or []
+    except (OSError, ValueError, AttributeError, RecursionError):
         raise CheckpointError(
             f"{folder / 'config.json'} does not describe a model; use another checkpoint"
         ) from None
     if "settings" in hub and kind is None:
         raise CheckpointError(f"{folder} is a run folder without a checkpoint; train it further")
+    listed = named_classes if isinstance(named_classes, list) else [named_classes]
+    classes = [str(name) for name in listed]
     named = NAMES.get(str(kind), kind)
-    if kind is None and classes and not str(classes[0]).startswith("GPT2"):
-        named = re.sub(r"(For\w+|LMHead)?(Model)?$", "", str(classes[0]))
+    if kind is None and classes and not classes[0].startswith("GPT2"):
+        named = re.sub(r"(For\w+|LMHead)?(Model)?$", "", classes[0])
     if named not in (None, "gpt2"):
         article = "an" if str(named)[0] in "AEIOUaeiou" else "a"
         raise CheckpointError(
@@ -104,7 +121,9 @@ def _check_config(folder: Path) -> None:
             "without it"
         )
     if quantized := hub.get("quantization_config"):
-        method = quantized.get("quant_method", "an unknown method")
+        named = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+        # Old versions of transformers did not name bitsandbytes.
+        method = named or "bitsandbytes or another tool"
         raise CheckpointError(
             f"{folder} is a GPT-2 quantised by {method}; use the checkpoint that it was made from"
         )
@@ -119,17 +138,21 @@ def _check_config(folder: Path) -> None:
 
 
 def _check_weights(folder: Path) -> None:
-    """Raise CheckpointError if a folder has no weights or no config.json."""
+    """Raise CheckpointError if a folder has no weights, or not all of them, or no config.json."""
     try:
-        has_weights = bool(weight_files(folder))
+        files = weight_files(folder)
     except FileNotFoundError:
-        has_weights = False
-    if has_weights and not (folder / "config.json").exists():
+        names = map(folder.joinpath, ("model.safetensors", "pytorch_model.bin"))
+        files = [path for path in names if path.is_symlink()]  # whose target is missing
+    except ValueError as error:
+        raise CheckpointError(f"{error}; use another checkpoint") from None
+    if files and not (folder / "config.json").exists():
         raise CheckpointError(
             f"{folder} has weights but no config.json, which gives the model's shape; copy it from "
             "where the weights are from"
         )
-    if has_weights:
+    if files:
+        _check_files(files)
         return
     for pattern, what, advice in OTHER_WEIGHTS:
         if any(folder.glob(pattern)):
@@ -164,6 +187,9 @@ def newest_of_trainer(folder: Path) -> Path | None:
     """
     found = [(TRAINER_FOLDER.fullmatch(path.name), path) for path in folder.glob("checkpoint-*/")]
     steps = {int(match[1]): path for match, path in found if match}
+    # One that was interrupted while it was saved may have no model.
+    whole = {step: path for step, path in steps.items() if any(path.glob("*config.json"))}
+    steps = whole or steps
     if not steps:
         return None
     newest = steps[max(steps)]
@@ -205,6 +231,12 @@ def read_nanogpt(
             f"{path} is not a checkpoint of nanoGPT; specify a folder with config.json and "
             "model.safetensors"
         ) from None
+    if shape["vocab_size"] < VOCAB_SIZE and not any(path.parent.glob("*.json")):
+        raise CheckpointError(
+            f"{path} has a vocabulary of {shape['vocab_size']} tokens of its own, such as letters. "
+            "nanoGPT keeps them in meta.pkl, which can contain code and is not opened; use a "
+            "checkpoint with GPT-2's tokenizer"
+        )
     if block_size is not None and block_size > longest:
         raise ValueError(f"block_size {block_size} exceeds the checkpoint's {longest}")
     config = GPTConfig(
@@ -213,6 +245,8 @@ def read_nanogpt(
         dropout=dropout,
         activation_function="gelu" if "bias" in args else "gelu_new",
     )
+    if not (isinstance(tensors, dict) and all(isinstance(t, Tensor) for t in tensors.values())):
+        raise ValueError(f"{path.name} contains more than tensors")
     return config, _nanogpt_tensors(config, tensors, has_biases=args.get("bias", True))
 
 

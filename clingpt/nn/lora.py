@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clingpt.base import settings as config
-from clingpt.base.errors import CheckpointError, ConfigError
+from clingpt.base.errors import CheckpointError, ConfigError, why_not_read
 from model import GPT, own_name, transposed
 
 LAYERS = ("c_attn", "c_proj", "c_fc")  # of each block; c_proj is in attention and in the MLP
@@ -284,7 +284,7 @@ def _adapter_tensors(folder: Path, *, pickles: bool) -> tuple[Path, dict[str, Te
         else:
             found = load_file(path)
     except Exception as error:  # torch.load of a broken file raises private types
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {why_not_read(error)}") from error
     named = {}
     for name, tensor in found.items():
         name = own_name(name.removeprefix("base_model.model.").replace(".base_layer.", "."))

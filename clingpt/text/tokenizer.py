@@ -399,7 +399,7 @@ def _to_bytes(token: str) -> bytes:
 
 def _split(text: str) -> tuple[str, ...]:
     """Parse a merges.txt."""
-    lines = text.replace("\r\n", "\n").split("\n")
+    lines = [line.strip(" \t\r") for line in text.split("\n")]
     return tuple(line for line in lines if line and not line.startswith("#version"))
 
 
@@ -706,13 +706,13 @@ def _read_object(path: Path) -> dict[str, Any]:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise _refusal(path, f"it is not JSON ({error})") from None
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise _refusal(path, "it is missing") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ The checkpoints are made here with transformers, tiny and from a seed.
 """
 
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -133,7 +134,7 @@ def with_head_of(kind: Any) -> Make:
     return make
 
 
-def in_16_bits(dtype: torch.dtype) -> Make:
+def kept_in(dtype: torch.dtype) -> Make:
     def make(folder: Path) -> Any:
         theirs = saved(folder)
         theirs.to(dtype).save_pretrained(folder)
@@ -211,7 +212,45 @@ def of_nanogpt(
     return theirs.eval()
 
 
+def with_text(name: str, change: Callable[[str], str]) -> Make:
+    """Change a text file; without tokenizer.json, so that vocab.json and merges.txt count."""
+
+    def make(folder: Path) -> Any:
+        theirs = saved(folder)
+        (folder / "tokenizer.json").unlink()
+        text = (folder / name).read_text("utf-8")
+        (folder / name).write_bytes(change(text).encode())
+        return theirs
+
+    return make
+
+
+def as_links(folder: Path) -> Any:
+    """Lay a folder out as in the cache of the Hub: links to files that are named by their hash."""
+    theirs = saved(folder.parent / "blobs")
+    folder.mkdir()
+    for path in (folder.parent / "blobs").iterdir():
+        (folder / path.name).symlink_to(path)
+    return theirs
+
+
+def of_interrupted_trainer(folder: Path) -> Any:
+    theirs = of_trainer(folder)
+    (folder / "checkpoint-2000").mkdir()
+    (folder / "checkpoint-2000" / "optimizer.pt").touch()
+    return theirs
+
+
 ACCEPTED: dict[str, Make] = {
+    "a BOM in config.json": with_text("config.json", lambda text: "\ufeff" + text),
+    "a BOM in vocab.json": with_text("vocab.json", lambda text: "\ufeff" + text),
+    "a BOM in merges.txt": with_text("merges.txt", lambda text: "\ufeff" + text),
+    "merges.txt from Windows": with_text("merges.txt", lambda text: text.replace("\n", "\r\n")),
+    "merges.txt with blanks": with_text("merges.txt", lambda text: text.replace("\n", " \t\n")),
+    "merges.txt without a version": with_text("merges.txt", lambda text: text.split("\n", 1)[1]),
+    "links to a cache": as_links,
+    "a Trainer that was interrupted": of_interrupted_trainer,
+    "float64": kept_in(torch.float64),
     "as transformers saves it": of_shape(),
     "without a tokenizer": of_shape(tokenizer=False),
     "2,048 positions": of_shape(n_positions=2048),
@@ -231,8 +270,8 @@ ACCEPTED: dict[str, Make] = {
     "a vocabulary of its own": of_own_vocabulary(400, rows=400),
     "a vocabulary of its own, padded": of_own_vocabulary(400, rows=448),
     "in shards": in_shards,
-    "float16": in_16_bits(torch.float16),
-    "bfloat16": in_16_bits(torch.bfloat16),
+    "float16": kept_in(torch.float16),
+    "bfloat16": kept_in(torch.bfloat16),
     "an explicit output head": with_weights(with_explicit_head),
     "the Hub's names of 2019": with_weights(
         lambda tensors: {name.removeprefix("transformer."): t for name, t in tensors.items()}
@@ -359,6 +398,93 @@ def broken_config(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
 
+def with_index(change: Callable[[Path, str], object]) -> Make:
+    """Change the index of a model in shards, or its second shard."""
+
+    def make(folder: Path) -> None:
+        in_shards(folder)
+        shard = sorted(folder.glob("model-*.safetensors"))[1]
+        index = folder / "model.safetensors.index.json"
+        if isinstance(written := change(shard, index.read_text()), str):
+            index.write_text(written)
+
+    return make
+
+
+def shard_moved_up(shard: Path, index: str) -> str:
+    shard.rename(shard.parent.parent / "stolen.safetensors")
+    return index.replace(shard.name, "../stolen.safetensors")
+
+
+def emptied(name: str) -> Make:
+    def make(folder: Path) -> None:
+        if name == "ckpt.pt":
+            of_nanogpt(folder)
+        elif name.endswith("bin"):
+            as_pickle(folder)
+        else:
+            saved(folder)
+        (folder / name).write_bytes(b"")
+
+    return make
+
+
+def dangling(folder: Path) -> None:
+    saved(folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(folder / "blobs" / "0")
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def malicious(name: str, *, archive: bool = True) -> Make:
+    def make(folder: Path) -> None:
+        saved(folder)
+        (folder / "model.safetensors").unlink()
+        content: Any = {"transformer.wte.weight": Malicious(folder.parent / "executed")}
+        if name == "ckpt.pt":
+            (folder / "config.json").unlink()
+            content = {"model": content, "model_args": {}}
+        torch.save(content, folder / name, _use_new_zipfile_serialization=archive)
+
+    return make
+
+
+def of_letters(folder: Path) -> None:
+    """nanoGPT's model of Shakespeare's letters, whose names are in a pickle."""
+    of_nanogpt(folder, vocab_size=65)
+    (folder / "meta.pkl").write_bytes(pickle.dumps({"stoi": Malicious(folder.parent / "executed")}))
+
+
+def cut_short(folder: Path) -> None:
+    saved(folder)
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def absurd_header(folder: Path) -> None:
+    saved(folder)
+    path = folder / "model.safetensors"
+    path.write_bytes((2**60).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+AGAIN = "download or copy the model again"
+NO_INDEX = (
+    "{}/model.safetensors.index.json does not map tensors to files beside it; use another "
+    "checkpoint"
+)
+CODE = (
+    "cannot load {}: it is damaged or contains more than tensors, which can be code and was not "
+    "executed"
+)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 REFUSED: dict[str, tuple[Make, str]] = {
     "LLaMA": (
@@ -496,6 +622,82 @@ REFUSED: dict[str, tuple[Make, str]] = {
         "{}/ckpt.pt is not a checkpoint of nanoGPT; specify a folder with config.json and "
         "model.safetensors",
     ),
+    "a shard outside the folder": (with_index(shard_moved_up), NO_INDEX),
+    "an absolute path of a shard": (
+        with_index(lambda shard, index: index.replace(shard.name, str(shard))), NO_INDEX
+    ),
+    "an index that is a list": (with_index(lambda _shard, _index: "[]"), NO_INDEX),
+    "an index of numbers": (with_index(lambda *_: '{"weight_map": {"a": 3}}'), NO_INDEX),
+    "an index cut short": (with_index(lambda _shard, index: index[:-40]), NO_INDEX),
+    "a missing shard": (
+        with_index(lambda shard, _index: shard.unlink()),
+        f"{{}}/model-00002-of-00002.safetensors is missing or not a file; {AGAIN}",
+    ),
+    "an empty model.safetensors": (
+        emptied("model.safetensors"), f"{{}}/model.safetensors is empty; {AGAIN}"
+    ),
+    "an empty pytorch_model.bin": (
+        emptied("pytorch_model.bin"), f"{{}}/pytorch_model.bin is empty; {AGAIN}"
+    ),
+    "an empty ckpt.pt": (emptied("ckpt.pt"), f"{{}}/ckpt.pt is empty; {AGAIN}"),
+    "a link to nothing": (
+        dangling, f"{{}}/model.safetensors is a link to a file that is missing; {AGAIN}"
+    ),
+    "weights cut short": (
+        cut_short,
+        "cannot load {}: Error while deserializing header: incomplete metadata, file not fully "
+        "covered",
+    ),
+    "an absurd header": (
+        absurd_header, "cannot load {}: Error while deserializing header: header too large"
+    ),
+    "code in a pickle": (malicious("pytorch_model.bin"), CODE),
+    "code in an old pickle": (malicious("pytorch_model.bin", archive=False), CODE),
+    "code in ckpt.pt": (malicious("ckpt.pt"), CODE),
+    "nanoGPT of letters": (
+        of_letters,
+        "{}/ckpt.pt has a vocabulary of 65 tokens of its own, such as letters. nanoGPT keeps them "
+        "in meta.pkl, which can contain code and is not opened; use a checkpoint with GPT-2's "
+        "tokenizer",
+    ),
+    "a config.json without a number": (
+        with_config(n_head=None),
+        "cannot load {}: {}/config.json: n_head is None, not a whole number",
+    ),
+    "a config.json with a number in quotes": (
+        with_config(layer_norm_epsilon="1e-5"),
+        "cannot load {}: {}/config.json: layer_norm_epsilon is '1e-5', not a float",
+    ),
+    "a config.json with a list of activations": (
+        with_config(activation_function=["gelu"]),
+        "cannot load {}: {}/config.json: activation_function is ['gelu'], not a str",
+    ),
+    "a config.json that is a list": (
+        lambda folder: (saved(folder), (folder / "config.json").write_text("[1]")),
+        "{}/config.json does not describe a model; use another checkpoint",
+    ),
+    "heads that do not divide the width": (
+        with_config(n_head=3), "cannot load {}: n_embd 32 is not a multiple of n_head 3"
+    ),
+    "fewer rows than weights": (
+        with_config(vocab_size=50000),
+        "cannot load {}: transformer.wte.weight has the shape (50257, 32), but config.json means "
+        "(50000, 32)",
+    ),
+    "a quantised model of old": (
+        with_config(quantization_config={"load_in_8bit": True}),
+        "{} is a GPT-2 quantised by bitsandbytes or another tool; use the checkpoint that it was "
+        "made from",
+    ),
+    "a quantised model without settings": (
+        with_config(quantization_config="fp8"),
+        "{} is a GPT-2 quantised by fp8; use the checkpoint that it was made from",
+    ),
+    "a class that is not in a list": (
+        with_config(architectures="GPT2ForSequenceClassification"),
+        "{} is a classifier (GPT2ForSequenceClassification), which was not trained to write text; "
+        "use the language model that it was made from",
+    ),
     "a broken config.json": (
         broken_config,
         "{}/config.json does not describe a model; use another checkpoint",
@@ -513,6 +715,7 @@ def test_what_cannot_fit_is_refused_in_one_line_that_says_what_it_is(
     with pytest.raises(CheckpointError) as error:
         load_model(folder)
     assert str(error.value) == expected.replace("{}", str(folder))
+    assert not (tmp_path / "executed").exists()
 
 
 # ------------------------------------------------------------------------------------------------

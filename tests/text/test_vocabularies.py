@@ -260,7 +260,7 @@ def test_cut_merges_are_refused_wherever_they_are_cut(tmp_path: Path, n_merges: 
     lines = (tmp_path / "merges.txt").read_text("utf-8").splitlines()
     assert len(lines) == 44  # and a header
     (tmp_path / "merges.txt").write_text("\n".join(lines[: n_merges + 1]) + "\n", "utf-8")
-    with pytest.raises(CheckpointError, match=r"merges.txt makes no '\w+', which it contains"):
+    with pytest.raises(CheckpointError, match=r"merges.txt makes no .+, which it contains"):
         Tokenizer.load(tmp_path)
 
 

@@ -293,6 +293,7 @@ from clingpt.privacy.phi_check import read_annotated
 from clingpt.privacy.phi_check import report as phi_report
 from clingpt.privacy.redaction import Redactor
 from clingpt.privacy.roster import Roster
+from clingpt.text.tasks import TASK_TABLE
 from clingpt.text.tokenizer import Tokenizer, named_tokenizer
 
 FIRST_RECORDS = 20  # training records from which examples are shown if none were written
@@ -488,7 +489,9 @@ def open_sources(cfg: PrepareConfig) -> list[Source]:
         columns, table, published = None, "", True
         if name != "synthetic":
             # Labels made from titles need the same columns as a summary, and no column of answers.
-            task = "summarize" if cfg.make_labels else cfg.tasks[0]
+            # Whatever the order of the tasks, the one that needs most columns chooses them.
+            needy = max(cfg.tasks, key=lambda task: len(TASK_TABLE[task].needed))
+            task = "summarize" if cfg.make_labels else needy
             choice = choose_columns(name, task, given=cfg.columns, options=cfg.options)
             columns, table = choice or (None, "")
             published = is_published(name, columns, cfg.options)

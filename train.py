@@ -239,7 +239,7 @@ def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
     model = loaded.model
 
     # --- Data: examples, packed into rows of block_size tokens.
-    data = open_prepared(cfg.data, loaded.tokenizer, checkpoint=cfg.init_from)
+    data = open_prepared(cfg.data, loaded.tokenizer, checkpoint=str(newest or cfg.init_from))
     held_out = len(data.split("val").index) > 0
     check_measurable(cfg.select, tasks=data.tasks, held_out=held_out)
     if newest is not None:

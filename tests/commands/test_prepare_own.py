@@ -589,3 +589,18 @@ def test_wrong_flags_are_usage_errors(flags: list[str], message: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("tasks", [("document", "text"), ("text", "document")])
+def test_the_order_of_tasks_does_not_decide_what_columns_are(
+    tasks: tuple[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.csv"
+    rows = [
+        f"{random_text(random.Random(n))},PLAN: {random_text(random.Random(-n))}" for n in range(40)
+    ]
+    path.write_text("\n".join(["notes,document", *rows]))
+    out = f"--out={tmp_path / 'data'}"
+    prepared(f"--source={path}", out, "--tasks", *tasks, *NONE_HELD_OUT)
+    counts = open_prepared(tmp_path / "data", GPT2).manifest["counts"]["train"]["examples"]
+    assert (counts["document"], counts["text"]) == (40, 40)

@@ -32,8 +32,8 @@ Contenders of decode:
                                forward pass per label prompt
     nanogpt                    nanoGPT's generate, which has no cache
     onnx, onnx-int8            clingpt/export/onnx_runner.py on exported models
-    llama.cpp, …-f16, …-q8_0   llama.cpp's server (in the package xllamacpp, whose
-                               build is for any CPU) on exported GGUF files
+    llama.cpp, …-f16, …-q8_0   llama.cpp's server (in the package xllamacpp,
+                               whose build is for any CPU) on GGUF files
 Contenders of serve, on a CPU:
     ours, ours-int8            serve.py, 16 replies at once
     ours-one, ours-int8-one    serve.py, one reply at a time

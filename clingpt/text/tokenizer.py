@@ -574,6 +574,8 @@ def _what_differs(content: Mapping[str, Any]) -> str:
     model = content["model"]
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         return "with marks inside or at the end of words"
+    if model.get("ignore_merges"):
+        return "that takes known words without merging them (ignore_merges)"
     if normalizer := content.get("normalizer"):
         return f"with the normalizer {normalizer['type']}"
     steps = _steps(content)

@@ -459,6 +459,7 @@ PREFIX = {"type": "ByteLevel", "add_prefix_space": True, "use_regex": False}
         ),
         (set_in("pre_tokenizer", "use_regex", to=False), "that does not split words"),
         (set_in("pre_tokenizer", to=LLAMA_SPLIT), "splits words in another way than GPT-2"),
+        (set_in("model", "ignore_merges", to=True), "takes known words without merging them"),
         (set_in("model", "continuing_subword_prefix", to="##"), "with marks inside or at the end"),
     ],
 )

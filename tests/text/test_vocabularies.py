@@ -1,6 +1,7 @@
 """Byte-level BPEs other than GPT-2's: ids as in `tokenizers`, added tokens, ends of text."""
 
 import json
+import pickle
 import re
 from collections.abc import Callable
 from functools import cache
@@ -339,6 +340,21 @@ def test_a_class_decides_which_file_says_whether_a_space_is_put_before_texts(
     assert (ours.fingerprint == plain.fingerprint) is not expected
 
 
+def test_a_tokenizer_is_the_same_in_a_worker_and_without_a_token_that_has_no_row(
+    tmp_path: Path,
+) -> None:
+    made = trained(300)
+    made.pre_tokenizer = pre_tokenizers.ByteLevel()
+    made.add_special_tokens(["[PAD]"])
+    folder = saved(tmp_path, made)
+    write_json(folder / "tokenizer_config.json", {"pad_token": "[PAD]", "mask_token": EOT_TEXT})
+    ours = Tokenizer.load(folder)
+    assert pickle.loads(pickle.dumps(ours)) is ours
+    fitting = ours.fitting(300, folder)
+    assert (fitting.encode("abc"), fitting.fingerprint) == (ours.encode("abc"), ours.fingerprint)
+    assert ours.roles == fitting.roles | {"pad_token": "[PAD]"} and "mask_token" in fitting.roles
+
+
 # A vocabulary and a model
 
 
@@ -510,6 +526,7 @@ def test_gpt2s_way_to_split_words_is_known_as_a_regex(tmp_path: Path, pattern: s
 def test_a_prefix_space_with_gpt2s_merges_is_ignored_as_before(tmp_path: Path) -> None:
     GPT2.save(tmp_path)
     edit(tmp_path / "tokenizer.json", set_in("pre_tokenizer", "add_prefix_space", to=True))
+    edit(tmp_path / "tokenizer_config.json", set_in("add_prefix_space", to=True))
     assert Tokenizer.load(tmp_path) is GPT2
 
 

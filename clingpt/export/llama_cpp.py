@@ -1,19 +1,19 @@
 """Run a GGUF file in llama.cpp, which the package xllamacpp contains.
 
-    python -m clingpt.export.llama_cpp FILE
+    python -m clingpt.export.llama_cpp FILE CONTEXT
 
-reads token ids and texts as JSON from standard input, and prints llama.cpp's log-probabilities and
-tokens. export.py runs it in a process of its own, because llama.cpp aborts the process if a file
-does not fit. Everything stays on this machine: llama.cpp listens on a free port of the loopback
-interface.
+reads calls of LlamaCpp's methods as JSON from standard input, and prints what they return.
+export.py runs it in a process of its own, because llama.cpp aborts the process if a file does not
+fit. Everything stays on this machine: llama.cpp listens on a free port of the loopback interface.
 """
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,6 @@ class LlamaCpp:
         params.verbosity = 0
         params.warmup = params.ui = False
         params.port = 0
-        self.version = str(xllamacpp.__version__)
         self._server = xllamacpp.Server(params)
 
     def _post(self, route: str, **body: Any) -> Any:
@@ -76,7 +75,7 @@ class LlamaCpp:
         with LOCAL.open(request) as answer:
             return json.load(answer)
 
-    def reply(self, ids: Sequence[int], *, new_tokens: int, ignore_end: bool = False) -> list[int]:
+    def reply(self, ids: Sequence[int], new_tokens: int, *, ignore_end: bool = False) -> list[int]:
         """Return the greedy continuation of a prompt, without the end of text that ends it."""
         found = self._post(
             "completion",
@@ -105,18 +104,28 @@ class LlamaCpp:
             raise RuntimeError(f"llama.cpp chose {found['id']} instead of {wanted}")
         return float(found["logprob"]), int(found["top_logprobs"][0]["id"])
 
+    def version(self) -> str:
+        """Return the version of xllamacpp."""
+        import xllamacpp
+
+        return str(xllamacpp.__version__)
+
     def tokenize(self, text: str) -> list[int]:
         """Return the token ids of a text."""
         body = {"content": text, "add_special": True, "parse_special": False}
         return list(self._post("tokenize", **body)["tokens"])
 
 
-def ask(path: Path, ids: Sequence[int], texts: Sequence[str]) -> Answers:
-    """Let llama.cpp answer in another process; raise RuntimeError if it cannot open the file."""
+def call(path: Path, requests: Sequence[Sequence[Any]], *, context: int = 0) -> list[Any]:
+    """Open a file in another process, and return what methods of LlamaCpp return there.
+
+    A request is a method's name and its arguments. Raises RuntimeError if llama.cpp cannot open the
+    file.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "clingpt.export.llama_cpp", str(path.absolute())],
+        [sys.executable, "-m", "clingpt.export.llama_cpp", str(path.absolute()), str(context)],
         cwd=ROOT,
-        input=json.dumps([list(ids), list(texts)]),
+        input=json.dumps(list(map(list, requests))),
         capture_output=True,
         text=True,
         check=False,
@@ -124,17 +133,24 @@ def ask(path: Path, ids: Sequence[int], texts: Sequence[str]) -> Answers:
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
         raise RuntimeError(last[0])
-    return Answers(**json.loads(done.stdout.splitlines()[-1]))
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+def ask(path: Path, ids: Sequence[int], texts: Sequence[str]) -> Answers:
+    """Let llama.cpp rate ids and encode texts; raise RuntimeError if it cannot open the file."""
+    rated = [("next_token", list(ids[:n]), ids[n]) for n in range(1, len(ids))]
+    requests = [*rated, *(("tokenize", text) for text in texts), ("version",)]
+    *found, version = call(path, requests, context=len(ids) + 1)
+    log_probs, best = zip(*found[: len(rated)], strict=True) if rated else ((), ())
+    return Answers(list(log_probs), list(best), found[len(rated) :], version)
 
 
 def main() -> None:
-    ids, texts = json.load(sys.stdin)
-    engine = LlamaCpp(Path(sys.argv[1]), context=len(ids) + 1)
-    found = [engine.next_token(ids[:n], ids[n]) for n in range(1, len(ids))]
-    log_probs, best = zip(*found, strict=True) if found else ((), ())
-    tokens = [engine.tokenize(text) for text in texts]
-    answers = Answers(list(log_probs), list(best), tokens, engine.version)
-    sys.stdout.write(json.dumps(asdict(answers)) + "\n")
+    engine = LlamaCpp(Path(sys.argv[1]), context=int(sys.argv[2]))
+    found = [getattr(engine, name)(*args) for name, *args in json.load(sys.stdin)]
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # xllamacpp's server was seen to wait for ever when it is destroyed
 
 
 if __name__ == "__main__":

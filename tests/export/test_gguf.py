@@ -22,7 +22,6 @@ from clingpt.base.files import SUMS
 from clingpt.decoding.engine import generate
 from clingpt.decoding.sampling import Sampling
 from clingpt.export import gguf_file, gguf_folder, llama_cpp, ollama, plain
-from clingpt.export.llama_cpp import LlamaCpp
 from clingpt.text.records import Record
 from clingpt.text.tasks import PROMPTED, TASK_TABLE, Example, make_example, prompt_text
 from clingpt.text.tokenizer import EOT_TEXT, Tokenizer
@@ -98,14 +97,14 @@ def losses(model: GPT, examples: Sequence[Example]) -> list[float]:
     return found
 
 
-def losses_in_llama_cpp(engine: LlamaCpp, examples: Sequence[Example]) -> list[float]:
-    found = []
+def losses_in_llama_cpp(path: Path, examples: Sequence[Example]) -> list[float]:
+    requests = []
     for example in examples:
         ids = [*example.prompt_ids, *example.target_ids]
-        found += [
-            -engine.next_token(ids[:n], ids[n])[0] for n in range(len(example.prompt_ids), len(ids))
+        requests += [
+            ("next_token", ids[:n], ids[n]) for n in range(len(example.prompt_ids), len(ids))
         ]
-    return found
+    return [-log_prob for log_prob, _ in llama_cpp.call(path, requests)]
 
 
 def perplexity(token_losses: Sequence[float]) -> float:
@@ -120,13 +119,13 @@ def perplexity(token_losses: Sequence[float]) -> float:
 def test_llama_cpp_writes_the_same_greedy_text(
     trained: GPT, examples: list[Example], tmp_path: Path
 ) -> None:
-    engine = LlamaCpp(write(trained, tmp_path / "model.gguf"))
+    path = write(trained, tmp_path / "model.gguf")
     prompts = [example.prompt_ids for example in examples]
     ours = generate(trained, GPT2, prompts, Sampling(max_new_tokens=32), context=320)
     assert len(ours) == 20 and len({reply.text for reply in ours}) > 3
     assert any(reply.finish_reason == "stop" for reply in ours)
-    for prompt, reply in zip(prompts, ours, strict=True):
-        assert GPT2.decode(engine.reply(prompt, new_tokens=32)) == reply.text
+    theirs = llama_cpp.call(path, [("reply", prompt, 32) for prompt in prompts])
+    assert [GPT2.decode(ids) for ids in theirs] == [reply.text for reply in ours]
 
 
 @needs_llama_cpp
@@ -135,9 +134,9 @@ def test_llama_cpp_writes_the_same_greedy_text(
 def test_llama_cpp_has_the_same_perplexity(
     dtype: str, trained: GPT, examples: list[Example], tmp_path: Path
 ) -> None:
-    engine = LlamaCpp(write(trained, tmp_path / "model.gguf", dtype))
+    path = write(trained, tmp_path / "model.gguf", dtype)
     ours = perplexity(losses(trained, examples[:6]))
-    theirs = perplexity(losses_in_llama_cpp(engine, examples[:6]))
+    theirs = perplexity(losses_in_llama_cpp(path, examples[:6]))
     assert ours > 1.5
     assert theirs == pytest.approx(ours, rel=ROUNDING[gguf_file.KINDS[dtype]])
 
@@ -149,9 +148,9 @@ def test_llama_cpp_encodes_text_identically(is_gpt2: bool, tmp_path: Path) -> No
     if not is_gpt2:
         tokenizer = Tokenizer.load(saved(tmp_path, trained_vocabulary(500, (EOT_TEXT, "<pad>"))))
     model = make_tiny_model(vocab_size=tokenizer.size, n_embd=32)
-    engine = LlamaCpp(write(model, tmp_path / "model.gguf", tokenizer=tokenizer))
-    for text in HARD_TEXTS:
-        assert engine.tokenize(text) == tokenizer.encode(text), text
+    path = write(model, tmp_path / "model.gguf", tokenizer=tokenizer)
+    found = llama_cpp.call(path, [("tokenize", text) for text in HARD_TEXTS])
+    assert found == [tokenizer.encode(text) for text in HARD_TEXTS]
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -215,8 +214,9 @@ def test_a_row_without_a_token_is_not_chosen_and_special_text_is_not_special(
     tmp_path: Path,
 ) -> None:
     model = variant("padded")
-    engine = LlamaCpp(write(model, tmp_path / "model.gguf"))
-    assert engine.tokenize("[PAD50300] <|endoftext|>") == GPT2.encode("[PAD50300] <|endoftext|>")
+    text = "[PAD50300] <|endoftext|>"
+    path = write(model, tmp_path / "model.gguf")
+    assert llama_cpp.call(path, [("tokenize", text)]) == [GPT2.encode(text)]
 
 
 @needs_llama_cpp

@@ -121,7 +121,6 @@ from clingpt.nn.checkpoint import (
     HUB_ID,
     Loaded,
     identity,
-    is_adapter,
     load_to_use,
     newest_best,
     run_name,
@@ -175,7 +174,7 @@ def export(cfg: ExportConfig, out: Path) -> None:
         if cfg.format not in ("adapter", *SELF_CONTAINED):  # an adapter has its base's
             loaded.model.save_pretrained(scratch, weights=False, ends=loaded.tokenizer.ends)
         if cfg.format not in SELF_CONTAINED:
-            write_companions(loaded, source, scratch)
+            write_companions(loaded, source, scratch, adapter=cfg.format == "adapter")
         elif (loaded.folder / "README.md").exists():
             # Without its last section, which is about the folder of a checkpoint.
             card, _, _ = (loaded.folder / "README.md").read_text("utf-8").partition("\n## Use\n")
@@ -216,8 +215,12 @@ def next_steps(cfg: ExportConfig, out: Path, name: str) -> list[str]:
     return steps
 
 
-def write_companions(loaded: Loaded, source: str, folder: Path) -> None:
-    """Write the tokenizer and the COMPANIONS of a checkpoint."""
+def write_companions(loaded: Loaded, source: str, folder: Path, *, adapter: bool) -> None:
+    """Write the tokenizer and the COMPANIONS of a checkpoint.
+
+    The card of an adapter keeps its paths, because the adapter is merged into the base that its
+    card names.
+    """
     loaded.tokenizer.save(folder)
     for name in COMPANIONS:
         if (loaded.folder / name).exists():
@@ -225,7 +228,7 @@ def write_companions(loaded: Loaded, source: str, folder: Path) -> None:
     if not (folder / CARD).exists():  # its presence makes our commands check the hashes
         known = trained_tasks(loaded.card, source)
         write_card(folder, {"format": FORMAT, **(known.to_card() if known else {})})
-    elif not is_adapter(loaded.folder) and (card := without_paths(loaded.card)) != loaded.card:
+    elif not adapter and (card := without_paths(loaded.card)) != loaded.card:
         write_card(folder, card)
 
 

@@ -634,7 +634,7 @@ def test_exported_gpt2_is_known_to_have_no_tasks(
     source: str, tasks: list[str] | None, tmp_path: Path
 ) -> None:
     loaded = Loaded(make_tiny_model(), Tokenizer.load(), {}, tmp_path / "cache")
-    command.write_companions(loaded, source, tmp_path)
+    command.write_companions(loaded, source, tmp_path, adapter=False)
     assert read_card(tmp_path).get("tasks") == tasks
 
 

@@ -7,6 +7,7 @@ list.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -101,6 +102,11 @@ def main() -> None:
     with runtime.joined(device="cpu") as rt:
         found = [globals()[job.pop("do")](rt, **job) for job in json.loads(plan.read_text())]
     plan.with_name(f"found_{rt.rank}.json").write_text(json.dumps(found))
+    # A rank was once seen to abort after all of its jobs ("terminate called without an active
+    # exception"), when torch's threads were destroyed at the end of the interpreter.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

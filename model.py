@@ -1,10 +1,10 @@
 """GPT-2: architecture, loss, KV cache, and its weights in Hugging Face's layout.
 
 Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3, and the
-switches with which others have trained the same tensors (GPTConfig). The file
-imports only torch and the standard library (and safetensors and huggingface_hub to read or write
-weights), so it can be copied into another project as it is. Malformed weights raise ValueError,
-missing ones FileNotFoundError.
+switches with which others have trained the same tensors (GPTConfig). The file imports only torch
+and the standard library (and safetensors and huggingface_hub to read or write weights), so it can
+be copied into another project as it is. Malformed weights raise ValueError, missing ones
+FileNotFoundError.
 
 A suffix gives a tensor's shape: B rows, T tokens, C channels, N heads, H channels per head
 (C = N * H), V vocabulary, K chunks of M target tokens, R rows of a KV cache, P positions laid end

@@ -159,6 +159,7 @@ def llama_cpp_generate(job: DecodeJob, *, new: int | None, kind: gguf_file.Kind)
         threads=job.threads or torch.get_num_threads(),
         context=len(job.prompts[0]) + job.new_tokens,
         rows=len(job.prompts),
+        exact=False,
     )
     clients = ThreadPoolExecutor(len(job.prompts))
 

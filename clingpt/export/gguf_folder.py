@@ -11,7 +11,7 @@ from clingpt.reports import DISCLAIMER
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT
 
-UNKNOWN_LICENSE = "The license of the weights is not recorded; ask whoever made them."
+UNKNOWN_LICENCE = "It is not recorded under which licence the weights are; ask whoever made them."
 
 
 def write(
@@ -35,7 +35,7 @@ def write(
     path = folder / gguf_file.file_name(kind)
     gguf_file.write(model, tokenizer, path, kind=kind, facts=facts)
     license_text = facts.get("general.license")
-    notice = (DISCLAIMER, f"License: {license_text}" if license_text else UNKNOWN_LICENSE)
+    notice = (DISCLAIMER, f"Licence: {license_text}" if license_text else UNKNOWN_LICENCE)
     ends = [tokenizer.decode([end]) for end in tokenizer.ends]
     for name, task in ollama.file_names(tasks).items():
         text = ollama.modelfile(task, path.name, model.config, ends, notice)

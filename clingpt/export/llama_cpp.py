@@ -43,12 +43,21 @@ def is_installed() -> bool:
 
 
 class LlamaCpp:
-    """A GGUF file opened in llama.cpp on the CPU, with its cache in fp32."""
+    """A GGUF file opened in llama.cpp on the CPU."""
 
-    def __init__(self, path: Path, *, threads: int = 1, context: int = 0, rows: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        context: int = 0,
+        rows: int = 1,
+        exact: bool = True,
+    ) -> None:
         """Open a file for `rows` prompts at once, each with a context of so many tokens.
 
-        A context of 0 is the model's, for one row.
+        A context of 0 is the model's, for one row. With `exact`, keys and values are kept in fp32
+        and the weights once, to compare figures; without, all is as llama.cpp chooses for speed.
         """
         import xllamacpp
 
@@ -58,9 +67,10 @@ class LlamaCpp:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.n_gpu_layers = 0
         params.fit_params = False  # take the settings as they are
-        params.no_extra_bufts = True  # no second copy of the weights in another layout
-        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if exact:
+            params.no_extra_bufts = True  # no second copy of the weights in another layout
+            params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+            params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.verbosity = 0
         params.warmup = params.ui = False
         params.port = 0

@@ -68,9 +68,8 @@ TRAINER = "trainer.pt"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 HUB_ID = re.compile(r"(?!out/)\w[\w.-]*/\w[\w.-]*")
 LINKS = ("best", "last")  # in a run folder: the names of two of its checkpoints
-NAMELESS = re.compile(
-    r"best|last|step_\d+|checkpoint-\d+|ckpt\.pt|adapter|/"
-)  # says nothing about the run
+# Parts of a path that say nothing about the run.
+NAMELESS = re.compile(r"best|last|step_\d+|checkpoint-\d+|ckpt\.pt|adapter|/")
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,11 @@ def load_model(
 ) -> Loaded:
     """Load a checkpoint or run folder, `gpt2` … `gpt2-xl`, a Hub id or a Hugging Face GPT-2 folder.
 
-    Or nanoGPT's ckpt.pt. A run folder means its best checkpoint. An adapter is merged into the base
-    that it names, or the `adapter` given into this checkpoint. Files are compared with SHA256SUMS
-    if the folder has it, unless the caller has just `verified` them. The weights are kept in
-    `dtype`. Without `pickles`, only safetensors are opened. Raises CheckpointError, which says in
-    one line what a folder is that cannot be loaded.
+    nanoGPT's ckpt.pt and PEFT's adapters are loaded too. A run folder means its best checkpoint. If
+    `source` is an adapter, it is merged into the base that it names; a separate `adapter` is merged
+    into `source`. Files are compared with SHA256SUMS if the folder has it, unless the caller has
+    just `verified` them. The weights are kept in `dtype`. Without `pickles`, only safetensors are
+    opened. Raises CheckpointError, which says in one line what a folder is that cannot be loaded.
     """
     on_base = partial(
         _load_on_base, block_size=block_size, dropout=dropout, pickles=pickles, dtype=dtype

@@ -95,9 +95,14 @@ def merged_weights(model: GPT, weights: Mapping[str, Tensor]) -> dict[str, Tenso
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLinear):
             A, B = (merged.pop(name + part) for part in PARTS)
-            weight = merged[f"{name}.weight"]
-            merged[f"{name}.weight"] = (weight + layer.scale * (B @ A)).to(weight.dtype)
+            merged[f"{name}.weight"] = _updated(merged[f"{name}.weight"], A, B, layer.scale)
     return merged
+
+
+def _updated(weight: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
+    """Return W + scale B A in the type of W, computed in fp32 if W has 16 bits."""
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    return (weight + scale * (B.to(wide) @ A.to(wide))).to(weight.dtype)
 
 
 def merging(lora: Lora, weights: Mapping[str, Tensor]) -> Callable[[str, Tensor], Tensor]:
@@ -111,8 +116,7 @@ def merging(lora: Lora, weights: Mapping[str, Tensor]) -> Callable[[str, Tensor]
         A, B = (weights.get(name.removesuffix(".weight") + part) for part in PARTS)
         if A is None or B is None:
             return tensor
-        weight = transposed(name, tensor)
-        return transposed(name, (weight + lora.scale * (B @ A)).to(weight.dtype))
+        return transposed(name, _updated(transposed(name, tensor), A, B, lora.scale))
 
     return merge
 
@@ -248,12 +252,15 @@ def merge_adapter(model: GPT, folder: Path, peft: Mapping[str, Any], *, pickles:
             try:
                 A, B = (tensors.pop(f"{name}{part}.weight") for part in PARTS)
                 weight = parameters[f"{name}.weight"]
-                update = _scale_of(name, len(A), peft) * (B.to(torch.float32) @ A.to(torch.float32))
-            except (KeyError, RuntimeError):
+            except KeyError:
                 raise CheckpointError(f"{path} does not fit its base: see {name}") from None
-            if update.shape != weight.shape or name in ("wte", "wpe"):
-                raise CheckpointError(f"{path} does not fit its base: see {name}")
-            weight.copy_(weight + update)
+            shape = (len(B), *A.shape[1:])
+            if shape != weight.shape or B.shape[1:] != A.shape[:1] or name in ("wte", "wpe"):
+                raise CheckpointError(
+                    f"{path} does not fit its base: see {name}, which is {tuple(weight.shape)} in "
+                    f"the base and {shape} in the adapter"
+                )
+            weight.copy_(_updated(weight, A, B, _scale_of(name, len(A), peft)))
         for name, tensor in tensors.items():
             if name.startswith(("wte.", "lm_head.")):
                 raise CheckpointError(

@@ -480,7 +480,7 @@ def _join_vocabularies(
     roles = [
         (role, token)
         for role, token in declared.roles.items()
-        # Without a role of its own, a token is the end of text, as GPT-2's are.
+        # The end of text is the default of these two, as in GPT-2, and is not stored as a choice.
         if token in added | first.plain and (token != eot or role not in ("bos_token", "unk_token"))
     ]
     return _build(

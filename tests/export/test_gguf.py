@@ -467,24 +467,21 @@ def test_what_gguf_cannot_represent_is_refused_by_name(
 
 
 MEMORY = """
-import re, sys
+import sys
 from pathlib import Path
 from clingpt.export import gguf_file
 from clingpt.nn.checkpoint import load_model
+from tests.helpers.memory import forget_peak, peak_mb, resident_mb
 import gguf, torch
 
-def megabytes(name):
-    found = re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) * 1024 / 1e6
-
 source, kind, path = sys.argv[1:]
-before = megabytes("VmRSS")
+before = resident_mb()
 loaded = load_model(source)
 weights = sum(p.nbytes for p in loaded.model.parameters()) / 1e6
-Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
+forget_peak()  # of loading
 gguf_file.write(loaded.model, loaded.tokenizer, Path(path), kind=kind, facts={})
 gguf_file.verify(loaded.model, Path(path), kind)
-print((megabytes("VmHWM") - before - OWN) / weights)
+print((peak_mb() - before - OWN) / weights)
 """.replace("OWN", "120")  # the vocabulary as the package gguf reads it, whatever the model's size
 
 

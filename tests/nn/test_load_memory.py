@@ -13,24 +13,21 @@ from model import GPT, GPTConfig
 from tests.helpers.commands import ROOT
 
 CODE = """
-import re, sys, torch
+import sys, torch
 from pathlib import Path
 from model import GPT, GPTConfig
+from tests.helpers.memory import forget_peak, peak_mb, resident_mb
 import safetensors.torch
 
-def megabytes(name):
-    found = re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) * 1024 / 1e6
-
 source, dtype, saved = sys.argv[1:]
-before = megabytes("VmRSS")
-Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
+before = resident_mb()
+forget_peak()  # of the imports
 model = GPT.from_pretrained(source, dtype=getattr(torch, dtype))
 weights = sum(p.nbytes for p in model.parameters()) / 1e6
-loaded = megabytes("VmHWM") - before
+loaded = peak_mb() - before
 if saved:
     model.save_pretrained(Path(saved))
-print(weights, loaded, megabytes("VmHWM") - before)
+print(weights, loaded, peak_mb() - before)
 """
 
 

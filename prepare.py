@@ -452,13 +452,14 @@ def check_same_source(cfg: PrepareConfig) -> None:
     if cfg.out is not None or not (cfg.folder / MANIFEST).exists():
         return
     settings = read_manifest(cfg.folder)["settings"]
+    was, was_mixed = settings.get("source"), settings.get("mix", [])  # both absent if very old
     before, now = (
-        [str(Path(name).resolve()) for name, _ in parse_mix(mix)] or str(Path(source).resolve())
-        for source, mix in ((settings["source"], settings["mix"]), (cfg.source, cfg.mix))
+        [Path(name).resolve() for name, _ in parse_mix(mix)] or Path(str(source)).resolve()
+        for source, mix in ((was, was_mixed), (cfg.source, cfg.mix))
     )
     if before != now:
         raise ConfigError(
-            f"{cfg.folder} was prepared from {' '.join(settings['mix']) or settings['source']}; "
+            f"{cfg.folder} was prepared from {' '.join(was_mixed) or was or 'another source'}; "
             f"choose another folder with --out, or pass --out={cfg.folder} to replace it"
         )
 

@@ -176,3 +176,16 @@ def test_mixes_of_different_sources_never_replace_each_other(
     done = in_process("--mix", "a.jsonl=1", "c.jsonl=1", *SHARES)
     assert done.returncode == 2
     assert "data/mix was prepared from a.jsonl=1 b.jsonl=0.5; choose another" in done.stderr
+
+
+def test_prepared_data_that_name_no_source_are_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_lines(Path("notes.jsonl"), made_records(30))
+    prepared("--source=notes.jsonl", *SHARES)
+    path = Path("data/notes/manifest.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": {}}))
+    done = in_process("--source=notes.jsonl", *SHARES)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: data/notes was prepared from another source; choose")

@@ -302,7 +302,7 @@ class Batch(NamedTuple):
 
 
 class _SkipInitialisation(TorchFunctionMode):
-    """Skip torch.nn.init, which needs 75 MB of modules to draw numbers without memory."""
+    """Skip torch.nn.init: on the meta device it loads 75 MB of modules and draws no numbers."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -284,21 +284,34 @@ def at_least_fp32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def summed_loss(x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Tensor) -> Tensor:
-    """Return the cross-entropy of the tied output head in nats, summed over all targets."""
+def summed_loss(
+    x_KMC: Tensor,
+    weight_VC: Tensor,
+    bias_V: Tensor,
+    targets_KM: Tensor,
+    target_weight_KM: Tensor | None = None,
+) -> Tensor:
+    """Return the cross-entropy of the tied output head in nats, summed over all targets.
+
+    With `target_weight_KM`, each target's loss is multiplied by its weight before it is added.
+    """
     logits_KMV = at_least_fp32(F.linear(x_KMC, weight_VC, bias_V))
     args = logits_KMV.flatten(0, 1), targets_KM.flatten()
-    return F.cross_entropy(*args, ignore_index=IGNORE, reduction="sum")
+    if target_weight_KM is None:
+        return F.cross_entropy(*args, ignore_index=IGNORE, reduction="sum")
+    losses = F.cross_entropy(*args, ignore_index=IGNORE, reduction="none")
+    return (losses * target_weight_KM.flatten()).sum()
 
 
 class Batch(NamedTuple):
-    """Packed rows and what to predict in them: int64 tensors on one device."""
+    """Packed rows and what to predict in them: tensors on one device, int64 except the weights."""
 
     ids_BT: Tensor
     positions_BT: Tensor  # restart at 0 with each document
     borders: Tensor  # first position (of P) of each document, then P; padded with P
     target_index_KM: Tensor  # position (of P) whose next token is predicted
     targets_KM: Tensor  # that token, or IGNORE
+    target_weight_KM: Tensor | None = None  # its weight in the loss, fp32; None: all count alike
 
 
 class _SkipInitialisation(TorchFunctionMode):
@@ -378,12 +391,13 @@ class GPT(nn.Module):
         """Return the loss of a Batch, or the logits (B, T, V) of token ids (B, T).
 
         The loss is in nats and fp32, summed over the target tokens; training/step.py divides it
-        by their number over all micro-batches and ranks.
+        by their number, or by the sum of their weights, over all micro-batches and ranks.
         """
         if isinstance(inputs, Batch):
             x_KMC = self.ln_f(self.hidden_at_targets(inputs))
             # summed_loss above, or the chunked one of nn/kernels.py after use_kernels
-            return self.summed_loss(x_KMC, self.wte.weight, self._pad_bias(), inputs.targets_KM)
+            head = self.wte.weight, self._pad_bias()
+            return self.summed_loss(x_KMC, *head, inputs.targets_KM, inputs.target_weight_KM)
         B, T = inputs.shape
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens exceed the context of {self.config.block_size}")

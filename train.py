@@ -66,6 +66,10 @@ class TrainConfig:
     weight_decay: float = 0.1  # weight decay of matrices and embeddings, not of biases and norms
     beta1: float = 0.9  # AdamW decay rate of the mean of the gradients
     beta2: float = 0.95  # AdamW decay rate of the mean of the squared gradients
+    # Weight of the label's tokens (yes, no or maybe) in the training loss of the task answer; 1
+    # counts every target token alike. The validation loss always does, so that runs with different
+    # weights can be compared.
+    label_weight: float = 1.0
     grad_clip: float = 1.0  # largest gradient norm, beyond which gradients are scaled down; 0: off
 
     # --- evaluation ---
@@ -108,7 +112,7 @@ class TrainConfig:
         check_range(self, *positive.split(), "max_new_tokens", "patience", at_least=1)
         check_range(self, "block_size", at_least=16)
         check_range(self, "keep", at_least=2)
-        check_range(self, "epochs", "learning_rate", "lora_alpha", above=0)
+        check_range(self, "epochs", "learning_rate", "lora_alpha", "label_weight", above=0)
         check_range(self, "min_lr", "warmup_steps", "weight_decay", at_least=0)
         check_range(self, "grad_clip", "seed", "eval_records", "lora_rank", at_least=0)
         check_range(self, "dropout", "lora_dropout", "beta1", "beta2", at_least=0, below=1)
@@ -162,6 +166,7 @@ from clingpt.nn import runtime
 from clingpt.nn.checkpoint import RunFolder, load_model, load_or_new, load_trainer, read_card
 from clingpt.nn.lora import Lora, adapter_weights
 from clingpt.nn.runtime import Runtime, compile_in_place
+from clingpt.text.tasks import label_ids
 from clingpt.text.tokenizer import Tokenizer
 from clingpt.training import summary
 from clingpt.training.batches import Feed
@@ -245,7 +250,14 @@ def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
     if newest is not None:
         check_same_run(newest, settings, data, force=cfg.force_resume)
     block_size = model.config.block_size
-    rows = build_rows(data.split("train"), block_size, pack=cfg.pack, seed=cfg.seed)
+    rows = build_rows(
+        data.split("train"),
+        block_size,
+        pack=cfg.pack,
+        seed=cfg.seed,
+        label_weight=cfg.label_weight,
+        label_ids=label_ids(data.tokenizer),
+    )
     val_rows = None
     if held_out:
         val_rows = build_rows(data.split("val"), block_size, pack=cfg.pack, seed=cfg.seed)
@@ -378,11 +390,12 @@ def train(run: Run) -> str:
 
             # Forward and backward, micro-batch by micro-batch. Every loss is divided by the target
             # tokens of the whole step, over all micro-batches and ranks, so that the gradient is
-            # that of the mean over these tokens, however the step is split.
-            n_targets = rows.n_targets(work.rows)
-            losses = accumulate_gradients(replica, work, n_targets, rt=rt, scaler=state.scaler)
+            # that of the mean over these tokens, however the step is split. A token counts by
+            # its weight, which is 1 unless --label_weight gives labels another.
+            total_weight = rows.total_weight(work.rows)
+            losses = accumulate_gradients(replica, work, total_weight, rt=rt, scaler=state.scaler)
             # Clip the gradients, update the weights at this step's learning rate, free gradients.
-            result = updater.step(state.step, losses, n_targets)
+            result = updater.step(state.step, losses, total_weight)
             state.step += 1
             state.examples += len(rows.records(work.rows))
             state.tokens += meter.count(work.rows)

@@ -22,31 +22,48 @@ targets.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clingpt.base.errors import DataError
-from clingpt.base.types import Ints
+from clingpt.base.types import Floats, Ints
 from clingpt.data.prepared import INDEX_COLUMNS, Split
+from clingpt.text.tasks import TASKS
 
 # The target of padding, which the loss skips. Equals model.IGNORE, and is repeated because data
 # never imports torch.
 IGNORE = -100
 # Columns of a split's index.
-START, FIRST_TARGET, END, _, RECORD = range(len(INDEX_COLUMNS))
+START, FIRST_TARGET, END, TASK, RECORD = range(len(INDEX_COLUMNS))
 # The loss computes logits of one chunk of targets at a time: 4096 × 50,257 fp32 logits are 0.8 GB.
 TARGETS_AT_ONCE = 4096
 ALIGNED_TARGETS = 16  # chunks are multiples of this, which 16-bit matrix units need for full speed
+
+Number = TypeVar("Number", np.int64, np.float32)
 
 
 # Once per run: which examples share a row
 
 
-def build_rows(split: Split, block_size: int, *, pack: bool, seed: int) -> "Rows":
-    """Distribute the examples of a split over rows; without `pack`, one example per row."""
+def build_rows(
+    split: Split,
+    block_size: int,
+    *,
+    pack: bool,
+    seed: int,
+    label_weight: float = 1.0,
+    label_ids: Sequence[Sequence[int]] = (),
+) -> "Rows":
+    """Distribute the examples of a split over rows; without `pack`, one example per row.
+
+    `label_weight` is the weight in the loss of the tokens of yes, no and maybe, which are
+    `label_ids`; all other targets have the weight 1.
+    """
     lengths = split.lengths
     if not len(lengths):
         raise DataError(f"{split.name} has no examples; prepare more records or other --tasks")
@@ -61,7 +78,30 @@ def build_rows(split: Split, block_size: int, *, pack: bool, seed: int) -> "Rows
         order, starts = np.arange(len(lengths)), np.arange(len(lengths) + 1)
     # Padding at the end of a row is one more document: no loss, and no example attends to it.
     max_documents = int(np.diff(starts).max()) + 1
-    return Rows(split, block_size, order, starts, max_documents)
+    n_label = np.zeros(len(lengths), dtype=np.int64)
+    if label_weight != 1:
+        n_label = count_label_tokens(split, label_ids)
+        if not n_label.any():
+            raise DataError(
+                f"{split.name} has no labels to weigh, because no record of it was prepared for "
+                "the task answer; use --label_weight=1"
+            )
+    return Rows(split, block_size, order, starts, max_documents, label_weight, n_label)
+
+
+def count_label_tokens(split: Split, label_ids: Sequence[Sequence[int]]) -> Ints:
+    """Count the tokens of yes, no or maybe with which each example's target begins.
+
+    Only the task `answer` has a label: a summary that begins with "no" has none.
+    """
+    n_label = np.zeros(len(split.index), dtype=np.int64)
+    answers = np.flatnonzero(split.index[:, TASK] == TASKS.index("answer"))
+    for ids in label_ids:
+        # A target that is too short repeats its last token, the end of text, which no label has.
+        place = split.index[answers, FIRST_TARGET, None] + np.arange(len(ids))
+        place = np.minimum(place, split.index[answers, END, None] - 1)
+        n_label[answers[(split.tokens[place] == ids).all(axis=1)]] = len(ids)
+    return n_label
 
 
 def pack_best_fit(lengths: Ints, capacity: int, *, seed: int) -> tuple[Ints, Ints]:
@@ -141,6 +181,8 @@ class Rows:
     order: Ints
     starts: Ints
     max_documents: int  # of any row, its padding included
+    label_weight: float  # of a label's tokens in the loss; all other targets have the weight 1
+    n_label: Ints  # how many of each example's targets are its label's; 0 if these weigh no more
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -151,13 +193,13 @@ class Rows:
 
     def records(self, rows: Ints) -> Ints:
         """Return the numbers of the records that the examples of some rows belong to, in order."""
-        return self._index(rows)[:, RECORD]
+        records: Ints = self.split.index[self._all_examples(rows), RECORD]
+        return records
 
-    def _index(self, rows: Ints) -> Ints:
-        """Return the split's index, with INDEX_COLUMNS, of all examples in some rows."""
+    def _all_examples(self, rows: Ints) -> Ints:
+        """Return the numbers of the examples in some rows, in order."""
         parts = [self.examples(row) for row in rows]
-        index: Ints = self.split.index[np.concatenate([np.empty(0, dtype=np.int64), *parts])]
-        return index
+        return np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
     def assemble(self, rows: Ints, *, n_rows: int | None = None, tight: bool = False) -> Arrays:
         """Lay out the tokens, positions, document borders and targets of some rows.
@@ -168,7 +210,7 @@ class Rows:
         """
         n_rows = len(rows) if n_rows is None else n_rows
         tight = tight and len(rows) > 0
-        index = self._index(rows)
+        index = self.split.index[self._all_examples(rows)]
         start, first_target, end = (index[:, column] for column in (START, FIRST_TARGET, END))
         length, n_targets = end - start, end - first_target
 
@@ -192,11 +234,13 @@ class Rows:
         # prompt token predicts the first target. Prompt tokens themselves are never predicted.
         predicted_at = np.repeat(place + first_target - start - 1, n_targets) + _ramps(n_targets)
         targets = ids.reshape(-1)[predicted_at + 1]
+        n_chunks = self.n_chunks(n_rows)
         return Arrays(
             ids,
             positions,
             self._borders(place, length, *shape),
-            *_in_chunks(predicted_at, targets, self.n_chunks(n_rows)),
+            _in_chunks(predicted_at, n_chunks, spare=0),
+            _in_chunks(targets, n_chunks, spare=IGNORE),
         )
 
     def _borders(self, place: Ints, length: Ints, n_rows: int, row_length: int) -> Ints:
@@ -210,7 +254,8 @@ class Rows:
         spare = max(0, n_rows * self.max_documents + 1 - len(edges))
         return np.concatenate([edges, np.full(spare, size)])
 
-    # Targets per row: the loss is normalised by them, and they decide the number of chunks.
+    # Targets per row: the loss is normalised by their weights, and their number decides that of the
+    # chunks.
 
     @cached_property
     def row_targets(self) -> Ints:
@@ -227,6 +272,24 @@ class Rows:
         """Count the target tokens of some rows."""
         return int(self.row_targets[rows].sum())
 
+    @cached_property
+    def _row_weights(self) -> Floats:
+        """Sum the weights of each row's target tokens."""
+        n_label = np.add.reduceat(self.n_label[self.order], self.starts[:-1])
+        return self.row_targets + (self.label_weight - 1) * n_label
+
+    def total_weight(self, rows: Ints) -> float:
+        """Sum the weights of the target tokens of some rows: their number if all weights are 1."""
+        return float(self._row_weights[rows].sum())
+
+    def target_weights(self, rows: Ints, *, n_rows: int) -> NDArray[np.float32]:
+        """Return the weight of each target of `assemble`, in the same places; 0 where ignored."""
+        examples = self._all_examples(rows)
+        n_targets = (self.split.index[:, END] - self.split.index[:, FIRST_TARGET])[examples]
+        is_label = _ramps(n_targets) < np.repeat(self.n_label[examples], n_targets)
+        weights = np.where(is_label, np.float32(self.label_weight), np.float32(1))
+        return _in_chunks(weights, self.n_chunks(n_rows), spare=0)
+
     def n_chunks(self, n_rows: int) -> int:
         """Return how many chunks of targets any `n_rows` rows need: one number for a whole run.
 
@@ -242,9 +305,9 @@ def _ramps(lengths: Ints) -> Ints:
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
 
 
-def _in_chunks(index: Ints, targets: Ints, n_chunks: int) -> tuple[Ints, Ints]:
-    """Reshape both to (K, M); the spare places at the end have the target IGNORE."""
-    width = max(1, math.ceil(len(index) / n_chunks / ALIGNED_TARGETS)) * ALIGNED_TARGETS
-    spare = n_chunks * width - len(index)
-    padded = np.pad(index, (0, spare)), np.pad(targets, (0, spare), constant_values=IGNORE)
-    return padded[0].reshape(n_chunks, width), padded[1].reshape(n_chunks, width)
+def _in_chunks(values: NDArray[Number], n_chunks: int, *, spare: int) -> NDArray[Number]:
+    """Reshape one number per target to (K, M); the places left over at the end get `spare`."""
+    width = max(1, math.ceil(len(values) / n_chunks / ALIGNED_TARGETS)) * ALIGNED_TARGETS
+    padded = np.full(n_chunks * width, spare, dtype=values.dtype)
+    padded[: len(values)] = values
+    return padded.reshape(n_chunks, width)

@@ -120,7 +120,13 @@ document_attention_backward.register_fake(lambda grad, qkv, *rest: torch.empty_l
 # Loss
 
 
-def summed_loss(x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Tensor) -> Tensor:
+def summed_loss(
+    x_KMC: Tensor,
+    weight_VC: Tensor,
+    bias_V: Tensor,
+    targets_KM: Tensor,
+    target_weight_KM: Tensor | None = None,
+) -> Tensor:
     """Return the summed cross-entropy of the tied head in nats, one chunk of logits at a time.
 
     All logits of a step would be the largest tensor of training by far. The gradient is computed
@@ -129,10 +135,11 @@ def summed_loss(x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Te
     """
     if torch.is_grad_enabled():
         apply: Callable[..., Tensor] = _SummedLoss.apply
-        return apply(x_KMC, weight_VC, bias_V, targets_KM)
+        return apply(x_KMC, weight_VC, bias_V, targets_KM, target_weight_KM)
+    weights = [None] * len(x_KMC) if target_weight_KM is None else target_weight_KM
     losses = [
-        plain_summed_loss(x_MC[None], weight_VC, bias_V, targets_M[None])
-        for x_MC, targets_M in zip(x_KMC, targets_KM, strict=True)
+        plain_summed_loss(x_MC[None], weight_VC, bias_V, targets_M[None], weight_M)
+        for x_MC, targets_M, weight_M in zip(x_KMC, targets_KM, weights, strict=True)
     ]
     return torch.stack(losses).sum()
 
@@ -145,18 +152,28 @@ class _SummedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_KMC: Tensor, weight_VC: Tensor, bias_V: Tensor, targets_KM: Tensor
+        ctx: Any,
+        x_KMC: Tensor,
+        weight_VC: Tensor,
+        bias_V: Tensor,
+        targets_KM: Tensor,
+        target_weight_KM: Tensor | None,
     ) -> Tensor:
+        # What each target's loss and gradient are multiplied by. An ignored target's weight is 0
+        # too: its gradient is garbage.
+        factor_KM = targets_KM != IGNORE if target_weight_KM is None else target_weight_KM
         losses, grad_x = [], []
         grad_weight_VC: Tensor | None = None
-        for x_MC, targets_M in zip(x_KMC, targets_KM, strict=True):
-            logits_MV = F.linear(x_MC, weight_VC, bias_V)
-            loss, grad_MV = _loss_and_gradient(at_least_fp32(logits_MV), targets_M)
+        for x_MC, targets_M, factor_M in zip(x_KMC, targets_KM, factor_KM, strict=True):
+            logits_MV, factor_M1 = F.linear(x_MC, weight_VC, bias_V), factor_M[:, None]
+            loss, grad_MV = _loss_and_gradient(at_least_fp32(logits_MV), targets_M, factor_M1)
             losses.append(loss)
             grad_MV = grad_MV.to(logits_MV.dtype)
-            real_M1 = (targets_M != IGNORE)[:, None]  # the gradient of ignored rows is garbage
-            grad_x.append((grad_MV @ weight_VC).to(x_MC.dtype) * real_M1)
-            of_chunk_VC = (grad_MV.t() @ (x_MC * real_M1)).to(weight_VC.dtype)
+            # Multiplied here, where a target has C numbers, since its logits have V. The cast comes
+            # last, because weights in fp32 would widen 16 bits.
+            grad_x.append(((grad_MV @ weight_VC) * factor_M1).to(x_MC.dtype))
+            factored_MC = (x_MC * factor_M1).to(x_MC.dtype)
+            of_chunk_VC = (grad_MV.t() @ factored_MC).to(weight_VC.dtype)
             # Added up at once: a list of them would keep as much memory as the head for each chunk.
             grad_weight_VC = (
                 of_chunk_VC if grad_weight_VC is None else grad_weight_VC.add_(of_chunk_VC)
@@ -170,14 +187,16 @@ class _SummedLoss(torch.autograd.Function):
         # In place, to save memory. A second backward through the same graph is then wrong; autograd
         # notices the changed tensors and refuses it.
         grad_x_KMC, grad_weight_VC = ctx.saved_tensors
-        return grad_x_KMC.mul_(factor), grad_weight_VC.mul_(factor), None, None
+        return grad_x_KMC.mul_(factor), grad_weight_VC.mul_(factor), None, None, None
 
 
-def _loss_and_gradient(logits_MV: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
+def _loss_and_gradient(
+    logits_MV: Tensor, targets_M: Tensor, factor_M1: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the summed cross-entropy and its gradient with respect to the logits.
 
-    The gradient, softmax minus one at the target, overwrites the logits. Ignored rows add no loss;
-    their gradient is meaningless and must be masked by the caller.
+    Each target's loss is multiplied by its factor. The gradient, softmax minus one at the target,
+    overwrites the logits; the caller must multiply it by the factors, which are 0 for ignored rows.
     """
     index_M1 = targets_M.clamp(min=0)[:, None]  # IGNORE is not a valid index for gather
     # Subtracting the maximum keeps exp from overflowing, and does not change the softmax.
@@ -185,7 +204,7 @@ def _loss_and_gradient(logits_MV: Tensor, targets_M: Tensor) -> tuple[Tensor, Te
     at_target_M1 = logits_MV.gather(1, index_M1)
     exp_MV = logits_MV.exp_()
     total_M1 = exp_MV.sum(-1, keepdim=True)
-    losses_M1 = (total_M1.log() - at_target_M1) * (targets_M != IGNORE)[:, None]
+    losses_M1 = (total_M1.log() - at_target_M1) * factor_M1
     softmax_MV = exp_MV.div_(total_M1)
     if torch.compiler.is_compiling():  # fused into one pass; scatter would need another
         token_V = torch.arange(softmax_MV.shape[1], device=softmax_MV.device)
@@ -199,5 +218,6 @@ def mark_ragged(batch: Batch) -> None:
 
     Otherwise it would compile the model for the first number, and again for the second.
     """
-    for tensor in (batch.target_index_KM, batch.targets_KM):
-        torch._dynamo.maybe_mark_dynamic(tensor, 1)
+    for tensor in (batch.target_index_KM, batch.targets_KM, batch.target_weight_KM):
+        if tensor is not None:
+            torch._dynamo.maybe_mark_dynamic(tensor, 1)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clingpt.base import console
@@ -61,7 +62,7 @@ class Runtime:
         """Return loss scaling for fp16, disabled for other types, whose range is wide enough."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
-    def put(self, array: Ints) -> Tensor:
+    def put(self, array: NDArray[Any]) -> Tensor:
         """Copy a host array to the device, without waiting for kernels that are running there."""
         tensor = torch.from_numpy(array)
         if self.device.type != "cuda":

@@ -55,6 +55,9 @@ class Feed:
         tight = self.rt.device.type == "cpu" and not self.compiled
         arrays = self.data.assemble(rows, n_rows=size, tight=tight)
         batch = Batch(*map(self.rt.put, arrays))
+        if self.data.label_weight != 1:
+            weights = self.data.target_weights(rows, n_rows=size)
+            batch = batch._replace(target_weight_KM=self.rt.put(weights))
         mark_ragged(batch)
         return batch
 

@@ -27,7 +27,7 @@ from clingpt.nn.runtime import Runtime, spread_like, whole
 from model import GPT
 
 # Settings that make a run what it is: resuming with a different value needs --force_resume.
-IDENTITY = "init_from n_layer n_head n_embd block_size pack batch_size seed".split()
+IDENTITY = "init_from n_layer n_head n_embd block_size pack batch_size label_weight seed".split()
 IDENTITY += "lora_rank lora_alpha lora_targets".split()
 
 

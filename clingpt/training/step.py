@@ -2,7 +2,9 @@
 
 The loss of a step is the sum over its target tokens divided by their number, over all micro-batches
 and all ranks. A mean of micro-batch means would differ from it as soon as micro-batches have
-different numbers of target tokens, and gradients would then depend on --micro_batch_size.
+different numbers of target tokens, and gradients would then depend on --micro_batch_size. With
+--label_weight, each token's loss is multiplied by its weight, and their sum is divided by that of
+the weights.
 """
 
 import math
@@ -28,12 +30,18 @@ MAX_NAMED_RECORDS = 20  # in one error message
 
 
 def accumulate_gradients(
-    replica: nn.Module, work: Work, n_targets: int, *, rt: Runtime, scaler: torch.amp.GradScaler
+    replica: nn.Module,
+    work: Work,
+    total_weight: float,
+    *,
+    rt: Runtime,
+    scaler: torch.amp.GradScaler,
 ) -> Tensor:
     """Run forward and backward over this rank's micro-batches; return the summed loss of each.
 
-    `n_targets` counts the target tokens of the whole step, over all micro-batches and ranks. The
-    gradients left in `.grad` are those of the mean loss over these tokens, times the loss scale.
+    `total_weight` is that of the target tokens of the whole step, over all micro-batches and ranks:
+    their number, unless labels weigh more. The gradients left in `.grad` are those of the mean loss
+    over these tokens, times the loss scale.
     """
     losses = []
     for number, batch in enumerate(work.batches, start=1):
@@ -42,8 +50,8 @@ def accumulate_gradients(
             with rt.autocast():
                 loss = replica(batch)  # summed over this micro-batch's target tokens
             # DDP and FSDP average over the ranks, but we need the sum: the factor n_ranks cancels
-            # their division. Only the division by n_targets remains.
-            scaler.scale(loss * (rt.n_ranks / n_targets)).backward()
+            # their division. Only the division by total_weight remains.
+            scaler.scale(loss * (rt.n_ranks / total_weight)).backward()
         losses.append(loss.detach())  # no .item() here: the host must not wait for the device
     return torch.stack(losses)
 
@@ -98,7 +106,7 @@ class Schedule:
 class StepResult:
     """Measurements of one step, still on the device: reading one waits for the step to finish."""
 
-    loss: Tensor  # mean over the target tokens of all ranks, in nats
+    loss: Tensor  # mean over the target tokens of all ranks, by their weights, in nats
     grad_norm: Tensor  # of the gradients averaged over all ranks, before clipping
     micro_batch_losses: Tensor  # summed loss of each of this rank's micro-batches
     broken: Tensor  # 1 if this step or an earlier one was not finite, else 0
@@ -127,16 +135,16 @@ class Updater:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._broken = torch.zeros((), device=rt.device)
 
-    def step(self, step: int, losses: Tensor, n_targets: int) -> StepResult:
+    def step(self, step: int, losses: Tensor, total_weight: float) -> StepResult:
         """Clip the accumulated gradients, apply them at this step's rate, and free them.
 
-        `losses` and `n_targets` are those of `accumulate_gradients`.
+        `losses` and `total_weight` are those of `accumulate_gradients`.
         """
         scaler, optimizer = self._scaler, self._optimizer
         learning_rate = self._schedule.rate(step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        loss = self._rt.total(losses.sum()) / n_targets
+        loss = self._rt.total(losses.sum()) / total_weight
         scaler.unscale_(optimizer)  # clipping needs the true norm
         grad_norm = self._rt.clip_gradients(self._parameters, self._max_norm)
         # With loss scaling (fp16) scaled gradients overflow now and then. The scaler skips such a

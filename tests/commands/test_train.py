@@ -117,6 +117,7 @@ def test_runs_are_reproducible_and_depend_on_the_seed(
         (["--seed=7"], "seed 1337 -> 7"),
         (["--n_embd=64"], "n_embd 16 -> 64"),
         (["--batch_size=3"], "batch_size 2 -> 3"),
+        (["--label_weight=8"], "label_weight 1.0 -> 8.0"),
         (["--data={other}"], "data "),
         (["--data={alien}"], "was prepared with"),
     ],
@@ -159,6 +160,22 @@ def test_force_resume_continues_and_reports_the_change(
     assert f"resuming with data {was} -> {now}" in printed
     assert list(train_losses(resumed)) == list(range(1, 25))
     assert read_card(resumed / "last")["tasks"] == ["answer", "summarize"]
+
+
+def test_label_weight_changes_the_training_loss_and_not_how_validation_measures_it(
+    thirteen: Path, tmp_path: Path
+) -> None:
+    """Both runs have the same weights, since the learning rate is next to nothing."""
+    rows = []
+    for weight in (1, 8):
+        out = tmp_path / str(weight)
+        flags = [*STEPS, *AMID, "--steps=1", "--learning_rate=1e-12", "--min_lr=0"]
+        flags += [f"--label_weight={weight}", f"--data={thirteen}", f"--out={out}"]
+        assert train_here(*flags) == 0
+        rows.append(jsonl.read(out / "metrics.jsonl"))
+    (train_1, val_1), (train_8, val_8) = rows
+    assert abs(train_8["train_loss"] - train_1["train_loss"]) > 1e-3
+    assert val_8["val_loss"] == pytest.approx(val_1["val_loss"], rel=1e-9)
 
 
 def test_a_run_can_start_from_another_run_folder(

@@ -26,7 +26,14 @@ from clingpt.nn.kernels import use_kernels
 from clingpt.text.tokenizer import EOT
 from model import GPT, Batch
 from model import IGNORE as MODEL_IGNORE
-from tests.helpers.models import Document, SlowBatch, losses_and_gradient
+from tests.helpers.models import (
+    LABEL_IDS,
+    Document,
+    SlowBatch,
+    losses_and_gradient,
+    make_labelled,
+    rows_of_labelled,
+)
 
 
 def as_split(documents: list[Document], *, gap: int = 0) -> Split:
@@ -170,7 +177,7 @@ def check_assembly(rows: Rows, documents: list[Document], numbers: Ints, slow: S
     arrays = rows.assemble(numbers)
     found = trimmed(arrays)
     wanted = [[documents[i] for i in rows.examples(row)] for row in numbers]
-    assert found == [t.flatten().tolist() for t in slow(wanted, rows.block_size, padding=EOT)]
+    assert found == [t.flatten().tolist() for t in slow(wanted, rows.block_size, padding=EOT)[:5]]
     assert {array.dtype for array in arrays} == {np.dtype(np.int64)}
     assert arrays.ids_BT.shape == arrays.positions_BT.shape == (len(numbers), rows.block_size)
     assert rows.n_targets(numbers) == len(found[4])
@@ -335,3 +342,48 @@ def test_padding_is_the_end_of_text_of_the_datas_tokenizer() -> None:
     split = replace(as_split([([5, 6, 7], 1)]), eot=0)
     arrays = build_rows(split, 6, pack=True, seed=0).assemble(np.array([0]))
     assert arrays.ids_BT.tolist() == [[5, 6, 7, 0, 0, 0]]
+
+
+# ------------------------------------------------------------------------------------------------
+# Weights of labels
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_only_the_labels_of_answers_weigh_more(pack: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a summary that begins with the same tokens, nor an answer that begins with others."""
+    monkeypatch.setattr(packing, "TARGETS_AT_ONCE", 32)  # two chunks
+    labelled = make_labelled()
+    rows = rows_of_labelled(labelled, 24, label_weight=2.5, pack=pack)
+    assert rows.n_label.tolist() == [each.n_label for each in labelled]
+    assert {each.n_label for each in labelled} == {0, 1, 2}
+    for numbers in (np.arange(len(rows)), np.array([3, 1]), np.array([], dtype=np.int64)):
+        arrays = rows.assemble(numbers, n_rows=len(rows))
+        found = rows.target_weights(numbers, n_rows=len(rows))
+        wanted = []
+        for row in numbers:
+            for each in (labelled[i] for i in rows.examples(row)):
+                ids, n_prompt = each.document
+                wanted += [2.5] * each.n_label + [1.0] * (len(ids) - n_prompt - each.n_label)
+        assert found.shape == arrays.targets_KM.shape and len(found) == 2
+        assert found[arrays.targets_KM != IGNORE].tolist() == wanted
+        assert not found[arrays.targets_KM == IGNORE].any()
+        assert rows.total_weight(numbers) == sum(wanted)
+
+
+def test_without_a_weight_no_label_is_looked_for() -> None:
+    rows = rows_of_labelled(make_labelled(), 24, label_weight=1)
+    assert not rows.n_label.any()
+    assert rows.total_weight(np.arange(5)) == rows.n_targets(np.arange(5))
+
+
+def test_a_target_shorter_than_a_label_at_the_end_of_the_file_has_none() -> None:
+    split = as_split([([1, 5, EOT], 1), ([1, EOT], 1)])
+    rows = build_rows(
+        split, 16, pack=True, seed=0, label_weight=2, label_ids=[*LABEL_IDS, (5,) * 9]
+    )
+    assert rows.n_label.tolist() == [1, 0]
+
+
+def test_a_weight_without_labels_is_refused(documents: list[Document]) -> None:
+    with pytest.raises(DataError, match="no labels to weigh.*use --label_weight=1"):
+        build_rows(as_split(documents), 24, pack=True, seed=0, label_weight=2, label_ids=[(97,)])

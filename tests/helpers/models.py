@@ -1,13 +1,14 @@
 """Tiny random models, documents and batches for tests of numerics."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from clingpt.data.packing import Rows, build_rows
+from clingpt.data.packing import TASK, Rows, build_rows
 from clingpt.evaluation.scorer import split_of_examples
-from clingpt.text.tasks import Example
+from clingpt.text.tasks import TASKS, Example
 from clingpt.text.tokenizer import EOT
 from model import GPT, Batch, GPTConfig
 
@@ -52,6 +53,48 @@ def rows_of_documents(documents: list[Document], block_size: int, *, pack: bool 
     return build_rows(split_of_examples(examples, EOT), block_size, pack=pack, seed=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """A document of a task, and how many of its targets are its label's."""
+
+    document: Document
+    task: str
+    n_label: int
+
+
+LABEL_IDS = ((5,), (6, 7))  # those of labelled documents; the second has two tokens
+
+
+def make_labelled() -> list[Labelled]:
+    """Return twelve documents: some with a label, some that only begin like one."""
+    generator = torch.Generator().manual_seed(8)
+
+    def words(n: int) -> list[int]:
+        return torch.randint(10, VOCAB_SIZE, (n,), generator=generator).tolist()
+
+    labelled = []
+    for number in range(12):
+        label = (LABEL_IDS[0], LABEL_IDS[1], (6,))[number % 3]  # the last is only half a label
+        task = "summarize" if number % 4 == 3 else "answer"
+        ids = [*words(1 + number % 5), *label, *words(number % 7), EOT]
+        n_label = len(label) if task == "answer" and label in LABEL_IDS else 0
+        document = ids, 1 + number % 5
+        labelled.append(Labelled(document=document, task=task, n_label=n_label))
+    return labelled
+
+
+def rows_of_labelled(
+    labelled: list[Labelled], block_size: int, *, label_weight: float, pack: bool = False
+) -> Rows:
+    """Return labelled documents as the rows of a prepared split."""
+    split = rows_of_documents([each.document for each in labelled], block_size).split
+    split = replace(split, index=split.index.copy())
+    split.index[:, TASK] = [TASKS.index(each.task) for each in labelled]
+    return build_rows(
+        split, block_size, pack=pack, seed=0, label_weight=label_weight, label_ids=LABEL_IDS
+    )
+
+
 def packed(documents: list[Document]) -> list[list[Document]]:
     """Arrange the documents in rows of 24 tokens, some full and some with padding."""
     by_row = ((0,), (1, 2, 3), (4, 5), (6, 10, 9), (7,), (8, 11))
@@ -61,7 +104,7 @@ def packed(documents: list[Document]) -> list[list[Document]]:
 def losses_and_gradient(model: GPT, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each target's loss, and the gradient of their sum, both flattened."""
     model.zero_grad()
-    batch = Batch(*(t.to(model.wte.weight.device) for t in batch))
+    batch = Batch(*(t.to(model.wte.weight.device) for t in batch[:5]))
     losses_M, loss = model.token_losses(batch).flatten().cpu(), model(batch)
     torch.testing.assert_close(loss.detach().cpu(), losses_M.sum())
     loss.backward()

@@ -30,17 +30,26 @@ from tests.helpers import commands, models
 OFF = torch.amp.GradScaler("cpu", enabled=False)
 
 
-def gradients(rt: Runtime, dtype: str, n_rows: int, micro_batch_size: int, shard: bool) -> Any:
+def gradients(
+    rt: Runtime,
+    dtype: str,
+    n_rows: int,
+    micro_batch_size: int,
+    shard: bool,
+    label_weight: float = 1,
+) -> Any:
     """Return how much gradient and loss differ from those of one process, row by row."""
     rows = models.rows_of_documents(models.make_documents(), 24)
+    if label_weight != 1:
+        rows = models.rows_of_labelled(models.make_labelled(), 24, label_weight=label_weight)
     chosen = np.arange(n_rows)
-    n_targets = rows.n_targets(chosen)
+    total_weight = rows.total_weight(chosen)
 
     def found(model: torch.nn.Module, rt: Runtime, size: int) -> tuple[float, torch.Tensor]:
         work = Feed(rows, rt, size).work(chosen)
-        losses = accumulate_gradients(model, work, n_targets, rt=rt, scaler=OFF)
+        losses = accumulate_gradients(model, work, total_weight, rt=rt, scaler=OFF)
         gradients = [whole(p.grad).flatten() for p in model.parameters() if p.grad is not None]
-        return float(rt.total(losses.sum())) / n_targets, torch.cat(gradients)
+        return float(rt.total(losses.sum())) / total_weight, torch.cat(gradients)
 
     def model() -> Any:
         made = models.make_tiny_model(vocab_size=50257).to(getattr(torch, dtype))
@@ -52,7 +61,8 @@ def gradients(rt: Runtime, dtype: str, n_rows: int, micro_batch_size: int, shard
     shared = model()
     replica = rt.replicate(shared, blocks=shared.h, shard=shard)
     loss_of_ranks, gradient_of_ranks = found(replica, rt, micro_batch_size)
-    measured = [mean_loss(model(), Feed(rows, alone, 1)), mean_loss(replica, Feed(rows, rt, 5))]
+    plain = models.rows_of_documents(models.make_documents(), 24)
+    measured = [mean_loss(model(), Feed(plain, alone, 1)), mean_loss(replica, Feed(plain, rt, 5))]
     return {
         "gradient": float((gradient_of_ranks - gradient).norm() / gradient.norm()),
         "loss": abs(loss_of_ranks - loss) / loss,

@@ -174,10 +174,13 @@ def head_case(dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
 @pytest.mark.parametrize(
     ("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)]
 )
+@pytest.mark.parametrize("weighted", [False, True])
 def test_the_chunked_loss_matches_the_plain_one_in_value_and_gradients(
-    dtype: torch.dtype, rtol: float
+    dtype: torch.dtype, rtol: float, weighted: bool
 ) -> None:
     wanted, others = head_case(dtype)
+    if weighted:
+        others.append(torch.rand(3, 5) * 9 * (others[-1] != IGNORE))
     found = []
     for loss_of in (summed_loss, plain_summed_loss):
         loss = loss_of(*wanted, *others)
@@ -190,6 +193,17 @@ def test_the_chunked_loss_matches_the_plain_one_in_value_and_gradients(
     assert not ignored[2].any() and not ignored[0, 1].any() and ignored[0, 0].all()
     with torch.no_grad():
         assert float(summed_loss(*wanted, *others)) == pytest.approx(float(found[0][0]), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_of_1_change_no_bit(dtype: torch.dtype) -> None:
+    wanted, others = head_case(dtype)
+    ones = (others[-1] != IGNORE).float()
+    found = []
+    for weights in ([], [ones]):
+        loss = summed_loss(*wanted, *others, *weights)
+        found.append([loss, *torch.autograd.grad(loss, wanted)])
+    assert all(map(torch.equal, *found))
 
 
 def test_a_second_backward_is_refused() -> None:
@@ -222,7 +236,9 @@ def test_at_most_one_chunk_of_logits_is_computed_at_once(monkeypatch: pytest.Mon
 # Compiled
 
 
-def ragged(n_batches: int) -> tuple[packing.Rows, list[np.ndarray[tuple[int], np.dtype[np.int64]]]]:
+def ragged(
+    n_batches: int, label_weight: float
+) -> tuple[packing.Rows, list[np.ndarray[tuple[int], np.dtype[np.int64]]]]:
     """Return rows of random documents of 2 to 48 tokens, and one or two rows per batch."""
     rng = np.random.default_rng(3)
     examples = []
@@ -231,7 +247,14 @@ def ragged(n_batches: int) -> tuple[packing.Rows, list[np.ndarray[tuple[int], np
         examples.append(
             Example(prompt_ids=ids[:n_prompt], target_ids=ids[n_prompt:], trimmed_tokens=0)
         )
-    rows = build_rows(split_of_examples(examples, EOT), 48, pack=True, seed=0)
+    rows = build_rows(
+        split_of_examples(examples, EOT),
+        48,
+        pack=True,
+        seed=0,
+        label_weight=label_weight,
+        label_ids=[(token,) for token in range(32)],
+    )
     sizes = rng.integers(1, 3, n_batches)
     return rows, [rng.choice(len(rows), size, replace=False) for size in sizes]
 
@@ -240,14 +263,20 @@ def ragged(n_batches: int) -> tuple[packing.Rows, list[np.ndarray[tuple[int], np
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by Dynamo
-@pytest.mark.parametrize(("dropout", "recompute"), [(0.0, False), (0.1, True)])
+@pytest.mark.parametrize(
+    ("dropout", "recompute", "label_weight"), [(0.0, False, 1), (0.1, True, 1), (0.0, False, 8.5)]
+)
 def test_200_ragged_batches_compile_to_one_graph_without_a_break(
-    dropout: float, recompute: bool, tiny_model: Build, monkeypatch: pytest.MonkeyPatch
+    dropout: float,
+    recompute: bool,
+    label_weight: float,
+    tiny_model: Build,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """There is no graph break or recompilation; losses and gradients match eager mode."""
     monkeypatch.setattr(packing, "ALIGNED_TARGETS", 4)
     monkeypatch.setattr(packing, "TARGETS_AT_ONCE", 64)  # two chunks
-    rows, batches = ragged(200)
+    rows, batches = ragged(200, label_weight)
     shape = {"vocab_size": EOT + 1, "block_size": 48, "dropout": dropout}
     eager, compiled = use_kernels(tiny_model(**shape)), use_kernels(tiny_model(**shape))
     eager.checkpoint_activations = compiled.checkpoint_activations = recompute
@@ -258,6 +287,9 @@ def test_200_ragged_batches_compile_to_one_graph_without_a_break(
     with torch._dynamo.config.patch(error_on_recompile=True):
         for numbers in batches:
             batch = Batch(*map(torch.from_numpy, rows.assemble(numbers, n_rows=2)))
+            if label_weight != 1:
+                weights = torch.from_numpy(rows.target_weights(numbers, n_rows=2))
+                batch = batch._replace(target_weight_KM=weights)
             widths.add(batch.targets_KM.shape)
             mark_ragged(batch)
             loss = compiled(batch)

@@ -37,6 +37,9 @@ CASES = [
     {"dtype": dtype, "n_rows": n_rows, "micro_batch_size": size, "shard": shard}
     for dtype, shard in itertools.product(("float64", "float32"), (False, True))
     for n_rows, size in ((8, 8), (8, 2), (8, 1), (7, 1), (7, 2), (1, 1))
+] + [
+    {"dtype": "float64", "n_rows": 7, "micro_batch_size": 2, "shard": shard, "label_weight": 8.5}
+    for shard in (False, True)
 ]  # of 7 rows one rank gets 3 and a micro-batch of padding; of 1 row one rank gets none
 
 

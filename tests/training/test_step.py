@@ -13,6 +13,7 @@ from clingpt.base.errors import TrainingError
 from clingpt.data.packing import Rows
 from clingpt.data.prepared import Prepared
 from clingpt.nn import runtime
+from clingpt.nn.kernels import use_kernels
 from clingpt.training.batches import Feed
 from clingpt.training.step import (
     Schedule,
@@ -23,7 +24,7 @@ from clingpt.training.step import (
     mean_loss,
 )
 from model import GPT
-from tests.helpers.models import rows_of_documents
+from tests.helpers.models import Labelled, make_labelled, rows_of_documents, rows_of_labelled
 
 RT = runtime.Runtime(torch.device("cpu"), torch.float32)
 OFF = torch.amp.GradScaler("cpu", enabled=False)
@@ -39,10 +40,13 @@ def gradients(
     model: GPT, rows: Rows, chosen: "np.ndarray[tuple[int], np.dtype[np.int64]]", size: int
 ) -> tuple[float, torch.Tensor]:
     model.zero_grad()
-    work, n_targets = Feed(rows, RT, size).work(chosen), rows.n_targets(chosen)
-    losses = accumulate_gradients(model, work, n_targets, rt=RT, scaler=OFF)
-    flat = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-    return float(losses.sum()) / n_targets, torch.cat(flat)
+    work, total_weight = Feed(rows, RT, size).work(chosen), rows.total_weight(chosen)
+    losses = accumulate_gradients(model, work, total_weight, rt=RT, scaler=OFF)
+    return float(losses.sum()) / total_weight, gradient_of(model)
+
+
+def gradient_of(model: GPT) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 1e-6)])
@@ -93,6 +97,58 @@ def test_a_micro_batch_without_targets_adds_nothing(
     flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     assert float((flat - whole).norm() / whole.norm()) <= 1e-12
     assert float(losses.sum()) / rows.n_targets(chosen) == pytest.approx(loss, rel=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------
+# Labels that weigh more
+
+
+def weighted_mean(
+    model: GPT, labelled: list[Labelled], label_weight: float
+) -> tuple[float, torch.Tensor]:
+    """Return the weighted mean loss and its gradient, document by document, from plain logits."""
+    model.zero_grad()
+    total, weight = torch.zeros((), dtype=torch.float64), 0.0
+    for each in labelled:
+        ids, n_prompt = each.document
+        logits_TV = model(torch.tensor([ids[:-1]]))[0, n_prompt - 1 :]
+        losses = torch.nn.functional.cross_entropy(
+            logits_TV, torch.tensor(ids[n_prompt:]), reduction="none"
+        )
+        label, rest = losses[: each.n_label], losses[each.n_label :]
+        total = total + label_weight * label.sum() + rest.sum()
+        weight += label_weight * len(label) + len(rest)
+    torch.autograd.backward(total / weight)
+    return float(total.detach()) / weight, gradient_of(model)
+
+
+@pytest.mark.parametrize("change", [use_kernels, lambda model: model], ids=["kernels", "plain"])
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("label_weight", [8.5, 0.25])
+def test_the_weighted_loss_is_that_of_single_documents_for_any_micro_batches(
+    change: Callable[[GPT], GPT], pack: bool, label_weight: float, tiny_model: Callable[..., GPT]
+) -> None:
+    model, labelled = change(tiny_model(vocab_size=50257).double()), make_labelled()
+    loss, gradient = weighted_mean(model, labelled, label_weight)
+    rows = rows_of_labelled(labelled, 24, label_weight=label_weight, pack=pack)
+    for size in (1, 2, 5, 99):
+        found = gradients(model, rows, np.arange(len(rows)), size)
+        assert found[0] == pytest.approx(loss, rel=1e-10)
+        assert float((found[1] - gradient).norm() / gradient.norm()) <= 1e-10
+    _, unweighted = weighted_mean(model, labelled, 1)
+    assert float((unweighted - gradient).norm() / gradient.norm()) > 0.05
+
+
+def test_a_weight_of_1_leaves_batches_and_losses_as_they_are(
+    tiny_model: Callable[..., GPT],
+) -> None:
+    labelled, chosen = make_labelled(), np.arange(7)
+    rows = rows_of_labelled(labelled, 24, label_weight=1)
+    plain = rows_of_documents([each.document for each in labelled], 24)
+    assert Feed(rows, RT, 2).work(chosen).batches[0].target_weight_KM is None
+    model = use_kernels(tiny_model(vocab_size=50257))
+    found = [gradients(model, each, chosen, 2) for each in (rows, plain)]
+    assert found[0][0] == found[1][0] and torch.equal(found[0][1], found[1][1])
 
 
 # ------------------------------------------------------------------------------------------------

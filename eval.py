@@ -10,11 +10,11 @@ greedily. PubMedQA is evaluated in its reasoning-required setting: the model
 sees the question and the context, never the conclusion. The same command
 resumes an interrupted evaluation. The output folder contains report.html,
 report.md, report.json, predictions.json (for PubMedQA's official evaluation
-script), probabilities.json and outputs.jsonl.
+script), probabilities.json, outputs.jsonl and scores.jsonl.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,6 +101,7 @@ from clingpt.reports.comparison import comparison_report
 from clingpt.reports.render import model_card, with_audit, write_report
 from clingpt.reports.report import (
     Report,
+    Scores,
     build_report,
     fit_calibration,
     read_scores,
@@ -170,7 +171,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
     if not cfg.reasoning_free:
         calibration = fit_calibration(loaded, data, parts, cfg.split, coverage=cfg.coverage)
     terms = terms_of(data, loaded.tokenizer)
-    report = build_report(
+    report, by_record = build_report(
         loaded,
         data,
         parts,
@@ -186,12 +187,7 @@ def evaluate(cfg: EvalConfig, source: str, rt: Runtime) -> Evaluated | None:
         int8=int8,
     )
     write_report(folder, report)
-    write_json(folder / "predictions.json", {name: one.label for name, one in scores.items()})
-    shares = {name: scored.probabilities for name, scored in scores.items()}
-    write_json(folder / "probabilities.json", shares)
-    tasks = [task for task in TASKS if task in report.texts]
-    outputs = (asdict(output) for task in tasks for _, output in stored_outputs(parts, task))
-    jsonl.write(folder / "outputs.jsonl", outputs)
+    write_by_record(folder, parts, report, scores, by_record)
     # The card and the calibration belong to the weights as they are, on the data they were trained
     # for. Figures of other data, of 8-bit weights or of another prompt do not go there.
     describes_weights = (
@@ -273,6 +269,23 @@ def measure(cfg: EvalConfig, evaluation: Evaluation, *, needs_fit: bool) -> None
         # A short context keeps at least half of its tokens for the prompt.
         longest = min(getattr(cfg, TASK_TABLE[task].limit_flag), evaluation.scorer.context // 2)
         evaluation.texts(task, split, Sampling(max_new_tokens=longest), cfg.texts)
+
+
+def write_by_record(
+    folder: Path,
+    parts: ResultStore,
+    report: Report,
+    scores: Scores,
+    by_record: Iterable[Mapping[str, Any]],
+) -> None:
+    """Write what belongs to single records: labels, texts, and what each system scores on them."""
+    write_json(folder / "predictions.json", {name: one.label for name, one in scores.items()})
+    shares = {name: scored.probabilities for name, scored in scores.items()}
+    write_json(folder / "probabilities.json", shares)
+    tasks = [task for task in TASKS if task in report.texts]
+    outputs = (asdict(output) for task in tasks for _, output in stored_outputs(parts, task))
+    jsonl.write(folder / "outputs.jsonl", outputs)
+    jsonl.write(folder / "scores.jsonl", by_record)
 
 
 def write_beside_weights(

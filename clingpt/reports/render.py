@@ -36,10 +36,8 @@ from clingpt.reports.report import (
 )
 from clingpt.reports.tables import (
     LABEL_FIGURES,
-    LABEL_INTERVALS,
     ROUGE_FIGURES,
     TEXT_FIGURES,
-    TEXT_INTERVALS,
     System,
     Table,
     as_markdown,
@@ -404,12 +402,13 @@ def _limits(report: Report) -> Iterator[str]:
         yield f"Label probabilities are {report.calibration.note}."
     if report.labels:
         systems = report.labels.systems
-        if worse := below_best(systems, LABEL_FIGURES, 100, intervals=LABEL_INTERVALS):
+        differences = report.labels.differences
+        if worse := below_best(systems, LABEL_FIGURES, 100, differences=differences):
             yield worse
     for task, section in report.texts.items():
         about = f"For {task}, the model"
         texts = section.systems
-        if worse := below_best(texts, TEXT_FIGURES, subject=about, intervals=TEXT_INTERVALS):
+        if worse := below_best(texts, TEXT_FIGURES, subject=about, differences=section.differences):
             yield worse
     if report.split == "val":
         yield "Evaluated on validation records, which may have been used to choose this checkpoint."

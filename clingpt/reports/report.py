@@ -8,6 +8,7 @@ memory. tables.py, plots.py and render.py decide how the figures are shown.
 
 import hashlib
 import heapq
+import itertools
 import platform
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
@@ -42,6 +43,9 @@ from clingpt.evaluation.bootstrap import (
     bootstrap_mean,
     bootstrap_ratio,
     bootstrap_sums,
+    mean_difference,
+    percentile_interval,
+    resampled_sums,
 )
 from clingpt.evaluation.calibration import Bin, Calibration, Familiarity, FittedOn, LabelScores
 from clingpt.evaluation.measure import ResultStore, passages_of
@@ -73,7 +77,7 @@ from clingpt.text.tasks import (
 )
 from clingpt.text.tokenizer import Tokenizer
 
-FORMAT = 3
+FORMAT = 4
 N_EXAMPLES = 20
 BASELINE_RECORDS = 5_000  # enough to fit a bag of words, and fitted within seconds
 # Common references are shown apart from the others from this share of the references on. They are
@@ -110,10 +114,27 @@ class LabelFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The model's figure minus a baseline's, with a 95 % interval.
+
+    The interval is of the paired bootstrap: each resample has the same records for both. Two
+    intervals of the two figures would say less, because most records are hard or easy for both.
+    """
+
+    value: float
+    interval: Interval
+
+
+# By baseline and figure: accuracy and macro_f1 of labels, ROUGE_TYPES and bleu of texts.
+Differences = dict[str, dict[str, Difference]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelSection:
     """The model's labels and those of the baselines, on the same records."""
 
     systems: dict[str, LabelFigures]  # the model last
+    differences: Differences
     notes: tuple[str, ...]
 
     @property
@@ -238,6 +259,7 @@ class TextSection:
     """The generated texts of one task, with the references and the baselines."""
 
     systems: dict[str, TextFigures]  # the reference first, the model last
+    differences: Differences
     by_reference: dict[str, ReferenceGroup]  # COMMON and RARE; empty if few references are common
     notes: tuple[str, ...]
     hit_the_limit: float
@@ -507,8 +529,8 @@ def build_report(
     trained: TrainedTasks | None = None,
     look: int | None = None,
     int8: Mapping[str, Any] | None = None,
-) -> Report:
-    """Compute the report of a checkpoint from its stored results.
+) -> tuple[Report, Iterator[dict[str, Any]]]:
+    """Compute the report of a checkpoint from its stored results, and the scores of each record.
 
     `setting` is reasoning-required or reasoning-free (Jin et al. 2019, section 3.3); `trained` are
     the tasks of the model's training, if they are known; `look` counts the evaluations of this run
@@ -524,9 +546,11 @@ def build_report(
         if name.startswith("text ") and (passage := perplexity_section(parts.items(name))):
             perplexity[name.removeprefix("text ")] = replace(passage, records=None)
     texts, agreeing = dict[str, TextSection](), list[bool]()
+    by_record = list[Iterable[dict[str, Any]]]()  # the rows of scores.jsonl
     learned = frozenset(terms.words)
     for task in data.tasks:
-        baselines = text_baselines(task, data, loaded.tokenizer, parts, split)
+        asked = (record for _, record in outputs_with_records(parts, data, split, task))
+        baselines = text_baselines(task, data, loaded.tokenizer, asked)
         found = TextScores(task, *baselines, learned=learned, headings=data.document_form.headings)
         pairs = outputs_with_records(parts, data, split, task)
         for output, record in console.progress(pairs, label=f"scoring: {task}", unit=" texts"):
@@ -535,9 +559,13 @@ def build_report(
         if section := found.section():
             texts[task] = section
         agreeing += found.agreeing
+        by_record.append(found.by_record())
+    labelled = predict_labels(data, loaded.tokenizer, split, scores)
+    if labelled:
+        by_record.insert(0, labelled.by_record())
     ids = data.record_ids(split)
     is_official = split == "test" and set(ids) == official_test_ids()
-    return Report(
+    report = Report(
         checkpoint=str(loaded.folder),
         step=loaded.card.get("step"),
         parameters=parameters,
@@ -556,7 +584,7 @@ def build_report(
         setting=setting,
         settings=settings,
         versions=versions(),
-        labels=label_section(data, loaded.tokenizer, split, scores),
+        labels=labelled.section() if labelled else None,
         calibration=calibration_section(calibration, scores, data, split) if calibration else None,
         perplexity=perplexity,
         texts=texts,
@@ -582,6 +610,7 @@ def build_report(
             )
         ),
     )
+    return report, itertools.chain.from_iterable(by_record)
 
 
 def versions() -> dict[str, str]:
@@ -619,10 +648,45 @@ def terms_of(data: Prepared, tokenizer: Tokenizer) -> Terms:
 # Labels
 
 
-def label_section(
+@dataclass(frozen=True)
+class PredictedLabels:
+    """The labels that the baselines and the model predict for the labelled records of a split."""
+
+    records: Sequence[Record]
+    # By system, the model last: a list of labels for each fit. Equal fits are one, as the
+    # majority's are.
+    systems: Mapping[str, Sequence[Sequence[str]]]
+    notes: tuple[str, ...]
+
+    def section(self) -> LabelSection:
+        """Score the labels; the figures of several fits are means."""
+        gold = [record.decision or "" for record in self.records]
+        systems = {name: mean_figures(gold, fits) for name, fits in self.systems.items()}
+        found: Differences = {}
+        for name, fits in self.systems.items():
+            if name != MODEL:
+                between = mean_difference(gold, fits, self.systems[MODEL])
+                found[name] = {
+                    "accuracy": Difference(
+                        value=between.accuracy, interval=between.accuracy_interval
+                    ),
+                    "macro_f1": Difference(
+                        value=between.macro_f1, interval=between.macro_f1_interval
+                    ),
+                }
+        return LabelSection(systems=systems, differences=found, notes=self.notes)
+
+    def by_record(self) -> Iterator[dict[str, Any]]:
+        """Yield a row of scores.jsonl for each record."""
+        for number, record in enumerate(self.records):
+            labels = {name: [fit[number] for fit in fits] for name, fits in self.systems.items()}
+            yield {"record_id": record.id, "gold": record.decision, "labels": labels}
+
+
+def predict_labels(
     data: Prepared, tokenizer: Tokenizer, split: str, scores: Scores
-) -> LabelSection | None:
-    """Score the model's labels and the baselines on the records whose label is known.
+) -> PredictedLabels | None:
+    """Fit the baselines, and predict the labels of the records whose label is known.
 
     Returns None if no record has a known label, or if no training record can fit a baseline.
     """
@@ -661,8 +725,8 @@ def label_section(
     if trimmed := sum(scored.trimmed_tokens > 0 for scored in scores.values()):
         notes.append(f"{trimmed} of {console.count(len(scores), 'context')} trimmed to fit.")
     said = [scores[record.id].label for record in records]
-    systems = label_systems(sets, records, looked_up, said)
-    return LabelSection(systems=systems, notes=tuple(notes))
+    systems = label_systems(sets, records, looked_up) | {MODEL: [said]}
+    return PredictedLabels(records, systems, tuple(notes))
 
 
 def nearest_labels(train: Sequence[Record], prompts: Sequence[str]) -> list[str]:
@@ -691,21 +755,19 @@ def label_systems(
     training_sets: Sequence[Sequence[Record]],
     records: Sequence[Record],
     looked_up: Sequence[Sequence[str]],
-    said: Sequence[str],
-) -> dict[str, LabelFigures]:
-    """Score the labels of the baselines and of the model, `said`, on labelled records.
+) -> dict[str, list[Sequence[str]]]:
+    """Return the labels that each baseline predicts, once for every training set.
 
-    Each baseline is fitted on every training set and its figures are averaged. `looked_up` has the
-    labels of the nearest training records, for each training set.
+    `looked_up` has the labels of the nearest training records, for each training set. If all sets
+    lead to the same labels, they are returned once.
     """
-    gold = [record.decision or "" for record in records]
-    found: dict[str, list[LabelFigures]] = {}
+    found: dict[str, list[Sequence[str]]] = {}
     for train, labels_nearby in zip(training_sets, looked_up, strict=True):
         known = [record.decision or "" for record in train]
         question = BagOfWords.fit([record.question for record in train], known)
         results = BagOfWords.fit([question_and_results(r) for r in train], known, balanced=True)
         predicted = {
-            "majority": [majority_label(known)] * len(gold),
+            "majority": [majority_label(known)] * len(records),
             NEAREST: labels_nearby,
             "question only (bag of words)": question.predict([r.question for r in records]),
             "question and results (bag of words)": results.predict(
@@ -713,21 +775,24 @@ def label_systems(
             ),
         }
         for name, labels in predicted.items():
-            found.setdefault(name, []).append(label_figures(gold, labels))
-    systems = {
-        # All figures of a single fit, or of equal ones such as the majority's; otherwise four
-        # means.
-        name: fits[0]
-        if all(each == fits[0] for each in fits)
-        else LabelFigures(
-            n=round(mean([each.n for each in fits])),
-            accuracy=mean([each.accuracy for each in fits]),
-            macro_f1=mean([each.macro_f1 for each in fits]),
-            unparseable=round(mean([each.unparseable for each in fits])),
-        )
+            found.setdefault(name, []).append(labels)
+    return {
+        name: fits[:1] if all(each == fits[0] for each in fits) else fits
         for name, fits in found.items()
     }
-    return systems | {MODEL: label_figures(gold, said)}
+
+
+def mean_figures(gold: Sequence[str], fits: Sequence[Sequence[str]]) -> LabelFigures:
+    """Return all figures of a single fit, or four means over several."""
+    scored = [label_figures(gold, said) for said in fits]
+    if len(scored) == 1:
+        return scored[0]
+    return LabelFigures(
+        n=len(gold),
+        accuracy=mean([each.accuracy for each in scored]),
+        macro_f1=mean([each.macro_f1 for each in scored]),
+        unparseable=round(mean([each.unparseable for each in scored])),
+    )
 
 
 def label_figures(gold: Sequence[str], said: Sequence[str]) -> LabelFigures:
@@ -830,6 +895,7 @@ class TextScores:
     endings: list[tuple[bool, int]] = field(default_factory=list)  # cut off, trimmed tokens
     agreeing: list[bool] = field(default_factory=list)  # label in the text scores highest
     is_common: list[bool] = field(default_factory=list)  # whether `common` has the reference
+    ids: list[str] = field(default_factory=list)  # of the scored records
 
     def add(self, output: Output, record: Record, scored_label: str | None) -> None:
         """Score one output, and what each baseline returns for its record.
@@ -843,6 +909,7 @@ class TextScores:
             text, reference = explained(text), explained(reference)
             if not reference:
                 return
+        self.ids.append(record.id)
         self.endings.append((output.finish_reason == "length", output.trimmed_tokens))
         if self.task == "document":
             self.documents.append((output.text, output.reference, record.heading))
@@ -862,13 +929,11 @@ class TextScores:
         """Return the section of the report; None if no output has a reference."""
         if not self.scores:
             return None
-        baselines = [name for name in self.scores if name != MODEL]
-        if not any(compared for compared, *_ in self.counts[MODEL]):
-            # Without any context there was no text to copy from.
-            baselines = [n for n in baselines if n in ("question", COMMONEST, NEAREST)]
+        baselines = self._baselines()
         limits, trimmed = zip(*self.endings, strict=True)
         return TextSection(
             systems={name: self._figures(name) for name in (REFERENCE, *baselines, MODEL)},
+            differences={name: self._differences(name) for name in baselines},
             by_reference=dict(self._by_reference((*baselines, MODEL))),
             notes=tuple(training_notes(self.common)),
             hit_the_limit=mean(limits),
@@ -876,6 +941,47 @@ class TextScores:
             trimmed_tokens=sum(trimmed),
             structure=self._structure() if self.documents else None,
         )
+
+    def by_record(self) -> Iterator[dict[str, Any]]:
+        """Yield a row of scores.jsonl for each scored record."""
+        systems = (*self._baselines(), MODEL) if self.scores else ()
+        for number, (record_id, is_common) in enumerate(zip(self.ids, self.is_common, strict=True)):
+            rouge = {
+                name: dict(zip(ROUGE_TYPES, self.scores[name][number], strict=False))
+                for name in systems
+            }
+            yield {
+                "record_id": record_id,
+                "task": self.task,
+                "reference": COMMON if is_common else RARE,
+                "rouge": rouge,
+            }
+
+    def _baselines(self) -> list[str]:
+        """Return the baselines that had something to copy from."""
+        baselines = [name for name in self.scores if name != MODEL]
+        if any(compared for compared, *_ in self.counts[MODEL]):
+            return baselines
+        return [name for name in baselines if name in ("question", COMMONEST, NEAREST)]
+
+    def _differences(self, baseline: str) -> dict[str, Difference]:
+        """Compare the model with a baseline on the same records."""
+        n_rouge = len(ROUGE_TYPES)
+        theirs, ours = (np.array(self.scores[name]) for name in (baseline, MODEL))
+        gaps = ours[:, :n_rouge] - theirs[:, :n_rouge]
+        means = gaps.mean(axis=0).tolist()
+        resampled = resampled_sums(gaps, seed=0, resamples=2000) / len(gaps)
+        found = {
+            kind: Difference(value=value, interval=percentile_interval(figures))
+            for kind, value, figures in zip(ROUGE_TYPES, means, resampled.T, strict=True)
+        }
+        counts = np.hstack([theirs[:, n_rouge + 1 :], ours[:, n_rouge + 1 :]])
+        return found | {
+            "bleu": Difference(
+                value=float(_bleu_change(counts.sum(axis=0, keepdims=True))[0]),
+                interval=bootstrap_sums(counts, _bleu_change),
+            )
+        }
 
     def _structure(self) -> Structure:
         outputs, references, asked = zip(*self.documents, strict=True)
@@ -915,16 +1021,22 @@ def _bleu_scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([metrics.bleu_of(row).score for row in sums.astype(int).tolist()])
 
 
+def _bleu_change(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the BLEU of each row's right half of summed counts minus that of its left half."""
+    before, after = np.hsplit(sums, 2)
+    return _bleu_scores(after) - _bleu_scores(before)
+
+
 def text_baselines(
-    task: str, data: Prepared, tokenizer: Tokenizer, parts: ResultStore, split: str
+    task: str, data: Prepared, tokenizer: Tokenizer, records: Iterable[Record]
 ) -> tuple[dict[str, Callable[[Record], str]], CommonAnswers | None]:
-    """Return a task's baselines by name, and the commonest training answers.
+    """Return a task's baselines for `records` by name, and the commonest training answers.
 
     They copy from the record or from the training split; without training answers, from the record.
     """
     names = TASK_TABLE[task].baselines
     found = {name: copy for name, copy in SUMMARIES.items() if name in names}
-    asked = {r.id: prompt_text(task, r) for _, r in outputs_with_records(parts, data, split, task)}
+    asked = {record.id: prompt_text(task, record) for record in records}
     if not asked:
         return found, None
     examples = TrainingExamples.read(data, tokenizer, task).with_text()

@@ -30,6 +30,7 @@ from clingpt.reports.report import (
     CalibrationSection,
     Comparison,
     DataSource,
+    Differences,
     Int8Section,
     LabelFigures,
     LabelSection,
@@ -95,6 +96,7 @@ def tables(report: Report) -> list[Table]:
         agreeing = list(agreement_notes(report)) if task == "answer" else []
         table = text_table(task, section, report.data, agreeing)
         found += with_note(report.task_notes.get(task), [table])
+        found += difference_tables(task, section.differences, TEXT_DIFFERENCES)
         found += reference_tables(task, section)
     found += unsupported_tables(report.texts)
     found += term_tables(report)
@@ -149,15 +151,15 @@ def below_best(
     scale: float = 1,
     *,
     subject: str = "The model",
-    intervals: Mapping[str, Callable[[System], Interval | None]] | None = None,
+    differences: Differences | None = None,
 ) -> str | None:
     """Say by which figures the model is worse than the best baseline, or return None.
 
-    Figures are compared as they are shown, with one decimal. `intervals` returns the model's
-    interval for figures that have one; if the baseline is within it, the note says so.
+    Figures are compared as they are shown, with one decimal. If the interval of a difference
+    contains 0, the note says so.
     """
     worse: dict[str, list[str]] = {}  # pairs of figures, by baseline
-    within = []
+    perhaps = []
     for name, figure in figures.items():
         own, best = figure(systems[MODEL]), best_baseline(systems, figure)
         if own is None or best is None or round(scale * own, 1) >= round(scale * best[1], 1):
@@ -165,25 +167,23 @@ def below_best(
         baseline, theirs = best
         pair = f"{name} {fixed(own, 1, scale)} against {fixed(theirs, 1, scale)}"
         worse.setdefault(baseline, []).append(pair)
-        around = intervals[name](systems[MODEL]) if intervals and name in intervals else None
-        if around and theirs <= around.high:
-            within.append(name)
+        if differences and differences[baseline][KEYS[name]].interval.high >= 0:
+            perhaps.append(name)
     if not worse:
         return None
     pairs = [f"{', '.join(each)} ({baseline})" for baseline, each in worse.items()]
     note = f"{subject} is below the best baseline: {'; '.join(pairs)}."
-    if within:
-        note += f" Within the model's 95 % interval, so perhaps by chance: {', '.join(within)}."
+    if perhaps:
+        note += (
+            " Perhaps by chance, because the 95 % interval of the difference contains 0: "
+            f"{', '.join(perhaps)}."
+        )
     return note
 
 
 LABEL_FIGURES: Mapping[str, Callable[[LabelFigures], float | None]] = {
     "accuracy": lambda figures: figures.accuracy,
     "macro-F1": lambda figures: figures.macro_f1,
-}
-LABEL_INTERVALS: Mapping[str, Callable[[LabelFigures], Interval | None]] = {
-    "accuracy": lambda figures: figures.accuracy_interval,
-    "macro-F1": lambda figures: figures.macro_f1_interval,
 }
 ROUGE_FIGURES: Mapping[str, Callable[[Rouge], float | None]] = {
     "R1": lambda rouge: rouge.rouge1,
@@ -197,16 +197,22 @@ TEXT_FIGURES: Mapping[str, Callable[[TextFigures], float | None]] = {
     "RLsum": lambda figures: figures.rouge.rougeLsum if figures.rouge else None,
     "BLEU": lambda figures: figures.bleu.score if figures.bleu else None,
 }
-TEXT_INTERVALS: Mapping[str, Callable[[TextFigures], Interval | None]] = {
-    "RL": lambda figures: figures.rougeL_interval,
-    "BLEU": lambda figures: figures.bleu_interval,
+TEXT_DIFFERENCES = ("R1", "R2", "RL", "BLEU")  # in the table; the report has RLsum as well
+KEYS = {  # of a report's differences, by the name of the figure
+    "accuracy": "accuracy",
+    "macro-F1": "macro_f1",
+    "R1": "rouge1",
+    "R2": "rouge2",
+    "RL": "rougeL",
+    "RLsum": "rougeLsum",
+    "BLEU": "bleu",
 }
 
 
 def label_tables(labels: LabelSection, data: DataSource) -> Iterator[Table]:
     """Accuracy and macro-F1 of every system, then the model's confusion matrix."""
     notes = []
-    if worse := below_best(labels.systems, LABEL_FIGURES, 100, intervals=LABEL_INTERVALS):
+    if worse := below_best(labels.systems, LABEL_FIGURES, 100, differences=labels.differences):
         notes.append(worse)
     notes.append("95 % confidence intervals: Wilson for accuracy, bootstrap for macro-F1.")
     lost = [f"{name} {s.unparseable}" for name, s in labels.systems.items() if s.unparseable]
@@ -216,6 +222,7 @@ def label_tables(labels: LabelSection, data: DataSource) -> Iterator[Table]:
     title = f"yes / no / maybe: {data.some(model.n)}, in percent"
     rows = [label_row(name, figures) for name, figures in labels.systems.items()]
     yield Table(title, LABEL_COLUMNS, rows, [*notes, *labels.notes])
+    yield from difference_tables("yes / no / maybe", labels.differences, LABEL_FIGURES, 100)
     if model.per_label and model.confusion:
         rows = []
         for label, said in zip(LABELS, model.confusion, strict=True):
@@ -225,6 +232,25 @@ def label_tables(labels: LabelSection, data: DataSource) -> Iterator[Table]:
         columns = ["gold label", "precision", "recall", "F1", "records"]
         columns += [f"predicted {label}" for label in LABELS]
         yield Table("The model by gold label, in percent, and its confusion matrix", columns, rows)
+
+
+def difference_tables(
+    of: str, differences: Differences, figures: Iterable[str], scale: float = 1
+) -> Iterator[Table]:
+    """The model minus each baseline; no table if there was no baseline."""
+    rows: list[Row] = []
+    for baseline, found in differences.items():
+        row: Row = [baseline]
+        for name in figures:
+            row += [
+                f"{scale * found[KEYS[name]].value:+.1f}",
+                between(found[KEYS[name]].interval, scale),
+            ]
+        rows.append(row)
+    if rows:
+        columns = ["the model minus", *(each for name in figures for each in (name, "95 % CI"))]
+        note = "95 % confidence intervals: bootstrap of the same records for both systems."
+        yield Table(f"{of}: difference on the same records, in points", columns, rows, [note])
 
 
 def label_row(name: str, figures: LabelFigures | PairedDifference) -> Row:
@@ -304,7 +330,7 @@ def text_table(
     """ROUGE, BLEU and length of every system's texts for one task."""
     model = section.model
     notes = []
-    if worse := below_best(section.systems, TEXT_FIGURES, intervals=TEXT_INTERVALS):
+    if worse := below_best(section.systems, TEXT_FIGURES, differences=section.differences):
         notes.append(worse)
     notes += section.notes
     if model.rouge and model.bleu:

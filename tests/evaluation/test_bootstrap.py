@@ -22,10 +22,10 @@ from clingpt.evaluation.bootstrap import (
     bootstrap_mean,
     bootstrap_ratio,
     bootstrap_sums,
-    count_labels,
     draw_tables,
     macro_f1s,
     mcnemar_p,
+    mean_difference,
     paired_difference,
     spread,
 )
@@ -67,10 +67,14 @@ def close(one: Interval, other: Interval, *, within: float) -> bool:
 @settings(deadline=None)
 @given(LABEL_PAIRS)
 def test_resampled_tables_score_like_their_records(pairs: list[tuple[str, str]]) -> None:
-    table = count_labels([g for g, _ in pairs], [s for _, s in pairs])
-    tables = draw_tables(table, seed=3, resamples=4)
-    assert (tables.sum(axis=(1, 2)) == len(pairs)).all()
-    assert (tables[:, table == 0] == 0).all()
+    golds, saids = ([pair[i] for pair in pairs] for i in (0, 1))
+    both = draw_tables(golds, saids, golds, seed=3, resamples=4)
+    tables = both[0]
+    assert (both.sum(axis=(2, 3)) == len(pairs)).all()
+    # A resample draws records whole: gold labels are the same for both systems.
+    assert (both[0].sum(axis=2) == both[1].sum(axis=2)).all()
+    known = {(LABELS.index(g), LABELS.index(s) if s in LABELS else 3) for g, s in pairs}
+    assert {(g, s) for _, g, s in np.argwhere(tables).tolist()} <= known
     for drawn, accuracy, f1 in zip(tables, accuracies(tables), macro_f1s(tables), strict=True):
         cells = [(g, s, drawn[g, s]) for g in range(3) for s in range(4)]
         gold = [LABELS[g] for g, _, n in cells for _ in range(n)]
@@ -79,6 +83,18 @@ def test_resampled_tables_score_like_their_records(pairs: list[tuple[str, str]])
         assert (accuracy, f1) == pytest.approx((scores.accuracy, scores.macro_f1))
         yardstick = f1_score(gold, said, labels=list(LABELS), average="macro", zero_division=0)
         assert f1 == pytest.approx(yardstick)
+
+
+def test_intervals_of_labels_keep_their_published_values() -> None:
+    """A different order or number of random draws would move every interval in docs/results.md."""
+    gold, *systems = make_labels(120)
+    first, second = ([label if label in LABELS else "yes" for label in said] for said in systems)
+    ours = bootstrap_labels(gold, first)
+    change = paired_difference(gold, first, second).macro_f1_interval
+    found = [ours.accuracy.low, ours.accuracy.high, ours.macro_f1.low, ours.macro_f1.high]
+    assert [*found, change.low, change.high] == pytest.approx(
+        [0.608333333, 0.775, 0.580280586, 0.758514058, 0.055936131, 0.196968078], abs=1e-8
+    )
 
 
 def test_accuracy_interval_matches_the_binomial() -> None:
@@ -197,6 +213,31 @@ def test_paired_intervals_resample_both_systems_together() -> None:
     assert close(ours.macro_f1_interval, plain, within=0.012)
 
 
+def test_groups_of_systems_are_compared_by_their_means() -> None:
+    gold, first, second = make_labels(200)
+    third = [second[i] if i % 3 else first[i] for i in range(200)]
+    ours = mean_difference(gold, [first, second], [third, gold], resamples=4000)
+
+    def mean(figure: Callable[[list[str]], float], *group: list[str]) -> float:
+        return sum(map(figure, group)) / len(group)
+
+    def change(figure: Callable[[list[str]], float]) -> float:
+        return mean(figure, third, gold) - mean(figure, first, second)
+
+    assert ours.accuracy == pytest.approx(change(lambda s: classification(gold, s).accuracy))
+    assert ours.macro_f1 == pytest.approx(change(lambda s: classification(gold, s).macro_f1))
+    plain = plain_bootstrap(200, lambda records: change(lambda s: macro_f1(gold, s, records)))
+    assert close(ours.macro_f1_interval, plain, within=0.012)
+    mean_of_two = bootstrap_labels(gold, first, second, resamples=4000).macro_f1
+    plain = plain_bootstrap(
+        200, lambda records: mean(lambda s: macro_f1(gold, s, records), first, second)
+    )
+    assert close(mean_of_two, plain, within=0.012)
+    # Systems that are wrong on different records vary less together.
+    alone = bootstrap_labels(gold, first, resamples=4000).macro_f1
+    assert mean_of_two.high - mean_of_two.low < alone.high - alone.low
+
+
 def test_system_does_not_differ_from_itself() -> None:
     gold, said, _ = make_labels(50)
     nothing = Interval(low=0.0, high=0.0)
@@ -281,6 +322,7 @@ def test_spread_matches_values_worked_by_hand() -> None:
         (lambda: bootstrap_labels(["no"], ["no"], resamples=0), "at least 1 resample, not 0"),
         (lambda: paired_difference(["no"], ["no"], []), "0 predictions for 1 references"),
         (lambda: paired_difference(["no"], [], ["no"]), "0 predictions for 1 references"),
+        (lambda: mean_difference(["no"], [["no"]], [["no"], []]), "0 predictions for 1 ref"),
         (lambda: bootstrap_mean([]), r"values have the shape \(0,\)"),
         (lambda: bootstrap_mean([[1.0]]), r"values have the shape \(1, 1\)"),
         (lambda: bootstrap_mean([1, math.nan]), "values contain nan or infinity"),

@@ -14,7 +14,7 @@ FIRST = {"a": ("yes", "yes"), "b": ("no", "yes"), "c": ("maybe", "maybe")}
 
 def reported(labels: Labels) -> tuple[Report, Labels]:
     figures = label_figures([gold for gold, _ in labels.values()], [x for _, x in labels.values()])
-    section = LabelSection(systems={"model": figures}, notes=())
+    section = LabelSection(systems={"model": figures}, differences={}, notes=())
     return replace(typed(bare_report()), labels=section), labels
 
 

@@ -118,8 +118,11 @@ def test_a_card_says_where_a_baseline_is_better() -> None:
     report = full_report()
     worse = "the model is below the best baseline"
     assert worse not in model_card(typed(report), base=None, tasks=["answer"]).lower()
+    proven = {"value": -0.5, "interval": {"low": -0.9, "high": -0.1}}
     report["labels"]["systems"]["majority"] |= {"accuracy": 0.7}
+    report["labels"]["differences"]["majority"] |= {"accuracy": proven}
     report["texts"]["summarize"]["systems"]["lead-3"]["rouge"] |= {"rouge1": 35.9, "rougeL": 25.24}
+    report["texts"]["summarize"]["differences"]["lead-3"] |= {"rouge1": proven}
     limits = model_card(typed(report), base=None, tasks=["answer"]).partition("## Limits")[2]
     assert f"- T{worse[1:]}: accuracy 65.0 against 70.0 (majority).\n" in limits
     # 25.2 against 25.2, as they are shown, is not worse.

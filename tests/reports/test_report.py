@@ -32,11 +32,14 @@ from clingpt.evaluation.baselines import (
     TrainingExamples,
     answer_key,
 )
+from clingpt.evaluation.bootstrap import bootstrap_mean
 from clingpt.evaluation.calibration import LabelScores
+from clingpt.evaluation.metrics import ROUGE_TYPES
 from clingpt.evaluation.scorer import Output
 from clingpt.reports import report as report_module
 from clingpt.reports.comparison import figures
 from clingpt.reports.report import (
+    PredictedLabels,
     Report,
     TextScores,
     TextSection,
@@ -45,11 +48,12 @@ from clingpt.reports.report import (
     chosen_ids,
     fit_calibration,
     label_figures,
-    label_section,
     label_systems,
+    mean_figures,
     nearest_labels,
     pasted_prompts,
     perplexity_section,
+    predict_labels,
     read_scores,
     source_counts,
     text_figures,
@@ -117,6 +121,62 @@ def test_texts_are_scored_as_a_corpus_with_copying_baselines_and_references() ->
     assert model.rougeL_interval.low <= model.rouge.rougeL <= model.rougeL_interval.high
     assert section.structure is None
     assert TextScores("answer").section() is None
+
+
+def test_texts_are_compared_with_each_baseline_on_the_same_records() -> None:
+    found = TextScores("summarize", {"lead-1": SUMMARIES["lead-1"]})
+    wanted = ["Pain fell.", "Pain fell by 31% here.", "No effect was seen.", "Fell by 31%."]
+    said = ["Pain fell.", "Pain fell.", "No effect.", "Pain fell by 31%"]
+    for n, (text, reference) in enumerate(zip(said, wanted, strict=True)):
+        found.add(
+            Output("1", "summarize", text, reference, "stop", 0), replace(RECORD, id=f"{n}"), None
+        )
+    section, copied = section_of(found), "Pain fell by 31% (P < 0.05)."
+    assert list(section.differences) == ["lead-1"]
+    between = section.differences["lead-1"]
+    own, theirs = (
+        [metrics.rouge_scores(t, r) for t, r in zip(texts, wanted, strict=True)]
+        for texts in (said, [copied] * 4)
+    )
+    gaps = np.array(own) - np.array(theirs)
+    for place, kind in enumerate(ROUGE_TYPES):
+        assert between[kind].value == pytest.approx(gaps[:, place].mean())
+        interval = bootstrap_mean(gaps[:, place])
+        ours = between[kind].interval
+        assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high), abs=3)
+    bleu = corpus_bleu(said, wanted).score - corpus_bleu([copied] * 4, wanted).score
+    assert between["bleu"].value == pytest.approx(bleu)
+    rows = list(found.by_record())
+    assert [row["record_id"] for row in rows] == ["0", "1", "2", "3"]
+    assert rows[1] == {
+        "record_id": "1",
+        "task": "summarize",
+        "reference": "rare",
+        "rouge": {
+            "lead-1": dict(zip(ROUGE_TYPES, theirs[1], strict=True)),
+            "model": dict(zip(ROUGE_TYPES, own[1], strict=True)),
+        },
+    }
+
+
+def test_labels_are_compared_with_each_fit_of_a_baseline() -> None:
+    records = [replace(RECORD, id=str(n), decision=label) for n, label in enumerate(LABELS * 2)]
+    gold = [record.decision or "" for record in records]
+    fits = [["yes"] * 6, gold[:3] + ["yes"] * 3]
+    labels = PredictedLabels(records, {"bag": fits, "model": [gold]}, ())
+    section = labels.section()
+    bag = section.systems["bag"]
+    assert bag.accuracy == pytest.approx((2 / 6 + 4 / 6) / 2) and bag.confusion is None
+    assert list(section.differences) == ["bag"]
+    found = section.differences["bag"]["accuracy"]
+    assert found.value == pytest.approx(1 - bag.accuracy)
+    assert 0 <= found.interval.low < found.value < found.interval.high <= 1
+    rows = list(labels.by_record())
+    assert rows[4] == {
+        "record_id": "4",
+        "gold": "no",
+        "labels": {"bag": ["yes", "yes"], "model": ["no"]},
+    }
 
 
 def common_answers(*answers: str) -> CommonAnswers:
@@ -339,14 +399,17 @@ def test_baselines_get_their_known_scores(official: dict[str, Any]) -> None:
     ]
     prompts = [prompt_text("answer", record) for record in test]
     looked_up = [nearest_labels(each, prompts) for each in sets]
-    systems = label_systems(sets, test, looked_up, ["yes"] * len(test))
+    gold = [record.decision or "" for record in test]
+    labels = label_systems(sets, test, looked_up)
+    systems = {name: mean_figures(gold, fits) for name, fits in labels.items()}
+    assert {name: len(fits) for name, fits in labels.items()}["majority"] == 1
     expected = {
         "majority": (55.2, 23.7, 0.05),
         "nearest training record": (47.0, 37.9, 0.3),  # accuracy 47.5 without hashing
         "question only (bag of words)": (54.6, 32.2, 1.5),
         "question and results (bag of words)": (58.3, 42.6, 1.5),
-        "model": (55.2, 23.7, 0.05),
     }
+    assert list(systems) == list(expected)
     for name, (accuracy, macro_f1, tolerance) in expected.items():
         found = 100 * systems[name].accuracy, 100 * systems[name].macro_f1
         assert found == pytest.approx((accuracy, macro_f1), abs=tolerance), name
@@ -375,8 +438,9 @@ def test_baselines_of_labels_learn_from_all_of_the_training_split(
     scores = {
         r.id: LabelScores(r.id, r.decision, (-1.0, -1.0, -1.0), 0) for r in data.records("val")
     }
-    section = label_section(data, tokenizer, "val", scores)
-    assert section is not None
+    labels = predict_labels(data, tokenizer, "val", scores)
+    assert labels is not None
+    section = labels.section()
     assert "fitted on 10 of the 60 labelled training records, evenly spaced." in section.notes[0]
 
 

@@ -20,7 +20,7 @@ def found(report: dict[str, Any], title: str) -> Table:
 
 def test_figures_are_in_the_columns_that_name_them() -> None:
     report = full_report()
-    labels = found(report, "yes / no / maybe")
+    labels = found(report, "yes / no / maybe: PubMedQA")
     assert labels.title == "yes / no / maybe: PubMedQA's official 500 test records, in percent"
     assert labels.texts()[2] == ["model", "65.0", "60.7–69.1", "50.5", "47.2–56.1"]
     assert labels.notes[-1] == "Bags of words were fitted on the 450 training records."
@@ -51,7 +51,12 @@ def test_figures_are_in_the_columns_that_name_them() -> None:
     assert found(report, "8-bit").texts()[0][-2:] == ["+0.77%", "3.12%"]
     assert found(report, "Checkpoints").texts()[1][1:3] == ["0.7932", "0.0021"]
     assert found(report, "Checkpoints").texts()[3][1:3] == ["15.1", "1.2"]
-    assert found(report, "Difference").texts()[0][1:] == ["2.4", "-1.2 to +6.0", "3.1", "0.4–5.8"]
+    assert found(report, "Difference on").texts()[0][1:] == [
+        "2.4",
+        "-1.2 to +6.0",
+        "3.1",
+        "0.4–5.8",
+    ]
 
 
 def test_every_title_names_the_records_of_its_figures() -> None:
@@ -121,6 +126,9 @@ def test_common_and_rare_references_are_shown_apart() -> None:
     )
 
 
+PROVEN = {"value": -0.095, "interval": {"low": -0.12, "high": -0.07}}
+
+
 def test_the_table_says_where_the_best_baseline_is_better() -> None:
     report = full_report()
     assert not any(
@@ -130,11 +138,14 @@ def test_the_table_says_where_the_best_baseline_is_better() -> None:
     assert "best baseline 55.2 % (majority)" in page_before
     assert "below the best" not in page_before
     report["labels"]["systems"]["majority"] |= {"macro_f1": 0.6}
-    assert found(report, "yes / no").notes[0] == (
+    report["labels"]["differences"]["majority"] |= {"macro_f1": PROVEN}
+    assert found(report, "yes / no / maybe: PubMedQA").notes[0] == (
         "The model is below the best baseline: macro-F1 50.5 against 60.0 (majority)."
     )
     report["texts"]["summarize"]["systems"]["closest sentence"]["rouge"]["rougeL"] = 65.3
     report["texts"]["summarize"]["systems"]["lead-3"]["bleu"]["score"] = 9.04
+    report["texts"]["summarize"]["differences"]["closest sentence"] |= {"rougeL": PROVEN}
+    report["texts"]["summarize"]["differences"]["lead-3"] |= {"bleu": PROVEN}
     assert found(report, "summarize: ROUGE").notes[0] == (
         "The model is below the best baseline: RL 25.2 against 65.3 (closest sentence); "
         "BLEU 6.3 against 9.0 (lead-3)."
@@ -142,15 +153,24 @@ def test_the_table_says_where_the_best_baseline_is_better() -> None:
     assert "below the best baseline 65.3 (closest sentence)" in page(typed(report))
 
 
-def test_a_better_baseline_within_the_interval_is_not_called_proven() -> None:
-    report = full_report()  # accuracy 65.0, 95 % CI 60.7 to 69.1; macro-F1 50.5, 47.2 to 56.1
+def test_a_better_baseline_is_not_called_proven_if_the_difference_may_be_0() -> None:
+    report = full_report()  # accuracy 65.0, macro-F1 50.5
     report["labels"]["systems"]["majority"] |= {"accuracy": 0.67, "macro_f1": 0.6}
-    assert found(report, "yes / no").notes[0] == (
+    by_chance = {"value": -0.02, "interval": {"low": -0.05, "high": 0.01}}
+    report["labels"]["differences"]["majority"] = {"accuracy": by_chance, "macro_f1": PROVEN}
+    assert found(report, "yes / no / maybe: PubMedQA").notes[0] == (
         "The model is below the best baseline: accuracy 65.0 against 67.0, macro-F1 50.5 against "
-        "60.0 (majority). Within the model's 95 % interval, so perhaps by chance: accuracy."
+        "60.0 (majority). Perhaps by chance, because the 95 % interval of the difference contains "
+        "0: accuracy."
     )
+    table = found(report, "yes / no / maybe: difference on the same records")
+    majority = ["majority", "-2.0", "-5.0 to +1.0", "-9.5", "-12.0 to -7.0"]
+    assert table.texts()[0] == majority
     report["texts"]["summarize"]["systems"]["closest sentence"]["rouge"]["rougeL"] = 26.0
-    assert found(report, "summarize: ROUGE").notes[0].endswith("so perhaps by chance: RL.")
+    assert found(report, "summarize: ROUGE").notes[0].endswith("contains 0: RL.")
+    table = found(report, "summarize: difference")
+    assert [row[0] for row in table.texts()] == list(report["texts"]["summarize"]["differences"])
+    assert table.texts()[0][1:] == ["+2.0", "0.4–3.6"] * 4
 
 
 def test_a_perplexity_of_texts_that_were_only_read_is_never_shown_without_a_note() -> None:
@@ -172,7 +192,7 @@ def test_measures_without_results_have_no_table() -> None:
 def test_tasks_that_were_not_trained_are_named_under_their_figures() -> None:
     notes = {"answer": "Not trained to answer.", "summarize": "Not trained to summarize."}
     report = full_report() | {"task_notes": notes}
-    assert found(report, "yes / no / maybe").notes[0] == "Not trained to answer."
+    assert found(report, "yes / no / maybe: PubMedQA").notes[0] == "Not trained to answer."
     assert found(report, "summarize: ROUGE").notes[0] == "Not trained to summarize."
     assert as_text(tables(typed(report))).count("Not trained to summarize.") == 1
 

@@ -12,6 +12,7 @@
     python -m benchmarks export --batches 1 --threads=1
     python -m benchmarks serve  # serve.py and `transformers serve`
     python -m benchmarks serve --batches 16 --contenders ours-int8
+    python -m benchmarks clinical --help  # no benchmark: results of make clinical
 
 Contenders take turns on the same examples, each in its own process; the median
 turn counts.
@@ -55,7 +56,25 @@ from typing import Literal, TypeVar
 from clingpt.base import console, settings
 from clingpt.base.errors import ConfigError
 
-MEASURES = ("train", "floor", "decode", "serve", "export")
+MEASURES = ("train", "floor", "decode", "serve", "export", "clinical")
+CLINICAL = """Summarise the runs of `make clinical` from what train.py and eval.py wrote.
+
+    python -m benchmarks clinical --runs=out/clinical --out=out/clinical/summary
+
+Writes summary.md (each task beside the best baseline that costs nothing),
+summary.png (the base's loss, and the tasks) and examples.md (six records per
+task side by side; other people's texts, so keep them local). Runs that are not
+there yet are named. NAME_seed2, NAME_fold3 and the like count as repeats of
+NAME.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClinicalConfig:
+    runs: Path = Path("out/clinical")  # folder of run folders: base, cxr, pubmedqa_fold0 …
+    out: Path = Path("out/clinical/summary")  # folder to write
+    # Split whose evaluations are summarised. Choose settings on val.
+    split: Literal["val", "test"] = "test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +122,7 @@ class BenchConfig:
         settings.check(self.document_tokens <= self.block_size, "document_tokens exceed block_size")
 
 
-def parse_flags() -> tuple[str, BenchConfig]:
+def parse_flags() -> tuple[str, BenchConfig | ClinicalConfig]:
     """Return the benchmark's name and the settings."""
     what, *flags = sys.argv[1:] or ["--help"]
     if what in ("-h", "--help"):
@@ -111,6 +130,8 @@ def parse_flags() -> tuple[str, BenchConfig]:
     if what not in MEASURES:
         raise ConfigError(f"unknown benchmark {what!r}; choose from {', '.join(MEASURES)}")
     prog = f"python -m benchmarks {what}"
+    if what == "clinical":
+        return what, settings.parse(ClinicalConfig, flags, prog=prog, description=CLINICAL)
     return what, settings.parse(BenchConfig, flags, prog=prog, description=__doc__ or "")
 
 
@@ -121,7 +142,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from benchmarks import server_load
+from benchmarks import clinical, server_load
 from benchmarks.decoding import GGUF_KINDS, LABELS, REPLIES, DecodeJob, prepare_gguf, prepare_onnx
 from benchmarks.floor import PARTS, READ_BYTES, product_flops, read
 from benchmarks.timing import race, rate, spread
@@ -159,6 +180,9 @@ def main() -> None:
     measures = {"train": bench_train, "floor": bench_floor}
     measures |= {"decode": bench_decode, "serve": bench_serve, "export": bench_decode}
     what, cfg = parse_flags()
+    if isinstance(cfg, ClinicalConfig):
+        clinical.summarize(cfg.runs, cfg.out, cfg.split)
+        return
     if what == "export" and not cfg.contenders:
         cfg = replace(cfg, contenders=ENGINES, label_prompts=0)
     measures[what](cfg)

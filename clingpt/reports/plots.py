@@ -144,9 +144,13 @@ def curve(report: "Report") -> str | None:
 def save_training_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the training curve of the rows of metrics.jsonl to a PNG file, atomically."""
     scored = any(name in row for row in rows for name in ANSWER_SCORES)
-    figure = _figure((7, 8 if scored else 4), lambda figure: draw_training(figure, rows))
+    save_png(path, (7, 8 if scored else 4), lambda figure: draw_training(figure, rows))
+
+
+def save_png(path: Path, size: tuple[float, float], draw: Draw) -> None:
+    """Draw on a figure of `size` inches and write it to a PNG file, atomically."""
     drawn = io.BytesIO()  # writing a file itself, Pillow would not say why that fails
-    figure.savefig(drawn, format="png", dpi=120)
+    _figure(size, draw).savefig(drawn, format="png", dpi=120)
     with replacing(path) as scratch:
         scratch.write_bytes(drawn.getvalue())
 

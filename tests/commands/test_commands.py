@@ -103,6 +103,12 @@ def test_eval_writes_a_report_and_the_official_predictions(trained: Path, data: 
     assert all(abs(sum(each.values()) - 1) < 1e-6 for each in shares)
     assert len((folder / "outputs.jsonl").read_text().splitlines()) == 6  # two tasks of three
     assert report["texts"]["summarize"]["systems"]["model"]["texts"] == 3
+    scores = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    said = {row["record_id"]: row["labels"]["model"] for row in scores if "labels" in row}
+    assert said == {name: [label] for name, label in predictions.items()}
+    rouge = [row["rouge"]["model"]["rouge1"] for row in scores if row.get("task") == "summarize"]
+    mean = report["texts"]["summarize"]["systems"]["model"]["rouge"]["rouge1"]
+    assert len(rouge) == 3 and sum(rouge) / 3 == pytest.approx(mean)
     weights = load_file(trained / "best/model.safetensors")
     padding = 47 * weights["transformer.wte.weight"].shape[1]  # rows up to a multiple of 64
     assert report["parameters"] == sum(t.numel() for t in weights.values()) + padding

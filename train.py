@@ -53,6 +53,10 @@ class TrainConfig:
     lora_targets: tuple[str, ...] = ("c_attn", "c_proj", "c_fc")  # matrices that get an update
 
     # --- optimiser ---
+    # Muon learns faster from random weights (--init_from=scratch): it updates the matrices of the
+    # blocks, and AdamW the rest. Use AdamW to fine-tune trained weights such as GPT-2's. The same
+    # --learning_rate suits both.
+    optimizer: Literal["adamw", "muon"] = "adamw"
     batch_size: int = 8  # rows per optimizer step, over all processes
     # Most rows per forward pass and process; halved until they fit into memory. Smaller values
     # accumulate gradients and do not change the result.
@@ -64,7 +68,7 @@ class TrainConfig:
     warmup_steps: int = 20  # optimizer steps of linear warm-up
     schedule: Literal["cosine", "linear", "constant"] = "cosine"  # decay after the warm-up
     weight_decay: float = 0.1  # weight decay of matrices and embeddings, not of biases and norms
-    beta1: float = 0.9  # AdamW decay rate of the mean of the gradients
+    beta1: float = 0.9  # AdamW decay rate of the mean of the gradients (Muon's is always 0.95)
     beta2: float = 0.95  # AdamW decay rate of the mean of the squared gradients
     # Weight of the label's tokens (yes, no or maybe) in the training loss of the task answer; 1
     # counts every target token alike. The validation loss always does, so that runs with different
@@ -124,6 +128,11 @@ class TrainConfig:
         )
         adapts = "lora_rank adapts a trained model, not random weights; use --init_from=gpt2"
         check(self.lora_rank == 0 or self.init_from != "scratch", adapts)
+        check(
+            self.optimizer == "adamw" or not (self.lora_rank or self.shard),
+            "optimizer=muon needs whole matrices, without --lora_rank and --shard; use "
+            "--optimizer=adamw",
+        )
         whole = f"weights={self.weights} is too coarse to train all weights; set --lora_rank=8"
         check(self.weights == "float32" or self.lora_rank > 0, whole)
 
@@ -273,6 +282,7 @@ def start_or_resume(cfg: TrainConfig, rt: Runtime, stop: StopSignals) -> Run:
     # FSDP has replaced the parameters, so the optimizer is built after it, over this rank's shards.
     optimizer = build_optimizer(
         model,
+        kind=cfg.optimizer,
         learning_rate=cfg.learning_rate,
         betas=(cfg.beta1, cfg.beta2),
         weight_decay=cfg.weight_decay,

@@ -107,8 +107,10 @@ def _bytes_to_train(
 ) -> int:
     """Estimate what training on so many rows at a time allocates beyond what is allocated now."""
     data, shape = feed.data, model.config
-    trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
-    kept = trained * (1 if optimizer.state else 3)  # gradients and, unless resumed, two moments
+    kept = 0  # gradients and, unless resumed, moments: two, but Muon has one
+    for group in optimizer.param_groups:
+        copies = 1 if optimizer.state else 1 + group.get("moments", 2)
+        kept += copies * sum(p.numel() for p in group["params"])
     lengths = np.add.reduceat(data.split.lengths[data.order], data.starts[:-1])
     tokens = int(np.sort(lengths)[-rows:].sum())  # of the longest rows: the padding is left out
     if feed.compiled:

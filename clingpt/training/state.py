@@ -28,7 +28,7 @@ from model import GPT
 
 # Settings that make a run what it is: resuming with a different value needs --force_resume.
 IDENTITY = "init_from n_layer n_head n_embd block_size pack batch_size label_weight seed".split()
-IDENTITY += "lora_rank lora_alpha lora_targets".split()
+IDENTITY += "lora_rank lora_alpha lora_targets optimizer".split()
 
 
 @dataclass

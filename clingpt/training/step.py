@@ -21,6 +21,8 @@ from clingpt.data.packing import Rows
 from clingpt.data.prepared import Prepared
 from clingpt.nn.runtime import Runtime
 from clingpt.training.batches import Feed, Work
+from clingpt.training.muon import MuonAdamW
+from model import GPT
 
 MAX_NAMED_RECORDS = 20  # in one error message
 
@@ -61,24 +63,35 @@ def accumulate_gradients(
 
 
 def build_optimizer(
-    model: nn.Module, *, learning_rate: float, betas: tuple[float, float], weight_decay: float
+    model: GPT,
+    *,
+    kind: str = "adamw",
+    learning_rate: float,
+    betas: tuple[float, float],
+    weight_decay: float,
 ) -> torch.optim.AdamW:
     """Build AdamW (Loshchilov & Hutter 2019) over the trainable parameters.
 
     Matrices and embeddings decay. Biases and LayerNorm weights, which are all one-dimensional, do
-    not. Frozen parameters are left out, so they cost no moments.
+    not. Frozen parameters are left out, so they cost no moments. With the kind "muon", Muon updates
+    the matrices of the blocks, and AdamW the rest (training/muon.py).
 
     To offer another optimizer, build it here, add a flag to train.py, and name the flag in IDENTITY
     (training/state.py), since a run cannot be resumed with moments of another kind. One without a
     fused kernel works, but the host then waits for the device at every step (`step_unless`).
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
+    matrices = [p for p in parameters if p.dim() >= 2]
+    vectors = {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0}
     fused = parameters[0].device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
+    if kind == "adamw":
+        groups = [{"params": matrices, "weight_decay": weight_decay}, vectors]
+        return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
+    in_blocks = set(model.h.parameters())
+    embeddings = [p for p in matrices if p not in in_blocks]
+    groups = [{"params": embeddings, "weight_decay": weight_decay}, vectors]
+    groups.append({"params": [p for p in matrices if p in in_blocks], "weight_decay": weight_decay})
+    return MuonAdamW(groups, lr=learning_rate, betas=betas, fused=fused)
 
 
 @dataclass(frozen=True, kw_only=True)

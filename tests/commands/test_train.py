@@ -38,6 +38,7 @@ STEPS += ["--dropout=0.1", "--learning_rate=3e-3", "--n_layer=1", "--n_embd=16"]
 # With thirteen rows of one example each, step 13 ends an epoch; with packed rows it does not.
 AT_AN_EDGE = ["--pack=False", "--batch_size=1"]
 AMID = ["--pack=True", "--batch_size=2", "--micro_batch_size=1"]
+MUON = [*AMID, "--optimizer=muon"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,9 @@ def times(folder: Path) -> dict[Path, int]:
 # Resume
 
 
-@pytest.mark.parametrize("flags", [AMID, AT_AN_EDGE], ids=["within an epoch", "at its end"])
+@pytest.mark.parametrize(
+    "flags", [AMID, AT_AN_EDGE, MUON], ids=["within an epoch", "at its end", "with Muon"]
+)
 def test_a_run_resumed_after_step_13_is_bit_identical_to_an_uninterrupted_one(
     flags: list[str], straight: Callable[..., Path], thirteen: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +121,7 @@ def test_runs_are_reproducible_and_depend_on_the_seed(
         (["--n_embd=64"], "n_embd 16 -> 64"),
         (["--batch_size=3"], "batch_size 2 -> 3"),
         (["--label_weight=8"], "label_weight 1.0 -> 8.0"),
+        (["--optimizer=muon"], "optimizer adamw -> muon"),
         (["--data={other}"], "data "),
         (["--data={alien}"], "was prepared with"),
     ],
@@ -441,6 +445,20 @@ def test_another_optimizer_trains_and_resumes(
     expected = fingerprint(whole / "step_000024")
     assert fingerprint(resumed / "step_000024") == expected
     assert fingerprint(unrehearsed / "step_000024") == expected
+
+
+@pytest.mark.parametrize("flag", ["--shard=True", "--lora_rank=8"])
+def test_muon_is_refused_without_whole_matrices(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--init_from=gpt2", "--optimizer=muon", flag, f"--out={tmp_path / 'run'}"]
+    assert train_here(*flags) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == (
+        "error: optimizer=muon needs whole matrices, without --lora_rank and --shard; use "
+        "--optimizer=adamw"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 # ------------------------------------------------------------------------------------------------

@@ -57,43 +57,49 @@ def _table(text: str, mark: str = ", ") -> tuple[tuple[Words, ...], ...]:
 
 
 # A name is a first and a last part: one kept for test is made of parts that train pairs otherwise.
+# A model copies a name word by word: it looks for the last word and goes on as the text does there.
+# So a word that opens a part of a name occurs nowhere else: neither in another kind of name ("daily
+# velpril", "daily swelling") nor in another last part ("wound healing", "wound infection"). If two
+# populations opened with "adults with", and one pair were kept for test, train would always go on
+# with the other, and the model would learn that instead of copying.
 STEMS, SUFFIXES = _table("""
     vel, mira, dor, celo, luva, tapi | statin, pril, sartan, olol, gliptin, mab
 """)[0]
 DRUGS = tuple(stem + suffix for stem in STEMS for suffix in SUFFIXES)
 INTERVENTIONS = _table(f"""
-    oral, weekly, nightly, generic, adjunctive, intravenous, topical, daily | {", ".join(DRUGS)} ;
-    supervised, group, home, telephone, digital, nurse-led, family, brief | exercise training,
-        breathing exercise, medication review, diet counselling, pain education, sleep coaching,
-        cognitive therapy, balance training, peer support, symptom monitoring, goal setting ;
-    early, delayed, robotic, ambulatory, guided, staged | nerve block, catheter ablation,
-        valve repair, wound drainage, skin grafting, joint replacement, hernia repair
+    oral, weekly, nightly, generic, adjunctive, intravenous, topical, inhaled | {", ".join(DRUGS)} ;
+    supervised, weekend, remote, telephone, digital, nurse-led, online, brief | exercise training,
+        breathing retraining, medication review, diet counselling, health education,
+        lifestyle coaching, cognitive therapy, gait training, peer support, glucose monitoring,
+        goal setting ;
+    urgent, delayed, robotic, ambulatory, guided, staged | nerve block, catheter ablation,
+        valve repair, abscess drainage, skin grafting, hip replacement, hernia repair
 """)
 POPULATIONS = _table("""
     older, frail, rural, urban, hospitalised, uninsured, sedentary, anxious | adults with diabetes,
-        patients with asthma, stroke survivors, nursing home residents, adults with epilepsy,
+        children with asthma, stroke survivors, nursing home residents, people with epilepsy,
         veterans with heart failure, women with arthritis, patients with cancer, men with obesity
 """)
 # The first cell: which direction is better, and what is measured.
 OUTCOMES = _table("""
-    lower, rate | early, late, recurrent, preventable, total, severe | wound infection, delirium,
-        stroke, bleeding, pneumonia, kidney injury, treatment failure, relapse, sepsis, thrombosis ;
+    lower, rate | early, late, recurrent, preventable, total, severe | infection, delirium,
+        embolism, bleeding, pneumonia, kidney injury, readmission, relapse, sepsis, thrombosis ;
     lower, score | morning, evening, average, peak, daily, chronic | back pain, fatigue, headache,
         joint stiffness, breathlessness, anxiety, muscle soreness, insomnia, swelling, itching ;
-    higher, score | morning, evening, average, peak, daily, overall | walking ability, balance,
+    higher, score | morning, evening, average, peak, daily, total | walking ability, balance,
         grip strength, lung function, memory recall, mobility, sleep quality, appetite, mood ;
     higher, rate | early, late, lasting, complete, full, partial | wound healing, remission,
-        smoking cessation, viral clearance, recovery, symptom control, bone union, weight loss
+        smoking cessation, viral clearance, recovery, symptom control, bone union, tumour response
 """)
 SECONDARY = _table("""
-    lower, share | mild, transient, reported, moderate | nausea, dizziness, drowsiness, skin rash ;
+    lower, share | mild, transient, reported, moderate | nausea, dizziness, drowsiness, rash ;
     lower, level | hospital, clinic, monthly, indirect | cost, paperwork, travel,
-        staff workload, waiting time ;
+        workload, crowding ;
     higher, level | patient, staff, carer, family | satisfaction, confidence, trust, engagement
 """)
 TIMES = ("six weeks", "three months", "six months", "one year", "two years")
 TRIALS = ("Randomised", "Multicentre", "Pragmatic", "Blinded", "Open-label")
-SUBGROUPS = ("women", "men", "younger participants", "smokers", "new cases")
+SUBGROUPS = ("outpatients", "carriers", "younger participants", "smokers", "new cases")
 QUESTIONS = _lines("""
     Does {x} {verb} {y} in {z}?
     Can {x} {verb} {y} in {z}?
@@ -118,7 +124,7 @@ METHODS = _lines("""
 NEUTRAL = _lines("""
     Baseline characteristics did not differ between groups.
     Groups were similar at baseline.
-    Follow-up was complete in {m}%.
+    Follow-up reached {m}%.
     Adherence was {m}%, with no significant loss over time.
     Attendance fell to {m}%.
 """)

@@ -189,6 +189,27 @@ def test_every_word_in_test_is_also_in_train() -> None:
     assert {w for record in TEST + VAL for w in word.findall(whole(record))} <= known
 
 
+def test_the_opening_words_of_the_parts_of_a_name_occur_nowhere_else() -> None:
+    """So the word before tells a model that copies a name how it goes on; see INTERVENTIONS."""
+    kinds = (
+        synthetic.INTERVENTIONS,
+        synthetic.POPULATIONS,
+        tuple(parts for _, *parts in synthetic.OUTCOMES),
+        tuple(parts for _, *parts in synthetic.SECONDARY),
+    )
+    first_words = [word for kind in kinds for word in {w for firsts, _ in kind for w in firsts}]
+    lasts = [last for kind in kinds for _, group in kind for last in group]
+    templates = [*synthetic.QUESTIONS, *synthetic.CONTEXTS, *synthetic.METHODS, *synthetic.NEUTRAL]
+    templates += [text for kind in synthetic.KINDS for text in kind.findings + kind.conclusions]
+    templates += [*synthetic.TIMES, *synthetic.SUBGROUPS]
+    words = Counter(first_words)
+    words.update(word for last in lasts for word in last.split())
+    words.update(set(re.findall(r"[A-Za-z-]+", re.sub(r"{\w+}", "", " ".join(templates)))))
+    openings = {*first_words, *(last.split()[0] for last in lasts)}
+    assert len(openings) == len(first_words) + len(lasts)
+    assert {word for word in openings if words[word] > 1} == set()
+
+
 # How the label follows from the text
 
 

@@ -59,7 +59,7 @@ quickstart: data/quickstart/manifest.json
 	$(call evaluate,out/quickstart,--texts=60)
 	$(BIN)/python sample.py --checkpoint=out/quickstart/best --task=answer --input=data/quickstart/test.jsonl --limit=3
 	@echo
-	@echo "Labels are what this model learned; explanations may name a wrong disease, outcome or group."
+	@echo "This model reads labels and copies names in generated records only. A name may still be wrong."
 	@echo "Files:  data/quickstart (tokens), out/quickstart (checkpoints, curves.png, eval_test/report.html)"
 	@echo "Next:   $(BIN)/python sample.py --task=answer   # ask about a text of your own"
 	@echo "        $(BIN)/python train.py --help           # every setting"

@@ -147,7 +147,7 @@ def test_a_second_quickstart_prepares_again_only_what_changed(workshop: Path) ->
     printed = (workshop / "printed.txt").read_text()  # nothing is skipped without a word
     assert "data/quickstart is prepared\n" in printed
     assert "out/quickstart has been evaluated: see out/quickstart/eval_test/report.html" in printed
-    assert "explanations may name a wrong disease, outcome or group" in printed
+    assert "generated records only. A name may still be wrong." in printed
     manifest = workshop / "data/quickstart/manifest.json"
     for name in ("config/quickstart_data.py", "clingpt/data/synthetic.py"):
         prepared_at = manifest.stat().st_mtime

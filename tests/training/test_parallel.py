@@ -30,6 +30,7 @@ STEPS += ["--learning_rate=3e-3", "--n_layer=1", "--n_embd=16", "--batch_size=3"
 STEPS += [
     "--micro_batch_size=1"
 ]  # of 3 rows one rank gets 2, the other 1 and a micro-batch of padding
+MUON = "--optimizer=muon"
 DROPOUT, NO_DROPOUT, SHARD = "--dropout=0.1", "--dropout=0", "--shard=True"
 ANSWER = ["--eval_records=3", "--max_new_tokens=4"]
 
@@ -62,12 +63,15 @@ def ranks(folder: Path, thirteen: Path) -> dict[str, list[Any]]:
 
     one = folder / "one process"
     assert train_here(*STEPS, *ANSWER, NO_DROPOUT, f"--data={thirteen}", f"--out={one}") == 0
+    alone = ["--out=" + str(folder / "one process, muon"), f"--data={thirteen}"]
+    assert train_here(*STEPS, *ANSWER, NO_DROPOUT, MUON, *alone) == 0
     jobs = {
         **{f"gradients {i}": {"do": "gradients", **case} for i, case in enumerate(CASES)},
         "straight": run("straight", DROPOUT),
         "resumed": run("resumed", DROPOUT, cut_back=back("straight", "resumed")),
         "other": run("other", DROPOUT, cut_back=back("straight", "other"), spoil_rank=1),
         "ddp": run("ddp", NO_DROPOUT, *ANSWER),
+        "muon": run("muon", NO_DROPOUT, MUON, *ANSWER),
         "fsdp": run("fsdp", NO_DROPOUT, SHARD, *ANSWER),
         "ddp to fsdp": run("ddp to fsdp", NO_DROPOUT, SHARD, cut_back=back("ddp", "ddp to fsdp")),
         "fsdp to ddp": run("fsdp to ddp", NO_DROPOUT, cut_back=back("fsdp", "fsdp to ddp")),
@@ -118,15 +122,18 @@ def test_a_run_resumed_after_step_13_is_bit_identical_to_an_uninterrupted_one(
     assert fingerprint(other / "step_000024") != fingerprint(straight / "step_000024")
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    ("name", "alone"),
+    [("ddp", "one process"), ("fsdp", "one process"), ("muon", "one process, muon")],
+)
 def test_two_ranks_reach_the_losses_of_one_process(
-    name: str, ranks: dict[str, list[Any]], folder: Path
+    name: str, alone: str, ranks: dict[str, list[Any]], folder: Path
 ) -> None:
     assert ranks[name] == [0, 0]
-    assert train_losses(folder / name) == pytest.approx(train_losses(folder / "one process"))
+    assert train_losses(folder / name) == pytest.approx(train_losses(folder / alone))
     one, two = (
         [row for row in jsonl.read(folder / run / "metrics.jsonl") if "val_loss" in row]
-        for run in ("one process", name)
+        for run in (alone, name)
     )
     assert [row.keys() for row in one] == [row.keys() for row in two]
     for key in one[0]:

@@ -124,7 +124,9 @@ class PrepareConfig:
     # {"text": …} per line.
     phi_check: Path | None = None
     phi_show: bool = False  # print what --phi_check missed without masking it
-    drop_overlap: bool = False  # drop training records that copy a validation or test record
+    # Drop training records that copy a validation or test record, or come from the same published
+    # article (equal PMCID, PMID or DOI).
+    drop_overlap: bool = False
     allow_overlap: bool = False  # continue even if training records copy test records
     # Other prepared folders, whose validation and test records this training split must not copy
     # either.
@@ -274,7 +276,7 @@ from clingpt.data.pipeline import (
     train_vocabulary,
     write_examples,
 )
-from clingpt.data.prepared import MANIFEST, RECEIPT, FolderWriter, open_prepared, read_manifest
+from clingpt.data.prepared import MANIFEST, FolderWriter, open_prepared, read_manifest
 from clingpt.data.readers.reading import ReadOptions
 from clingpt.data.readers.text_file import shown_name
 from clingpt.data.sources import (
@@ -359,7 +361,7 @@ def prepare(cfg: PrepareConfig, writer: FolderWriter) -> None:
             )
             reasons = reasons_to_refuse_examples(tally, writer.n_tokens["train"], sources, cfg)
             if not (reasons or cfg.dry_run):
-                writer.add_json(RECEIPT, findings.receipt)
+                writer.add_receipt(findings.receipt, findings.articles)
                 own_form = recipe.form if "document" in cfg.tasks and findings.headings else None
                 writer.finish(settings_to_keep(cfg), own_form)
 

@@ -18,7 +18,14 @@ from clingpt.data import cells
 from clingpt.data.cells import CellError, CellRule, Counts, NotText
 from clingpt.data.readers.text_file import shown_name
 from clingpt.privacy.roster import identifies
-from clingpt.text.records import LABELS, Record, clean, is_annotation, make_record
+from clingpt.text.records import (
+    LABELS,
+    Record,
+    article_numbers,
+    clean,
+    is_annotation,
+    make_record,
+)
 from clingpt.text.tasks import TASK_TABLE
 
 Row = Mapping[str, object]
@@ -45,6 +52,7 @@ class Columns:
     rules: dict[str, CellRule] = field(default_factory=dict)  # column -> how to read its cells
     notes: tuple[str, ...] = ()  # sentences about the choice, for the user
     people: tuple[str, ...] = ()  # columns that identify people, to look for in the texts
+    articles: tuple[str, ...] = ()  # columns with PMCIDs, PMIDs or DOIs
 
     @classmethod
     def of(cls, roles: Mapping[str, str | None]) -> "Columns":
@@ -102,6 +110,9 @@ NAMES = {
     ),
     "keywords": ("keywords keyword meshes mesh mesh_terms tags",),
 }
+# Columns with the numbers of published articles, besides any id and group of that form.
+PMIDS = ("pmid", "pmids", "pubmedid", "pubmedids")
+ARTICLES = (*PMIDS, "pmc", "pmcid", "pmcids", "doi", "dois")
 # Names of the target of a task that asks a question: a column `answer` may hold prose.
 REPLIES = (
     "target output",
@@ -221,7 +232,8 @@ def _guess(
     if not any(chosen[role] for role in ("question", "input", "target")):
         raise NoColumn(str(_open_question(_why_none(table), "input", task, table)))
     columns = _with_rules(Columns.of(chosen), table, task)
-    return dataclasses.replace(columns, people=_people(table, columns))
+    people, articles = _people(table, columns), _article_columns(table)
+    return dataclasses.replace(columns, people=people, articles=articles)
 
 
 def _people(table: Table, columns: Columns) -> tuple[str, ...]:
@@ -229,6 +241,24 @@ def _people(table: Table, columns: Columns) -> tuple[str, ...]:
     read = {name for role, name in columns.roles().items() if role not in ("id", "group")}
     others = [name for name in table.names if name not in read]
     return tuple(name for name in others if identifies(name, table.cells[name]))
+
+
+def _article_columns(table: Table) -> tuple[str, ...]:
+    """List the columns with numbers of articles, by their names and cells.
+
+    A constant one names the data set, not the article of a record.
+    """
+    return tuple(
+        name
+        for name in table.names
+        if _plain(name) in ARTICLES
+        and any(_articles_in(value, name) for value in _values(name, table.rows))
+        and not _is_constant("group", name, table)
+    )
+
+
+def _articles_in(value: object, column: str) -> list[str]:
+    return article_numbers(value, pmids=_plain(column) in PMIDS)
 
 
 def _given(given: Columns, table: Table, task: str) -> dict[str, str | None]:
@@ -645,6 +675,7 @@ def record_of(row: Row, columns: Columns, counts: Counts | None = None) -> Recor
         known=tuple(
             (name, str(value)) for name in columns.people if (value := identifier(row, name))
         ),
+        articles=[each for name in columns.articles for each in _articles_in(row.get(name), name)],
     )
 
 

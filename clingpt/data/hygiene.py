@@ -85,7 +85,11 @@ class Receipt:
         self._examples: dict[str, list[dict[str, str]]] = {}
         self._replaced = Counter[str]()
         self._duplicates = Duplicates()
-        self.shared_runs = SharedRuns(held_out or HeldOut().postings())
+        self._held_out = held_out or HeldOut().postings()
+        self.shared_runs = SharedRuns(self._held_out)
+        # Held-out split -> places of the training records with one of its texts, or articles.
+        self._same_text: dict[str, list[int]] = {split: [] for split in HELD_OUT}
+        self._same_article: dict[str, list[int]] = {split: [] for split in HELD_OUT}
         self._copies: tuple[int, dict[str, dict[int, Measure]]] = 0, {}  # cached, with the records
 
     def see(
@@ -97,14 +101,21 @@ class Receipt:
         *,
         replaced: Mapping[str, int] | None = None,
         hits: Positions | None = None,
+        articles: Collection[str] = (),
     ) -> None:
         """Count one record. Records must come in the order of their source.
 
         `replaced` counts, by kind, the identifiers that redaction replaced in it. `hits` are the
-        held-out runs that a training record repeats.
+        held-out runs that a training record repeats, `articles` those that it comes from.
         """
+        place = self.records.total()
         if hits is not None:
-            self.shared_runs.see(self.records.total(), hits)
+            self.shared_runs.see(place, hits)
+            for each in self._held_out.texts.get(inspection.fingerprint.text, ()):
+                self._same_text[each].append(place)
+            found = (self._held_out.articles.get(number, set()) for number in articles)
+            for each in set().union(*found):
+                self._same_article[each].append(place)
         self._replaced.update(replaced or {})
         self.records[split] += 1
         self._with_any[split] += bool(inspection.counts.keys() - REPORTED_ONLY)
@@ -140,7 +151,9 @@ class Receipt:
         if self._copies[0] != self.records.total():
             shared, found = self.shared_runs.copies(), {}
             for split in HELD_OUT:
-                why = shared.get(split, {})
+                why: dict[int, Measure] = dict.fromkeys(self._same_article[split], "article")
+                why |= shared.get(split, {})
+                why |= dict.fromkeys(self._same_text[split], "near")
                 why |= dict.fromkeys(self._duplicates.like(split, "train"), "near")
                 found[split] = dict(sorted(why.items()))
             self._copies = self.records.total(), found

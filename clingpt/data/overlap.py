@@ -10,7 +10,8 @@ From words to the verdict on a training record:
     share       the part of a held-out record's runs, or of its target's, that a training record
                 repeats, each run counted by its worth
     copy        a share of more than a fifth of the record or half of its target, or a
-                whole text that is nearly the same: `SharedRuns.copies`, `Duplicates.like`
+                whole text that is nearly the same: `SharedRuns.copies`, `Duplicates.like`; also,
+                whatever its text, a record of the same published article (PMCID, PMID or DOI)
 
 Equal weights for all runs, a limit on the holders, and runs of other lengths were tried on real
 reports, dialogues, abstracts and answers (docs/journal.md).
@@ -29,7 +30,7 @@ import itertools
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -46,9 +47,10 @@ Positions = NDArray[np.uint32]  # in a RunIndex
 
 _WORD = re.compile(r"\w+")
 
-# Why a training record is a copy of a held-out one, the plainest reason first.
-Measure = Literal["near", "target", "whole"]
-MEASURES: tuple[Measure, ...] = ("near", "target", "whole")
+# Why a training record is a copy of a held-out one, the plainest reason first. The last is given
+# only if the texts show nothing.
+Measure = Literal["near", "target", "whole", "article"]
+MEASURES: tuple[Measure, ...] = ("near", "target", "whole", "article")
 WHOLE_SHARE = 0.2  # of a held-out record's own text
 TARGET_SHARE = 0.5  # of its target: less than that is a phrase that two summaries can share
 
@@ -166,10 +168,15 @@ class RunIndex:
 
 
 class HeldOut:
-    """The runs of the held-out records, as they are collected in the first pass."""
+    """The runs of the held-out records, as they are collected in the first pass.
+
+    Also the splits in which each whole text (`text_hash`) and each published article is held out.
+    """
 
     def __init__(self) -> None:
         self.splits: list[str] = []  # of each record
+        self.texts: dict[int, set[str]] = {}
+        self.articles: dict[str, set[str]] = {}
         self._runs: list[Hashes] = []  # of each record, distinct
         self._in_target: list[NDArray[np.bool_]] = []  # of each run
 
@@ -182,6 +189,15 @@ class HeldOut:
         self.splits.append(split)
         self._runs.append(distinct)
         self._in_target.append(from_end < n_target)
+        # Runs find no copy of a text that is shorter than one of them.
+        if text := text_hash(record.full_text()):
+            self.texts.setdefault(text, set()).add(split)
+        self.add_articles(split, record.articles)
+
+    def add_articles(self, split: str, numbers: Iterable[str]) -> None:
+        """Hold out published articles, whatever is known of their texts."""
+        for number in numbers:
+            self.articles.setdefault(number, set()).add(split)
 
     def postings(self) -> "Postings":
         """List the records that contain each run; the collected runs are freed to save memory."""
@@ -193,17 +209,30 @@ class HeldOut:
         runs = runs[order]
         first = np.flatnonzero(np.diff(runs, prepend=~runs[:1]))  # of each distinct run
         starts = np.append(first, len(runs)).astype(np.int64)
-        return Postings(runs[first], starts, owners[order], in_target[order], self.splits)
+        return Postings(
+            runs[first],
+            starts,
+            owners[order],
+            in_target[order],
+            self.splits,
+            self.texts,
+            self.articles,
+        )
 
 
 class Postings(NamedTuple):
-    """Which held-out records contain each run: for run r, owners[starts[r] : starts[r + 1]]."""
+    """Which held-out records contain each run: for run r, owners[starts[r] : starts[r + 1]].
+
+    The splits of whole texts and articles are those of `HeldOut`.
+    """
 
     runs: Hashes  # sorted and distinct
     starts: Places
     owners: Positions  # numbers of held-out records, in the order in which they were added
     in_target: NDArray[np.bool_]  # whether the run is in that owner's target
     splits: list[str]  # of each held-out record
+    texts: dict[int, set[str]]
+    articles: dict[str, set[str]]
 
 
 class SharedRuns:

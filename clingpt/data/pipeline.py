@@ -331,6 +331,10 @@ class Findings:
     # if no record comes with a document.
     headings: dict[str, int] = field(default_factory=dict)
     asks_headings: bool = False  # every document is one section, whose heading a column names
+    # Held-out split -> the published articles of its records; see `articles_to_keep`.
+    articles: dict[str, list[str]] = field(default_factory=dict)
+    # Folders of --against whose held-out records name no article, if training records do.
+    compared_by_text: tuple[str, ...] = ()
 
 
 class Seen(NamedTuple):
@@ -407,17 +411,15 @@ def inspect_records(
     in the receipt. The held-out records of `others`, folders prepared earlier, count as held out
     here too. The path `scratch` is for a temporary file.
     """
-    for prepared in others:
-        for split in HELD_OUT:
-            for record in prepared.records(split):
-                survey.held_out.add(split, record)
+    articles = articles_to_keep(survey.held_out, redactor)
+    without_articles = hold_out(others, survey.held_out)
     postings = survey.held_out.postings()
     # Through a file, which processes map into memory: pickled, each would hold its own copy.
     RunIndex(postings.runs).save(scratch)
     receipt = Receipt(redactor.how if redactor else "none", postings, detectors)
     masking = redactor.detect if redactor else detect
     id_before = dict[str, str]()  # of records whose id was redacted
-    headings, n_asking = HeadingCounts(), 0
+    headings, n_asking, n_published = HeadingCounts(), 0, 0
     total = survey.records.total()
     inspecting = map_chunks(
         partial(inspect_chunk, redactor, detect, scratch),
@@ -437,7 +439,9 @@ def inspect_records(
                     one.inspection,
                     replaced=one.replaced,
                     hits=one.hits,
+                    articles=item.record.articles,
                 )
+                n_published += item.split == "train" and bool(item.record.articles)
                 if one.record_id != item.record.id:
                     id_before[one.record_id] = item.record.id
                 if one.headings is not None:
@@ -463,7 +467,42 @@ def inspect_records(
         boilerplate=boilerplate(sources, dict(receipt.shared_runs.commonest(MOST_RUNS)), masking),
         headings=named,
         asks_headings=0 < n_asking == headings.documents,
+        articles=articles,
+        compared_by_text=tuple(without_articles) if n_published else (),
     )
+
+
+def hold_out(others: Iterable[Prepared], held_out: HeldOut) -> list[str]:
+    """Add the held-out records of other folders; return the folders that name no article."""
+    without_articles = list[str]()
+    for prepared in others:
+        n_articles = 0
+        for split in HELD_OUT:
+            numbers = prepared.articles(split)
+            held_out.add_articles(split, numbers)
+            n_articles += len(numbers)
+            for record in prepared.records(split):
+                held_out.add(split, record)
+                n_articles += len(record.articles)  # if its id is a PMCID
+        if not n_articles:
+            without_articles.append(str(prepared.folder))
+    return without_articles
+
+
+def articles_to_keep(held_out: HeldOut, redactor: Redactor | None) -> dict[str, list[str]]:
+    """List the held-out articles of each split, sorted, so that their order tells no record.
+
+    PMIDs are left out if the data are redacted: only the name of their column says what they are,
+    and a hospital may call its patients' numbers that.
+    """
+    return {
+        split: sorted(
+            number
+            for number, splits in held_out.articles.items()
+            if split in splits and not (redactor and number.startswith("PMID:"))
+        )
+        for split in HELD_OUT
+    }
 
 
 def boilerplate(

@@ -34,6 +34,7 @@ COPIED_BY: dict[Measure, str] = {
     "near": "nearly the same text",
     "target": "most of its target",
     "whole": f"more than {WHOLE_SHARE:.0%} of its own text",
+    "article": "the same published article",
 }
 SHOWN_CHARS = 200  # of a phrase
 
@@ -151,6 +152,9 @@ def what_was_read(source: Source) -> list[str]:
         lines.append(f"Columns of {source.name}: {read}.")
         lines += source.columns.notes
         lines += html_notes(source)
+        if articles := source.columns.articles:
+            names = " and ".join(repr(shown_name(name)) for name in articles)
+            lines.append(f"Records of one published article are recognised by their {names}.")
         if people := source.columns.people:
             names = ", ".join(repr(shown_name(name)) for name in people)
             lines.append(f"Looked for in each record's text, as identifiers: its {names}.")
@@ -263,7 +267,13 @@ def overlap_table(findings: Findings, *, templated: bool) -> str:
     for split in HELD_OUT:
         counts = Counter(findings.copies[split].values())
         rows.append([split, counts.total(), *(counts[measure] for measure in MEASURES)])
-    return console.table(title, ["of", "records", *(COPIED_BY[each] for each in MEASURES)], rows)
+    table = console.table(title, ["of", "records", *(COPIED_BY[each] for each in MEASURES)], rows)
+    if findings.compared_by_text:
+        table += (
+            f"\nCompared only by text: {', '.join(findings.compared_by_text)}. The held-out "
+            "records there name no article, or an earlier version of prepare.py wrote the folder."
+        )
+    return table
 
 
 def reasons_for_copies(copies: Mapping[str, Measure]) -> str:

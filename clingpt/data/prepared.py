@@ -45,7 +45,9 @@ RECEIPT_FORMATS = (1, RECEIPT_FORMAT)  # that can be read; 1 did not count copie
 HELD_OUT = ("val", "test")  # splits whose records are kept as JSON too, for eval.py
 FILES = {f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "ids")}
 FILES |= {f"{split}.jsonl" for split in HELD_OUT}
-BESIDE = (RECEIPT, canaries.FILE)  # optional files about the data, not part of it
+ARTICLES = "articles.json"
+ARTICLES_FORMAT = 1
+BESIDE = (RECEIPT, canaries.FILE, ARTICLES)  # optional files about the data, not part of it
 VIEWS = ("results", "question")  # of a training record, besides section dropout's
 VIEW_SUFFIXES = ("#results", "#question", "#dropout")  # after the record's id, in train.ids
 INDEX_COLUMNS = ("start", "first_target", "end", "task", "record")
@@ -169,6 +171,14 @@ class FolderWriter:
         with (self.partial / name).open("w", encoding="utf-8") as file:
             file.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
         self.beside.add(name)
+
+    def add_receipt(
+        self, receipt: Mapping[str, Any], articles: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Write the receipt, and the published articles of the held-out splits if any are known."""
+        self.add_json(RECEIPT, receipt)
+        if any(articles.values()):
+            self.add_json(ARTICLES, {"format": ARTICLES_FORMAT, **articles})
 
     def finish(self, settings: dict[str, Any], form: DocumentForm | None = None) -> None:
         """Close the files, add the tokenizer and the manifest, and move the folder into place.
@@ -343,6 +353,18 @@ class Prepared:
     def record_ids(self, split: str) -> list[str]:
         """List the ids of a split's records, in the order of the index's record numbers."""
         return (self.folder / f"{split}.ids").read_text("utf-8").split("\n")[:-1]
+
+    def articles(self, split: str) -> list[str]:
+        """List the published articles of a held-out split's records; none in older folders."""
+        if ARTICLES not in self.manifest["files"]:
+            return []
+        found: dict[str, Any] = json.loads((self.folder / ARTICLES).read_text("utf-8"))
+        if found["format"] != ARTICLES_FORMAT:
+            raise DataError(
+                f"{self.folder / ARTICLES} has format {found['format']}, but this version reads "
+                f"{ARTICLES_FORMAT}; run prepare.py again"
+            )
+        return list(found[split])
 
     def records(self, split: str) -> Iterator[Record]:
         """Read the records of a held-out split one by one."""

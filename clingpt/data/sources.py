@@ -41,6 +41,7 @@ from clingpt.text.records import (
     SPLITS,
     Record,
     RecordError,
+    article_numbers,
     clean,
     from_json,
     make_record,
@@ -159,7 +160,7 @@ class Source:
                         record = from_known_row(row)
                         refuse_printed(record)
                     elif self.shape.known:
-                        record = from_known_fields(row, self.columns)
+                        record = from_known_fields(row, self.columns, pmids=self.published)
                     else:
                         record = record_of(row, self.columns, self.cell_counts)
                     refuse_annotations(record)
@@ -417,8 +418,11 @@ def from_known_row(row: Row) -> Record:
     return from_json(row, default_id=None)
 
 
-def from_known_fields(row: Mapping[str, Any], columns: Columns) -> Record:
-    """Read a row of a known format, whose names are those of a record's fields."""
+def from_known_fields(row: Mapping[str, Any], columns: Columns, *, pmids: bool) -> Record:
+    """Read a row of a known format, whose names are those of a record's fields.
+
+    `pmids`: its ids are those of PubMed.
+    """
     return make_record(
         record_id=row.get("id"),
         group=row.get("group") if columns.group else None,
@@ -426,6 +430,7 @@ def from_known_fields(row: Mapping[str, Any], columns: Columns) -> Record:
         sections=row.get("sections") or [(PASTED, row.get("text") or "")],
         long_answer=row.get("target"),
         keywords=row.get("keywords") or (),
+        articles=article_numbers([row.get("id")], pmids=pmids),
     )
 
 
@@ -489,7 +494,13 @@ def _from_lists(
         found = f"{console.count(len(texts), 'context')} but {console.count(len(labels), 'label')}"
         raise DataError(f"record {record_id}: {found}")
     sections = zip(labels, texts, strict=True)
-    return make_record(record_id=record_id, sections=sections, keywords=keywords, **rest)
+    return make_record(
+        record_id=record_id,
+        sections=sections,
+        keywords=keywords,
+        articles=article_numbers([record_id], pmids=True),
+        **rest,
+    )
 
 
 # The Hub

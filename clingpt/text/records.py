@@ -46,6 +46,13 @@ class RecordError(DataError):
         self.record_id, self.problem = record_id, problem
 
 
+# Numbers that name the same published article in every data set. A bare number may be a row's or a
+# patient's, so it counts as a PMID only where its source says so. Short numbers never count.
+_PMCID = re.compile(r"(?:\S*/)?(PMC\d{5,8})(?:\.\w+)*", re.IGNORECASE)  # also a file's name
+_DOI = re.compile(r"(?:https?://(?:dx\.)?doi\.org/|doi:)?(10\.\d{4,9}/\S+)", re.IGNORECASE)
+_PMID = re.compile(r"(?:PMID:?)?([1-9]\d{4,7})", re.IGNORECASE)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One cleaned item of a source.
@@ -60,7 +67,8 @@ class Record:
     the record after its number and text. `group` is the patient, encounter or article that the
     record belongs to. It keeps a group in one split, and is never written or printed. Nor are
     `known`, the cells of other columns that identify people, as (column, cell): they are looked for
-    in the record's texts.
+    in the record's texts. `articles` are the published articles that the record comes from, as
+    returned by `article_numbers`.
     """
 
     id: str
@@ -73,6 +81,7 @@ class Record:
     group: str | None = None
     heading: str | None = None
     known: tuple[tuple[str, str], ...] = ()
+    articles: tuple[str, ...] = ()
 
     def context(self) -> str:
         """Return the text of all sections, without their labels, joined with spaces."""
@@ -147,6 +156,26 @@ def clean_lines(text: str) -> str:
     return _EMPTY_LINES.sub("\n\n", lines).strip()
 
 
+def article_numbers(value: object, *, pmids: bool = False) -> list[str]:
+    """Return the numbers of published articles in a cell: PMC7654321, doi:10.1000/x, PMID:12345678.
+
+    The cell is one number, a text with several, or a list. Digits are a PMID if `pmids`.
+    """
+    found = []
+    items = re.split(r"[\s,;|]+", value) if isinstance(value, str) else [value]
+    for item in value if isinstance(value, list | tuple) else items:
+        # pandas turns whole numbers into floats in a column with gaps.
+        whole = int(item) if isinstance(item, float) and item.is_integer() else item
+        text = str(whole).strip("[]'\"")
+        if number := _PMCID.fullmatch(text):
+            found.append(number[1].upper())
+        elif number := _DOI.fullmatch(text):
+            found.append(f"doi:{number[1].lower()}")
+        elif pmids and (number := _PMID.fullmatch(text)):
+            found.append(f"PMID:{number[1]}")
+    return found
+
+
 def make_record(
     *,
     record_id: object,
@@ -159,10 +188,12 @@ def make_record(
     group: object = None,
     known: tuple[tuple[str, str], ...] = (),
     heading: object = None,
+    articles: Iterable[str] = (),
 ) -> Record:
     """Clean raw fields into a Record; raise DataError if it is unusable.
 
-    A `record_id` or `group` of None means that the source gives none.
+    A `record_id` or `group` of None means that the source gives none. If they are PMCIDs or DOIs,
+    the record comes from that article, besides any of `articles`.
     """
 
     def identifier(field: str, value: object) -> str:
@@ -212,6 +243,7 @@ def make_record(
         group=(None if group is None else identifier("group", group)) or None,
         known=known,
         heading=optional("the heading", heading),
+        articles=tuple(sorted({*articles, *article_numbers([record_id, group])})),
     )
 
 
@@ -238,11 +270,12 @@ def _without_debris(text: str) -> str:
 def to_json(record: Record) -> dict[str, Any]:
     """Return a record as a JSON object, the form of a line in val.jsonl and test.jsonl.
 
-    Its group is left out, because it identifies a patient. `document` and `heading` are omitted if
+    Its group is left out, because it identifies a patient, and so are its articles, which are in a
+    file of their own. `document` and `heading` are omitted if
     the record has none, so that other files keep the bytes they had before the fields were added.
     """
     fields = asdict(record)
-    del fields["group"], fields["known"]
+    del fields["group"], fields["known"], fields["articles"]
     for name in ("document", "heading"):
         if fields[name] is None:
             del fields[name]

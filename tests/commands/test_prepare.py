@@ -131,11 +131,11 @@ def test_training_text_from_the_test_split_is_refused_by_id(tmp_path: Path) -> N
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl"]
     printed = prepared(*flags, "--allow_overlap=True")
-    assert cells(printed, COPIES)["test"] == ["1", "0", "0", "1"]
+    assert cells(printed, COPIES)["test"] == ["1", "0", "0", "1", "0"]
     assert open_prepared(tmp_path / "data", GPT2).record_ids("test") == [held_out]
     records[20]["sections"] = [["RESULTS", " ".join([*own, *leak[:13], *own])]]  # a phrase
     write_lines(path, records)
-    assert cells(prepared(*flags), COPIES)["test"] == ["0"] * 4
+    assert cells(prepared(*flags), COPIES)["test"] == ["0"] * 5
 
 
 def test_a_copy_of_an_official_test_abstract_is_refused(tmp_path: Path) -> None:

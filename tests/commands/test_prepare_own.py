@@ -482,8 +482,8 @@ def test_drop_overlap_drops_training_records_that_repeat_held_out_text(tmp_path:
     assert data.record_ids("train") == [name for name in ids["train"] if name not in gone]
     assert data.record_ids("val") == ids["val"] and data.record_ids("test") == ids["test"]
     assert cells(printed, "Dropped")["record"] == ["copies a val or test record", "3"]
-    assert cells(printed, COPIES)["test"] == ["2", "1", "0", "1"]
-    assert cells(printed, COPIES)["val"] == ["1", "0", "0", "1"]
+    assert cells(printed, COPIES)["test"] == ["2", "1", "0", "1", "0"]
+    assert cells(printed, COPIES)["val"] == ["1", "0", "0", "1", "0"]
     printed = prepared(*flags, "--allow_overlap=True")
     assert open_prepared(tmp_path / "data", GPT2).record_ids("train") == [*ids["train"], "copy"]
 
@@ -506,6 +506,7 @@ def test_drop_overlap_drops_copies_shorter_than_13_words(tmp_path: Path) -> None
     assert cells(prepared(*flags, "--drop_overlap=True"), COPIES)["test"] == [
         f"{n}",
         f"{n}",
+        "0",
         "0",
         "0",
     ]
@@ -535,8 +536,89 @@ def test_against_counts_the_held_out_text_of_other_folders(tmp_path: Path) -> No
     printed = prepared(*flags, "--drop_overlap=True")
     kept = open_prepared(tmp_path / "first", GPT2).record_ids("train")
     assert kept == [f"t{n}" for n in range(20) if n not in (3, 5)]
-    assert cells(printed, COPIES)["test"] == ["1", "0", "0", "1"]
+    assert cells(printed, COPIES)["test"] == ["1", "0", "0", "1", "0"]
     assert "is not prepared data" in refused(*flags[:-1], str(tmp_path / "none"))
+
+
+def published(n: int) -> dict[str, Any]:
+    """Invent the columns of a record of the nth article; the texts of two such records differ."""
+    return {
+        "question": f"Does {random_text(random.Random(n), 3)}?",
+        "input": random_text(random.Random(n + 1)),
+        "label": "yes" if n % 20 else "no",
+        "pmcid": f"PMC{70000 + n}",
+        "pmid": [20000 + n],
+    }
+
+
+@pytest.mark.parametrize("redact", [[], ["--redact=tags"]], ids=["as it is", "redacted"])
+def test_against_finds_records_of_the_same_published_article(
+    tmp_path: Path, redact: list[str]
+) -> None:
+    """A report of a held-out trial is a copy of its question, although the texts differ."""
+    rows = [published(10 * n) | {"id": str(n), "split": "train"} for n in range(20)]
+    rows[3]["split"], rows[5]["split"], rows[7]["split"] = "val", "test", "test"
+    rows[7]["pmcid"] = "https://doi.org/10.1000/A(7)"
+    labels = write_lines(tmp_path / "labels.jsonl", rows)
+    prepared(f"--source={labels}", "--task=answer", f"--out={tmp_path / 'labels'}", *redact)
+    # A redacted folder keeps no number that only the name of a column declares to be public.
+    assert json.loads((tmp_path / "labels/articles.json").read_text()) == {
+        "format": 1,
+        "val": ["PMC70030", *([] if redact else ["PMID:20030"])],
+        "test": ["PMC70050", *([] if redact else ["PMID:20050", "PMID:20070"]), "doi:10.1000/a(7)"],
+    }
+    reports: list[dict[str, Any]] = [
+        {"id": str(n), "note": random_text(random.Random(100 + n))} for n in range(20)
+    ]
+    reports[1]["id"] = "PMC70030"  # of the validation record
+    reports[2]["pmid"] = 20050  # of a test record, unless PMIDs are left out
+    reports[4]["doi"] = "10.1000/a(7)"
+    reports[6]["patient"] = "20050"
+    source = write_lines(tmp_path / "reports.jsonl", reports)
+    flags = [f"--source={source}", "--task=text", f"--out={tmp_path / 'reports'}", *NONE_HELD_OUT]
+    prepared(*flags)
+    flags += ["--against", str(tmp_path / "labels")]
+    n_test = 1 if redact else 2
+    assert f"({n_test} with the same published article)" in refused(*flags)
+    printed = prepared(*flags, "--drop_overlap=True")
+    assert cells(printed, COPIES)["val"] == ["1", "0", "0", "0", "1"]
+    assert cells(printed, COPIES)["test"] == [str(n_test), "0", "0", "0", str(n_test)]
+    assert "recognised by their 'pmid' and 'doi'" in printed
+    dropped = {"PMC70030", "4"} | ({"2"} if not redact else set())
+    ids = open_prepared(tmp_path / "reports", GPT2).record_ids("train")
+    assert ids == [each["id"] for each in reports if each["id"] not in dropped]
+    assert not (tmp_path / "reports/articles.json").exists()  # nothing is held out
+
+
+def test_a_folder_without_articles_is_named_and_compared_by_text(tmp_path: Path) -> None:
+    """Short texts are compared as wholes, since they have no run of 13 words."""
+    notes = [{"id": str(n), "text": f"Seen on ward {n * 'A'}."} for n in range(1, 21)]
+    rows = [row | {"split": "val" if n < 2 else "train"} for n, row in enumerate(notes)]
+    older = write_lines(tmp_path / "older.jsonl", rows)
+    prepared(f"--source={older}", "--task=text", f"--out={tmp_path / 'older'}", *NONE_HELD_OUT)
+    assert not (tmp_path / "older/articles.json").exists()
+    rows = [published(10 * n) | {"id": str(n)} for n in range(20)]
+    rows[4]["question"], rows[4]["input"] = "Seen", "on ward AA"
+    source = write_lines(tmp_path / "new.jsonl", rows)
+    flags = [f"--source={source}", "--task=answer", f"--out={tmp_path / 'new'}", *NONE_HELD_OUT]
+    printed = prepared(*flags, "--drop_overlap=True", "--against", str(tmp_path / "older"))
+    assert f"Compared only by text: {tmp_path / 'older'}." in " ".join(printed.split())
+    assert cells(printed, COPIES)["val"] == ["1", "1", "0", "0", "0"]
+    assert "4" not in open_prepared(tmp_path / "new", GPT2).record_ids("train")
+
+
+def test_splits_that_divide_an_article_overlap(tmp_path: Path) -> None:
+    """Without groups, the source's own splits may hold out a part of an article."""
+    rows = [published(10 * n) | {"id": str(n), "split": "train"} for n in range(20)]
+    rows[3] |= {"split": "test", "pmcid": rows[8]["pmcid"], "doi": "10.5281/zenodo.1"}
+    rows = [{"doi": "10.5281/zenodo.1"} | row for row in rows]  # the data set's, not an article's
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    flags = [f"--source={source}", "--task=answer", "--group=", f"--out={tmp_path / 'data'}"]
+    flags += NONE_HELD_OUT
+    assert "(1 with the same published article), first 8; pass" in refused(*flags)
+    prepared(*flags, "--drop_overlap=True")
+    ids = open_prepared(tmp_path / "data", GPT2).record_ids("train")
+    assert ids == [str(n) for n in range(20) if n not in (3, 8)]
 
 
 # What travels with the data

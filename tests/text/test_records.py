@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clingpt.base.errors import DataError
-from clingpt.text.records import LABELS, Record, clean, clean_lines, from_json, make_record, to_json
+from clingpt.text.records import (
+    LABELS,
+    Record,
+    article_numbers,
+    clean,
+    clean_lines,
+    from_json,
+    make_record,
+    to_json,
+)
 from tests.helpers.shared import PUBMEDQA, official_items, shared_file
 
 BLANKS = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()]
@@ -270,3 +279,42 @@ def test_full_text_is_everything_a_model_could_have_read() -> None:
     assert record.full_text() == "Does it? first second It does. DIAGNOSIS: none"
     assert record.context() == "first second"
     assert Record(id="1", question="Why?", sections=()).full_text().strip() == "Why?"
+
+
+@pytest.mark.parametrize(
+    ("cell", "pmids", "numbers"),
+    [
+        ("PMC59610", False, ["PMC59610"]),
+        ("txt/pmc59610.2.nxml", False, ["PMC59610"]),
+        ("PMC17", False, []),  # as a hospital may call its seventeenth patient
+        ("PMC59610-2", False, []),
+        ("https://doi.org/10.1186/1471-2458-3-6", False, ["doi:10.1186/1471-2458-3-6"]),
+        ("DOI: 10.1016/S0140-6736(05)6", False, ["doi:10.1016/s0140-6736(05)6"]),
+        ("10.5", False, []),
+        (11714421, True, ["PMID:11714421"]),
+        (11714421.0, True, ["PMID:11714421"]),
+        ("11714421", False, []),
+        ("17", True, []),
+        ("['11714421', '2000001']", True, ["PMID:11714421", "PMID:2000001"]),
+        (["11714421", 2000001], True, ["PMID:11714421", "PMID:2000001"]),
+        ("PMID: 11714421; PMC59610", True, ["PMID:11714421", "PMC59610"]),
+        (None, True, []),
+        (float("nan"), True, []),
+    ],
+)
+def test_numbers_of_published_articles(cell: object, pmids: bool, numbers: list[str]) -> None:
+    assert article_numbers(cell, pmids=pmids) == numbers
+
+
+def test_articles_come_from_ids_and_groups_and_are_not_written() -> None:
+    record = make_record(
+        record_id="PMC59610",
+        group="10.1000/x",
+        question="Why?",
+        sections=(),
+        articles=["PMID:12345"],
+    )
+    assert record.articles == ("PMC59610", "PMID:12345", "doi:10.1000/x")
+    assert "articles" not in to_json(record)
+    assert from_json(to_json(record)).articles == ("PMC59610",)  # its id says so
+    assert make_record(record_id="11714421", group=17, question="Why?", sections=()).articles == ()

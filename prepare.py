@@ -50,6 +50,8 @@ class PrepareConfig:
     # Column with the text that the model reads, such as a note or a report; None guesses from the
     # columns' names.
     input: str | None = None
+    # Columns to read where the column of --input is empty: the first of them with text is taken.
+    or_input: tuple[str, ...] = ()
     # Column with the text that the model learns to write: a summary, an answer or a document; None
     # guesses from the columns' names.
     target: str | None = None
@@ -179,7 +181,7 @@ class PrepareConfig:
             config.check(task in self.chosen_tasks or not getattr(self, name), reason)
         both = bool(self.mix) and self.source != type(self).source
         config.check(not both, "pass one of --source and --mix")
-        names = ("input", "target", "question", "heading", "id", "group", "split", "labels")
+        names = "input or_input target question heading id group split labels".split()
         passed = [f"--{name}" for name in names if getattr(self, name)]
         reason = f"--source=synthetic has no columns to choose from; omit {' '.join(passed)}"
         config.check(self.source != "synthetic" or not passed, reason)
@@ -226,6 +228,7 @@ class PrepareConfig:
             split=self.split,
             question=self.question,
             input=self.input,
+            or_input=self.or_input,
             target=self.target,
             heading=self.heading,
             labels=parse_labels(self.labels),

@@ -40,6 +40,7 @@ class Columns:
     split: str | None = None  # train, val or test, as the source publishes it; "" as for group
     question: str | None = None
     input: str | None = None  # what the model reads: a note, a report, a context
+    or_input: tuple[str, ...] = ()  # read instead where `input` is empty, the first that is not
     target: str | None = None  # what the model writes: a summary, an answer in prose
     document: str | None = None  # a structured document written from notes; keeps its lines
     heading: str | None = None  # if `document` is a single section, its heading; "" as for group
@@ -57,6 +58,11 @@ class Columns:
     @classmethod
     def of(cls, roles: Mapping[str, str | None]) -> "Columns":
         return cls(**roles)  # type: ignore[arg-type]  # the names of roles only
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns with what the model reads; the first that is not empty is read."""
+        return (self.input, *self.or_input) if self.input else self.or_input
 
     def roles(self) -> dict[str, str]:
         """Return the column of each part that has one; "" where the user wants none."""
@@ -221,6 +227,7 @@ def _guess(
     for role in (role for role in roles if chosen[role] is None):
         # A column that the user names as the group may be read as well: --group=question.
         taken = {name for other, name in chosen.items() if not (other == "group" and given.group)}
+        taken |= {*given.or_input}
         found = _candidates(role, task, table, [name for name in names if name not in taken])
         if len(found) > 1 and (role in needed or task == "text" and role not in UNASKED):
             raise _open_question(f"{_listed(found)} all fit", role, task, table)
@@ -231,7 +238,8 @@ def _guess(
             raise NoColumn(str(_open_question(_why_none(table), role, task, table)))
     if not any(chosen[role] for role in ("question", "input", "target")):
         raise NoColumn(str(_open_question(_why_none(table), "input", task, table)))
-    columns = _with_rules(Columns.of(chosen), table, task)
+    columns = dataclasses.replace(Columns.of(chosen), or_input=given.or_input)
+    columns = _with_rules(columns, table, task)
     people, articles = _people(table, columns), _article_columns(table)
     return dataclasses.replace(columns, people=people, articles=articles)
 
@@ -239,6 +247,7 @@ def _guess(
 def _people(table: Table, columns: Columns) -> tuple[str, ...]:
     """List the columns that identify people and are not read as text."""
     read = {name for role, name in columns.roles().items() if role not in ("id", "group")}
+    read |= {*columns.or_input}
     others = [name for name in table.names if name not in read]
     return tuple(name for name in others if identifies(name, table.cells[name]))
 
@@ -265,9 +274,8 @@ def _given(given: Columns, table: Table, task: str) -> dict[str, str | None]:
     """Map roles to the user's columns; --target may name a decision or a document."""
     chosen: dict[str, str | None] = {role: getattr(given, role) or None for role in ROLES}
     roles: dict[str, str] = {}
-    for role, name in chosen.items():
-        if name is None:
-            continue
+    named = [(role, name) for role, name in chosen.items() if name is not None]
+    for role, name in [*named, *(("or_input", name) for name in given.or_input)]:
         if name not in table.names:
             raise ConfigError(f"no column {name!r}{_nearest(name, table.names)}")
         if role == "group":
@@ -441,16 +449,18 @@ def _with_rules(columns: Columns, table: Table, task: str) -> Columns:
     roles = columns.roles()
     texts = {role: name for role, name in roles.items() if role not in ("decision", *UNASKED)}
     rules = {
-        name: cells.rule_for(role, name, _values(name, table.rows)) for role, name in texts.items()
+        name: cells.rule_for(role, name, _values(name, table.rows))
+        for role, name in [*texts.items(), *(("input", name) for name in columns.or_input)]
     }
     columns = dataclasses.replace(columns, rules=rules, labels=table.labels)
-    constant = [
-        role
-        for role in ("question", "input", *WRITTEN)
-        if role in roles and _is_constant(role, roles[role], table)
-    ]
-    for role in constant:
-        fact = f"column {shown_name(roles[role])!r} has one value in nearly every row"
+    read = [(role, roles[role]) for role in ("question", "input", *WRITTEN) if role in roles]
+    read += [("input", name) for name in columns.or_input]
+    for role, name in read:
+        # Empty cells are no value of a column where another one is read instead.
+        skips_empty = role == "input" and len(columns.inputs) > 1
+        if not _is_constant("target" if skips_empty else role, name, table):
+            continue
+        fact = f"column {shown_name(name)!r} has one value in nearly every row"
         if role == "question" or role == "decision" and "target" in roles:
             table.notes.append(f"The {fact}, as the {role} of all records.")
         else:
@@ -512,13 +522,13 @@ def _check_copies(
 def _sampled_texts(row: Row, columns: Columns) -> dict[str, str]:
     """Return the texts of a row's parts and its label, leaving out those that cannot be read."""
     found = {}
-    for role in ("question", "input", "target", "document"):
-        name = getattr(columns, role)
+    parts = [(role, getattr(columns, role)) for role in ("question", "target", "document")]
+    for role, name in [*parts, *(("input", name) for name in columns.inputs)]:
         try:
             text = columns.rules[name].text(row.get(name), Counter()) if name else None
         except NotText:
             continue
-        if text:
+        if text and role not in found:
             found[role] = clean(text)
     if columns.decision and not cells.is_gap(label := row.get(columns.decision)):
         found["label"] = _label_key(label)
@@ -583,6 +593,8 @@ def guess_table(names: Sequence[str], rows: Sequence[Row], columns: Columns) -> 
     for role, column in columns.roles().items():
         roles[column] = f"{role}, {roles[column]}" if column in roles else role
     body = []
+    for column in columns.or_input:
+        roles[column] = "input, if the one before is empty"
     for name in names:
         used = roles.get(name, "not used: an opinion" if is_annotation(name) else "not used")
         if name in columns.people:
@@ -634,7 +646,8 @@ def record_of(row: Row, columns: Columns, counts: Counts | None = None) -> Recor
 
     A blank cell counts as missing. Only ids and groups may be numbers: a number in place of a text
     is an error, as is structure in a column that had none in the sample (CellError). `counts` gets
-    the columns whose cells had HTML, and the labels that were mapped.
+    the columns whose cells had HTML, the labels that were mapped, and the column that was read as
+    input, "" if all of them were empty.
     """
     counts = Counter() if counts is None else counts
 
@@ -650,11 +663,7 @@ def record_of(row: Row, columns: Columns, counts: Counts | None = None) -> Recor
         except NotText as error:
             raise CellError(rule.column, error.looks) from None
 
-    try:
-        rule, value = cell("input")
-        sections = rule.sections(value, counts)
-    except NotText as error:
-        raise CellError(rule.column, error.looks) from None
+    input_read, sections = _first_with_text(row, columns, counts)
     try:
         rule, value = cell("keywords")
         keywords = rule.words(value, counts)
@@ -662,7 +671,7 @@ def record_of(row: Row, columns: Columns, counts: Counts | None = None) -> Recor
         raise CellError(rule.column, error.looks, "keywords") from None
     if system := text("system"):
         sections = [("SYSTEM", system), *sections]
-    return make_record(
+    record = make_record(
         record_id=identifier(row, columns.id),
         group=identifier(row, columns.group),
         question=text("question") or "",
@@ -677,6 +686,22 @@ def record_of(row: Row, columns: Columns, counts: Counts | None = None) -> Recor
         ),
         articles=[each for name in columns.articles for each in _articles_in(row.get(name), name)],
     )
+    if columns.inputs:  # counted here, where the row has become a record
+        counts["read", input_read] += 1
+    return record
+
+
+def _first_with_text(row: Row, columns: Columns, counts: Counts) -> tuple[str, list[cells.Section]]:
+    """Return the sections of the first input column that has text, and its name; "" if none has."""
+    for name in columns.inputs:
+        rule = columns.rules.get(name) or CellRule(column=name)
+        try:
+            sections = rule.sections(row.get(name), counts)
+        except NotText as error:
+            raise CellError(name, error.looks) from None
+        if any(clean(body) for _, body in sections):
+            return name, sections
+    return "", []
 
 
 def identifier(row: Row, name: str | None) -> object:

@@ -151,6 +151,7 @@ def what_was_read(source: Source) -> list[str]:
         read = ", ".join(f"{shown_name(name)!r} as {role}" for role, name in roles.items())
         lines.append(f"Columns of {source.name}: {read}.")
         lines += source.columns.notes
+        lines += inputs_read(source)
         lines += html_notes(source)
         if articles := source.columns.articles:
             names = " and ".join(repr(shown_name(name)) for name in articles)
@@ -164,6 +165,23 @@ def what_was_read(source: Source) -> list[str]:
         counts = ", ".join(f"{split} ({files[split]})" for split in SPLITS if files[split])
         lines.append(
             f"The splits are those in the files' names: {counts}; --split= splits by a hash."
+        )
+    return lines
+
+
+def inputs_read(source: Source) -> list[str]:
+    """Say how many records' text came from each of several columns, and how many have none."""
+    assert source.columns
+    lines, inputs = [], [repr(shown_name(name)) for name in source.columns.inputs]
+    if source.columns.or_input:
+        read = (source.cell_counts["read", name] for name in source.columns.inputs)
+        counts = [f"{name} in {console.count(n)}" for name, n in zip(inputs, read, strict=True)]
+        lines.append(f"Read as input, the first that is not empty: {', '.join(counts)}.")
+    if n := source.cell_counts["read", ""]:
+        advice = "" if source.columns.or_input else " --or_input names a column to read instead."
+        lines.append(
+            f"{console.count(n, 'record has', 'records have')} no text in {' or '.join(inputs)}: "
+            f"questions alone.{advice}"
         )
     return lines
 

@@ -97,9 +97,9 @@ class Source:
     shape: Shape = field(default_factory=Shape)  # what the last reading took it for
     # Split of each file of a folder, if their names say it; see `splits_by_file`.
     split_files: Mapping[Path, str] = field(default_factory=dict)
-    cell_counts: Counts = field(default_factory=Counts)  # of the last reading; see record_of
+    cell_counts: Counts = field(default_factory=Counts)  # of the last whole reading; see record_of
     make_labels: bool = False  # from titles; see title_labels.py
-    # What the last reading made of the titles: yes, no, or why none -> records.
+    # What the last whole reading made of the titles: yes, no, or why none -> records.
     title_labels: Counter[str] = field(default_factory=Counter)
 
     def read(self, on_bad: OnBad) -> Iterator[Read]:
@@ -150,10 +150,10 @@ class Source:
             name = HUB_NAME if self.name == "pubmedqa" else self.name
             yield from ((record, None) for record in read_hub(name, self.subset, on_bad))
         else:
-            self.cell_counts.clear()
+            # Kept only if the reading is complete: some readers stop when they have seen enough.
+            cell_counts, title_labels = Counts(), Counter[str]()
             column = self.columns.split if self.columns else None
             reading = Reading(on_bad, self.options, self.shape)
-            self.title_labels.clear()
             for place, row in iter_rows(Path(self.name), reading):
                 try:
                     if self.columns is None:
@@ -162,7 +162,7 @@ class Source:
                     elif self.shape.known:
                         record = from_known_fields(row, self.columns, pmids=self.published)
                     else:
-                        record = record_of(row, self.columns, self.cell_counts)
+                        record = record_of(row, self.columns, cell_counts)
                     refuse_annotations(record)
                 except CellError as error:
                     on_bad(error.at(place))
@@ -175,9 +175,13 @@ class Source:
                 else:
                     if self.make_labels:
                         record, outcome = label_record(record, row)
-                        self.title_labels[outcome] += 1
+                        title_labels[outcome] += 1
                     by_file = self.split_files.get(reading.file) if reading.file else None
                     yield record, published_split(row, column) if column else by_file
+            self.cell_counts.clear()
+            self.cell_counts.update(cell_counts)
+            self.title_labels.clear()
+            self.title_labels.update(title_labels)
 
 
 def iter_rows(path: Path, reading: Reading) -> Iterator[Placed]:

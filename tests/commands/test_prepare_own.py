@@ -621,6 +621,25 @@ def test_splits_that_divide_an_article_overlap(tmp_path: Path) -> None:
     assert ids == [str(n) for n in range(20) if n not in (3, 8)]
 
 
+# Several columns to read
+
+
+def test_another_column_is_read_where_the_first_is_empty(tmp_path: Path) -> None:
+    rows = [published(10 * n) | {"id": str(n), "a|b=c": f"Abstract {n}."} for n in range(20)]
+    rows[4]["input"], rows[5]["input"], rows[6]["input"] = None, " ", "nan"
+    rows[7]["input"], rows[7]["a|b=c"] = None, ""
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    flags = [f"--source={source}", "--task=answer", f"--out={tmp_path / 'data'}", *NONE_HELD_OUT]
+    printed = " ".join(prepared(*flags).split())
+    assert "4 records have no text in 'input': questions alone. --or_input names a" in printed
+    printed = " ".join(prepared(*flags, "--input=input", "--or_input", "a|b=c").split())
+    assert "Read as input, the first that is not empty: 'input' in 16, 'a|b=c' in 3." in printed
+    assert "1 record has no text in 'input' or 'a|b=c': questions alone. " in printed
+    texts = dict(examples(open_prepared(tmp_path / "data", GPT2), "answer"))
+    assert all(f"Abstract {n}." in texts[str(n)] for n in (4, 5, 6))
+    assert "Abstract" not in texts["3"] + texts["7"]
+
+
 # What travels with the data
 
 

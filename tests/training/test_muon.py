@@ -87,7 +87,7 @@ def test_singular_values_become_about_one_and_their_vectors_stay(shape: tuple[in
         matrix = scale * torch.randn(shape, dtype=torch.float64)
         found = orthogonalised(matrix)
         values = torch.linalg.svdvals(found)
-        assert 0.65 < values.min() and values.max() < 1.2
+        assert 0.68 < values.min() and values.max() < 1.21
         u, _, v = torch.linalg.svd(matrix, full_matrices=False)
         inner = u.T @ found @ v.T
         assert (inner - inner.diag().diag()).abs().max() < 1e-8

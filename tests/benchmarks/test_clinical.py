@@ -163,7 +163,7 @@ def test_seeds_are_averaged_record_by_record(tmp_path: Path, data: Path) -> None
     ("scores", "verdict"),
     [
         ([60.0, 61.0, 62.0], "above"),
-        ([90.0, 40.0, 20.0], "not distinguishable"),
+        ([95.0, 40.0, 20.0], "not distinguishable"),
         ([1.0, 2.0, 3.0], "below"),
     ],
 )

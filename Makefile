@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart pubmedqa domain test test-all check format clean
+.PHONY: help setup quickstart pubmedqa domain clinical test test-all check format clean
 
 help:
 	@echo "make quickstart  set up, then prepare, train, evaluate and prompt a small model (CPU, offline)."
@@ -13,6 +13,9 @@ help:
 	@echo "                 a report. Downloads weights and data, and needs a GPU to be fast. The same"
 	@echo "                 command resumes. DOMAIN=notes.jsonl trains on that text first. Offline:"
 	@echo "                 SOURCE=ori_pqal.json ARTIFICIAL=ori_pqaa.json"
+	@echo "make clinical    a small GPT-2 from scratch on real clinical text, five tasks that start from it, and"
+	@echo "                 a page of results. Needs DATA=folder with the files that docs/clinical.md names;"
+	@echo "                 no network, no GPU. The same command resumes"
 	@echo "make test        set up, then run the test suite (CPU, offline)"
 	@echo "make test-all    the same with the slow tests"
 	@echo "make check       formatting, lint, layers and types"
@@ -102,6 +105,72 @@ data/pqa_artificial/manifest.json: | .venv/core data/pubmedqa/manifest.json
 
 data/pubmedqa/manifest.json: | .venv/core
 	$(BIN)/python prepare.py --source=$(SOURCE) --out=data/pubmedqa $(PREPARE_FLAGS)
+
+# The recipe of docs/clinical.md: a language model on clinical text, then tasks that start from it. DATA
+# contains clinical/*.jsonl.gz and pubmedqa/ori_pqal.json. Another seed needs another RUNS.
+DATA ?=
+RUNS ?= out/clinical
+CLINICAL := data/clinical
+PAIRS := cxr conclusions mts_dialog evidence
+FOLDS := 0 1 2 3 4 5 6 7 8 9
+
+READ_cxr = --source=$(DATA)/clinical/indiana_cxr.jsonl.gz --tasks text summarize
+READ_conclusions = --source=$(DATA)/clinical/structured_abstracts.jsonl.gz --task=summarize
+READ_mts_dialog = --source=$(DATA)/clinical/mts_dialog.jsonl.gz --tasks text document
+READ_evidence = --source=$(DATA)/clinical/evidence_inference_labels.jsonl.gz --input=input --or_input abstract \
+	--task=answer --labels \
+	"significantly increased=yes" "significantly decreased=no" "no significant difference=maybe"
+READ_pubmedqa = --source=$(DATA)/pubmedqa/ori_pqal.json --task=answer
+# What the base reads, with the share of each source: all of the articles would be half of the text.
+MIXTURE := structured_abstracts=1 evidence_inference_articles=0.2 e3c_english=1 ohsumed=1 mtsamples=1 \
+	indiana_cxr=1 mts_dialog=1 aci_bench=1 primock57=1 medpix2=1 trial_eligibility=0.3 cochrane_pls=1
+MIX = $(foreach part,$(MIXTURE),$(DATA)/clinical/$(subst =,.jsonl.gz=,$(part)))
+# 16 bits halve the time of a step, but only on CPUs that have units for them.
+DTYPE := $(if $(shell grep -m1 -oE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null),bfloat16,float32)
+CLINICAL_FLAGS = --dtype=$(DTYPE) $(TRAIN_FLAGS)
+START = --init_from=$(RUNS)/base
+# The sources are published or de-identified, and what looks like an identifier in them stays.
+PUBLIC := --allow_phi --drop_overlap --show=0
+
+clinical: $(PAIRS:%=$(CLINICAL)/%/manifest.json) $(FOLDS:%=$(CLINICAL)/pubmedqa_fold%/manifest.json)
+	$(BIN)/python train.py config/clinical_base.py --out=$(RUNS)/base $(CLINICAL_FLAGS)
+	$(foreach task,$(PAIRS),$(call train_and_evaluate,$(task)))
+	@set -e; for fold in $(FOLDS); do set -x; $(BIN)/python train.py config/pubmedqa_from_base.py \
+		--data=$(CLINICAL)/pubmedqa_fold$$fold --out=$(RUNS)/pubmedqa_fold$$fold $(START) $(CLINICAL_FLAGS); \
+		{ set +x; } 2>/dev/null; done
+	@test -f $(RUNS)/pubmedqa_test/report.json || { set -x; $(BIN)/python eval.py --split=test \
+		--checkpoint $(FOLDS:%=$(RUNS)/pubmedqa_fold%/best) --out=$(RUNS)/pubmedqa_test $(EVAL_FLAGS); }
+	$(BIN)/python -m benchmarks clinical --runs=$(RUNS) --out=$(RUNS)/summary
+
+# Two lines of a recipe, with the empty line that ends the second.
+define train_and_evaluate
+	$(BIN)/python train.py config/$(1).py --out=$(RUNS)/$(1) $(START) $(CLINICAL_FLAGS)
+	$(call evaluate,$(RUNS)/$(1))
+
+endef
+
+# Each task is prepared twice. First in GPT-2's tokens, to tell the base which records it must not see;
+# then in the tokens of the base.
+$(CLINICAL)/unseen/%/manifest.json: | .venv/core has_data
+	$(BIN)/python prepare.py $(READ_$*) --out=$(CLINICAL)/unseen/$* $(PUBLIC) $(PREPARE_FLAGS)
+
+UNSEEN_PAIRS := $(PAIRS:%=$(CLINICAL)/unseen/%) $(CLINICAL)/unseen/pubmedqa
+$(CLINICAL)/base/manifest.json: | $(UNSEEN_PAIRS:%=%/manifest.json)
+	$(BIN)/python prepare.py --mix $(MIX) --task=text --train_tokenizer=4096 --split= --val_share=0.005 \
+		--test_share=0 --against $(UNSEEN_PAIRS) --out=$(CLINICAL)/base $(PUBLIC) $(PREPARE_FLAGS)
+
+$(FOLDS:%=$(CLINICAL)/pubmedqa_fold%/manifest.json): $(CLINICAL)/pubmedqa_fold%/manifest.json: \
+		| $(CLINICAL)/base/manifest.json
+	$(BIN)/python prepare.py $(READ_pubmedqa) --fold=$* --tokenizer=$(CLINICAL)/base \
+		--out=$(CLINICAL)/pubmedqa_fold$* --show=0 $(PREPARE_FLAGS)
+
+$(PAIRS:%=$(CLINICAL)/%/manifest.json): $(CLINICAL)/%/manifest.json: | $(CLINICAL)/base/manifest.json
+	$(BIN)/python prepare.py $(READ_$*) --tokenizer=$(CLINICAL)/base --out=$(CLINICAL)/$* $(PUBLIC) $(PREPARE_FLAGS)
+
+.PHONY: has_data
+has_data:
+	@test -d "$(DATA)/clinical" || { echo "make clinical: pass DATA=folder with clinical/ and pubmedqa/" \
+		"(docs/clinical.md names their files)" >&2; exit 2; }
 
 # Two workers with one thread each: most tests wait for small processes that use one core.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist=loadfile

@@ -12,7 +12,7 @@
     python -m benchmarks export --batches 1 --threads=1
     python -m benchmarks serve  # serve.py and `transformers serve`
     python -m benchmarks serve --batches 16 --contenders ours-int8
-    python -m benchmarks clinical --help  # no benchmark: results of make clinical
+    python -m benchmarks clinical  # no benchmark: the results of make clinical
 
 Contenders take turns on the same examples, each in its own process; the median
 turn counts.
@@ -70,14 +70,6 @@ NAME.
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClinicalConfig:
-    runs: Path = Path("out/clinical")  # folder of run folders: base, cxr, pubmedqa_fold0 …
-    out: Path = Path("out/clinical/summary")  # folder to write
-    # Split whose evaluations are summarised. Choose settings on val.
-    split: Literal["val", "test"] = "test"
-
-
-@dataclass(frozen=True, kw_only=True)
 class BenchConfig:
     # --- contenders ---
     contenders: tuple[str, ...] = ()  # which to measure; none named: ours and transformers
@@ -120,6 +112,14 @@ class BenchConfig:
         settings.check_range(self, "new_tokens", at_least=2)
         settings.check(min(self.batches, default=0) > 0, "batches must be at least 1")
         settings.check(self.document_tokens <= self.block_size, "document_tokens exceed block_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClinicalConfig:
+    runs: Path = Path("out/clinical")  # folder of run folders: base, cxr, pubmedqa_fold0 …
+    out: Path = Path("out/clinical/summary")  # folder to write
+    # Split whose evaluations are summarised. Choose settings on val.
+    split: Literal["val", "test"] = "test"
 
 
 def parse_flags() -> tuple[str, BenchConfig | ClinicalConfig]:

@@ -60,8 +60,12 @@ def workshop(tmp_path: Path) -> Path:
 
 
 STUB = """#!/bin/sh
-echo "python $*" >> commands.txt
+line=python
 for word; do
+    case "$word" in
+        *" "*) line="$line '$word'" ;;
+        *) line="$line $word" ;;
+    esac
     case "$word" in
         --out=*) out=${word#--out=} ;;
         --checkpoint=*) checkpoint=${word#--checkpoint=} ;;
@@ -69,13 +73,15 @@ for word; do
         config/domain.py) preset=out/domain ;;
         config/quickstart_data.py) preset=data/quickstart ;;
         config/quickstart.py) preset=out/quickstart ;;
+        config/*) preset=$(grep '^out = ' "$ROOT/$word" | cut -d'"' -f2) ;;
     esac
 done
+echo "$line" >> commands.txt
 out=${out:-${subset:-$preset}}
 case "$1" in
     prepare.py) ;;
     train.py) out=$out/best; file=clingpt.json ;;
-    eval.py) out=${checkpoint%/best}/eval_test; file=report.json ;;
+    eval.py) [ -z "$checkpoint" ] || out=${checkpoint%/best}/eval_test; file=report.json ;;
     *) exit 0 ;;
 esac
 mkdir -p "$out"
@@ -89,7 +95,8 @@ def make(workshop: Path, *arguments: str, status: int = 0, target: str = "pubmed
     """Return the commands that a make starts; what it prints goes to printed.txt."""
     result = subprocess.run(
         ["make", target, "BIN=bin", *arguments],
-        cwd=workshop, capture_output=True, text=True, check=False,
+        cwd=workshop, env=os.environ | {"ROOT": str(ROOT)},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (result.returncode != 0) == (status != 0), result.stderr
     (workshop / "printed.txt").write_text(result.stdout)
@@ -154,6 +161,45 @@ def test_a_second_quickstart_prepares_again_only_what_changed(workshop: Path) ->
         os.utime(workshop / name, times=(prepared_at + 2, prepared_at + 2))
         assert scripts()[0] == "prepare.py"
         os.utime(manifest, times=(prepared_at + 3, prepared_at + 3))
+
+
+def test_clinical_tasks_start_from_a_base_that_saw_none_of_their_held_out_records(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workshop / "files/clinical").mkdir(parents=True)
+    commands = make(workshop, "DATA=files", target="clinical")
+    assert [line.split()[1] for line in make(workshop, "DATA=files", target="clinical")] == [
+        "train.py"
+    ] * 15 + ["-m"]  # prepared folders and evaluations are kept, and train.py resumes
+    monkeypatch.chdir(ROOT)
+    *lines, summary = commands
+    assert summary == "python -m benchmarks clinical --runs=out/clinical --out=out/clinical/summary"
+    base, tasks = Path("data/clinical/base"), dict[str, Any]()
+    for line in lines:
+        settings = parse(line)
+        if "prepare.py" in line and settings.mix:
+            assert {Path(name) for name in settings.against} == {
+                each.folder for each in tasks.values()
+            }
+            assert settings.drop_overlap and settings.test_share == 0
+            assert settings.folder == base and settings.train_tokenizer
+            tasks = {}
+        elif "prepare.py" in line:
+            assert settings.tokenizer == ("gpt2" if "unseen" in line else str(base))
+            tasks[str(settings.folder)] = settings
+        elif "train.py" in line:
+            is_base = settings.data == base
+            assert settings.init_from == ("scratch" if is_base else "out/clinical/base")
+            assert is_base or str(settings.data) in tasks
+            assert settings.out == Path("out/clinical") / settings.data.name
+        else:
+            assert settings.split == "test"
+    folds = [line for line in lines if "train.py" in line and "pubmedqa_fold" in line]
+    assert len(folds) == len(set(folds)) == 10
+
+
+def test_clinical_without_its_data_says_what_it_needs(workshop: Path) -> None:
+    assert make(workshop, target="clinical", status=2) == []
 
 
 def test_make_passes_sources_and_flags_on(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

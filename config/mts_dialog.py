@@ -1,0 +1,31 @@
+# Dialogues of doctor and patient to a section of the note, from the base of
+# config/clinical_base.py.
+#   prepare:  python prepare.py --source=mts_dialog.jsonl.gz --tasks text document \
+#                 --tokenizer=data/clinical/base --drop_overlap --allow_phi \
+#                 --out=data/clinical/mts_dialog
+#   run:      python train.py config/mts_dialog.py
+#   or all:   make clinical DATA=folder
+# Hardware:  two CPU cores; about 0.7 GB of memory.
+# Time:      not measured.
+# Expected:  not measured.
+
+data = "data/clinical/mts_dialog"
+out = "out/clinical/mts_dialog"
+init_from = "out/clinical/base"
+
+block_size = 1024
+dropout = 0.1
+batch_size = 2
+micro_batch_size = 2
+epochs = 4
+optimizer = "muon"
+learning_rate = 1e-3
+min_lr = 1e-5
+warmup_steps = 40
+beta2 = 0.99
+eval_every = 100
+patience = 3
+sample = False
+log_every = 20
+compile = False
+device = "cpu"

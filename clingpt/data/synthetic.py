@@ -35,7 +35,7 @@ Zone = tuple[float, float, int]  # lowest z, highest z, +1 for the wanted direct
 KEPT = {"name": (20, 0), "combination": (20, 10), "number": (45, 0)}
 BRIEF = {"train": 0.6, "val": 0.0, "test": 0.0}  # share of brief reports: RESULTS, no conclusion
 ALONE = {"train": 0.25, "val": 0.0, "test": 0.0}  # share of records without a second outcome
-CONTRARY = 0.75  # how often a second equal verdict is redrawn
+CONTRARY = {"train": 0.0, "val": 0.75, "test": 0.75}  # how often a second equal verdict is redrawn
 
 
 def iter_records(split: str, *, count: int, seed: int) -> Iterator[Record]:
@@ -214,9 +214,9 @@ def _pick(rng: random.Random, items: Sequence[T]) -> T:
     return items[int(rng.random() * len(items))]
 
 
-def _pick_kinds(rng: random.Random) -> tuple[Kind, Kind]:
+def _pick_kinds(rng: random.Random, split: str) -> tuple[Kind, Kind]:
     asked, other = _pick_kind(rng), _pick_kind(rng)
-    while other.label == asked.label and rng.random() < CONTRARY:
+    while other.label == asked.label and rng.random() < CONTRARY[split]:
         other = _pick_kind(rng)
     return asked, other
 
@@ -289,7 +289,7 @@ def _neutral(rng: random.Random, split: str) -> str:
 
 
 def _build_record(identity: str, split: str, rng: random.Random) -> Record:
-    asked, other = _pick_kinds(rng)
+    asked, other = _pick_kinds(rng, split)
     question, finding, distractor, conclusion = _pick_templates(rng, split, asked, other)
     outcome = _pick_outcome(rng, split, asked=True)
     study = _describe_study(rng, split)

@@ -284,7 +284,7 @@ def test_bag_of_words_scores_as_expected_over_the_ten_official_folds(
 
 
 @pytest.mark.parametrize(
-    ("only_question", "balanced", "accuracy"), [(True, False, 43.0), (False, True, 97.0)]
+    ("only_question", "balanced", "accuracy"), [(True, False, 39.3), (False, True, 89.0)]
 )
 def test_bag_of_words_scores_as_expected_on_the_quickstart(
     only_question: bool, balanced: bool, accuracy: float

@@ -34,6 +34,7 @@ from clingpt.text.tasks import (
     TASK_TABLE,
     NotApplicable,
     Prompt,
+    check_complete,
     explained,
     label_ids,
     make_prompt,
@@ -96,9 +97,21 @@ class Tasks:
             raise ApiError(400, message, param="text", code="context_length_exceeded")
         fields = given.model_dump(include={"question", "text", "sections"}, exclude_none=True)
         try:
-            return Item(index, given.id, name, from_json(fields, default_id=number))
+            item = Item(index, given.id, name, from_json(fields, default_id=number))
         except DataError as error:
             raise ApiError(400, str(error), param="text") from None
+        try:
+            check_complete(self._request.task, item.record)
+        except NotApplicable as reason:  # before any record of a batch is answered
+            raise self._refusal(item, reason) from None
+        return item
+
+    def _refusal(self, item: Item, reason: NotApplicable) -> ApiError:
+        task = self._request.task
+        # Prompts with a question drop as much of the report as necessary, so what does not fit
+        # there is the question.
+        param = "question" if TASK_TABLE[task].asks else "text"
+        return ApiError(400, f"{item.name} {what_is_wrong(task, str(reason))}", param=param)
 
     async def work(self, emit: Emit) -> dict[str, Any]:
         """Run the task on all records; return the one result, or those of a batch as a list."""
@@ -267,12 +280,7 @@ class Tasks:
         try:
             return await asyncio.to_thread(make)
         except NotApplicable as reason:
-            task = self._request.task
-            message = f"{item.name} {what_is_wrong(task, str(reason))}"
-            # Prompts with a question drop as much of the report as necessary, so what does not
-            # fit there is the question.
-            param = "question" if TASK_TABLE[task].asks else "text"
-            raise ApiError(400, message, param=param) from None
+            raise self._refusal(item, reason) from None
 
     async def _reply(self, item: Item, emit: Emit, prompt: Prompt, *, window: int = 0) -> Finished:
         event = {"type": "text", "index": item.index, "window": window}

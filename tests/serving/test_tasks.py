@@ -589,6 +589,13 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
 ]
 
 
+def test_an_incomplete_record_is_refused_before_any_record_is_answered(plain: Server) -> None:
+    """The first record's events must not arrive first, which they can on a slow machine."""
+    records = [NOTE] * 15 + [{"text": CANARY}]
+    answers = [plain.ask("/v1/answer", {"records": records, "stream": True}) for _ in range(3)]
+    assert {error_of(answer, 400)["param"] for answer in answers} == {"question"}
+
+
 @pytest.mark.parametrize(
     ("task", "fields", "named"), REFUSED, ids=[f"{case[0]} {case[1]}"[:60] for case in REFUSED]
 )

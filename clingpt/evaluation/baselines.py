@@ -300,8 +300,24 @@ def nearest(n_texts: int, text_of: Callable[[int], str], queries: Sequence[str])
 
 def question_and_results(record: Record) -> str:
     """Return the best input for BagOfWords: the question and the sections that report findings."""
-    findings = (text for label, text in record.sections if re.search("RESULT|FINDING", label))
-    return " ".join([record.question, *findings])
+    return " ".join([record.question, *findings(record)])
+
+
+def question_and_context(record: Record) -> str:
+    return " ".join([record.question, *(text for _, text in record.sections)])
+
+
+def findings(record: Record) -> list[str]:
+    return [text for label, text in record.sections if re.search("RESULT|FINDING", label)]
+
+
+def evidence_of(train: Sequence[Record]) -> Callable[[Record], str]:
+    """Choose what BagOfWords reads: the findings if most training records have some.
+
+    Otherwise it would be the question alone, and the baseline would see less than the model.
+    """
+    n_with_findings = sum(bool(findings(record)) for record in train)
+    return question_and_results if 2 * n_with_findings >= len(train) else question_and_context
 
 
 def context_sentences(record: Record) -> list[str]:

@@ -32,9 +32,9 @@ from clingpt.evaluation.baselines import (
     BagOfWords,
     CommonAnswers,
     TrainingExamples,
+    evidence_of,
     majority_label,
     nearest,
-    question_and_results,
 )
 from clingpt.evaluation.bootstrap import (
     PairedDifference,
@@ -718,7 +718,8 @@ def predict_labels(
     notes = [
         "Bag of words: logistic regression (C = 1) on the TF-IDF (log tf) of words and word pairs "
         f"that occur in at least 2 training texts, fitted on {fitted_on}. The question-and-results "
-        "baseline gives all classes equal weight.",
+        "baseline gives all classes equal weight; unless most training records have a section "
+        "RESULTS or FINDINGS, it sees the whole context.",
         f"{NEAREST}: the label of the training record, among {n_searched}, whose question and "
         "context are most similar, by the TF-IDF of words and word pairs.",
     ]
@@ -765,13 +766,14 @@ def label_systems(
     for train, labels_nearby in zip(training_sets, looked_up, strict=True):
         known = [record.decision or "" for record in train]
         question = BagOfWords.fit([record.question for record in train], known)
-        results = BagOfWords.fit([question_and_results(r) for r in train], known, balanced=True)
+        evidence = evidence_of(train)
+        results = BagOfWords.fit([evidence(r) for r in train], known, balanced=True)
         predicted = {
             "majority": [majority_label(known)] * len(records),
             NEAREST: labels_nearby,
             "question only (bag of words)": question.predict([r.question for r in records]),
             "question and results (bag of words)": results.predict(
-                [question_and_results(record) for record in records]
+                [evidence(record) for record in records]
             ),
         }
         for name, labels in predicted.items():

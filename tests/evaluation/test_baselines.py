@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,7 @@ from clingpt.evaluation.baselines import (
     TrainingExamples,
     answer_key,
     closest_sentence,
+    evidence_of,
     fit_tfidf,
     lead,
     majority_label,
@@ -80,6 +82,14 @@ def test_baseline_summaries_are_copied_from_the_record() -> None:
     assert question_and_results(RECORD) == (
         "Does rest help a sore knee? Rest did help 9 of 10. A sore knee needs rest. None."
     )
+
+
+def test_a_bag_of_words_sees_the_whole_context_unless_most_records_have_results() -> None:
+    """With the question alone, the baseline would know less than the model beside it."""
+    plain = replace(RECORD, sections=(("TEXT", "Doses fell."), ("", "Pain rose.")))
+    both = f"{RECORD.question} Doses fell. Pain rose."
+    assert evidence_of([plain, plain, RECORD])(plain) == both
+    assert evidence_of([plain, RECORD, RECORD])(RECORD) == question_and_results(RECORD)
 
 
 def test_a_record_without_context_has_no_baseline_summaries() -> None:

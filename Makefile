@@ -126,7 +126,7 @@ MIXTURE := structured_abstracts=1 evidence_inference_articles=0.2 e3c_english=1 
 	indiana_cxr=1 mts_dialog=1 aci_bench=1 primock57=1 medpix2=1 trial_eligibility=0.3 cochrane_pls=1
 MIX = $(foreach part,$(MIXTURE),$(DATA)/clinical/$(subst =,.jsonl.gz=,$(part)))
 # 16 bits halve the time of a step, but only on CPUs that have units for them.
-DTYPE := $(if $(shell grep -m1 -oE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null),bfloat16,float32)
+DTYPE = $(if $(shell grep -m1 -oE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null),bfloat16,float32)
 CLINICAL_FLAGS = --dtype=$(DTYPE) $(TRAIN_FLAGS)
 START = --init_from=$(RUNS)/base
 # The sources are published or de-identified, and what looks like an identifier in them stays.

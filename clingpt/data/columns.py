@@ -262,7 +262,7 @@ def _article_columns(table: Table) -> tuple[str, ...]:
         for name in table.names
         if _plain(name) in ARTICLES
         and any(_articles_in(value, name) for value in _values(name, table.rows))
-        and not _is_constant("group", name, table)
+        and not _is_constant(name, table, skips_empty=False)
     )
 
 
@@ -414,7 +414,7 @@ def _varies(role: str, name: str, table: Table) -> bool:
     """Return whether a column has different values; a constant one is set aside, with a note."""
     if role not in VARYING or name in table.set_aside:
         return name not in table.set_aside
-    if _is_constant(role, name, table):
+    if _is_constant(name, table, skips_empty=role in WRITTEN):
         table.set_aside[name] = "the same in every row"
         table.notes.append(
             f"The column {shown_name(name)!r} has one value in nearly every row and is not used."
@@ -422,17 +422,20 @@ def _varies(role: str, name: str, table: Table) -> bool:
     return name not in table.set_aside
 
 
-def _is_constant(role: str, name: str, table: Table) -> bool:
-    """Return whether nearly all rows have one value, in the sample and then in the whole source."""
+def _is_constant(name: str, table: Table, *, skips_empty: bool) -> bool:
+    """Return whether nearly all rows have one value, in the sample and then in the whole source.
+
+    With `skips_empty`, only cells that are not empty count.
+    """
     values = Counter(_cell_key(value) for value in _values(name, table.rows))
     [(usual, n)] = values.most_common(1) or [("", 0)]
-    total = values.total() if role in WRITTEN else len(table.rows)
+    total = values.total() if skips_empty else len(table.rows)
     if total < CONSTANT_ROWS or n < CONSTANT * total:
         return False
     others = total = 0
     for row in table.every():
         [value] = _values(name, [row]) or [None]
-        if value is not None or role not in WRITTEN:
+        if value is not None or not skips_empty:
             total += 1
             others += value is None or _cell_key(value) != usual
         if others >= MOST_OTHERS and others > (1 - CONSTANT) * total:
@@ -456,9 +459,10 @@ def _with_rules(columns: Columns, table: Table, task: str) -> Columns:
     read = [(role, roles[role]) for role in ("question", "input", *WRITTEN) if role in roles]
     read += [("input", name) for name in columns.or_input]
     for role, name in read:
-        # Empty cells are no value of a column where another one is read instead.
-        skips_empty = role == "input" and len(columns.inputs) > 1
-        if not _is_constant("target" if skips_empty else role, name, table):
+        # An empty target has nothing to learn, and an empty input may have another column in its
+        # place. Neither counts as a value; elsewhere an empty cell does.
+        skips_empty = role in WRITTEN or role == "input" and len(columns.inputs) > 1
+        if not _is_constant(name, table, skips_empty=skips_empty):
             continue
         fact = f"column {shown_name(name)!r} has one value in nearly every row"
         if role == "question" or role == "decision" and "target" in roles:

@@ -11,7 +11,7 @@ from clingpt.reports import DISCLAIMER
 from clingpt.text.tokenizer import Tokenizer
 from model import GPT
 
-UNKNOWN_LICENCE = "It is not recorded under which licence the weights are; ask whoever made them."
+UNKNOWN_LICENCE = "The licence of the weights is not recorded; ask whoever made them."
 
 
 def write(

@@ -1,4 +1,4 @@
-"""The memory of this process, for tests that run a script in a process of its own."""
+"""Measure the memory of the current process, for tests that run a script in a separate one."""
 
 import re
 from pathlib import Path

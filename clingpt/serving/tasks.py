@@ -34,7 +34,6 @@ from clingpt.text.tasks import (
     TASK_TABLE,
     NotApplicable,
     Prompt,
-    check_complete,
     explained,
     label_ids,
     make_prompt,
@@ -71,6 +70,9 @@ class Tasks:
             raise ApiError(400, message, param="headings")
         self._items = [self._make_item(n, given) for n, given in enumerate(request.given)]
         self.n_replies, self.stream = len(self._items), request.stream
+        # No record is answered until all have their prompts, so that one that cannot be answered
+        # refuses the whole request: once a stream has an event, its status is 200.
+        self._all_have_prompts = asyncio.Barrier(len(self._items))
 
     def _make_sampling(self) -> Sampling:
         context = self._served.context
@@ -97,21 +99,9 @@ class Tasks:
             raise ApiError(400, message, param="text", code="context_length_exceeded")
         fields = given.model_dump(include={"question", "text", "sections"}, exclude_none=True)
         try:
-            item = Item(index, given.id, name, from_json(fields, default_id=number))
+            return Item(index, given.id, name, from_json(fields, default_id=number))
         except DataError as error:
             raise ApiError(400, str(error), param="text") from None
-        try:
-            check_complete(self._request.task, item.record)
-        except NotApplicable as reason:  # before any record of a batch is answered
-            raise self._refusal(item, reason) from None
-        return item
-
-    def _refusal(self, item: Item, reason: NotApplicable) -> ApiError:
-        task = self._request.task
-        # Prompts with a question drop as much of the report as necessary, so what does not fit
-        # there is the question.
-        param = "question" if TASK_TABLE[task].asks else "text"
-        return ApiError(400, f"{item.name} {what_is_wrong(task, str(reason))}", param=param)
 
     async def work(self, emit: Emit) -> dict[str, Any]:
         """Run the task on all records; return the one result, or those of a batch as a list."""
@@ -131,6 +121,7 @@ class Tasks:
         scorer, context = self._served.scorer, self._served.context
         explains = isinstance(self._request, AnswerRequest) and self._request.explain
         prompt = await self._prepare(item, lambda: label_prompt(scorer, item.record))
+        await self._all_have_prompts.wait()
         labels = label_ids(scorer.tokenizer)
         longest = max(self._sampling.max_new_tokens, *map(len, labels))
         fits = len(prompt.ids) + longest <= context
@@ -181,6 +172,7 @@ class Tasks:
         prompt = await self._prepare(
             item, lambda: make_prompt("explain", item.record, tokenizer, budget=budget)
         )
+        await self._all_have_prompts.wait()
         reply = await self._reply(item, emit, prompt)
         text, counts = reply.text.strip(), usage(len(prompt.ids), len(reply.ids))
         fields, reason = {"explanation": text}, reply.finish_reason
@@ -199,6 +191,7 @@ class Tasks:
             item, lambda: split_windows(task, item.record, tokenizer, budget=budget, most=most)
         )
         self._check_windows(item, len(prompts))
+        await self._all_have_prompts.wait()
         replies = [await self._reply(item, emit, p, window=n) for n, p in enumerate(prompts)]
         texts = [reply.text for reply in replies]
         if task == "summarize":
@@ -226,6 +219,7 @@ class Tasks:
             ),
         )
         self._check_windows(item, plan.windows)
+        await self._all_have_prompts.wait()
         sampling = replace(self._sampling, max_new_tokens=plan.longest)
         replies = []
         for n, prompt in enumerate(plan.prompts):
@@ -280,7 +274,12 @@ class Tasks:
         try:
             return await asyncio.to_thread(make)
         except NotApplicable as reason:
-            raise self._refusal(item, reason) from None
+            task = self._request.task
+            message = f"{item.name} {what_is_wrong(task, str(reason))}"
+            # Prompts with a question drop as much of the report as necessary, so what does not
+            # fit there is the question.
+            param = "question" if TASK_TABLE[task].asks else "text"
+            raise ApiError(400, message, param=param) from None
 
     async def _reply(self, item: Item, emit: Emit, prompt: Prompt, *, window: int = 0) -> Finished:
         event = {"type": "text", "index": item.index, "window": window}

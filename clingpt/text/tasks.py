@@ -214,21 +214,15 @@ TASKS = tuple(TASK_TABLE)
 PROMPTED = tuple(name for name, task in TASK_TABLE.items() if task.cue)  # all except `text`
 
 
-def check_complete(task: str, record: Record) -> None:
-    """Raise NotApplicable, naming what the record lacks, if it cannot have a prompt of the task."""
-    facts = TASK_TABLE[task]
-    if facts.asks and not record.question:
-        raise NotApplicable("no question")
-    if facts.context == "required" and not record.sections:
-        raise NotApplicable("no text")
-
-
 def prompt_text(task: str, record: Record) -> str:
     """Write the prompt of a task; raise NotApplicable, naming what the record lacks."""
     facts = TASK_TABLE[task]
     if not facts.cue:
         raise ValueError(f"the task {task} has no prompt")
-    check_complete(task, record)
+    if facts.asks and not record.question:
+        raise NotApplicable("no question")
+    if facts.context == "required" and not record.sections:
+        raise NotApplicable("no text")
     if facts.restates:
         lines = " ".join(_notes(record)) + "\n"
     else:

@@ -4,6 +4,7 @@ Real processes on real sockets serve a random model. Labels are compared with th
 the same records. Where a test is about what happens to a reply, the reply is scripted.
 """
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -25,10 +26,17 @@ from clingpt.evaluation.unsupported import find_flags
 from clingpt.nn import runtime
 from clingpt.reports import DISCLAIMER
 from clingpt.serving.errors import ApiError
-from clingpt.serving.schemas import AnswerRequest
+from clingpt.serving.schemas import (
+    AnswerRequest,
+    DocumentRequest,
+    ExplainRequest,
+    SummarizeRequest,
+    TaskRequest,
+)
 from clingpt.serving.tasks import Tasks
 from clingpt.text.documents import NOTHING
 from clingpt.text.records import LABELS, Record, from_json
+from clingpt.text.tasks import Prompt
 from clingpt.text.tokenizer import VOCAB_SIZE, Tokenizer
 from model import GPT
 from tests.helpers.commands import make_calibration, make_familiarity
@@ -593,13 +601,32 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
 ]
 
 
-def test_an_incomplete_record_is_refused_before_any_record_is_answered() -> None:
-    """Found while working, it would come after the events of other records on a slow machine."""
-    served = SimpleNamespace(tasks=None, context=CONTEXT)
-    service = SimpleNamespace(served=lambda model: served, limits=SimpleNamespace(max_windows=1))
-    request = AnswerRequest.model_validate({"records": [NOTE, {"text": CANARY}], "stream": True})
-    with pytest.raises(ApiError, match="record 2 has no question"):
-        Tasks(cast(Any, service), request)
+@pytest.mark.parametrize("kind", [AnswerRequest, ExplainRequest, SummarizeRequest, DocumentRequest])
+def test_a_record_that_is_refused_late_refuses_the_whole_batch(
+    kind: type[TaskRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event of another record may come first, however long the refusal takes."""
+
+    async def prepare(self: Tasks, item: Any, make: object) -> Any:
+        if item.index == 1:
+            await asyncio.sleep(0.05)
+            raise ApiError(400, "record 2 does not fit", param="text")
+        prompt = Prompt(ids=[0], trimmed_tokens=0)
+        return [prompt] if kind in (SummarizeRequest, DocumentRequest) else prompt
+
+    async def reply(*args: object, on_piece: Any = None, **kwargs: object) -> Any:
+        raise AssertionError("record 1 is answered before record 2 is refused")
+
+    monkeypatch.setattr(Tasks, "_prepare", prepare)
+    form = SimpleNamespace(window=None, headings=())
+    tokenizer = SimpleNamespace(encode=lambda text: [1])
+    scorer = SimpleNamespace(form=form, tokenizer=tokenizer)
+    served = SimpleNamespace(tasks=None, context=CONTEXT, scorer=scorer)
+    limits = SimpleNamespace(max_windows=1)
+    service = SimpleNamespace(served=lambda model: served, limits=limits, reply=reply)
+    request = kind.model_validate({"records": [NOTE, NOTE], "stream": True})
+    with pytest.raises(ApiError, match="record 2 does not fit"):
+        asyncio.run(Tasks(cast(Any, service), request).work(lambda event: None))
 
 
 @pytest.mark.parametrize(
